@@ -1,0 +1,306 @@
+//! The one place that touches the file system, so that every error carries its path.
+
+#![expect(clippy::disallowed_methods, reason = "this is the place they are kept for")]
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// What went wrong, and with which file.
+#[derive(Debug)]
+pub struct FsError {
+    verb: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl FsError {
+    /// The operating system's word for it.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+
+    /// The disk, or the quota on it, has no room.
+    pub fn is_full(&self) -> bool {
+        is_full(&self.source)
+    }
+}
+
+/// Whether an error says that the disk, or the quota on it, has no room.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+impl fmt::Display for FsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {}: {}", self.verb, self.path.display(), self.source)
+    }
+}
+
+impl std::error::Error for FsError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// The result of everything here.
+pub type Result<T> = std::result::Result<T, FsError>;
+
+fn at<T>(verb: &'static str, path: &Path, result: io::Result<T>) -> Result<T> {
+    result.map_err(|source| FsError { verb, path: path.to_owned(), source })
+}
+
+/// What [`list`] finds.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its last part, if that is text.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// When it was last written.
+    pub modified: SystemTime,
+    /// A plain file, not a directory or anything else.
+    pub is_file: bool,
+}
+
+/// Makes a directory and those above it, mode 0700.
+pub fn create_dir(path: &Path) -> Result<()> {
+    at("create", path, std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path))
+}
+
+/// Reads a whole file.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    at("read", path, std::fs::read(path))
+}
+
+/// Reads a whole file that is text.
+pub fn read_to_string(path: &Path) -> Result<String> {
+    at("read", path, std::fs::read_to_string(path))
+}
+
+/// Whether something is there.
+pub fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+/// The permission bits of a file, `0o600` say.
+pub fn mode(path: &Path) -> Result<u32> {
+    at("stat", path, path.metadata()).map(|m| m.permissions().mode() & 0o7777)
+}
+
+/// Bytes of a file.
+pub fn size(path: &Path) -> Result<u64> {
+    at("stat", path, path.metadata()).map(|m| m.size())
+}
+
+/// Opens for reading.
+pub fn open(path: &Path) -> Result<File> {
+    at("open", path, File::open(path))
+}
+
+/// Opens for reading and writing; makes it, mode 0600, if it is not there. What is in it stays.
+pub fn open_for_append(path: &Path) -> Result<File> {
+    at("open", path, OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path))
+}
+
+/// Writes a file that must not be there yet, with these permission bits, and syncs it.
+pub fn create_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    at("create", path, write())
+}
+
+/// Replaces a file whole, or makes it: a reader sees the old bytes or the new, never a part.
+pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
+    let mut name = path.file_name().map(std::ffi::OsStr::to_owned).unwrap_or_default();
+    name.push(".new");
+    let beside = path.with_file_name(name);
+    if exists(&beside) {
+        remove(&beside)?;
+    }
+    create_new(&beside, mode, bytes)?;
+    rename(&beside, path)
+}
+
+/// Moves a file within one file system; what was at `to` is gone.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    at("move", from, std::fs::rename(from, to))
+}
+
+/// Takes a file away. It is no error if it was not there.
+pub fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => at("remove", path, other),
+    }
+}
+
+/// Makes what was written and moved in a directory survive a power cut.
+pub fn sync_dir(path: &Path) -> Result<()> {
+    at("sync", path, File::open(path).and_then(|d| d.sync_all()))
+}
+
+/// What is in a directory, in no order. What vanishes meanwhile is left out.
+pub fn list(path: &Path) -> Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for entry in at("list", path, std::fs::read_dir(path))? {
+        let entry = at("list", path, entry)?;
+        let (Ok(name), Ok(meta)) = (entry.file_name().into_string(), entry.metadata()) else { continue };
+        found.push(Found {
+            path: entry.path(),
+            name,
+            size: meta.size(),
+            modified: meta.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+            is_file: meta.is_file(),
+        });
+    }
+    Ok(found)
+}
+
+/// Bytes that may still be written to the file system that holds `path`.
+pub fn free_space(path: &Path) -> Result<u64> {
+    let stat = rustix::fs::statvfs(path).map_err(io::Error::from);
+    at("stat the file system of", path, stat).map(|s| s.f_bavail.saturating_mul(s.f_frsize))
+}
+
+/// Takes room for `size` bytes without making the file longer, so that a full disk shows before the first byte.
+pub fn reserve(file: &File, path: &Path, size: u64) -> Result<()> {
+    if size == 0 {
+        return Ok(());
+    }
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, size) {
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+        other => at("take room for", path, other.map_err(io::Error::from)),
+    }
+}
+
+/// Reads up to the whole of `buffer` from `offset`; fewer bytes only at the end.
+pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
+}
+
+/// Reads what the page cache has from `offset`, without ever waiting for the disk: `None` when it would have to.
+pub fn read_cached_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+    use rustix::io::{Errno, ReadWriteFlags};
+    match rustix::io::preadv2(file, &mut [io::IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
+        Ok(n) => Ok(Some(n)),
+        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Writes all of `bytes` at `offset`.
+pub fn write_at(file: &File, path: &Path, bytes: &[u8], offset: u64) -> Result<()> {
+    at("write", path, file.write_all_at(bytes, offset))
+}
+
+/// Reads `file` from its start up to `end`, in steps, and shows each to `each`.
+pub fn scan(file: &File, path: &Path, end: u64, mut each: impl FnMut(&[u8])) -> Result<()> {
+    let mut buffer = vec![0; 1 << 18];
+    let mut at_byte = 0;
+    while at_byte < end {
+        let want = buffer.len().min(usize::try_from(end - at_byte).unwrap_or(usize::MAX));
+        let n = at("read", path, read_at(file, &mut buffer[..want], at_byte))?;
+        if n == 0 {
+            return at("read", path, Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        each(&buffer[..n]);
+        at_byte += n as u64;
+    }
+    Ok(())
+}
+
+/// Sets how long a file is.
+pub fn truncate(file: &File, path: &Path, size: u64) -> Result<()> {
+    at("cut", path, file.set_len(size))
+}
+
+/// Makes what was written to `file` survive a power cut.
+pub fn sync(file: &File, path: &Path) -> Result<()> {
+    at("sync", path, file.sync_data())
+}
+
+/// Takes the one lock of a directory: two processes on one cache would take each other's files away.
+/// The lock ends with the returned file, or with the process.
+pub fn lock(path: &Path) -> Result<File> {
+    let file = open_for_append(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => at("lock", path, Err(io::ErrorKind::WouldBlock.into())),
+        Err(std::fs::TryLockError::Error(e)) => at("lock", path, Err(e)),
+    }
+}
+
+/// Reads up to `most` bytes of a file: what is longer is cut off.
+pub fn read_start(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = open(path)?;
+    at("read", path, file.take(most).read_to_end(&mut bytes))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("nowhere/at-all");
+        let said = read(&missing).unwrap_err().to_string();
+        assert!(said.starts_with("cannot read ") && said.contains("nowhere/at-all"), "{said}");
+    }
+
+    #[test]
+    fn replace_leaves_the_new_bytes_and_nothing_beside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        replace(&path, 0o600, b"one").unwrap();
+        replace(&path, 0o600, b"two").unwrap();
+        assert_eq!(read(&path).unwrap(), b"two");
+        assert_eq!(mode(&path).unwrap(), 0o600);
+        assert_eq!(list(dir.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_directory_is_locked_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = lock(&path).unwrap();
+        assert_eq!(lock(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(held);
+        lock(&path).unwrap();
+    }
+
+    #[test]
+    fn cached_reads_see_what_was_written_and_stop_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let file = open_for_append(&path).unwrap();
+        reserve(&file, &path, 1 << 20).unwrap();
+        assert_eq!(size(&path).unwrap(), 0, "room is taken, the length is not");
+        write_at(&file, &path, b"hello", 0).unwrap();
+        let mut buffer = [0; 16];
+        if let Some(n) = read_cached_at(&file, &mut buffer, 1).unwrap() {
+            assert_eq!(&buffer[..n], b"ello");
+        }
+        assert_eq!(read_at(&file, &mut buffer, 5).unwrap(), 0);
+    }
+}
