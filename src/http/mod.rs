@@ -1,1 +1,3 @@
-//! (to come)
+//! Words of HTTP: parse and print, no clock, no I/O.
+
+pub mod origin;

@@ -1,1 +1,4 @@
-//! (to come)
+//! Decisions: pure functions of what is known; `now` is an argument.
+
+pub mod guard;
+pub mod registry;

@@ -1,1 +1,59 @@
-//! (to come)
+//! From socket to bytes: who is at the door, which way in they took, what they are given.
+
+pub mod body;
+pub mod gateway;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use wildmatch::WildMatch;
+
+use crate::http::origin::{Host, Origin, Scheme};
+use crate::policy::registry::{Role, Site};
+
+/// What the data port is told by the configuration: valid values only.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where clients connect.
+    pub listen: Vec<SocketAddr>,
+    /// Who may.
+    pub allow: Vec<IpNet>,
+    /// Connections at once; one more waits in the backlog.
+    pub max_connections: usize,
+    /// Hosts that may be tunnelled to though they are no registry.
+    pub tunnel_hosts: Vec<WildMatch>,
+    /// And on which ports.
+    pub tunnel_ports: Vec<u16>,
+    /// How long a client may take for its first bytes, its TLS handshake, its request head: each.
+    pub patience: Duration,
+    /// How long a tunnel or a kept connection may be silent.
+    pub idle_timeout: Duration,
+}
+
+/// What is known of a connection before its first request.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// The client.
+    pub peer: SocketAddr,
+    /// How it came.
+    pub way: Way,
+}
+
+/// The way in that a connection took.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// Spoken to as a proxy or a mirror, or by a person.
+    Own(Scheme),
+    /// Spoken to as if it were this host.
+    Intercepted {
+        /// The registry the host belongs to.
+        site: Site,
+        /// What the host is to it.
+        role: Role,
+        /// The host as the client named it, by CONNECT or SNI.
+        origin: Origin,
+        /// What the client named in its ClientHello.
+        sni: Option<Host>,
+    },
+}
