@@ -2,6 +2,8 @@
 
 pub mod body;
 pub mod gateway;
+pub mod replay;
+pub mod sniff;
 
 use std::net::SocketAddr;
 use std::time::Duration;
