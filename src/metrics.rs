@@ -1,1 +1,438 @@
-//! (to come)
+//! What is counted, for `/metrics`. The names are the operator's: they do not change.
+//!
+//! Every label but `source` comes from the configuration or from a fixed list, so the number of series is bounded; of
+//! `source`, which upstream chooses, only the first [`SOURCES`] are told apart.
+
+use std::collections::HashSet;
+use std::fmt::{self, Write as _};
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// The media type of [`Metrics::encode`]'s text (OpenMetrics 1.0, which Prometheus has read since 2.5).
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// How many rate limit sources (addresses, accounts) are told apart; the rest are one, `other`.
+pub const SOURCES: usize = 256;
+
+/// Seconds. Half a millisecond is a hit from memory, half a minute is where containerd gives up on a header.
+const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+
+/// Counts everything. Clones count together.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    served_bytes: Family<ServedLabels, Counter>,
+    upstream_requests: Family<UpstreamLabels, Counter>,
+    upstream_bytes: Family<RegistryLabel, Counter>,
+    ratelimit_limit: Family<QuotaLabels, WholeGauge>,
+    ratelimit_remaining: Family<QuotaLabels, WholeGauge>,
+    ratelimit_window: Family<QuotaLabels, WholeGauge>,
+    known_quotas: Mutex<HashSet<QuotaLabels>>,
+    charged: Family<RegistryLabel, Counter>,
+    spared: Family<RegistryLabel, Counter>,
+    stale: Family<StaleLabels, Counter>,
+    uncached: Family<ReasonLabel, Counter>,
+    cache_bytes: WholeGauge,
+    cache_entries: WholeGauge,
+    evictions: Counter,
+    fills: Gauge,
+    tunnels: Gauge,
+    connections: Gauge,
+    first_byte: Histogram,
+    resolve: Histogram,
+}
+
+type WholeGauge = Gauge<u64, AtomicU64>;
+
+/// Where the bytes that a client was sent came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Served {
+    /// They were here.
+    Cache,
+    /// They came just now.
+    Upstream,
+}
+
+impl Served {
+    /// As in the label `source`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Served::Cache => "cache",
+            Served::Upstream => "upstream",
+        }
+    }
+}
+
+/// Something that runs now: counted until it is dropped.
+#[derive(Debug)]
+pub struct Running(Gauge);
+
+impl Running {
+    fn start(gauge: &Gauge) -> Running {
+        gauge.inc();
+        Running(gauge.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Metrics {
+    /// Nothing has been counted yet.
+    pub fn new() -> Metrics {
+        let mut registry = Registry::with_prefix("seawall");
+        let r = &mut registry;
+        // The encoder appends `_total` to counters.
+        let requests = family(r, "requests", "Requests of clients, by what became of them");
+        let served_bytes = family(r, "served_bytes", "Body bytes sent to clients");
+        let upstream_requests = family(r, "upstream_requests", "Requests sent upstream");
+        let upstream_bytes = family(r, "upstream_bytes", "Body bytes received from upstream");
+        let ratelimit_limit = family(r, "ratelimit_limit", "Pulls that upstream allows in one window, as last said");
+        let ratelimit_remaining = family(r, "ratelimit_remaining", "Pulls left in the window, as last said");
+        let ratelimit_window = family(r, "ratelimit_window_seconds", "Length of the window, as last said");
+        let charged = family(r, "pulls_charged", "Manifest GETs that upstream answered 200 with a quota header");
+        let spared = family(r, "pulls_spared", "Manifest requests of clients answered without a charged GET");
+        let stale = family(r, "stale", "Tags served from the cache although upstream could not confirm them");
+        let uncached = family(r, "uncached", "Bodies streamed through without being kept");
+        let cache_bytes = registered(r, "cache_bytes", "Bytes of blobs on disk", WholeGauge::default());
+        let cache_entries = registered(r, "cache_entries", "Blobs on disk", WholeGauge::default());
+        let evictions = registered(r, "evictions", "Blobs removed to make room", Counter::default());
+        let fills = registered(r, "fills", "Blobs being fetched now", Gauge::default());
+        let tunnels = registered(r, "tunnels", "Tunnels open now", Gauge::default());
+        let connections = registered(r, "connections", "Connections of clients open now", Gauge::default());
+        let first_byte = registered(
+            r,
+            "first_byte_seconds",
+            "From the end of a client's request head to the first byte of the response",
+            Histogram::new(BUCKETS),
+        );
+        let resolve = registered(
+            r,
+            "resolve_seconds",
+            "To find out what a tag means, upstream's answer included",
+            Histogram::new(BUCKETS),
+        );
+        Metrics(Arc::new(Inner {
+            registry,
+            requests,
+            served_bytes,
+            upstream_requests,
+            upstream_bytes,
+            ratelimit_limit,
+            ratelimit_remaining,
+            ratelimit_window,
+            known_quotas: Mutex::default(),
+            charged,
+            spared,
+            stale,
+            uncached,
+            cache_bytes,
+            cache_entries,
+            evictions,
+            fills,
+            tunnels,
+            connections,
+            first_byte,
+            resolve,
+        }))
+    }
+
+    /// A client's request ended: `kind` as in oci/route, `outcome` as in `Cache-Status`.
+    pub fn request(&self, registry: &str, kind: &'static str, outcome: &'static str) {
+        self.0.requests.get_or_create(&RequestLabels { registry: registry.into(), kind, outcome }).inc();
+    }
+
+    /// Body bytes went to a client.
+    pub fn served(&self, registry: &str, source: Served, bytes: u64) {
+        let labels = ServedLabels { registry: registry.into(), source: source.as_str() };
+        self.0.served_bytes.get_or_create(&labels).inc_by(bytes);
+    }
+
+    /// A request went upstream. Status 0: there was no answer (`none`).
+    pub fn upstream_request(&self, registry: &str, kind: &'static str, method: &'static str, status: u16) {
+        let labels = UpstreamLabels { registry: registry.into(), kind, method, status: Status(status) };
+        self.0.upstream_requests.get_or_create(&labels).inc();
+    }
+
+    /// Body bytes came from upstream.
+    pub fn upstream_bytes(&self, registry: &str, bytes: u64) {
+        self.0.upstream_bytes.get_or_create(&RegistryLabel { registry: registry.into() }).inc_by(bytes);
+    }
+
+    /// Upstream said how much of its quota is left. `source`: the address or account it counts for.
+    pub fn rate_limit(&self, registry: &str, source: &str, limit: u64, remaining: u64, window: Option<Duration>) {
+        let mut labels = QuotaLabels { registry: registry.into(), source: source.into() };
+        let mut known = self.0.known_quotas.lock();
+        if known.len() < SOURCES {
+            known.insert(labels.clone());
+        } else if !known.contains(&labels) {
+            labels.source = "other".to_owned();
+        }
+        drop(known);
+        self.0.ratelimit_limit.get_or_create(&labels).set(limit);
+        self.0.ratelimit_remaining.get_or_create(&labels).set(remaining);
+        if let Some(window) = window {
+            self.0.ratelimit_window.get_or_create(&labels).set(window.as_secs());
+        }
+    }
+
+    /// Upstream took a pull off the quota.
+    pub fn charged(&self, registry: &str) {
+        self.0.charged.get_or_create(&RegistryLabel { registry: registry.into() }).inc();
+    }
+
+    /// A client got a manifest and the quota is as it was.
+    pub fn spared(&self, registry: &str) {
+        self.0.spared.get_or_create(&RegistryLabel { registry: registry.into() }).inc();
+    }
+
+    /// A tag was served that upstream could not confirm. `reason` is a word of a fixed list, never a message.
+    pub fn stale(&self, registry: &str, reason: &'static str) {
+        self.0.stale.get_or_create(&StaleLabels { registry: registry.into(), reason }).inc();
+    }
+
+    /// What is on disk now.
+    pub fn cache(&self, bytes: u64, entries: u64) {
+        self.0.cache_bytes.set(bytes);
+        self.0.cache_entries.set(entries);
+    }
+
+    /// So many blobs made room.
+    pub fn evicted(&self, blobs: u64) {
+        self.0.evictions.inc_by(blobs);
+    }
+
+    /// A body was streamed through uncached because the disk has no room.
+    pub fn disk_full(&self) {
+        self.0.uncached.get_or_create(&ReasonLabel { reason: "disk-full" }).inc();
+    }
+
+    /// A fill runs.
+    pub fn fill(&self) -> Running {
+        Running::start(&self.0.fills)
+    }
+
+    /// A tunnel is open.
+    pub fn tunnel(&self) -> Running {
+        Running::start(&self.0.tunnels)
+    }
+
+    /// A client is connected.
+    pub fn connection(&self) -> Running {
+        Running::start(&self.0.connections)
+    }
+
+    /// From the end of a client's request head to the first byte of the response.
+    pub fn first_byte(&self, took: Duration) {
+        self.0.first_byte.observe(took.as_secs_f64());
+    }
+
+    /// To find out what a tag means.
+    pub fn resolve(&self, took: Duration) {
+        self.0.resolve.observe(took.as_secs_f64());
+    }
+
+    /// All of it, as [`CONTENT_TYPE`].
+    pub fn encode(&self) -> String {
+        let mut text = String::with_capacity(8 << 10);
+        encode(&mut text, &self.0.registry).expect("a String can always be written to");
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+fn registered<M: prometheus_client::registry::Metric + Clone>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    metric: M,
+) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn family<L, M>(registry: &mut Registry, name: &str, help: &str) -> Family<L, M>
+where
+    L: Clone + Hash + Eq,
+    M: Default,
+    Family<L, M>: prometheus_client::registry::Metric,
+{
+    registered(registry, name, help, Family::default())
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    registry: String,
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServedLabels {
+    registry: String,
+    source: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabels {
+    registry: String,
+    kind: &'static str,
+    method: &'static str,
+    status: Status,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RegistryLabel {
+    registry: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QuotaLabels {
+    registry: String,
+    source: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StaleLabels {
+    registry: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Status(u16);
+
+impl EncodeLabelValue for Status {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        match self.0 {
+            0 => encoder.write_str("none"),
+            status => write!(encoder, "{status}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The samples that are not zero, in order.
+    fn samples(metrics: &Metrics) -> Vec<String> {
+        let text = metrics.encode();
+        text.lines()
+            .filter(|l| !l.starts_with('#') && !l.ends_with(" 0") && !l.ends_with(" 0.0"))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn names_and_labels_are_those_of_the_design() {
+        let m = Metrics::new();
+        m.request("docker.io", "manifest", "hit");
+        m.served("docker.io", Served::Cache, 10);
+        m.upstream_request("docker.io", "blob", "GET", 200);
+        m.upstream_request("docker.io", "blob", "HEAD", 0);
+        m.upstream_bytes("docker.io", 11);
+        m.rate_limit("docker.io", "192.0.2.1", 100, 99, Some(Duration::from_secs(3600)));
+        m.charged("docker.io");
+        m.spared("docker.io");
+        m.stale("docker.io", "429");
+        m.cache(12, 13);
+        m.evicted(14);
+        m.disk_full();
+        let _running = (m.fill(), m.tunnel(), m.connection());
+        let mut got = samples(&m);
+        got.sort();
+        assert_eq!(
+            got,
+            [
+                r#"seawall_cache_bytes 12"#,
+                r#"seawall_cache_entries 13"#,
+                r#"seawall_connections 1"#,
+                r#"seawall_evictions_total 14"#,
+                r#"seawall_fills 1"#,
+                r#"seawall_pulls_charged_total{registry="docker.io"} 1"#,
+                r#"seawall_pulls_spared_total{registry="docker.io"} 1"#,
+                r#"seawall_ratelimit_limit{registry="docker.io",source="192.0.2.1"} 100"#,
+                r#"seawall_ratelimit_remaining{registry="docker.io",source="192.0.2.1"} 99"#,
+                r#"seawall_ratelimit_window_seconds{registry="docker.io",source="192.0.2.1"} 3600"#,
+                r#"seawall_requests_total{registry="docker.io",kind="manifest",outcome="hit"} 1"#,
+                r#"seawall_served_bytes_total{registry="docker.io",source="cache"} 10"#,
+                r#"seawall_stale_total{registry="docker.io",reason="429"} 1"#,
+                r#"seawall_tunnels 1"#,
+                r#"seawall_uncached_total{reason="disk-full"} 1"#,
+                r#"seawall_upstream_bytes_total{registry="docker.io"} 11"#,
+                r#"seawall_upstream_requests_total{registry="docker.io",kind="blob",method="GET",status="200"} 1"#,
+                r#"seawall_upstream_requests_total{registry="docker.io",kind="blob",method="HEAD",status="none"} 1"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn histograms_count_seconds() {
+        let m = Metrics::new();
+        m.first_byte(Duration::from_millis(20));
+        m.resolve(Duration::from_secs(60));
+        let got = samples(&m);
+        for line in [
+            r#"seawall_first_byte_seconds_bucket{le="0.025"} 1"#,
+            "seawall_first_byte_seconds_count 1",
+            r#"seawall_resolve_seconds_bucket{le="+Inf"} 1"#,
+            "seawall_resolve_seconds_sum 60.0",
+        ] {
+            assert!(got.iter().any(|l| l == line), "{line} is not in {got:#?}");
+        }
+    }
+
+    #[test]
+    fn what_ended_runs_no_more() {
+        let m = Metrics::new();
+        let first = m.fill();
+        let second = m.clone().fill();
+        drop(first);
+        assert_eq!(samples(&m), ["seawall_fills 1"]);
+        drop(second);
+        assert_eq!(samples(&m), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_upstream_cannot_make_series_without_end() {
+        let m = Metrics::new();
+        for n in 0..10 * SOURCES {
+            m.rate_limit("docker.io", &format!("account {n}"), 100, 99, None);
+        }
+        assert_eq!(samples(&m).len(), 2 * (SOURCES + 1));
+        assert!(m.encode().contains(r#"seawall_ratelimit_limit{registry="docker.io",source="other"} 100"#));
+    }
+}
