@@ -101,7 +101,6 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_is_lost_wherever_the_cut_is(bytes: Vec<u8>, cut: usize) {
-
             let cut = cut % (bytes.len() + 1);
             let (ahead, rest) = bytes.split_at(cut);
             let read = futures_util::FutureExt::now_or_never(async {
