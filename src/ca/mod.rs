@@ -11,6 +11,7 @@
 //! The folder `ca/` of the repository explains it to operators.
 
 mod constraints;
+pub mod install;
 mod leaf;
 mod root;
 mod sign;

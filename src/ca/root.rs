@@ -61,8 +61,8 @@ impl Root {
         let (certificate_path, key_path) = paths(&settings.dir);
         fs::create_dir(&settings.dir)?;
         let (certificate, key) = make(settings, now)?;
-        fs::create_new(&key_path, 0o600, key.to_pem().as_bytes())?;
-        fs::create_new(&certificate_path, 0o644, certificate.as_bytes())?;
+        create(&key_path, 0o600, key.to_pem().as_bytes())?;
+        create(&certificate_path, 0o644, certificate.as_bytes()).inspect_err(|_| drop(fs::remove(&key_path)))?;
         fs::sync_dir(&settings.dir)?;
         tracing::info!(path = %certificate_path.display(), "made a new CA: clients must trust it, see `seawall ca install`");
         Root::read(settings, now)
@@ -262,6 +262,16 @@ impl fmt::Debug for Root {
 
 fn paths(dir: &Path) -> (PathBuf, PathBuf) {
     (dir.join("ca.crt"), dir.join("ca.key"))
+}
+
+/// Makes a file whole or not at all: half a root is an error that only a person can mend.
+fn create(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), CaError> {
+    fs::create_new(path, mode, bytes).map_err(|error| {
+        if error.kind() != std::io::ErrorKind::AlreadyExists {
+            drop(fs::remove(path));
+        }
+        error.into()
+    })
 }
 
 fn beside(path: &Path) -> PathBuf {
