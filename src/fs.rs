@@ -256,6 +256,11 @@ pub fn read_start(path: &Path, most: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Makes a directory and those above it that others may read too, mode 0755.
+pub fn create_shared_dir(path: &Path) -> Result<()> {
+    at("create", path, std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

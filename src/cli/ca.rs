@@ -1,12 +1,212 @@
-//! (stub: comes by merge from branch ca) `seawall ca …`.
+//! `seawall ca`: the root, shown, made, renewed, and put where clients look for it.
 
-use crate::ca::Settings;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::SystemTime;
 
-/// Shows, makes and installs the certificate authority.
-#[derive(clap::Args, Debug)]
-pub struct CaArgs {}
+use anyhow::Context as _;
 
-/// Runs it.
-pub fn run(_args: CaArgs, _settings: &Settings, _registry_hosts: &[String]) -> anyhow::Result<()> {
-    anyhow::bail!("not in this version")
+use crate::ca::install::{self, Client};
+use crate::ca::{Root, Settings};
+use crate::clock::Clock;
+
+/// The certificate authority whose certificates clients are shown.
+#[derive(Debug, clap::Args)]
+pub struct CaArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Print what the root is: subject, fingerprint, dates, what it may sign for, where it is.
+    #[command(after_help = "Example: seawall ca show --json")]
+    Show {
+        /// Print JSON.
+        #[arg(long, conflicts_with = "pem")]
+        json: bool,
+        /// Print the certificate that clients must trust, in PEM.
+        #[arg(long)]
+        pem: bool,
+    },
+    /// Make the root now instead of at the first start, and print what it is.
+    ///
+    /// A root that is there stays, and is checked as at a start.
+    #[command(after_help = "Example: seawall ca init")]
+    Init,
+    /// Make a new root in place of the one that is there, for what is configured now.
+    ///
+    /// The old one stays beside it as ca.crt.old and ca.key.old. A running seawall goes on with the old one until it is
+    /// restarted. Every client must trust the new one.
+    #[command(after_help = "Example: seawall ca renew && seawall ca install")]
+    Renew,
+    /// Make this machine trust the root: writes it where the system, or one client, looks for it.
+    ///
+    /// Says what to run and to restart afterwards. Doing it again changes nothing.
+    #[command(
+        after_help = "Examples: seawall ca install\n          seawall ca install --client docker --root /srv/image"
+    )]
+    Install {
+        /// Root directory of the system to write into.
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+        /// Who is to trust it: the system's store, or the certs.d directories of one client.
+        #[arg(long, value_enum, default_value_t = Target::System)]
+        client: Target,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Target {
+    /// Debian, Ubuntu, Alpine, RHEL, Fedora, SUSE, Arch.
+    System,
+    /// /etc/docker/certs.d, one directory per registry.
+    Docker,
+    /// /etc/containers/certs.d, one directory per registry: podman, skopeo, buildah, CRI-O.
+    Containers,
+}
+
+/// Does it. `registry_hosts` are the hosts of all registries, with a port where it is not 443.
+pub fn run(args: CaArgs, settings: &Settings, registry_hosts: &[String]) -> anyhow::Result<()> {
+    let result = answer(args, settings, registry_hosts, Clock::system().now())?;
+    Ok(std::io::stdout().lock().write_all(result.as_bytes())?)
+}
+
+/// Does it and returns what goes to stdout; what is for people goes to stderr.
+fn answer(args: CaArgs, settings: &Settings, hosts: &[String], now: SystemTime) -> anyhow::Result<String> {
+    match args.command {
+        Command::Show { json: true, .. } => as_json(&existing(settings, now)?),
+        Command::Show { pem: true, .. } => Ok(existing(settings, now)?.certificate_pem()),
+        Command::Show { .. } => Ok(describe(&existing(settings, now)?)),
+        Command::Init => Ok(describe(&Root::load_or_create(settings, now)?)),
+        Command::Renew => {
+            let root = Root::renew(settings, now)?;
+            eprintln!("An old root is kept as ca.crt.old and ca.key.old: remove them when nobody needs it any more.");
+            eprintln!("Now install the new one on every client (`seawall ca install`) and restart seawall.");
+            Ok(describe(&root))
+        }
+        Command::Install { root, client, json } => {
+            let client = match client {
+                Target::System => Client::System,
+                Target::Docker => Client::Docker,
+                Target::Containers => Client::Containers,
+            };
+            let plan = install::plan(&root, client, hosts, &existing(settings, now)?.certificate_pem())?;
+            let written =
+                plan.write().context("cannot install the root (only the user root may write trust stores)")?;
+            if json {
+                let report = serde_json::json!({ "files": written, "commands": plan.commands, "notes": plan.notes });
+                return Ok(format!("{report:#}\n"));
+            }
+            plan.commands.iter().for_each(|command| eprintln!("Now run: {command}"));
+            plan.notes.iter().for_each(|note| eprintln!("Note: {note}."));
+            Ok(written.iter().map(|w| format!("{:<9} {}\n", w.change.as_str(), w.path.display())).collect())
+        }
+    }
+}
+
+fn existing(settings: &Settings, now: SystemTime) -> anyhow::Result<Root> {
+    let dir = settings.dir.display();
+    Root::load(settings, now)?.with_context(|| format!("there is no CA in {dir} yet: `seawall ca init` makes one"))
+}
+
+fn describe(root: &Root) -> String {
+    let day = humantime::format_rfc3339_seconds;
+    let mut lines = vec![("subject", root.subject().to_owned())];
+    if root.issuer() != root.subject() {
+        lines.push(("signs as", root.issuer().to_owned()));
+    }
+    lines.push(("sha256", root.fingerprint_sha256()));
+    lines.push(("from", day(root.not_before()).to_string()));
+    lines.push(("until", day(root.not_after()).to_string()));
+    lines.push(("file", root.path().display().to_string()));
+    let constraints = root.constraints();
+    match constraints.is_empty() {
+        true => lines.push(("names", "not constrained: it may sign for every name there is".to_owned())),
+        false => lines.extend(constraints.into_iter().map(|line| ("names", line))),
+    }
+    lines.iter().map(|(word, value)| format!("{word:<9} {value}\n")).collect()
+}
+
+fn as_json(root: &Root) -> anyhow::Result<String> {
+    let day = |time| humantime::format_rfc3339_seconds(time).to_string();
+    let value = serde_json::json!({
+        "subject": root.subject(),
+        "issuer": root.issuer(),
+        "fingerprint_sha256": root.fingerprint_sha256(),
+        "not_before": day(root.not_before()),
+        "not_after": day(root.not_after()),
+        "constraints": root.constraints(),
+        "path": root.path(),
+        "made_by_seawall": root.is_ours(),
+    });
+    Ok(format!("{value:#}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::ca::Permitted;
+    use crate::fs;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: CaArgs,
+    }
+
+    fn settings(dir: &tempfile::TempDir) -> Settings {
+        let permitted = vec![Permitted::Dns("docker.io".into())];
+        Settings { dir: dir.path().join("ca"), permitted, constrained: true, leaf_days: 30 }
+    }
+
+    fn ca(settings: &Settings, words: &[&str]) -> anyhow::Result<String> {
+        let cli = Cli::try_parse_from(std::iter::once(&"ca").chain(words))?;
+        answer(cli.args, settings, &["registry-1.docker.io".to_owned()], Clock::system().now())
+    }
+
+    #[test]
+    fn made_shown_installed_renewed() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(&dir);
+        let said = ca(&settings, &["show"]).unwrap_err().to_string();
+        assert!(said.contains("seawall ca init"), "{said}");
+        let made = ca(&settings, &["init"]).unwrap();
+        assert_eq!(ca(&settings, &["init"]).unwrap(), made, "what is there stays");
+        assert_eq!(ca(&settings, &["show"]).unwrap(), made);
+        let pem = fs::read_to_string(&settings.dir.join("ca.crt")).unwrap();
+        assert_eq!(ca(&settings, &["show", "--pem"]).unwrap(), pem);
+        assert!(ca(&settings, &["show", "--pem", "--json"]).is_err());
+
+        let below = dir.path().join("image");
+        let words = ["install", "--client", "containers", "--root", below.to_str().unwrap()];
+        assert!(ca(&settings, &words).unwrap().starts_with("made "));
+        assert!(ca(&settings, &words).unwrap().starts_with("unchanged "));
+        let trusted = below.join("etc/containers/certs.d/registry-1.docker.io/seawall.crt");
+        assert_eq!(fs::read(&trusted).unwrap(), fs::read(&settings.dir.join("ca.crt")).unwrap());
+
+        ca(&settings, &["renew"]).unwrap();
+        assert_ne!(fs::read(&trusted).unwrap(), fs::read(&settings.dir.join("ca.crt")).unwrap());
+        ca(&settings, &words).unwrap();
+        assert_eq!(fs::read(&trusted).unwrap(), fs::read(&settings.dir.join("ca.crt")).unwrap());
+    }
+
+    #[test]
+    fn what_is_shown_is_complete_and_public() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(&dir);
+        let root = Root::load_or_create(&settings, Clock::system().now()).unwrap();
+        let text = describe(&root);
+        for part in [root.subject(), &root.fingerprint_sha256(), "permitted docker.io", "excluded ::/0", "ca.crt"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let json: serde_json::Value = serde_json::from_str(&ca(&settings, &["show", "--json"]).unwrap()).unwrap();
+        assert_eq!(json["fingerprint_sha256"], root.fingerprint_sha256());
+        assert!(!text.contains("PRIVATE") && !json.to_string().contains("PRIVATE"));
+    }
 }

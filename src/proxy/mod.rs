@@ -1,7 +1,15 @@
 //! From socket to bytes: who is at the door, which way in they took, what they are given.
 
 pub mod body;
+pub mod conn;
+mod connect;
 pub mod gateway;
+pub mod listener;
+mod opening;
+pub mod replay;
+mod serve;
+pub mod sniff;
+pub mod tunnel;
 
 use std::net::SocketAddr;
 use std::time::Duration;

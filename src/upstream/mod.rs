@@ -1,5 +1,11 @@
 //! Everything that is asked of registries.
 
+pub mod connect;
+pub mod dial_error;
+pub mod own;
+pub mod resolve;
+pub mod tls;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

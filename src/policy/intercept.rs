@@ -1,0 +1,121 @@
+//! What is done with a host that a client wants to talk to, named by CONNECT or in a ClientHello.
+
+use std::fmt;
+
+use wildmatch::WildMatch;
+
+use super::registry::{Registries, Role, Site};
+use crate::http::origin::{Host, Scheme};
+
+/// What is done with it.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// It is a registry, or one's token service: spoken to in its place.
+    Registry(Site, Role),
+    /// It is nobody's: bytes go through unseen.
+    Tunnel,
+    /// Neither.
+    Refuse(Reason),
+}
+
+/// Where tunnels may go: see `[tunnel]` in the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Tunnels<'a> {
+    /// Globs of hosts.
+    pub hosts: &'a [WildMatch],
+    /// Ports.
+    pub ports: &'a [u16],
+}
+
+/// Why a host is not tunnelled to. Printed, it is what the client reads in the status text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Not a port for tunnels.
+    Port(u16),
+    /// Not a host for tunnels.
+    Host(Host),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Port(port) => write!(f, "port {port} is not in tunnel.ports"),
+            Reason::Host(host) => write!(f, "{host} is no configured registry and not in tunnel.hosts"),
+        }
+    }
+}
+
+/// Decides on `host:port`. A registry is known at its own port whatever `tunnels` says; TLS is preferred where two registries
+/// share host and port.
+pub fn verdict(registries: &Registries, tunnels: Tunnels<'_>, host: &Host, port: u16) -> Verdict {
+    let known = [Scheme::Https, Scheme::Http].into_iter().find_map(|scheme| registries.by_host(scheme, host, port));
+    if let Some((site, role)) = known {
+        return Verdict::Registry(site, role);
+    }
+    if !tunnels.ports.contains(&port) {
+        return Verdict::Refuse(Reason::Port(port));
+    }
+    let name = host.to_string();
+    if !tunnels.hosts.iter().any(|glob| glob.matches(&name)) {
+        return Verdict::Refuse(Reason::Host(host.clone()));
+    }
+    Verdict::Tunnel
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::origin::Origin;
+    use crate::policy::registry::Registry;
+
+    fn registries() -> Registries {
+        let registry = |name: &str, host: &str, upstream: Option<&str>| Registry {
+            name: name.into(),
+            aliases: Vec::new(),
+            hosts: vec![host.parse().unwrap()],
+            auth_hosts: vec!["auth.docker.io".parse().unwrap()],
+            upstream: upstream.map(|url| Origin::from_url(url).unwrap().0),
+            ca_pem: None,
+        };
+        Registries::new(vec![
+            registry("docker.io", "registry-1.docker.io", Some("https://registry-1.docker.io")),
+            registry("pkg.dev", "*.pkg.dev", None),
+            registry("lab", "lab:5000", Some("http://lab:5000")),
+        ])
+    }
+
+    fn decide(hosts: &[&str], ports: &[u16], host: &str, port: u16) -> String {
+        let hosts: Vec<WildMatch> = hosts.iter().map(|glob| WildMatch::new(glob)).collect();
+        let tunnels = Tunnels { hosts: &hosts, ports };
+        match verdict(&registries(), tunnels, &host.parse().unwrap(), port) {
+            Verdict::Registry(site, role) => format!("{site:?} {role:?}"),
+            Verdict::Tunnel => "tunnel".to_owned(),
+            Verdict::Refuse(reason) => reason.to_string(),
+        }
+    }
+
+    #[test]
+    fn registries_first_then_ports_then_hosts() {
+        let open = |host, port| decide(&["*"], &[443], host, port);
+        assert_eq!(open("registry-1.docker.io", 443), "docker.io at https://registry-1.docker.io Registry");
+        assert_eq!(open("Registry-1.Docker.IO.", 443), "docker.io at https://registry-1.docker.io Registry");
+        assert_eq!(open("auth.docker.io", 443), "docker.io at https://auth.docker.io Tokens");
+        assert_eq!(open("eu.pkg.dev", 443), "eu.pkg.dev at https://eu.pkg.dev Registry");
+        assert_eq!(open("lab", 5000), "lab at http://lab:5000 Registry");
+        assert_eq!(open("github.com", 443), "tunnel");
+        assert_eq!(open("10.0.0.1", 443), "tunnel");
+        assert_eq!(open("github.com", 22), "port 22 is not in tunnel.ports");
+        assert_eq!(open("registry-1.docker.io", 80), "port 80 is not in tunnel.ports");
+    }
+
+    #[test]
+    fn hosts_are_globs_and_none_refuses_all_but_registries() {
+        let some = |host| decide(&["*.example.com", "10.*"], &[443], host, 443);
+        assert_eq!(some("a.b.example.com"), "tunnel");
+        assert_eq!(some("10.0.0.1"), "tunnel");
+        assert_eq!(some("example.com"), "example.com is no configured registry and not in tunnel.hosts");
+        let none = |host| decide(&[], &[443], host, 443);
+        assert_eq!(none("github.com"), "github.com is no configured registry and not in tunnel.hosts");
+        assert_eq!(none("eu.pkg.dev"), "eu.pkg.dev at https://eu.pkg.dev Registry");
+    }
+}

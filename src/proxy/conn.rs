@@ -1,0 +1,208 @@
+//! One connection, from its first byte to the HTTP or the tunnel it becomes.
+//!
+//! 1. The first bytes say what it is: see `sniff`.
+//! 2. HTTP is served. A CONNECT in it may begin the connection anew, with a known target.
+//! 3. TLS is for the host that its ClientHello names: terminated for a registry, passed through for others.
+//! 4. Within a CONNECT to a registry: TLS is terminated, whatever name it has; the gateway answers 421 where names differ.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::{debug, warn};
+
+use super::gateway::Gateway;
+use super::opening::{Alert, Greeting, Opening, OpeningError, Socket, opening, say_last};
+use super::tunnel::tunnel;
+use super::{Settings, Way, serve};
+use crate::ca::Leaves;
+use crate::clock::Clock;
+use crate::http::origin::{Host, Origin, Scheme};
+use crate::metrics::{Metrics, Running};
+use crate::policy::intercept::{self, Tunnels, Verdict};
+use crate::policy::registry::{Registries, Role, Site};
+use crate::task::Tasks;
+use crate::upstream::connect::{Dialer, Trust};
+
+/// What every connection needs.
+#[derive(Debug)]
+pub struct Front {
+    /// Who may connect, how long things may take.
+    pub settings: Settings,
+    /// Answers requests.
+    pub gateway: Arc<Gateway>,
+    /// Whose TLS is terminated.
+    pub registries: Arc<Registries>,
+    /// With what.
+    pub leaves: Arc<Leaves>,
+    /// Whom tunnels reach.
+    pub dialer: Dialer,
+    /// Counts connections and tunnels.
+    pub metrics: Metrics,
+    /// Runs them, and says when to end.
+    pub tasks: Tasks,
+    /// For the life of leaves.
+    pub clock: Clock,
+}
+
+impl Front {
+    pub(super) fn verdict(&self, host: &Host, port: u16) -> Verdict {
+        let tunnels = Tunnels { hosts: &self.settings.tunnel_hosts, ports: &self.settings.tunnel_ports };
+        intercept::verdict(&self.registries, tunnels, host, port)
+    }
+}
+
+/// A place among the connections that may be open at once. Held as long as the socket is.
+pub(super) struct Seat {
+    _permit: OwnedSemaphorePermit,
+    _counted: Running,
+}
+
+/// Whose connection it is. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Conn {
+    pub(super) front: Arc<Front>,
+    pub(super) peer: SocketAddr,
+    port: u16,
+    _seat: Arc<Seat>,
+}
+
+impl Conn {
+    /// A connection from `peer` that came in at `port`.
+    pub(super) fn new(front: Arc<Front>, peer: SocketAddr, port: u16, permit: OwnedSemaphorePermit) -> Conn {
+        let seat = Seat { _permit: permit, _counted: front.metrics.connection() };
+        Conn { front, peer, port, _seat: Arc::new(seat) }
+    }
+
+    fn patience(&self) -> Duration {
+        self.front.settings.patience
+    }
+}
+
+/// Whom a CONNECT was for.
+pub(super) struct Target {
+    pub(super) site: Site,
+    pub(super) role: Role,
+    pub(super) origin: Origin,
+}
+
+/// Serves a connection that was just accepted.
+pub(super) async fn serve_connection(conn: Conn, socket: TcpStream) {
+    match opened(&conn, socket, Bytes::new()).await {
+        Some(Opening::Http(socket)) => serve::plain(conn, socket, Way::Own(Scheme::Http)).await,
+        Some(Opening::Tls(greeting)) => by_name(conn, *greeting).await,
+        None => {}
+    }
+}
+
+/// Serves what follows the 200 to a CONNECT for a registry.
+pub(super) async fn within(conn: Conn, socket: TcpStream, ahead: Bytes, target: Target) {
+    match opened(&conn, socket, ahead).await {
+        Some(Opening::Tls(greeting)) => {
+            let origin = Origin { scheme: Scheme::Https, ..target.origin.clone() };
+            terminate(conn, *greeting, Target { origin, ..target }).await;
+        }
+        Some(Opening::Http(socket)) if target.origin.scheme == Scheme::Http => {
+            let Target { site, role, origin } = target;
+            serve::plain(conn, socket, Way::Intercepted { site, role, origin, sni: None }).await;
+        }
+        Some(Opening::Http(socket)) => {
+            debug!(peer = %conn.peer, host = %target.origin.host, "plain HTTP within a CONNECT to a TLS registry");
+            say_last(socket.into_parts().1, PLAIN_HTTP).await;
+        }
+        None => {}
+    }
+}
+
+const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 This registry is spoken to over TLS\r\n\
+    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 60\r\nConnection: close\r\n\r\n\
+    seawall: this registry is spoken to over TLS, not plain HTTP";
+
+/// What the connection is; nothing if it is nothing, or the process stops before it says.
+async fn opened(conn: &Conn, socket: TcpStream, ahead: Bytes) -> Option<Opening> {
+    let opened = tokio::select! {
+        opened = opening(socket, ahead, conn.patience()) => opened,
+        () = conn.front.tasks.stopping() => return None,
+    };
+    match opened {
+        Ok(opening) => Some(opening),
+        Err(OpeningError::Closed) => None,
+        Err(error) => {
+            debug!(peer = %conn.peer, %error, "connection closed");
+            None
+        }
+    }
+}
+
+/// TLS that came straight here: the client believes seawall to be the host it names.
+async fn by_name(conn: Conn, greeting: Greeting) {
+    let Some(host) = greeting.hello().sni.clone() else {
+        debug!(peer = %conn.peer, "TLS without a server name: nobody knows whom it is for");
+        return greeting.reject(Alert::UnrecognizedName).await;
+    };
+    let port = conn.port_of_name(&host);
+    match conn.front.verdict(&host, port) {
+        Verdict::Registry(site, role) => {
+            let origin = Origin { scheme: Scheme::Https, host, port };
+            terminate(conn, greeting, Target { site, role, origin }).await;
+        }
+        Verdict::Tunnel => pass_through(conn, greeting, &host, port).await,
+        Verdict::Refuse(reason) => {
+            debug!(peer = %conn.peer, %host, %reason, "TLS refused");
+            greeting.reject(Alert::AccessDenied).await;
+        }
+    }
+}
+
+impl Conn {
+    /// The port a client meant that names `host` here: that of the listener where it means something, else 443, since a
+    /// listener behind a redirection has a port of its own.
+    fn port_of_name(&self, host: &Host) -> u16 {
+        let usual = Scheme::Https.default_port();
+        let is_registry = |port| matches!(self.front.verdict(host, port), Verdict::Registry(..));
+        let here = is_registry(self.port) || self.front.settings.tunnel_ports.contains(&self.port);
+        if here && !is_registry(usual) { self.port } else { usual }
+    }
+}
+
+/// Finishes the handshake with a leaf for the target and serves it.
+async fn terminate(conn: Conn, greeting: Greeting, target: Target) {
+    let Target { site, role, origin } = target;
+    let config = match conn.front.leaves.config_for(&origin.host, conn.front.clock.now()) {
+        Ok(config) => config,
+        Err(error) => {
+            warn!(host = %origin.host, %error, "no certificate for this host");
+            return greeting.reject(Alert::InternalError).await;
+        }
+    };
+    let sni = greeting.hello().sni.clone();
+    match tokio::time::timeout(conn.patience(), greeting.accept(config)).await {
+        Ok(Ok(stream)) => serve::encrypted(conn, stream, Way::Intercepted { site, role, origin, sni }).await,
+        // At info: a client that does not trust the root is the first thing to go wrong in every installation.
+        Ok(Err(error)) => tracing::info!(peer = %conn.peer, host = %origin.host, %error, "TLS handshake failed"),
+        Err(_) => debug!(peer = %conn.peer, host = %origin.host, "TLS handshake took too long"),
+    }
+}
+
+/// Passes TLS through to the true host, unopened.
+async fn pass_through(conn: Conn, greeting: Greeting, host: &Host, port: u16) {
+    match conn.front.dialer.dial(host, port, Trust::Open).await {
+        Ok(upstream) => tunnelled(conn, greeting.into_unread(), upstream).await,
+        Err(error) => {
+            debug!(peer = %conn.peer, %host, %error, "TLS not passed through");
+            greeting.reject(Alert::InternalError).await;
+        }
+    }
+}
+
+/// Copies between client and upstream until they are done.
+pub(super) async fn tunnelled(conn: Conn, client: Socket, upstream: TcpStream) {
+    let _counted = conn.front.metrics.tunnel();
+    match tunnel(client, upstream, conn.front.settings.idle_timeout, &conn.front.tasks).await {
+        Ok((sent, received)) => debug!(peer = %conn.peer, sent, received, "tunnel closed"),
+        Err(error) => debug!(peer = %conn.peer, %error, "tunnel ended"),
+    }
+}

@@ -1,0 +1,125 @@
+//! CONNECT (RFC 9110 9.3.6): a registry is answered for, others are tunnelled to, the rest is told why not.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto::upgrade::downcast;
+use tokio::net::TcpStream;
+use tracing::debug;
+
+use super::body::Body;
+use super::conn::{Conn, Target, tunnelled, within};
+use super::opening::Socket;
+use super::replay::Replay;
+use super::{Session, Way};
+use crate::http::origin::{Host, Origin, parse_authority};
+use crate::policy::intercept::Verdict;
+use crate::upstream::connect::{DialError, Trust};
+
+/// Answers a CONNECT. What follows a 200 runs as a task of its own.
+pub(super) async fn answer(conn: &Conn, session: &Session, request: Request<Incoming>) -> Response<Body> {
+    if !matches!(session.way, Way::Own(_)) {
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is for the proxy, not for a registry");
+    }
+    let Some((host, port)) = target(&request) else {
+        return refuse(StatusCode::BAD_REQUEST, "CONNECT needs host:port");
+    };
+    match conn.front.verdict(&host, port) {
+        Verdict::Refuse(reason) => {
+            debug!(peer = %conn.peer, %host, port, %reason, "CONNECT refused");
+            refuse(StatusCode::FORBIDDEN, &reason.to_string())
+        }
+        Verdict::Tunnel => tunnel(conn, &host, port, request).await,
+        Verdict::Registry(site, role) => {
+            let origin = Origin { scheme: site.registry.scheme(), host, port };
+            intercept(conn, Target { site, role, origin }, request)
+        }
+    }
+}
+
+fn target(request: &Request<Incoming>) -> Option<(Host, u16)> {
+    // A port is required (RFC 9112 3.2.3).
+    let authority = request.uri().authority()?;
+    authority.port()?;
+    parse_authority(authority.as_str(), 0)
+}
+
+fn intercept(conn: &Conn, target: Target, request: Request<Incoming>) -> Response<Body> {
+    let upgrade = hyper::upgrade::on(request);
+    let taken = conn.clone();
+    conn.front.tasks.spawn(async move {
+        if let Some((ahead, socket)) = take_over(&taken, upgrade).await {
+            within(taken, socket, ahead, target).await;
+        }
+    });
+    established()
+}
+
+async fn tunnel(conn: &Conn, host: &Host, port: u16, request: Request<Incoming>) -> Response<Body> {
+    let upstream = match conn.front.dialer.dial(host, port, Trust::Open).await {
+        Ok(upstream) => upstream,
+        Err(error) => {
+            debug!(peer = %conn.peer, %host, port, %error, "CONNECT failed");
+            return refuse(status_of(&error), &error.to_string());
+        }
+    };
+    let upgrade = hyper::upgrade::on(request);
+    let taken = conn.clone();
+    conn.front.tasks.spawn(async move {
+        if let Some((ahead, socket)) = take_over(&taken, upgrade).await {
+            tunnelled(taken, Replay::new(ahead, socket), upstream).await;
+        }
+    });
+    established()
+}
+
+fn status_of(error: &DialError) -> StatusCode {
+    match error {
+        DialError::Refused { .. } | DialError::Loop { .. } | DialError::NoHost(_) => StatusCode::FORBIDDEN,
+        DialError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+        DialError::Resolve { .. } | DialError::Connect { .. } | DialError::Tls { .. } => StatusCode::BAD_GATEWAY,
+    }
+}
+
+/// The socket beneath the request, and what was read of it already: a client need not wait for the 200.
+async fn take_over(conn: &Conn, upgrade: OnUpgrade) -> Option<(Bytes, TcpStream)> {
+    let upgraded = match upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => {
+            debug!(peer = %conn.peer, %error, "the client left before its CONNECT was answered");
+            return None;
+        }
+    };
+    let parts = downcast::<TokioIo<Socket>>(upgraded).ok()?;
+    let (unread, socket) = parts.io.into_inner().into_parts();
+    Some((joined(parts.read_buf, unread), socket))
+}
+
+fn joined(first: Bytes, then: Bytes) -> Bytes {
+    if then.is_empty() {
+        return first;
+    }
+    let mut both = BytesMut::from(first);
+    both.extend_from_slice(&then);
+    both.freeze()
+}
+
+fn established() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    response.extensions_mut().insert(ReasonPhrase::from_static(b"Connection established"));
+    response
+}
+
+/// Clients show the status text of a refused CONNECT and nothing else (Go: `proxyconnect: …`), people read the body.
+fn refuse(status: StatusCode, reason: &str) -> Response<Body> {
+    let mut response = Response::new(Body::full(format!("seawall: {reason}\n")));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if let Ok(phrase) = ReasonPhrase::try_from(reason.as_bytes()) {
+        response.extensions_mut().insert(phrase);
+    }
+    response
+}

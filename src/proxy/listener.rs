@@ -1,0 +1,215 @@
+//! The doors: sockets are bound, connections accepted, strangers sent away.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::{debug, warn};
+
+use super::conn::{Conn, Front, serve_connection};
+
+/// Connections that wait to be accepted, at most; the kernel may lower it (net.core.somaxconn, 4096).
+const BACKLOG: i32 = 4096;
+/// A client that vanished is noticed after this and as long again.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Out of file descriptors or memory: nothing is gained by asking again at once.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// An address that cannot be listened at.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen at {address}: {source}")]
+pub struct BindError {
+    /// Which.
+    pub address: String,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// The listeners of the data port.
+#[derive(Debug)]
+pub struct Listeners {
+    sockets: Vec<TcpListener>,
+    next: usize,
+}
+
+impl Listeners {
+    /// Binds each address. An IPv6 wildcard is for IPv6 alone, so that 0.0.0.0 can stand beside it.
+    ///
+    /// # Errors
+    /// One of them is taken, not here, or needs a privilege.
+    pub fn bind(addresses: &[SocketAddr]) -> Result<Listeners, BindError> {
+        let bind =
+            |address: &SocketAddr| bind(*address).map_err(|source| BindError { address: address.to_string(), source });
+        Ok(Listeners { sockets: addresses.iter().map(bind).collect::<Result<_, _>>()?, next: 0 })
+    }
+
+    /// Takes sockets that somebody else has bound: socket activation.
+    ///
+    /// # Errors
+    /// One of them does not listen.
+    pub fn inherit(sockets: Vec<std::net::TcpListener>) -> Result<Listeners, BindError> {
+        let adopt = |socket: std::net::TcpListener| {
+            let address = socket.local_addr().map_or_else(|_| "an inherited socket".to_owned(), |a| a.to_string());
+            let adopted = socket.set_nonblocking(true).and_then(|()| TcpListener::from_std(socket));
+            adopted.map_err(|source| BindError { address, source })
+        };
+        Ok(Listeners { sockets: sockets.into_iter().map(adopt).collect::<Result<_, _>>()?, next: 0 })
+    }
+
+    /// Where clients reach them.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+    }
+
+    /// The next connection of any of them, in turn.
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            match poll_fn(|cx| self.poll_accept(cx)).await {
+                Ok(accepted) => return accepted,
+                Err(error) if is_of_the_client(&error) => debug!(%error, "accept"),
+                Err(error) => {
+                    warn!(%error, "cannot accept connections");
+                    tokio::time::sleep(BACK_OFF).await;
+                }
+            }
+        }
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        let count = self.sockets.len();
+        for turn in 0..count {
+            let at = (self.next + turn) % count;
+            if let Poll::Ready(accepted) = self.sockets[at].poll_accept(cx) {
+                self.next = at + 1;
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // A restart need not wait for the TIME_WAIT of the connections before.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Errors of one connection, which is gone (accept(2): treat them like EAGAIN).
+fn is_of_the_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkUnreachable};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | HostUnreachable | NetworkUnreachable)
+}
+
+impl Front {
+    /// Accepts and serves connections until the tasks are told to stop, then closes the listeners. Connections go on; their
+    /// end is [`crate::task::Tasks::drained`].
+    pub async fn serve(self: Arc<Self>, mut listeners: Listeners) {
+        let seats = Arc::new(Semaphore::new(self.settings.max_connections));
+        loop {
+            // A seat first: who finds none waits in the backlog, where it costs nothing.
+            let next = async {
+                let permit = seats.clone().acquire_owned().await.expect("the semaphore is never closed");
+                (permit, listeners.accept().await)
+            };
+            let (permit, (socket, peer)) = tokio::select! {
+                biased;
+                () = self.tasks.stopping() => return,
+                next = next => next,
+            };
+            self.admit(permit, socket, peer);
+        }
+    }
+
+    fn admit(self: &Arc<Self>, permit: OwnedSemaphorePermit, socket: TcpStream, peer: SocketAddr) {
+        if !may_connect(&self.settings.allow, peer.ip()) {
+            debug!(%peer, "not in clients.allow");
+            return;
+        }
+        let port = match prepare(&socket) {
+            Ok(local) => local.port(),
+            Err(error) => {
+                debug!(%peer, %error, "gone before it was served");
+                return;
+            }
+        };
+        let conn = Conn::new(self.clone(), peer, port, permit);
+        self.tasks.spawn(serve_connection(conn, socket));
+    }
+}
+
+fn may_connect(allow: &[IpNet], ip: IpAddr) -> bool {
+    // A v4 client of a dual-stack socket comes in v6 clothes.
+    let ip = ip.to_canonical();
+    allow.iter().any(|network| network.contains(&ip))
+}
+
+fn prepare(socket: &TcpStream) -> io::Result<SocketAddr> {
+    socket.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
+    SockRef::from(socket).set_tcp_keepalive(&keepalive)?;
+    socket.local_addr()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_are_told_from_clients() {
+        let allow: Vec<IpNet> = ["127.0.0.0/8", "10.0.0.0/8", "fc00::/7"].map(|net| net.parse().unwrap()).to_vec();
+        for (ip, expected) in [
+            ("127.0.0.1", true),
+            ("::ffff:10.1.2.3", true),
+            ("fd00::1", true),
+            ("8.8.8.8", false),
+            ("::ffff:8.8.8.8", false),
+            ("::1", false),
+        ] {
+            assert_eq!(may_connect(&allow, ip.parse().unwrap()), expected, "{ip}");
+        }
+        assert!(!may_connect(&[], [127, 0, 0, 1].into()));
+    }
+
+    #[tokio::test]
+    async fn an_address_in_use_is_named_and_sockets_are_inherited() {
+        let first = Listeners::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let address = first.addresses()[0];
+        let error = Listeners::bind(&[address]).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot listen at {address}: ")), "{error}");
+        let given = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut listeners = Listeners::inherit(vec![given]).unwrap();
+        let client = TcpStream::connect(listeners.addresses()[0]).await.unwrap();
+        assert_eq!(listeners.accept().await.1, client.local_addr().unwrap());
+    }
+
+    #[tokio::test]
+    async fn listeners_take_turns() {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let mut listeners = Listeners::bind(&[any, any]).unwrap();
+        let mut clients = Vec::new();
+        for address in [listeners.addresses(), listeners.addresses()].concat() {
+            clients.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut came_in = Vec::new();
+        for _ in 0..4 {
+            let (socket, _) = listeners.accept().await;
+            came_in.push(socket.local_addr().unwrap());
+        }
+        assert_eq!(came_in[..2], listeners.addresses());
+        assert_eq!(came_in[2..], listeners.addresses());
+    }
+}

@@ -1,0 +1,151 @@
+//! Reads until it is known what a connection is.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use rustls::ServerConfig;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio_rustls::StartHandshake;
+use tokio_rustls::server::TlsStream;
+
+use super::replay::Replay;
+use super::sniff::{Hello, HelloError, HelloReader, Sniff, sniff};
+
+/// A stream that still has all of its bytes.
+pub(super) type Socket = Replay<TcpStream>;
+
+/// What a connection opened with.
+pub(super) enum Opening {
+    /// A request.
+    Http(Socket),
+    /// A ClientHello.
+    Tls(Box<Greeting>),
+}
+
+/// A connection whose ClientHello was read.
+pub(super) struct Greeting {
+    hello: Hello,
+    seen: Bytes,
+    socket: TcpStream,
+}
+
+/// Why nothing came of it.
+#[derive(Debug)]
+pub(super) enum OpeningError {
+    /// It said too little for too long.
+    Slow,
+    /// It went away before it had said anything: a health check, a scanner, a connection opened ahead of need.
+    Closed,
+    /// The socket failed.
+    Io(io::Error),
+    /// Neither HTTP nor TLS.
+    Garbage,
+    /// TLS, but no ClientHello that can be read.
+    Hello(String),
+}
+
+impl fmt::Display for OpeningError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpeningError::Slow => f.write_str("its first bytes took too long"),
+            OpeningError::Closed => f.write_str("it closed before it said anything complete"),
+            OpeningError::Io(error) => write!(f, "{error}"),
+            OpeningError::Garbage => f.write_str("neither HTTP nor TLS"),
+            OpeningError::Hello(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for OpeningError {}
+
+/// Reads on from `ahead` until it is known. The bytes are kept.
+///
+/// # Errors
+/// After `patience` in any case. What is bad TLS was told so by an alert.
+pub(super) async fn opening(socket: TcpStream, ahead: Bytes, patience: Duration) -> Result<Opening, OpeningError> {
+    tokio::time::timeout(patience, read_opening(socket, ahead)).await.unwrap_or(Err(OpeningError::Slow))
+}
+
+async fn read_opening(mut socket: TcpStream, ahead: Bytes) -> Result<Opening, OpeningError> {
+    let mut seen = BytesMut::from(ahead);
+    loop {
+        match sniff(&seen) {
+            Sniff::Http => return Ok(Opening::Http(Replay::new(seen.freeze(), socket))),
+            Sniff::Tls => return read_hello(socket, seen).await.map(|greeting| Opening::Tls(Box::new(greeting))),
+            Sniff::Garbage => return Err(OpeningError::Garbage),
+            Sniff::More => read_more(&mut socket, &mut seen).await?,
+        }
+    }
+}
+
+async fn read_hello(mut socket: TcpStream, mut seen: BytesMut) -> Result<Greeting, OpeningError> {
+    let mut reader = HelloReader::new();
+    loop {
+        match reader.read(&seen) {
+            Ok(Some(hello)) => return Ok(Greeting { hello, seen: seen.freeze(), socket }),
+            Ok(None) => read_more(&mut socket, &mut seen).await?,
+            Err(failed) => return Err(say_why(socket, failed).await),
+        }
+    }
+}
+
+async fn read_more(socket: &mut TcpStream, seen: &mut BytesMut) -> Result<(), OpeningError> {
+    match socket.read_buf(seen).await {
+        Ok(0) => Err(OpeningError::Closed),
+        Ok(_) => Ok(()),
+        Err(error) => Err(OpeningError::Io(error)),
+    }
+}
+
+async fn say_why(socket: TcpStream, failed: HelloError) -> OpeningError {
+    say_last(socket, &failed.alert).await;
+    OpeningError::Hello(failed.to_string())
+}
+
+/// Says something and hangs up. Whoever has gone already does not hear it.
+pub(super) async fn say_last(mut socket: TcpStream, bytes: &[u8]) {
+    use tokio::io::AsyncWriteExt;
+    let _ = socket.write_all(bytes).await;
+    let _ = socket.shutdown().await;
+}
+
+/// A fatal alert (RFC 8446 6.2), for a client whose handshake is not gone on with.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Alert {
+    /// Policy forbids it.
+    AccessDenied = 49,
+    /// It could not be reached, or there is no leaf for it.
+    InternalError = 80,
+    /// There is no such host here.
+    UnrecognizedName = 112,
+}
+
+impl Greeting {
+    /// What the client says it wants.
+    pub(super) fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// The connection as if nothing had been read of it.
+    pub(super) fn into_unread(self) -> Socket {
+        Replay::new(self.seen, self.socket)
+    }
+
+    /// Goes on with the handshake as the host of `config`.
+    ///
+    /// # Errors
+    /// The client does not trust the root, has no protocol version or cipher in common, goes away.
+    pub(super) async fn accept(self, config: Arc<ServerConfig>) -> io::Result<TlsStream<Socket>> {
+        let rest = Replay::new(self.seen.slice(self.hello.consumed..), self.socket);
+        StartHandshake::from_parts(self.hello.accepted, rest).into_stream(config).await
+    }
+
+    /// Ends it.
+    pub(super) async fn reject(self, alert: Alert) {
+        say_last(self.socket, &[0x15, 3, 3, 0, 2, 2, alert as u8]).await;
+    }
+}

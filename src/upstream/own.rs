@@ -1,0 +1,74 @@
+//! Which addresses lead back to seawall.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+/// The addresses seawall listens at. Clones share one set, which is filled once the listeners are bound.
+#[derive(Clone, Debug, Default)]
+pub struct OwnAddresses(Arc<RwLock<Vec<SocketAddr>>>);
+
+impl OwnAddresses {
+    /// None yet.
+    pub fn new() -> OwnAddresses {
+        OwnAddresses::default()
+    }
+
+    /// Adds where a listener is bound.
+    pub fn add(&self, listener: SocketAddr) {
+        self.0.write().push(listener);
+    }
+
+    /// Whether a connection to `address` would come in at one of the listeners.
+    pub fn contains(&self, address: SocketAddr) -> bool {
+        let ip = address.ip().to_canonical();
+        let listeners = self.0.read();
+        listeners.iter().filter(|listener| listener.port() == address.port()).any(|listener| {
+            let bound = listener.ip().to_canonical();
+            bound == ip || (bound.is_unspecified() && is_local(ip))
+        })
+    }
+}
+
+/// Whether `ip` is this machine's: only what is its own can be bound. A wildcard is reached at each of them, and at the
+/// wildcard itself.
+fn is_local(ip: IpAddr) -> bool {
+    ip.is_loopback() || ip.is_unspecified() || (binds(ip) && (!binds_anything() || source_towards(ip) == Some(ip)))
+}
+
+fn binds(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
+/// Whether `net.ipv4.ip_nonlocal_bind` is set, as beside keepalived: then TEST-NET-1 (RFC 5737) can be bound too.
+fn binds_anything() -> bool {
+    binds(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)))
+}
+
+/// Where a packet to `ip` would come from: from `ip` itself if that is here. Nothing is sent.
+fn source_towards(ip: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = if ip.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((ip, 9)).ok()?;
+    socket.local_addr().ok().map(|from| from.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_known_at_its_address_and_a_wildcard_at_all_of_them() {
+        let own = OwnAddresses::new();
+        assert!(!own.contains("127.0.0.1:443".parse().unwrap()));
+        own.add("127.0.0.1:3128".parse().unwrap());
+        own.clone().add("0.0.0.0:443".parse().unwrap());
+        for ours in ["127.0.0.1:3128", "[::ffff:127.0.0.1]:3128", "127.0.0.1:443", "127.8.8.8:443", "0.0.0.0:443"] {
+            assert!(own.contains(ours.parse().unwrap()), "{ours}");
+        }
+        for other in ["127.0.0.2:3128", "127.0.0.1:80", "192.0.2.7:443", "1.1.1.1:443", "[2606:4700::1111]:443"] {
+            assert!(!own.contains(other.parse().unwrap()), "{other}");
+        }
+    }
+}
