@@ -278,11 +278,11 @@ fn check_listeners(top: &Section, listen: &[SocketAddr], admin: Option<SocketAdd
             problems.push(top.problem("listen", format!("{address} and {other} are the same port twice")));
         }
     }
-    if let Some(admin) = admin {
-        if let Some(address) = listen.iter().find(|address| same(**address, admin)) {
-            let what = format!("{admin} is taken by listen = {address}; clients must not reach the admin listener");
-            problems.push(top.problem("admin", what));
-        }
+    if let Some(admin) = admin
+        && let Some(address) = listen.iter().find(|address| same(**address, admin))
+    {
+        let what = format!("{admin} is taken by listen = {address}; clients must not reach the admin listener");
+        problems.push(top.problem("admin", what));
     }
 }
 
