@@ -61,6 +61,17 @@ seawall_fresh() {
 
 show_upstream() { since | sed -E 's/^.*\] "([^"]*)" ([0-9]*) ([0-9]*).*/      upstream: \1 \2 \3/' | sort | uniq -c | sort -rn | head -n 20; }
 
+# fetches_nothing WHAT COMMAND…: the pull succeeds, and upstream gave neither a blob nor a manifest for it.
+fetches_nothing() {
+  local what=$1
+  shift
+  mark
+  if check "$what" "$@"; then
+    equal "$what: upstream gave no blob" 0 "$(blobs_reached)"
+    equal "$what: upstream gave no manifest" 0 "$(manifests_reached)"
+  fi
+}
+
 # ---- the cases
 
 case_direct() {
@@ -91,11 +102,8 @@ case_twice() {
     show_upstream
     check "$client ($way) forgets it" "${client}_wipe" || true
     sleep 2.1 # past the tag's ttl: the tag may be asked with HEAD, which costs no quota
-    mark
-    check "$client ($way) pulls again" "${client}_pull" "$IMAGE" || true
-    equal "$client ($way) again: upstream gave no blob" 0 "$(blobs_reached)"
-    equal "$client ($way) again: upstream gave no manifest" 0 "$(manifests_reached)"
-    equal "$client ($way) again: upstream was asked one HEAD at most" yes "$([ "$(heads_reached)" -le 1 ] && echo yes || heads_reached)"
+    fetches_nothing "$client ($way) pulls again" "${client}_pull" "$IMAGE"
+    equal "$client ($way) pulls again: upstream was asked one HEAD at most" yes "$([ "$(heads_reached)" -le 1 ] && echo yes || heads_reached)"
     show_upstream
     if has "${client}_run"; then check "$client ($way) runs it" prints_hello "$client" || true; fi
     "${client}_wipe" >/dev/null 2>&1 || true
@@ -110,9 +118,7 @@ case_schema2() {
   set_way proxy
   check 'skopeo pulls schema 2' skopeo_pull "$TOOL" || true
   skopeo_wipe
-  mark
-  check 'skopeo pulls schema 2 again' skopeo_pull "$TOOL" || true
-  equal 'schema 2 again: upstream gave nothing' 0 "$(($(blobs_reached) + $(manifests_reached)))"
+  fetches_nothing 'skopeo pulls schema 2 again' skopeo_pull "$TOOL"
   skopeo_wipe
 }
 
@@ -127,9 +133,7 @@ case_platforms() {
   equal 'arm64: upstream gave its manifest, not the index' 1 "$(manifests_reached)"
   equal 'arm64: upstream gave its layer and configuration' 2 "$(blobs_reached)"
   skopeo_wipe
-  mark
-  check 'skopeo copies both platforms' skopeo_ copy --quiet --all --src-cert-dir "$TRUST" "docker://$IMAGE" "oci:$STATE/skopeo:1" || true
-  equal 'both platforms: upstream gave nothing' 0 "$(($(blobs_reached) + $(manifests_reached)))"
+  fetches_nothing 'skopeo copies both platforms' skopeo_ copy --quiet --all --src-cert-dir "$TRUST" "docker://$IMAGE" "oci:$STATE/skopeo:1"
   skopeo_wipe
 }
 
@@ -217,4 +221,68 @@ case_offline() {
   skopeo_wipe
   client_down docker
   start_upstream
+}
+
+compose() {
+  local words=(docker-compose)
+  if docker_ compose version >/dev/null 2>&1; then words=(docker compose); fi
+  enter "$NS" "${WITH[@]}" "DOCKER_HOST=unix://$STATE/docker.sock" "SEAWALL_CA=$STATE/compose-ca" "${words[@]}" \
+    --project-name e2e --project-directory "$STATE/context" -f "$STATE/context/docker-compose.yml" -f "$STATE/override.yml" "$@"
+}
+
+container_healthy() { [ "$(docker_ inspect --format '{{.State.Health.Status}}' "$(compose ps -q seawall)")" = healthy ]; }
+docker_prints() { local expected=$1; shift; [ "$(docker_ "$@" 2>&1 | tee "$STATE/docker-prints")" = "$expected" ] || { cat "$STATE/docker-prints"; return 1; }; }
+
+# The image and the compose file, with a base made here, as an operator would use them.
+case_compose() {
+  say 'Dockerfile and docker-compose.yml'
+  stop seawall
+  set_way proxy
+  client_up docker || return 0
+  mkdir -p "$STATE/context" "$STATE/compose-ca"
+  tar --exclude=./target --exclude=./.git -cf - . | tar -C "$STATE/context" -xf -
+  mkdir -p "$STATE/context/target/release" "$STATE/context/ca"
+  echo secret >"$STATE/context/ca/ca.key" # must not get into the image
+  cp "$SEAWALL" "$STATE/context/target/release/seawall"
+  chmod -R go+rX "$STATE/context/target"
+  check 'the base image is imported' docker_ import "$ROOTFS" e2e/base || true
+  check 'the image builds' env DOCKER_BUILDKIT=0 "${WITH[@]}" docker --host "unix://$STATE/docker.sock" build --target prebuilt --build-arg BASE=e2e/base -t e2e/seawall "$STATE/context" || { client_down docker; return 0; }
+  check 'no key in the image, the data directory is its user'\''s' docker_prints 65532 run --rm --network none --user 0 --entrypoint sh e2e/seawall -c 'find / -xdev -name "ca.key"; stat -c %u /var/lib/seawall' || true
+
+  chown 65532 "$STATE/compose-ca"
+  configure_seawall
+  sed '/^listen/d; /^admin/d; /^data/d; /^\[ca\]/d; /^dir/d; s|^ca_file = .*|ca_file = "/etc/seawall/upstream.crt"|' "$STATE/seawall.toml" >"$STATE/compose.toml"
+  cat >"$STATE/override.yml" <<YAML
+services:
+  seawall:
+    image: e2e/seawall
+    volumes:
+      - $STATE/compose.toml:/etc/seawall/seawall.toml:ro
+      - $STATE/trust/upstream/ca.crt:/etc/seawall/upstream.crt:ro
+    ulimits:
+      nofile: {soft: 4096, hard: 4096}
+    healthcheck:
+      interval: 2s
+YAML
+  check 'compose starts it' compose up -d --no-build || true
+  if check 'the container becomes healthy' until_true 60 container_healthy; then
+    TRUST=$STATE/trust/compose
+    mkdir -p "$TRUST"
+    cp "$STATE/compose-ca/ca.crt" "$TRUST/ca.crt"
+    PROXY=("HTTPS_PROXY=http://10.99.2.2:3128")
+    mark
+    check 'skopeo pulls through the container' skopeo_pull "$IMAGE" || true
+    equal 'the container: upstream gave each blob once' "$BLOBS" "$(blobs_reached)"
+    skopeo_wipe
+    equal 'port 443 answers for ghcr.io' 200 "$(enter "$NS" curl -s -o /dev/null -w '%{http_code}' --resolve ghcr.io:443:10.99.2.2 --cacert "$TRUST/ca.crt" https://ghcr.io/v2/ || true)"
+    check 'compose makes the container anew' compose up -d --no-build --force-recreate || true
+    check 'it becomes healthy again' until_true 60 container_healthy || true
+    fetches_nothing 'skopeo pulls through the new container' skopeo_pull "$IMAGE"
+    skopeo_wipe
+  else
+    compose ps || true
+    compose logs --no-color 2>&1 | tail -n 30 || true
+  fi
+  compose down --volumes >/dev/null 2>&1 || true
+  client_down docker
 }
