@@ -87,6 +87,20 @@ case_direct() {
   client_down "$client"
 }
 
+# The slow registry is slow, and answers a range: case_restart stands on it.
+case_slow() {
+  say 'quay.io, straight'
+  set_way direct
+  local blob got
+  blob=$(basename "$(find "$LAYOUT/blobs/sha256" -size +300M)")
+  mark
+  got=$(enter "$NS" curl -s -r 1000000- --cacert "$TRUST/ca.crt" -o /dev/null -w '%{http_code} %{size_download} %{time_total}' "https://quay.io/v2/library/e2e/blobs/sha256:$blob") || true
+  note "$got"
+  equal 'quay.io gives the rest of a blob, in 4 s or more' "206 $(($(stat -c %s "$LAYOUT/blobs/sha256/$blob") - 1000000)) slowly" \
+    "$(awk '{print $1, $2, ($3 >= 4 ? "slowly" : "too fast: " $3)}' <<<"$got")"
+  equal 'the access log says 206' 1 "$(reached '"GET /v2/[^ ]*/blobs/sha256:[^ ]* HTTP/[0-9.]*" 206')"
+}
+
 # The main one: a cold pull fetches each blob once, the second fetches nothing, and the image works.
 case_twice() {
   local way=$1 client=$2
@@ -185,7 +199,7 @@ case_restart() {
   mark
   skopeo_pull "$SLOW" >"$STATE/restart.log" 2>&1 &
   local client=$!
-  if until_true 60 partial_above $((100 << 20)); then pass '100 MiB are in the partial file'; else fail "no partial file grows: $(partial_bytes) bytes"; fi
+  if until_true 60 partial_above $((150 << 20)); then pass '150 MiB are in the partial file'; else fail "no partial file grows: $(partial_bytes) bytes"; fi
   stop seawall KILL
   wait "$client" && note 'the client did not notice' || note "the client: $(tail -n 1 "$STATE/restart.log")"
   skopeo_wipe

@@ -15,7 +15,7 @@ HUB=10.99.1.1 AUTH=10.99.1.2 GHCR=10.99.1.3 QUAY=10.99.1.4
 ns() { echo "e2e-$$-$1"; }
 
 make_network() {
-  local name n=2 dir
+  local name n=2
   for name in world proxy dns direct; do
     run ip netns add "$(ns $name)"
     ip -n "$(ns $name)" link set lo up
@@ -112,7 +112,7 @@ http {
   }
   server {
     listen $QUAY:443 ssl http2;
-    client_max_body_size 0; limit_rate 40m; proxy_buffering off;
+    client_max_body_size 0; proxy_limit_rate 40m; proxy_max_temp_file_size 0; proxy_request_buffering off;
     location / { proxy_pass https://$GHCR; proxy_http_version 1.1; proxy_set_header Host ghcr.io; proxy_ssl_server_name on; proxy_ssl_name ghcr.io; }
   }
 }
