@@ -1,7 +1,13 @@
 //! The one place that spawns: what runs is counted, and the drain waits for it.
 
+use std::collections::HashMap;
 use std::future::Future;
+use std::hash::Hash;
+use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -66,5 +72,113 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
         Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
         // The runtime is going away and whoever waits here with it.
         Err(_) => std::future::pending().await,
+    }
+}
+
+/// Work that many ask for at once and that is done once: a HEAD of a tag, a token.
+///
+/// Nothing is remembered: who asks after the answer is there asks anew. The work is spawned, so it does not die with the first
+/// that asked.
+pub struct Coalesced<K, T>(Arc<Mutex<HashMap<K, Running<T>>>>);
+
+type Running<T> = Shared<BoxFuture<'static, T>>;
+
+impl<K, T> Default for Coalesced<K, T> {
+    fn default() -> Self {
+        Coalesced(Arc::default())
+    }
+}
+
+impl<K, T> Coalesced<K, T>
+where
+    K: Eq + Hash + Clone + Send + 'static,
+    T: Clone + Send + Sync + 'static,
+{
+    /// The result of `work` under `key`, begun here or already on its way.
+    pub async fn run<F>(&self, tasks: &Tasks, key: K, work: impl FnOnce() -> F) -> T
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let running = {
+            let mut all = self.0.lock();
+            match all.get(&key) {
+                Some(running) => running.clone(),
+                None => {
+                    let handle = tasks
+                        .spawn(Leaving { work: work(), _place: Place { all: self.0.clone(), key: key.clone() } }.run());
+                    let running = async move {
+                        match handle.await {
+                            Ok(value) => value,
+                            Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+                            Err(_) => std::future::pending().await,
+                        }
+                    };
+                    let running = running.boxed().shared();
+                    all.insert(key, running.clone());
+                    running
+                }
+            }
+        };
+        running.await
+    }
+}
+
+struct Leaving<F, K: Eq + Hash, T> {
+    work: F,
+    _place: Place<K, T>,
+}
+
+impl<F: Future, K: Eq + Hash, T> Leaving<F, K, T> {
+    async fn run(self) -> F::Output {
+        self.work.await
+    }
+}
+
+/// Frees the key when the work ends, however it ends.
+struct Place<K: Eq + Hash, T> {
+    all: Arc<Mutex<HashMap<K, Running<T>>>>,
+    key: K,
+}
+
+impl<K: Eq + Hash, T> Drop for Place<K, T> {
+    fn drop(&mut self) {
+        let left = self.all.lock().remove(&self.key);
+        // Dropped after the lock: it may hold the last waiter's waker.
+        drop(left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn many_ask_and_one_works_and_then_it_is_forgotten() {
+        let (tasks, runs) = (Tasks::new(), Arc::new(AtomicU32::new(0)));
+        let coalesced: Coalesced<&str, u32> = Coalesced::default();
+        let work = || {
+            let runs = runs.clone();
+            async move { runs.fetch_add(1, Ordering::Relaxed) }
+        };
+        let all = futures_util::future::join_all((0..10).map(|_| coalesced.run(&tasks, "k", work))).await;
+        assert_eq!(all, [0; 10]);
+        assert_eq!(coalesced.run(&tasks, "k", work).await, 1);
+    }
+
+    #[tokio::test]
+    async fn the_work_outlives_who_began_it() {
+        let tasks = Tasks::new();
+        let coalesced: Coalesced<&str, u32> = Coalesced::default();
+        let (go, gone) = tokio::sync::oneshot::channel::<()>();
+        let first = coalesced.run(&tasks, "k", || async move {
+            gone.await.expect("the test holds it");
+            7
+        });
+        assert!(futures_util::poll!(Box::pin(first)).is_pending(), "begun, then dropped");
+        let second = Box::pin(coalesced.run(&tasks, "k", || async { 8 }));
+        go.send(()).unwrap();
+        assert_eq!(second.await, 7);
     }
 }

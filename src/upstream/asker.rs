@@ -1,0 +1,165 @@
+//! On whose behalf upstream is asked.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::hmac;
+use http::HeaderValue;
+use moka::sync::Cache;
+
+/// A keyed hash of a credential. The key is this process's own, so the hash means nothing elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 16]);
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprint")
+    }
+}
+
+/// Who a client is, as far as registries go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Credential {
+    /// Nobody: no credential, or a token that was issued to nobody.
+    Anonymous,
+    /// Somebody.
+    Known(Fingerprint),
+}
+
+/// Who asks, with what it costs to answer.
+#[derive(Clone)]
+pub struct Asker {
+    /// Who.
+    pub credential: Credential,
+    /// What the client sent to prove it; for the registry's own origin only.
+    pub authorization: Option<HeaderValue>,
+    /// What was asked of upstream for it.
+    pub bill: Arc<Bill>,
+}
+
+impl fmt::Debug for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.credential, f)
+    }
+}
+
+/// What one client's request made seawall ask of upstream.
+#[derive(Debug, Default)]
+pub struct Bill {
+    requests: AtomicU32,
+    charged: AtomicU32,
+}
+
+impl Bill {
+    /// One more request.
+    pub fn add_request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One more request that upstream counts.
+    pub fn add_charge(&self) {
+        self.charged.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that were sent.
+    pub fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Requests that upstream counted.
+    pub fn charged(&self) -> u32 {
+        self.charged.load(Ordering::Relaxed)
+    }
+}
+
+/// Tells credentials apart without keeping them.
+#[derive(Debug)]
+pub struct Keyring {
+    key: hmac::Key,
+    /// Tokens that were seen to be issued to nobody, and until when they are good.
+    anonymous: Cache<Fingerprint, SystemTime>,
+}
+
+impl Default for Keyring {
+    fn default() -> Keyring {
+        Keyring::new()
+    }
+}
+
+impl Keyring {
+    /// With a new key.
+    pub fn new() -> Keyring {
+        let rng = aws_lc_rs::rand::SystemRandom::new();
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &rng).expect("the system gives random bytes");
+        Keyring { key, anonymous: Cache::new(20_000) }
+    }
+
+    fn fingerprint(&self, authorization: &[u8]) -> Fingerprint {
+        let tag = hmac::sign(&self.key, authorization);
+        let mut short = [0; 16];
+        short.copy_from_slice(&tag.as_ref()[..16]);
+        Fingerprint(short)
+    }
+
+    /// Who sent this `Authorization`.
+    pub fn asker(&self, authorization: Option<&HeaderValue>, now: SystemTime) -> Asker {
+        let credential = match authorization.map(|value| self.fingerprint(canonical(value.as_bytes()).as_slice())) {
+            None => Credential::Anonymous,
+            Some(print) if self.anonymous.get(&print).is_some_and(|until| now < until) => Credential::Anonymous,
+            Some(print) => Credential::Known(print),
+        };
+        let authorization = authorization.cloned().map(|mut value| {
+            value.set_sensitive(true);
+            value
+        });
+        Asker { credential, authorization, bill: Arc::default() }
+    }
+
+    /// Remembers that `token` was issued to a request without credentials.
+    pub fn remember_anonymous(&self, token: &str, good_for: Duration, now: SystemTime) {
+        let value = format!("bearer {token}");
+        self.anonymous.insert(self.fingerprint(value.as_bytes()), now + good_for);
+    }
+}
+
+/// The scheme's case does not matter (RFC 9110, 11.1), the rest does.
+fn canonical(value: &[u8]) -> Vec<u8> {
+    let end = value.iter().position(|b| *b == b' ').unwrap_or(value.len());
+    let mut value = value.to_vec();
+    value[..end].make_ascii_lowercase();
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_issued_to_nobody_are_nobody_while_they_last() {
+        let (ring, now) = (Keyring::new(), SystemTime::UNIX_EPOCH);
+        let bearer = HeaderValue::from_static("bEARER abc");
+        assert!(matches!(ring.asker(Some(&bearer), now).credential, Credential::Known(_)));
+        ring.remember_anonymous("abc", Duration::from_secs(60), now);
+        assert_eq!(ring.asker(Some(&bearer), now).credential, Credential::Anonymous);
+        let later = now + Duration::from_secs(60);
+        assert!(matches!(ring.asker(Some(&bearer), later).credential, Credential::Known(_)));
+        let other = HeaderValue::from_static("Bearer ABC");
+        assert!(matches!(ring.asker(Some(&other), now).credential, Credential::Known(_)));
+        assert_eq!(ring.asker(None, now).credential, Credential::Anonymous);
+    }
+
+    /// Invariant 8: `Authorization` never enters a key but as a keyed hash, never a log.
+    #[test]
+    fn authorization_never_enters_a_key_or_a_log() {
+        let (ring, now) = (Keyring::new(), SystemTime::UNIX_EPOCH);
+        let secret = HeaderValue::from_static("Basic aHVudGVyMg==");
+        let asker = ring.asker(Some(&secret), now);
+        let printed = format!("{asker:?} {:?} {:?}", asker.credential, asker.authorization);
+        assert!(!printed.contains("aHVudGVyMg"), "{printed}");
+        let elsewhere = Keyring::new().asker(Some(&secret), now);
+        assert_ne!(asker.credential, elsewhere.credential, "another process, another hash");
+        assert_eq!(asker.credential, ring.asker(Some(&secret), now).credential);
+    }
+}

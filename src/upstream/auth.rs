@@ -1,0 +1,142 @@
+//! Challenges that registries made, and tokens that were issued to nobody.
+//!
+//! A token of a request without credentials opens what everybody may read, so one serves all for its life. It is used for the
+//! next request without credentials, and given to the next client that asks for one.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use moka::sync::Cache;
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use zeroize::Zeroizing;
+
+use crate::http::origin::Origin;
+use crate::oci::challenge::{self, Challenge, Scheme, TokenReply};
+use crate::oci::name::Repository;
+
+/// A token with less life than this is not given away: clients take less than 60 s for 60 s.
+pub const SHORTEST_LIFE: Duration = Duration::from_secs(60);
+/// What is left of a token's life when it is no longer used upstream.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// A token that was issued to nobody.
+pub struct Token {
+    /// Itself.
+    pub value: Zeroizing<String>,
+    until: SystemTime,
+}
+
+impl Token {
+    /// How long it is still good.
+    pub fn left(&self, now: SystemTime) -> Duration {
+        self.until.duration_since(now).unwrap_or_default()
+    }
+}
+
+/// What is known of how each name space wants to be asked.
+pub struct Auth {
+    challenges: RwLock<HashMap<Arc<str>, Arc<[Challenge]>>>,
+    tokens: Cache<String, Arc<Token>>,
+}
+
+impl Default for Auth {
+    fn default() -> Auth {
+        Auth { challenges: RwLock::default(), tokens: Cache::new(10_000) }
+    }
+}
+
+impl Auth {
+    /// Keeps the challenge of a 401.
+    pub fn learn(&self, namespace: &Arc<str>, lines: &[String]) {
+        let challenges: Arc<[Challenge]> = challenge::parse(lines.iter().map(String::as_str)).into();
+        if !challenges.is_empty() {
+            self.challenges.write().insert(namespace.clone(), challenges);
+        }
+    }
+
+    /// Where a token to read `repository` is to be had, if `namespace` was ever seen to want one.
+    pub fn token_url(&self, namespace: &str, repository: &Repository) -> Option<String> {
+        let challenges = self.challenges.read();
+        let bearer = challenges.get(namespace)?.iter().find(|c| c.scheme == Scheme::Bearer)?;
+        // public.ecr.aws wants the scope "aws" for everything.
+        let own = bearer.scope().filter(|scope| !scope.is_empty() && !scope.starts_with("repository:"));
+        let usual = format!("repository:{repository}:pull");
+        bearer.token_url(Some(own.unwrap_or(&usual)))
+    }
+
+    /// Whether `namespace` said that tokens are had at this path of this origin.
+    pub fn is_realm(&self, namespace: &str, origin: &Origin, path: &str) -> bool {
+        let challenges = self.challenges.read();
+        let mut realms = challenges.get(namespace).into_iter().flat_map(|all| all.iter()).filter_map(Challenge::realm);
+        realms.any(|realm| {
+            let Ok((at, target)) = Origin::from_url(realm) else { return false };
+            at == *origin && target.split('?').next() == Some(path)
+        })
+    }
+
+    /// The token last issued for this URL, if it is good for more than a moment.
+    pub fn token(&self, url: &str, now: SystemTime) -> Option<Arc<Token>> {
+        self.tokens.get(&key(url)).filter(|token| token.left(now) > MARGIN)
+    }
+
+    /// Keeps a token that was issued to nobody.
+    pub fn keep(&self, url: &str, reply: &TokenReply, now: SystemTime) -> Arc<Token> {
+        let value = Zeroizing::new(reply.token.clone());
+        let token = Arc::new(Token { value, until: now + reply.expires_in });
+        self.tokens.insert(key(url), token.clone());
+        token
+    }
+
+    /// Drops a token that upstream did not take.
+    pub fn drop_token(&self, url: &str) {
+        self.tokens.invalidate(&key(url));
+    }
+}
+
+/// The same token whatever the order of parameters, and whoever the client says it is.
+fn key(url: &str) -> String {
+    let (path, query) = url.split_once('?').unwrap_or((url, ""));
+    let told = |pair: &&str| !pair.is_empty() && !pair.starts_with("client_id=");
+    let mut pairs: Vec<String> = query.split('&').filter(told).map(|pair| pair.replace("%3A", ":").replace("%2F", "/")).collect();
+    pairs.sort_unstable();
+    format!("{path}?{}", pairs.join("&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(token: &str, seconds: u64) -> TokenReply {
+        TokenReply { token: token.into(), expires_in: Duration::from_secs(seconds), has_refresh_token: false }
+    }
+
+    #[test]
+    fn tokens_are_found_again_whatever_the_order_and_not_after_their_life() {
+        let (auth, now) = (Auth::default(), SystemTime::UNIX_EPOCH);
+        auth.keep("https://a/token?service=s&scope=repository%3Ax%2Fy%3Apull", &reply("t", 300), now);
+        let found = auth.token("https://a/token?client_id=docker&scope=repository:x/y:pull&service=s", now).unwrap();
+        assert_eq!(&*found.value, "t");
+        assert!(auth.token("https://a/token?scope=repository:x/z:pull&service=s", now).is_none());
+        let late = now + Duration::from_secs(295);
+        assert!(auth.token("https://a/token?service=s&scope=repository:x/y:pull", late).is_none());
+    }
+
+    #[test]
+    fn challenges_lead_to_realms() {
+        let auth = Auth::default();
+        let namespace: Arc<str> = "docker.io".into();
+        let repository: Repository = "library/alpine".parse().unwrap();
+        assert_eq!(auth.token_url("docker.io", &repository), None);
+        auth.learn(&namespace, &[r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io""#.into()]);
+        assert_eq!(
+            auth.token_url("docker.io", &repository).unwrap(),
+            "https://auth.docker.io/token?service=registry.docker.io&scope=repository:library/alpine:pull"
+        );
+        let origin = Origin::from_url("https://auth.docker.io").unwrap().0;
+        assert!(auth.is_realm("docker.io", &origin, "/token"));
+        assert!(!auth.is_realm("docker.io", &origin, "/v2/"));
+        auth.learn(&namespace, &[r#"Bearer realm="https://public.ecr.aws/token/",service="public.ecr.aws",scope="aws""#.into()]);
+        assert!(auth.token_url("docker.io", &repository).unwrap().ends_with("scope=aws"));
+    }
+}
