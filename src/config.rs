@@ -1,8 +1,425 @@
-//! (stub: comes by merge from branch config)
+//! What the operator says, read once, checked once: from here on there are valid values only.
+//!
+//! 1. the file: `--config`, else `SEAWALL_CONFIG`, else `./seawall.toml`, else `/etc/seawall/seawall.toml`, else none;
+//! 2. over it the variables, `SEAWALL_CACHE__MAX_SIZE=50GiB` for `max_size` in `[cache]`;
+//! 3. over those the flags;
+//! 4. each section becomes the settings of its module; all that is wrong is said at once, each with its place.
+//!
+//! A key that would do nothing is not accepted.
+
+mod builtin;
+mod problem;
+mod registries;
+mod section;
+mod tree;
+mod words;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::http::origin::Host;
+use crate::policy::guard::Network;
+use crate::policy::registry::Registries;
+use crate::{ca, cache, proxy, upstream};
+
+pub use problem::{ConfigError, Problem};
+
+use problem::{Fault, Place};
+use section::{Section, word};
+use tree::{Kind, Table, Value};
 
 /// Everything the configuration says, valid.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub struct Config {
+    /// The file that was read, if one was.
+    pub source: Option<PathBuf>,
+    /// Where everything is kept that outlives a restart.
+    pub data: PathBuf,
     /// The data port.
-    pub proxy: crate::proxy::Settings,
+    pub proxy: proxy::Settings,
+    /// Dialling.
+    pub upstream: upstream::Settings,
+    /// What is kept.
+    pub cache: cache::Settings,
+    /// The certificate authority.
+    pub ca: ca::Settings,
+    /// The registries: the operator's, then those built in.
+    pub registries: Registries,
+    /// Where the admin listener is. `None`: there is none.
+    pub admin: Option<SocketAddr>,
+    /// What is logged.
+    pub log: LogSettings,
+    /// How long a drain may take.
+    pub drain: Duration,
 }
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// What is worth a line. The environment's `RUST_LOG` wins.
+    pub level: tracing::Level,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// An object a line, for machines.
+    Json,
+}
+
+/// What the command line says over the configuration, not yet checked.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--listen`, each.
+    pub listen: Vec<String>,
+    /// `--admin`.
+    pub admin: Option<String>,
+    /// `--data`.
+    pub data: Option<String>,
+}
+
+/// How long a tunnel or a kept connection may be silent. Longer than what firewalls forget, shorter than a leak that hurts.
+const TUNNEL_IDLE: Duration = Duration::from_secs(10 * 60);
+
+const DEFAULT_ALLOW: [&str; 8] = [
+    "127.0.0.0/8",
+    "::1/128",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "fc00::/7",
+    "fe80::/10",
+];
+
+const NETWORKS: [(&str, Network); 4] = [
+    ("loopback", Network::Loopback),
+    ("link-local", Network::LinkLocal),
+    ("metadata", Network::Metadata),
+    ("private", Network::Private),
+];
+
+impl Config {
+    /// Reads the file at `path` (or where one is looked for), the variables `env` and the flags.
+    ///
+    /// # Errors
+    /// All that is wrong, each with its place.
+    pub fn load(
+        path: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        flags: Overrides,
+    ) -> Result<Config, ConfigError> {
+        let env: Vec<_> = env.filter(|(name, _)| name.starts_with("SEAWALL_")).collect();
+        let named = env.iter().find(|(name, path)| name == "SEAWALL_CONFIG" && !path.is_empty());
+        let path = match (path, named) {
+            (Some(path), _) => Some(path.to_owned()),
+            (None, Some((_, path))) => Some(PathBuf::from(path)),
+            (None, None) => {
+                let usual = ["seawall.toml", "/etc/seawall/seawall.toml"].map(PathBuf::from);
+                usual.into_iter().find(|path| crate::fs::exists(path))
+            }
+        };
+        let text = match &path {
+            Some(path) => crate::fs::read_to_string(path).map_err(|error| {
+                let place = Place::Whole("configuration file".into());
+                ConfigError { problems: vec![Fault::at(place, error.to_string()).of("")] }
+            })?,
+            None => String::new(),
+        };
+        Config::parse(path, &text, &env, &flags)
+    }
+
+    /// The same, with the file's text at hand.
+    fn parse(
+        source: Option<PathBuf>,
+        text: &str,
+        env: &[(String, String)],
+        flags: &Overrides,
+    ) -> Result<Config, ConfigError> {
+        let file: Arc<str> = source.as_deref().unwrap_or(Path::new("seawall.toml")).display().to_string().into();
+        let mut document = tree::parse(&file, text).map_err(|fault| ConfigError { problems: vec![fault.of("")] })?;
+        let mut problems = Vec::new();
+        apply_variables(&mut document, env, &mut problems);
+        apply_flags(&mut document, flags);
+        let config = match Section::new("", &document) {
+            Ok(top) => Some(read(source, top, &mut problems)),
+            Err(fault) => {
+                problems.push(fault.of(""));
+                None
+            }
+        };
+        match config {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(ConfigError { problems }),
+        }
+    }
+
+    /// The hosts of all registries that are not patterns, as `host` or `host:port`.
+    pub fn registry_hosts(&self) -> Vec<String> {
+        let hosts = self.registries.iter().flat_map(|registry| &registry.hosts);
+        hosts.filter(|host| !host.is_wildcard()).map(ToString::to_string).collect()
+    }
+}
+
+fn apply_variables(document: &mut Value, env: &[(String, String)], problems: &mut Vec<Problem>) {
+    let mut env: Vec<_> = env.iter().collect();
+    // In one order whatever the environment's: SEAWALL_A comes before SEAWALL_A__B.
+    env.sort();
+    for (name, text) in env {
+        let Some(rest) = name.strip_prefix("SEAWALL_").filter(|rest| *rest != "CONFIG") else { continue };
+        if is_service_link(rest, text) {
+            continue;
+        }
+        let key = rest.to_lowercase();
+        let path: Vec<_> = key.split("__").collect();
+        let place = Place::Variable(name.as_str().into());
+        if path.iter().any(|part| part.is_empty()) {
+            problems.push(Fault::at(place, "not a key; valid: SEAWALL_DATA, SEAWALL_CACHE__MAX_SIZE").of(""));
+        } else if let Err(fault) = document.set(&path, &place, text) {
+            problems.push(fault.of(&path.join(".")));
+        }
+    }
+}
+
+/// Kubernetes gives every pod variables for the services beside it: a service `seawall` makes `SEAWALL_SERVICE_HOST`,
+/// `SEAWALL_PORT=tcp://…`, `SEAWALL_PORT_3128_TCP_ADDR`. They are not ours, and must not keep the pod from starting.
+fn is_service_link(rest: &str, text: &str) -> bool {
+    let rest = format!("_{rest}");
+    let port_of = |rest: &str| {
+        let (_, after) = rest.split_once("_PORT_")?;
+        let (digits, protocol) = after.split_once('_')?;
+        let known = ["TCP", "UDP", "SCTP"].iter().any(|p| protocol == *p || protocol.starts_with(&format!("{p}_")));
+        Some(!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) && known)
+    };
+    rest.ends_with("_SERVICE_HOST")
+        || rest.ends_with("_SERVICE_PORT")
+        || rest.contains("_SERVICE_PORT_")
+        || (rest.ends_with("_PORT") && text.contains("://"))
+        || port_of(&rest).unwrap_or(false)
+}
+
+fn apply_flags(document: &mut Value, flags: &Overrides) {
+    let Kind::Table(table) = &mut document.kind else { return };
+    let raw = |place: &Place, text: &String| Value { place: place.clone(), kind: Kind::Raw(text.clone()) };
+    if !flags.listen.is_empty() {
+        let place = Place::Flag("--listen");
+        let items = flags.listen.iter().map(|text| raw(&place, text)).collect();
+        table.insert("listen".to_owned(), (place.clone(), Value { place, kind: Kind::List(items) }));
+    }
+    for (key, flag, text) in [("admin", "--admin", &flags.admin), ("data", "--data", &flags.data)] {
+        if let Some(text) = text {
+            let place = Place::Flag(flag);
+            table.insert(key.to_owned(), (place.clone(), raw(&place, text)));
+        }
+    }
+}
+
+fn read(source: Option<PathBuf>, mut top: Section, problems: &mut Vec<Problem>) -> Config {
+    let seconds = Duration::from_secs;
+    let listen = top.list("listen", problems, words::listen);
+    let listen = listen.unwrap_or_else(|| vec![SocketAddr::from(([127, 0, 0, 1], 3128))]);
+    let admin = top.take("admin", problems, |value| match &value.kind {
+        Kind::Text(text) | Kind::Raw(text) if text.is_empty() => Ok(None),
+        _ => words::listen(value).map(Some),
+    });
+    let admin = admin.unwrap_or(Some(SocketAddr::from(([127, 0, 0, 1], 3129))));
+    check_listeners(&top, &listen, admin, problems);
+    let data = top.take("data", problems, directory).flatten().unwrap_or_else(|| PathBuf::from("seawall-data"));
+    let drain = top.take("drain_timeout", problems, words::pause).unwrap_or(seconds(30));
+    let patience = top.take("client_timeout", problems, words::timeout).unwrap_or(seconds(10));
+
+    let mut section = top.section("log", problems);
+    let log = read_log(&mut section, problems);
+    section.end(problems);
+
+    let registries = registries::read(&mut top, problems);
+
+    let mut section = top.section("ca", problems);
+    let ca = read_ca(&mut section, &data, &registries, problems);
+    section.end(problems);
+
+    let mut tunnel = top.section("tunnel", problems);
+    let mut clients = top.section("clients", problems);
+    let proxy = read_proxy(listen, patience, &mut clients, &mut tunnel, problems);
+    clients.end(problems);
+
+    let mut section = top.section("upstream", problems);
+    let upstream = read_upstream(&mut section, &mut tunnel, problems);
+    section.end(problems);
+    tunnel.end(problems);
+
+    let mut section = top.section("cache", problems);
+    let cache = read_cache(&mut section, &data, problems);
+    section.end(problems);
+    top.end(problems);
+
+    let registries = Registries::new(registries);
+    Config { source, data, proxy, upstream, cache, ca, registries, admin, log, drain }
+}
+
+fn check_listeners(top: &Section, listen: &[SocketAddr], admin: Option<SocketAddr>, problems: &mut Vec<Problem>) {
+    if listen.is_empty() {
+        problems.push(top.problem("listen", "must name at least one address; valid: [\"127.0.0.1:3128\"]"));
+    }
+    // Port 0 is another port each time. 0.0.0.0 takes the port on every address; v4 and v6 are apart.
+    let same = |a: SocketAddr, b: SocketAddr| {
+        let ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+        a.port() != 0 && a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && ip
+    };
+    for (n, address) in listen.iter().enumerate() {
+        if let Some(other) = listen[n + 1..].iter().find(|other| same(*address, **other)) {
+            problems.push(top.problem("listen", format!("{address} and {other} are the same port twice")));
+        }
+    }
+    if let Some(admin) = admin
+        && let Some(address) = listen.iter().find(|address| same(**address, admin))
+    {
+        let what = format!("{admin} is taken by listen = {address}; clients must not reach the admin listener");
+        problems.push(top.problem("admin", what));
+    }
+}
+
+fn directory(value: &Value) -> Result<Option<PathBuf>, Fault> {
+    let text = value.text("a directory")?;
+    if text.contains('\0') {
+        return Err(value.fault("a path cannot hold a NUL"));
+    }
+    Ok((!text.is_empty()).then(|| PathBuf::from(text)))
+}
+
+fn read_log(section: &mut Section, problems: &mut Vec<Problem>) -> LogSettings {
+    use tracing::Level;
+    // Not "trace": release builds have none.
+    let levels = [("error", Level::ERROR), ("warn", Level::WARN), ("info", Level::INFO), ("debug", Level::DEBUG)];
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    LogSettings {
+        level: section.take("level", problems, |value| word(value, &levels)).unwrap_or(Level::INFO),
+        format: section.take("format", problems, |value| word(value, &formats)).unwrap_or(LogFormat::Text),
+    }
+}
+
+fn read_ca(
+    section: &mut Section,
+    data: &Path,
+    registries: &[crate::policy::registry::Registry],
+    problems: &mut Vec<Problem>,
+) -> ca::Settings {
+    let names = section.list("names", problems, words::suffix).unwrap_or_default();
+    // The CA/Browser Forum's longest was 398 days; Apple refuses longer leaves.
+    let leaf_days = section.take("leaf_days", problems, |value| value.whole(1, 397));
+    ca::Settings {
+        dir: section.take("dir", problems, directory).flatten().unwrap_or_else(|| data.join("ca")),
+        permitted: builtin::permitted(registries.iter(), &names),
+        constrained: section.take("constrained", problems, Value::truth).unwrap_or(true),
+        leaf_days: leaf_days.and_then(|days| u32::try_from(days).ok()).unwrap_or(30),
+    }
+}
+
+fn read_proxy(
+    listen: Vec<SocketAddr>,
+    patience: Duration,
+    clients: &mut Section,
+    tunnel: &mut Section,
+    problems: &mut Vec<Problem>,
+) -> proxy::Settings {
+    let allow = clients.list("allow", problems, words::network);
+    if allow.as_ref().is_some_and(Vec::is_empty) {
+        problems.push(clients.problem("allow", "nobody could connect; valid: [\"10.0.0.0/8\"]"));
+    }
+    let built_in = || DEFAULT_ALLOW.iter().map(|net| net.parse().expect("the table's networks are valid")).collect();
+    let most = clients.take("max_connections", problems, |value| value.whole(1, 1_000_000));
+    let everywhere = || vec![wildmatch::WildMatch::new("*")];
+    let ports = tunnel.list("ports", problems, |value| value.whole(1, 65535));
+    proxy::Settings {
+        listen,
+        allow: allow.unwrap_or_else(built_in),
+        max_connections: most.and_then(|most| usize::try_from(most).ok()).unwrap_or(10_000),
+        tunnel_hosts: tunnel.list("hosts", problems, words::host_glob).unwrap_or_else(everywhere),
+        tunnel_ports: ports
+            .map_or_else(|| vec![443], |all| all.into_iter().filter_map(|p| p.try_into().ok()).collect()),
+        patience,
+        idle_timeout: TUNNEL_IDLE,
+    }
+}
+
+fn read_upstream(section: &mut Section, tunnel: &mut Section, problems: &mut Vec<Problem>) -> upstream::Settings {
+    let seconds = Duration::from_secs;
+    let usual = || vec![Network::Loopback, Network::LinkLocal, Network::Metadata];
+    upstream::Settings {
+        ca_pem: section.take("ca_file", problems, words::certificates).flatten(),
+        connect_timeout: section.take("connect_timeout", problems, words::timeout).unwrap_or(seconds(10)),
+        idle_timeout: section.take("idle_timeout", problems, words::timeout).unwrap_or(seconds(60)),
+        resolve_deadline: section.take("resolve_deadline", problems, words::timeout).unwrap_or(seconds(2)),
+        nameservers: section.list("nameservers", problems, words::nameserver).unwrap_or_default(),
+        hosts: section.take("hosts", problems, fixed_hosts).unwrap_or_default(),
+        deny_networks: tunnel.list("deny_networks", problems, |value| word(value, &NETWORKS)).unwrap_or_else(usual),
+    }
+}
+
+fn fixed_hosts(value: &Value) -> Result<HashMap<Host, upstream::Fixed>, Fault> {
+    let table = value.table()?;
+    let one = |(host, (place, value)): (&String, &(Place, Value))| {
+        let host =
+            host.parse::<Host>().map_err(|error| Fault::at(place.clone(), format!("{error}, without a port")))?;
+        Ok((host, words::fixed(value)?))
+    };
+    Table::iter(&table).map(one).collect()
+}
+
+fn read_cache(section: &mut Section, data: &Path, problems: &mut Vec<Problem>) -> cache::Settings {
+    let seconds = Duration::from_secs;
+    let mut tags = section.section("tags", problems);
+    let settings = cache::Tags {
+        ttl: tags.take("ttl", problems, words::ttl).unwrap_or(seconds(60)),
+        stale: tags.take("stale", problems, words::ttl).unwrap_or(Duration::MAX),
+        gone: tags
+            .take("gone", problems, |value| {
+                word(value, &[("serve", cache::Gone::Serve), ("forget", cache::Gone::Forget)])
+            })
+            .unwrap_or(cache::Gone::Serve),
+        rules: read_rules(&mut tags, problems),
+    };
+    tags.end(problems);
+    cache::Settings {
+        data: data.to_owned(),
+        max_size: section.take("max_size", problems, words::some_size).unwrap_or(20 << 30),
+        min_free: section.take("min_free", problems, words::size).unwrap_or(1 << 30),
+        memory: section.take("memory", problems, words::size).unwrap_or(64 << 20),
+        public_ttl: section.take("public_ttl", problems, words::ttl).unwrap_or(seconds(15 * 60)),
+        grant_ttl: section.take("grant_ttl", problems, words::ttl).unwrap_or(seconds(5 * 60)),
+        tags: settings,
+    }
+}
+
+/// Without rules written down, `latest` moves more often than other tags do.
+fn read_rules(tags: &mut Section, problems: &mut Vec<Problem>) -> Vec<cache::Rule> {
+    let path = tags.path_of("rules");
+    let rules = tags.list("rules", problems, |value| Section::new(&path, value));
+    let Some(rules) = rules else {
+        return vec![cache::Rule { names: wildmatch::WildMatch::new("*:latest"), ttl: Duration::from_secs(30) }];
+    };
+    let mut read = Vec::new();
+    for mut rule in rules {
+        let before = problems.len();
+        let names = rule.take("match", problems, words::tag_glob);
+        let ttl = rule.take("ttl", problems, words::ttl);
+        let missing = rule.missing("", "a rule needs both: { match = \"*:latest\", ttl = \"30s\" }");
+        rule.end(problems);
+        match (names, ttl) {
+            (Some(names), Some(ttl)) => read.push(cache::Rule { names, ttl }),
+            _ if problems.len() == before => problems.push(missing),
+            _ => {}
+        }
+    }
+    read
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,236 @@
-//! (to come)
+//! The operator's listener: health, readiness, metrics. It is never on the port that clients reach.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{HeaderValue, StatusCode, header};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::{CONTENT_TYPE, Metrics};
+
+/// How long requests that are running when it stops may take.
+const GRACE: Duration = Duration::from_secs(2);
+
+const INDEX: &str = "\
+seawall's admin listener
+
+/healthz  200 while the process is alive
+/readyz   200 while pulls are served, 503 while it starts or drains
+/metrics  Prometheus (OpenMetrics text)
+";
+
+/// Whether pulls are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Not yet: something is being loaded.
+    Starting,
+    /// Yes.
+    Serving,
+    /// No more: what runs is finished, nothing is begun.
+    Draining,
+}
+
+impl Stage {
+    /// As `/readyz` says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stage::Starting => "starting",
+            Stage::Serving => "ready",
+            Stage::Draining => "draining",
+        }
+    }
+}
+
+/// The stage, shared: clones see what any of them sets.
+#[derive(Clone, Debug)]
+pub struct Ready(Arc<Mutex<Stage>>);
+
+impl Ready {
+    /// Starting.
+    pub fn new() -> Ready {
+        Ready(Arc::new(Mutex::new(Stage::Starting)))
+    }
+
+    /// From now on it is this.
+    pub fn set(&self, stage: Stage) {
+        *self.0.lock() = stage;
+    }
+
+    /// What it is now.
+    pub fn stage(&self) -> Stage {
+        *self.0.lock()
+    }
+}
+
+impl Default for Ready {
+    fn default() -> Ready {
+        Ready::new()
+    }
+}
+
+/// What the admin listener shows.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// For `/metrics`.
+    pub metrics: Metrics,
+    /// For `/readyz`.
+    pub ready: Ready,
+}
+
+/// Answers on `listener` until `stop` resolves. A drain should end first: while it lasts, `/readyz` says so.
+///
+/// # Errors
+/// The listener's own.
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    admin: Admin,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let stopping = CancellationToken::new();
+    let stopped = stopping.clone();
+    let serving = axum::serve(listener, router(admin)).with_graceful_shutdown(async move {
+        stop.await;
+        stopped.cancel();
+    });
+    tokio::select! {
+        result = serving.into_future() => result,
+        // A client that never finishes its request does not keep the process.
+        () = async { stopping.cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
+    }
+}
+
+fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/", get(async || text(StatusCode::OK, INDEX)))
+        .route("/healthz", get(async || text(StatusCode::OK, "ok\n")))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .fallback(async || text(StatusCode::NOT_FOUND, "there is nothing here; / lists what there is\n"))
+        .with_state(admin)
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    let stage = admin.ready.stage();
+    let status = if stage == Stage::Serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    text(status, format!("{}\n", stage.as_str()))
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    typed(StatusCode::OK, CONTENT_TYPE, admin.metrics.encode())
+}
+
+fn text(status: StatusCode, body: impl Into<String>) -> Response {
+    typed(status, "text/plain; charset=utf-8", body.into())
+}
+
+fn typed(status: StatusCode, media_type: &'static str, body: String) -> Response {
+    let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    let now = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    (status, [content_type, now], body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    struct Running {
+        address: SocketAddr,
+        admin: Admin,
+        stop: CancellationToken,
+        done: tokio::task::JoinHandle<io::Result<()>>,
+    }
+
+    async fn start() -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let admin = Admin { metrics: Metrics::new(), ready: Ready::new() };
+        let stop = CancellationToken::new();
+        let serving = serve(listener, admin.clone(), stop.clone().cancelled_owned());
+        let done = crate::task::Tasks::new().spawn(serving);
+        Running { address, admin, stop, done }
+    }
+
+    /// Status line, head, body.
+    async fn ask(address: SocketAddr, method: &str, path: &str) -> (String, String, String) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await.unwrap();
+        let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+        let (status, head) = head.split_once("\r\n").unwrap();
+        (status.to_owned(), head.to_lowercase(), body.to_owned())
+    }
+
+    #[tokio::test]
+    async fn it_is_alive_before_it_is_ready() {
+        let running = start().await;
+        let status = async |path| {
+            let (status, _, body) = ask(running.address, "GET", path).await;
+            (status, body)
+        };
+        let said = |status: &str, body: &str| (format!("HTTP/1.1 {status}"), format!("{body}\n"));
+        assert_eq!(status("/healthz").await, said("200 OK", "ok"));
+        assert_eq!(status("/readyz").await, said("503 Service Unavailable", "starting"));
+        running.admin.ready.set(Stage::Serving);
+        assert_eq!(status("/readyz").await, said("200 OK", "ready"));
+        running.admin.ready.set(Stage::Draining);
+        assert_eq!(status("/readyz").await, said("503 Service Unavailable", "draining"));
+        assert_eq!(status("/healthz").await, said("200 OK", "ok"));
+        assert_eq!(status("/nothing").await.0, "HTTP/1.1 404 Not Found");
+        assert!(status("/").await.1.contains("/metrics"));
+    }
+
+    #[tokio::test]
+    async fn metrics_are_openmetrics_and_end() {
+        let running = start().await;
+        running.admin.metrics.request("docker.io", "blob", "hit");
+        let (status, head, body) = ask(running.address, "GET", "/metrics").await;
+        assert_eq!(status, "HTTP/1.1 200 OK");
+        assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"), "{head}");
+        assert!(body.contains(r#"seawall_requests_total{registry="docker.io",kind="blob",outcome="hit"} 1"#), "{body}");
+        assert!(body.ends_with("# EOF\n"));
+    }
+
+    /// RFC 9110 9.3.2: the same head, without the body.
+    #[tokio::test]
+    async fn head_is_get_without_a_body() {
+        let running = start().await;
+        for path in ["/", "/healthz", "/readyz", "/metrics"] {
+            let dateless = |head: String| {
+                let mut lines: Vec<_> = head.lines().filter(|l| !l.starts_with("date:")).map(str::to_owned).collect();
+                lines.sort();
+                lines
+            };
+            let (status, head, body) = ask(running.address, "GET", path).await;
+            let (head_status, head_head, head_body) = ask(running.address, "HEAD", path).await;
+            assert!(head.contains(&format!("content-length: {}", body.len())), "{path}: {head}");
+            assert_eq!((head_status, dateless(head_head)), (status, dateless(head)), "{path}");
+            assert_eq!(head_body, "", "{path}");
+        }
+        assert_eq!(ask(running.address, "POST", "/healthz").await.0, "HTTP/1.1 405 Method Not Allowed");
+    }
+
+    #[tokio::test]
+    async fn it_stops_though_a_client_never_finishes() {
+        let running = start().await;
+        let mut slow = TcpStream::connect(running.address).await.unwrap();
+        slow.write_all(b"GET /healthz HT").await.unwrap();
+        // Answered after the slow one was accepted.
+        ask(running.address, "GET", "/healthz").await;
+        running.stop.cancel();
+        tokio::time::timeout(GRACE * 3, running.done).await.unwrap().unwrap().unwrap();
+    }
+}

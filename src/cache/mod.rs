@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wildmatch::WildMatch;
+pub use crate::policy::freshness::{Gone, Rule, Tags};
 
 /// What the configuration says of the cache.
 #[derive(Clone, Debug)]
@@ -22,35 +22,4 @@ pub struct Settings {
     pub grant_ttl: Duration,
     /// How tags age.
     pub tags: Tags,
-}
-
-/// How tags age. `Duration::MAX` is forever.
-#[derive(Clone, Debug)]
-pub struct Tags {
-    /// A tag asked less than this ago is not asked again.
-    pub ttl: Duration,
-    /// How long a tag may be served after upstream stopped answering.
-    pub stale: Duration,
-    /// What a 404 for a tag that is here means.
-    pub gone: Gone,
-    /// First match wins.
-    pub rules: Vec<Rule>,
-}
-
-/// What to do when upstream says 404 for a tag that is here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gone {
-    /// Serve it, with a warning.
-    Serve,
-    /// Believe it.
-    Forget,
-}
-
-/// A ttl for some tags.
-#[derive(Clone, Debug)]
-pub struct Rule {
-    /// Over `REGISTRY/REPOSITORY:TAG`.
-    pub names: WildMatch,
-    /// In place of [`Tags::ttl`].
-    pub ttl: Duration,
 }

@@ -1,3 +1,116 @@
-//! (to come)
+//! The command line: one file per command. Messages for people go to stderr, results to stdout.
 
 pub mod ca;
+pub mod check;
+pub mod log;
+pub mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, ConfigError, Overrides};
+
+/// A transparent caching HTTPS forward proxy for container registries.
+///
+/// It stands between container clients and the registries they pull from: one pull from upstream serves everybody, and
+/// pulls go on while a registry is away. Nobody renames an image.
+#[derive(Parser, Debug)]
+#[command(version, after_help = EXAMPLE, propagate_version = true)]
+pub struct Cli {
+    /// The configuration file [default: $SEAWALL_CONFIG, ./seawall.toml, /etc/seawall/seawall.toml, else built-in defaults]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLE: &str = "\
+Example: start it, then pull through it
+  seawall serve
+  curl --proxy http://127.0.0.1:3128 --cacert seawall-data/ca/ca.crt https://registry-1.docker.io/v2/
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration.";
+
+/// What seawall can be told to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Runs the proxy until it is told to stop.
+    ///
+    /// SIGTERM or SIGINT lets what runs finish, up to drain_timeout; a second one ends it at once.
+    #[command(after_help = serve::EXAMPLE)]
+    Serve(serve::ServeArgs),
+    /// Reads the configuration, says what it means or what is wrong with it, and ends.
+    #[command(after_help = check::EXAMPLE)]
+    Check(check::CheckArgs),
+    /// Shows, makes and installs the certificate authority that clients have to trust.
+    Ca(ca::CaArgs),
+}
+
+impl Cli {
+    /// Does what was asked. Errors go to stderr; the exit code is 0, or 1 for a failure, or 2 for the configuration.
+    pub fn run(self) -> ExitCode {
+        let result = match self.command {
+            Command::Serve(args) => load(self.config, args.overrides()).and_then(serve::run),
+            Command::Check(args) => {
+                load(self.config, Overrides::default()).and_then(|config| check::run(&args, &config))
+            }
+            Command::Ca(args) => load(self.config, Overrides::default())
+                .and_then(|config| ca::run(args, &config.ca, &config.registry_hosts())),
+        };
+        match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => match error.downcast_ref::<ConfigError>() {
+                Some(wrong) => {
+                    eprintln!("{wrong}");
+                    ExitCode::from(2)
+                }
+                None => {
+                    eprintln!("seawall: {error:#}");
+                    ExitCode::FAILURE
+                }
+            },
+        }
+    }
+}
+
+fn load(path: Option<PathBuf>, flags: Overrides) -> anyhow::Result<Config> {
+    // A variable that is not UTF-8 is none of ours, or wrong: it is read with its bad bytes replaced and refused as such.
+    let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    let env = std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value)));
+    Ok(Config::load(path.as_deref(), env, flags)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_ours_shows_an_example() {
+        for mut command in Cli::command().get_subcommands().filter(|c| c.get_name() != "ca").cloned() {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Example"), "{help}");
+        }
+    }
+
+    #[test]
+    fn flags_reach_the_configuration() {
+        let line =
+            ["seawall", "serve", "-c", "x.toml", "--listen", "[::1]:1", "--listen", "127.0.0.1:1", "--data", "d"];
+        let cli = Cli::try_parse_from(line).unwrap();
+        assert_eq!(cli.config, Some(PathBuf::from("x.toml")));
+        let Command::Serve(args) = cli.command else { panic!("not serve") };
+        let overrides = args.overrides();
+        assert_eq!(overrides.listen, ["[::1]:1", "127.0.0.1:1"]);
+        assert_eq!((overrides.admin, overrides.data.as_deref()), (None, Some("d")));
+    }
+}

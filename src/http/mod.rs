@@ -1,3 +1,7 @@
 //! Words of HTTP: parse and print, no clock, no I/O.
 
+pub mod cache_status;
+pub mod conditional;
+pub mod headers;
 pub mod origin;
+pub mod range;

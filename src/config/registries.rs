@@ -1,0 +1,172 @@
+//! `[[registry]]`: what the operator says, put over what is built in.
+//!
+//! The operator's come first, in their order, so an exact host of theirs wins over a built-in's pattern; then the built-ins
+//! that no `[[registry]]` replaces. In one that does, a key that is left out keeps the built-in's value.
+
+use super::builtin;
+use super::problem::{Fault, Place, Problem};
+use super::section::Section;
+use super::tree::Value;
+use super::words;
+use crate::http::origin::{HostPattern, Origin};
+use crate::policy::registry::Registry;
+
+/// A registry and where it was written.
+struct Placed {
+    registry: Registry,
+    place: Place,
+}
+
+/// Reads the `[[registry]]` sections; what is wrong goes to `problems`.
+pub(super) fn read(top: &mut Section, problems: &mut Vec<Problem>) -> Vec<Registry> {
+    let sections = top.list("registry", problems, |value| Ok((value.place.clone(), Section::new("registry", value)?)));
+    let mut placed: Vec<Placed> = Vec::new();
+    for (place, section) in sections.unwrap_or_default() {
+        if let Some(registry) = one(section, problems) {
+            placed.push(Placed { registry, place });
+        }
+    }
+    for builtin in builtin::registries() {
+        if !placed.iter().any(|ours| ours.registry.name == builtin.name) {
+            placed.push(Placed { registry: builtin, place: Place::Default });
+        }
+    }
+    for (n, ours) in placed.iter().enumerate() {
+        for other in &placed[n + 1..] {
+            if let Some(what) = conflict(&ours.registry, &other.registry) {
+                // The later of two of the operator's, or the operator's of one and a built-in.
+                let place = if other.place == Place::Default { &ours.place } else { &other.place };
+                problems.push(Fault::at(place.clone(), what).of("registry"));
+            }
+        }
+    }
+    placed.into_iter().map(|placed| placed.registry).collect()
+}
+
+fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
+    let before = problems.len();
+    let name = section.take("name", problems, name);
+    let builtin = builtin::registries().into_iter().find(|builtin| Some(&*builtin.name) == name.as_deref());
+    let aliases = section.list("aliases", problems, self::name);
+    let hosts = section.list("hosts", problems, words::host_pattern);
+    let auth_hosts = section.list("auth_hosts", problems, words::host_pattern);
+    let ca_pem = section.take("ca_file", problems, words::certificates);
+    let upstream = section.take("upstreams", problems, |value| Ok(value.clone())).and_then(|v| upstream(&v, problems));
+    let missing = section.missing("name", "must be given; it is the registry's name in keys, paths and metrics");
+    let no_hosts = section.problem("hosts", "must name at least one host; valid: [\"registry.corp:5000\"]");
+    section.end(problems);
+    let Some(name) = name else {
+        if problems.len() == before {
+            problems.push(missing);
+        }
+        return None;
+    };
+    let hosts = hosts.or_else(|| builtin.as_ref().map(|b| b.hosts.clone()));
+    let hosts = hosts.unwrap_or_else(|| name.parse::<HostPattern>().into_iter().collect());
+    if problems.len() != before {
+        return None;
+    }
+    if hosts.is_empty() {
+        problems.push(no_hosts);
+        return None;
+    }
+    let (aliases_before, auth_before, upstream_before) = match builtin {
+        Some(b) => {
+            let kept = b.upstream.filter(|o| hosts.iter().any(|h| h.matches(&o.host, o.port, 443)));
+            (b.aliases, b.auth_hosts, kept.or_else(|| first_host(&hosts)))
+        }
+        None => (Vec::new(), Vec::new(), first_host(&hosts)),
+    };
+    Some(Registry {
+        name: name.into(),
+        aliases: aliases.unwrap_or(aliases_before),
+        hosts,
+        auth_hosts: auth_hosts.unwrap_or(auth_before),
+        upstream: upstream.or(upstream_before),
+        ca_pem: ca_pem.flatten(),
+    })
+}
+
+/// Where a registry is dialled that says nothing of it: its first host; with patterns, the host that was asked for.
+fn first_host(hosts: &[HostPattern]) -> Option<Origin> {
+    if hosts.iter().any(HostPattern::is_wildcard) {
+        return None;
+    }
+    hosts.first().and_then(|host| Origin::from_url(&format!("https://{host}")).ok()).map(|(origin, _)| origin)
+}
+
+/// A name for keys, mirror paths and metrics.
+fn name(value: &Value) -> Result<String, Fault> {
+    let valid = "\"docker.io\", \"lab\", \"registry.corp:5000\"";
+    let text = value.text(&format!("a name such as {valid}"))?;
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-_:".contains(&b);
+    let first = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if !first || text.len() > 128 || !text.bytes().all(inner) {
+        let rule = "lower-case letters, digits and . - _ : , a letter or digit first, at most 128";
+        return Err(value.fault(format!("{text:?} is not a name ({rule}); valid: {valid}")));
+    }
+    Ok(text.to_owned())
+}
+
+fn upstream(value: &Value, problems: &mut Vec<Problem>) -> Option<Origin> {
+    let before = problems.len();
+    let mut read = |fault: Fault| problems.push(fault.of("registry.upstreams"));
+    let items = value.items().map_err(&mut read).ok()?;
+    let [first, rest @ ..] = items.as_ref() else {
+        read(value.fault("must have one: [{ url = \"https://registry.corp\" }]"));
+        return None;
+    };
+    if let Some(second) = rest.first() {
+        read(second.fault("a second upstream is in the design but not yet in this version: give one"));
+    }
+    let mut section = Section::new("registry.upstreams", first).map_err(&mut read).ok()?;
+    let url = section.take("url", problems, |value| {
+        let valid = "\"https://registry.corp\", \"http://lab:5000\"";
+        let text = value.text(&format!("a URL such as {valid}"))?;
+        match Origin::from_url(text) {
+            Ok((origin, path)) if path == "/" => Ok(origin),
+            Ok((_, path)) => Err(value.fault(format!("{path:?} is too much: a URL without a path; valid: {valid}"))),
+            // Not repeated: it may hold a password.
+            Err(error) => Err(value.fault(format!("{error}; valid: {valid}"))),
+        }
+    });
+    let missing = section.missing("url", "must be given; valid: \"https://registry.corp\"");
+    section.end(problems);
+    if url.is_none() && problems.len() == before {
+        problems.push(missing);
+    }
+    url
+}
+
+/// Why two registries cannot both be. The first is asked first.
+fn conflict(first: &Registry, second: &Registry) -> Option<String> {
+    let names = |r: &Registry| std::iter::once(r.name.to_string()).chain(r.aliases.clone()).collect::<Vec<_>>();
+    let second_names = names(second);
+    if let Some(name) = names(first).into_iter().find(|name| second_names.contains(name)) {
+        return Some(if first.name == second.name {
+            format!("two registries have the name {name:?}")
+        } else {
+            format!("{:?} and {:?} both go by the name {name:?}", &*first.name, &*second.name)
+        });
+    }
+    if first.scheme() != second.scheme() {
+        return None;
+    }
+    let default_port = first.scheme().default_port();
+    let port = |pattern: &HostPattern| pattern.port().unwrap_or(default_port);
+    let claims = |one: &HostPattern, other: &HostPattern| {
+        if one.host() == other.host() {
+            return port(one) == port(other);
+        }
+        // An exact host that is asked for after a pattern that matches it would never be reached.
+        let exact = (!other.is_wildcard()).then(|| other.host().parse().ok()).flatten();
+        exact.is_some_and(|host| one.matches(&host, port(other), default_port))
+    };
+    // Two may share a token host.
+    let against = |one: &HostPattern, others: &[HostPattern]| others.iter().find(|other| claims(one, other)).cloned();
+    let clash =
+        first.hosts.iter().find_map(|host| against(host, &second.hosts).or_else(|| against(host, &second.auth_hosts)));
+    let clash = clash.or_else(|| first.auth_hosts.iter().find_map(|host| against(host, &second.hosts)))?;
+    let advice = format!("to replace {:?}, give its name", &*second.name);
+    Some(format!("{:?} and {:?} both claim the host {clash}; {advice}", &*first.name, &*second.name))
+}

@@ -1,0 +1,215 @@
+//! Whole messages: they are what an operator has to go by.
+
+use super::{parse, with_env};
+
+#[test]
+fn what_is_wrong_is_said_with_its_place() {
+    for (text, said) in [
+        (
+            "[cache]\nmax_sise = \"1GiB\"",
+            "seawall.toml:2:1: cache.max_sise: unknown key, did you mean `max_size`? \
+             valid here: grant_ttl, max_size, memory, min_free, public_ttl, tags",
+        ),
+        (
+            "[cache]\nmax_size = \"20 potatoes\"",
+            "seawall.toml:2:12: cache.max_size: \"20 potatoes\" is not a size; valid: \"20GiB\", \"500MB\"",
+        ),
+        ("[cache]\nmax_size = 20", "seawall.toml:2:12: cache.max_size: wants a size such as \"20GiB\", not 20"),
+        ("[cache]\nmax_size = \"0\"", "seawall.toml:2:12: cache.max_size: must be more than 0"),
+        (
+            "[cache]\nstale = \"1d\"",
+            "seawall.toml:2:1: cache.stale: unknown key here, it belongs in [cache.tags]; \
+             valid here: grant_ttl, max_size, memory, min_free, public_ttl, tags",
+        ),
+        (
+            "[clients]\n  users_file = \"x\"",
+            "seawall.toml:2:3: clients.users_file: \"users_file\" is in the design but not in this version",
+        ),
+        (
+            "[[registry]]\nname = \"lab\"\npassword_file = \"x\"",
+            "seawall.toml:3:1: registry.password_file: \"password_file\" is in the design but not in this version",
+        ),
+        (
+            "lissten = []",
+            "seawall.toml:1:1: lissten: unknown key, did you mean `listen`? valid here: admin, ca, cache, \
+             client_timeout, clients, data, drain_timeout, listen, log, registry, tunnel, upstream",
+        ),
+        ("listen = []", "seawall.toml:1:10: listen: must name at least one address; valid: [\"127.0.0.1:3128\"]"),
+        (
+            "listen = [\"0.0.0.0:1\",\n \"localhost:2\"]",
+            "seawall.toml:2:2: listen: \"localhost:2\" is not an IP address with a port; \
+             valid: \"127.0.0.1:3128\", \"0.0.0.0:443\", \"[::]:3128\"",
+        ),
+        (
+            "listen = [\"0.0.0.0:3129\"]",
+            "configuration: admin: 127.0.0.1:3129 is taken by listen = 0.0.0.0:3129; \
+             clients must not reach the admin listener",
+        ),
+        (
+            "listen = [\"0.0.0.0:1\", \"10.0.0.1:1\"]",
+            "seawall.toml:1:10: listen: 0.0.0.0:1 and 10.0.0.1:1 are the same port twice",
+        ),
+        ("listen = 5", "seawall.toml:1:10: listen: wants a list, not 5"),
+        ("cache = 5", "seawall.toml:1:9: cache: wants a table, not 5"),
+        ("a = ", "seawall.toml:1:5: this is not TOML: string values must be quoted, expected literal string"),
+        ("\"ä\" = \"é\" x", "seawall.toml:1:11: this is not TOML: unexpected key or value, expected newline, `#`"),
+        (
+            "[[registry]]\nname = \"a\"\nupstreams = [{ url = \"https://u:secret@a\" }]",
+            "seawall.toml:3:22: registry.upstreams.url: not an absolute http or https URL without user information; \
+             valid: \"https://registry.corp\", \"http://lab:5000\"",
+        ),
+        (
+            "[log]\nlevel = \"wran\"",
+            "seawall.toml:2:9: log.level: \"wran\" is none of \"error\", \"warn\", \"info\", \"debug\", did you mean \"warn\"?",
+        ),
+        ("[ca]\nleaf_days = 398", "seawall.toml:2:13: ca.leaf_days: wants a whole number from 1 to 397, not 398"),
+        ("[ca]\nconstrained = \"yes\"", "seawall.toml:2:15: ca.constrained: wants true or false, not \"yes\""),
+        ("[tunnel]\nports = [443, 0]", "seawall.toml:2:15: tunnel.ports: wants a whole number from 1 to 65535, not 0"),
+        (
+            "[tunnel]\nhosts = [\"github.com:443\"]",
+            "seawall.toml:2:10: tunnel.hosts: \"github.com:443\" is not a glob of host names (without port); \
+             valid: \"*\", \"*.example.com\", \"github.com\"",
+        ),
+        (
+            "[tunnel]\ndeny_networks = [\"linklocal\"]",
+            "seawall.toml:2:18: tunnel.deny_networks: \"linklocal\" is none of \"loopback\", \"link-local\", \
+             \"metadata\", \"private\", did you mean \"link-local\"?",
+        ),
+        (
+            "[clients]\nallow = [\"10.0.0.0/33\"]",
+            "seawall.toml:2:10: clients.allow: \"10.0.0.0/33\" is not a network; \
+             valid: \"10.0.0.0/8\", \"fd00::/8\", \"192.0.2.1\"",
+        ),
+        ("[clients]\nallow = []", "seawall.toml:2:9: clients.allow: nobody could connect; valid: [\"10.0.0.0/8\"]"),
+        (
+            "[upstream]\nconnect_timeout = \"forever\"",
+            "seawall.toml:2:19: upstream.connect_timeout: \"forever\" is not a time; valid: \"500ms\", \"10s\", \"2m\"",
+        ),
+        ("[upstream]\nconnect_timeout = \"0s\"", "seawall.toml:2:19: upstream.connect_timeout: must be more than 0s"),
+        (
+            "[upstream.hosts]\n\"ghcr.io:443\" = \"10.0.0.1\"",
+            "seawall.toml:2:1: upstream.hosts: \"ghcr.io:443\" is not a host name or IP address, without a port",
+        ),
+        (
+            "[upstream.hosts]\n\"ghcr.io\" = \"ghcr.io\"",
+            "seawall.toml:2:13: upstream.hosts: \"ghcr.io\" is not an IP address, with or without a port; \
+             valid: \"192.0.2.1\", \"127.0.0.1:9443\", \"[2001:db8::1]:443\"",
+        ),
+        (
+            "[upstream]\nca_file = \"/nowhere/ca.pem\"",
+            "seawall.toml:2:11: upstream.ca_file: cannot read /nowhere/ca.pem: No such file or directory (os error 2)",
+        ),
+        (
+            "[upstream]\nca_file = \"Cargo.toml\"",
+            "seawall.toml:2:11: upstream.ca_file: Cargo.toml holds no certificate (-----BEGIN CERTIFICATE-----)",
+        ),
+        (
+            "[cache.tags]\nttl = \"200y\"",
+            "seawall.toml:2:7: cache.tags.ttl: \"200y\" is longer than 100 years; valid: \"30s\", \"15m\", \"7d\", \"forever\"",
+        ),
+        (
+            "[cache.tags]\nrules = [{ match = \"docker.io/acme\", ttl = \"1m\" }]",
+            "seawall.toml:2:20: cache.tags.rules.match: \"docker.io/acme\" matches no REGISTRY/REPOSITORY:TAG; \
+             valid: \"*:latest\", \"ghcr.io/acme/*:v*\"",
+        ),
+        (
+            "[cache.tags]\nrules = [{ match = \"*:latest\" }]",
+            "seawall.toml:2:10: cache.tags.rules: a rule needs both: { match = \"*:latest\", ttl = \"30s\" }",
+        ),
+        (
+            "[[registry]]\nhosts = [\"lab\"]",
+            "seawall.toml:1:1: registry.name: must be given; it is the registry's name in keys, paths and metrics",
+        ),
+        (
+            "[[registry]]\nname = \"Lab\"",
+            "seawall.toml:2:8: registry.name: \"Lab\" is not a name (lower-case letters, digits and . - _ : , \
+             a letter or digit first, at most 128); valid: \"docker.io\", \"lab\", \"registry.corp:5000\"",
+        ),
+        (
+            "[[registry]]\nname = \"lab\"\nhosts = []",
+            "seawall.toml:3:9: registry.hosts: must name at least one host; valid: [\"registry.corp:5000\"]",
+        ),
+        (
+            "[[registry]]\nname = \"lab\"\nhosts = [\"*.com\"]",
+            "seawall.toml:3:10: registry.hosts: \"*.com\" is not a host, host:port or a pattern such as *.example.com; \
+             valid: \"ghcr.io\", \"registry.corp:5000\", \"*.pkg.dev\"",
+        ),
+        (
+            "[[registry]]\nname = \"a\"\nupstreams = [{ url = \"https://a\" }, { url = \"https://b\" }]",
+            "seawall.toml:3:37: registry.upstreams: a second upstream is in the design but not yet in this version: give one",
+        ),
+        (
+            "[[registry]]\nname = \"a\"\nupstreams = [{ url = \"https://a/x\" }]",
+            "seawall.toml:3:22: registry.upstreams.url: \"/x\" is too much: a URL without a path; \
+             valid: \"https://registry.corp\", \"http://lab:5000\"",
+        ),
+        (
+            "[[registry]]\nname = \"a\"\nupstreams = [{ prefix = \"x\", url = \"https://a\" }]",
+            "seawall.toml:3:16: registry.upstreams.prefix: \"prefix\" is in the design but not in this version",
+        ),
+        (
+            "[[registry]]\nname = \"hub\"\nhosts = [\"docker.io\"]",
+            "seawall.toml:1:1: registry: \"hub\" and \"docker.io\" both claim the host docker.io; \
+             to replace \"docker.io\", give its name",
+        ),
+        (
+            "[[registry]]\nname = \"a\"\nhosts = [\"*.corp.io\"]\n[[registry]]\nname = \"b\"\nhosts = [\"b.corp.io\"]",
+            "seawall.toml:4:1: registry: \"a\" and \"b\" both claim the host b.corp.io; to replace \"b\", give its name",
+        ),
+        (
+            "[[registry]]\nname = \"a\"\n[[registry]]\nname = \"a\"",
+            "seawall.toml:3:1: registry: two registries have the name \"a\"",
+        ),
+        (
+            "[[registry]]\nname = \"a\"\naliases = [\"dockerhub\"]",
+            "seawall.toml:1:1: registry: \"a\" and \"docker.io\" both go by the name \"dockerhub\"",
+        ),
+    ] {
+        let error = parse(text).err().unwrap_or_else(|| panic!("{text} was accepted"));
+        assert_eq!(error.to_string(), said, "{text}");
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once() {
+    let error = parse("data = 1\n[log]\nlevel = 2\n[cache]\nx = 3").unwrap_err();
+    assert_eq!(error.problems().len(), 3, "{error}");
+    assert_eq!(error.to_string().lines().count(), 3);
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    for (name, value, said) in [
+        (
+            "SEAWALL_CACHE__MAX_SISE",
+            "1GiB",
+            "SEAWALL_CACHE__MAX_SISE: cache.max_sise: unknown key, did you mean `SEAWALL_CACHE__MAX_SIZE`? \
+             valid here: grant_ttl, max_size, memory, min_free, public_ttl, tags",
+        ),
+        (
+            "SEAWALL_CACHE__MAX_SIZE",
+            "lots",
+            "SEAWALL_CACHE__MAX_SIZE: cache.max_size: \"lots\" is not a size; valid: \"20GiB\", \"500MB\"",
+        ),
+        (
+            "SEAWALL_CA__LEAF_DAYS",
+            "x",
+            "SEAWALL_CA__LEAF_DAYS: ca.leaf_days: wants a whole number from 1 to 397, not \"x\"",
+        ),
+        (
+            "SEAWALL_CACHE",
+            "x",
+            "SEAWALL_CACHE: cache: this is not a TOML value: string values must be quoted, expected literal string",
+        ),
+        ("SEAWALL_DATA__X", "x", "SEAWALL_DATA__X: data.x: what it names is \"d\", not a section"),
+        ("SEAWALL_", "x", "SEAWALL_: not a key; valid: SEAWALL_DATA, SEAWALL_CACHE__MAX_SIZE"),
+        (
+            "SEAWALL_CLIENTS__USERS_FILE",
+            "x",
+            "SEAWALL_CLIENTS__USERS_FILE: clients.users_file: \"users_file\" is in the design but not in this version",
+        ),
+    ] {
+        let error = with_env("data = \"d\"", &[(name, value)]).err().unwrap_or_else(|| panic!("{name} was accepted"));
+        assert_eq!(error.to_string(), said);
+    }
+}

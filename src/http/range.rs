@@ -1,0 +1,224 @@
+//! Byte ranges (RFC 9110, 14).
+
+use std::ops::Range;
+
+use ::http::HeaderValue;
+
+/// What a `Range` header asks of bytes of a known length.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// All of them: `200`.
+    Whole,
+    /// These: `206`. Never empty, never beyond the end.
+    Part(Range<u64>),
+    /// None that are there: `416`.
+    Unsatisfiable,
+}
+
+/// Which of `size` bytes to send.
+///
+/// Several ranges are answered with the whole, which is always right (RFC 9110, 14.2: "A server MAY ignore the Range header field");
+/// so are other units and what breaks the grammar. An empty body has no ranges.
+pub fn select(range: Option<&HeaderValue>, size: u64) -> Selection {
+    match range.and_then(single).filter(|_| size > 0) {
+        None => Selection::Whole,
+        Some(Spec::From(start)) if start >= size => Selection::Unsatisfiable,
+        Some(Spec::From(start)) => Selection::Part(start..size),
+        Some(Spec::FromTo(start, _)) if start >= size => Selection::Unsatisfiable,
+        // A last-pos beyond the end means the remainder (14.1.2).
+        Some(Spec::FromTo(start, last)) => Selection::Part(start..last.saturating_add(1).min(size)),
+        Some(Spec::Last(0)) => Selection::Unsatisfiable,
+        // 14.1.2: "If the selected representation is shorter than the specified suffix-length, the entire representation is used."
+        Some(Spec::Last(length)) => Selection::Part(size - length.min(size)..size),
+    }
+}
+
+/// Where the one range asked for begins, when the length is not known yet. `None` when all is to be sent, or the end has to be
+/// known first.
+pub fn first_byte(range: Option<&HeaderValue>) -> Option<u64> {
+    match single(range?)? {
+        Spec::From(start) | Spec::FromTo(start, _) => Some(start).filter(|s| *s < u64::MAX),
+        Spec::Last(_) => None,
+    }
+}
+
+enum Spec {
+    /// `5-`
+    From(u64),
+    /// `5-9`: the last one is included.
+    FromTo(u64, u64),
+    /// `-5`
+    Last(u64),
+}
+
+/// The one range of a header; `None` when there are more, or it is not understood. `bytes=` is case-insensitive (14.1), empty
+/// elements of a list do not count (5.6.1.2).
+fn single(value: &HeaderValue) -> Option<Spec> {
+    let (unit, set) = value.to_str().ok()?.trim().split_once('=')?;
+    if !unit.eq_ignore_ascii_case("bytes") {
+        return None;
+    }
+    let mut specs = set.split(',').map(|s| s.trim_matches([' ', '\t'])).filter(|s| !s.is_empty());
+    let (spec, None) = (specs.next()?, specs.next()) else { return None };
+    match spec.split_once('-')? {
+        ("", length) => Some(Spec::Last(number(length)?)),
+        (start, "") => Some(Spec::From(number(start)?)),
+        (start, last) => {
+            let (start, last) = (number(start)?, number(last)?);
+            // "An int-range is invalid if the last-pos value is present and less than first-pos." (14.1.1)
+            (start <= last).then_some(Spec::FromTo(start, last))
+        }
+    }
+}
+
+/// `1*DIGIT`; numbers that are too big stop at the biggest.
+fn number(digits: &str) -> Option<u64> {
+    let good = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    good.then(|| digits.parse().unwrap_or(u64::MAX))
+}
+
+/// The `Content-Range` of a `206`. `range` must not be empty.
+pub fn content_range(range: &Range<u64>, total: u64) -> HeaderValue {
+    debug_assert!(range.start < range.end && range.end <= total, "{range:?} of {total}");
+    header(format!("bytes {}-{}/{total}", range.start, range.end.saturating_sub(1)))
+}
+
+/// The `Content-Range` of a `416`.
+pub fn unsatisfied(total: u64) -> HeaderValue {
+    header(format!("bytes */{total}"))
+}
+
+fn header(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).expect("digits and punctuation are a header value")
+}
+
+/// What a `206` holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContentRange {
+    /// The first byte.
+    pub start: u64,
+    /// One after the last byte.
+    pub end_exclusive: u64,
+    /// Bytes of the whole, if the sender knows.
+    pub total: Option<u64>,
+}
+
+/// Reads the `Content-Range` of a `206`. `None` for a `416`'s, other units, and what is invalid: a last byte before the first or
+/// beyond the end (RFC 9110, 14.4).
+pub fn parse_content_range(value: &HeaderValue) -> Option<ContentRange> {
+    let (unit, rest) = value.to_str().ok()?.trim().split_once(' ')?;
+    let (range, total) = rest.trim().split_once('/')?;
+    let (start, last) = range.split_once('-')?;
+    let exact = |digits| number(digits).filter(|n| *n < u64::MAX);
+    let total = if total == "*" { None } else { Some(exact(total)?) };
+    let (start, end_exclusive) = (exact(start)?, exact(last)? + 1);
+    let good = unit.eq_ignore_ascii_case("bytes") && start < end_exclusive && total.is_none_or(|t| end_exclusive <= t);
+    good.then_some(ContentRange { start, end_exclusive, total })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn value(text: &str) -> HeaderValue {
+        HeaderValue::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn ranges_of_a_hundred_bytes() {
+        use Selection::{Part, Unsatisfiable, Whole};
+        for (text, expected, first) in [
+            ("bytes=0-", Part(0..100), Some(0)),
+            ("bytes=0-0", Part(0..1), Some(0)),
+            ("bytes=99-", Part(99..100), Some(99)),
+            ("bytes=5-9", Part(5..10), Some(5)),
+            ("bytes=5-100", Part(5..100), Some(5)),
+            ("bytes=5-99999999999999999999999", Part(5..100), Some(5)),
+            ("bytes=5-18446744073709551615", Part(5..100), Some(5)),
+            ("bytes=-1", Part(99..100), None),
+            ("bytes=-100", Part(0..100), None),
+            ("bytes=-999", Part(0..100), None),
+            ("bytes=-99999999999999999999999", Part(0..100), None),
+            ("bytes=-0", Unsatisfiable, None),
+            ("bytes=100-", Unsatisfiable, Some(100)),
+            ("bytes=100-200", Unsatisfiable, Some(100)),
+            ("bytes=99999999999999999999999-", Unsatisfiable, None),
+            ("Bytes= 5-9 ,", Part(5..10), Some(5)),
+            ("bytes=,\t5-", Part(5..100), Some(5)),
+            ("bytes=0-1,5-6", Whole, None),
+            ("bytes=0-1,x", Whole, None),
+            ("bytes=9-5", Whole, None),
+            ("bytes=", Whole, None),
+            ("bytes=-", Whole, None),
+            ("bytes=--1", Whole, None),
+            ("bytes=1-2-3", Whole, None),
+            ("bytes=+1-2", Whole, None),
+            ("bytes=1 -2", Whole, None),
+            ("bytes =1-2", Whole, None),
+            ("bytes 1-2", Whole, None),
+            ("items=1-2", Whole, None),
+            ("", Whole, None),
+        ] {
+            assert_eq!(select(Some(&value(text)), 100), expected, "{text}");
+            assert_eq!(first_byte(Some(&value(text))), first, "{text}");
+        }
+        assert_eq!(select(None, 100), Whole);
+        assert_eq!(first_byte(None), None);
+        assert_eq!(select(Some(&HeaderValue::from_bytes(b"bytes=\xff").unwrap()), 100), Whole);
+    }
+
+    #[test]
+    fn an_empty_body_has_no_ranges() {
+        for text in ["bytes=0-", "bytes=-5", "bytes=5-9"] {
+            assert_eq!(select(Some(&value(text)), 0), Selection::Whole);
+        }
+    }
+
+    #[test]
+    fn content_ranges() {
+        assert_eq!(content_range(&(5..10), 100), "bytes 5-9/100");
+        assert_eq!(unsatisfied(100), "bytes */100");
+        let part = |start, end_exclusive, total| Some(ContentRange { start, end_exclusive, total });
+        for (text, expected) in [
+            ("bytes 0-0/1", part(0, 1, Some(1))),
+            ("BYTES 5-9/100", part(5, 10, Some(100))),
+            ("bytes 5-9/*", part(5, 10, None)),
+            ("bytes */100", None),
+            ("bytes 5-9/9", None),
+            ("bytes 9-5/100", None),
+            ("bytes 5-9", None),
+            ("bytes=5-9/100", None),
+            ("items 5-9/100", None),
+            ("bytes -9/100", None),
+            ("bytes 0-18446744073709551615/*", None),
+            ("bytes 0-9/99999999999999999999999", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_content_range(&value(text)), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_range_stays_within(text in "(bytes=)?([0-9]{0,22}-[0-9]{0,22},?|.){0,3}", size: u64) {
+            if let Ok(value) = HeaderValue::from_str(&text) {
+                first_byte(Some(&value));
+                parse_content_range(&value);
+                if let Selection::Part(part) = select(Some(&value), size) {
+                    prop_assert!(part.start < part.end && part.end <= size);
+                }
+            }
+        }
+
+        #[test]
+        fn print_then_parse(start in 0..u64::MAX / 2, length in 1..1_000_000u64, rest in 0..1_000_000u64) {
+            let (end, total) = (start + length, start + length + rest);
+            let expected = ContentRange { start, end_exclusive: end, total: Some(total) };
+            prop_assert_eq!(parse_content_range(&content_range(&(start..end), total)), Some(expected));
+            let asked = HeaderValue::try_from(format!("bytes={start}-{}", end - 1)).unwrap();
+            prop_assert_eq!(select(Some(&asked), total), Selection::Part(start..end));
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! May this client read this? What upstream said, and how long that is believed.
+
+use std::time::{Duration, SystemTime};
+
+/// What is remembered of upstream's answers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    /// When upstream last opened the repository to an anonymous client.
+    pub public: Option<SystemTime>,
+    /// When upstream last opened it to this client's credential.
+    pub own: Option<SystemTime>,
+    /// Upstream said that the repository holds this digest. True where no digest is asked for.
+    pub holds: bool,
+}
+
+/// How long a yes is believed.
+#[derive(Clone, Copy, Debug)]
+pub struct Belief {
+    /// One to an anonymous client.
+    pub public: Duration,
+    /// One to a credential.
+    pub own: Duration,
+}
+
+/// Whether something `since` is no older than `limit`. `Duration::MAX` is forever.
+pub fn within(since: Option<SystemTime>, limit: Duration, now: SystemTime) -> bool {
+    since.is_some_and(|at| now.duration_since(at).unwrap_or_default() < limit)
+}
+
+impl Known {
+    /// Granted without asking: a public repository is open to every credential, a private one to those that upstream let in.
+    pub fn granted(&self, belief: Belief, now: SystemTime) -> bool {
+        self.holds && (within(self.public, belief.public, now) || within(self.own, belief.own, now))
+    }
+
+    /// Granted when upstream cannot be asked: its last anonymous yes stands, however old; a yes to a credential only as long as
+    /// it would have been believed anyway.
+    pub fn stands(&self, belief: Belief, now: SystemTime) -> bool {
+        self.holds && (self.public.is_some() || within(self.own, belief.own, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_matrix() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let ago = |seconds| Some(now - Duration::from_secs(seconds));
+        let belief = Belief { public: Duration::from_secs(900), own: Duration::from_secs(300) };
+        for (public, own, holds, granted, stands) in [
+            (None, None, true, false, false),
+            (ago(0), None, true, true, true),
+            (ago(899), None, true, true, true),
+            (ago(900), None, true, false, true),
+            (ago(900_000), None, true, false, true),
+            (None, ago(299), true, true, true),
+            (None, ago(300), true, false, false),
+            (ago(0), ago(0), false, false, false),
+        ] {
+            let known = Known { public, own, holds };
+            assert_eq!((known.granted(belief, now), known.stands(belief, now)), (granted, stands), "{known:?}");
+        }
+    }
+
+    #[test]
+    fn forever_is_forever_and_a_clock_that_went_back_is_fresh() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        assert!(within(Some(SystemTime::UNIX_EPOCH), Duration::MAX, now));
+        assert!(within(Some(now + Duration::from_secs(60)), Duration::from_secs(1), now));
+        assert!(!within(Some(now), Duration::ZERO, now), "a ttl of nothing is never fresh");
+    }
+}

@@ -1,0 +1,207 @@
+//! May a tag be answered without asking, and what does upstream's answer mean?
+//!
+//! 1. [`before`]: a binding that was confirmed less than its ttl ago is served; else upstream is asked.
+//! 2. [`after`]: what is done with what upstream said, or with its silence.
+
+use std::time::{Duration, SystemTime};
+
+use wildmatch::WildMatch;
+
+use super::access::within;
+
+/// How tags age. `Duration::MAX` is forever.
+#[derive(Clone, Debug)]
+pub struct Tags {
+    /// A tag asked less than this ago is not asked again.
+    pub ttl: Duration,
+    /// How long a tag may be served after upstream stopped answering.
+    pub stale: Duration,
+    /// What a 404 for a tag that is here means.
+    pub gone: Gone,
+    /// First match wins.
+    pub rules: Vec<Rule>,
+}
+
+/// What to do when upstream says 404 for a tag that is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// Serve it, with a warning.
+    Serve,
+    /// Believe it.
+    Forget,
+}
+
+/// A ttl for some tags.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Over `REGISTRY/REPOSITORY:TAG`.
+    pub names: WildMatch,
+    /// In place of [`Tags::ttl`].
+    pub ttl: Duration,
+}
+
+impl Tags {
+    /// The ttl of `REGISTRY/REPOSITORY:TAG`.
+    pub fn ttl_of(&self, name: &str) -> Duration {
+        self.rules.iter().find(|rule| rule.names.matches(name)).map_or(self.ttl, |rule| rule.ttl)
+    }
+}
+
+/// Whether upstream must be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// The binding is good.
+    Serve,
+    /// Ask.
+    Ask,
+}
+
+/// Decides for a binding that was last confirmed at `checked` (`None`: there is none) and a client that is granted the
+/// repository, or not.
+pub fn before(checked: Option<SystemTime>, ttl: Duration, granted: Granted, now: SystemTime) -> Before {
+    if granted == Granted::Yes && within(checked, ttl, now) { Before::Serve } else { Before::Ask }
+}
+
+/// Whether the client may read the repository without a new yes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Granted {
+    /// It may.
+    Yes,
+    /// Upstream has to say so.
+    No,
+}
+
+/// Why upstream's answer could not be had: the metric's and the warning's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// DNS, TCP or TLS failed.
+    Unreachable,
+    /// No answer in time.
+    Timeout,
+    /// 5xx, or nonsense.
+    Broken,
+    /// 429.
+    RateLimited,
+    /// 404 for what is here.
+    Gone,
+}
+
+impl Reason {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Unreachable => "unreachable",
+            Reason::Timeout => "timeout",
+            Reason::Broken => "error",
+            Reason::RateLimited => "rate-limited",
+            Reason::Gone => "gone",
+        }
+    }
+}
+
+/// What upstream said to a HEAD of a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The digest that is bound already.
+    Same,
+    /// Another, or the first.
+    Other,
+    /// 404.
+    Missing,
+    /// 401 or 403, or the request was wrong in itself.
+    Refused,
+    /// Nothing that helps.
+    Away(Reason),
+}
+
+/// What follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// The binding is good for another ttl.
+    Confirmed,
+    /// Bind the new digest.
+    Moved,
+    /// Serve the old binding, and say so.
+    Stale(Reason),
+    /// Upstream's 404 is believed: take the binding away, pass the answer on.
+    Forget,
+    /// Pass the answer on.
+    Fail,
+}
+
+/// Decides after `answer`. `checked`: when the binding was last confirmed, `None` if there is none; `stands`: whether the client
+/// may read the repository while upstream cannot be asked.
+pub fn after(answer: Answer, checked: Option<SystemTime>, stands: Granted, tags: &Tags, now: SystemTime) -> After {
+    let kept = checked.is_some();
+    match answer {
+        Answer::Same if kept => After::Confirmed,
+        Answer::Same | Answer::Other => After::Moved,
+        Answer::Refused => After::Fail,
+        Answer::Missing if kept && tags.gone == Gone::Forget => After::Forget,
+        Answer::Missing if kept && stands == Granted::Yes => After::Stale(Reason::Gone),
+        Answer::Away(reason) if stands == Granted::Yes && within(checked, tags.stale, now) => After::Stale(reason),
+        Answer::Missing | Answer::Away(_) => After::Fail,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tags(gone: Gone) -> Tags {
+        let rule = |names: &str, seconds| Rule { names: WildMatch::new(names), ttl: Duration::from_secs(seconds) };
+        let rules = vec![rule("*:latest", 30), rule("ghcr.io/acme/*:v*.*.*", 9999)];
+        Tags { ttl: Duration::from_secs(60), stale: Duration::from_secs(3600), gone, rules }
+    }
+
+    /// Pitfall 10: freshness by a loose expression.
+    #[test]
+    fn rules_match_whole_names() {
+        let tags = tags(Gone::Serve);
+        for (name, seconds) in [
+            ("docker.io/library/alpine:latest", 30),
+            ("docker.io/library/alpine:latest-1", 60),
+            ("docker.io/library/alpine:3.12", 60),
+            ("ghcr.io/acme/app:v1.2.3", 9999),
+            ("ghcr.io/other/app:v1.2.3", 60),
+        ] {
+            assert_eq!(tags.ttl_of(name).as_secs(), seconds, "{name}");
+        }
+    }
+
+    #[test]
+    fn asked_or_served() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let ago = |seconds| Some(now - Duration::from_secs(seconds));
+        let ttl = Duration::from_secs(60);
+        assert_eq!(before(ago(59), ttl, Granted::Yes, now), Before::Serve);
+        assert_eq!(before(ago(59), ttl, Granted::No, now), Before::Ask);
+        assert_eq!(before(ago(60), ttl, Granted::Yes, now), Before::Ask);
+        assert_eq!(before(None, ttl, Granted::Yes, now), Before::Ask);
+    }
+
+    #[test]
+    fn every_answer() {
+        use After::{Confirmed, Fail, Forget, Moved, Stale};
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let ago = |seconds| Some(now - Duration::from_secs(seconds));
+        let away = Answer::Away(Reason::RateLimited);
+        for (answer, checked, stands, gone, expected) in [
+            (Answer::Same, ago(9), Granted::No, Gone::Serve, Confirmed),
+            (Answer::Other, ago(9), Granted::No, Gone::Serve, Moved),
+            (Answer::Other, None, Granted::No, Gone::Serve, Moved),
+            (Answer::Refused, ago(9), Granted::Yes, Gone::Serve, Fail),
+            (Answer::Missing, ago(9), Granted::Yes, Gone::Serve, Stale(Reason::Gone)),
+            (Answer::Missing, ago(9), Granted::No, Gone::Serve, Fail),
+            (Answer::Missing, ago(9), Granted::Yes, Gone::Forget, Forget),
+            (Answer::Missing, None, Granted::Yes, Gone::Forget, Fail),
+            (away, ago(9), Granted::Yes, Gone::Serve, Stale(Reason::RateLimited)),
+            (away, ago(9), Granted::No, Gone::Serve, Fail),
+            (away, ago(3600), Granted::Yes, Gone::Serve, Fail),
+            (away, None, Granted::Yes, Gone::Serve, Fail),
+        ] {
+            let said = after(answer, checked, stands, &tags(gone), now);
+            assert_eq!(said, expected, "{answer:?} {checked:?} {stands:?} {gone:?}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+# Words of the end-to-end test: saying, counting, starting and stopping. Sourced by tests/e2e/run.
+# shellcheck shell=bash
+
+PASSED=0 FAILED=0 SKIPPED=0
+declare -A PID=()               # name -> pid of every process we started and have not stopped
+
+say()  { printf '\n== %s (%ds)\n' "$*" "$SECONDS"; }
+note() { printf '   %s\n' "$*"; }
+run()  { printf '+ %s\n' "$*"; "$@"; }
+pass() { PASSED=$((PASSED + 1)); printf 'ok    %s\n' "$*"; }
+fail() { FAILED=$((FAILED + 1)); printf 'FAIL  %s\n' "$*"; }
+skip() { SKIPPED=$((SKIPPED + 1)); printf 'skip  %s\n' "$*"; }
+die()  { printf 'e2e: %s\n' "$*" >&2; exit 1; }
+
+# check WHAT COMMAND…: passes when the command does; its output is shown when it does not.
+check() {
+  local what=$1 out
+  shift
+  if out=$("$@" 2>&1); then pass "$what"; else fail "$what"; printf '%s\n' "$out" | tail -n 25 | sed 's/^/      | /'; return 1; fi
+}
+
+# equal WHAT EXPECTED ACTUAL
+equal() { if [ "$2" = "$3" ]; then pass "$1"; else fail "$1: expected '$2', got '$3'"; fi; }
+
+# start NAME COMMAND…: in the background, output to $STATE/NAME.log, the pid remembered.
+# The command is run in namespace $NS (with the resolv.conf of $NS).
+start() {
+  local name=$1
+  shift
+  printf '+ [%s] %s &\n' "$NS" "$*"
+  local IN
+  within "$NS"
+  "${IN[@]}" "$@" >>"$STATE/$name.log" 2>&1 </dev/null &
+  PID[$name]=$!
+}
+
+# stop NAME [SIGNAL]: by the pid that we started, and waits for its end; KILL after 20 s.
+stop() {
+  local name=$1 pid=${PID[$1]:-} i
+  [ -n "$pid" ] || return 0
+  kill "-${2:-TERM}" "$pid" 2>/dev/null || true
+  for i in $(seq 200); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+  kill -KILL "$pid" 2>/dev/null || true
+  wait "$pid" 2>/dev/null || true
+  unset "PID[$name]"
+}
+
+# until_true SECONDS COMMAND…
+until_true() {
+  local end=$((SECONDS + $1))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    [ "$SECONDS" -lt "$end" ] || return 1
+    sleep 0.1
+  done
+}
+
+# within NAMESPACE: sets IN, the words before a command that run it in a network namespace of ours, with that namespace's resolv.conf.
+# Not `ip netns exec`, which hides the cgroups that dockerd needs. exec all the way: the pid is the command's own.
+within() { IN=(nsenter "--net=/run/netns/$1" unshare -m -- bash -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$STATE/resolv.$1"); }
+enter() {
+  local IN
+  within "$1"
+  shift
+  "${IN[@]}" "$@"
+}
+
+# What reached the upstream since the last `mark`: lines of the registries' access log.
+mark()   { MARK=$(wc -l <"$ACCESS"); }
+since()  { tail -n "+$((MARK + 1))" "$ACCESS"; }
+reached() { since | grep -cE -- "$1" || true; }
+blobs_reached()     { reached '"GET /v2/[^ ]*/blobs/sha256:'; }
+manifests_reached() { reached '"GET /v2/[^ ]*/manifests/'; }
+heads_reached()     { reached '"HEAD /v2/[^ ]*/manifests/'; }
