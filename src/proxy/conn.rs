@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::gateway::Gateway;
 use super::opening::{Alert, Greeting, Opening, OpeningError, Socket, opening, say_last};
@@ -182,7 +182,7 @@ async fn terminate(conn: Conn, greeting: Greeting, target: Target) {
     match tokio::time::timeout(conn.patience(), greeting.accept(config)).await {
         Ok(Ok(stream)) => serve::encrypted(conn, stream, Way::Intercepted { site, role, origin, sni }).await,
         // At info: a client that does not trust the root is the first thing to go wrong in every installation.
-        Ok(Err(error)) => tracing::info!(peer = %conn.peer, host = %origin.host, %error, "TLS handshake failed"),
+        Ok(Err(error)) => info!(peer = %conn.peer, host = %origin.host, %error, "TLS handshake failed"),
         Err(_) => debug!(peer = %conn.peer, host = %origin.host, "TLS handshake took too long"),
     }
 }
@@ -206,3 +206,6 @@ pub(super) async fn tunnelled(conn: Conn, client: Socket, upstream: TcpStream) {
         Err(error) => debug!(peer = %conn.peer, %error, "tunnel ended"),
     }
 }
+
+#[cfg(test)]
+mod tests;

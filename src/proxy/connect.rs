@@ -1,7 +1,7 @@
 //! CONNECT (RFC 9110 9.3.6): a registry is answered for, others are tunnelled to, the rest is told why not.
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
@@ -23,6 +23,9 @@ use crate::upstream::connect::{DialError, Trust};
 pub(super) async fn answer(conn: &Conn, session: &Session, request: Request<Incoming>) -> Response<Body> {
     if !matches!(session.way, Way::Own(_)) {
         return refuse(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is for the proxy, not for a registry");
+    }
+    if request.version() == Version::HTTP_2 {
+        return refuse(StatusCode::NOT_IMPLEMENTED, "CONNECT is for HTTP/1.1 here");
     }
     let Some((host, port)) = target(&request) else {
         return refuse(StatusCode::BAD_REQUEST, "CONNECT needs host:port");
@@ -115,8 +118,11 @@ fn established() -> Response<Body> {
 
 /// Clients show the status text of a refused CONNECT and nothing else (Go: `proxyconnect: …`), people read the body.
 fn refuse(status: StatusCode, reason: &str) -> Response<Body> {
-    let mut response = Response::new(Body::full(format!("seawall: {reason}\n")));
+    let text = format!("seawall: {reason}\n");
+    let length = HeaderValue::from(text.len());
+    let mut response = Response::new(Body::full(text));
     *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_LENGTH, length);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     if let Ok(phrase) = ReasonPhrase::try_from(reason.as_bytes()) {
         response.extensions_mut().insert(phrase);

@@ -118,7 +118,7 @@ impl Front {
     /// Accepts and serves connections until the tasks are told to stop, then closes the listeners. Connections go on; their
     /// end is [`crate::task::Tasks::drained`].
     pub async fn serve(self: Arc<Self>, mut listeners: Listeners) {
-        let seats = Arc::new(Semaphore::new(self.settings.max_connections));
+        let seats = Arc::new(Semaphore::new(self.settings.max_connections.min(Semaphore::MAX_PERMITS)));
         loop {
             // A seat first: who finds none waits in the backlog, where it costs nothing.
             let next = async {
@@ -139,7 +139,7 @@ impl Front {
             debug!(%peer, "not in clients.allow");
             return;
         }
-        let port = match prepare(&socket) {
+        let port = match prepare(&socket, self.settings.idle_timeout) {
             Ok(local) => local.port(),
             Err(error) => {
                 debug!(%peer, %error, "gone before it was served");
@@ -157,10 +157,13 @@ fn may_connect(allow: &[IpNet], ip: IpAddr) -> bool {
     allow.iter().any(|network| network.contains(&ip))
 }
 
-fn prepare(socket: &TcpStream) -> io::Result<SocketAddr> {
+/// The kernel ends a connection whose client takes nothing for `idle`, be it gone or not reading (tcp(7),
+/// TCP_USER_TIMEOUT): nobody holds a seat and an open blob without end.
+fn prepare(socket: &TcpStream, idle: Duration) -> io::Result<SocketAddr> {
     socket.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
-    SockRef::from(socket).set_tcp_keepalive(&keepalive)?;
+    let raw = SockRef::from(socket);
+    raw.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))?;
+    raw.set_tcp_user_timeout(Some(idle))?;
     socket.local_addr()
 }
 

@@ -164,15 +164,17 @@ impl Pulse {
     /// Resolves when there was no request for `patience` from the start, or for `idle` since the last one ended.
     async fn silence(&self, patience: Duration, idle: Duration) {
         let mut requests = self.0.subscribe();
+        let mut begun = 0;
         let mut limit = patience;
         loop {
-            let begun = requests.borrow_and_update().begun;
-            // `self` holds the sender, so it is there as long as this waits.
-            let next = tokio::time::timeout(limit, requests.wait_for(|now| now.begun > begun)).await.is_ok();
-            if !next {
+            let next = requests.wait_for(|now| now.begun > begun);
+            if tokio::time::timeout(limit, next).await.is_err() {
                 return;
             }
-            let _ = requests.wait_for(|now| now.running == 0).await;
+            // Both counts at one moment: a request that begins after it counts as the next. `self` holds the sender, so
+            // there is an answer as long as this waits.
+            let Ok(quiet) = requests.wait_for(|now| now.running == 0).await else { return };
+            begun = quiet.begun;
             limit = idle;
         }
     }
@@ -211,5 +213,50 @@ impl http_body::Body for Tracked {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use tokio::time::{Instant, sleep};
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn no_first_request_is_silence_after_patience() {
+        let began = Instant::now();
+        Pulse::new().silence(PATIENCE, IDLE).await;
+        assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_came_and_went_unseen_counts() {
+        let pulse = Pulse::new();
+        drop(pulse.begin());
+        let began = Instant::now();
+        pulse.silence(PATIENCE, IDLE).await;
+        assert_eq!(began.elapsed().as_secs(), IDLE.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_may_take_as_long_as_it_takes() {
+        let pulse = Pulse::new();
+        let mut silence = Box::pin(pulse.silence(PATIENCE, IDLE));
+        assert!((&mut silence).now_or_never().is_none());
+        let first = pulse.begin();
+        assert!((&mut silence).now_or_never().is_none());
+        sleep(IDLE * 10).await;
+        let second = pulse.begin();
+        drop(first);
+        assert!((&mut silence).now_or_never().is_none());
+        sleep(IDLE * 10).await;
+        assert!((&mut silence).now_or_never().is_none());
+        drop(second);
+        let ended = Instant::now();
+        silence.await;
+        assert_eq!(ended.elapsed().as_secs(), IDLE.as_secs());
     }
 }
