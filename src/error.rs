@@ -191,6 +191,11 @@ impl Error {
         &self.0.message
     }
 
+    /// What brought it about.
+    pub fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as _)
+    }
+
     /// The registry's own words, if it was one that refused.
     pub fn reply(&self) -> Option<&Reply> {
         self.0.reply.as_ref()
@@ -201,7 +206,7 @@ impl fmt::Display for Error {
     /// For the log: the message and all its causes. Never a header, a query or a body.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)?;
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = self.0.source.as_ref().map(|s| &**s as _);
+        let mut cause = self.cause();
         while let Some(error) = cause {
             write!(f, ": {error}")?;
             cause = error.source();

@@ -98,7 +98,8 @@ impl Auth {
 fn key(url: &str) -> String {
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
     let told = |pair: &&str| !pair.is_empty() && !pair.starts_with("client_id=");
-    let mut pairs: Vec<String> = query.split('&').filter(told).map(|pair| pair.replace("%3A", ":").replace("%2F", "/")).collect();
+    let mut pairs: Vec<String> =
+        query.split('&').filter(told).map(|pair| pair.replace("%3A", ":").replace("%2F", "/")).collect();
     pairs.sort_unstable();
     format!("{path}?{}", pairs.join("&"))
 }
@@ -136,7 +137,10 @@ mod tests {
         let origin = Origin::from_url("https://auth.docker.io").unwrap().0;
         assert!(auth.is_realm("docker.io", &origin, "/token"));
         assert!(!auth.is_realm("docker.io", &origin, "/v2/"));
-        auth.learn(&namespace, &[r#"Bearer realm="https://public.ecr.aws/token/",service="public.ecr.aws",scope="aws""#.into()]);
+        auth.learn(
+            &namespace,
+            &[r#"Bearer realm="https://public.ecr.aws/token/",service="public.ecr.aws",scope="aws""#.into()],
+        );
         assert!(auth.token_url("docker.io", &repository).unwrap().ends_with("scope=aws"));
     }
 }

@@ -1,4 +1,18 @@
 //! Everything that is asked of registries.
+//!
+//! - [`describe`](Upstream::describe): HEAD, which no registry counts: what does this tag name, may this client read this digest?
+//! - [`fetch`](Upstream::fetch): GET of a digest, redirects followed here.
+//! - [`pass`](Upstream::pass): anything else, streamed untouched.
+//!
+//! [`client`] sends, [`asker`] says for whom, [`auth`] keeps challenges and tokens of nobody, [`connect`] dials.
+
+pub mod asker;
+pub mod auth;
+pub mod client;
+mod describe;
+mod fetch;
+mod pass;
+mod send;
 
 pub mod connect;
 pub mod dial_error;
@@ -11,6 +25,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::http::origin::Host;
+
+pub use client::{RequestBody, Upstream};
+pub use describe::Description;
+pub use fetch::Fetched;
+pub use send::What;
 
 /// What the configuration says of dialling.
 #[derive(Clone, Debug)]

@@ -1,0 +1,105 @@
+use super::*;
+use crate::oci::digest::Algorithm;
+
+fn digest(n: u64) -> Digest {
+    Digest::of(Algorithm::Sha256, &n.to_be_bytes())
+}
+
+fn at(seconds: u64) -> SystemTime {
+    journal::time(1_000_000 + seconds)
+}
+
+fn index(blobs: u64) -> Index {
+    let index = Index::new(Journal::off());
+    for n in 0..blobs {
+        index.insert(&digest(n), 10, None, "docker.io/library/alpine", at(n));
+    }
+    index
+}
+
+#[test]
+fn the_least_recently_used_goes_first() {
+    let index = index(4);
+    drop(index.hold(&digest(0), at(10)));
+    assert_eq!(index.evict(15), [digest(1), digest(2)]);
+    assert_eq!(index.size(), (20, 2));
+    assert!(index.has(&digest(0)) && index.has(&digest(3)));
+}
+
+/// Invariant 6, and pitfall 37: never something that is being read.
+#[test]
+fn what_is_being_read_is_not_evicted() {
+    let index = index(2);
+    let held = index.hold(&digest(0), at(10)).unwrap();
+    let again = index.hold(&digest(0), at(10)).unwrap();
+    assert_eq!(index.evict(1000), [digest(1)]);
+    drop(held);
+    assert!(index.evict(1000).is_empty());
+    drop(again);
+    assert_eq!(index.evict(1000), [digest(0)]);
+    assert_eq!(index.size(), (0, 0));
+}
+
+#[test]
+fn repositories_are_remembered_for_blobs_that_are_here() {
+    let index = index(1);
+    assert!(index.is_seen_in(&digest(0), "docker.io/library/alpine"));
+    assert!(!index.is_seen_in(&digest(0), "ghcr.io/library/alpine"));
+    index.seen_in(&digest(0), "ghcr.io/library/alpine");
+    index.seen_in(&digest(9), "ghcr.io/library/alpine");
+    assert!(index.is_seen_in(&digest(0), "ghcr.io/library/alpine"));
+    assert!(!index.is_seen_in(&digest(9), "ghcr.io/library/alpine"));
+    index.not_in(&digest(0), "ghcr.io/library/alpine");
+    assert!(!index.is_seen_in(&digest(0), "ghcr.io/library/alpine"));
+}
+
+#[test]
+fn a_warm_start_knows_what_the_last_one_knew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index");
+    let (journal, _) = Journal::open(&path, at(0));
+    let index = Index::new(journal.clone());
+    index.insert(&digest(0), 10, Some("application/x".into()), "docker.io/a/b", at(5));
+    index.insert(&digest(1), 10, None, "docker.io/a/b", at(1));
+    index.insert(&digest(2), 10, None, "docker.io/a/b", at(2));
+    journal.write(journal::Table::Public, "docker.io/a/b".into(), &7_u64);
+    journal.close();
+    let (journal, records) = Journal::open(&path, at(9));
+    assert_eq!(records.public, [("docker.io/a/b".to_owned(), 7)]);
+    let index = Index::new(journal);
+    // 1 has gone meanwhile, 2 has other bytes, 3 came by other ways.
+    let files = vec![(digest(0), 10, at(0)), (digest(2), 99, at(100)), (digest(3), 7, at(4))];
+    index.restore(files, records);
+    assert_eq!(index.size(), (116, 3));
+    assert!(index.is_seen_in(&digest(0), "docker.io/a/b"));
+    assert!(!index.is_seen_in(&digest(2), "docker.io/a/b"), "permissions are asked again");
+    assert_eq!(index.hold(&digest(0), at(6)).unwrap().media_type.as_deref(), Some("application/x"));
+    assert_eq!(index.evict(1), [digest(3)], "by the file's date where the journal knows nothing");
+}
+
+/// Invariant 2: the index can be lost.
+#[test]
+fn a_corrupt_journal_is_set_aside_and_begun_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index");
+    let (journal, _) = Journal::open(&path, at(0));
+    for n in 0..100 {
+        journal.write(journal::Table::Public, format!("docker.io/a/{n}"), &n);
+    }
+    journal.close();
+    drop(journal);
+    for found in crate::fs::list(&path).unwrap() {
+        if found.is_file && (found.name == "db" || found.name.starts_with("snap")) {
+            crate::fs::remove(&found.path).unwrap();
+            crate::fs::create_new(&found.path, 0o600, &[0xa5; 5000]).unwrap();
+        }
+    }
+    let (journal, records) = Journal::open(&path, at(1));
+    assert!(records.public.is_empty());
+    let beside: Vec<_> = crate::fs::list(dir.path()).unwrap().into_iter().map(|found| found.name).collect();
+    assert!(beside.iter().any(|name| name.starts_with("index.corrupt-")), "{beside:?}");
+    journal.write(journal::Table::Public, "docker.io/a/b".into(), &1_u64);
+    journal.close();
+    drop(journal);
+    assert_eq!(Journal::open(&path, at(2)).1.public.len(), 1);
+}

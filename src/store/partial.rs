@@ -1,0 +1,96 @@
+//! A blob that is still coming: its first bytes, and the hash over them.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::fs;
+use crate::oci::digest::{Digest, Hasher};
+
+/// The first bytes of a blob.
+#[derive(Debug)]
+pub struct Partial {
+    path: PathBuf,
+    file: Arc<File>,
+    digest: Digest,
+    hasher: Hasher,
+    len: u64,
+}
+
+impl Partial {
+    /// Opens it, and hashes what is there: 1.9 GB/s, so a layer of 20 GB takes ten seconds to be gone on with.
+    pub(super) fn open(path: PathBuf, digest: &Digest) -> fs::Result<Partial> {
+        let file = fs::open_for_append(&path)?;
+        let len = fs::size(&path)?;
+        let mut hasher = Hasher::new(digest.algorithm());
+        fs::scan(&file, &path, len, |bytes| hasher.update(bytes))?;
+        Ok(Partial { path, file: Arc::new(file), digest: digest.clone(), hasher, len })
+    }
+
+    /// What it will be.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// For those who read while it grows.
+    pub fn file(&self) -> Arc<File> {
+        self.file.clone()
+    }
+
+    /// Bytes that are here.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Nothing is here yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Takes room for the whole, so that a full disk shows before the first byte.
+    pub fn reserve(&self, total: u64) -> fs::Result<()> {
+        fs::reserve(&self.file, &self.path, total)
+    }
+
+    /// Adds to the end.
+    ///
+    /// # Errors
+    /// What was written of `chunks` may be in the file, but does not count: [`Partial::len`] is as before.
+    pub fn append(&mut self, chunks: &[Bytes]) -> fs::Result<()> {
+        let mut at = self.len;
+        for chunk in chunks {
+            fs::write_at(&self.file, &self.path, chunk, at)?;
+            at += chunk.len() as u64;
+        }
+        for chunk in chunks {
+            self.hasher.update(chunk);
+        }
+        self.len = at;
+        Ok(())
+    }
+
+    /// Throws everything away and begins anew, for a blob of which nobody has read.
+    pub fn clear(&mut self) -> fs::Result<()> {
+        fs::truncate(&self.file, &self.path, 0)?;
+        self.hasher = Hasher::new(self.digest.algorithm());
+        self.len = 0;
+        Ok(())
+    }
+
+    /// Whether what is here is the blob.
+    pub fn is_verified(&self) -> bool {
+        self.hasher.clone().finish() == self.digest
+    }
+
+    pub(super) fn sync(&self) -> fs::Result<()> {
+        // Room that was taken for a length upstream only claimed.
+        fs::truncate(&self.file, &self.path, self.len)?;
+        fs::sync(&self.file, &self.path)
+    }
+}

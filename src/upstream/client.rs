@@ -1,0 +1,272 @@
+//! The connection pools, and one request over them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use super::Settings;
+use super::asker::{Bill, Keyring};
+use super::auth::Auth;
+use super::connect::{DialError, Dialer, dial_error};
+use super::tls::{Https, Protocols, TlsError, https_connector, tls_config};
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Reply, Result};
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+use crate::oci::error::code_of;
+use crate::oci::rate_limit::RateLimit;
+use crate::oci::route;
+use crate::policy::registry::{Registries, Registry};
+use crate::task::{Coalesced, Tasks};
+
+/// What is sent upstream: nothing, or what a client uploads.
+pub type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The body of a request that has none.
+pub fn no_body() -> RequestBody {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Asks registries. Clones share everything.
+#[derive(Clone)]
+pub struct Upstream(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pools: HashMap<Arc<str>, Pool>,
+    open: Pool,
+    pub(super) idle_timeout: Duration,
+    pub(super) resolve_deadline: Duration,
+    pub(super) clock: Clock,
+    pub(super) tasks: Tasks,
+    pub(super) metrics: Metrics,
+    pub(super) ledger: Ledger,
+    pub(super) auth: Auth,
+    pub(super) keyring: Keyring,
+    pub(super) tokens: Coalesced<String, Result<Arc<super::auth::Token>>>,
+}
+
+struct Pool {
+    /// Manifests, tokens, uploads.
+    both: Client<Https, RequestBody>,
+    /// Blobs: a connection each, so that one does not wait for the window of another, and costs less per byte.
+    h1: Client<Https, RequestBody>,
+}
+
+/// What a request is spoken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// HTTP/2 where the other side has it.
+    Any,
+    /// HTTP/1.1.
+    H1,
+}
+
+/// What a request is about, for the metrics.
+#[derive(Clone, Copy)]
+pub struct About<'a> {
+    /// The registry's name.
+    pub registry: &'a Arc<str>,
+    /// Of what.
+    pub kind: route::Kind,
+    /// Who pays.
+    pub bill: &'a Bill,
+}
+
+/// Everything that [`Upstream`] shares with the rest of the process.
+#[derive(Clone)]
+pub struct Shared {
+    /// The time.
+    pub clock: Clock,
+    /// Runs what outlives a request.
+    pub tasks: Tasks,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Keeps the books.
+    pub ledger: Ledger,
+}
+
+/// Windows for upstreams far away: 8 MiB at 50 ms round trip is 160 MB/s a stream.
+const STREAM_WINDOW: u32 = 8 << 20;
+const CONNECTION_WINDOW: u32 = 64 << 20;
+/// ECR's and GitLab's tokens and signed URLs are kilobytes long.
+const MAX_HEADERS: u32 = 128 << 10;
+/// Bytes of an error's body that are read and passed on.
+const MAX_ERROR_BODY: usize = 64 << 10;
+
+impl Upstream {
+    /// # Errors
+    /// The configured roots are none.
+    pub fn new(
+        settings: &Settings,
+        registries: &Registries,
+        dialer: &Dialer,
+        shared: Shared,
+    ) -> std::result::Result<Upstream, TlsError> {
+        let mut pools = HashMap::new();
+        for registry in registries.iter() {
+            pools.insert(registry.name.clone(), Pool::new(settings, registry, dialer)?);
+        }
+        let nobody = Arc::new(Registry {
+            name: "-".into(),
+            aliases: Vec::new(),
+            hosts: Vec::new(),
+            auth_hosts: Vec::new(),
+            upstream: None,
+            ca_pem: None,
+        });
+        Ok(Upstream(Arc::new(Inner {
+            pools,
+            open: Pool::new(settings, &nobody, dialer)?,
+            idle_timeout: settings.idle_timeout,
+            resolve_deadline: settings.resolve_deadline,
+            clock: shared.clock,
+            tasks: shared.tasks,
+            metrics: shared.metrics,
+            ledger: shared.ledger,
+            auth: Auth::default(),
+            keyring: Keyring::new(),
+            tokens: Coalesced::default(),
+        })))
+    }
+
+    /// Tells clients apart by their credentials.
+    pub fn keyring(&self) -> &Keyring {
+        &self.0.keyring
+    }
+
+    /// Challenges and tokens of nobody.
+    pub fn auth(&self) -> &Auth {
+        &self.0.auth
+    }
+
+    /// How long a HEAD may take while there is a copy to serve.
+    pub fn resolve_deadline(&self) -> Duration {
+        self.0.resolve_deadline
+    }
+
+    /// How long a transfer may be silent.
+    pub fn idle_timeout(&self) -> Duration {
+        self.0.idle_timeout
+    }
+
+    /// Sends one request and waits for the head of its response, at most the idle timeout.
+    pub(super) async fn send(
+        &self,
+        about: About<'_>,
+        wire: Wire,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>> {
+        let method = label(request.method());
+        about.bill.add_request();
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        let pool = self.0.pools.get(about.registry).unwrap_or(&self.0.open);
+        let client = match wire {
+            Wire::Any => &pool.both,
+            Wire::H1 => &pool.h1,
+        };
+        let sent = tokio::time::timeout(self.0.idle_timeout, client.request(request)).await;
+        let answered = match sent {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(failure(&host, error)),
+            Err(_) => Err(Error::new(
+                Kind::Timeout,
+                format!("{host} did not answer within {}", humantime::format_duration(self.0.idle_timeout)),
+            )),
+        };
+        let status = answered.as_ref().map_or(0, |response| response.status().as_u16());
+        self.0.metrics.upstream_request(about.registry, about.kind.as_str(), method, status);
+        if let Ok(response) = &answered {
+            self.keep_books(about, method, response);
+        }
+        answered
+    }
+
+    fn keep_books(&self, about: About<'_>, method: &str, response: &Response<Incoming>) {
+        // The same names mean another limit on token hosts (protocol: auth.docker.io).
+        if about.kind != route::Kind::Manifest {
+            return;
+        }
+        let Some(limit) = RateLimit::of(response.headers()) else { return };
+        let source = limit.source.as_deref().unwrap_or_default();
+        self.0.metrics.rate_limit(about.registry, source, limit.limit, limit.remaining, limit.window);
+        if method == "GET" && response.status() == StatusCode::OK {
+            about.bill.add_charge();
+            self.0.metrics.charged(about.registry);
+            self.0.ledger.charged(about.registry);
+        }
+        self.0.ledger.record(about.registry, limit, self.0.clock.now());
+    }
+
+    /// Reads the rest of a response that is not what was hoped for, and says what it means.
+    pub(super) async fn refusal(&self, host: &str, response: Response<Incoming>) -> Error {
+        let (parts, body) = response.into_parts();
+        let limited = http_body_util::Limited::new(body, MAX_ERROR_BODY);
+        let body = match tokio::time::timeout(self.0.idle_timeout, limited.collect()).await {
+            Ok(Ok(collected)) => collected.to_bytes(),
+            _ => Bytes::new(),
+        };
+        let kind = match parts.status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Kind::Refused,
+            StatusCode::NOT_FOUND | StatusCode::GONE => Kind::Missing,
+            StatusCode::TOO_MANY_REQUESTS => Kind::Limited,
+            _ => Kind::Broken,
+        };
+        let said = code_of(&body).map(|code| format!(" {code}")).unwrap_or_default();
+        let message = format!("{host} answered {}{said}", parts.status.as_u16());
+        let mut headers = parts.headers;
+        headers.remove(header::CONTENT_LENGTH);
+        Error::replied(kind, message, Reply { status: parts.status, headers, body })
+    }
+}
+
+impl Pool {
+    fn new(settings: &Settings, registry: &Arc<Registry>, dialer: &Dialer) -> std::result::Result<Pool, TlsError> {
+        let tls = tls_config(settings.ca_pem.as_deref(), registry.ca_pem.as_deref())?;
+        let client = |alpn| {
+            Client::builder(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(Duration::from_secs(60))
+                .http2_initial_stream_window_size(STREAM_WINDOW)
+                .http2_initial_connection_window_size(CONNECTION_WINDOW)
+                .http2_max_header_list_size(MAX_HEADERS)
+                .http2_keep_alive_interval(Duration::from_secs(20))
+                .http2_keep_alive_timeout(Duration::from_secs(10))
+                .build(https_connector(dialer.clone(), registry.clone(), tls.clone(), alpn))
+        };
+        Ok(Pool { both: client(Protocols::H2AndH1), h1: client(Protocols::H1) })
+    }
+}
+
+/// The methods there are, so that nobody fills the metrics with others.
+fn label(method: &http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        _ => "other",
+    }
+}
+
+fn failure(host: &str, error: hyper_util::client::legacy::Error) -> Error {
+    let (kind, message) = match dial_error(&error) {
+        Some(dial @ (DialError::Refused { .. } | DialError::Loop { .. } | DialError::NoHost(_))) => {
+            (Kind::Forbidden, dial.to_string())
+        }
+        Some(dial @ DialError::Timeout { .. }) => (Kind::Timeout, dial.to_string()),
+        Some(dial) => (Kind::Unreachable, dial.to_string()),
+        None => (Kind::Unreachable, format!("the connection to {host} broke before it answered")),
+    };
+    Error::caused(kind, message, error)
+}

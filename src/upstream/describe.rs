@@ -1,0 +1,109 @@
+//! HEAD: what does a tag name, does a repository hold a digest, may this client read it? No registry counts these.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+use super::asker::Asker;
+use super::client::Upstream;
+use super::send::What;
+use crate::error::{Error, Kind, Result};
+use crate::http::range::parse_content_range;
+use crate::oci::digest::Digest;
+use crate::oci::media_type::{Accept, essence};
+use crate::oci::name::Repository;
+use crate::policy::registry::Site;
+
+/// What upstream says of something without sending it.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// `Docker-Content-Digest`; some registries leave it out.
+    pub digest: Option<Digest>,
+    /// `Content-Type` without parameters; empty if there was none.
+    pub media_type: String,
+    /// `Content-Length`.
+    pub size: Option<u64>,
+}
+
+impl Upstream {
+    /// Asks, for at most `deadline`.
+    ///
+    /// # Errors
+    /// Upstream said no, or nothing.
+    pub async fn describe(
+        &self,
+        site: &Site,
+        repository: &Repository,
+        what: &What,
+        accept: Accept,
+        asker: &Asker,
+        deadline: Option<Duration>,
+    ) -> Result<Description> {
+        let asking = self.head(site, repository, what, accept, asker);
+        let Some(deadline) = deadline else { return asking.await };
+        match tokio::time::timeout(deadline, asking).await {
+            Ok(said) => said,
+            Err(_) => Err(Error::new(
+                Kind::Timeout,
+                format!("{} did not answer within {}", site.origin.host, humantime::format_duration(deadline)),
+            )),
+        }
+    }
+
+    async fn head(
+        &self,
+        site: &Site,
+        repository: &Repository,
+        what: &What,
+        accept: Accept,
+        asker: &Asker,
+    ) -> Result<Description> {
+        let mut fields = HeaderMap::new();
+        if let (What::Manifest(_), Ok(value)) = (what, HeaderValue::try_from(accept.header())) {
+            fields.insert(header::ACCEPT, value);
+        }
+        let response = self.ask(site, repository, what, &Method::HEAD, &fields, asker).await?;
+        let signed_for_get = matches!(what, What::Blob(_)) && response.status() == StatusCode::FORBIDDEN;
+        if signed_for_get {
+            return self.first_byte(site, repository, what, asker).await;
+        }
+        if response.status() != StatusCode::OK {
+            return Err(self.refusal(&site.origin.host.to_string(), response).await);
+        }
+        Ok(Description::of(response.headers()))
+    }
+
+    /// Storage that signs its URLs for GET refuses HEAD with 403, as a registry does who may not read: a GET of one byte tells
+    /// them apart, and the length.
+    async fn first_byte(
+        &self,
+        site: &Site,
+        repository: &Repository,
+        what: &What,
+        asker: &Asker,
+    ) -> Result<Description> {
+        let mut fields = HeaderMap::new();
+        fields.insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
+        let response = self.ask(site, repository, what, &Method::GET, &fields, asker).await?;
+        match response.status() {
+            StatusCode::OK => Ok(Description::of(response.headers())),
+            StatusCode::PARTIAL_CONTENT => {
+                let range = response.headers().get(header::CONTENT_RANGE).and_then(parse_content_range);
+                let size = range.and_then(|range| range.total);
+                Ok(Description { size, ..Description::of(response.headers()) })
+            }
+            _ => Err(self.refusal(&site.origin.host.to_string(), response).await),
+        }
+    }
+}
+
+impl Description {
+    fn of(headers: &HeaderMap) -> Description {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        Description {
+            digest: text("docker-content-digest").and_then(|digest| digest.parse().ok()),
+            media_type: text("content-type").map(|value| essence(value).to_owned()).unwrap_or_default(),
+            size: text("content-length").and_then(|length| length.parse().ok()),
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What is no pull: streamed both ways, untouched but for what is between two neighbours only.
+
+use http::{HeaderMap, Request, Response, Uri, header};
+use hyper::body::Incoming;
+
+use super::asker::Bill;
+use super::client::{About, RequestBody, Upstream, Wire};
+use crate::error::{Error, Kind, Result};
+use crate::http::headers::strip_hop_by_hop;
+use crate::http::origin::Origin;
+use crate::oci::route;
+
+impl Upstream {
+    /// Sends `request` to `origin` under the path and query `target`, with its own fields. Redirects are the client's to follow.
+    ///
+    /// # Errors
+    /// Nobody answered.
+    pub async fn pass(
+        &self,
+        registry: &std::sync::Arc<str>,
+        kind: route::Kind,
+        bill: &Bill,
+        origin: &Origin,
+        target: &str,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>> {
+        let (mut parts, body) = request.into_parts();
+        parts.uri = Uri::try_from(format!("{origin}{target}"))
+            .map_err(|error| Error::caused(Kind::Request, "the path is not one that can be sent on", error))?;
+        parts.version = http::Version::HTTP_11;
+        clean(&mut parts.headers);
+        self.send(About { registry, kind, bill }, Wire::Any, Request::from_parts(parts, body)).await
+    }
+}
+
+fn clean(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    // The client library writes its own, from the URL.
+    headers.remove(header::HOST);
+}

@@ -1,0 +1,229 @@
+//! A request to a registry, carried through its challenge and its redirects.
+//!
+//! 1. with the client's own credential, or for nobody with a token of nobody, if one is known;
+//! 2. a 401 to nobody: learn the challenge, get a token, once more;
+//! 3. redirects are followed; the credential stays behind when the origin changes, for good.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use super::asker::{Asker, Credential};
+use super::auth::Token;
+use super::client::{About, Upstream, Wire, no_body};
+use crate::error::{Error, Kind, Result};
+use crate::http::origin::{Origin, Scheme};
+use crate::oci::challenge::parse_token_reply;
+use crate::oci::digest::Digest;
+use crate::oci::name::{Reference, Repository};
+use crate::oci::route;
+use crate::policy::redirect;
+use crate::policy::registry::Site;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum What {
+    /// A manifest.
+    Manifest(Reference),
+    /// A blob.
+    Blob(Digest),
+}
+
+impl What {
+    /// Its path at the registry.
+    pub fn path(&self, repository: &Repository) -> String {
+        match self {
+            What::Manifest(reference) => format!("/v2/{repository}/manifests/{reference}"),
+            What::Blob(digest) => format!("/v2/{repository}/blobs/{digest}"),
+        }
+    }
+
+    /// The metrics' word.
+    pub fn kind(&self) -> route::Kind {
+        match self {
+            What::Manifest(_) => route::Kind::Manifest,
+            What::Blob(_) => route::Kind::Blob,
+        }
+    }
+
+    fn wire(&self) -> Wire {
+        match self {
+            What::Manifest(_) => Wire::Any,
+            What::Blob(_) => Wire::H1,
+        }
+    }
+}
+
+/// Bytes of a token reply that are read.
+const MAX_TOKEN_REPLY: usize = 256 << 10;
+
+impl Upstream {
+    /// The final response: no redirect, no challenge that could be met. What is no success comes back as it is.
+    pub(super) async fn ask(
+        &self,
+        site: &Site,
+        repository: &Repository,
+        what: &What,
+        method: &Method,
+        fields: &HeaderMap,
+        asker: &Asker,
+    ) -> Result<Response<Incoming>> {
+        let now = self.0.clock.now();
+        let sent = match asker.credential {
+            Credential::Known(_) => asker.authorization.clone(),
+            Credential::Anonymous => self.nobodys(site, repository, now).or_else(|| asker.authorization.clone()),
+        };
+        let response = self.follow(site, repository, what, method, fields, sent.clone(), asker).await?;
+        if response.status() != StatusCode::UNAUTHORIZED || asker.credential != Credential::Anonymous {
+            return Ok(response);
+        }
+        self.learn(site, response.headers());
+        let Some(url) = self.0.auth.token_url(&site.namespace, repository) else { return Ok(response) };
+        let known = self.0.auth.token(&url, now).map(|token| bearer(&token));
+        let token = match known {
+            Some(token) if Some(&token) != sent.as_ref() => token,
+            _ => {
+                self.0.auth.drop_token(&url);
+                bearer(&*self.token(site, url, asker).await?)
+            }
+        };
+        self.follow(site, repository, what, method, fields, Some(token), asker).await
+    }
+
+    fn nobodys(&self, site: &Site, repository: &Repository, now: SystemTime) -> Option<HeaderValue> {
+        let url = self.0.auth.token_url(&site.namespace, repository)?;
+        self.0.auth.token(&url, now).map(|token| bearer(&token))
+    }
+
+    /// Keeps the challenge of a response, if it has one.
+    pub fn learn(&self, site: &Site, headers: &HeaderMap) {
+        let lines = headers.get_all(header::WWW_AUTHENTICATE).iter();
+        let lines: Vec<String> = lines.filter_map(|line| line.to_str().ok().map(str::to_owned)).collect();
+        if !lines.is_empty() {
+            self.0.auth.learn(&site.namespace, &lines);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one request has this many parts")]
+    async fn follow(
+        &self,
+        site: &Site,
+        repository: &Repository,
+        what: &What,
+        method: &Method,
+        fields: &HeaderMap,
+        authorization: Option<HeaderValue>,
+        asker: &Asker,
+    ) -> Result<Response<Incoming>> {
+        let (mut origin, mut target) = (site.origin.clone(), what.path(repository));
+        let (mut credential, mut wire) = (authorization, what.wire());
+        let about = About { registry: &site.registry.name, kind: what.kind(), bill: &asker.bill };
+        for hop in 0.. {
+            let request = || build(method, &origin, &target, fields, credential.as_ref());
+            let response = match self.send(about, wire, request()?).await {
+                // The other side closed a kept connection just then. Nothing was lost by asking: this has no body.
+                Err(error) if error.kind() == Kind::Unreachable && !is_dial(&error) => {
+                    self.send(about, wire, request()?).await?
+                }
+                other => other?,
+            };
+            if !is_redirect(response.status()) {
+                return Ok(response);
+            }
+            let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+            let next = redirect::next(&origin, &target, location, hop)
+                .map_err(|refused| Error::new(Kind::Broken, format!("{} sent {refused}", origin.host)))?;
+            if next.origin != origin {
+                credential = None;
+                wire = what.wire();
+            }
+            (origin, target) = (next.origin, next.target);
+        }
+        Err(Error::new(Kind::Broken, "too many redirects"))
+    }
+
+    /// A token for a request without credentials, new from upstream; many who want it cost one request.
+    async fn token(&self, site: &Site, url: String, asker: &Asker) -> Result<Arc<Token>> {
+        let (upstream, site, bill) = (self.clone(), site.clone(), asker.bill.clone());
+        let asked = url.clone();
+        let work = move || async move {
+            let (origin, target) = Origin::from_url(&asked).map_err(|error| {
+                Error::caused(Kind::Broken, format!("{} has no usable realm", site.namespace), error)
+            })?;
+            if origin.scheme == Scheme::Http && site.origin.scheme == Scheme::Https {
+                return Err(Error::new(Kind::Broken, format!("{} sends for tokens in the clear", site.namespace)));
+            }
+            let request = build(&Method::GET, &origin, &target, &HeaderMap::new(), None)?;
+            let about = About { registry: &site.registry.name, kind: route::Kind::Token, bill: &bill };
+            let response = upstream.send(about, Wire::Any, request).await?;
+            if response.status() != StatusCode::OK {
+                return Err(upstream.refusal(&origin.host.to_string(), response).await);
+            }
+            let body = upstream.collect(response.into_body(), MAX_TOKEN_REPLY).await?;
+            upstream.remember_token(&asked, &body).ok_or_else(|| {
+                Error::new(Kind::Broken, format!("{} answered a request for a token with something else", origin.host))
+            })
+        };
+        self.0.tokens.run(&self.0.tasks, url, work).await
+    }
+
+    /// Keeps the token of a reply to a request without credentials.
+    pub fn remember_token(&self, url: &str, body: &[u8]) -> Option<Arc<Token>> {
+        let reply = parse_token_reply(body).filter(|reply| !reply.has_refresh_token)?;
+        let now = self.0.clock.now();
+        self.0.keyring.remember_anonymous(&reply.token, reply.expires_in, now);
+        Some(self.0.auth.keep(url, &reply, now))
+    }
+
+    /// All of a body, at most `most` bytes.
+    pub async fn collect(&self, body: Incoming, most: usize) -> Result<Bytes> {
+        let limited = http_body_util::Limited::new(body, most);
+        match tokio::time::timeout(self.0.idle_timeout, limited.collect()).await {
+            Ok(Ok(collected)) => Ok(collected.to_bytes()),
+            Ok(Err(error)) => Err(Error::caused(Kind::Broken, "upstream's answer broke off, or is too long", error)),
+            Err(_) => Err(Error::new(Kind::Timeout, "upstream's answer stopped coming")),
+        }
+    }
+}
+
+fn bearer(token: &Token) -> HeaderValue {
+    // Tokens are checked to be printable when they are read.
+    let mut value = HeaderValue::try_from(format!("Bearer {}", &*token.value)).unwrap_or(HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+fn is_dial(error: &Error) -> bool {
+    error.cause().is_some_and(|cause| super::connect::dial_error(cause).is_some())
+}
+
+fn build(
+    method: &Method,
+    origin: &Origin,
+    target: &str,
+    fields: &HeaderMap,
+    authorization: Option<&HeaderValue>,
+) -> Result<Request<super::RequestBody>> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(format!("{origin}{target}"))
+        .body(no_body())
+        .map_err(|error| Error::caused(Kind::Broken, format!("{} named a URL that is none", origin.host), error))?;
+    let headers = request.headers_mut();
+    headers.extend(fields.clone());
+    // Never a transport encoding: lengths and ranges must be those of the content.
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("seawall/", env!("CARGO_PKG_VERSION"))));
+    if let Some(value) = authorization {
+        headers.insert(header::AUTHORIZATION, value.clone());
+    }
+    Ok(request)
+}
