@@ -1,0 +1,124 @@
+//! A body played back with what goes wrong in it: held at a gate, cut off, a byte changed.
+
+use std::fmt;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+
+use super::faults::{Effect, Gate};
+use super::image::Blob;
+use super::wire::{Mark, Wire};
+
+const CHUNK: u64 = 32 * 1024;
+
+/// The fake breaks off.
+#[derive(Debug)]
+pub(crate) struct Cut;
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the fake broke off")
+    }
+}
+
+impl std::error::Error for Cut {}
+
+enum Step {
+    Hold(Gate),
+    Cut,
+}
+
+pub(super) struct Played {
+    content: Blob,
+    at: u64,
+    end: u64,
+    corrupt: Vec<u64>,
+    /// In order of position; those before the first byte sent are left out.
+    steps: Vec<(u64, Step)>,
+    held: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    cutting: Option<Mark>,
+    version: http::Version,
+    wire: Arc<Wire>,
+    sent: Arc<AtomicU64>,
+}
+
+impl Played {
+    pub(super) fn new(
+        content: Blob,
+        range: Range<u64>,
+        effects: &[Effect],
+        version: http::Version,
+        wire: Arc<Wire>,
+        sent: Arc<AtomicU64>,
+    ) -> Played {
+        let mut steps = Vec::new();
+        let mut corrupt = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::HoldBody { at, gate } => steps.push((*at, Step::Hold(gate.clone()))),
+                Effect::CutAt(at) => steps.push((*at, Step::Cut)),
+                Effect::CutAfter(bytes) => steps.push((range.start + bytes, Step::Cut)),
+                Effect::Corrupt(at) => corrupt.push(*at),
+                _ => {}
+            }
+        }
+        steps.retain(|(at, _)| *at >= range.start && *at <= range.end);
+        steps.sort_by_key(|(at, step)| (*at, matches!(step, Step::Cut)));
+        let (at, end) = (range.start, range.end);
+        Played { content, at, end, corrupt, steps, held: None, cutting: None, version, wire, sent }
+    }
+
+    fn chunk(&mut self) -> Bytes {
+        let until = self.steps.first().map_or(self.end, |(at, _)| self.end.min(*at));
+        let mut chunk = self.content.read(self.at, CHUNK.min(until - self.at));
+        let range = self.at..self.at + chunk.len() as u64;
+        for at in self.corrupt.iter().filter(|at| range.contains(at)) {
+            let mut bytes = chunk.to_vec();
+            bytes[usize::try_from(at - range.start).expect("within a chunk")] ^= 0x55;
+            chunk = bytes.into();
+        }
+        self.at = range.end;
+        self.sent.fetch_add(chunk.len() as u64, SeqCst);
+        self.wire.gave(chunk.len());
+        chunk
+    }
+}
+
+impl Body for Played {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        loop {
+            if let Some(held) = &mut self.held {
+                ready!(held.as_mut().poll(cx));
+                self.held = None;
+            }
+            if let Some(mark) = self.cutting {
+                // A server that is told of an error forgets what it has not sent yet.
+                ready!(self.wire.poll_past(mark, cx));
+                return Poll::Ready(Some(Err(Cut)));
+            }
+            if self.steps.first().is_some_and(|(at, _)| *at <= self.at) {
+                match self.steps.remove(0).1 {
+                    Step::Hold(gate) => {
+                        gate.arrive();
+                        self.held = Some(Box::pin(gate.opened()));
+                    }
+                    Step::Cut => self.cutting = Some(self.wire.mark(self.version)),
+                }
+                continue;
+            }
+            if self.at >= self.end {
+                return Poll::Ready(None);
+            }
+            let chunk = self.chunk();
+            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        }
+    }
+}
