@@ -118,6 +118,7 @@ impl Answer {
         if let Some(length) = length.filter(|_| !bodiless) {
             self.headers.insert(header::CONTENT_LENGTH, length.into());
         }
+        wire.answered();
         seen.answered.store(self.status.as_u16(), SeqCst);
         let body = if seen.method == Method::HEAD || bodiless {
             Empty::new().map_err(|never| match never {}).boxed_unsync()

@@ -18,7 +18,8 @@ pub(super) fn admit(state: &State, seen: &Seen) -> Result<Option<String>, Box<An
             let Some(Ok(user)) = basic(state, seen) else {
                 let host = &state.setup.host;
                 let mut answer = Answer::text(StatusCode::UNAUTHORIZED, "Not Authorized\n");
-                answer.set("www-authenticate", &format!(r#"Basic realm="https://{host}/",service="ecr.amazonaws.com""#));
+                answer
+                    .set("www-authenticate", &format!(r#"Basic realm="https://{host}/",service="ecr.amazonaws.com""#));
                 return Err(Box::new(answer));
             };
             if repository.is_some_and(|name| !state.may(Some(&user), name, action)) {

@@ -76,6 +76,8 @@ pub(super) enum Effect {
     ShiftRange(u64),
 }
 
+type Condition = dyn Fn(&Seen) -> bool + Send + Sync;
+
 /// Something to go wrong with matching requests: always, or `times(n)`. All faults that match act together.
 #[derive(Clone)]
 pub(crate) struct Fault {
@@ -84,7 +86,7 @@ pub(crate) struct Fault {
     method: Option<Method>,
     digest: Option<String>,
     path: Option<String>,
-    when: Option<Arc<dyn Fn(&Seen) -> bool + Send + Sync>>,
+    when: Option<Arc<Condition>>,
     pub(super) left: Option<usize>,
     pub(super) effects: Vec<Effect>,
 }

@@ -2,12 +2,13 @@
 //!
 //! `tls` the test root · `image` contents · `state` what a registry holds · `record` what it saw · `faults` what it does
 //! wrong · `wire`, `body`, `answer` how an answer leaves · `auth`, `pull_side`, `push_side` what it answers · `server` its
-//! listeners · `registry` the builder and handle · `client`, `pull` the other side · `selftest` the harness's own tests.
+//! listeners · `registry` the builder and handle · `client`, `exchange`, `pull` the other side · `selftest` the harness's own tests.
 
 mod answer;
 mod auth;
 mod body;
 pub(crate) mod client;
+mod exchange;
 mod faults;
 mod image;
 mod pull;
@@ -21,7 +22,8 @@ mod state;
 mod tls;
 mod wire;
 
-pub(crate) use client::{Client, ClientError};
+pub(crate) use client::Client;
+pub(crate) use exchange::ClientError;
 pub(crate) use faults::{Fault, Gate};
 pub(crate) use image::{Algorithm, Blob, Hash, Image, sha256};
 pub(crate) use pull::{Pull, Style};

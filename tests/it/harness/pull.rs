@@ -12,7 +12,8 @@ use http::Method;
 use http::uri::Uri;
 use serde_json::Value;
 
-use super::client::{self, Client, ClientError, Open, Reply};
+use super::client::{self, Client};
+use super::exchange::{ClientError, Open, Reply};
 use super::image::{DOCKER_LIST, DOCKER_MANIFEST, Hash, OCI_INDEX, OCI_MANIFEST};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +190,8 @@ impl Run<'_> {
             self.pulled.steps.push(format!("{method} {url} {}", open.status.as_u16()));
             let location = open.headers.get("location").and_then(|value| value.to_str().ok());
             let Some(location) = location.filter(|_| open.status.is_redirection()) else { return Ok(open) };
-            let origin = |url: &str| url.parse::<Uri>().ok().map(|url| (url.scheme().cloned(), url.authority().cloned()));
+            let origin =
+                |url: &str| url.parse::<Uri>().ok().map(|url| (url.scheme().cloned(), url.authority().cloned()));
             let next = if location.starts_with('/') {
                 let (scheme, authority) = origin(&url).expect("asked it");
                 format!("{}://{}{location}", scheme.expect("absolute"), authority.expect("absolute"))
@@ -287,6 +289,9 @@ impl Run<'_> {
         let digest = open.headers.get("docker-content-digest").and_then(|value| value.to_str().ok());
         match digest.filter(|_| open.status == 200) {
             Some(digest) if open.headers.contains_key("content-length") => Ok(digest.to_owned()),
+            _ if self.pull.style == Style::Containerd && ![200, 403, 405].contains(&open.status.as_u16()) => {
+                self.fail(&format!("HEAD {}: {}", self.pull.reference, open.status))
+            }
             // 4.2, 4.3: then they GET the tag, and hash.
             _ => Ok(self.manifest(&self.pull.reference.clone(), accept).await?.digest),
         }
@@ -299,7 +304,8 @@ impl Run<'_> {
             return self.fail(&format!("manifest {reference}: {} {}", open.status, String::from_utf8_lossy(&body)));
         }
         self.note_cache(&open);
-        let text = |name: &str| open.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        let text =
+            |name: &str| open.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         let named = if reference.contains(':') { reference.to_owned() } else { text("docker-content-digest") };
         let mut hash = Hash::like(&named);
         hash.update(&body);

@@ -146,7 +146,8 @@ fn referrers(state: &State, seen: &Seen, repository: &str, digest: &str) -> Answ
     for (media_type, bytes) in repo.manifests.values() {
         let manifest: Value = serde_json::from_slice(bytes).unwrap_or_default();
         let artifact = manifest["artifactType"].as_str();
-        if manifest["subject"]["digest"].as_str() == Some(digest) && (wanted.is_none() || wanted.as_deref() == artifact) {
+        if manifest["subject"]["digest"].as_str() == Some(digest) && (wanted.is_none() || wanted.as_deref() == artifact)
+        {
             found.push(json!({ "mediaType": media_type, "digest": sha256(bytes), "size": bytes.len(),
                                "artifactType": artifact }));
         }

@@ -165,7 +165,12 @@ impl State {
     }
 
     /// The manifest a reference means, to a client that accepts this: (digest, media type, bytes).
-    pub(super) fn manifest(&self, repository: &str, reference: &str, accept: &[&str]) -> Option<(String, String, Bytes)> {
+    pub(super) fn manifest(
+        &self,
+        repository: &str,
+        reference: &str,
+        accept: &[&str],
+    ) -> Option<(String, String, Bytes)> {
         let repo = self.repos.get(repository)?;
         let tag = repo.tags.get(reference);
         let digest = tag.map_or(reference, String::as_str);

@@ -15,7 +15,10 @@ pub(crate) struct Wire {
     flushes: AtomicU64,
     /// Payload of h2 DATA frames written so far.
     data: AtomicU64,
-    /// Bytes that bodies gave to the HTTP server.
+    /// h2 HEADERS frames written so far.
+    heads: AtomicU64,
+    /// Answers, and bytes of their bodies, given to the HTTP server.
+    answers: AtomicU64,
     given: AtomicU64,
     wakers: Mutex<Vec<Waker>>,
 }
@@ -25,28 +28,53 @@ pub(crate) struct Wire {
 pub(crate) enum Mark {
     /// h1: connection and body are one task; the flush after the body said Pending is the one that carries it.
     Flushed(u64),
-    /// h2: the body's task is not the connection's, so count the bytes in DATA frames.
-    Data(u64),
+    /// h2: the body's task is not the connection's, so count frames: heads and bytes.
+    Frames { heads: u64, data: u64, idle: Idle },
 }
+
+/// A stream that the client reset leaves the counts short for ever: a connection on which nothing moves has sent all.
+#[derive(Clone, Copy)]
+pub(crate) struct Idle {
+    data: u64,
+    looks: u32,
+}
+
+const IDLE_LOOKS: u32 = 1000;
 
 impl Wire {
     pub(crate) fn gave(&self, bytes: usize) {
         self.given.fetch_add(bytes as u64, SeqCst);
     }
 
+    pub(crate) fn answered(&self) {
+        self.answers.fetch_add(1, SeqCst);
+    }
+
     pub(crate) fn mark(&self, version: http::Version) -> Mark {
         match version {
-            http::Version::HTTP_2 => Mark::Data(self.given.load(SeqCst)),
+            http::Version::HTTP_2 => Mark::Frames {
+                heads: self.answers.load(SeqCst),
+                data: self.given.load(SeqCst),
+                idle: Idle { data: 0, looks: 0 },
+            },
             _ => Mark::Flushed(self.flushes.load(SeqCst) + 1),
         }
     }
 
-    pub(crate) fn poll_past(&self, mark: Mark, cx: &mut Context<'_>) -> Poll<()> {
-        // Registered first: a flush between the look and the registration would wake nobody.
-        self.wakers.lock().push(cx.waker().clone());
+    pub(crate) fn poll_past(&self, mark: &mut Mark, cx: &mut Context<'_>) -> Poll<()> {
         let past = match mark {
-            Mark::Flushed(n) => self.flushes.load(SeqCst) >= n,
-            Mark::Data(n) => self.data.load(SeqCst) >= n,
+            Mark::Flushed(n) => {
+                // Registered first: a flush between the registration and the look would wake nobody.
+                self.wakers.lock().push(cx.waker().clone());
+                self.flushes.load(SeqCst) >= *n
+            }
+            Mark::Frames { heads, data, idle } => {
+                let sent = self.data.load(SeqCst);
+                let looks = if idle.data == sent { idle.looks + 1 } else { 0 };
+                *idle = Idle { data: sent, looks };
+                cx.waker().wake_by_ref();
+                (sent >= *data && self.heads.load(SeqCst) >= *heads) || looks > IDLE_LOOKS
+            }
         };
         if past { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -79,9 +107,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = std::task::ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
-        let payload = self.frames.data_in(&buf[..written]);
+        let (heads, payload) = self.frames.sent_in(&buf[..written]);
+        self.wire.heads.fetch_add(heads, SeqCst);
         self.wire.data.fetch_add(payload, SeqCst);
-        self.wire.wake();
         Poll::Ready(Ok(written))
     }
 
@@ -105,8 +133,9 @@ struct Frames {
 }
 
 impl Frames {
-    fn data_in(&mut self, mut written: &[u8]) -> u64 {
-        let mut data = 0;
+    /// How many HEADERS frames began, how many bytes were DATA.
+    fn sent_in(&mut self, mut written: &[u8]) -> (u64, u64) {
+        let (mut heads, mut data) = (0, 0);
         while !written.is_empty() {
             if self.left > 0 {
                 let n = self.left.min(written.len());
@@ -125,9 +154,10 @@ impl Frames {
             written = &written[n..];
             if self.header.len() == 9 {
                 self.left = u32::from_be_bytes([0, self.header[0], self.header[1], self.header[2]]) as usize;
+                heads += u64::from(self.header[3] == 1);
             }
         }
-        data
+        (heads, data)
     }
 }
 
@@ -139,11 +169,11 @@ mod tests {
     fn frames_are_counted_however_they_are_split() {
         let mut stream = vec![0, 0, 2, 4, 0, 0, 0, 0, 0, 9, 9];
         stream.extend([0, 0, 3, 0, 0, 0, 0, 0, 1, 7, 7, 7]);
-        stream.extend([0, 0, 0, 0, 1, 0, 0, 0, 1]);
+        stream.extend([0, 0, 0, 1, 5, 0, 0, 0, 1]);
         for step in 1..stream.len() {
             let mut frames = Frames::default();
-            let data: u64 = stream.chunks(step).map(|part| frames.data_in(part)).sum();
-            assert_eq!(data, 3, "in steps of {step}");
+            let sums = stream.chunks(step).map(|part| frames.sent_in(part)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+            assert_eq!(sums, (1, 3), "in steps of {step}");
         }
     }
 }
