@@ -1,7 +1,6 @@
 //! An answer before faults, and how it becomes a response.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use super::body::{Cut, Played};
 use super::faults::Effect;
 use super::image::Blob;
 use super::record::Seen;
-use super::wire::Wire;
+use super::wire::Line;
 
 pub(super) type Body = UnsyncBoxBody<Bytes, Cut>;
 
@@ -69,7 +68,7 @@ impl Answer {
     }
 
     /// Ranges, HEAD and whatever the faults want.
-    pub(super) fn deliver(mut self, seen: &Seen, effects: &[Effect], wire: &Arc<Wire>) -> Response<Body> {
+    pub(super) fn deliver(mut self, seen: &Seen, effects: &[Effect], line: &Line) -> Response<Body> {
         let total = self.content.len();
         let mut range = 0..total;
         let ignored = effects.iter().any(|effect| matches!(effect, Effect::NoRange));
@@ -118,12 +117,13 @@ impl Answer {
         if let Some(length) = length.filter(|_| !bodiless) {
             self.headers.insert(header::CONTENT_LENGTH, length.into());
         }
-        wire.answered();
-        seen.answered.store(self.status.as_u16(), SeqCst);
+        line.wire.answered();
+        seen.fate.status.store(self.status.as_u16(), SeqCst);
+        line.news.tell();
         let body = if seen.method == Method::HEAD || bodiless {
             Empty::new().map_err(|never| match never {}).boxed_unsync()
         } else {
-            Played::new(self.content, range, effects, seen.version, wire.clone(), seen.sent.clone()).boxed_unsync()
+            Played::new(self.content, range, effects, seen, line.clone()).boxed_unsync()
         };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;

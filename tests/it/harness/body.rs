@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -12,7 +12,8 @@ use http_body::{Body, Frame};
 
 use super::faults::{Effect, Gate};
 use super::image::Blob;
-use super::wire::{Mark, Wire};
+use super::record::{End, Fate, Seen};
+use super::wire::{Line, Mark};
 
 const CHUNK: u64 = 32 * 1024;
 
@@ -43,19 +44,13 @@ pub(super) struct Played {
     held: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     cutting: Option<Mark>,
     version: http::Version,
-    wire: Arc<Wire>,
-    sent: Arc<AtomicU64>,
+    fate: Arc<Fate>,
+    line: Line,
 }
 
 impl Played {
-    pub(super) fn new(
-        content: Blob,
-        range: Range<u64>,
-        effects: &[Effect],
-        version: http::Version,
-        wire: Arc<Wire>,
-        sent: Arc<AtomicU64>,
-    ) -> Played {
+    pub(super) fn new(content: Blob, range: Range<u64>, effects: &[Effect], seen: &Seen, line: Line) -> Played {
+        let version = seen.version;
         let mut steps = Vec::new();
         let mut corrupt = Vec::new();
         for effect in effects {
@@ -72,7 +67,7 @@ impl Played {
         steps.retain(|(at, _)| *at >= range.start && *at <= range.end);
         steps.sort_by_key(|(at, step)| (*at, matches!(step, Step::Cut)));
         let (at, end) = (range.start, range.end);
-        Played { content, at, end, corrupt, steps, held: None, cutting: None, version, wire, sent }
+        Played { content, at, end, corrupt, steps, held: None, cutting: None, version, fate: seen.fate.clone(), line }
     }
 
     fn chunk(&mut self) -> Bytes {
@@ -85,9 +80,17 @@ impl Played {
             chunk = bytes.into();
         }
         self.at = range.end;
-        self.sent.fetch_add(chunk.len() as u64, SeqCst);
-        self.wire.gave(chunk.len());
+        self.fate.sent.fetch_add(chunk.len() as u64, SeqCst);
+        self.line.wire.gave(chunk.len());
         chunk
+    }
+}
+
+impl Drop for Played {
+    fn drop(&mut self) {
+        let whole = self.at >= self.end && self.steps.is_empty() && self.cutting.is_none();
+        self.fate.ended(if whole { End::Whole } else { End::Broken });
+        self.line.news.tell();
     }
 }
 
@@ -104,7 +107,7 @@ impl Body for Played {
             let this = &mut *self;
             if let Some(mark) = &mut this.cutting {
                 // A server that is told of an error forgets what it has not sent yet.
-                ready!(this.wire.poll_past(mark, cx));
+                ready!(this.line.wire.poll_past(mark, cx));
                 return Poll::Ready(Some(Err(Cut)));
             }
             if self.steps.first().is_some_and(|(at, _)| *at <= self.at) {
@@ -113,7 +116,7 @@ impl Body for Played {
                         gate.arrive();
                         self.held = Some(Box::pin(gate.opened()));
                     }
-                    Step::Cut => self.cutting = Some(self.wire.mark(self.version)),
+                    Step::Cut => self.cutting = Some(self.line.wire.mark(self.version)),
                 }
                 continue;
             }

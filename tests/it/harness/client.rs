@@ -200,15 +200,45 @@ pub(super) fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", BASE64.encode(format!("{user}:{password}").as_bytes()))
 }
 
-/// Writes these bytes on a bare connection and gives back what came until the other side closed.
-pub(crate) async fn raw(addr: SocketAddr, bytes: &[u8]) -> Vec<u8> {
-    let exchange = async {
-        let mut tcp = TcpStream::connect(addr).await.expect("a listener");
-        let _ = tcp.write_all(bytes).await;
-        let _ = tcp.shutdown().await;
-        let mut reply = Vec::new();
-        let _ = tcp.read_to_end(&mut reply).await;
-        reply
-    };
-    tokio::time::timeout(PATIENCE, exchange).await.expect("the other side closes")
+/// A bare connection: for what no HTTP library would send.
+pub(crate) struct Raw(TcpStream);
+
+impl Raw {
+    pub(crate) async fn connect(addr: SocketAddr) -> Raw {
+        Raw(TcpStream::connect(addr).await.expect("a listener"))
+    }
+
+    /// An error (the other side has closed) is left for the next read to show.
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = self.0.write_all(bytes.as_ref()).await;
+    }
+
+    /// What comes up to and with this text; less when the other side closes before.
+    pub(crate) async fn read_until(&mut self, text: &str) -> String {
+        self.read(|bytes| bytes.ends_with(text.as_bytes())).await
+    }
+
+    /// What comes until the other side closes.
+    pub(crate) async fn read_to_end(&mut self) -> String {
+        self.read(|_| false).await
+    }
+
+    /// No more will be sent, but answers are still read.
+    pub(crate) async fn half_close(&mut self) {
+        let _ = self.0.shutdown().await;
+    }
+
+    async fn read(&mut self, enough: impl Fn(&[u8]) -> bool) -> String {
+        let mut bytes = Vec::new();
+        let reading = async {
+            while !enough(&bytes) {
+                let Ok(byte) = self.0.read_u8().await else { break };
+                bytes.push(byte);
+            }
+        };
+        let end = tokio::time::timeout(PATIENCE, reading).await;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(end.is_ok(), "nothing more came after {text:?}");
+        text
+    }
 }

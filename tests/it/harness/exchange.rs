@@ -1,14 +1,20 @@
 //! One exchange on one connection: the request as the test wrote it, the answer whole or step by step.
 #![expect(clippy::disallowed_methods, reason = "tokio::spawn: a client needs no drain")]
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http_body::{Body, Frame};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 
 use super::client::{Client, basic};
 use super::faults::PATIENCE;
@@ -31,8 +37,8 @@ pub(crate) enum ClientError {
 }
 
 pub(super) enum Sender {
-    H1(Box<Mutex<http1::SendRequest<Full<Bytes>>>>),
-    H2(http2::SendRequest<Full<Bytes>>),
+    H1(Box<Mutex<http1::SendRequest<Payload>>>),
+    H2(http2::SendRequest<Payload>),
 }
 
 pub(super) async fn h1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: S) -> Result<Sender, ClientError> {
@@ -82,7 +88,7 @@ impl Connection {
     async fn exchange(&self, ask: Ask<'_>) -> Result<Response<Incoming>, ClientError> {
         let url: Uri = ask.url.parse().expect("a URL");
         let authority = ask.host.as_deref().unwrap_or(url.authority().expect("an absolute URL").as_str());
-        let mut request = Request::new(Full::new(ask.body));
+        let mut request = Request::new(ask.body);
         *request.method_mut() = ask.method;
         *request.headers_mut() = ask.headers;
         let path = url.path_and_query().map_or("/", |path| path.as_str());
@@ -117,6 +123,18 @@ impl Connection {
     }
 }
 
+/// A body from a channel.
+struct Fed(mpsc::Receiver<Bytes>);
+
+impl Body for Fed {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+    }
+}
+
 pub(super) enum Carrier<'a> {
     Client(&'a Client),
     Connection(&'a Connection),
@@ -129,12 +147,21 @@ pub(crate) struct Ask<'a> {
     url: String,
     headers: HeaderMap,
     host: Option<String>,
-    body: Bytes,
+    body: Payload,
 }
+
+type Payload = UnsyncBoxBody<Bytes, Infallible>;
 
 impl<'a> Ask<'a> {
     pub(super) fn new(carrier: Carrier<'a>, method: Method, url: &str) -> Ask<'a> {
-        Ask { carrier, method, url: url.to_owned(), headers: HeaderMap::new(), host: None, body: Bytes::new() }
+        Ask {
+            carrier,
+            method,
+            url: url.to_owned(),
+            headers: HeaderMap::new(),
+            host: None,
+            body: Full::default().boxed_unsync(),
+        }
     }
 
     /// Adds a line: the same name twice is two lines.
@@ -163,8 +190,16 @@ impl<'a> Ask<'a> {
     }
 
     pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Ask<'a> {
-        self.body = body.into();
+        self.body = Full::new(body.into()).boxed_unsync();
         self
+    }
+
+    /// A body that the test gives piece by piece and ends by dropping the sender (chunked on h1, unless the test set
+    /// `content-length`).
+    pub(crate) fn fed(mut self) -> (mpsc::Sender<Bytes>, Ask<'a>) {
+        let (sender, pieces) = mpsc::channel(1);
+        self.body = Fed(pieces).boxed_unsync();
+        (sender, self)
     }
 
     /// The answer's head, and its body step by step.

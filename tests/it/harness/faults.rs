@@ -152,7 +152,8 @@ impl Fault {
         self.with(Effect::HoldHead(gate.clone()))
     }
 
-    /// Bytes before `at` are sent, the rest when the gate opens.
+    /// Bytes before `at` are sent, the rest when the gate opens. `at` is below the blob's length: h1 asks for nothing after
+    /// the last byte.
     pub(crate) fn hold_body(self, at: u64, gate: &Gate) -> Fault {
         self.with(Effect::HoldBody { at, gate: gate.clone() })
     }

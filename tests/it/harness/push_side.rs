@@ -1,33 +1,38 @@
 //! What clients write: uploads (monolithic, streamed, chunked, mounted), manifests, deletions. All of it is kept.
 
+use std::sync::atomic::Ordering::SeqCst;
+
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::answer::Answer;
 use super::image::{Blob, Hash, sha256};
 use super::record::{Ask, Seen, params};
+use super::server::Shared;
 use super::state::State;
+use super::wire::News;
 
 /// Reads what was sent; Err: the client broke off.
-pub(super) async fn received(mut incoming: Incoming) -> Result<Bytes, ()> {
+pub(super) async fn received(mut incoming: Incoming, seen: &Seen, news: &News) -> Result<Bytes, ()> {
     let mut bytes = Vec::new();
     while let Some(frame) = incoming.frame().await {
         if let Ok(data) = frame.map_err(|_| ())?.into_data() {
             bytes.extend_from_slice(&data);
+            seen.fate.received.fetch_add(data.len() as u64, SeqCst);
+            news.tell();
         }
     }
     Ok(bytes.into())
 }
 
-pub(super) async fn answer(state: &Mutex<State>, seen: &Seen, incoming: Incoming) -> Answer {
-    let Ok(bytes) = received(incoming).await else {
+pub(super) async fn answer(shared: &Shared, seen: &Seen, incoming: Incoming) -> Answer {
+    let Ok(bytes) = received(incoming, seen, &shared.news).await else {
         return Answer::error(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID");
     };
-    let state = &mut *state.lock();
+    let state = &mut *shared.state.lock();
     match &seen.ask {
         Ask::StartUpload { repository } if seen.method == Method::POST => start(state, seen, repository, bytes),
         Ask::Upload { repository, id } => upload(state, seen, repository, id, &bytes),

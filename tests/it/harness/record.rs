@@ -1,7 +1,7 @@
 //! What reached the fake: every request, before it is answered.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering::SeqCst};
 
 use http::request::Parts;
 use http::{HeaderMap, Method, Version, header};
@@ -103,8 +103,30 @@ pub(crate) struct Seen {
     /// Connections of this registry are numbered from 1.
     pub(crate) connection: u64,
     pub(crate) ask: Ask,
-    pub(super) sent: Arc<AtomicU64>,
-    pub(super) answered: Arc<AtomicU16>,
+    pub(super) fate: Arc<Fate>,
+}
+
+/// What became of a request.
+#[derive(Debug, Default)]
+pub(super) struct Fate {
+    pub(super) status: AtomicU16,
+    pub(super) sent: AtomicU64,
+    pub(super) received: AtomicU64,
+    pub(super) end: AtomicU8,
+}
+
+/// How the body of an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Whole,
+    /// The client left, or a fault broke it off.
+    Broken,
+}
+
+impl Fate {
+    pub(super) fn ended(&self, how: End) {
+        self.end.store(if how == End::Whole { 1 } else { 2 }, SeqCst);
+    }
 }
 
 impl Seen {
@@ -120,8 +142,7 @@ impl Seen {
             version: parts.version,
             connection,
             ask: Ask::of(parts.uri.path()),
-            sent: Arc::default(),
-            answered: Arc::default(),
+            fate: Arc::default(),
         }
     }
 
@@ -144,12 +165,26 @@ impl Seen {
 
     /// The status it was answered with; 0 while it waits, or was never answered.
     pub(crate) fn status(&self) -> u16 {
-        self.answered.load(SeqCst)
+        self.fate.status.load(SeqCst)
     }
 
-    /// Body bytes given to the connection so far.
+    /// Bytes of the answer's body given to the connection so far.
     pub(crate) fn sent(&self) -> u64 {
-        self.sent.load(SeqCst)
+        self.fate.sent.load(SeqCst)
+    }
+
+    /// Bytes of the request's body that have come so far (uploads).
+    pub(crate) fn received(&self) -> u64 {
+        self.fate.received.load(SeqCst)
+    }
+
+    /// None while the answer's body is still going out (and for answers without one).
+    pub(crate) fn end(&self) -> Option<End> {
+        match self.fate.end.load(SeqCst) {
+            1 => Some(End::Whole),
+            2 => Some(End::Broken),
+            _ => None,
+        }
     }
 
     /// Decoded values of a query parameter.

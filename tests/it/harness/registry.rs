@@ -21,12 +21,13 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::faults::{Fault, Gate};
+use super::faults::{Fault, Gate, PATIENCE};
 use super::image::{Blob, Image, sha256};
 use super::record::Seen;
 use super::server::{Host, Shared};
 use super::state::{Auth, Quota, Setup, State};
 use super::tls::{Alpn, Pki};
+use super::wire::News;
 
 /// Dropped: it goes down.
 pub(crate) struct Registry {
@@ -59,6 +60,7 @@ impl Registry {
             seen: Mutex::default(),
             accepted: AtomicU64::new(0),
             open: AtomicUsize::new(0),
+            news: News::new(),
         };
         Registry { shared: Arc::new(shared), hosts: Vec::new() }
     }
@@ -302,7 +304,7 @@ impl Registry {
         self.shared.faults.lock().clear();
     }
 
-    /// Every GET of these bytes, at the CDN if there is one, stops before byte `at` until the gate opens.
+    /// Every GET of these bytes, at the CDN if there is one, stops before byte `at` (below its length) until the gate opens.
     pub(crate) fn gate_blob(&self, digest: &str, at: u64) -> Gate {
         let gate = Gate::new();
         self.fault(Fault::on("bytes").digest(digest).hold_body(at, &gate));
@@ -344,6 +346,20 @@ impl Registry {
 
     pub(crate) fn on_host(&self, host: &str) -> Vec<Seen> {
         self.requests().into_iter().filter(|seen| seen.host == host).collect()
+    }
+
+    /// A barrier: returns when this holds. Looked at whenever a request, an answer's head or end, a piece of an upload, or
+    /// a connection comes or goes.
+    pub(crate) async fn until(&self, holds: impl Fn(&Registry) -> bool) {
+        let mut news = self.shared.news.listen();
+        let waiting = async {
+            while !holds(self) {
+                news.changed().await.expect("the registry is here");
+            }
+        };
+        if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
+            panic!("never happened; the registry saw\n{}", self.log());
+        }
     }
 
     /// One line per request, for the message of an assertion.

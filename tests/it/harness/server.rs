@@ -24,7 +24,7 @@ use super::image::Blob;
 use super::record::{Ask, Seen};
 use super::state::State;
 use super::tls::Alpn;
-use super::wire::{Metered, Wire};
+use super::wire::{Line, Metered, News, Wire};
 use super::{auth, pull_side, push_side};
 
 /// What the listeners of one registry share.
@@ -34,6 +34,7 @@ pub(super) struct Shared {
     pub(super) seen: Mutex<Vec<Seen>>,
     pub(super) accepted: AtomicU64,
     pub(super) open: AtomicUsize,
+    pub(super) news: News,
 }
 
 pub(super) struct Host {
@@ -107,6 +108,7 @@ async fn accept(host: Arc<Host>, shared: Arc<Shared>, listener: TcpListener, up:
         tokio::spawn(async move {
             let _ = tcp.set_nodelay(true);
             shared.open.fetch_add(1, SeqCst);
+            shared.news.tell();
             let serving = async {
                 match &host.tls {
                     Some(tls) => {
@@ -122,6 +124,7 @@ async fn accept(host: Arc<Host>, shared: Arc<Shared>, listener: TcpListener, up:
                 () = serving => {}
             }
             shared.open.fetch_sub(1, SeqCst);
+            shared.news.tell();
         });
     }
 }
@@ -132,7 +135,8 @@ where
 {
     let wire = Arc::new(Wire::default());
     let io = TokioIo::new(Metered::new(io, wire.clone()));
-    let service = service_fn(|request| serve(request, host.clone(), shared.clone(), wire.clone(), number));
+    let line = Line { wire, news: shared.news.clone() };
+    let service = service_fn(|request| serve(request, host.clone(), shared.clone(), line.clone(), number));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http2().max_header_list_size(64 << 10);
     let builder = match host.alpn {
@@ -148,12 +152,13 @@ async fn serve(
     request: Request<Incoming>,
     host: Arc<Host>,
     shared: Arc<Shared>,
-    wire: Arc<Wire>,
+    line: Line,
     number: u64,
 ) -> Result<Response<Body>, Cut> {
     let (parts, incoming) = request.into_parts();
     let seen = Seen::new(&host.name, number, &parts);
     shared.seen.lock().push(seen.clone());
+    shared.news.tell();
     let has_cdn = shared.state.lock().setup.cdn.is_some();
     let effects = faults::take(&mut shared.faults.lock(), &seen, has_cdn);
     for effect in &effects {
@@ -166,7 +171,7 @@ async fn serve(
         Some(answer) => answer,
         None => answer(&shared, &seen, incoming).await,
     };
-    Ok(answer.deliver(&seen, &effects, &wire))
+    Ok(answer.deliver(&seen, &effects, &line))
 }
 
 /// A fault's own answer.
@@ -192,7 +197,7 @@ async fn answer(shared: &Shared, seen: &Seen, incoming: Incoming) -> Answer {
     let setup = shared.state.lock().setup.clone();
     match &seen.ask {
         Ask::Token if seen.host == setup.auth_host => {
-            let form = push_side::received(incoming).await.unwrap_or_default();
+            let form = push_side::received(incoming, seen, &shared.news).await.unwrap_or_default();
             return auth::token(&mut shared.state.lock(), seen, &form);
         }
         Ask::Signed { digest } if setup.cdn.as_ref() == Some(&seen.host) => {
@@ -211,5 +216,5 @@ async fn answer(shared: &Shared, seen: &Seen, incoming: Incoming) -> Answer {
     if reads && !matches!(seen.ask, Ask::Upload { .. }) {
         return pull_side::answer(&mut shared.state.lock(), seen, user.as_deref());
     }
-    push_side::answer(&shared.state, seen, incoming).await
+    push_side::answer(shared, seen, incoming).await
 }

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
-use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
 
 /// What a connection's bodies and its socket tell each other.
 #[derive(Default)]
@@ -83,6 +84,31 @@ impl Wire {
         let wakers = std::mem::take(&mut *self.wakers.lock());
         wakers.into_iter().for_each(Waker::wake);
     }
+}
+
+/// Tells a waiting test that something happened; it looks for itself what.
+#[derive(Clone)]
+pub(crate) struct News(Arc<watch::Sender<()>>);
+
+impl News {
+    pub(crate) fn new() -> News {
+        News(Arc::new(watch::Sender::new(())))
+    }
+
+    pub(crate) fn tell(&self) {
+        self.0.send_replace(());
+    }
+
+    pub(crate) fn listen(&self) -> watch::Receiver<()> {
+        self.0.subscribe()
+    }
+}
+
+/// What an answer leaves by.
+#[derive(Clone)]
+pub(crate) struct Line {
+    pub(crate) wire: Arc<Wire>,
+    pub(crate) news: News,
 }
 
 /// The socket under the HTTP server.
