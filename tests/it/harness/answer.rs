@@ -117,7 +117,6 @@ impl Answer {
         if let Some(length) = length.filter(|_| !bodiless) {
             self.headers.insert(header::CONTENT_LENGTH, length.into());
         }
-        line.wire.answered();
         seen.fate.status.store(self.status.as_u16(), SeqCst);
         line.news.tell();
         let body = if seen.method == Method::HEAD || bodiless {

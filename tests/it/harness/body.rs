@@ -36,6 +36,7 @@ enum Step {
 
 pub(super) struct Played {
     content: Blob,
+    start: u64,
     at: u64,
     end: u64,
     corrupt: Vec<u64>,
@@ -43,14 +44,12 @@ pub(super) struct Played {
     steps: Vec<(u64, Step)>,
     held: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     cutting: Option<Mark>,
-    version: http::Version,
     fate: Arc<Fate>,
     line: Line,
 }
 
 impl Played {
     pub(super) fn new(content: Blob, range: Range<u64>, effects: &[Effect], seen: &Seen, line: Line) -> Played {
-        let version = seen.version;
         let mut steps = Vec::new();
         let mut corrupt = Vec::new();
         for effect in effects {
@@ -60,14 +59,25 @@ impl Played {
                 Effect::CutAfter(bytes) => steps.push((range.start + bytes, Step::Cut)),
                 Effect::Corrupt(at) => corrupt.push(*at),
                 // hyper would not send what there is; in h2 a clean end after too few bytes can be said.
-                Effect::ClaimLength(1..) if version != http::Version::HTTP_2 => steps.push((range.end, Step::Cut)),
+                Effect::ClaimLength(1..) if line.stream.is_none() => steps.push((range.end, Step::Cut)),
                 _ => {}
             }
         }
         steps.retain(|(at, _)| *at >= range.start && *at <= range.end);
         steps.sort_by_key(|(at, step)| (*at, matches!(step, Step::Cut)));
-        let (at, end) = (range.start, range.end);
-        Played { content, at, end, corrupt, steps, held: None, cutting: None, version, fate: seen.fate.clone(), line }
+        let Range { start, end } = range;
+        Played {
+            content,
+            start,
+            at: start,
+            end,
+            corrupt,
+            steps,
+            held: None,
+            cutting: None,
+            fate: seen.fate.clone(),
+            line,
+        }
     }
 
     fn chunk(&mut self) -> Bytes {
@@ -81,7 +91,6 @@ impl Played {
         }
         self.at = range.end;
         self.fate.sent.fetch_add(chunk.len() as u64, SeqCst);
-        self.line.wire.gave(chunk.len());
         chunk
     }
 }
@@ -104,10 +113,9 @@ impl Body for Played {
                 ready!(held.as_mut().poll(cx));
                 self.held = None;
             }
-            let this = &mut *self;
-            if let Some(mark) = &mut this.cutting {
+            if let Some(mark) = self.cutting {
                 // A server that is told of an error forgets what it has not sent yet.
-                ready!(this.line.wire.poll_past(mark, cx));
+                ready!(self.line.wire.poll_past(mark, cx));
                 return Poll::Ready(Some(Err(Cut)));
             }
             if self.steps.first().is_some_and(|(at, _)| *at <= self.at) {
@@ -116,7 +124,7 @@ impl Body for Played {
                         gate.arrive();
                         self.held = Some(Box::pin(gate.opened()));
                     }
-                    Step::Cut => self.cutting = Some(self.line.wire.mark(self.version)),
+                    Step::Cut => self.cutting = Some(self.line.wire.mark(self.line.stream, self.at - self.start)),
                 }
                 continue;
             }

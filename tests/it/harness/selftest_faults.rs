@@ -5,7 +5,7 @@ use http::{Method, Version};
 use super::selftest::{direct, for_h1_and_h2, one_blob};
 use super::{Blob, ClientError, End, Fault, Gate, Pki, Seen};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_gate_holds_a_body_and_a_head() {
     let pki = Pki::new();
     let blob = Blob::generated(7, 3 << 20);
@@ -31,7 +31,7 @@ async fn a_gate_holds_a_body_and_a_head() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_cut_body_ends_at_that_byte_and_never_cleanly() {
     let pki = Pki::new();
     let blob = Blob::generated(8, 5 << 20);
@@ -53,7 +53,7 @@ async fn a_cut_body_ends_at_that_byte_and_never_cleanly() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn lies_about_a_body() {
     let pki = Pki::new();
     let blob = Blob::generated(9, 50_000);
@@ -90,7 +90,7 @@ async fn lies_about_a_body() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn refusals_redirects_and_limits() {
     let pki = Pki::new();
     let (registry, url) = one_blob(&pki, &Blob::from(b"bytes")).await;
@@ -120,7 +120,7 @@ async fn refusals_redirects_and_limits() {
     assert_eq!(client.get(&url).send().await.unwrap().status, 200);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_test_can_wait_for_what_the_registry_sees() {
     let pki = Pki::new();
     let blob = Blob::generated(3, 64 << 20);
@@ -154,7 +154,7 @@ async fn a_test_can_wait_for_what_the_registry_sees() {
 }
 
 /// A stream that the client reset leaves the frame counts short: a later cut on that connection must not wait for it.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_cut_after_a_reset_stream_does_not_hang() {
     let pki = Pki::new();
     let blob = Blob::generated(3, 16 << 20);
@@ -169,7 +169,7 @@ async fn a_cut_after_a_reset_stream_does_not_hang() {
     assert_eq!((got, end.is_err()), (1000, true));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn down_refuses_and_up_is_the_same_port() {
     let pki = Pki::new();
     let (registry, url) = one_blob(&pki, &Blob::from(b"bytes")).await;

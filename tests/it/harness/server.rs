@@ -135,10 +135,13 @@ where
 {
     let wire = Arc::new(Wire::default());
     let io = TokioIo::new(Metered::new(io, wire.clone()));
-    let line = Line { wire, news: shared.news.clone() };
-    let service = service_fn(|request| serve(request, host.clone(), shared.clone(), line.clone(), number));
+    let service = service_fn(|request: Request<Incoming>| {
+        let stream = wire.accept(request.version());
+        let line = Line { wire: wire.clone(), stream, news: shared.news.clone() };
+        serve(request, host.clone(), shared.clone(), line, number)
+    });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http2().max_header_list_size(64 << 10);
+    builder.http2().max_header_list_size(64 << 10).max_concurrent_streams(10_000);
     let builder = match host.alpn {
         Alpn::H1 => builder.http1_only(),
         Alpn::H2 => builder.http2_only(),

@@ -1,10 +1,11 @@
 //! One accepted connection, metered: a body that is to break off must know that what it gave has left.
 
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -14,67 +15,49 @@ use tokio::sync::watch;
 #[derive(Default)]
 pub(crate) struct Wire {
     flushes: AtomicU64,
-    /// Payload of h2 DATA frames written so far.
-    data: AtomicU64,
-    /// h2 HEADERS frames written so far.
-    heads: AtomicU64,
-    /// Answers, and bytes of their bodies, given to the HTTP server.
-    answers: AtomicU64,
-    given: AtomicU64,
+    streams: Mutex<Streams>,
     wakers: Mutex<Vec<Waker>>,
 }
 
-/// When everything a body gave so far has left.
+#[derive(Default)]
+struct Streams {
+    /// Opened by the client, not yet given to the service.
+    opened: VecDeque<u32>,
+    last: u32,
+    /// What was written on each: HEADERS frames, bytes of DATA.
+    written: HashMap<u32, (u64, u64)>,
+}
+
+/// When everything a body gave has left.
 #[derive(Clone, Copy)]
 pub(crate) enum Mark {
     /// h1: connection and body are one task; the flush after the body said Pending is the one that carries it.
     Flushed(u64),
-    /// h2: the body's task is not the connection's, so count frames: heads and bytes.
-    Frames { heads: u64, data: u64, idle: Idle },
+    /// h2: the body's task is not the connection's, so look for the frames: a head, and that many bytes.
+    Written { stream: u32, data: u64 },
 }
-
-/// A stream that the client reset leaves the counts short for ever: a connection on which nothing moves has sent all.
-#[derive(Clone, Copy)]
-pub(crate) struct Idle {
-    data: u64,
-    looks: u32,
-}
-
-const IDLE_LOOKS: u32 = 1000;
 
 impl Wire {
-    pub(crate) fn gave(&self, bytes: usize) {
-        self.given.fetch_add(bytes as u64, SeqCst);
+    /// The stream of the request that the service is given now. hyper gives them in the order in which they came.
+    pub(crate) fn accept(&self, version: http::Version) -> Option<u32> {
+        (version == http::Version::HTTP_2).then(|| self.streams.lock().opened.pop_front().expect("it came in"))
     }
 
-    pub(crate) fn answered(&self) {
-        self.answers.fetch_add(1, SeqCst);
-    }
-
-    pub(crate) fn mark(&self, version: http::Version) -> Mark {
-        match version {
-            http::Version::HTTP_2 => Mark::Frames {
-                heads: self.answers.load(SeqCst),
-                data: self.given.load(SeqCst),
-                idle: Idle { data: 0, looks: 0 },
-            },
-            _ => Mark::Flushed(self.flushes.load(SeqCst) + 1),
+    /// For a body that has given so many bytes and is now asked for more.
+    pub(crate) fn mark(&self, stream: Option<u32>, data: u64) -> Mark {
+        match stream {
+            Some(stream) => Mark::Written { stream, data },
+            None => Mark::Flushed(self.flushes.load(SeqCst) + 1),
         }
     }
 
-    pub(crate) fn poll_past(&self, mark: &mut Mark, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_past(&self, mark: Mark, cx: &mut Context<'_>) -> Poll<()> {
+        // Registered first: news between the registration and the look would wake nobody.
+        self.wakers.lock().push(cx.waker().clone());
         let past = match mark {
-            Mark::Flushed(n) => {
-                // Registered first: a flush between the registration and the look would wake nobody.
-                self.wakers.lock().push(cx.waker().clone());
-                self.flushes.load(SeqCst) >= *n
-            }
-            Mark::Frames { heads, data, idle } => {
-                let sent = self.data.load(SeqCst);
-                let looks = if idle.data == sent { idle.looks + 1 } else { 0 };
-                *idle = Idle { data: sent, looks };
-                cx.waker().wake_by_ref();
-                (sent >= *data && self.heads.load(SeqCst) >= *heads) || looks > IDLE_LOOKS
+            Mark::Flushed(n) => self.flushes.load(SeqCst) >= n,
+            Mark::Written { stream, data } => {
+                self.streams.lock().written.get(&stream).is_some_and(|written| written.0 > 0 && written.1 >= data)
             }
         };
         if past { Poll::Ready(()) } else { Poll::Pending }
@@ -108,6 +91,8 @@ impl News {
 #[derive(Clone)]
 pub(crate) struct Line {
     pub(crate) wire: Arc<Wire>,
+    /// None on h1.
+    pub(crate) stream: Option<u32>,
     pub(crate) news: News,
 }
 
@@ -115,32 +100,51 @@ pub(crate) struct Line {
 pub(crate) struct Metered<S> {
     io: S,
     wire: Arc<Wire>,
-    frames: Frames,
+    inbound: Frames,
+    outbound: Frames,
 }
 
 impl<S> Metered<S> {
     pub(crate) fn new(io: S, wire: Arc<Wire>) -> Metered<S> {
-        Metered { io, wire, frames: Frames::default() }
+        Metered { io, wire, inbound: Frames::after(PREFACE), outbound: Frames::after(0) }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        let this = &mut *self;
+        let streams = &mut *this.wire.streams.lock();
+        this.inbound.read(&buf.filled()[before..], |frame| {
+            if frame.kind == HEADERS && frame.stream > streams.last {
+                streams.last = frame.stream;
+                streams.opened.push_back(frame.stream);
+            }
+        });
+        Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = std::task::ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
-        let (heads, payload) = self.frames.sent_in(&buf[..written]);
-        self.wire.heads.fetch_add(heads, SeqCst);
-        self.wire.data.fetch_add(payload, SeqCst);
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
+        let this = &mut *self;
+        let streams = &mut *this.wire.streams.lock();
+        this.outbound.read(&buf[..written], |frame| {
+            let (heads, data) = streams.written.entry(frame.stream).or_default();
+            match frame.kind {
+                HEADERS if frame.payload == 0 => *heads += 1,
+                DATA => *data += frame.payload,
+                _ => {}
+            }
+        });
+        this.wire.wake();
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        std::task::ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
         self.wire.flushes.fetch_add(1, SeqCst);
         self.wire.wake();
         Poll::Ready(Ok(()))
@@ -151,39 +155,57 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     }
 }
 
-/// Reads the frame headers of what an h2 server writes (RFC 9113 4.1). On h1 it counts nonsense that nobody looks at.
-#[derive(Default)]
+/// The client's first bytes, before any frame (RFC 9113 3.4).
+const PREFACE: usize = 24;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+
+/// Reads frame headers (RFC 9113 4.1) out of one direction of an h2 connection. On h1 it reads nonsense that nobody asks for.
 struct Frames {
     header: Vec<u8>,
+    /// Bytes to the next header.
     left: usize,
 }
 
+/// A frame's header (payload 0), then each piece of its payload.
+struct Piece {
+    kind: u8,
+    stream: u32,
+    payload: u64,
+}
+
 impl Frames {
-    /// How many HEADERS frames began, how many bytes were DATA.
-    fn sent_in(&mut self, mut written: &[u8]) -> (u64, u64) {
-        let (mut heads, mut data) = (0, 0);
-        while !written.is_empty() {
-            if self.left > 0 {
-                let n = self.left.min(written.len());
-                self.left -= n;
-                written = &written[n..];
-                if self.header[3] == 0 {
-                    data += n as u64;
+    fn after(left: usize) -> Frames {
+        Frames { header: Vec::new(), left }
+    }
+
+    fn read(&mut self, mut bytes: &[u8], mut piece: impl FnMut(Piece)) {
+        while !bytes.is_empty() {
+            if self.left == 0 {
+                if self.header.len() == 9 {
+                    self.header.clear();
+                }
+                let n = (9 - self.header.len()).min(bytes.len());
+                self.header.extend_from_slice(&bytes[..n]);
+                bytes = &bytes[n..];
+                if self.header.len() == 9 {
+                    self.left = u32::from_be_bytes([0, self.header[0], self.header[1], self.header[2]]) as usize;
+                    self.tell(0, &mut piece);
                 }
                 continue;
             }
+            let n = self.left.min(bytes.len());
+            self.left -= n;
+            bytes = &bytes[n..];
             if self.header.len() == 9 {
-                self.header.clear();
-            }
-            let n = (9 - self.header.len()).min(written.len());
-            self.header.extend_from_slice(&written[..n]);
-            written = &written[n..];
-            if self.header.len() == 9 {
-                self.left = u32::from_be_bytes([0, self.header[0], self.header[1], self.header[2]]) as usize;
-                heads += u64::from(self.header[3] == 1);
+                self.tell(n as u64, &mut piece);
             }
         }
-        (heads, data)
+    }
+
+    fn tell(&self, payload: u64, piece: &mut impl FnMut(Piece)) {
+        let stream = u32::from_be_bytes([self.header[5] & 0x7f, self.header[6], self.header[7], self.header[8]]);
+        piece(Piece { kind: self.header[3], stream, payload });
     }
 }
 
@@ -193,13 +215,18 @@ mod tests {
 
     #[test]
     fn frames_are_counted_however_they_are_split() {
-        let mut stream = vec![0, 0, 2, 4, 0, 0, 0, 0, 0, 9, 9];
-        stream.extend([0, 0, 3, 0, 0, 0, 0, 0, 1, 7, 7, 7]);
-        stream.extend([0, 0, 0, 1, 5, 0, 0, 0, 1]);
-        for step in 1..stream.len() {
-            let mut frames = Frames::default();
-            let sums = stream.chunks(step).map(|part| frames.sent_in(part)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-            assert_eq!(sums, (1, 3), "in steps of {step}");
+        let mut bytes = vec![b'P'; PREFACE];
+        bytes.extend([0, 0, 2, 4, 0, 0, 0, 0, 0, 9, 9]);
+        bytes.extend([0, 0, 3, 0, 0, 0, 0, 0, 5, 7, 7, 7]);
+        bytes.extend([0, 0, 0, 1, 5, 0x80, 0, 1, 1]);
+        for step in 1..bytes.len() {
+            let mut frames = Frames::after(PREFACE);
+            let mut told = Vec::new();
+            for part in bytes.chunks(step) {
+                frames.read(part, |piece| told.push((piece.kind, piece.stream, piece.payload)));
+            }
+            let data: u64 = told.iter().filter(|piece| piece.0 == DATA && piece.1 == 5).map(|piece| piece.2).sum();
+            assert_eq!((data, told.last()), (3, Some(&(HEADERS, 257, 0))), "in steps of {step}");
         }
     }
 }
