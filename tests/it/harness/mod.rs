@@ -1,0 +1,36 @@
+//! Test doubles on loopback: a fake registry that counts and can fail, and a client that can ask in every way.
+//!
+//! `tls` the test root · `image` contents · `state` what a registry holds · `record` what it saw · `faults` what it does
+//! wrong · `wire`, `body`, `answer` how an answer leaves · `auth`, `pull_side`, `push_side` what it answers · `server` its
+//! listeners · `registry` the builder and handle · `client`, `exchange`, `pull` the other side · `forward` a company's proxy · `selftest…` the harness's own tests.
+
+mod answer;
+mod auth;
+mod body;
+pub(crate) mod client;
+pub(crate) mod exchange;
+pub(crate) mod faults;
+mod forward;
+pub(crate) mod image;
+pub(crate) mod pull;
+mod pull_side;
+mod push_side;
+pub(crate) mod record;
+mod registry;
+mod selftest;
+mod selftest_faults;
+mod server;
+mod state;
+mod tls;
+mod wire;
+
+pub(crate) use client::{Client, Raw};
+pub(crate) use exchange::ClientError;
+pub(crate) use faults::{Fault, Gate};
+pub(crate) use forward::ForwardProxy;
+pub(crate) use image::{Algorithm, Blob, Hash, Image, sha256};
+pub(crate) use pull::{Pull, Style};
+pub(crate) use record::{End, Seen};
+pub(crate) use registry::Registry;
+pub(crate) use state::ANONYMOUS_SOURCE;
+pub(crate) use tls::{Alpn, Pki};
