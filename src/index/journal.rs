@@ -140,10 +140,13 @@ impl Journal {
         let (orders, received) = mpsc::channel();
         let thread = std::thread::Builder::new().name("journal".into());
         let spawned = thread.spawn(move || {
-            let work = AssertUnwindSafe(|| write_all(&db, &received));
-            if catch_unwind(work).is_err() {
+            let closed = catch_unwind(AssertUnwindSafe(|| write_all(&db, &received))).unwrap_or_else(|_| {
                 warn!("the index broke: seawall goes on without one, and the next start is cold");
-            }
+                None
+            });
+            drop(db);
+            // Said after the file is closed: who waits may open it again.
+            closed.map(|done| done.send(()));
         });
         match spawned {
             Ok(_) => Journal(Some(Arc::new(Mutex::new(orders)))),
@@ -233,8 +236,8 @@ fn read<T: DeserializeOwned>(db: &sled::Db, table: Table) -> Result<Vec<(String,
     Ok(read_raw(db, table)?.into_iter().filter_map(parsed).collect())
 }
 
-/// Takes what has gathered, writes it, and syncs at most once a second.
-fn write_all(db: &sled::Db, orders: &mpsc::Receiver<Order>) {
+/// Takes what has gathered, writes it, and syncs at most once a second. Returns whom to tell that it is closed.
+fn write_all(db: &sled::Db, orders: &mpsc::Receiver<Order>) -> Option<Sender<()>> {
     let mut unsynced = false;
     loop {
         match orders.recv_timeout(FLUSH_EVERY) {
@@ -242,23 +245,22 @@ fn write_all(db: &sled::Db, orders: &mpsc::Receiver<Order>) {
                 unsynced = true;
                 if let Err(error) = apply(db, table, key, value) {
                     warn!(%error, "the index cannot be written: seawall goes on without one, and the next start is cold");
-                    return;
+                    return None;
                 }
                 continue;
             }
             Ok(Order::Close(done)) => {
                 let _ = db.flush();
-                let _ = done.send(());
-                return;
+                return Some(done);
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Disconnected) => return None,
         }
         if unsynced {
             unsynced = false;
             if let Err(error) = db.flush() {
                 warn!(%error, "the index cannot be written: seawall goes on without one, and the next start is cold");
-                return;
+                return None;
             }
         }
     }
