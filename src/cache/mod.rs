@@ -1,9 +1,51 @@
 //! A pull: admit, resolve, content.
+//!
+//! ```text
+//! get = resolve (tags only)   binding fresh and client granted → it; else one HEAD, which is both an answer and a yes
+//!     → admit                 a grant that is believed, else HEAD of the digest with the client's own credential
+//!     → content               held → open · on its way → follow it · neither → lead: a fill is spawned, and followed
+//! ```
+//!
+//! [`grants`] knows who may, [`tags`] what tags name, [`flight`] what is on its way, [`fill`] brings it, [`reader`] reads it while it
+//! comes, [`through`] does without the cache where that is full, [`sweep`] makes room.
+
+pub mod chunk;
+mod content;
+mod fill;
+pub mod flight;
+pub mod grants;
+pub mod manifests;
+pub mod reader;
+mod resolve;
+pub mod sweep;
+pub mod tags;
+pub mod through;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
+
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::http::cache_status::Outcome;
+use crate::index::Index;
+use crate::index::journal::{Journal, Records};
+use crate::metrics::Metrics;
+use crate::oci::digest::Digest;
+use crate::oci::media_type::Accept;
+use crate::oci::name::{Reference, Repository, Tag};
+use crate::policy::access::Belief;
 pub use crate::policy::freshness::{Gone, Rule, Tags};
+use crate::policy::registry::Site;
+use crate::store::Store;
+use crate::task::{Coalesced, Tasks};
+use crate::upstream::asker::Asker;
+use crate::upstream::{Description, Upstream, What};
+
+pub use content::Content;
+pub use resolve::Stale;
 
 /// What the configuration says of the cache.
 #[derive(Clone, Debug)]
@@ -22,4 +64,214 @@ pub struct Settings {
     pub grant_ttl: Duration,
     /// How tags age.
     pub tags: Tags,
+}
+
+/// One request for a manifest or a blob.
+#[derive(Clone, Debug)]
+pub struct Pull {
+    /// Where.
+    pub site: Site,
+    /// In which repository.
+    pub repository: Repository,
+    /// What.
+    pub wanted: Wanted,
+    /// For whom.
+    pub asker: Asker,
+    /// All of it, or what is known of it?
+    pub method: Method,
+    /// `Range`, as the client sent it.
+    pub range: Option<HeaderValue>,
+}
+
+impl Pull {
+    /// `REGISTRY/REPOSITORY`: the unit of permission.
+    pub fn place(&self) -> Arc<str> {
+        place(&self.site, &self.repository)
+    }
+}
+
+/// `REGISTRY/REPOSITORY`
+pub fn place(site: &Site, repository: &Repository) -> Arc<str> {
+    format!("{}/{repository}", site.namespace).into()
+}
+
+/// What a pull is for.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// A manifest, for a client that accepts these.
+    Manifest(Reference, Accept),
+    /// A blob.
+    Blob(Digest),
+}
+
+/// How much of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// All.
+    Get,
+    /// What would come with it.
+    Head,
+}
+
+/// What a pull found.
+#[derive(Debug)]
+pub struct Found {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its type.
+    pub media_type: Arc<str>,
+    /// Its bytes, or where they come from.
+    pub content: Content,
+    /// How it was found.
+    pub outcome: Outcome,
+    /// Of a tag: since upstream last confirmed it.
+    pub age: Option<Duration>,
+    /// Why upstream did not confirm it.
+    pub stale: Option<Stale>,
+}
+
+/// The cache. Clones share one.
+#[derive(Clone)]
+pub struct Cache(Arc<Inner>);
+
+struct Inner {
+    upstream: Upstream,
+    store: Arc<Store>,
+    index: Index,
+    flights: flight::Flights,
+    grants: grants::Grants,
+    bindings: tags::Bindings,
+    manifests: manifests::Manifests,
+    sweep: sweep::Sweep,
+    questions: Coalesced<resolve::Question, Result<tags::Binding>>,
+    admissions: Coalesced<content::Admission, Result<Description>>,
+    tags: Tags,
+    clock: Clock,
+    tasks: Tasks,
+    metrics: Metrics,
+}
+
+impl std::fmt::Debug for Cache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Cache")
+    }
+}
+
+/// What the cache stands on.
+pub struct Base {
+    /// Who asks registries.
+    pub upstream: Upstream,
+    /// The files.
+    pub store: Arc<Store>,
+    /// Which of them there are.
+    pub index: Index,
+    /// What the next start wants to know.
+    pub journal: Journal,
+    /// What this start was told.
+    pub records: Records,
+    /// The time.
+    pub clock: Clock,
+    /// Runs what outlives a request.
+    pub tasks: Tasks,
+    /// Counts.
+    pub metrics: Metrics,
+}
+
+impl Cache {
+    /// On what is there. The index is restored already.
+    pub fn new(settings: &Settings, base: Base) -> Cache {
+        let Base { upstream, store, index, journal, records, clock, tasks, metrics } = base;
+        let belief = Belief { public: settings.public_ttl, own: settings.grant_ttl };
+        let flights = flight::Flights::default();
+        let sweep = sweep::Sweep {
+            store: store.clone(),
+            index: index.clone(),
+            flights: flights.clone(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            max_size: settings.max_size,
+            min_free: settings.min_free,
+        };
+        Cache(Arc::new(Inner {
+            upstream,
+            store,
+            grants: grants::Grants::new(belief, index.clone(), journal.clone(), records.public),
+            index,
+            flights,
+            bindings: tags::Bindings::new(journal, records.tags),
+            manifests: manifests::Manifests::new(settings.memory),
+            sweep,
+            questions: Coalesced::default(),
+            admissions: Coalesced::default(),
+            tags: settings.tags.clone(),
+            clock,
+            tasks,
+            metrics,
+        }))
+    }
+
+    /// Finds what a pull is for.
+    ///
+    /// # Errors
+    /// Upstream refused, or has no such thing, or cannot be asked and there is no copy.
+    pub async fn get(&self, pull: &Pull) -> Result<Found> {
+        match &pull.wanted {
+            Wanted::Blob(digest) => self.content(pull, digest, &What::Blob(digest.clone()), content::Yes::Needed).await,
+            Wanted::Manifest(Reference::Digest(digest), _) => {
+                let what = What::Manifest(Reference::Digest(digest.clone()));
+                self.content(pull, digest, &what, content::Yes::Needed).await
+            }
+            Wanted::Manifest(Reference::Tag(tag), accept) => self.tagged(pull, tag, *accept).await,
+        }
+    }
+
+    async fn tagged(&self, pull: &Pull, tag: &Tag, accept: Accept) -> Result<Found> {
+        let resolve::Resolved { binding, age, stale } = self.resolve(pull, tag, accept).await?;
+        let what = What::Manifest(Reference::Digest(binding.digest.clone()));
+        let known_size = binding.size.filter(|_| pull.method == Method::Head);
+        let mut found = match known_size {
+            // What a HEAD wants to know is known, whether the bytes are here or not.
+            Some(size) => Found {
+                digest: binding.digest.clone(),
+                media_type: binding.media_type.clone(),
+                content: Content::Sized(size),
+                outcome: Outcome::Hit,
+                age: None,
+                stale: None,
+            },
+            None => self.content(pull, &binding.digest, &what, content::Yes::Given).await?,
+        };
+        if !binding.media_type.is_empty() {
+            found.media_type = binding.media_type;
+        }
+        if stale.is_some() {
+            found.outcome = Outcome::Stale;
+        }
+        Ok(Found { age: Some(age), stale, ..found })
+    }
+
+    /// A push, or a removal: the next request for the tag asks upstream.
+    pub fn tag_changed(&self, site: &Site, repository: &Repository, tag: &Tag) {
+        self.0.bindings.expire(&tags::key(&place(site, repository), tag));
+    }
+
+    /// Upstream was told to remove a tag.
+    pub fn tag_removed(&self, site: &Site, repository: &Repository, tag: &Tag) {
+        self.0.bindings.forget(&tags::key(&place(site, repository), tag));
+    }
+
+    /// Upstream was told to remove a digest from a repository. The bytes stay for other repositories.
+    pub fn digest_removed(&self, site: &Site, repository: &Repository, digest: &Digest) {
+        self.0.grants.holds_no_more(&place(site, repository), digest);
+    }
+
+    /// Keeps the cache within its limits. Blocks.
+    pub fn tidy(&self) {
+        self.0.sweep.tidy();
+    }
+
+    /// Fills that run.
+    pub fn fills(&self) -> usize {
+        self.0.flights.count()
+    }
 }

@@ -1,0 +1,311 @@
+//! Fetches one blob, for all who want it.
+//!
+//! 1. what is here of it is hashed, and gone on with;
+//! 2. upstream is asked for the rest, with the credential of who came first: its yes is a grant;
+//! 3. room is made;
+//! 4. chunks are hashed and written on a thread while the next ones arrive; what is written is published, the last of it only
+//!    when the digest is verified;
+//! 5. a transfer that breaks is taken up again through the registry's URL, as long as attempts bring bytes;
+//! 6. file, then index, then landing.
+//!
+//! It waits for no reader and does not die with one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tracing::{debug, info, warn};
+
+use super::Cache;
+use super::flight::{Head, Lead, Progress};
+use super::through::Way;
+use crate::error::{Error, Kind, Result};
+use crate::fs::FsError;
+use crate::policy::admission::Admission;
+use crate::policy::retry;
+use crate::store::Partial;
+use crate::task;
+use crate::upstream::Fetched;
+
+/// Bytes that gather while the ones before are written.
+const GATHER: usize = 512 << 10;
+
+/// A blob to fetch.
+pub(super) struct Fill {
+    pub(super) cache: Cache,
+    pub(super) way: Way,
+    pub(super) place: Arc<str>,
+}
+
+/// How a body ended.
+enum End {
+    /// As it should, as far as can be told without a length.
+    Clean,
+    /// It broke off.
+    Broken(Error),
+}
+
+impl Fill {
+    /// Fills, lands or fails.
+    pub(super) async fn run(self, mut lead: Lead) {
+        let _running = self.cache.0.metrics.fill();
+        match self.fill(&mut lead).await {
+            Ok((partial, media_type)) => self.keep(lead, partial, media_type).await,
+            Err(error) => {
+                debug!(digest = %lead.flight().digest(), %error, "fill failed");
+                lead.fail(error);
+            }
+        }
+    }
+
+    async fn fill(&self, lead: &mut Lead) -> Result<(Partial, Arc<str>)> {
+        let (mut partial, mut fetched) = self.open(lead).await?;
+        let total = fetched.total;
+        self.make_room(&mut partial, total).await?;
+        let media_type: Arc<str> = fetched.media_type.as_str().into();
+        let head = Head { file: partial.file(), total, media_type: media_type.clone() };
+        lead.flow(head, readable(&partial, total, 0));
+        let mut fruitless = 0;
+        loop {
+            let before = partial.len();
+            let (returned, end) = self.pump(lead, partial, fetched, total).await?;
+            partial = returned;
+            let error = match end {
+                End::Clean if total.is_none_or(|total| partial.len() == total) => break,
+                End::Clean => Error::new(Kind::Broken, "upstream sent fewer bytes than it said"),
+                End::Broken(error) => error,
+            };
+            fruitless = if partial.len() > before { 0 } else { fruitless + 1 };
+            fetched = self.take_up(&partial, total, &mut fruitless, error).await?;
+        }
+        self.verify(lead, partial).await.map(|partial| (partial, media_type))
+    }
+
+    /// What is here of the blob, and the rest from upstream.
+    async fn open(&self, lead: &Lead) -> Result<(Partial, Fetched)> {
+        let (store, digest) = (self.cache.0.store.clone(), lead.flight().digest().clone());
+        let mut partial = task::blocking(move || store.partial(&digest)).await.map_err(no_room)?;
+        let fetched = match self.way.fetch(partial.len()).await {
+            // 416: what is here is as long as the blob, or longer. All of it may be here, or nothing that is right.
+            Err(error) if !partial.is_empty() && error.status().as_u16() == 416 => {
+                partial.clear().map_err(no_room)?;
+                self.way.fetch(0).await
+            }
+            other => other,
+        }?;
+        let now = self.cache.0.clock.now();
+        self.cache.0.grants.grant(&self.place, self.way.asker.credential, now);
+        self.cache.0.grants.holds_all(&self.place, [lead.flight().digest()].into_iter());
+        if !partial.is_empty() {
+            info!(digest = %partial.digest(), from = partial.len(), "going on with a partial blob");
+        }
+        Ok((partial, fetched))
+    }
+
+    async fn make_room(&self, partial: &mut Partial, total: Option<u64>) -> Result<()> {
+        let missing = total.unwrap_or(0).saturating_sub(partial.len());
+        match self.cache.0.sweep.make_room(missing).await {
+            Ok(Admission::Keep { .. }) => {}
+            Ok(Admission::Through) => return Err(self.full(&format!("there is no room for {missing} bytes"))),
+            Err(error) => return Err(no_room(error)),
+        }
+        let Some(total) = total else { return Ok(()) };
+        partial.reserve(total).map_err(|error| self.full(&error.to_string()))
+    }
+
+    fn full(&self, why: &str) -> Error {
+        warn!(why, "the cache is full: this download is passed through and not kept");
+        self.cache.0.metrics.disk_full();
+        Error::new(Kind::Full, "the cache is full")
+    }
+
+    /// Reads one body to its end. What was written counts, however it ends.
+    async fn pump(
+        &self,
+        lead: &Lead,
+        partial: Partial,
+        fetched: Fetched,
+        total: Option<u64>,
+    ) -> Result<(Partial, End)> {
+        let mut incoming = Gathered::new(fetched, partial.len());
+        let mut at_rest = Some(partial);
+        let mut writing = None;
+        loop {
+            if let Some(partial) = at_rest.take_if(|_| !incoming.chunks.is_empty()) {
+                writing = Some(Box::pin(write(partial, incoming.take())));
+            }
+            if let Some(partial) = at_rest.take_if(|_| incoming.end.is_some()) {
+                let end = incoming.end.take().unwrap_or(End::Clean);
+                return Ok((partial, end));
+            }
+            tokio::select! {
+                () = incoming.more(self.way.upstream.idle_timeout()), if incoming.wants_more() => {}
+                (partial, last, written) = async { writing.as_mut().expect("checked by the guard").await }, if writing.is_some() => {
+                    writing = None;
+                    let partial = match written {
+                        Ok(()) => partial,
+                        Err((chunks, error)) => self.write_again(partial, chunks, error).await?,
+                    };
+                    if total.is_some_and(|total| partial.len() > total) {
+                        return Err(Error::new(Kind::Broken, "upstream sent more bytes than it said"));
+                    }
+                    self.cache.0.metrics.upstream_bytes(&self.way.site.registry.name, last);
+                    lead.publish(readable(&partial, total, last));
+                    at_rest = Some(partial);
+                }
+            }
+        }
+    }
+
+    /// The disk is full, perhaps of what can go.
+    async fn write_again(&self, partial: Partial, chunks: Vec<Bytes>, error: FsError) -> Result<Partial> {
+        if !error.is_full() {
+            return Err(no_room(error));
+        }
+        let wanted = chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>() + (64 << 20);
+        let made = self.cache.0.sweep.make_room(wanted).await;
+        if !matches!(made, Ok(Admission::Keep { .. })) {
+            return Err(self.full(&error.to_string()));
+        }
+        let (partial, _, written) = write(partial, chunks).await;
+        written.map(|()| partial).map_err(|(_, error)| self.full(&error.to_string()))
+    }
+
+    /// After a break: waits a little, asks for the rest.
+    async fn take_up(
+        &self,
+        partial: &Partial,
+        total: Option<u64>,
+        fruitless: &mut u32,
+        mut error: Error,
+    ) -> Result<Fetched> {
+        loop {
+            let pause = retry::pause(*fruitless, jitter()).ok_or_else(|| error.clone())?;
+            debug!(%error, at = partial.len(), "a download broke off: it is taken up again");
+            tokio::time::sleep(pause).await;
+            error = match self.way.fetch(partial.len()).await {
+                Ok(fetched) if fetched.total != total && total.is_some() => {
+                    return Err(Error::new(Kind::Broken, "upstream changed its mind about the length"));
+                }
+                Ok(fetched) => return Ok(fetched),
+                Err(error)
+                    if matches!(error.kind(), Kind::Refused | Kind::Missing | Kind::Limited | Kind::Forbidden) =>
+                {
+                    return Err(error);
+                }
+                Err(error) => error,
+            };
+            *fruitless += 1;
+        }
+    }
+
+    async fn verify(&self, lead: &Lead, partial: Partial) -> Result<Partial> {
+        if partial.is_verified() {
+            lead.verify(partial.len());
+            return Ok(partial);
+        }
+        let (store, digest) = (self.cache.0.store.clone(), partial.digest().clone());
+        warn!(%digest, bytes = partial.len(), upstream = %self.way.site.origin, "upstream sent other bytes than those of the digest: nothing is kept");
+        let host = &self.way.site.origin.host;
+        let error = Error::new(Kind::Corrupt, format!("{host} sent other bytes than those of {digest}; try again"));
+        drop(partial);
+        if let Err(error) = task::blocking(move || store.remove_partial(&digest)).await {
+            warn!(%error, "wrong bytes stay in a partial file");
+        }
+        Err(error)
+    }
+
+    async fn keep(&self, lead: Lead, partial: Partial, media_type: Arc<str>) {
+        debug_assert!(matches!(lead.flight().progress(), Progress::Verified { .. }));
+        let inner = &self.cache.0;
+        let (digest, size, store) = (partial.digest().clone(), partial.len(), inner.store.clone());
+        if let Err(error) = task::blocking(move || store.commit(&partial)).await {
+            warn!(%error, "a verified blob cannot be kept");
+            return lead.land(None);
+        }
+        let now = inner.clock.now();
+        let media_type = Some(media_type).filter(|name| !name.is_empty());
+        inner.index.insert(&digest, size, media_type, &self.place, now);
+        inner.sweep.report();
+        let held = inner.index.hold(&digest, now);
+        lead.land(held);
+    }
+}
+
+/// What readers may have: all but the last chunk, once that may be the end.
+fn readable(partial: &Partial, total: Option<u64>, last: u64) -> u64 {
+    match total {
+        Some(total) if partial.len() < total => partial.len(),
+        _ => partial.len() - last.min(partial.len()),
+    }
+}
+
+type Written = (Partial, u64, std::result::Result<(), (Vec<Bytes>, FsError)>);
+
+async fn write(mut partial: Partial, chunks: Vec<Bytes>) -> Written {
+    task::blocking(move || {
+        let last = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        let written = partial.append(&chunks).map_err(|error| (chunks, error));
+        (partial, last, written)
+    })
+    .await
+}
+
+fn no_room(error: FsError) -> Error {
+    warn!(%error, "the cache cannot be written: this download is passed through and not kept");
+    Error::caused(Kind::Full, "the cache cannot be written", error)
+}
+
+fn jitter() -> f64 {
+    let mut byte = [0];
+    // Without random bytes there is no jitter, which is no harm.
+    let _ = aws_lc_rs::rand::fill(&mut byte);
+    f64::from(byte[0]) / 255.0
+}
+
+/// What arrives while other bytes are written.
+struct Gathered {
+    body: Incoming,
+    /// Bytes that are here already: upstream ignored the range.
+    skip: u64,
+    chunks: Vec<Bytes>,
+    size: usize,
+    end: Option<End>,
+}
+
+impl Gathered {
+    fn new(fetched: Fetched, have: u64) -> Gathered {
+        let skip = have.saturating_sub(fetched.start);
+        Gathered { body: fetched.body, skip, chunks: Vec::new(), size: 0, end: None }
+    }
+
+    fn wants_more(&self) -> bool {
+        self.end.is_none() && self.size < GATHER
+    }
+
+    fn take(&mut self) -> Vec<Bytes> {
+        self.size = 0;
+        std::mem::take(&mut self.chunks)
+    }
+
+    async fn more(&mut self, idle: std::time::Duration) {
+        match tokio::time::timeout(idle, self.body.frame()).await {
+            Err(_) => self.end = Some(End::Broken(Error::new(Kind::Timeout, "upstream stopped sending"))),
+            Ok(None) => self.end = Some(End::Clean),
+            Ok(Some(Err(error))) => {
+                self.end = Some(End::Broken(Error::caused(Kind::Broken, "upstream broke off", error)));
+            }
+            Ok(Some(Ok(frame))) => {
+                let Ok(mut bytes) = frame.into_data() else { return };
+                let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
+                self.skip -= skipped as u64;
+                let bytes = bytes.split_off(skipped);
+                if !bytes.is_empty() {
+                    self.size += bytes.len();
+                    self.chunks.push(bytes);
+                }
+            }
+        }
+    }
+}

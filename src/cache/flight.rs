@@ -1,0 +1,268 @@
+//! One fill for all who want a blob.
+//!
+//! - [`Flights::join`] looks again under the lock: between a look at the index and the lock a fill may have landed.
+//! - The [`Lead`] is owned by the fill. Dropped before it landed, however that came, it fails all who follow and frees the key.
+//! - The key is freed after the index has the blob, so nobody can find it in neither.
+//! - Who follows reads the partial file up to what is published. Nobody is waited for.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::error::{Error, Kind, Result};
+use crate::index::Held;
+use crate::oci::digest::Digest;
+
+/// How far a fill is.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// Upstream has not answered yet.
+    Opening,
+    /// Bytes `0..published` may be read. The last ones are held back until the digest is verified.
+    Flowing {
+        /// Bytes.
+        published: u64,
+    },
+    /// All may be read: they are those of the digest.
+    Verified {
+        /// Bytes.
+        size: u64,
+    },
+    /// It came to nothing.
+    Failed(Error),
+}
+
+/// What upstream said of the whole before its bytes.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The file that grows.
+    pub file: Arc<File>,
+    /// Length of the whole, where upstream said it.
+    pub total: Option<u64>,
+    /// As upstream named it.
+    pub media_type: Arc<str>,
+}
+
+/// A blob on its way.
+#[derive(Debug)]
+pub struct Flight {
+    digest: Digest,
+    progress: watch::Sender<Progress>,
+    head: OnceLock<Head>,
+    /// Once it landed: whoever still reads keeps the blob from being swept.
+    held: OnceLock<Held>,
+}
+
+impl Flight {
+    /// What it will be.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// To watch it from now on.
+    pub fn watch(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    /// What upstream said of it; there once it flows.
+    pub fn head(&self) -> Option<&Head> {
+        self.head.get()
+    }
+
+    /// Waits until bytes flow.
+    ///
+    /// # Errors
+    /// It failed before that.
+    pub async fn flowing(&self) -> Result<Head> {
+        let mut watch = self.watch();
+        loop {
+            if let Progress::Failed(error) = &*watch.borrow_and_update() {
+                return Err(error.clone());
+            }
+            if let Some(head) = self.head() {
+                return Ok(head.clone());
+            }
+            if watch.changed().await.is_err() {
+                return Err(abandoned());
+            }
+        }
+    }
+
+    /// Waits until all of it is verified.
+    ///
+    /// # Errors
+    /// It failed.
+    pub async fn verified(&self) -> Result<u64> {
+        let mut watch = self.watch();
+        loop {
+            match &*watch.borrow_and_update() {
+                Progress::Failed(error) => return Err(error.clone()),
+                Progress::Verified { size } => return Ok(*size),
+                _ => {}
+            }
+            if watch.changed().await.is_err() {
+                return Err(abandoned());
+            }
+        }
+    }
+}
+
+fn abandoned() -> Error {
+    Error::new(Kind::Ours, "the download this request waited for was given up; try again")
+}
+
+/// All blobs on their way. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Flights(Arc<Mutex<HashMap<Digest, Arc<Flight>>>>);
+
+/// What [`Flights::join`] found.
+#[derive(Debug)]
+pub enum Joined {
+    /// The blob is here.
+    Held(Held),
+    /// It is on its way.
+    Follow(Arc<Flight>),
+    /// It is this caller's to fetch.
+    Lead(Lead),
+}
+
+impl Flights {
+    /// Looks for `digest` here, then among those on their way; else begins a flight.
+    pub fn join(&self, digest: &Digest, held: impl FnOnce() -> Option<Held>) -> Joined {
+        let mut flights = self.0.lock();
+        if let Some(held) = held() {
+            return Joined::Held(held);
+        }
+        if let Some(flight) = flights.get(digest) {
+            return Joined::Follow(flight.clone());
+        }
+        let (progress, _) = watch::channel(Progress::Opening);
+        let flight =
+            Arc::new(Flight { digest: digest.clone(), progress, head: OnceLock::new(), held: OnceLock::new() });
+        flights.insert(digest.clone(), flight.clone());
+        Joined::Lead(Lead { flight, flights: self.clone() })
+    }
+
+    /// The flight of a digest, if there is one.
+    pub fn find(&self, digest: &Digest) -> Option<Arc<Flight>> {
+        self.0.lock().get(digest).cloned()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.lock().len()
+    }
+}
+
+/// The duty to fill. Dropping it unfinished is failure.
+#[derive(Debug)]
+pub struct Lead {
+    flight: Arc<Flight>,
+    flights: Flights,
+}
+
+impl Lead {
+    /// What is led.
+    pub fn flight(&self) -> &Arc<Flight> {
+        &self.flight
+    }
+
+    /// Upstream answered: bytes `0..published` are there to read.
+    pub fn flow(&self, head: Head, published: u64) {
+        let _ = self.flight.head.set(head);
+        self.publish(published);
+    }
+
+    /// More may be read.
+    pub fn publish(&self, published: u64) {
+        self.flight.progress.send_replace(Progress::Flowing { published });
+    }
+
+    /// The digest is verified: all may be read.
+    pub fn verify(&self, size: u64) {
+        self.flight.progress.send_replace(Progress::Verified { size });
+    }
+
+    /// It came to nothing.
+    pub fn fail(self, error: Error) {
+        self.flight.progress.send_replace(Progress::Failed(error));
+    }
+
+    /// The index has it: who comes now looks there.
+    pub fn land(self, held: Option<Held>) {
+        if let Some(held) = held {
+            let _ = self.flight.held.set(held);
+        }
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        self.flights.0.lock().remove(&self.flight.digest);
+        self.flight.progress.send_if_modified(|progress| {
+            let unfinished = matches!(progress, Progress::Opening | Progress::Flowing { .. });
+            if unfinished {
+                *progress = Progress::Failed(abandoned());
+            }
+            unfinished
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::digest::Algorithm;
+
+    fn digest() -> Digest {
+        Digest::of(Algorithm::Sha256, b"x")
+    }
+
+    fn lead(flights: &Flights) -> Lead {
+        match flights.join(&digest(), || None) {
+            Joined::Lead(lead) => lead,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lead_that_is_dropped_fails_its_followers_and_frees_the_key() {
+        let flights = Flights::default();
+        let lead_of_all = lead(&flights);
+        let Joined::Follow(follower) = flights.join(&digest(), || None) else { panic!("a second lead") };
+        drop(lead_of_all);
+        assert_eq!(follower.flowing().await.unwrap_err().kind(), Kind::Ours);
+        assert_eq!(flights.count(), 0);
+        drop(lead(&flights));
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_everybodys() {
+        let flights = Flights::default();
+        let lead_of_all = lead(&flights);
+        let flight = lead_of_all.flight().clone();
+        lead_of_all.fail(Error::new(Kind::Missing, "no"));
+        assert_eq!(flight.verified().await.unwrap_err().kind(), Kind::Missing);
+    }
+
+    /// Invariant 3: joining looks again under the lock.
+    #[test]
+    fn joining_looks_again() {
+        let flights = Flights::default();
+        let index = crate::index::Index::new(crate::index::journal::Journal::off());
+        let lead_of_all = lead(&flights);
+        index.insert(&digest(), 1, None, "r/x", std::time::SystemTime::UNIX_EPOCH);
+        lead_of_all.verify(1);
+        lead_of_all.land(None);
+        let joined = flights.join(&digest(), || index.hold(&digest(), std::time::SystemTime::UNIX_EPOCH));
+        assert!(matches!(joined, Joined::Held(_)));
+    }
+}

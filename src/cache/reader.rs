@@ -1,0 +1,198 @@
+//! A client's way through a file, whole or growing.
+//!
+//! 1. what may be read is read from the page cache at once, without a thread;
+//! 2. what is not in the page cache is read on a thread of its own;
+//! 3. at the end of what is published the reader waits for more: nobody waits for it;
+//! 4. a fill that found no room is left behind: the rest comes from upstream, hashed together with what was read before.
+
+use std::fs::File;
+use std::ops::Range;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+use super::chunk::Chunk;
+use super::flight::{Flight, Progress};
+use super::through::{Through, Way};
+use crate::error::{Error, Kind, Result};
+use crate::index::Held;
+use crate::{fs, task};
+
+/// A file that is read, and what keeps it there.
+#[derive(Debug)]
+pub enum Source {
+    /// A blob that is here.
+    Held(Arc<File>, Held),
+    /// One on its way.
+    Flight(Arc<File>, Arc<Flight>, Way),
+}
+
+/// Reads a part of a blob, in order, chunk by chunk.
+pub struct Reader {
+    file: Arc<File>,
+    at: u64,
+    end: Option<u64>,
+    source: Follow,
+    pending: Option<BoxFuture<'static, Step>>,
+}
+
+enum Follow {
+    Held(#[expect(dead_code, reason = "held, so that the blob stays")] Held),
+    Flight { watch: Option<watch::Receiver<Progress>>, flight: Arc<Flight>, way: Way },
+    Through(Box<Through>),
+}
+
+enum Step {
+    Read(std::io::Result<Bytes>),
+    Waited(watch::Receiver<Progress>),
+    Through(Result<Through>),
+}
+
+enum Limit {
+    /// Up to here may be read now.
+    Upto(u64),
+    /// All of it: it ends here.
+    End(u64),
+    Failed(Error),
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("at", &self.at).field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    /// Of the bytes `from..end`; `end` is `None` when it is not known yet.
+    pub fn new(source: Source, from: u64, end: Option<u64>) -> Reader {
+        let (file, source) = match source {
+            Source::Held(file, held) => (file, Follow::Held(held)),
+            Source::Flight(file, flight, way) => {
+                let watch = Some(flight.watch());
+                (file, Follow::Flight { watch, flight, way })
+            }
+        };
+        Reader { file, at: from, end, source, pending: None }
+    }
+
+    /// Of a part of a blob.
+    pub fn part(source: Source, part: Range<u64>) -> Reader {
+        Reader::new(source, part.start, Some(part.end))
+    }
+
+    /// Bytes that are still to come, if that is known.
+    pub fn remaining(&self) -> Option<u64> {
+        self.end.map(|end| end.saturating_sub(self.at))
+    }
+
+    /// The next chunk, `None` at the clean end. After an error there is nothing more.
+    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        loop {
+            if let Some(pending) = &mut self.pending {
+                let step = ready!(pending.as_mut().poll(cx));
+                self.pending = None;
+                match step {
+                    Step::Read(Ok(bytes)) => return Poll::Ready(Some(self.advance(bytes))),
+                    Step::Read(Err(error)) => return Poll::Ready(Some(Err(unreadable(error)))),
+                    Step::Waited(receiver) => self.watching(receiver),
+                    Step::Through(Ok(through)) => self.source = Follow::Through(Box::new(through)),
+                    Step::Through(Err(error)) => return Poll::Ready(Some(Err(error))),
+                }
+            }
+            if self.end.is_some_and(|end| self.at >= end) && !matches!(self.source, Follow::Through(_)) {
+                return Poll::Ready(None);
+            }
+            let limit = match &mut self.source {
+                Follow::Through(through) => return through.poll_chunk(cx),
+                Follow::Held(_) => Limit::Upto(self.end.unwrap_or(0)),
+                Follow::Flight { watch, .. } => published(watch),
+            };
+            match limit {
+                Limit::End(size) if self.at >= size && self.end.is_none() => return Poll::Ready(None),
+                Limit::Upto(limit) | Limit::End(limit) if self.at < limit => {
+                    let most = limit.min(self.end.unwrap_or(limit)) - self.at;
+                    if let Some(read) = self.read_now(most) {
+                        return Poll::Ready(Some(read));
+                    }
+                }
+                // It ended before what the client was promised.
+                Limit::End(_) => return Poll::Ready(Some(Err(short()))),
+                Limit::Upto(_) => self.wait(),
+                Limit::Failed(error) if error.kind() == Kind::Full => self.go_through(),
+                Limit::Failed(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+    }
+
+    fn advance(&mut self, bytes: Bytes) -> Result<Bytes> {
+        if bytes.is_empty() {
+            return Err(short());
+        }
+        self.at += bytes.len() as u64;
+        Ok(bytes)
+    }
+
+    /// From the page cache; else a thread is set to it and there is nothing yet.
+    fn read_now(&mut self, most: u64) -> Option<Result<Bytes>> {
+        let mut chunk = Chunk::take();
+        match fs::read_cached_at(&self.file, chunk.room(most), self.at) {
+            Ok(Some(n)) if n > 0 => Some(self.advance(chunk.filled(n))),
+            Ok(_) => {
+                let (file, at) = (self.file.clone(), self.at);
+                self.pending = Some(Box::pin(async move {
+                    let read = task::blocking(move || {
+                        let mut chunk = Chunk::take();
+                        fs::read_at(&file, chunk.room(most), at).map(|n| chunk.filled(n))
+                    });
+                    Step::Read(read.await)
+                }));
+                None
+            }
+            Err(error) => Some(Err(unreadable(error))),
+        }
+    }
+
+    fn wait(&mut self) {
+        let Follow::Flight { watch, .. } = &mut self.source else { return };
+        let Some(mut receiver) = watch.take() else { return };
+        self.pending = Some(Box::pin(async move {
+            // An error says that the sender is gone; what it said last is still there.
+            let _ = receiver.changed().await;
+            Step::Waited(receiver)
+        }));
+    }
+
+    fn watching(&mut self, receiver: watch::Receiver<Progress>) {
+        if let Follow::Flight { watch, .. } = &mut self.source {
+            *watch = Some(receiver);
+        }
+    }
+
+    fn go_through(&mut self) {
+        let Follow::Flight { flight, way, .. } = &self.source else { return };
+        let (way, file, digest) = (way.clone(), self.file.clone(), flight.digest().clone());
+        let (at, end) = (self.at, self.end);
+        self.pending = Some(Box::pin(async move { Step::Through(way.go_on(file, digest, at, end).await) }));
+    }
+}
+
+fn published(watch: &mut Option<watch::Receiver<Progress>>) -> Limit {
+    let Some(receiver) = watch else { return Limit::Upto(0) };
+    match &*receiver.borrow_and_update() {
+        Progress::Opening => Limit::Upto(0),
+        Progress::Flowing { published } => Limit::Upto(*published),
+        Progress::Verified { size } => Limit::End(*size),
+        Progress::Failed(error) => Limit::Failed(error.clone()),
+    }
+}
+
+fn unreadable(error: std::io::Error) -> Error {
+    Error::caused(Kind::Ours, "a cached file cannot be read", error)
+}
+
+fn short() -> Error {
+    Error::new(Kind::Ours, "a cached file is shorter than it should be")
+}

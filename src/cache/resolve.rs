@@ -1,0 +1,176 @@
+//! What does a tag name now, and may this client read it?
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::tags::{self, Binding};
+use super::{Cache, Pull};
+use crate::error::{Error, Kind, Result};
+use crate::oci::digest::{Algorithm, Digest};
+use crate::oci::manifest::MAX_MANIFEST;
+use crate::oci::media_type::Accept;
+use crate::oci::name::{Reference, Tag};
+use crate::policy::access::within;
+use crate::policy::freshness::{self, After, Answer, Before, Granted, Reason};
+use crate::upstream::What;
+
+/// A tag, resolved.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    pub(super) binding: Binding,
+    /// Since upstream last confirmed it.
+    pub(super) age: Duration,
+    /// Why that is longer ago than it should be.
+    pub(super) stale: Option<Stale>,
+}
+
+/// Served although upstream did not say so now.
+#[derive(Clone, Debug)]
+pub struct Stale {
+    /// Why.
+    pub reason: Reason,
+    /// What went wrong, for the client to read.
+    pub message: String,
+}
+
+/// What is asked once for many: a tag, by clients that accept the same, for one credential.
+pub(super) type Question = (Arc<str>, Accept, crate::upstream::asker::Credential);
+
+impl Cache {
+    pub(super) async fn resolve(&self, pull: &Pull, tag: &Tag, accept: Accept) -> Result<Resolved> {
+        let key = tags::key(&pull.place(), tag);
+        let now = self.0.clock.now();
+        let bound = self.0.bindings.find(&key, accept);
+        let known = self.0.grants.known(&pull.place(), pull.asker.credential, None);
+        let granted = yes(known.granted(self.0.grants.belief(), now));
+        let checked = bound.as_ref().map(|binding| binding.checked);
+        if let (Before::Serve, Some(binding)) =
+            (freshness::before(checked, self.0.tags.ttl_of(&key), granted, now), &bound)
+        {
+            return Ok(Resolved { age: age(binding, now), binding: binding.clone(), stale: None });
+        }
+        // While upstream is silent a binding of other clients will do, if these can read it.
+        let kept = bound.clone().or_else(|| self.0.bindings.find_readable(&key, accept));
+        let asked = self.ask_tag(pull, tag, accept, &key, kept.is_some()).await;
+        self.0.metrics.resolve(self.0.clock.now().duration_since(now).unwrap_or_default());
+        self.settle(pull, &key, accept, kept, asked)
+    }
+
+    /// One HEAD for all who ask for the same at once.
+    async fn ask_tag(&self, pull: &Pull, tag: &Tag, accept: Accept, key: &Arc<str>, has_copy: bool) -> Result<Binding> {
+        let deadline = has_copy.then(|| self.0.upstream.resolve_deadline());
+        let (cache, pull, what) = (self.clone(), pull.clone(), What::Manifest(Reference::Tag(tag.clone())));
+        let question = (key.clone(), accept, pull.asker.credential);
+        let work = move || async move {
+            let upstream = &cache.0.upstream;
+            let said = upstream.describe(&pull.site, &pull.repository, &what, accept, &pull.asker, deadline).await;
+            match said {
+                Ok(said) => match said.digest {
+                    Some(digest) => {
+                        let (media_type, size) = (said.media_type.into(), said.size);
+                        Ok(Binding { digest, media_type, size, checked: cache.0.clock.now() })
+                    }
+                    None => cache.read_tag(&pull, &what, accept).await,
+                },
+                Err(error) if error.status().as_u16() == 405 => cache.read_tag(&pull, &what, accept).await,
+                Err(error) => Err(error),
+            }
+        };
+        self.0.questions.run(&self.0.tasks, question, work).await
+    }
+
+    /// For registries whose HEAD says no digest: the digest is what the bytes hash to.
+    async fn read_tag(&self, pull: &Pull, what: &What, accept: Accept) -> Result<Binding> {
+        let mut fields = http::HeaderMap::new();
+        if let Ok(value) = http::HeaderValue::try_from(accept.header()) {
+            fields.insert(http::header::ACCEPT, value);
+        }
+        let upstream = &self.0.upstream;
+        let get = http::Method::GET;
+        let response = upstream.fetch_as_asked(&pull.site, &pull.repository, what, &get, &fields, &pull.asker).await?;
+        let media_type = response.headers().get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media_type = crate::oci::media_type::essence(media_type.unwrap_or_default()).to_owned();
+        let bytes = upstream.collect(response.into_body(), MAX_MANIFEST).await?;
+        let digest = Digest::of(Algorithm::Sha256, &bytes);
+        let manifest = super::manifests::Manifest::read(bytes, Some(&media_type));
+        let size = Some(manifest.bytes.len() as u64);
+        let media_type = manifest.media_type.clone();
+        self.0.manifests.keep(&digest, Arc::new(manifest));
+        Ok(Binding { digest, media_type, size, checked: self.0.clock.now() })
+    }
+
+    fn settle(
+        &self,
+        pull: &Pull,
+        key: &Arc<str>,
+        accept: Accept,
+        kept: Option<Binding>,
+        asked: Result<Binding>,
+    ) -> Result<Resolved> {
+        let now = self.0.clock.now();
+        let known = self.0.grants.known(&pull.place(), pull.asker.credential, None);
+        let belief = self.0.grants.belief();
+        let answer = answer(&asked, kept.as_ref());
+        // A 404 is upstream's own answer: who may read is then a matter of its last yes, as long as that is believed.
+        let stands = match answer {
+            Answer::Missing => known.public.is_some() || within(known.own, belief.own, now),
+            _ => known.stands(belief, now),
+        };
+        let checked = kept.as_ref().map(|binding| binding.checked);
+        match (freshness::after(answer, checked, yes(stands), &self.0.tags, now), asked, kept) {
+            (After::Confirmed | After::Moved, Ok(binding), _) => {
+                self.0.grants.grant(&pull.place(), pull.asker.credential, now);
+                self.0.grants.holds_all(&pull.place(), [&binding.digest].into_iter());
+                self.0.bindings.bind(key, accept, binding.clone());
+                Ok(Resolved { binding, age: Duration::ZERO, stale: None })
+            }
+            (After::Stale(reason), Err(error), Some(binding)) => {
+                self.0.metrics.stale(&pull.site.registry.name, reason.as_str());
+                let stale = Some(Stale { reason, message: error.message().to_owned() });
+                Ok(Resolved { age: age(&binding, now), binding, stale })
+            }
+            (after, asked, _) => {
+                if after == After::Forget {
+                    self.0.bindings.forget(key);
+                }
+                let error =
+                    asked.err().unwrap_or_else(|| Error::new(Kind::Ours, "a tag was asked for and not answered"));
+                if error.kind() == Kind::Refused {
+                    self.0.grants.revoke(&pull.place(), pull.asker.credential);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+fn age(binding: &Binding, now: SystemTime) -> Duration {
+    now.duration_since(binding.checked).unwrap_or_default()
+}
+
+fn yes(granted: bool) -> Granted {
+    if granted { Granted::Yes } else { Granted::No }
+}
+
+fn answer(asked: &Result<Binding>, kept: Option<&Binding>) -> Answer {
+    match asked {
+        Ok(binding) if kept.is_some_and(|kept| kept.digest == binding.digest) => Answer::Same,
+        Ok(_) => Answer::Other,
+        Err(error) => match away(error) {
+            Some(reason) => Answer::Away(reason),
+            None if error.kind() == Kind::Missing => Answer::Missing,
+            None => Answer::Refused,
+        },
+    }
+}
+
+/// Why upstream could not be asked, if that is what the error says.
+pub(super) fn away(error: &Error) -> Option<Reason> {
+    match error.kind() {
+        Kind::Unreachable | Kind::Forbidden => Some(Reason::Unreachable),
+        Kind::Timeout => Some(Reason::Timeout),
+        Kind::Limited => Some(Reason::RateLimited),
+        Kind::Broken | Kind::Corrupt => Some(Reason::Broken),
+        Kind::Request | Kind::Misdirected | Kind::Refused | Kind::Missing | Kind::Full | Kind::Ours => None,
+    }
+}

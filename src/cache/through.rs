@@ -1,0 +1,172 @@
+//! A blob that is not kept: from upstream to the client, hashed on the way. The last chunk is held back until the digest is
+//! verified, as everywhere.
+
+use std::fs::File;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use crate::error::{Error, Kind, Result};
+use crate::oci::digest::{Digest, Hasher};
+use crate::oci::name::Repository;
+use crate::policy::registry::Site;
+use crate::upstream::asker::Asker;
+use crate::upstream::{Fetched, Upstream, What};
+use crate::{fs, task};
+
+/// How one client gets at a blob without the cache.
+#[derive(Clone)]
+pub struct Way {
+    /// Who asks.
+    pub upstream: Upstream,
+    /// Where.
+    pub site: Site,
+    /// In which repository.
+    pub repository: Repository,
+    /// For what.
+    pub what: What,
+    /// For whom.
+    pub asker: Asker,
+}
+
+impl std::fmt::Debug for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} of {} for {:?}", self.what, self.repository, self.asker)
+    }
+}
+
+impl Way {
+    /// Fetches from byte `from` on.
+    ///
+    /// # Errors
+    /// Upstream said no, or nothing.
+    pub async fn fetch(&self, from: u64) -> Result<Fetched> {
+        self.upstream.fetch(&self.site, &self.repository, &self.what, from, &self.asker).await
+    }
+
+    /// From the beginning.
+    ///
+    /// # Errors
+    /// Upstream said no, or nothing.
+    pub async fn begin(&self, digest: Digest) -> Result<(Fetched, Hasher)> {
+        let hasher = Hasher::new(digest.algorithm());
+        Ok((self.fetch(0).await?, hasher))
+    }
+
+    /// Goes on at byte `at`, of which the client has all before that, which are in `file` too. A client that wants only bytes up to
+    /// `end` gets them unverified if `end` is not the whole, as any part is.
+    ///
+    /// # Errors
+    /// Upstream said no, nothing, or has no ranges; the file cannot be read.
+    pub async fn go_on(self, file: Arc<File>, digest: Digest, at: u64, end: Option<u64>) -> Result<Through> {
+        let fetched = self.fetch(at).await?;
+        if fetched.start != at {
+            return Err(Error::new(Kind::Broken, format!("{} sends no ranges", self.site.origin.host)));
+        }
+        let hasher = task::blocking(move || {
+            let mut hasher = Hasher::new(digest.algorithm());
+            let path = std::path::Path::new("partial blob");
+            fs::scan(&file, path, at, |bytes| hasher.update(bytes)).map(|()| (hasher, digest))
+        });
+        let (hasher, digest) =
+            hasher.await.map_err(|error| Error::caused(Kind::Ours, "a cached file cannot be read", error))?;
+        let whole = end.is_none() || end == fetched.total;
+        let verify = whole.then_some((hasher, digest));
+        Ok(Through::new(fetched.body, verify, end.map(|end| end - at), self.upstream.idle_timeout()))
+    }
+}
+
+/// The body of such a blob.
+pub struct Through {
+    body: Incoming,
+    verify: Option<(Hasher, Digest)>,
+    left: Option<u64>,
+    held_back: Option<Bytes>,
+    idle: std::time::Duration,
+    timer: Pin<Box<tokio::time::Sleep>>,
+    ended: bool,
+}
+
+impl std::fmt::Debug for Through {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Through").field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+impl Through {
+    /// `verify` has the hash of what came before; `left`: bytes that are wanted, if that is not all.
+    pub fn new(
+        body: Incoming,
+        verify: Option<(Hasher, Digest)>,
+        left: Option<u64>,
+        idle: std::time::Duration,
+    ) -> Through {
+        let timer = Box::pin(tokio::time::sleep(idle));
+        Through { body, verify, left, held_back: None, idle, timer, ended: false }
+    }
+
+    /// The next chunk, `None` at the clean end.
+    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        use std::future::Future as _;
+        while !self.ended {
+            let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    ready!(self.timer.as_mut().poll(cx));
+                    return self.fail(Error::new(Kind::Timeout, "upstream stopped sending"));
+                }
+            };
+            let idle = tokio::time::Instant::now() + self.idle;
+            self.timer.as_mut().reset(idle);
+            match frame {
+                Some(Err(error)) => return self.fail(Error::caused(Kind::Broken, "upstream broke off", error)),
+                Some(Ok(frame)) => {
+                    let Ok(bytes) = frame.into_data() else { continue };
+                    if let Some(before) = self.take_in(bytes) {
+                        return Poll::Ready(Some(Ok(before)));
+                    }
+                }
+                None => self.ended = true,
+            }
+        }
+        if let Some((hasher, digest)) = self.verify.take() {
+            if hasher.finish() != digest {
+                self.held_back = None;
+                return self.fail(Error::new(Kind::Corrupt, "upstream sent other bytes than those of the digest"));
+            }
+        }
+        if self.left.is_some_and(|left| left > 0) {
+            self.held_back = None;
+            self.left = None;
+            return self.fail(Error::new(Kind::Broken, "upstream sent fewer bytes than it said"));
+        }
+        Poll::Ready(self.held_back.take().map(Ok))
+    }
+
+    /// Takes a chunk and gives the one before it.
+    fn take_in(&mut self, mut bytes: Bytes) -> Option<Bytes> {
+        if let Some(left) = &mut self.left {
+            bytes.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= bytes.len() as u64;
+            self.ended = *left == 0 && self.verify.is_none();
+        }
+        if bytes.is_empty() {
+            return None;
+        }
+        if let Some((hasher, _)) = &mut self.verify {
+            hasher.update(&bytes);
+        }
+        self.held_back.replace(bytes)
+    }
+
+    fn fail(&mut self, error: Error) -> Poll<Option<Result<Bytes>>> {
+        self.ended = true;
+        self.verify = None;
+        self.held_back = None;
+        Poll::Ready(Some(Err(error)))
+    }
+}
