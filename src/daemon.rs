@@ -1,24 +1,228 @@
-//! (stub: the lead writes it) Builds everything, wires it, drains on a signal.
+//! Builds everything, wires it, drains it: the only file that knows every type.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::Context as _;
+use tracing::{info, warn};
+
+use crate::admin::{self, Admin, Ready, Stage};
+use crate::ca::{Leaves, Root};
+use crate::cache::{Base, Cache};
+use crate::clock::Clock;
 use crate::config::Config;
+use crate::index::Index;
+use crate::index::journal::{Journal, Records};
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+use crate::proxy::conn::Front;
+use crate::proxy::gateway::Gateway;
+use crate::proxy::listener::Listeners;
+use crate::proxy::pages::Pages;
+use crate::proxy::passing::Pings;
+use crate::proxy::record::Books;
+use crate::store::Store;
+use crate::task::{self, Tasks};
+use crate::upstream::Upstream;
+use crate::upstream::client::Shared;
+use crate::upstream::connect::{Dialer, OwnAddresses};
 
 /// A running seawall.
 #[derive(Debug)]
-pub struct Daemon;
+pub struct Daemon {
+    addresses: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    tasks: Tasks,
+    admin_tasks: Tasks,
+    ready: Ready,
+    journal: Journal,
+    metrics: Metrics,
+    drain: Duration,
+}
+
+/// How often the cache is kept within its limits when nothing comes in.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 
 impl Daemon {
-    /// Binds, loads, serves. Errors are the operator's to read.
-    pub async fn start(_config: Config) -> anyhow::Result<Daemon> {
-        Ok(Daemon)
+    /// Binds, loads, serves.
+    ///
+    /// # Errors
+    /// What kept it from starting, for the operator to read.
+    pub async fn start(config: Config) -> anyhow::Result<Daemon> {
+        Daemon::start_at(config, Clock::system()).await
+    }
+
+    /// The same, by a clock that somebody else can move.
+    ///
+    /// # Errors
+    /// What kept it from starting, for the operator to read.
+    pub async fn start_at(config: Config, clock: Clock) -> anyhow::Result<Daemon> {
+        let metrics = Metrics::new();
+        let (tasks, admin_tasks, ready) = (Tasks::new(), Tasks::new(), Ready::new());
+        let own = OwnAddresses::new();
+        let admin = serve_admin(&config, &metrics, &ready, &own, &admin_tasks).await?;
+
+        let root = Arc::new(Root::load_or_create(&config.ca, clock.now())?);
+        let leaves = Arc::new(Leaves::new(root.clone(), config.ca.leaf_days)?);
+        let loaded = load(&config, &clock).await?;
+        let (journal, pings) = (loaded.journal.clone(), loaded.pings(&config));
+
+        let listeners = bind(&config)?;
+        let addresses = listeners.addresses();
+        addresses.iter().for_each(|address| own.add(*address));
+        let dialer = Dialer::new(&config.upstream, own).context("the resolver cannot be set up")?;
+        let ledger = Ledger::default();
+        let shared =
+            Shared { clock: clock.clone(), tasks: tasks.clone(), metrics: metrics.clone(), ledger: ledger.clone() };
+        let upstream = Upstream::new(&config.upstream, &config.registries, &dialer, shared)?;
+        for (namespace, challenges) in pings.challenges() {
+            upstream.auth().learn(&namespace, &challenges);
+        }
+        let base = Base {
+            upstream: upstream.clone(),
+            store: loaded.store,
+            index: loaded.index,
+            journal: loaded.journal,
+            records: loaded.records,
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            metrics: metrics.clone(),
+        };
+        let cache = Cache::new(&config.cache, base);
+        let registries = Arc::new(config.registries.clone());
+        let gateway = Arc::new(Gateway {
+            registries: registries.clone(),
+            cache: cache.clone(),
+            upstream,
+            pages: Pages { ca_pem: root.certificate_pem() },
+            pings,
+            settings: config.proxy.clone(),
+            books: Books { metrics: metrics.clone(), ledger, clock: clock.clone() },
+            clock: clock.clone(),
+        });
+        let settings = config.proxy.clone();
+        let front = Front {
+            settings,
+            gateway,
+            registries,
+            leaves,
+            dialer,
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+            clock,
+        };
+        tasks.spawn(Arc::new(front).serve(listeners));
+        tasks.spawn(keep_tidy(cache, tasks.clone()));
+        ready.set(Stage::Serving);
+        Ok(Daemon { addresses, admin, tasks, admin_tasks, ready, journal, metrics, drain: config.drain })
     }
 
     /// Where clients reach it.
     pub fn addresses(&self) -> &[SocketAddr] {
-        &[]
+        &self.addresses
     }
 
-    /// Stops accepting, waits for what runs up to the deadline of the configuration.
-    pub async fn drain(self) {}
+    /// Where the operator reaches it.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Stops accepting, and waits for what runs, at most as long as the configuration says.
+    pub async fn drain(self) {
+        self.ready.set(Stage::Draining);
+        self.tasks.stop();
+        if tokio::time::timeout(self.drain, self.tasks.drained()).await.is_err() {
+            let running = self.tasks.running();
+            warn!(running, "the drain took too long: what still runs is broken off");
+        }
+        let journal = self.journal.clone();
+        task::blocking(move || journal.close()).await;
+        self.admin_tasks.stop();
+        self.admin_tasks.drained().await;
+    }
+}
+
+/// What is on disk.
+struct Loaded {
+    store: Arc<Store>,
+    index: Index,
+    journal: Journal,
+    records: Records,
+}
+
+impl Loaded {
+    fn pings(&self, config: &Config) -> Pings {
+        Pings::new(config.cache.public_ttl, self.journal.clone(), &self.records.challenges)
+    }
+}
+
+async fn load(config: &Config, clock: &Clock) -> anyhow::Result<Loaded> {
+    let (data, now) = (config.cache.data.clone(), clock.now());
+    task::blocking(move || {
+        let store = Arc::new(
+            Store::open(&data)
+                .with_context(|| format!("{} cannot be used (does another seawall run there?)", data.display()))?,
+        );
+        let (journal, mut records) = Journal::open(&store.index_dir(), now);
+        let files: Vec<_> = store.list()?.into_iter().map(|file| (file.digest, file.size, file.modified)).collect();
+        let index = Index::new(journal.clone());
+        let blobs = Records { blobs: std::mem::take(&mut records.blobs), ..Records::default() };
+        index.restore(files, blobs);
+        let (bytes, blobs) = index.size();
+        info!(bytes, blobs, "the cache is loaded");
+        Ok(Loaded { store, index, journal, records })
+    })
+    .await
+}
+
+/// Sockets that systemd opened, else the configuration's.
+fn bind(config: &Config) -> anyhow::Result<Listeners> {
+    let mut inherited = listenfd::ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for n in 0..inherited.len() {
+        sockets.extend(inherited.take_tcp_listener(n).context("an inherited socket is not a TCP listener")?);
+    }
+    Ok(if sockets.is_empty() { Listeners::bind(&config.proxy.listen)? } else { Listeners::inherit(sockets)? })
+}
+
+async fn serve_admin(
+    config: &Config,
+    metrics: &Metrics,
+    ready: &Ready,
+    own: &OwnAddresses,
+    tasks: &Tasks,
+) -> anyhow::Result<Option<SocketAddr>> {
+    let Some(address) = config.admin else { return Ok(None) };
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .with_context(|| format!("the admin listener cannot be bound to {address}: set `admin`, or \"\" for none"))?;
+    let address = listener.local_addr()?;
+    own.add(address);
+    let (admin, stopping) = (Admin { metrics: metrics.clone(), ready: ready.clone() }, tasks.clone());
+    tasks.spawn(async move {
+        let stop = async move { stopping.stopping().await };
+        if let Err(error) = admin::serve(listener, admin, stop).await {
+            warn!(%error, "the admin listener ended");
+        }
+    });
+    Ok(Some(address))
+}
+
+async fn keep_tidy(cache: Cache, tasks: Tasks) {
+    let mut clock = tokio::time::interval(TIDY_EVERY);
+    loop {
+        tokio::select! {
+            () = tasks.stopping() => return,
+            _ = clock.tick() => {
+                let cache = cache.clone();
+                task::blocking(move || cache.tidy()).await;
+            }
+        }
+    }
 }

@@ -34,7 +34,7 @@ use crate::index::Index;
 use crate::index::journal::{Journal, Records};
 use crate::metrics::Metrics;
 use crate::oci::digest::Digest;
-use crate::oci::media_type::Accept;
+use crate::oci::media_type::{Accept, is_schema1};
 use crate::oci::name::{Reference, Repository, Tag};
 use crate::policy::access::Belief;
 pub use crate::policy::freshness::{Gone, Rule, Tags};
@@ -227,6 +227,9 @@ impl Cache {
 
     async fn tagged(&self, pull: &Pull, tag: &Tag, accept: Accept) -> Result<Found> {
         let resolve::Resolved { binding, age, stale } = self.resolve(pull, tag, accept).await?;
+        if is_schema1(&binding.media_type) {
+            return self.as_asked(pull, tag, accept, binding).await;
+        }
         let what = What::Manifest(Reference::Digest(binding.digest.clone()));
         let known_size = binding.size.filter(|_| pull.method == Method::Head);
         let mut found = match known_size {
@@ -248,6 +251,24 @@ impl Cache {
             found.outcome = Outcome::Stale;
         }
         Ok(Found { age: Some(age), stale, ..found })
+    }
+
+    /// Schema 1 is not what its digest is of (the signatures are left out): it is passed on, and never kept.
+    async fn as_asked(&self, pull: &Pull, tag: &Tag, accept: Accept, binding: tags::Binding) -> Result<Found> {
+        let what = What::Manifest(Reference::Tag(tag.clone()));
+        let method = match pull.method {
+            Method::Get => http::Method::GET,
+            Method::Head => http::Method::HEAD,
+        };
+        let mut fields = http::HeaderMap::new();
+        if let Ok(value) = HeaderValue::try_from(accept.header()) {
+            fields.insert(http::header::ACCEPT, value);
+        }
+        let (site, repository, asker) = (&pull.site, &pull.repository, &pull.asker);
+        let response = self.0.upstream.fetch_as_asked(site, repository, &what, &method, &fields, asker).await?;
+        let (digest, media_type) = (binding.digest, binding.media_type);
+        let content = Content::Part(response);
+        Ok(Found { digest, media_type, content, outcome: Outcome::Bypass, age: None, stale: None })
     }
 
     /// A push, or a removal: the next request for the tag asks upstream.

@@ -1,18 +1,290 @@
-//! (stub: the lead writes it) One request: the fork, the rescue.
+//! One request: whom it means, the fork, the rescue.
+//!
+//! ```text
+//! door → a registry → token host or realm → passing::token      (a token of nobody is remembered)
+//!                   → oci/route → /v2/    → passing::ping       (the challenge last seen)
+//!                               → a pull  → cache.get → deliver
+//!                               → else    → passing::pass       (streamed untouched)
+//!      → itself     → /v2/…   → the registry that the path or `ns` means, for nobody
+//!                   → else    → pages
+//!      → another    → plain HTTP, forwarded if policy allows
+//! ```
 
-use http::{Request, Response};
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Request, Response, header};
 use hyper::body::Incoming;
+use tracing::debug;
 
-use super::Session;
 use super::body::Body;
+use super::deliver::{Asked, Negotiated, deliver};
+use super::door::{Door, door};
+use super::pages::Pages;
+use super::passing::Pings;
+use super::record::{Books, Record};
+use super::rescue::{Facing, outcome, rescue};
+use super::{Session, Settings};
+use crate::cache::{self, Cache, Found, Pull, Wanted};
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Result};
+use crate::http::cache_status::Outcome;
+use crate::oci::error::Code;
+use crate::oci::media_type::Accept;
+use crate::oci::name::{Reference, Repository};
+use crate::oci::route::{self, Route, RouteError};
+use crate::policy::intercept::{self, Tunnels, Verdict};
+use crate::policy::mirror;
+use crate::policy::registry::{Registries, Role, Site};
+use crate::upstream::asker::Asker;
+use crate::upstream::{Upstream, What};
 
 /// Answers requests.
-#[derive(Debug)]
-pub struct Gateway;
+pub struct Gateway {
+    /// Whom they may mean.
+    pub registries: Arc<Registries>,
+    /// Who answers pulls.
+    pub cache: Cache,
+    /// Who is asked everything else.
+    pub upstream: Upstream,
+    /// What people find.
+    pub pages: Pages,
+    /// How each registry answers `/v2/`.
+    pub pings: Pings,
+    /// Which other hosts may be reached.
+    pub settings: Settings,
+    /// Where it is written down.
+    pub books: Books,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gateway")
+    }
+}
 
 impl Gateway {
     /// Never fails: every error becomes a response.
-    pub async fn handle(&self, _session: &Session, _request: Request<Incoming>) -> Response<Body> {
-        Response::new(Body::full("stub"))
+    pub async fn handle(&self, session: &Session, request: Request<Incoming>) -> Response<Body> {
+        let method = request.method().clone();
+        let mut record = Box::new(Record::new(self.books.clone(), session.peer, method.clone()));
+        record.subject = request.uri().path().to_owned();
+        let (facing, answered) = match door(session, &request, &self.registries) {
+            Ok(Door::Own { host }) => (Facing::Mirror, self.own(request, &host, &mut record).await),
+            Ok(Door::Other(origin)) => (Facing::Registry, self.forward(request, &origin, &mut record).await),
+            Ok(Door::Registry { site, role, origin }) => {
+                record.registry = site.registry.name.clone();
+                (Facing::Registry, self.registry(request, site, role, &origin, &mut record).await)
+            }
+            Err(error) => (Facing::Registry, Err(error)),
+        };
+        let mut response = answered.unwrap_or_else(|error| {
+            record.outcome = outcome(&error);
+            record.failed(&error);
+            debug!(%error, kind = error.kind().as_str(), "request failed");
+            rescue(&error, facing)
+        });
+        record.answered(response.status());
+        if method == Method::HEAD {
+            // A HEAD has the length of what is not sent (RFC 9110, 9.3.2).
+            keep_length(&mut response);
+            *response.body_mut() = Body::empty();
+        }
+        response.map(|body| body.recorded(record))
+    }
+
+    /// A registry, spoken to as itself.
+    async fn registry(
+        &self,
+        request: Request<Incoming>,
+        site: Site,
+        role: Role,
+        origin: &crate::http::origin::Origin,
+        record: &mut Record,
+    ) -> Result<Response<Body>> {
+        let asker = self.asker(request.headers())?;
+        record.bill = asker.bill.clone();
+        let is_realm = self.upstream.auth().is_realm(&site.namespace, origin, request.uri().path());
+        if role == Role::Tokens || is_realm {
+            return self.token(request, &site, origin, &asker, record).await;
+        }
+        let uri = request.uri().clone();
+        let route = route::route(request.method(), uri.path(), uri.query()).map_err(bad_route)?;
+        record.kind = route.kind();
+        if let Some(repository) = route.repository() {
+            record.subject = repository.to_string();
+        }
+        match route {
+            Route::Ping => self.ping(request, &site, &asker, record).await,
+            Route::Manifest { repository, reference } => {
+                self.manifest(request, site, repository, reference, asker, record).await
+            }
+            Route::Blob { repository, digest } => {
+                record.reference = digest.to_string();
+                let pull = pull(&request, site, repository, Wanted::Blob(digest), asker);
+                self.pulled(&pull, request.headers(), Negotiated::No, record).await
+            }
+            other => self.pass(request, &site, other, &asker, record).await,
+        }
+    }
+
+    async fn manifest(
+        &self,
+        request: Request<Incoming>,
+        site: Site,
+        repository: Repository,
+        reference: Reference,
+        asker: Asker,
+        record: &mut Record,
+    ) -> Result<Response<Body>> {
+        record.reference = reference.to_string();
+        let lines = request.headers().get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let accept = Accept::of(lines);
+        let negotiated = if reference.tag().is_some() { Negotiated::Yes } else { Negotiated::No };
+        if accept.is_empty() && negotiated == Negotiated::Yes {
+            // It wants something that is not kept here: schema 1, or a type of its own.
+            return self.as_asked(&request, &site, &repository, &What::Manifest(reference), &asker).await;
+        }
+        let pull = pull(&request, site, repository, Wanted::Manifest(reference, accept), asker);
+        self.pulled(&pull, request.headers(), negotiated, record).await
+    }
+
+    async fn pulled(
+        &self,
+        pull: &Pull,
+        headers: &HeaderMap,
+        negotiated: Negotiated,
+        record: &mut Record,
+    ) -> Result<Response<Body>> {
+        let found = self.cache.get(pull).await?;
+        record.outcome = found.outcome;
+        let warned = warned(&found, &pull.site);
+        let asked = Asked { method: pull.method, headers, negotiated, idle: self.upstream.idle_timeout() };
+        Ok(deliver(found, asked, warned))
+    }
+
+    /// With the client's own fields and upstream's own answer, redirects followed. Nothing is kept.
+    async fn as_asked(
+        &self,
+        request: &Request<Incoming>,
+        site: &Site,
+        repository: &Repository,
+        what: &What,
+        asker: &Asker,
+    ) -> Result<Response<Body>> {
+        let mut fields = HeaderMap::new();
+        for value in request.headers().get_all(header::ACCEPT) {
+            fields.append(header::ACCEPT, value.clone());
+        }
+        let method = request.method();
+        let response = self.upstream.fetch_as_asked(site, repository, what, method, &fields, asker).await?;
+        Ok(super::passing::relay(response, self.upstream.idle_timeout()))
+    }
+
+    /// seawall itself: a mirror, or a web server.
+    async fn own(&self, request: Request<Incoming>, host: &str, record: &mut Record) -> Result<Response<Body>> {
+        let path = request.uri().path().to_owned();
+        if path == "/v2" || path == "/v2/" {
+            record.outcome = Outcome::Hit;
+            return Ok(super::passing::pong());
+        }
+        if !path.starts_with("/v2/") {
+            record.outcome = Outcome::Hit;
+            return Ok(self.pages.answer(request.method(), &path, host));
+        }
+        // What a client sends to a mirror is for the mirror: no registry gets it.
+        let asker = self.upstream.keyring().asker(None, self.clock.now());
+        record.bill = asker.bill.clone();
+        let route = route::route(request.method(), &path, request.uri().query()).map_err(bad_route)?;
+        record.kind = route.kind();
+        let ns = ns(request.uri().query());
+        let named = route.repository().map(ToString::to_string).unwrap_or_default();
+        let meant = mirror::meant(&self.registries, &named, ns.as_deref()).map_err(|unknown| {
+            let message =
+                format!("{:?} is no registry that this mirror is configured for: add a [[registry]]", unknown.0);
+            Error::request(Code::NameUnknown, message)
+        })?;
+        record.registry = meant.site.registry.name.clone();
+        record.subject.clone_from(&meant.repository);
+        let name = |_| Error::request(Code::NameInvalid, format!("{:?} is not a repository's name", meant.repository));
+        let repository: Repository = meant.repository.parse().map_err(name)?;
+        match route {
+            Route::Manifest { reference, .. } => {
+                self.manifest(request, meant.site, repository, reference, asker, record).await
+            }
+            Route::Blob { digest, .. } => {
+                record.reference = digest.to_string();
+                let pull = pull(&request, meant.site, repository, Wanted::Blob(digest), asker);
+                self.pulled(&pull, request.headers(), Negotiated::No, record).await
+            }
+            Route::Tags { .. } | Route::Referrers { .. } if *request.method() == Method::GET => {
+                let rest = rest_of(&path, &named, request.uri().query());
+                self.as_asked(&request, &meant.site, &repository, &What::List(rest), &asker).await
+            }
+            _ => Err(Error::request(Code::Unsupported, "a mirror is for pulls: push to the registry itself")),
+        }
+    }
+
+    /// Plain HTTP for somebody who is no registry.
+    async fn forward(
+        &self,
+        request: Request<Incoming>,
+        origin: &crate::http::origin::Origin,
+        record: &mut Record,
+    ) -> Result<Response<Body>> {
+        let tunnels = Tunnels { hosts: &self.settings.tunnel_hosts, ports: &self.settings.tunnel_ports };
+        if let Verdict::Refuse(reason) = intercept::verdict(&self.registries, tunnels, &origin.host, origin.port) {
+            return Err(Error::new(Kind::Request, format!("{origin} is refused: {reason}")));
+        }
+        let asker = self.asker(request.headers())?;
+        record.bill = asker.bill.clone();
+        self.pass_to(request, &"-".into(), origin, route::Kind::Other, &asker).await
+    }
+
+    pub(super) fn asker(&self, headers: &HeaderMap) -> Result<Asker> {
+        let mut lines = headers.get_all(header::AUTHORIZATION).iter();
+        let first = lines.next();
+        if lines.next().is_some() {
+            return Err(Error::new(Kind::Request, "more than one Authorization"));
+        }
+        Ok(self.upstream.keyring().asker(first, self.clock.now()))
+    }
+}
+
+fn pull(request: &Request<Incoming>, site: Site, repository: Repository, wanted: Wanted, asker: Asker) -> Pull {
+    let method = if *request.method() == Method::HEAD { cache::Method::Head } else { cache::Method::Get };
+    let range = request.headers().get(header::RANGE).filter(|_| method == cache::Method::Get).cloned();
+    Pull { site, repository, wanted, asker, method, range }
+}
+
+fn bad_route(error: RouteError) -> Error {
+    Error::request(error.code(), error.to_string())
+}
+
+fn warned(found: &Found, site: &Site) -> Option<String> {
+    let stale = found.stale.as_ref()?;
+    Some(format!("served from cache ({}): {}", site.namespace, stale.message))
+}
+
+/// `ns`, the registry's name (distribution-spec, "Registry Proxying").
+fn ns(query: Option<&str>) -> Option<String> {
+    let value = query?.split('&').find_map(|pair| pair.strip_prefix("ns="))?;
+    Some(value.replace("%3A", ":").replace("%3a", ":"))
+}
+
+/// What follows the repository's name, without `ns`.
+fn rest_of(path: &str, repository: &str, query: Option<&str>) -> String {
+    let rest = path.strip_prefix("/v2/").and_then(|path| path.strip_prefix(repository)).unwrap_or_default();
+    let kept: Vec<&str> =
+        query.into_iter().flat_map(|q| q.split('&')).filter(|pair| !pair.starts_with("ns=")).collect();
+    let rest = rest.trim_start_matches('/');
+    if kept.is_empty() { rest.to_owned() } else { format!("{rest}?{}", kept.join("&")) }
+}
+
+fn keep_length(response: &mut Response<Body>) {
+    use http_body::Body as _;
+    if let (None, Some(exact)) = (response.headers().get(header::CONTENT_LENGTH), response.body().size_hint().exact()) {
+        response.headers_mut().insert(header::CONTENT_LENGTH, exact.into());
     }
 }

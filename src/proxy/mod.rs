@@ -3,13 +3,20 @@
 pub mod body;
 pub mod conn;
 mod connect;
+pub mod deliver;
+pub mod door;
 pub mod gateway;
 pub mod listener;
 mod opening;
+pub mod pages;
+pub mod passing;
+pub mod record;
 pub mod replay;
+pub mod rescue;
 mod serve;
 pub mod sniff;
 pub mod tunnel;
+mod upload;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -198,12 +198,12 @@ struct Tracked {
 
 impl http_body::Body for Tracked {
     type Data = Bytes;
-    type Error = std::io::Error;
+    type Error = crate::error::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, crate::error::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 

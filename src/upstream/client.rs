@@ -11,6 +11,8 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::Settings;
 use super::asker::{Bill, Keyring};
@@ -172,11 +174,11 @@ impl Upstream {
             Wire::Any => &pool.both,
             Wire::H1 => &pool.h1,
         };
-        let sent = tokio::time::timeout(self.0.idle_timeout, client.request(request)).await;
-        let answered = match sent {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(failure(&host, error)),
-            Err(_) => Err(Error::new(
+        let activity = request.extensions().get::<Activity>().cloned().unwrap_or_default();
+        let answered = match activity.while_active(self.0.idle_timeout, client.request(request)).await {
+            Some(Ok(response)) => Ok(response),
+            Some(Err(error)) => Err(failure(&host, error)),
+            None => Err(Error::new(
                 Kind::Timeout,
                 format!("{host} did not answer within {}", humantime::format_duration(self.0.idle_timeout)),
             )),
@@ -243,6 +245,36 @@ impl Pool {
                 .build(https_connector(dialer.clone(), registry.clone(), tls.clone(), alpn))
         };
         Ok(Pool { both: client(Protocols::H2AndH1), h1: client(Protocols::H1) })
+    }
+}
+
+/// When a request last got on: an upload may take hours, as long as bytes go.
+#[derive(Clone, Debug)]
+pub struct Activity(Arc<Mutex<Instant>>);
+
+impl Default for Activity {
+    fn default() -> Activity {
+        Activity(Arc::new(Mutex::new(Instant::now())))
+    }
+}
+
+impl Activity {
+    /// It got on just now.
+    pub fn touch(&self) {
+        *self.0.lock() = Instant::now();
+    }
+
+    /// The result of `work`, unless nothing got on for `idle`.
+    async fn while_active<F: Future>(&self, idle: Duration, work: F) -> Option<F::Output> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            let until = *self.0.lock() + idle;
+            match tokio::time::timeout_at(until, &mut work).await {
+                Ok(done) => return Some(done),
+                Err(_) if *self.0.lock() + idle > until => {}
+                Err(_) => return None,
+            }
+        }
     }
 }
 

@@ -31,6 +31,8 @@ pub enum What {
     Manifest(Reference),
     /// A blob.
     Blob(Digest),
+    /// A list of the repository, by the rest of its path and its query: `tags/list?n=10`, `referrers/sha256:…`.
+    List(String),
 }
 
 impl What {
@@ -39,6 +41,7 @@ impl What {
         match self {
             What::Manifest(reference) => format!("/v2/{repository}/manifests/{reference}"),
             What::Blob(digest) => format!("/v2/{repository}/blobs/{digest}"),
+            What::List(rest) => format!("/v2/{repository}/{rest}"),
         }
     }
 
@@ -47,12 +50,14 @@ impl What {
         match self {
             What::Manifest(_) => route::Kind::Manifest,
             What::Blob(_) => route::Kind::Blob,
+            What::List(rest) if rest.starts_with("referrers/") => route::Kind::Referrers,
+            What::List(_) => route::Kind::Tags,
         }
     }
 
     fn wire(&self) -> Wire {
         match self {
-            What::Manifest(_) => Wire::Any,
+            What::Manifest(_) | What::List(_) => Wire::Any,
             What::Blob(_) => Wire::H1,
         }
     }

@@ -21,8 +21,45 @@ use crate::upstream::{self, Fixed};
 const LONG: Duration = Duration::from_secs(20);
 
 /// The one place that makes a gateway.
-fn gateway() -> Arc<Gateway> {
-    Arc::new(Gateway)
+fn gateway(dir: &std::path::Path, tasks: &Tasks, registries: &Arc<Registries>, dialer: &Dialer) -> Arc<Gateway> {
+    use crate::index::journal::{Journal, Records};
+    let (clock, metrics, ledger) = (Clock::system(), Metrics::new(), crate::ledger::Ledger::default());
+    let shared = crate::upstream::client::Shared {
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        metrics: metrics.clone(),
+        ledger: ledger.clone(),
+    };
+    let upstream = crate::upstream::Upstream::new(&upstream_settings(), registries, dialer, shared).unwrap();
+    let settings_of_cache = crate::cache::Settings {
+        data: dir.to_owned(),
+        max_size: 1 << 30,
+        min_free: 0,
+        memory: 1 << 20,
+        public_ttl: LONG,
+        grant_ttl: LONG,
+        tags: crate::cache::Tags { ttl: LONG, stale: LONG, gone: crate::cache::Gone::Serve, rules: Vec::new() },
+    };
+    let base = crate::cache::Base {
+        upstream: upstream.clone(),
+        store: Arc::new(crate::store::Store::open(&dir.join("cache")).unwrap()),
+        index: crate::index::Index::new(Journal::off()),
+        journal: Journal::off(),
+        records: Records::default(),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        metrics: metrics.clone(),
+    };
+    Arc::new(Gateway {
+        registries: registries.clone(),
+        cache: crate::cache::Cache::new(&settings_of_cache, base),
+        upstream,
+        pages: crate::proxy::pages::Pages { ca_pem: String::new() },
+        pings: crate::proxy::passing::Pings::new(LONG, Journal::off(), &[]),
+        settings: settings(),
+        books: crate::proxy::record::Books { metrics, ledger, clock: clock.clone() },
+        clock,
+    })
 }
 
 struct Seawall {
@@ -85,12 +122,14 @@ impl Seawall {
         let tasks = Tasks::new();
         let tls = registry("registry.test", "https://registry.test");
         let plain = registry("plain.test:5000", "http://plain.test:5000");
+        let registries = Arc::new(Registries::new(vec![tls, plain]));
+        let dialer = Dialer::new(&upstream, own).unwrap();
         let front = Front {
             settings,
-            gateway: gateway(),
-            registries: Arc::new(Registries::new(vec![tls, plain])),
+            gateway: gateway(dir.path(), &tasks, &registries, &dialer),
+            registries,
             leaves: Arc::new(Leaves::new(root.clone(), 30).unwrap()),
-            dialer: Dialer::new(&upstream, own).unwrap(),
+            dialer,
             metrics: Metrics::new(),
             tasks: tasks.clone(),
             clock,

@@ -1,0 +1,143 @@
+//! From what was found to a response: HEAD, 304, ranges, and the fields that every pull has.
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use super::body::Body;
+use crate::cache::reader::Reader;
+use crate::cache::{Content, Found, Method};
+use crate::http::cache_status::{Outcome, cache_status, warning};
+use crate::http::conditional::not_modified;
+use crate::http::range::{Selection, content_range, select, unsatisfied};
+use crate::oci::media_type::OCTET_STREAM;
+
+/// What a request asks of what was found.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// All of it?
+    pub method: Method,
+    /// The request's fields.
+    pub headers: &'a HeaderMap,
+    /// The answer depends on `Accept`.
+    pub negotiated: Negotiated,
+    /// How long upstream may be silent.
+    pub idle: std::time::Duration,
+}
+
+/// Whether another `Accept` could have had another answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Negotiated {
+    /// A tag.
+    Yes,
+    /// A digest.
+    No,
+}
+
+/// The response.
+pub fn deliver(found: Found, asked: Asked<'_>, warned: Option<String>) -> Response<Body> {
+    let fields = fields(&found, asked.negotiated, warned);
+    let mut response = if not_modified(asked.headers, &found.digest.to_string()) {
+        status(StatusCode::NOT_MODIFIED, Body::empty())
+    } else {
+        content(found, asked)
+    };
+    // What a part of upstream's says of itself stays; all else is ours.
+    for (name, value) in fields {
+        if let Some(name) = name {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+fn status(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+}
+
+fn content(found: Found, asked: Asked<'_>) -> Response<Body> {
+    let range = asked.headers.get(header::RANGE).filter(|_| asked.method == Method::Get);
+    match found.content {
+        Content::Sized(size) => sized(size),
+        Content::Memory(bytes) if asked.method == Method::Head => sized(bytes.len() as u64),
+        Content::File(_, Some(size)) if asked.method == Method::Head => sized(size),
+        Content::Memory(bytes) => match select(range, bytes.len() as u64) {
+            Selection::Whole => whole(Some(bytes.len() as u64), Body::full(bytes)),
+            Selection::Unsatisfiable => beyond(bytes.len() as u64),
+            Selection::Part(part) => {
+                let total = bytes.len() as u64;
+                // In memory means shorter than what a usize counts.
+                let slice = usize::try_from(part.start).unwrap_or(0)..usize::try_from(part.end).unwrap_or(0);
+                partial(&part, total, Body::full(bytes.slice(slice)))
+            }
+        },
+        Content::File(source, None) => whole(None, Body::reader(Reader::new(source, 0, None))),
+        Content::File(source, Some(size)) => match select(range, size) {
+            Selection::Whole => whole(Some(size), Body::reader(Reader::new(source, 0, Some(size)))),
+            Selection::Unsatisfiable => beyond(size),
+            Selection::Part(part) => partial(&part.clone(), size, Body::reader(Reader::part(source, part))),
+        },
+        Content::Through(through, size) => whole(size, Body::through(through, size)),
+        Content::Part(upstream) => part_of_upstreams(upstream, asked.idle),
+    }
+}
+
+fn sized(size: u64) -> Response<Body> {
+    whole(Some(size), Body::empty())
+}
+
+fn whole(size: Option<u64>, body: Body) -> Response<Body> {
+    let mut response = status(StatusCode::OK, body);
+    if let Some(size) = size {
+        response.headers_mut().insert(header::CONTENT_LENGTH, size.into());
+    }
+    response
+}
+
+fn partial(part: &std::ops::Range<u64>, total: u64, body: Body) -> Response<Body> {
+    let mut response = status(StatusCode::PARTIAL_CONTENT, body);
+    response.headers_mut().insert(header::CONTENT_LENGTH, (part.end - part.start).into());
+    response.headers_mut().insert(header::CONTENT_RANGE, content_range(part, total));
+    response
+}
+
+fn beyond(total: u64) -> Response<Body> {
+    let mut response = status(StatusCode::RANGE_NOT_SATISFIABLE, Body::empty());
+    response.headers_mut().insert(header::CONTENT_RANGE, unsatisfied(total));
+    response
+}
+
+fn part_of_upstreams(upstream: Response<hyper::body::Incoming>, idle: std::time::Duration) -> Response<Body> {
+    let (parts, body) = upstream.into_parts();
+    let mut response = status(parts.status, Body::upstream(body, idle));
+    for name in [header::CONTENT_LENGTH, header::CONTENT_RANGE] {
+        if let Some(value) = parts.headers.get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    response
+}
+
+fn fields(found: &Found, negotiated: Negotiated, warned: Option<String>) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    let text = |value: String| HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static(""));
+    let digest = found.digest.to_string();
+    let media_type = HeaderValue::try_from(&*found.media_type);
+    fields.insert(header::CONTENT_TYPE, media_type.unwrap_or(HeaderValue::from_static(OCTET_STREAM)));
+    fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    fields.insert(header::ETAG, text(format!("\"{digest}\"")));
+    fields.insert("docker-content-digest", text(digest));
+    fields.insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
+    let detail = found.stale.as_ref().map(|stale| stale.reason.as_str());
+    fields.insert("cache-status", cache_status(found.outcome, detail));
+    if negotiated == Negotiated::Yes {
+        fields.insert(header::VARY, HeaderValue::from_static("Accept"));
+    }
+    if let Some(age) = found.age.filter(|_| matches!(found.outcome, Outcome::Hit | Outcome::Stale)) {
+        fields.insert(header::AGE, age.as_secs().into());
+    }
+    if let Some(warned) = warned {
+        fields.insert(header::WARNING, warning(&warned));
+    }
+    fields
+}

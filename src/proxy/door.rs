@@ -1,0 +1,188 @@
+//! Whom does a request mean? The host that was named by CONNECT, by SNI, by the URL and by `Host` is one and the same, or the
+//! request is in the wrong place (RFC 9110, 15.5.20 and 7.4).
+
+use http::{Request, Version, header};
+
+use super::{Session, Way};
+use crate::error::{Error, Kind, Result};
+use crate::http::origin::{Host, Origin, Scheme, parse_authority};
+use crate::policy::registry::{Registries, Role, Site};
+
+/// Whom a request means.
+#[derive(Clone, Debug)]
+pub enum Door {
+    /// A registry, or its token host, spoken to as itself.
+    Registry {
+        /// The registry.
+        site: Site,
+        /// What the host is to it.
+        role: Role,
+        /// The host as the client knows it.
+        origin: Origin,
+    },
+    /// seawall itself, as a mirror or a web server.
+    Own {
+        /// As the client reached it.
+        host: String,
+    },
+    /// Somebody else, in the clear.
+    Other(Origin),
+}
+
+/// Reads who is meant.
+///
+/// # Errors
+/// The names do not agree, or are none.
+pub fn door<B>(session: &Session, request: &Request<B>, registries: &Registries) -> Result<Door> {
+    let named = authority(request)?;
+    match &session.way {
+        Way::Intercepted { site, role, origin, sni } => {
+            let agree = |host: &Host| *host == origin.host;
+            let (host, port) = named
+                .as_deref()
+                .map_or(Some((origin.host.clone(), origin.port)), |text| parse_authority(text, origin.port))
+                .ok_or_else(|| misdirected(origin, named.as_deref()))?;
+            if !agree(&host) || port != origin.port || !sni.as_ref().is_none_or(agree) {
+                return Err(misdirected(origin, named.as_deref()));
+            }
+            Ok(Door::Registry { site: site.clone(), role: *role, origin: origin.clone() })
+        }
+        Way::Own(_) => match absolute(request)? {
+            Some(origin) => Ok(match registries.by_host(Scheme::Http, &origin.host, origin.port) {
+                Some((site, role)) => Door::Registry { site, role, origin },
+                None => Door::Other(origin),
+            }),
+            None => Ok(Door::Own { host: printable(named) }),
+        },
+    }
+}
+
+/// What the request itself says: the URL's authority and `Host`, which must agree where both are there.
+fn authority<B>(request: &Request<B>) -> Result<Option<String>> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = hosts.next().map(|value| value.to_str().unwrap_or("\u{0}").to_owned());
+    if hosts.next().is_some() {
+        return Err(Error::new(Kind::Request, "more than one Host"));
+    }
+    let url = request.uri().authority().map(|authority| authority.as_str().to_owned());
+    match (url, host) {
+        (Some(url), Some(host)) if !url.eq_ignore_ascii_case(&host) => {
+            // `Host` may leave the scheme's own port out where the URL says it, and the other way round.
+            let port = request.uri().scheme_str().map_or(443, |scheme| if scheme == "http" { 80 } else { 443 });
+            let same = parse_authority(&url, port).is_some_and(|url| Some(url) == parse_authority(&host, port));
+            if same {
+                Ok(Some(url))
+            } else {
+                Err(Error::new(Kind::Misdirected, "Host and the URL name different hosts"))
+            }
+        }
+        (url, host) => Ok(url.or(host)),
+    }
+}
+
+/// The absolute form that a proxy is spoken to in. h2 has no other.
+fn absolute<B>(request: &Request<B>) -> Result<Option<Origin>> {
+    let uri = request.uri();
+    if request.version() == Version::HTTP_2 || uri.scheme().is_none() {
+        return Ok(None);
+    }
+    let refused = |error| Error::caused(Kind::Request, "the URL is not one that can be proxied", error);
+    Origin::from_url(&uri.to_string()).map(|(origin, _)| Some(origin)).map_err(refused)
+}
+
+fn misdirected(origin: &Origin, named: Option<&str>) -> Error {
+    let named = named.unwrap_or("nobody");
+    Error::new(
+        Kind::Misdirected,
+        format!("this connection is for {}, the request on it for {named}", origin.authority()),
+    )
+}
+
+fn printable(named: Option<String>) -> String {
+    let read = named.as_deref().and_then(|text| parse_authority(text, 3128)).map(|_| ());
+    read.and(named).unwrap_or_else(|| "SEAWALL:3128".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::registry::Registry;
+    use std::sync::Arc;
+
+    fn registries() -> Registries {
+        let registry = |name: &str, upstream: &str| Registry {
+            name: name.into(),
+            aliases: Vec::new(),
+            hosts: vec![name.parse().unwrap()],
+            auth_hosts: Vec::new(),
+            upstream: Some(Origin::from_url(upstream).unwrap().0),
+            ca_pem: None,
+        };
+        Registries::new(vec![registry("ghcr.io", "https://ghcr.io"), registry("lab:5000", "http://lab:5000")])
+    }
+
+    fn inside(sni: Option<&str>) -> Session {
+        let origin = Origin::https("ghcr.io".parse().unwrap());
+        let (site, role) = registries().by_host(Scheme::Https, &origin.host, 443).unwrap();
+        let sni = sni.map(|name| name.parse().unwrap());
+        Session { peer: ([127, 0, 0, 1], 1).into(), way: Way::Intercepted { site, role, origin, sni } }
+    }
+
+    fn own() -> Session {
+        Session { peer: ([127, 0, 0, 1], 1).into(), way: Way::Own(Scheme::Http) }
+    }
+
+    fn request(uri: &str, host: Option<&str>) -> Request<()> {
+        let mut request = Request::builder().uri(uri);
+        if let Some(host) = host {
+            request = request.header(header::HOST, host);
+        }
+        request.body(()).unwrap()
+    }
+
+    /// Pitfall 2: `Host: other.example` inside a connection for a registry.
+    #[test]
+    fn names_agree_or_the_request_is_misdirected() {
+        for (sni, uri, host, good) in [
+            (Some("ghcr.io"), "/v2/", Some("ghcr.io"), true),
+            (None, "/v2/", Some("GHCR.io:443"), true),
+            (None, "/v2/", None, true),
+            (None, "https://ghcr.io/v2/", None, true),
+            (None, "https://ghcr.io/v2/", Some("ghcr.io:443"), true),
+            (Some("ghcr.io"), "/v2/", Some("other.example"), false),
+            (Some("ghcr.io"), "/v2/", Some("ghcr.io:444"), false),
+            (Some("other.example"), "/v2/", Some("ghcr.io"), false),
+            (Some("ghcr.io"), "https://other.example/v2/", Some("ghcr.io"), false),
+            (Some("ghcr.io"), "https://ghcr.io/v2/", Some("other.example"), false),
+            (Some("ghcr.io"), "/v2/", Some("ghcr.io@other.example"), false),
+            (Some("ghcr.io"), "/v2/", Some(""), false),
+        ] {
+            let read = door(&inside(sni), &request(uri, host), &registries());
+            assert_eq!(read.is_ok(), good, "{sni:?} {uri} {host:?}: {read:?}");
+            if let Err(error) = read {
+                assert_eq!(error.kind(), Kind::Misdirected);
+            }
+        }
+    }
+
+    #[test]
+    fn two_hosts_are_one_too_many() {
+        let mut two = request("/v2/", Some("ghcr.io"));
+        two.headers_mut().append(header::HOST, "ghcr.io".parse().unwrap());
+        assert!(door(&inside(None), &two, &registries()).is_err());
+    }
+
+    #[test]
+    fn the_proxys_own_port() {
+        let read = |uri, host| match door(&own(), &request(uri, host), &registries()).unwrap() {
+            Door::Registry { site, .. } => format!("registry {}", site.namespace),
+            Door::Own { host } => format!("own {host}"),
+            Door::Other(origin) => format!("other {origin}"),
+        };
+        assert_eq!(read("/v2/", Some("mirror:3128")), "own mirror:3128");
+        assert_eq!(read("/v2/", Some("<script>")), "own SEAWALL:3128");
+        assert_eq!(read("http://lab:5000/v2/", Some("lab:5000")), "registry lab:5000");
+        assert_eq!(read("http://ghcr.io/v2/", Some("ghcr.io")), "other http://ghcr.io");
+        assert_eq!(read("http://example.com/", None), "other http://example.com");
+    }
+}

@@ -1,0 +1,265 @@
+//! What is no pull: `/v2/`, tokens, uploads, lists. Passed on, except where the answer is known already.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+
+use super::body::Body;
+use super::gateway::Gateway;
+use super::record::Record;
+use super::rescue::ours;
+use super::upload;
+use crate::error::Result;
+use crate::http::cache_status::{Outcome, cache_status};
+use crate::http::headers::relayed;
+use crate::http::origin::Origin;
+use crate::index::journal::{Journal, Table, seconds, time};
+use crate::oci::error::Code;
+use crate::oci::name::Reference;
+use crate::oci::route::{Kind, Route};
+use crate::policy::access::within;
+use crate::policy::registry::Site;
+use crate::upstream::asker::Asker;
+use crate::upstream::auth::SHORTEST_LIFE;
+
+/// How each registry answered `/v2/` to a client without credentials.
+#[derive(Debug)]
+pub struct Pings {
+    journal: Journal,
+    ttl: Duration,
+    seen: RwLock<HashMap<Arc<str>, Ping>>,
+}
+
+/// One such answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Ping {
+    at: u64,
+    status: u16,
+    challenges: Vec<String>,
+}
+
+impl Pings {
+    /// With what the journal knew; an answer is believed for `ttl`.
+    pub fn new(ttl: Duration, journal: Journal, known: &[(String, Vec<u8>)]) -> Pings {
+        let read = |(namespace, value): &(String, Vec<u8>)| {
+            Some((namespace.as_str().into(), serde_json::from_slice::<Ping>(value).ok()?))
+        };
+        Pings { journal, ttl, seen: RwLock::new(known.iter().filter_map(read).collect()) }
+    }
+
+    /// All challenges, by name space.
+    pub fn challenges(&self) -> Vec<(Arc<str>, Vec<String>)> {
+        self.seen.read().iter().map(|(namespace, ping)| (namespace.clone(), ping.challenges.clone())).collect()
+    }
+
+    fn fresh(&self, namespace: &str, now: SystemTime) -> Option<Ping> {
+        self.last(namespace).filter(|ping| within(Some(time(ping.at)), self.ttl, now))
+    }
+
+    fn last(&self, namespace: &str) -> Option<Ping> {
+        self.seen.read().get(namespace).cloned()
+    }
+
+    fn remember(&self, namespace: &Arc<str>, status: StatusCode, headers: &HeaderMap, now: SystemTime) {
+        let lines = headers.get_all(header::WWW_AUTHENTICATE).iter();
+        let challenges: Vec<String> = lines.filter_map(|line| line.to_str().ok().map(str::to_owned)).collect();
+        let telling = status == StatusCode::OK || (status == StatusCode::UNAUTHORIZED && !challenges.is_empty());
+        if telling {
+            let ping = Ping { at: seconds(now), status: status.as_u16(), challenges };
+            self.journal.write(Table::Challenges, namespace.to_string(), &ping);
+            self.seen.write().insert(namespace.clone(), ping);
+        }
+    }
+}
+
+impl Ping {
+    fn answer(&self, outcome: Outcome) -> Response<Body> {
+        let mut response = match StatusCode::from_u16(self.status) {
+            Ok(StatusCode::OK) | Err(_) => pong(),
+            Ok(status) => ours(status, Code::Unauthorized, "authentication required"),
+        };
+        for line in &self.challenges {
+            if let Ok(value) = HeaderValue::try_from(line) {
+                response.headers_mut().append(header::WWW_AUTHENTICATE, value);
+            }
+        }
+        let headers = response.headers_mut();
+        headers.insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
+        headers.insert("cache-status", cache_status(outcome, None));
+        response
+    }
+}
+
+/// `200` to `/v2/`: this is a registry, and all may use it.
+pub fn pong() -> Response<Body> {
+    let mut response = Response::new(Body::full("{}"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
+    response
+}
+
+/// Upstream's answer as it comes.
+pub fn relay(response: Response<Incoming>, idle: Duration) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    parts.headers = relayed(&parts.headers);
+    parts.headers.insert("cache-status", cache_status(Outcome::Bypass, None));
+    parts.version = http::Version::default();
+    parts.extensions = http::Extensions::new();
+    Response::from_parts(parts, Body::upstream(body, idle))
+}
+
+impl Gateway {
+    /// `/v2/`: the challenge last seen, for clients without credentials.
+    pub(super) async fn ping(
+        &self,
+        request: Request<Incoming>,
+        site: &Site,
+        asker: &Asker,
+        record: &mut Record,
+    ) -> Result<Response<Body>> {
+        let nobody = asker.authorization.is_none() && matches!(*request.method(), Method::GET | Method::HEAD);
+        if !nobody {
+            return self.pass_to(request, &site.registry.name, &site.origin, Kind::Other, asker).await;
+        }
+        if let Some(ping) = self.pings.fresh(&site.namespace, self.clock.now()) {
+            record.outcome = Outcome::Hit;
+            return Ok(ping.answer(Outcome::Hit));
+        }
+        match self.sent(request, &site.registry.name, &site.origin, Kind::Other, asker).await {
+            Ok(response) if !response.status().is_server_error() => {
+                self.upstream.learn(site, response.headers());
+                self.pings.remember(&site.namespace, response.status(), response.headers(), self.clock.now());
+                Ok(relay(response, self.upstream.idle_timeout()))
+            }
+            answered => match self.pings.last(&site.namespace) {
+                Some(ping) => {
+                    record.outcome = Outcome::Stale;
+                    Ok(ping.answer(Outcome::Stale))
+                }
+                None => Ok(relay(answered?, self.upstream.idle_timeout())),
+            },
+        }
+    }
+
+    /// The token service. A request without credentials gets the token that was last issued to nobody, while it is good; what is
+    /// issued to nobody is remembered.
+    pub(super) async fn token(
+        &self,
+        request: Request<Incoming>,
+        site: &Site,
+        origin: &Origin,
+        asker: &Asker,
+        record: &mut Record,
+    ) -> Result<Response<Body>> {
+        record.kind = Kind::Token;
+        let query = request.uri().query().unwrap_or_default();
+        let for_nobody = asker.authorization.is_none()
+            && *request.method() == Method::GET
+            && !query.split('&').any(|pair| pair.starts_with("account=") || pair.starts_with("offline_token="));
+        if !for_nobody {
+            return self.pass_to(request, &site.registry.name, origin, Kind::Token, asker).await;
+        }
+        let url = format!("{origin}{}", target(&request));
+        let now = self.clock.now();
+        if let Some(token) = self.upstream.auth().token(&url, now).filter(|token| token.left(now) >= SHORTEST_LIFE) {
+            record.outcome = Outcome::Hit;
+            return Ok(issued(&token.value, token.left(now)));
+        }
+        let response = self.sent(request, &site.registry.name, origin, Kind::Token, asker).await?;
+        if response.status() != StatusCode::OK {
+            return Ok(relay(response, self.upstream.idle_timeout()));
+        }
+        let (mut parts, body) = response.into_parts();
+        let body = self.upstream.collect(body, MAX_TOKEN).await?;
+        self.upstream.remember_token(&url, &body);
+        parts.headers = relayed(&parts.headers);
+        parts.headers.insert("cache-status", cache_status(Outcome::Bypass, None));
+        parts.extensions = http::Extensions::new();
+        parts.version = http::Version::default();
+        Ok(Response::from_parts(parts, Body::full(body)))
+    }
+
+    /// Everything else that is for a registry.
+    pub(super) async fn pass(
+        &self,
+        request: Request<Incoming>,
+        site: &Site,
+        route: Route,
+        asker: &Asker,
+        record: &mut Record,
+    ) -> Result<Response<Body>> {
+        record.outcome = Outcome::Bypass;
+        let response = self.sent(request, &site.registry.name, &site.origin, route.kind(), asker).await?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            self.upstream.learn(site, response.headers());
+        }
+        if response.status().is_success() {
+            self.changed(site, &route);
+        }
+        Ok(relay(response, self.upstream.idle_timeout()))
+    }
+
+    /// What a push or a removal that upstream took means for what is known here.
+    fn changed(&self, site: &Site, route: &Route) {
+        match route {
+            Route::PushManifest { repository, reference, tags } => {
+                for tag in tags.iter().chain(reference.tag()) {
+                    self.cache.tag_changed(site, repository, tag);
+                }
+            }
+            Route::DeleteManifest { repository, reference: Reference::Tag(tag) } => {
+                self.cache.tag_removed(site, repository, tag);
+            }
+            Route::DeleteManifest { repository, reference: Reference::Digest(digest) }
+            | Route::DeleteBlob { repository, digest } => self.cache.digest_removed(site, repository, digest),
+            _ => {}
+        }
+    }
+
+    pub(super) async fn pass_to(
+        &self,
+        request: Request<Incoming>,
+        registry: &Arc<str>,
+        origin: &Origin,
+        kind: Kind,
+        asker: &Asker,
+    ) -> Result<Response<Body>> {
+        let response = self.sent(request, registry, origin, kind, asker).await?;
+        Ok(relay(response, self.upstream.idle_timeout()))
+    }
+
+    async fn sent(
+        &self,
+        request: Request<Incoming>,
+        registry: &Arc<str>,
+        origin: &Origin,
+        kind: Kind,
+        asker: &Asker,
+    ) -> Result<Response<Incoming>> {
+        let target = target(&request);
+        let (parts, body) = request.into_parts();
+        let request = upload::forward(parts.headers, parts.method, body);
+        self.upstream.pass(registry, kind, &asker.bill, origin, &target, request).await
+    }
+}
+
+/// Bytes of a token reply that are read.
+const MAX_TOKEN: usize = 256 << 10;
+
+fn target(request: &Request<Incoming>) -> String {
+    request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string)
+}
+
+/// A token reply (distribution-spec, auth/token.md), with what is left of the token's life.
+fn issued(token: &str, left: Duration) -> Response<Body> {
+    let reply = serde_json::json!({ "token": token, "access_token": token, "expires_in": left.as_secs() });
+    let mut response = Response::new(Body::full(reply.to_string()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert("cache-status", cache_status(Outcome::Hit, None));
+    response
+}

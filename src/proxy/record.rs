@@ -1,0 +1,145 @@
+//! One request, as the log and the metrics know it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{Method, StatusCode};
+use tracing::info;
+
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::http::cache_status::Outcome;
+use crate::ledger::Ledger;
+use crate::metrics::{Metrics, Served};
+use crate::oci::route::Kind;
+use crate::upstream::asker::Bill;
+
+/// Where records go.
+#[derive(Clone, Debug)]
+pub struct Books {
+    /// Counts.
+    pub metrics: Metrics,
+    /// Quota.
+    pub ledger: Ledger,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// One request. It is written when it is dropped: after the last byte, or when the client hung up.
+#[derive(Debug)]
+pub struct Record {
+    books: Books,
+    began: SystemTime,
+    peer: SocketAddr,
+    method: Method,
+    /// The registry's name; `-` where there is none.
+    pub registry: Arc<str>,
+    /// What it is about.
+    pub kind: Kind,
+    /// The repository, or the path where there is none. Never a query.
+    pub subject: String,
+    /// Tag or digest.
+    pub reference: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What it cost.
+    pub bill: Arc<Bill>,
+    status: StatusCode,
+    bytes: u64,
+    end: End,
+}
+
+#[derive(Debug)]
+enum End {
+    Open,
+    Clean,
+    Broken(String),
+}
+
+impl Record {
+    /// Begins now.
+    pub fn new(books: Books, peer: SocketAddr, method: Method) -> Record {
+        Record {
+            began: books.clock.now(),
+            books,
+            peer,
+            method,
+            registry: "-".into(),
+            kind: Kind::Other,
+            subject: String::new(),
+            reference: String::new(),
+            outcome: Outcome::Bypass,
+            bill: Arc::default(),
+            status: StatusCode::OK,
+            bytes: 0,
+            end: End::Open,
+        }
+    }
+
+    /// The head of the response is known.
+    pub fn answered(&mut self, status: StatusCode) {
+        self.status = status;
+        self.books.metrics.request(&self.registry, self.kind.as_str(), self.outcome.as_str());
+        let spared = self.kind == Kind::Manifest && self.bill.charged() == 0 && status.is_success();
+        if spared && matches!(self.method, Method::GET | Method::HEAD) {
+            self.books.metrics.spared(&self.registry);
+            self.books.ledger.spared(&self.registry);
+        }
+    }
+
+    /// Bytes went to the client.
+    pub fn carried(&mut self, bytes: u64) {
+        if self.bytes == 0 {
+            self.books.metrics.first_byte(self.took());
+        }
+        self.bytes += bytes;
+    }
+
+    /// All of them did.
+    pub fn ended(&mut self) {
+        self.end = End::Clean;
+    }
+
+    /// They broke off.
+    pub fn broke(&mut self, error: &Error) {
+        self.end = End::Broken(error.to_string());
+    }
+
+    /// What went wrong, for the log.
+    pub fn failed(&mut self, error: &Error) {
+        self.end = End::Broken(error.to_string());
+    }
+
+    fn took(&self) -> Duration {
+        self.books.clock.now().duration_since(self.began).unwrap_or_default()
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let served = match self.outcome {
+            Outcome::Hit | Outcome::Stale => Served::Cache,
+            _ => Served::Upstream,
+        };
+        self.books.metrics.served(&self.registry, served, self.bytes);
+        let error = match &self.end {
+            End::Broken(why) => Some(why.as_str()),
+            End::Open | End::Clean => None,
+        };
+        info!(
+            client = %self.peer.ip(),
+            method = %self.method,
+            registry = %self.registry,
+            repository = %self.subject,
+            reference = %self.reference,
+            status = self.status.as_u16(),
+            outcome = self.outcome.as_str(),
+            bytes = self.bytes,
+            ms = u64::try_from(self.took().as_millis()).unwrap_or(u64::MAX),
+            upstream = self.bill.requests(),
+            error,
+            "request"
+        );
+    }
+}

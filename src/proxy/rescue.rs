@@ -1,0 +1,61 @@
+//! The one place where an error becomes a response.
+
+use http::{HeaderValue, Response, StatusCode, header};
+
+use super::body::Body;
+use crate::error::{Error, Kind};
+use crate::http::cache_status::{Outcome, cache_status};
+use crate::http::headers::relayed;
+use crate::oci::error::{Code, body};
+
+/// Whom the client thinks it speaks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Facing {
+    /// The registry: its refusals and challenges are passed on as they are.
+    Registry,
+    /// A mirror: a registry's challenge is not for it to answer.
+    Mirror,
+}
+
+/// What became of a request that failed.
+pub fn outcome(error: &Error) -> Outcome {
+    match error.kind() {
+        Kind::Refused | Kind::Missing | Kind::Limited => Outcome::Denied,
+        _ => Outcome::Error,
+    }
+}
+
+/// The response that says so.
+pub fn rescue(error: &Error, facing: Facing) -> Response<Body> {
+    let mut response = match (error.reply(), facing) {
+        (Some(_), Facing::Mirror) if error.kind() == Kind::Refused => refused_mirror(error),
+        (Some(reply), _) => {
+            let mut response = Response::new(Body::full(reply.body.clone()));
+            *response.status_mut() = reply.status;
+            *response.headers_mut() = relayed(&reply.headers);
+            response
+        }
+        (None, _) => ours(error.status(), error.code(), error.message()),
+    };
+    let headers = response.headers_mut();
+    headers.insert("cache-status", cache_status(outcome(error), Some(error.kind().as_str())));
+    headers.insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
+    response
+}
+
+fn refused_mirror(error: &Error) -> Response<Body> {
+    let message = format!(
+        "{}; a mirror is given no credentials, so it serves public repositories only: pull through HTTPS_PROXY to use yours",
+        error.message()
+    );
+    ours(StatusCode::FORBIDDEN, Code::Denied, &message)
+}
+
+/// An error of seawall's own, in the registries' JSON, which clients print.
+pub fn ours(status: StatusCode, code: Code, message: &str) -> Response<Body> {
+    let mut response = Response::new(Body::full(body(code, &format!("seawall: {message}"), None)));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
