@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::grants::Grants;
 use crate::oci::digest::Digest;
 use crate::oci::manifest;
-use crate::oci::media_type::{is_manifest, is_schema1};
+use crate::oci::media_type::{is_index, is_manifest, is_schema1};
 
 /// A verified manifest.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Manifest {
     /// Reads what it lists. `media_type` is upstream's word, which may be anything.
     pub fn read(bytes: Bytes, media_type: Option<&str>) -> Manifest {
         let parsed = manifest::parse(&bytes).ok();
-        let said = media_type.filter(|name| is_manifest(name) || is_schema1(name));
+        let said = media_type.filter(|name| is_manifest(name) || is_index(name) || is_schema1(name));
         let own = parsed.as_ref().map(manifest::Manifest::inferred_media_type);
         let media_type = said.or(own).or(media_type).filter(|name| !name.is_empty());
         let media_type = media_type.unwrap_or(crate::oci::media_type::OCTET_STREAM).into();

@@ -107,7 +107,6 @@ fn printable(named: Option<String>) -> String {
 mod tests {
     use super::*;
     use crate::policy::registry::Registry;
-    use std::sync::Arc;
 
     fn registries() -> Registries {
         let registry = |name: &str, upstream: &str| Registry {

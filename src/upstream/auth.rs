@@ -98,10 +98,14 @@ impl Auth {
 fn key(url: &str) -> String {
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
     let told = |pair: &&str| !pair.is_empty() && !pair.starts_with("client_id=");
-    let mut pairs: Vec<String> =
-        query.split('&').filter(told).map(|pair| pair.replace("%3A", ":").replace("%2F", "/")).collect();
+    let mut pairs: Vec<String> = query.split('&').filter(told).map(|pair| plain(pair)).collect();
     pairs.sort_unstable();
     format!("{path}?{}", pairs.join("&"))
+}
+
+/// Colons and slashes as clients write them, which some escape and some do not.
+fn plain(pair: &str) -> String {
+    pair.replace("%3A", ":").replace("%3a", ":").replace("%2F", "/").replace("%2f", "/")
 }
 
 #[cfg(test)]
@@ -132,7 +136,7 @@ mod tests {
         auth.learn(&namespace, &[r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io""#.into()]);
         assert_eq!(
             auth.token_url("docker.io", &repository).unwrap(),
-            "https://auth.docker.io/token?service=registry.docker.io&scope=repository:library/alpine:pull"
+            "https://auth.docker.io/token?service=registry.docker.io&scope=repository%3Alibrary%2Falpine%3Apull"
         );
         let origin = Origin::from_url("https://auth.docker.io").unwrap().0;
         assert!(auth.is_realm("docker.io", &origin, "/token"));

@@ -1,3 +1,5 @@
 //! The integration tests, one binary.
+#![expect(clippy::disallowed_methods, reason = "tests spawn tasks, read clocks and write files as they like")]
 
 mod harness;
+mod pull;
