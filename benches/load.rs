@@ -4,7 +4,13 @@
 //! tests, which is not measured. Times are noisy on a shared machine: the CPU per GiB and the ratios within one run say more.
 
 #[path = "../tests/it/harness/mod.rs"]
-#[expect(dead_code, unused_imports, clippy::disallowed_methods, reason = "a bench needs a part of the tests' harness")]
+#[expect(
+    dead_code,
+    unused_imports,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a bench needs a part of the tests' harness"
+)]
 mod harness;
 
 use std::io::Write as _;
@@ -35,7 +41,6 @@ impl Drop for Server {
 }
 
 impl Server {
-    #[expect(clippy::disallowed_methods, reason = "a bench writes files as it likes")]
     fn start(pki: &Pki, registry: &Registry) -> Server {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (file, ca, data) = (dir.path().join("seawall.toml"), dir.path().join("ca.pem"), dir.path().join("data"));
@@ -67,7 +72,6 @@ impl Server {
     }
 
     /// User and system time so far (proc(5), stat: fields 14 and 15, in ticks of 10 ms).
-    #[expect(clippy::disallowed_methods, reason = "a bench reads /proc as it likes")]
     fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
         let after_name = stat.rsplit(") ").next().expect("a name in parentheses");
@@ -76,7 +80,6 @@ impl Server {
     }
 
     /// The most memory it had, in MiB (proc(5), status: VmHWM).
-    #[expect(clippy::disallowed_methods, reason = "a bench reads /proc as it likes")]
     fn peak(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("it has memory");

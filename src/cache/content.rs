@@ -67,7 +67,7 @@ impl Cache {
         for _ in 0..ATTEMPTS {
             if let Some(manifest) = self.0.manifests.find(digest) {
                 let stale = self.admit(pull, digest, what, yes).await?;
-                return Ok(self.from_memory(pull, digest, &manifest, Outcome::Hit, stale));
+                return Ok(self.in_memory(pull, digest, &manifest, Outcome::Hit, stale));
             }
             match self.0.flights.join(digest, || self.0.index.hold(digest, self.0.clock.now())) {
                 Joined::Held(held) => {
@@ -183,7 +183,7 @@ impl Cache {
         Ok(Found { digest: digest.clone(), media_type, content: Content::Sized(size), outcome, age: None, stale })
     }
 
-    fn from_memory(
+    fn in_memory(
         &self,
         pull: &Pull,
         digest: &Digest,
@@ -222,7 +222,7 @@ impl Cache {
         };
         if let (What::Manifest(_), true) = (what, blob.size <= MAX_MANIFEST as u64) {
             let manifest = self.load(digest, blob.file, blob.size, held.media_type.as_deref()).await?;
-            return Ok(Some(self.from_memory(pull, digest, &manifest, Outcome::Hit, stale)));
+            return Ok(Some(self.in_memory(pull, digest, &manifest, Outcome::Hit, stale)));
         }
         let media_type = held.media_type.clone().unwrap_or_else(|| OCTET_STREAM.into());
         let outcome = if stale.is_some() { Outcome::Stale } else { Outcome::Hit };
@@ -259,7 +259,7 @@ impl Cache {
         if matches!(what, What::Manifest(_)) && head.total.is_none_or(|total| total <= MAX_MANIFEST as u64) {
             let size = flight.verified().await?;
             let manifest = self.load(&digest, head.file, size, Some(&head.media_type)).await?;
-            return Ok(self.from_memory(pull, &digest, &manifest, outcome, None));
+            return Ok(self.in_memory(pull, &digest, &manifest, outcome, None));
         }
         let media_type = if head.media_type.is_empty() { OCTET_STREAM.into() } else { head.media_type.clone() };
         if let Some(part) = self.far(pull, what, flight, &head).await {
