@@ -261,6 +261,10 @@ impl Cache {
             let manifest = self.load(&digest, head.file, size, Some(&head.media_type)).await?;
             return Ok(self.in_memory(pull, &digest, &manifest, outcome, None));
         }
+        if head.total == Some(0) {
+            // A response without a body has no last chunk that could be held back.
+            flight.verified().await?;
+        }
         let media_type = if head.media_type.is_empty() { OCTET_STREAM.into() } else { head.media_type.clone() };
         if let Some(part) = self.far(pull, what, flight, &head).await {
             let (outcome, content) = (Outcome::Bypass, Content::Part(part));

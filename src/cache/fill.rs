@@ -65,7 +65,7 @@ impl Fill {
         self.make_room(&mut partial, total).await?;
         let media_type: Arc<str> = fetched.media_type.as_str().into();
         let head = Head { file: partial.file(), total, media_type: media_type.clone() };
-        lead.flow(head, readable(&partial, total, 0));
+        lead.flow(head, readable(&partial, total, 1));
         let mut fruitless = 0;
         loop {
             let before = partial.len();
@@ -86,14 +86,18 @@ impl Fill {
     async fn open(&self, lead: &Lead) -> Result<(Partial, Fetched)> {
         let (store, digest) = (self.cache.0.store.clone(), lead.flight().digest().clone());
         let mut partial = task::blocking(move || store.partial(&digest)).await.map_err(no_room)?;
-        let fetched = match self.way.fetch(partial.len()).await {
-            // 416: what is here is as long as the blob, or longer. All of it may be here, or nothing that is right.
-            Err(error) if !partial.is_empty() && error.status().as_u16() == 416 => {
-                partial.clear().map_err(no_room)?;
-                self.way.fetch(0).await
+        // All of it may be here, after a kill before the move: then its last byte is upstream's yes.
+        let whole = !partial.is_empty() && partial.is_verified();
+        let mut fetched = self.way.fetch(partial.len() - u64::from(whole)).await;
+        // As long as the blob, or longer, and not the blob: nothing here is right.
+        let wrong = !partial.is_empty() && !whole && is_as_long_as_all(&partial, &fetched);
+        if wrong {
+            partial.clear().map_err(no_room)?;
+            if !fetched.as_ref().is_ok_and(|fetched| fetched.start == 0) {
+                fetched = self.way.fetch(0).await;
             }
-            other => other,
-        }?;
+        }
+        let fetched = fetched?;
         let now = self.cache.0.clock.now();
         self.cache.0.grants.grant(&self.place, self.way.asker.credential, now);
         self.cache.0.grants.holds_all(&self.place, [lead.flight().digest()].into_iter());
@@ -238,6 +242,13 @@ fn readable(partial: &Partial, total: Option<u64>, last: u64) -> u64 {
     match total {
         Some(total) if partial.len() < total => partial.len(),
         _ => partial.len() - last.min(partial.len()),
+    }
+}
+
+fn is_as_long_as_all(partial: &Partial, answered: &Result<Fetched>) -> bool {
+    match answered {
+        Ok(fetched) => fetched.total.is_some_and(|total| partial.len() >= total),
+        Err(error) => error.status().as_u16() == 416,
     }
 }
 
