@@ -212,7 +212,8 @@ impl Cache {
         let blob = match task::blocking(move || store.blob(&name)).await {
             Ok(blob) if blob.size == held.size => blob,
             Err(error) if !is_missing(&error) => {
-                return Err(Error::caused(Kind::Ours, "a cached file cannot be opened", error));
+                tracing::warn!(%error, "a cached file cannot be opened: this download is passed through");
+                return self.through(pull, what, digest.clone()).await.map(Some);
             }
             _ => {
                 tracing::warn!(%digest, "a cached file is gone or has another length: it is fetched again");
@@ -221,8 +222,15 @@ impl Cache {
             }
         };
         if let (What::Manifest(_), true) = (what, blob.size <= MAX_MANIFEST as u64) {
-            let manifest = self.load(digest, blob.file, blob.size, held.media_type.as_deref()).await?;
-            return Ok(Some(self.from_memory(pull, digest, &manifest, Outcome::Hit, stale)));
+            return match self.load(digest, blob.file, blob.size, held.media_type.as_deref()).await {
+                Ok(manifest) => Ok(Some(self.from_memory(pull, digest, &manifest, Outcome::Hit, stale))),
+                Err(error) if error.kind() == Kind::Corrupt => {
+                    tracing::warn!(%digest, "a cached manifest is not what it was: it is fetched again");
+                    self.0.sweep.remove(digest);
+                    Ok(None)
+                }
+                Err(error) => Err(error),
+            };
         }
         let media_type = held.media_type.clone().unwrap_or_else(|| OCTET_STREAM.into());
         let outcome = if stale.is_some() { Outcome::Stale } else { Outcome::Hit };
@@ -244,6 +252,9 @@ impl Cache {
             Ok::<_, std::io::Error>(Bytes::from(bytes))
         });
         let bytes = read.await.map_err(|error| Error::caused(Kind::Ours, "a cached file cannot be read", error))?;
+        if Digest::of(digest.algorithm(), &bytes) != *digest {
+            return Err(Error::new(Kind::Corrupt, "a cached file has other bytes than those of its digest"));
+        }
         let manifest = Arc::new(Manifest::read(bytes, media_type));
         self.0.manifests.keep(digest, manifest.clone());
         Ok(manifest)
@@ -257,7 +268,10 @@ impl Cache {
             other => other?,
         };
         if matches!(what, What::Manifest(_)) && head.total.is_none_or(|total| total <= MAX_MANIFEST as u64) {
-            let size = flight.verified().await?;
+            let size = match flight.verified().await {
+                Err(error) if error.kind() == Kind::Full => return self.through(pull, what, digest).await,
+                verified => verified?,
+            };
             let manifest = self.load(&digest, head.file, size, Some(&head.media_type)).await?;
             return Ok(self.from_memory(pull, &digest, &manifest, outcome, None));
         }

@@ -61,12 +61,11 @@ impl Way {
     /// `end` gets them unverified if `end` is not the whole, as any part is.
     ///
     /// # Errors
-    /// Upstream said no, nothing, or has no ranges; the file cannot be read.
+    /// Upstream said no, or nothing; the file cannot be read.
     pub async fn go_on(self, file: Arc<File>, digest: Digest, at: u64, end: Option<u64>) -> Result<Through> {
         let fetched = self.fetch(at).await?;
-        if fetched.start != at {
-            return Err(Error::new(Kind::Broken, format!("{} sends no ranges", self.site.origin.host)));
-        }
+        // Without ranges all of it comes again.
+        let skip = at - fetched.start.min(at);
         let hasher = task::blocking(move || {
             let mut hasher = Hasher::new(digest.algorithm());
             let path = std::path::Path::new("partial blob");
@@ -76,7 +75,8 @@ impl Way {
             hasher.await.map_err(|error| Error::caused(Kind::Ours, "a cached file cannot be read", error))?;
         let whole = end.is_none() || end == fetched.total;
         let verify = whole.then_some((hasher, digest));
-        Ok(Through::new(fetched.body, verify, end.map(|end| end - at), self.upstream.idle_timeout()))
+        let through = Through::new(fetched.body, verify, end.map(|end| end - at), self.upstream.idle_timeout());
+        Ok(Through { skip, ..through })
     }
 }
 
@@ -84,6 +84,8 @@ impl Way {
 pub struct Through {
     body: Incoming,
     verify: Option<(Hasher, Digest)>,
+    /// Bytes that the client has already.
+    skip: u64,
     left: Option<u64>,
     held_back: Option<Bytes>,
     idle: std::time::Duration,
@@ -106,7 +108,7 @@ impl Through {
         idle: std::time::Duration,
     ) -> Through {
         let timer = Box::pin(tokio::time::sleep(idle));
-        Through { body, verify, left, held_back: None, idle, timer, ended: false }
+        Through { body, verify, skip: 0, left, held_back: None, idle, timer, ended: false }
     }
 
     /// The next chunk, `None` at the clean end.
@@ -149,6 +151,9 @@ impl Through {
 
     /// Takes a chunk and gives the one before it.
     fn take_in(&mut self, mut bytes: Bytes) -> Option<Bytes> {
+        let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
+        self.skip -= skipped as u64;
+        let _ = bytes.split_to(skipped);
         if let Some(left) = &mut self.left {
             bytes.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
             *left -= bytes.len() as u64;
