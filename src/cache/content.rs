@@ -17,12 +17,12 @@ use crate::error::{Error, Kind, Result};
 use crate::http::cache_status::Outcome;
 use crate::http::range::{Selection, first_byte, select};
 use crate::index::Held;
-use crate::oci::digest::Digest;
+use crate::oci::digest::{Digest, Hasher};
 use crate::oci::manifest::MAX_MANIFEST;
 use crate::oci::media_type::{Accept, OCTET_STREAM};
 use crate::store::is_missing;
-use crate::upstream::What;
 use crate::upstream::asker::Credential;
+use crate::upstream::{Fetched, What};
 use crate::{fs, task};
 
 /// What there is to send.
@@ -213,7 +213,7 @@ impl Cache {
             Ok(blob) if blob.size == held.size => blob,
             Err(error) if !is_missing(&error) => {
                 tracing::warn!(%error, "a cached file cannot be opened: this download is passed through");
-                return self.through(pull, what, digest.clone()).await.map(Some);
+                return self.through(pull, what, digest.clone(), None).await.map(Some);
             }
             _ => {
                 tracing::warn!(%digest, "a cached file is gone or has another length: it is fetched again");
@@ -252,8 +252,12 @@ impl Cache {
             Ok::<_, std::io::Error>(Bytes::from(bytes))
         });
         let bytes = read.await.map_err(|error| Error::caused(Kind::Ours, "a cached file cannot be read", error))?;
+        self.keep_in_memory(digest, bytes, media_type)
+    }
+
+    fn keep_in_memory(&self, digest: &Digest, bytes: Bytes, media_type: Option<&str>) -> Result<Arc<Manifest>> {
         if Digest::of(digest.algorithm(), &bytes) != *digest {
-            return Err(Error::new(Kind::Corrupt, "a cached file has other bytes than those of its digest"));
+            return Err(Error::new(Kind::Corrupt, format!("these are other bytes than those of {digest}; try again")));
         }
         let manifest = Arc::new(Manifest::read(bytes, media_type));
         self.0.manifests.keep(digest, manifest.clone());
@@ -264,12 +268,14 @@ impl Cache {
     async fn flown(&self, pull: &Pull, what: &What, flight: &Arc<Flight>, outcome: Outcome) -> Result<Found> {
         let digest = flight.digest().clone();
         let head = match flight.flowing().await {
-            Err(error) if error.kind() == Kind::Full => return self.through(pull, what, digest).await,
+            Err(error) if error.kind() == Kind::Full => {
+                return self.through(pull, what, digest, flight.take_spare()).await;
+            }
             other => other?,
         };
         if matches!(what, What::Manifest(_)) && head.total.is_none_or(|total| total <= MAX_MANIFEST as u64) {
             let size = match flight.verified().await {
-                Err(error) if error.kind() == Kind::Full => return self.through(pull, what, digest).await,
+                Err(error) if error.kind() == Kind::Full => return self.through(pull, what, digest, None).await,
                 verified => verified?,
             };
             let manifest = self.load(&digest, head.file, size, Some(&head.media_type)).await?;
@@ -307,28 +313,36 @@ impl Cache {
         (part.status() == http::StatusCode::PARTIAL_CONTENT).then_some(part)
     }
 
-    /// Without the cache.
-    async fn through(&self, pull: &Pull, what: &What, digest: Digest) -> Result<Found> {
-        let way = self.way(pull, what);
-        let now = self.0.clock.now();
-        let (content, media_type) = match &pull.range {
-            Some(range) => {
-                let part = way.upstream.fetch_range(&way.site, &way.repository, what, range, &way.asker).await?;
-                let media_type = content_type(part.headers());
-                (Content::Part(part), media_type)
-            }
-            None => {
-                let (fetched, hasher) = way.begin(digest.clone()).await?;
-                let (total, media_type) = (fetched.total, fetched.media_type.clone());
-                let verify = Some((hasher, digest.clone()));
-                let through = Through::new(fetched.body, verify, total, self.0.upstream.idle_timeout());
-                (Content::Through(Box::new(through), total), media_type)
-            }
+    /// Without the cache's disk. `spare`: upstream's answer, if it was asked already.
+    async fn through(&self, pull: &Pull, what: &What, digest: Digest, spare: Option<Fetched>) -> Result<Found> {
+        let (way, upstream, now) = (self.way(pull, what), &self.0.upstream, self.0.clock.now());
+        if let (Some(range), What::Blob(_)) = (&pull.range, what) {
+            let part = upstream.fetch_range(&pull.site, &pull.repository, what, range, &pull.asker).await?;
+            self.0.grants.grant(&pull.place(), pull.asker.credential, now);
+            let media_type = content_type(part.headers());
+            return Ok(bypass(digest, &media_type, Content::Part(part)));
+        }
+        let fetched = match spare.filter(|fetched| fetched.start == 0) {
+            Some(fetched) => fetched,
+            None => way.fetch(0).await?,
         };
         self.0.grants.grant(&pull.place(), pull.asker.credential, now);
-        let media_type = if media_type.is_empty() { OCTET_STREAM.into() } else { media_type.into() };
-        Ok(Found { digest, media_type, content, outcome: Outcome::Bypass, age: None, stale: None })
+        let (total, media_type) = (fetched.total, fetched.media_type);
+        if let (What::Manifest(_), true) = (what, total.is_none_or(|total| total <= MAX_MANIFEST as u64)) {
+            // Memory has room for it: upstream counts these.
+            let bytes = upstream.collect(fetched.body, MAX_MANIFEST).await?;
+            let manifest = self.keep_in_memory(&digest, bytes, Some(&media_type))?;
+            return Ok(self.from_memory(pull, &digest, &manifest, Outcome::Bypass, None));
+        }
+        let verify = Some((Hasher::new(digest.algorithm()), digest.clone()));
+        let through = Through::new(fetched.body, verify, total, upstream.idle_timeout());
+        Ok(bypass(digest, &media_type, Content::Through(Box::new(through), total)))
     }
+}
+
+fn bypass(digest: Digest, media_type: &str, content: Content) -> Found {
+    let media_type = if media_type.is_empty() { OCTET_STREAM.into() } else { media_type.into() };
+    Found { digest, media_type, content, outcome: Outcome::Bypass, age: None, stale: None }
 }
 
 fn content_type(headers: &HeaderMap) -> String {

@@ -187,6 +187,7 @@ impl Cache {
             store: store.clone(),
             index: index.clone(),
             flights: flights.clone(),
+            promised: Arc::default(),
             metrics: metrics.clone(),
             clock: clock.clone(),
             max_size: settings.max_size,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
 use super::flight::Flights;
@@ -11,7 +12,7 @@ use crate::fs;
 use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::policy::access::within;
-use crate::policy::admission::{Admission, Room};
+use crate::policy::admission::{Admission, Room, Wish};
 use crate::store::Store;
 use crate::task;
 
@@ -24,6 +25,8 @@ pub struct Sweep {
     pub index: Index,
     /// What must stay.
     pub flights: Flights,
+    /// Bytes that blobs on their way will take. Whoever makes room holds it meanwhile.
+    pub promised: Arc<Mutex<u64>>,
     /// Counts.
     pub metrics: Metrics,
     /// The time.
@@ -37,32 +40,57 @@ pub struct Sweep {
 /// A partial that nobody went on with for this long is thrown away.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
+/// Room for a blob on its way, until it is in the index or given up.
+#[derive(Debug)]
+pub struct Promise {
+    promised: Arc<Mutex<u64>>,
+    bytes: u64,
+}
+
+impl Promise {
+    /// For a blob of this size.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The blob is larger than was known.
+    pub fn add(&mut self, mut more: Promise) {
+        self.bytes += std::mem::take(&mut more.bytes);
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        *self.promised.lock() -= self.bytes;
+    }
+}
+
 impl Sweep {
-    /// Makes room for `size` more bytes.
+    /// Makes room for a blob and keeps it free. `None`: there is none to be made.
     ///
     /// # Errors
     /// The file system cannot be asked.
-    pub async fn make_room(&self, size: u64) -> fs::Result<Admission> {
+    pub async fn make_room(&self, wish: Wish) -> fs::Result<Option<Promise>> {
         let sweep = self.clone();
-        task::blocking(move || sweep.make_room_now(size)).await
+        task::blocking(move || sweep.make_room_now(wish)).await
     }
 
-    fn make_room_now(&self, size: u64) -> fs::Result<Admission> {
-        let room = self.room()?;
-        let admission = room.admit(size);
-        if let Admission::Keep { evict } = admission {
-            self.evict(evict);
-        }
+    fn make_room_now(&self, wish: Wish) -> fs::Result<Option<Promise>> {
+        let mut promised = self.promised.lock();
+        let Admission::Keep { evict } = self.room(*promised)?.admit(wish) else { return Ok(None) };
+        self.evict(evict);
         // What is being read does not go: there may still be too little room.
-        Ok(match admission {
-            Admission::Keep { evict } if evict > 0 && self.room()?.shortfall(size) > 0 => Admission::Through,
-            other => other,
-        })
+        if evict > 0 && self.room(*promised)?.shortfall(wish) > 0 {
+            return Ok(None);
+        }
+        *promised += wish.size;
+        Ok(Some(Promise { promised: self.promised.clone(), bytes: wish.size }))
     }
 
-    fn room(&self) -> fs::Result<Room> {
+    fn room(&self, promised: u64) -> fs::Result<Room> {
         let (used, _) = self.index.size();
-        Ok(Room { max_size: self.max_size, min_free: self.min_free, used, free: self.store.free_space()? })
+        let (max_size, min_free) = (self.max_size, self.min_free);
+        Ok(Room { max_size, min_free, used, promised, free: self.store.free_space()? })
     }
 
     /// Takes away the least recently used, `bytes` of them at least.
@@ -98,10 +126,12 @@ impl Sweep {
 
     /// At start and now and then: a smaller limit, a fuller disk, partials that nobody wants. Blocks.
     pub fn tidy(&self) {
-        match self.room() {
-            Ok(room) => self.evict(room.shortfall(0).min(room.used)),
+        let promised = self.promised.lock();
+        match self.room(*promised) {
+            Ok(room) => self.evict(room.shortfall(Wish::default()).min(room.used)),
             Err(error) => warn!(%error, "the free space is not known"),
         }
+        drop(promised);
         let partials = self.store.list_partials().unwrap_or_else(|error| {
             warn!(%error, "the partial blobs are not known");
             Vec::new()

@@ -48,15 +48,6 @@ impl Way {
         self.upstream.fetch(&self.site, &self.repository, &self.what, from, &self.asker).await
     }
 
-    /// From the beginning.
-    ///
-    /// # Errors
-    /// Upstream said no, or nothing.
-    pub async fn begin(&self, digest: Digest) -> Result<(Fetched, Hasher)> {
-        let hasher = Hasher::new(digest.algorithm());
-        Ok((self.fetch(0).await?, hasher))
-    }
-
     /// Goes on at byte `at`, of which the client has all before that, which are in `file` too. A client that wants only bytes up to
     /// `end` gets them unverified if `end` is not the whole, as any part is.
     ///
