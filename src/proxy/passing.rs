@@ -24,7 +24,7 @@ use crate::oci::name::Reference;
 use crate::oci::route::{Kind, Route};
 use crate::policy::access::within;
 use crate::policy::registry::Site;
-use crate::upstream::asker::Asker;
+use crate::upstream::asker::{Asker, STAND_IN_LIFE};
 use crate::upstream::auth::SHORTEST_LIFE;
 
 /// How each registry answered `/v2/` to a client without credentials.
@@ -170,7 +170,17 @@ impl Gateway {
             record.outcome = Outcome::Hit;
             return Ok(issued(&token.value, token.left(now)));
         }
-        let response = self.sent(request, &site.registry.name, origin, Kind::Token, asker).await?;
+        let response = match self.sent(request, &site.registry.name, origin, Kind::Token, asker).await {
+            Ok(response) if !response.status().is_server_error() => response,
+            away => match self.pings.last(&site.namespace) {
+                // What is here and was public can still be pulled by clients that want a token first.
+                Some(_) => {
+                    record.outcome = Outcome::Stale;
+                    return Ok(issued(&self.upstream.keyring().stand_in(now), STAND_IN_LIFE));
+                }
+                None => away?,
+            },
+        };
         if response.status() != StatusCode::OK {
             return Ok(relay(response, self.upstream.idle_timeout()));
         }
