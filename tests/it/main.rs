@@ -1,6 +1,7 @@
 //! The integration tests, one binary.
 #![expect(clippy::disallowed_methods, reason = "tests spawn tasks, read clocks and write files as they like")]
 
+mod disk;
 mod flight;
 mod flight_breaks;
 mod flight_ranges;
