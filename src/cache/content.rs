@@ -135,10 +135,13 @@ impl Cache {
     /// One HEAD for all who ask for the same at once. A yes is a grant, a no ends one.
     async fn ask_digest(&self, pull: &Pull, digest: &Digest, what: &What) -> Result<crate::upstream::Description> {
         let question = (pull.place(), what.clone(), pull.asker.credential);
+        // Who has no earlier yes gets nothing by an early end.
+        let known = self.0.grants.known(&pull.place(), pull.asker.credential, Some(digest));
+        let hurry = pull.method == Method::Get && known.stands(self.0.grants.belief(), self.0.clock.now());
         let (cache, asked, subject) = (self.clone(), pull.clone(), what.clone());
         let work = move || async move {
             let upstream = &cache.0.upstream;
-            let deadline = Some(upstream.resolve_deadline()).filter(|_| asked.method == Method::Get);
+            let deadline = hurry.then(|| upstream.resolve_deadline());
             upstream.describe(&asked.site, &asked.repository, &subject, Accept::ANYTHING, &asked.asker, deadline).await
         };
         let said = self.0.admissions.run(&self.0.tasks, question, work).await;

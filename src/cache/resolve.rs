@@ -51,14 +51,16 @@ impl Cache {
         }
         // While upstream is silent a binding of other clients will do, if these can read it.
         let kept = bound.clone().or_else(|| self.0.bindings.find_readable(&key, accept));
-        let asked = self.ask_tag(pull, tag, accept, &key, kept.is_some()).await;
+        // Who could not be served it gets nothing by an early end.
+        let hurry = kept.is_some() && known.stands(self.0.grants.belief(), now);
+        let asked = self.ask_tag(pull, tag, accept, &key, hurry).await;
         self.0.metrics.resolve(self.0.clock.now().duration_since(now).unwrap_or_default());
         self.settle(pull, &key, accept, kept, asked)
     }
 
     /// One HEAD for all who ask for the same at once.
-    async fn ask_tag(&self, pull: &Pull, tag: &Tag, accept: Accept, key: &Arc<str>, has_copy: bool) -> Result<Binding> {
-        let deadline = has_copy.then(|| self.0.upstream.resolve_deadline());
+    async fn ask_tag(&self, pull: &Pull, tag: &Tag, accept: Accept, key: &Arc<str>, hurry: bool) -> Result<Binding> {
+        let deadline = hurry.then(|| self.0.upstream.resolve_deadline());
         let (cache, pull, what) = (self.clone(), pull.clone(), What::Manifest(Reference::Tag(tag.clone())));
         let question = (key.clone(), accept, pull.asker.credential);
         let work = move || async move {
