@@ -127,25 +127,36 @@ impl Sweep {
     /// At start and now and then: a smaller limit, a fuller disk, partials that nobody wants. Blocks.
     pub fn tidy(&self) {
         let promised = self.promised.lock();
-        match self.room(*promised) {
-            Ok(room) => self.evict(room.shortfall(Wish::default()).min(room.used)),
-            Err(error) => warn!(%error, "the free space is not known"),
-        }
-        drop(promised);
-        let partials = self.store.list_partials().unwrap_or_else(|error| {
-            warn!(%error, "the partial blobs are not known");
-            Vec::new()
-        });
-        let now = self.clock.now();
-        for partial in partials {
-            let wanted = within(Some(partial.modified), ABANDONED, now) || self.flights.find(&partial.digest).is_some();
-            if !wanted {
-                info!(digest = %partial.digest, bytes = partial.size, "a partial blob that nobody went on with is removed");
-                if let Err(error) = self.store.remove_partial(&partial.digest) {
-                    warn!(%error, "a partial blob stays");
-                }
+        let over = match self.room(*promised) {
+            Ok(room) => {
+                let shortfall = room.shortfall(Wish::default());
+                self.evict(shortfall.min(room.used));
+                self.remove_partials(|bytes| room.shortfall(Wish { size: bytes, missing: 0 }))
             }
+            Err(error) => Err(error),
+        };
+        drop(promised);
+        if let Err(error) = over {
+            warn!(%error, "the disk cannot be tidied");
         }
         self.report();
+    }
+
+    /// Takes away the partials that nobody went on with, and the oldest of the others that are too much beside what is whole.
+    fn remove_partials(&self, too_much: impl Fn(u64) -> u64) -> fs::Result<()> {
+        let now = self.clock.now();
+        let mut idle = self.store.list_partials()?;
+        idle.retain(|partial| self.flights.find(&partial.digest).is_none());
+        idle.sort_by_key(|partial| partial.modified);
+        let mut bytes = idle.iter().map(|partial| partial.size).sum();
+        for partial in idle {
+            if within(Some(partial.modified), ABANDONED, now) && too_much(bytes) == 0 {
+                continue;
+            }
+            info!(digest = %partial.digest, bytes = partial.size, "a partial blob that nobody goes on with is removed");
+            self.store.remove_partial(&partial.digest)?;
+            bytes -= partial.size;
+        }
+        Ok(())
     }
 }
