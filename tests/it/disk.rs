@@ -387,3 +387,20 @@ async fn partials_that_nobody_wants_go() {
     let seawall = seawall.restart(&pki).await;
     until("it is gone", || files(&seawall, "partial") == ["README"]).await;
 }
+
+/// Pitfalls 24 and 36: what was begun and not gone on with counts too. The oldest goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partials_count_as_the_cache_does() {
+    let (pki, blobs) = (Pki::new(), [0, 1, 2].map(|n| Blob::generated(58 + n, MIB)));
+    let registry = registry_of(&pki, &blobs).await;
+    let seawall = Seawall::before(&registry).toml("[cache]\nmax_size = \"2MiB\"").start(&pki).await;
+    pull(&seawall, &blobs[0]).await;
+    for (blob, age) in [(&blobs[1], 7200), (&blobs[2], 60)] {
+        let file = std::fs::File::create(seawall.data.join("partial").join(blob.digest().replace(':', "-"))).unwrap();
+        file.set_len(800_000).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(age)).unwrap();
+    }
+    let seawall = seawall.restart(&pki).await;
+    until("the older one is gone", || files(&seawall, "partial") == [blobs[2].digest().replace(':', "-")]).await;
+    assert!(path(&seawall, &blobs[0]).exists());
+}
