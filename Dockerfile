@@ -17,7 +17,7 @@ USER 65532:65532
 ENV SEAWALL_DATA=/var/lib/seawall SEAWALL_CA__DIR=/etc/seawall/ca
 EXPOSE 3128 443
 VOLUME /var/lib/seawall
-HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["/usr/local/bin/seawall", "check"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["/usr/local/bin/seawall", "check", "--health"]
 ENTRYPOINT ["/usr/local/bin/seawall"]
 CMD ["serve", "--listen", "0.0.0.0:3128", "--listen", "0.0.0.0:443"]
 

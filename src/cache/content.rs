@@ -67,7 +67,7 @@ impl Cache {
         for _ in 0..ATTEMPTS {
             if let Some(manifest) = self.0.manifests.find(digest) {
                 let stale = self.admit(pull, digest, what, yes).await?;
-                return Ok(self.from_memory(pull, digest, &manifest, Outcome::Hit, stale));
+                return Ok(self.in_memory(pull, digest, &manifest, Outcome::Hit, stale));
             }
             match self.0.flights.join(digest, || self.0.index.hold(digest, self.0.clock.now())) {
                 Joined::Held(held) => {
@@ -186,7 +186,7 @@ impl Cache {
         Ok(Found { digest: digest.clone(), media_type, content: Content::Sized(size), outcome, age: None, stale })
     }
 
-    fn from_memory(
+    fn in_memory(
         &self,
         pull: &Pull,
         digest: &Digest,
@@ -226,7 +226,7 @@ impl Cache {
         };
         if let (What::Manifest(_), true) = (what, blob.size <= MAX_MANIFEST as u64) {
             return match self.load(digest, blob.file, blob.size, held.media_type.as_deref()).await {
-                Ok(manifest) => Ok(Some(self.from_memory(pull, digest, &manifest, Outcome::Hit, stale))),
+                Ok(manifest) => Ok(Some(self.in_memory(pull, digest, &manifest, Outcome::Hit, stale))),
                 Err(error) if error.kind() == Kind::Corrupt => {
                     tracing::warn!(%digest, "a cached manifest is not what it was: it is fetched again");
                     self.0.sweep.remove(digest);
@@ -282,7 +282,7 @@ impl Cache {
                 verified => verified?,
             };
             let manifest = self.load(&digest, head.file, size, Some(&head.media_type)).await?;
-            return Ok(self.from_memory(pull, &digest, &manifest, outcome, None));
+            return Ok(self.in_memory(pull, &digest, &manifest, outcome, None));
         }
         if head.total == Some(0) {
             // A response without a body has no last chunk that could be held back.
@@ -335,7 +335,7 @@ impl Cache {
             // Memory has room for it: upstream counts these.
             let bytes = upstream.collect(fetched.body, MAX_MANIFEST).await?;
             let manifest = self.keep_in_memory(&digest, bytes, Some(&media_type))?;
-            return Ok(self.from_memory(pull, &digest, &manifest, Outcome::Bypass, None));
+            return Ok(self.in_memory(pull, &digest, &manifest, Outcome::Bypass, None));
         }
         let verify = Some((Hasher::new(digest.algorithm()), digest.clone()));
         let through = Through::new(fetched.body, verify, total, upstream.idle_timeout());

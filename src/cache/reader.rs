@@ -49,7 +49,7 @@ enum Follow {
 enum Step {
     Read(std::io::Result<Bytes>),
     Waited(watch::Receiver<Progress>),
-    Through(Result<Through>),
+    Through(Result<Box<Through>>),
 }
 
 enum Limit {
@@ -99,7 +99,7 @@ impl Reader {
                     Step::Read(Ok(bytes)) => return Poll::Ready(Some(self.advance(bytes))),
                     Step::Read(Err(error)) => return Poll::Ready(Some(Err(unreadable(error)))),
                     Step::Waited(receiver) => self.watching(receiver),
-                    Step::Through(Ok(through)) => self.source = Follow::Through(Box::new(through)),
+                    Step::Through(Ok(through)) => self.source = Follow::Through(through),
                     Step::Through(Err(error)) => return Poll::Ready(Some(Err(error))),
                 }
             }
@@ -176,7 +176,8 @@ impl Reader {
         let Follow::Flight { flight, way, .. } = &self.source else { return };
         let (way, file, digest) = (way.clone(), self.file.clone(), flight.digest().clone());
         let (at, end) = (self.at, self.end);
-        self.pending = Some(Box::pin(async move { Step::Through(way.go_on(file, digest, at, end).await) }));
+        self.pending =
+            Some(Box::pin(async move { Step::Through(way.go_on(file, digest, at, end).await.map(Box::new)) }));
     }
 }
 

@@ -126,14 +126,10 @@ impl Through {
                 None => self.ended = true,
             }
         }
-        if let Some((hasher, digest)) = self.verify.take() {
-            if hasher.finish() != digest {
-                self.held_back = None;
-                return self.fail(Error::new(Kind::Corrupt, "upstream sent other bytes than those of the digest"));
-            }
+        if self.verify.take().is_some_and(|(hasher, digest)| hasher.finish() != digest) {
+            return self.fail(Error::new(Kind::Corrupt, "upstream sent other bytes than those of the digest"));
         }
         if self.left.is_some_and(|left| left > 0) {
-            self.held_back = None;
             self.left = None;
             return self.fail(Error::new(Kind::Broken, "upstream sent fewer bytes than it said"));
         }

@@ -1,15 +1,29 @@
-//! `seawall check`: what the configuration means. Wrong ones do not get here.
+//! `seawall check`: what the configuration means, or whether the seawall that runs by it is ready. Wrong ones do not get here.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
 
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use serde_json::json;
 
+use super::serve::reachable;
 use crate::config::Config;
 use crate::policy::registry::Registry;
 
 pub(super) const EXAMPLE: &str = "\
 Example: before a restart
-  seawall check -c /etc/seawall/seawall.toml && systemctl restart seawall";
+  seawall check -c /etc/seawall/seawall.toml && systemctl restart seawall
+
+Example: the health check of a container
+  seawall check --health";
+
+/// How long `--health` waits for the answer: less than the 5 s after which the Dockerfile's HEALTHCHECK kills it unheard.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Flags of `check`.
 #[derive(clap::Args, Debug)]
@@ -17,17 +31,43 @@ pub struct CheckArgs {
     /// Prints JSON.
     #[arg(long)]
     json: bool,
+    /// Asks the seawall that runs by this configuration whether it serves pulls; needs its admin listener
+    #[arg(long, conflicts_with = "json")]
+    health: bool,
 }
 
-/// Prints the summary to stdout.
+/// Prints the summary to stdout, or asks for health.
 ///
 /// # Errors
-/// stdout cannot be written to.
+/// stdout cannot be written to; it is not healthy.
 pub fn run(args: &CheckArgs, config: &Config) -> anyhow::Result<()> {
     use std::io::Write as _;
+    if args.health {
+        let admin = config.admin.context("there is no admin listener to ask: `admin` is \"\"")?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        return runtime.block_on(health(reachable(admin)));
+    }
     let summary = if args.json { as_json(config) } else { as_text(config) };
     std::io::stdout().write_all(summary.as_bytes())?;
     Ok(())
+}
+
+/// Asks `/readyz` at `admin`.
+async fn health(admin: SocketAddr) -> anyhow::Result<()> {
+    let uri = format!("http://{admin}/readyz");
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let asked = async {
+        let response = client.get(uri.parse()?).await.context("no answer (does seawall run?)")?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), 1024).collect().await.map_err(anyhow::Error::from_boxed)?;
+        match status.is_success() {
+            true => Ok(()),
+            false => bail!("{status}: {}", String::from_utf8_lossy(&body.to_bytes()).trim()),
+        }
+    };
+    let answer = tokio::time::timeout(PATIENCE, asked).await;
+    let answer = answer.unwrap_or_else(|_| bail!("no answer in {}", humantime::format_duration(PATIENCE)));
+    answer.with_context(|| format!("not healthy: {uri}"))
 }
 
 fn source(config: &Config) -> String {
@@ -93,7 +133,10 @@ fn as_json(config: &Config) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::{self, Admin, Ready, Stage};
     use crate::config::Overrides;
+    use crate::metrics::Metrics;
+    use crate::task::Tasks;
 
     fn config(dir: &std::path::Path) -> Config {
         let path = dir.join("a.toml");
@@ -120,6 +163,41 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&as_json(&config)).unwrap();
         assert_eq!(value["registries"][1]["upstream"], "https://registry-1.docker.io");
         assert_eq!(value["listen"][0], "127.0.0.1:3128");
+    }
+
+    #[tokio::test]
+    async fn healthy_is_what_serves() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ready, tasks) = (Ready::new(), Tasks::new());
+        let admin = Admin { metrics: Metrics::new(), ready: ready.clone() };
+        let stop = tasks.clone();
+        tasks.spawn(admin::serve(listener, admin, async move { stop.stopping().await }));
+        let said = async || health(address).await.map_err(|error| format!("{error:#}"));
+
+        let starting = format!("not healthy: http://{address}/readyz: 503 Service Unavailable: starting");
+        assert_eq!(said().await, Err(starting));
+        ready.set(Stage::Serving);
+        assert_eq!(said().await, Ok(()));
+        tasks.stop();
+        tasks.drained().await;
+        let gone = said().await.unwrap_err();
+        assert!(gone.contains("no answer (does seawall run?)") && gone.contains("refused"), "{gone}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_not_healthy() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let said = format!("{:#}", health(listener.local_addr().unwrap()).await.unwrap_err());
+        assert!(said.ends_with("/readyz: no answer in 3s"), "{said}");
+    }
+
+    #[test]
+    fn health_needs_an_admin_listener() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { admin: None, ..config(dir.path()) };
+        let said = run(&CheckArgs { json: false, health: true }, &config).unwrap_err().to_string();
+        assert!(said.contains("`admin` is \"\""), "{said}");
     }
 
     #[test]

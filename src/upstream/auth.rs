@@ -98,7 +98,7 @@ impl Auth {
 fn key(url: &str) -> String {
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
     let told = |pair: &&str| !pair.is_empty() && !pair.starts_with("client_id=");
-    let mut pairs: Vec<String> = query.split('&').filter(told).map(|pair| plain(pair)).collect();
+    let mut pairs: Vec<String> = query.split('&').filter(told).map(plain).collect();
     pairs.sort_unstable();
     format!("{path}?{}", pairs.join("&"))
 }
