@@ -76,7 +76,7 @@ async fn invariant_6_what_is_being_read_is_not_evicted() {
 async fn invariant_6_what_is_on_its_way_has_its_room() {
     let (pki, blobs) = (Pki::new(), [2, 1, 1].map(|mib| Blob::generated(46 + mib, mib * MIB)));
     let last = Blob::generated(49, MIB);
-    let registry = registry_of(&pki, &[&blobs[..], &[last.clone()]].concat()).await;
+    let registry = registry_of(&pki, &[&blobs[..], std::slice::from_ref(&last)].concat()).await;
     let seawall = Seawall::before(&registry).toml("[cache]\nmax_size = \"3MiB\"").start(&pki).await;
     let gate = registry.gate_blob(&blobs[0].digest(), MIB);
     let mut filling = seawall.client().get(&url(&blobs[0])).open().await.unwrap();

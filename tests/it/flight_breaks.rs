@@ -168,6 +168,21 @@ async fn upstream_goes_away_and_comes_back_in_the_middle_of_a_body() {
     assert_eq!(ranges(&registry, "blobs"), [None, Some(format!("bytes={MIB}-"))]);
 }
 
+/// Pitfall 23: silence ends a transfer, and it is taken up; how long all of it takes does not matter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transfer_that_falls_silent_is_taken_up() {
+    let (pki, blob) = (Pki::new(), Blob::generated(33, 2 * MIB));
+    let registry = open_registry(&pki, &blob).await;
+    let seawall = Seawall::before(&registry).toml("[upstream]\nCA_FILE\nidle_timeout = \"300ms\"").start(&pki).await;
+    let gate = Gate::new();
+    registry.fault(Fault::on("bytes").hold_body(MIB, &gate).times(1));
+    registry.fault(Fault::on("bytes").hold_body(MIB + 1, &gate).times(2));
+    let reply = seawall.client().get(&url(&blob)).send().await.unwrap();
+    assert!(blob.holds(0, reply.bytes()) && reply.bytes().len() as u64 == blob.len());
+    let expected = [None, Some(format!("bytes={MIB}-")), Some(format!("bytes={}-", MIB + 1))];
+    assert_eq!(ranges(&registry, "blobs"), expected, "{}", registry.log());
+}
+
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
