@@ -68,7 +68,8 @@ impl Upstream {
             return self.first_byte(site, repository, what, asker).await;
         }
         if response.status() != StatusCode::OK {
-            return Err(self.refusal(&site.origin.host.to_string(), response).await);
+            let error = self.refusal(&site.origin.host.to_string(), response).await;
+            return Err(if error.kind() == Kind::Missing { error.coded(what.unknown()) } else { error });
         }
         Ok(Description::of(response.headers()))
     }
