@@ -157,20 +157,25 @@ impl Gateway {
         record: &mut Record,
     ) -> Result<Response<Body>> {
         record.kind = Kind::Token;
-        let query = request.uri().query().unwrap_or_default();
-        let for_nobody = asker.authorization.is_none()
-            && *request.method() == Method::GET
-            && !query.split('&').any(|pair| pair.starts_with("account=") || pair.starts_with("offline_token="));
-        if !for_nobody {
+        if asker.authorization.is_some() || *request.method() != Method::GET || !is_nobodys(request.uri().query()) {
             return self.pass_to(request, &site.registry.name, origin, Kind::Token, asker).await;
         }
         let url = format!("{origin}{}", target(&request));
         let now = self.clock.now();
         if let Some(token) = self.upstream.auth().token(&url, now).filter(|token| token.left(now) >= SHORTEST_LIFE) {
             record.outcome = Outcome::Hit;
-            return Ok(issued(&token.value, token.left(now)));
+            return Ok(issued(&token.value, token.left(now), Outcome::Hit));
         }
-        let response = self.sent(request, &site.registry.name, origin, Kind::Token, asker).await?;
+        let asks_for_a_token =
+            request.uri().query().is_some_and(|query| query.contains("service=") || query.contains("scope="));
+        let request = spoken_for_by_its_url(request);
+        let answered = self.sent(request, &site.registry.name, origin, Kind::Token, asker).await;
+        if asks_for_a_token && is_away(&answered) {
+            record.outcome = Outcome::Stale;
+            let token = self.upstream.keyring().stand_in(SHORTEST_LIFE, now);
+            return Ok(issued(&token, SHORTEST_LIFE, Outcome::Stale));
+        }
+        let response = answered?;
         if response.status() != StatusCode::OK {
             return Ok(relay(response, self.upstream.idle_timeout()));
         }
@@ -255,11 +260,34 @@ fn target(request: &Request<Incoming>) -> String {
     request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string)
 }
 
+/// Whether upstream had nothing to say.
+fn is_away(answered: &Result<Response<Incoming>>) -> bool {
+    answered.as_ref().map_or(true, |response| {
+        response.status().is_server_error() || response.status() == StatusCode::TOO_MANY_REQUESTS
+    })
+}
+
+/// Whether a token's URL names nobody. What is not known may be a credential: `account`, `private_token`.
+fn is_nobodys(query: Option<&str>) -> bool {
+    let names = query.into_iter().flat_map(|query| query.split('&')).map(|pair| pair.split('=').next().unwrap_or(pair));
+    names.into_iter().all(|name| matches!(name, "" | "service" | "scope" | "client_id"))
+}
+
+/// Cookies and other tokens' fields must not make it somebody's.
+fn spoken_for_by_its_url(mut request: Request<Incoming>) -> Request<Incoming> {
+    let fields = std::mem::take(request.headers_mut());
+    let kept = |name: &&header::HeaderName| [header::ACCEPT, header::USER_AGENT].contains(name);
+    for name in fields.keys().filter(kept) {
+        request.headers_mut().extend(fields.get_all(name).iter().map(|value| (name.clone(), value.clone())));
+    }
+    request
+}
+
 /// A token reply (distribution-spec, auth/token.md), with what is left of the token's life.
-fn issued(token: &str, left: Duration) -> Response<Body> {
+fn issued(token: &str, left: Duration, outcome: Outcome) -> Response<Body> {
     let reply = serde_json::json!({ "token": token, "access_token": token, "expires_in": left.as_secs() });
     let mut response = Response::new(Body::full(reply.to_string()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert("cache-status", cache_status(Outcome::Hit, None));
+    response.headers_mut().insert("cache-status", cache_status(outcome, None));
     response
 }

@@ -117,6 +117,15 @@ impl Keyring {
         Asker { credential, authorization, bill: Arc::default() }
     }
 
+    /// A token of our own for nobody, good for as long: while no other can be had, what is here can be asked for with it.
+    pub fn stand_in(&self, good_for: Duration, now: SystemTime) -> String {
+        let mut random = [0; 24];
+        aws_lc_rs::rand::fill(&mut random).expect("the system gives random bytes");
+        let token = format!("seawall-{}", data_encoding::BASE64URL_NOPAD.encode(&random));
+        self.remember_anonymous(&token, good_for, now);
+        token
+    }
+
     /// Remembers that `token` was issued to a request without credentials.
     pub fn remember_anonymous(&self, token: &str, good_for: Duration, now: SystemTime) {
         let value = format!("bearer {token}");
