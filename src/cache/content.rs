@@ -12,7 +12,7 @@ use super::manifests::Manifest;
 use super::reader::Source;
 use super::resolve::{Stale, away};
 use super::through::{Through, Way};
-use super::{Cache, Found, Method, Pull};
+use super::{Cache, Found, Gone, Method, Pull};
 use crate::error::{Error, Kind, Result};
 use crate::http::cache_status::Outcome;
 use crate::http::range::{Selection, first_byte, select};
@@ -20,6 +20,7 @@ use crate::index::Held;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::MAX_MANIFEST;
 use crate::oci::media_type::{Accept, OCTET_STREAM};
+use crate::policy::freshness::Reason;
 use crate::store::is_missing;
 use crate::upstream::What;
 use crate::upstream::asker::Credential;
@@ -122,7 +123,7 @@ impl Cache {
         }
         match self.ask_digest(pull, digest, what).await {
             Ok(_) => Ok(None),
-            Err(error) => match away(&error) {
+            Err(error) => match self.unsaid(&error) {
                 Some(reason) if known.stands(self.0.grants.belief(), self.0.clock.now()) => {
                     self.0.metrics.stale(&pull.site.registry.name, reason.as_str());
                     Ok(Some(Stale { reason, message: error.message().to_owned() }))
@@ -130,6 +131,12 @@ impl Cache {
                 _ => Err(error),
             },
         }
+    }
+
+    /// Why upstream's last word stands: it cannot be asked, or it no longer has what is here and the operator keeps that.
+    fn unsaid(&self, error: &Error) -> Option<Reason> {
+        let gone = error.kind() == Kind::Missing && self.0.tags.gone == Gone::Serve;
+        away(error).or(gone.then_some(Reason::Gone))
     }
 
     /// One HEAD for all who ask for the same at once. A yes is a grant, a no ends one.
@@ -147,7 +154,13 @@ impl Cache {
                 self.0.grants.grant(&pull.place(), pull.asker.credential, self.0.clock.now());
                 self.0.grants.holds_all(&pull.place(), [digest].into_iter());
             }
-            Err(error) if error.kind() == Kind::Missing => self.0.grants.holds_no_more(&pull.place(), digest),
+            // Who asks for a blob by HEAD may be about to push: from now on it is missing for all, and asked for anew.
+            Err(error) if error.kind() == Kind::Missing => {
+                let pushing = pull.method == Method::Head && matches!(what, What::Blob(_));
+                if pushing || self.0.tags.gone == Gone::Forget {
+                    self.0.grants.holds_no_more(&pull.place(), digest);
+                }
+            }
             Err(error) => self.refused(pull, error),
         }
         said
@@ -170,7 +183,8 @@ impl Cache {
                     (size, Some(said.media_type.into()), outcome, None)
                 }
                 (Err(error), Some(held)) if known.stands(self.0.grants.belief(), self.0.clock.now()) => {
-                    let reason = away(&error).ok_or(error.clone())?;
+                    let blob = matches!(what, What::Blob(_));
+                    let reason = if blob { away(&error) } else { self.unsaid(&error) }.ok_or(error.clone())?;
                     self.0.metrics.stale(&pull.site.registry.name, reason.as_str());
                     let stale = Stale { reason, message: error.message().to_owned() };
                     (held.size, held.media_type.clone(), Outcome::Stale, Some(stale))
