@@ -34,7 +34,7 @@ use crate::index::Index;
 use crate::index::journal::{Journal, Records};
 use crate::metrics::Metrics;
 use crate::oci::digest::Digest;
-use crate::oci::media_type::{Accept, is_schema1};
+use crate::oci::media_type::{Accept, is_index, is_manifest, is_schema1};
 use crate::oci::name::{Reference, Repository, Tag};
 use crate::policy::access::Belief;
 pub use crate::policy::freshness::{Gone, Rule, Tags};
@@ -244,8 +244,11 @@ impl Cache {
             },
             None => self.content(pull, &binding.digest, &what, content::Yes::Given).await?,
         };
-        if !binding.media_type.is_empty() {
+        if is_manifest(&binding.media_type) || is_index(&binding.media_type) {
             found.media_type = binding.media_type;
+        } else if let Some(manifest) = self.0.manifests.find(&binding.digest) {
+            // Upstream says something else, or nothing: the bytes know better.
+            found.media_type = manifest.media_type.clone();
         }
         if stale.is_some() {
             found.outcome = Outcome::Stale;
