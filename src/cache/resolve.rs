@@ -10,9 +10,8 @@ use crate::oci::digest::{Algorithm, Digest};
 use crate::oci::manifest::MAX_MANIFEST;
 use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Tag};
-use crate::policy::access::within;
 use crate::policy::freshness::{self, After, Answer, Before, Granted, Reason};
-use crate::upstream::What;
+use crate::upstream::{What, within};
 
 /// A tag, resolved.
 #[derive(Debug)]
@@ -61,22 +60,23 @@ impl Cache {
         let deadline = has_copy.then(|| self.0.upstream.resolve_deadline());
         let (cache, pull, what) = (self.clone(), pull.clone(), What::Manifest(Reference::Tag(tag.clone())));
         let question = (key.clone(), accept, pull.asker.credential);
-        let work = move || async move {
-            let upstream = &cache.0.upstream;
-            let said = upstream.describe(&pull.site, &pull.repository, &what, accept, &pull.asker, deadline).await;
-            match said {
-                Ok(said) => match said.digest {
-                    Some(digest) => {
-                        let (media_type, size) = (said.media_type.into(), said.size);
-                        Ok(Binding { digest, media_type, size, checked: cache.0.clock.now() })
-                    }
-                    None => cache.read_tag(&pull, &what, accept).await,
-                },
-                Err(error) if error.status().as_u16() == 405 => cache.read_tag(&pull, &what, accept).await,
-                Err(error) => Err(error),
-            }
-        };
+        let work = move || async move { within(&pull.site, deadline, cache.describe_tag(&pull, &what, accept)).await };
         self.0.questions.run(&self.0.tasks, question, work).await
+    }
+
+    async fn describe_tag(&self, pull: &Pull, what: &What, accept: Accept) -> Result<Binding> {
+        let upstream = &self.0.upstream;
+        match upstream.describe(&pull.site, &pull.repository, what, accept, &pull.asker, None).await {
+            Ok(said) => match said.digest {
+                Some(digest) => {
+                    let (media_type, size) = (said.media_type.into(), said.size);
+                    Ok(Binding { digest, media_type, size, checked: self.0.clock.now() })
+                }
+                None => self.read_tag(pull, what, accept).await,
+            },
+            Err(error) if error.status().as_u16() == 405 => self.read_tag(pull, what, accept).await,
+            Err(error) => Err(error),
+        }
     }
 
     /// For registries whose HEAD says no digest: the digest is what the bytes hash to.
@@ -108,14 +108,10 @@ impl Cache {
         asked: Result<Binding>,
     ) -> Result<Resolved> {
         let now = self.0.clock.now();
-        let known = self.0.grants.known(&pull.place(), pull.asker.credential, None);
-        let belief = self.0.grants.belief();
+        let named = kept.as_ref().map(|binding| &binding.digest);
+        let known = self.0.grants.known(&pull.place(), pull.asker.credential, named);
         let answer = answer(&asked, kept.as_ref());
-        // A 404 is upstream's own answer: who may read is then a matter of its last yes, as long as that is believed.
-        let stands = match answer {
-            Answer::Missing => known.public.is_some() || within(known.own, belief.own, now),
-            _ => known.stands(belief, now),
-        };
+        let stands = known.stands(self.0.grants.belief(), now);
         let checked = kept.as_ref().map(|binding| binding.checked);
         match (freshness::after(answer, checked, yes(stands), &self.0.tags, now), asked, kept) {
             (After::Confirmed | After::Moved, Ok(binding), _) => {

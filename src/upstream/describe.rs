@@ -39,15 +39,7 @@ impl Upstream {
         asker: &Asker,
         deadline: Option<Duration>,
     ) -> Result<Description> {
-        let asking = self.head(site, repository, what, accept, asker);
-        let Some(deadline) = deadline else { return asking.await };
-        match tokio::time::timeout(deadline, asking).await {
-            Ok(said) => said,
-            Err(_) => Err(Error::new(
-                Kind::Timeout,
-                format!("{} did not answer within {}", site.origin.host, humantime::format_duration(deadline)),
-            )),
-        }
+        within(site, deadline, self.head(site, repository, what, accept, asker)).await
     }
 
     async fn head(
@@ -95,6 +87,21 @@ impl Upstream {
             }
             _ => Err(self.refusal(&site.origin.host.to_string(), response).await),
         }
+    }
+}
+
+/// What `asking` finds out, if it does so in time.
+///
+/// # Errors
+/// Its own, and that it took too long.
+pub async fn within<T>(site: &Site, deadline: Option<Duration>, asking: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(deadline) = deadline else { return asking.await };
+    match tokio::time::timeout(deadline, asking).await {
+        Ok(said) => said,
+        Err(_) => Err(Error::new(
+            Kind::Timeout,
+            format!("{} did not answer within {}", site.origin.host, humantime::format_duration(deadline)),
+        )),
     }
 }
 
