@@ -274,13 +274,8 @@ impl Cache {
         Ok(Found { digest, media_type, content, outcome: Outcome::Bypass, age: None, stale: None })
     }
 
-    /// A push, or a removal: the next request for the tag asks upstream.
+    /// A push, or a removal, that upstream took: what the tag named is wrong now, and the next request for it asks.
     pub fn tag_changed(&self, site: &Site, repository: &Repository, tag: &Tag) {
-        self.0.bindings.expire(&tags::key(&place(site, repository), tag));
-    }
-
-    /// Upstream was told to remove a tag.
-    pub fn tag_removed(&self, site: &Site, repository: &Repository, tag: &Tag) {
         self.0.bindings.forget(&tags::key(&place(site, repository), tag));
     }
 

@@ -40,7 +40,9 @@ impl Cache {
         let key = tags::key(&pull.place(), tag);
         let now = self.0.clock.now();
         let bound = self.0.bindings.find(&key, accept);
-        let known = self.0.grants.known(&pull.place(), pull.asker.credential, None);
+        // What upstream was told to remove is asked for anew, by its tags too.
+        let named = bound.as_ref().map(|binding| &binding.digest);
+        let known = self.0.grants.known(&pull.place(), pull.asker.credential, named);
         let granted = yes(known.granted(self.0.grants.belief(), now));
         let checked = bound.as_ref().map(|binding| binding.checked);
         if let (Before::Serve, Some(binding)) =

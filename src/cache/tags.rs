@@ -85,17 +85,6 @@ impl Bindings {
         self.bound.insert(key.clone(), variants);
     }
 
-    /// Makes the next request for the tag ask upstream, whatever its ttl.
-    pub fn expire(&self, key: &Arc<str>) {
-        let Some(variants) = self.bound.get(key) else { return };
-        let expired = |(accept, binding): &(Accept, Binding)| {
-            (*accept, Binding { checked: SystemTime::UNIX_EPOCH, ..binding.clone() })
-        };
-        let variants: Variants = variants.iter().map(expired).collect();
-        self.write(key, &variants);
-        self.bound.insert(key.clone(), variants);
-    }
-
     /// Forgets a tag.
     pub fn forget(&self, key: &Arc<str>) {
         self.bound.invalidate(key);
@@ -150,8 +139,6 @@ mod tests {
         bindings.bind(&hub, new, binding(OCI_INDEX, 2));
         assert_eq!(bindings.find(&hub, old).unwrap().media_type.as_ref(), OCI_MANIFEST);
         assert_eq!(bindings.find_readable(&hub, old).unwrap().media_type.as_ref(), OCI_MANIFEST);
-        bindings.expire(&hub);
-        assert_eq!(bindings.find(&hub, new).unwrap().checked, SystemTime::UNIX_EPOCH);
         bindings.forget(&hub);
         assert_eq!(bindings.find_readable(&hub, new), None);
     }

@@ -218,7 +218,7 @@ impl Gateway {
                 }
             }
             Route::DeleteManifest { repository, reference: Reference::Tag(tag) } => {
-                self.cache.tag_removed(site, repository, tag);
+                self.cache.tag_changed(site, repository, tag);
             }
             Route::DeleteManifest { repository, reference: Reference::Digest(digest) }
             | Route::DeleteBlob { repository, digest } => self.cache.digest_removed(site, repository, digest),
