@@ -1,5 +1,8 @@
 //! The integration tests, one binary.
 #![expect(clippy::disallowed_methods, reason = "tests spawn tasks, read clocks and write files as they like")]
 
+mod access;
 mod harness;
+mod origins;
 mod pull;
+mod tags;
