@@ -14,7 +14,7 @@ use super::gateway::Gateway;
 use super::record::Record;
 use super::rescue::ours;
 use super::upload;
-use crate::error::Result;
+use crate::error::{Kind as ErrorKind, Result};
 use crate::http::cache_status::{Outcome, cache_status};
 use crate::http::headers::relayed;
 use crate::http::origin::Origin;
@@ -146,8 +146,8 @@ impl Gateway {
         }
     }
 
-    /// The token service. A request without credentials gets the token that was last issued to nobody, while it is good; what is
-    /// issued to nobody is remembered.
+    /// The token service. A request without credentials gets the token that was last issued to nobody, while it is good, or one that
+    /// is asked for it, once for all who ask: by its URL alone, so that no cookie makes it somebody's.
     pub(super) async fn token(
         &self,
         request: Request<Incoming>,
@@ -166,27 +166,15 @@ impl Gateway {
             record.outcome = Outcome::Hit;
             return Ok(issued(&token.value, token.left(now), Outcome::Hit));
         }
-        let asks_for_a_token =
-            request.uri().query().is_some_and(|query| query.contains("service=") || query.contains("scope="));
-        let request = spoken_for_by_its_url(request);
-        let answered = self.sent(request, &site.registry.name, origin, Kind::Token, asker).await;
-        if asks_for_a_token && is_away(&answered) {
-            record.outcome = Outcome::Stale;
-            let token = self.upstream.keyring().stand_in(SHORTEST_LIFE, now);
-            return Ok(issued(&token, SHORTEST_LIFE, Outcome::Stale));
+        match self.upstream.token(site, url, asker).await {
+            Ok(token) => Ok(issued(&token.value, token.left(now), Outcome::Bypass)),
+            // While none can be had, one of our own opens what is here.
+            Err(error) if error.status().is_server_error() || error.kind() == ErrorKind::Limited => {
+                record.outcome = Outcome::Stale;
+                Ok(issued(&self.upstream.keyring().stand_in(SHORTEST_LIFE, now), SHORTEST_LIFE, Outcome::Stale))
+            }
+            Err(error) => Err(error),
         }
-        let response = answered?;
-        if response.status() != StatusCode::OK {
-            return Ok(relay(response, self.upstream.idle_timeout()));
-        }
-        let (mut parts, body) = response.into_parts();
-        let body = self.upstream.collect(body, MAX_TOKEN).await?;
-        self.upstream.remember_token(&url, &body);
-        parts.headers = relayed(&parts.headers);
-        parts.headers.insert("cache-status", cache_status(Outcome::Bypass, None));
-        parts.extensions = http::Extensions::new();
-        parts.version = http::Version::default();
-        Ok(Response::from_parts(parts, Body::full(body)))
     }
 
     /// Everything else that is for a registry.
@@ -253,34 +241,16 @@ impl Gateway {
     }
 }
 
-/// Bytes of a token reply that are read.
-const MAX_TOKEN: usize = 256 << 10;
-
 fn target(request: &Request<Incoming>) -> String {
     request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string)
 }
 
-/// Whether upstream had nothing to say.
-fn is_away(answered: &Result<Response<Incoming>>) -> bool {
-    answered.as_ref().map_or(true, |response| {
-        response.status().is_server_error() || response.status() == StatusCode::TOO_MANY_REQUESTS
-    })
-}
-
-/// Whether a token's URL names nobody. What is not known may be a credential: `account`, `private_token`.
+/// Whether a request asks for a token, and its URL names nobody. What is not known may be a credential: `account`, `private_token`.
 fn is_nobodys(query: Option<&str>) -> bool {
-    let names = query.into_iter().flat_map(|query| query.split('&')).map(|pair| pair.split('=').next().unwrap_or(pair));
-    names.into_iter().all(|name| matches!(name, "" | "service" | "scope" | "client_id"))
-}
-
-/// Cookies and other tokens' fields must not make it somebody's.
-fn spoken_for_by_its_url(mut request: Request<Incoming>) -> Request<Incoming> {
-    let fields = std::mem::take(request.headers_mut());
-    let kept = |name: &&header::HeaderName| [header::ACCEPT, header::USER_AGENT].contains(name);
-    for name in fields.keys().filter(kept) {
-        request.headers_mut().extend(fields.get_all(name).iter().map(|value| (name.clone(), value.clone())));
-    }
-    request
+    let names =
+        || query.into_iter().flat_map(|query| query.split('&')).map(|pair| pair.split('=').next().unwrap_or(pair));
+    let known = |name| matches!(name, "" | "service" | "scope" | "client_id");
+    names().all(known) && names().any(|name| matches!(name, "service" | "scope"))
 }
 
 /// A token reply (distribution-spec, auth/token.md), with what is left of the token's life.

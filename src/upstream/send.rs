@@ -162,7 +162,10 @@ impl Upstream {
     }
 
     /// A token for a request without credentials, new from upstream; many who want it cost one request.
-    async fn token(&self, site: &Site, url: String, asker: &Asker) -> Result<Arc<Token>> {
+    ///
+    /// # Errors
+    /// The token service said no, or nothing.
+    pub async fn token(&self, site: &Site, url: String, asker: &Asker) -> Result<Arc<Token>> {
         let (upstream, site, bill) = (self.clone(), site.clone(), asker.bill.clone());
         let asked = url.clone();
         let work = move || async move {
@@ -187,7 +190,7 @@ impl Upstream {
     }
 
     /// Keeps the token of a reply to a request without credentials.
-    pub fn remember_token(&self, url: &str, body: &[u8]) -> Option<Arc<Token>> {
+    fn remember_token(&self, url: &str, body: &[u8]) -> Option<Arc<Token>> {
         let reply = parse_token_reply(body).filter(|reply| !reply.has_refresh_token)?;
         let now = self.0.clock.now();
         self.0.keyring.remember_anonymous(&reply.token, reply.expires_in, now);
