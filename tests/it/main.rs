@@ -3,6 +3,8 @@
 
 mod access;
 mod harness;
+mod mirror;
 mod origins;
+mod passing;
 mod pull;
 mod tags;

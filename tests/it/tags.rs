@@ -582,3 +582,50 @@ async fn a_tag_that_was_pushed_or_deleted_through_seawall_is_asked_anew() {
     assert_eq!(get(&client, &by_digest).await.status, 404);
     assert_eq!(get(&client, &url("2")).await.status, 404, "registries delete by digest only\n{}", registry.log());
 }
+
+/// Pitfall 32: a hundred clients while upstream is slow to refuse still cost one question.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn digests_are_asked_once_for_many_too() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let client = seawall.client();
+    client.pull("docker.io/library/alpine:3.20", Style::Docker).await.unwrap();
+    seawall.clock.advance(Duration::from_secs(900));
+    registry.reset_counts();
+    let layer = format!("{HUB}/v2/library/alpine/blobs/{}", Image::two_platforms().layers()[1].digest());
+    let clients: Vec<_> = (0..50)
+        .map(|_| {
+            let (client, url) = (seawall.client(), layer.clone());
+            tokio::spawn(async move { client.get(&url).send().await.unwrap().status })
+        })
+        .collect();
+    for client in clients {
+        assert_eq!(client.await.unwrap(), 200);
+    }
+    let (asked, fetched) =
+        (registry.count(|seen| seen.kind() == "blobs" && seen.status() == 307), registry.gets("cdn"));
+    assert_eq!((asked, fetched), (1, 0), "{}", registry.log());
+}
+
+/// Pitfall 27: clients that all want a token at once cost one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_asked_once_for_many() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let gate = Gate::new();
+    registry.fault(Fault::on("token").hold_head(&gate).times(1));
+    let clients: Vec<_> = (0..50)
+        .map(|_| {
+            let client = seawall.client();
+            tokio::spawn(async move { client.pull("docker.io/library/alpine:3.20", Style::Podman).await.is_ok() })
+        })
+        .collect();
+    gate.reached().await;
+    gate.open();
+    for client in clients {
+        assert!(client.await.unwrap());
+    }
+    assert_eq!(registry.gets("token"), 1, "{}", registry.log());
+}
