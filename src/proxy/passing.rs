@@ -160,8 +160,8 @@ impl Gateway {
         }
     }
 
-    /// The token service. A request without credentials gets the token that was last issued to nobody, while it is good; what is
-    /// issued to nobody is remembered.
+    /// The token service. A request without credentials gets the token that was last issued to nobody, while it is good, or one that
+    /// is asked for it, once for all who ask: by its URL alone, so that no cookie makes it somebody's.
     pub(super) async fn token(
         &self,
         request: Request<Incoming>,
@@ -231,7 +231,7 @@ impl Gateway {
                 }
             }
             Route::DeleteManifest { repository, reference: Reference::Tag(tag) } => {
-                self.cache.tag_removed(site, repository, tag);
+                self.cache.tag_changed(site, repository, tag);
             }
             Route::DeleteManifest { repository, reference: Reference::Digest(digest) }
             | Route::DeleteBlob { repository, digest } => self.cache.digest_removed(site, repository, digest),
@@ -276,6 +276,7 @@ fn is_for_nobody(request: &Request<Incoming>, asker: &Asker) -> bool {
         && !shows(header::AUTHORIZATION)
         && !shows(header::COOKIE)
         && query.split('&').all(plain)
+        && (query.contains("service=") || query.contains("scope="))
 }
 
 fn target(request: &Request<Incoming>) -> String {

@@ -33,6 +33,10 @@ pub fn rescue(error: &Error, facing: Facing) -> Response<Body> {
             let mut response = Response::new(Body::full(reply.body.clone()));
             *response.status_mut() = reply.status;
             *response.headers_mut() = relayed(&reply.headers);
+            if reply.body.is_empty() {
+                // Upstream was asked by HEAD: what it would have said to a GET is said for it.
+                say(&mut response, error_code(error), error.message());
+            }
             response
         }
         (None, _) => ours(error.status(), error.code(), error.message()),
@@ -51,11 +55,19 @@ fn refused_mirror(error: &Error) -> Response<Body> {
     ours(StatusCode::FORBIDDEN, Code::Denied, &message)
 }
 
+fn error_code(error: &Error) -> Code {
+    if error.status() == StatusCode::UNAUTHORIZED { Code::Unauthorized } else { error.code() }
+}
+
 /// An error of seawall's own, in the registries' JSON, which clients print.
 pub fn ours(status: StatusCode, code: Code, message: &str) -> Response<Body> {
-    let mut response = Response::new(Body::full(body(code, &format!("seawall: {message}"), None)));
+    let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    say(&mut response, code, message);
     response
+}
+
+fn say(response: &mut Response<Body>, code: Code, message: &str) {
+    *response.body_mut() = Body::full(body(code, &format!("seawall: {message}"), None));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
 }

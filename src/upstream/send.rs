@@ -18,6 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::http::origin::{Origin, Scheme};
 use crate::oci::challenge::parse_token_reply;
 use crate::oci::digest::Digest;
+use crate::oci::error::Code;
 use crate::oci::name::{Reference, Repository};
 use crate::oci::route;
 use crate::policy::redirect;
@@ -51,6 +52,15 @@ impl What {
             What::Blob(_) => route::Kind::Blob,
             What::List(rest) if rest.starts_with("referrers/") => route::Kind::Referrers,
             What::List(_) => route::Kind::Tags,
+        }
+    }
+
+    /// What a registry's 404 for it says.
+    pub(super) fn unknown(&self) -> Code {
+        match self {
+            What::Manifest(_) => Code::ManifestUnknown,
+            What::Blob(_) => Code::BlobUnknown,
+            What::List(_) => Code::NameUnknown,
         }
     }
 
