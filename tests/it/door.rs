@@ -222,22 +222,28 @@ async fn said<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, request: &str) -
     String::from_utf8_lossy(&reply).into_owned()
 }
 
+/// What is answered to bytes within TLS as `sni` within a CONNECT to the hub.
+pub(crate) async fn within_connect(seawall: &Seawall, sni: &str, request: &str) -> String {
+    let mut tcp = TcpStream::connect(seawall.addr()).await.unwrap();
+    tcp.write_all(b"CONNECT registry-1.docker.io:443 HTTP/1.1\r\nHost: registry-1.docker.io:443\r\n\r\n")
+        .await
+        .unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(tcp.read_u8().await.unwrap());
+    }
+    let tls = trusting_anybody().connect(ServerName::try_from(sni.to_owned()).unwrap(), tcp).await.unwrap();
+    said(tls, request).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_names_another_host_than_its_connect_is_misdirected() {
     let pki = Pki::new();
     let registry = hub(&pki).await;
     let seawall = Seawall::before(&registry).start(&pki).await;
     for (sni, host, status) in [(HUB, HUB, "200"), ("ghcr.io", HUB, "421"), ("ghcr.io", "ghcr.io", "421")] {
-        let mut tcp = TcpStream::connect(seawall.addr()).await.unwrap();
-        tcp.write_all(b"CONNECT registry-1.docker.io:443 HTTP/1.1\r\nHost: registry-1.docker.io:443\r\n\r\n")
-            .await
-            .unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(tcp.read_u8().await.unwrap());
-        }
-        let tls = trusting_anybody().connect(ServerName::try_from(sni).unwrap(), tcp).await.unwrap();
-        let reply = said(tls, &format!("GET /v2/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
+        let request = format!("GET /v2/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let reply = within_connect(&seawall, sni, &request).await;
         assert!(reply.starts_with(&format!("HTTP/1.1 {status}")), "{sni} {host}: {reply}");
     }
 }
