@@ -235,7 +235,7 @@ impl Gateway {
     ) -> Result<Response<Body>> {
         let tunnels = Tunnels { hosts: &self.settings.tunnel_hosts, ports: &self.settings.tunnel_ports };
         if let Verdict::Refuse(reason) = intercept::verdict(&self.registries, tunnels, &origin.host, origin.port) {
-            return Err(Error::new(Kind::Request, format!("{origin} is refused: {reason}")));
+            return Err(Error::request(Code::Denied, format!("{origin} is refused: {reason}")));
         }
         let asker = self.asker(request.headers())?;
         record.bill = asker.bill.clone();
