@@ -14,7 +14,7 @@ use super::gateway::Gateway;
 use super::record::Record;
 use super::rescue::ours;
 use super::upload;
-use crate::error::Result;
+use crate::error::{self, Error, Result};
 use crate::http::cache_status::{Outcome, cache_status};
 use crate::http::headers::relayed;
 use crate::http::origin::Origin;
@@ -130,13 +130,18 @@ impl Gateway {
             record.outcome = Outcome::Hit;
             return Ok(ping.answer(Outcome::Hit));
         }
-        match self.sent(request, &site.registry.name, &site.origin, Kind::Other, asker).await {
+        let last = self.pings.last(&site.namespace);
+        // With an answer at hand, upstream has as long as it has for a tag.
+        let patience = if last.is_some() { self.upstream.resolve_deadline() } else { Duration::MAX };
+        let asked = self.sent(request, &site.registry.name, &site.origin, Kind::Other, asker);
+        let late = |_| Err(Error::new(error::Kind::Timeout, format!("{} did not answer in time", site.origin.host)));
+        match tokio::time::timeout(patience, asked).await.unwrap_or_else(late) {
             Ok(response) if !response.status().is_server_error() => {
                 self.upstream.learn(site, response.headers());
                 self.pings.remember(&site.namespace, response.status(), response.headers(), self.clock.now());
                 Ok(relay(response, self.upstream.idle_timeout()))
             }
-            answered => match self.pings.last(&site.namespace) {
+            answered => match last {
                 Some(ping) => {
                     record.outcome = Outcome::Stale;
                     Ok(ping.answer(Outcome::Stale))

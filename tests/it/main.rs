@@ -2,4 +2,5 @@
 #![expect(clippy::disallowed_methods, reason = "tests spawn tasks, read clocks and write files as they like")]
 
 mod harness;
+mod offline;
 mod pull;
