@@ -1,4 +1,39 @@
-//! seawall (the architecture page comes here)
+//! seawall: a transparent caching HTTPS forward proxy for container registries. This page is the map.
+//!
+//! # What a pull is
+//!
+//! A **tag resolves** to a digest; a **digest names** bytes. Tags are revalidated with HEAD, which no registry counts; bytes are
+//! verified; nothing else is cached. So a GET goes upstream only for a digest that is not here, and blobs, manifests by digest and
+//! manifests by tag share one content path. Bytes are shared by digest across repositories and registries. **Permission is never
+//! shared**: whoever reads has upstream's yes for that repository, or the repository is open to everybody.
+//!
+//! # The path of a request
+//!
+//! ```text
+//! listener → conn → sniff → policy/intercept → a host that is no registry: spliced, and forgotten
+//!                                            → a registry: TLS with a leaf for that host → gateway
+//!                                            → CONNECT: 200, and conn once more with that host
+//! gateway: door (who is meant?) → oci/route → a pull: cache.get → Found → deliver (HEAD, 304, ranges) → response
+//!                                           → else: upstream.pass, streamed untouched
+//!          any error → rescue → response
+//! cache.get: resolve (tags)  → policy/freshness: the binding, or one HEAD that is an answer and a yes
+//!            admit           → policy/access: a grant that is believed, or one HEAD with the client's own credential
+//!            content         → held: open · on its way: follow · neither: lead, and a fill is spawned
+//! fill: upstream.fetch → hash + partial file → verified → store.commit → index.insert → land
+//! ```
+//!
+//! # The modules, in layers
+//!
+//! A module uses those above it, and none beside it. `tests/it/layers.rs` holds us to it.
+//!
+//! - words, which parse and print: [`oci`] (digests, names, routes, manifests, challenges), [`http`] (ranges, conditions, origins)
+//! - [`error`]: what went wrong, for the client and for the log · [`policy`]: every decision, a pure function with `now` as argument
+//! - [`clock`], [`fs`], [`task`]: the only places that read time, touch files, spawn · [`ledger`], [`metrics`]: the books
+//! - [`ca`]: the root and its leaves · [`store`]: the files · [`index`]: which there are · [`upstream`]: everything asked of registries
+//! - [`cache`]: grants, tags, flights, fills, readers
+//! - [`admin`]: health and metrics on a listener of their own
+//! - [`proxy`]: from the socket to the response
+//! - [`config`]: TOML, variables and flags into valid settings · [`daemon`]: builds and drains all this · [`cli`]: the commands
 
 pub mod http;
 pub mod oci;
@@ -17,10 +52,14 @@ pub mod index;
 pub mod store;
 pub mod upstream;
 
-pub mod admin;
 pub mod cache;
+
+pub mod admin;
+
 pub mod proxy;
 
-pub mod cli;
 pub mod config;
+
 pub mod daemon;
+
+pub mod cli;

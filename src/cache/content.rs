@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::fill::Fill;
 use super::flight::{Flight, Head, Joined, Progress};
 use super::manifests::Manifest;
 use super::reader::Source;
-use super::resolve::{Stale, away};
+use super::resolve::{Stale, away, in_time};
 use super::through::{Through, Way};
 use super::{Cache, Found, Method, Pull};
 use crate::error::{Error, Kind, Result};
@@ -20,6 +20,7 @@ use crate::index::Held;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::MAX_MANIFEST;
 use crate::oci::media_type::{Accept, OCTET_STREAM};
+use crate::policy::freshness::{Gone, Reason};
 use crate::store::is_missing;
 use crate::upstream::What;
 use crate::upstream::asker::Credential;
@@ -63,11 +64,10 @@ impl Cache {
         if pull.method == Method::Head {
             return self.described(pull, digest, what, yes).await;
         }
-        let mut last = Error::new(Kind::Ours, "the download was given up again and again; try again");
         for _ in 0..ATTEMPTS {
             if let Some(manifest) = self.0.manifests.find(digest) {
                 let stale = self.admit(pull, digest, what, yes).await?;
-                return Ok(self.from_memory(pull, digest, &manifest, Outcome::Hit, stale));
+                return Ok(self.in_memory(pull, digest, &manifest, Outcome::Hit, stale));
             }
             match self.0.flights.join(digest, || self.0.index.hold(digest, self.0.clock.now())) {
                 Joined::Held(held) => {
@@ -77,28 +77,30 @@ impl Cache {
                     }
                 }
                 Joined::Follow(flight) => {
+                    // Upstream's answer to who leads may be the yes that is needed: the repository has this.
+                    let _ = flight.flowing().await;
                     let stale = self.admit(pull, digest, what, yes).await?;
-                    match self.flown(pull, what, &flight, Outcome::Collapsed).await {
-                        Ok(found) => return Ok(Found { stale, ..found }),
-                        // Not this client's refusal, or not its source: it tries for itself.
-                        Err(error) => last = error,
+                    // A failure may be another client's refusal, or another source's: this one tries for itself.
+                    if let Ok(found) = self.flown(pull, what, &flight, Outcome::Collapsed).await {
+                        return Ok(Found { stale, ..found });
                     }
                 }
                 Joined::Lead(lead) => {
                     let flight = lead.flight().clone();
-                    let fill = Fill { cache: self.clone(), way: self.way(pull, what), place: pull.place() };
+                    let fill = Fill { cache: self.clone(), way: self.way(pull, what), place: pull.place.clone() };
                     self.0.tasks.spawn(fill.run(lead));
                     let led = self.flown(pull, what, &flight, Outcome::Miss).await;
                     return led.inspect_err(|error| self.refused(pull, error));
                 }
             }
         }
-        Err(last)
+        // Never with somebody else's answer.
+        self.through(pull, what, digest.clone()).await
     }
 
     fn refused(&self, pull: &Pull, error: &Error) {
         if error.kind() == Kind::Refused {
-            self.0.grants.revoke(&pull.place(), pull.asker.credential);
+            self.0.grants.revoke(&pull.place, pull.asker.credential);
         }
     }
 
@@ -115,64 +117,70 @@ impl Cache {
     /// A grant that is believed; else upstream is asked, for this digest, with this client's credential. `Some`: upstream could not
     /// be asked, and its last word stands.
     async fn admit(&self, pull: &Pull, digest: &Digest, what: &What, yes: Yes) -> Result<Option<Stale>> {
-        let place = pull.place();
-        let known = self.0.grants.known(&place, pull.asker.credential, Some(digest));
-        if yes == Yes::Given || known.granted(self.0.grants.belief(), self.0.clock.now()) {
+        if yes == Yes::Given {
             return Ok(None);
         }
-        match self.ask_digest(pull, digest, what).await {
-            Ok(_) => Ok(None),
-            Err(error) => match away(&error) {
-                Some(reason) if known.stands(self.0.grants.belief(), self.0.clock.now()) => {
-                    self.0.metrics.stale(&pull.site.registry.name, reason.as_str());
-                    Ok(Some(Stale { reason, message: error.message().to_owned() }))
-                }
-                _ => Err(error),
-            },
+        let known = self.0.grants.known(&pull.place, pull.asker.credential, Some(digest));
+        if known.granted(self.0.grants.belief(), self.0.clock.now()) {
+            return Ok(None);
         }
+        let stands = known.stands(self.0.grants.belief(), self.0.clock.now());
+        let deadline = stands.then(|| self.0.upstream.resolve_deadline());
+        match in_time(deadline, &pull.site, self.ask_digest(pull, digest, what)).await {
+            Ok(_) => Ok(None),
+            Err(error) => self.stale(pull, &error).filter(|_| stands).map(Some).ok_or(error),
+        }
+    }
+
+    /// Why upstream's answer is no reason not to serve what is here, if it is none.
+    fn stale(&self, pull: &Pull, error: &Error) -> Option<Stale> {
+        let kept = error.kind() == Kind::Missing && self.0.tags.gone == Gone::Serve;
+        let reason = away(error).or(kept.then_some(Reason::Gone))?;
+        self.0.metrics.stale(&pull.site.registry.name, reason.as_str());
+        Some(Stale { reason, message: error.message().to_owned() })
     }
 
     /// One HEAD for all who ask for the same at once. A yes is a grant, a no ends one.
     async fn ask_digest(&self, pull: &Pull, digest: &Digest, what: &What) -> Result<crate::upstream::Description> {
-        let question = (pull.place(), what.clone(), pull.asker.credential);
+        let question = (pull.place.clone(), what.clone(), pull.asker.credential);
         let (cache, asked, subject) = (self.clone(), pull.clone(), what.clone());
         let work = move || async move {
             let upstream = &cache.0.upstream;
-            let deadline = Some(upstream.resolve_deadline()).filter(|_| asked.method == Method::Get);
-            upstream.describe(&asked.site, &asked.repository, &subject, Accept::ANYTHING, &asked.asker, deadline).await
+            upstream.describe(&asked.site, &asked.repository, &subject, Accept::ANYTHING, &asked.asker).await
         };
         let said = self.0.admissions.run(&self.0.tasks, question, work).await;
         match &said {
             Ok(_) => {
-                self.0.grants.grant(&pull.place(), pull.asker.credential, self.0.clock.now());
-                self.0.grants.holds_all(&pull.place(), [digest].into_iter());
+                self.0.grants.grant(&pull.place, pull.asker.credential, self.0.clock.now());
+                self.0.grants.word(&pull.place, digest);
             }
-            Err(error) if error.kind() == Kind::Missing => self.0.grants.holds_no_more(&pull.place(), digest),
+            // What upstream removed by mistake, or by policy, can still be served here, if the operator wants that.
+            Err(error) if error.kind() == Kind::Missing && self.0.tags.gone == Gone::Forget => {
+                self.0.grants.holds_no_more(&pull.place, digest);
+            }
             Err(error) => self.refused(pull, error),
         }
         said
     }
 
-    /// A HEAD. Whoever asks with a credential may be about to push, and is told what upstream says now.
+    /// A HEAD. Who asks for a blob's is about to push, and is told what upstream says now: pulls do without.
     async fn described(&self, pull: &Pull, digest: &Digest, what: &What, yes: Yes) -> Result<Found> {
-        let pushing = pull.asker.credential != Credential::Anonymous && matches!(what, What::Blob(_));
+        let pushing = matches!(what, What::Blob(_));
         let held = self.0.index.hold(digest, self.0.clock.now());
-        let known = self.0.grants.known(&pull.place(), pull.asker.credential, Some(digest));
+        let known = self.0.grants.known(&pull.place, pull.asker.credential, Some(digest));
         let granted = yes == Yes::Given || known.granted(self.0.grants.belief(), self.0.clock.now());
         let (size, media_type, outcome, stale) = match (&held, granted && !pushing) {
             (Some(held), true) => (held.size, held.media_type.clone(), Outcome::Hit, None),
             _ => match (self.ask_digest(pull, digest, what).await, &held) {
                 (Ok(said), _) => {
                     let size = said.size.or(held.as_ref().map(|held| held.size));
-                    let size =
-                        size.ok_or_else(|| Error::new(Kind::Broken, "upstream does not say how long this is"))?;
+                    let Some(size) = size else { return self.measured(pull, digest, what, yes).await };
                     let outcome = if held.is_some() { Outcome::Hit } else { Outcome::Bypass };
                     (size, Some(said.media_type.into()), outcome, None)
                 }
                 (Err(error), Some(held)) if known.stands(self.0.grants.belief(), self.0.clock.now()) => {
-                    let reason = away(&error).ok_or(error.clone())?;
-                    self.0.metrics.stale(&pull.site.registry.name, reason.as_str());
-                    let stale = Stale { reason, message: error.message().to_owned() };
+                    let missing = pushing && error.kind() == Kind::Missing;
+                    let stale = self.stale(pull, &error).filter(|_| !missing).ok_or(error)?;
                     (held.size, held.media_type.clone(), Outcome::Stale, Some(stale))
                 }
                 (Err(error), _) => return Err(error),
@@ -183,7 +191,19 @@ impl Cache {
         Ok(Found { digest: digest.clone(), media_type, content: Content::Sized(size), outcome, age: None, stale })
     }
 
-    fn from_memory(
+    /// For registries that do not say how long a manifest is: it is fetched, and kept.
+    async fn measured(&self, pull: &Pull, digest: &Digest, what: &What, yes: Yes) -> Result<Found> {
+        let whole = Pull { method: Method::Get, range: None, ..pull.clone() };
+        let found = Box::pin(self.content(&whole, digest, what, yes)).await?;
+        let size = match &found.content {
+            Content::Memory(bytes) => bytes.len() as u64,
+            Content::File(_, Some(size)) | Content::Through(_, Some(size)) => *size,
+            _ => return Err(Error::new(Kind::Broken, "upstream does not say how long this is")),
+        };
+        Ok(Found { content: Content::Sized(size), ..found })
+    }
+
+    fn in_memory(
         &self,
         pull: &Pull,
         digest: &Digest,
@@ -191,10 +211,10 @@ impl Cache {
         outcome: Outcome,
         stale: Option<Stale>,
     ) -> Found {
-        manifest.vouch(&self.0.grants, &pull.place());
+        manifest.vouch(&self.0.grants, &pull.place);
         let outcome = if stale.is_some() { Outcome::Stale } else { outcome };
         // The file is used as much as the memory is.
-        drop(self.0.index.hold(digest, self.0.clock.now()));
+        self.0.index.touch(digest, self.0.clock.now());
         let content = Content::Memory(manifest.bytes.clone());
         Found { digest: digest.clone(), media_type: manifest.media_type.clone(), content, outcome, age: None, stale }
     }
@@ -212,7 +232,9 @@ impl Cache {
         let blob = match task::blocking(move || store.blob(&name)).await {
             Ok(blob) if blob.size == held.size => blob,
             Err(error) if !is_missing(&error) => {
-                return Err(Error::caused(Kind::Ours, "a cached file cannot be opened", error));
+                // A broken cache breaks no pull.
+                tracing::warn!(%error, "a cached file cannot be opened: it is passed through from upstream");
+                return self.through(pull, what, digest.clone()).await.map(Some);
             }
             _ => {
                 tracing::warn!(%digest, "a cached file is gone or has another length: it is fetched again");
@@ -221,8 +243,14 @@ impl Cache {
             }
         };
         if let (What::Manifest(_), true) = (what, blob.size <= MAX_MANIFEST as u64) {
-            let manifest = self.load(digest, blob.file, blob.size, held.media_type.as_deref()).await?;
-            return Ok(Some(self.from_memory(pull, digest, &manifest, Outcome::Hit, stale)));
+            return Ok(match self.load(digest, blob.file, blob.size, held.media_type.as_deref()).await? {
+                Some(manifest) => Some(self.in_memory(pull, digest, &manifest, Outcome::Hit, stale)),
+                None => {
+                    tracing::warn!(%digest, "a cached manifest is not what it was: it is fetched again");
+                    self.0.sweep.remove(digest);
+                    None
+                }
+            });
         }
         let media_type = held.media_type.clone().unwrap_or_else(|| OCTET_STREAM.into());
         let outcome = if stale.is_some() { Outcome::Stale } else { Outcome::Hit };
@@ -230,13 +258,14 @@ impl Cache {
         Ok(Some(Found { digest: digest.clone(), media_type, content, outcome, age: None, stale }))
     }
 
+    /// `None`: the bytes are not those of the digest.
     async fn load(
         &self,
         digest: &Digest,
         file: Arc<std::fs::File>,
         size: u64,
         media_type: Option<&str>,
-    ) -> Result<Arc<Manifest>> {
+    ) -> Result<Option<Arc<Manifest>>> {
         let read = task::blocking(move || {
             let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
             let n = fs::read_at(&file, &mut bytes, 0)?;
@@ -244,9 +273,16 @@ impl Cache {
             Ok::<_, std::io::Error>(Bytes::from(bytes))
         });
         let bytes = read.await.map_err(|error| Error::caused(Kind::Ours, "a cached file cannot be read", error))?;
+        if Digest::of(digest.algorithm(), &bytes) != *digest {
+            return Ok(None);
+        }
+        Ok(Some(self.keep_in_memory(digest, bytes, media_type)))
+    }
+
+    fn keep_in_memory(&self, digest: &Digest, bytes: Bytes, media_type: Option<&str>) -> Arc<Manifest> {
         let manifest = Arc::new(Manifest::read(bytes, media_type));
         self.0.manifests.keep(digest, manifest.clone());
-        Ok(manifest)
+        manifest
     }
 
     /// A blob on its way.
@@ -256,10 +292,17 @@ impl Cache {
             Err(error) if error.kind() == Kind::Full => return self.through(pull, what, digest).await,
             other => other?,
         };
-        if matches!(what, What::Manifest(_)) && head.total.is_none_or(|total| total <= MAX_MANIFEST as u64) {
-            let size = flight.verified().await?;
-            let manifest = self.load(&digest, head.file, size, Some(&head.media_type)).await?;
-            return Ok(self.from_memory(pull, &digest, &manifest, outcome, None));
+        let small = matches!(what, What::Manifest(_)) && head.total.is_none_or(|total| total <= MAX_MANIFEST as u64);
+        // A response without a body has no last chunk that could be held back.
+        if small || head.total == Some(0) {
+            let size = match flight.verified().await {
+                Err(error) if error.kind() == Kind::Full => return self.through(pull, what, digest).await,
+                other => other?,
+            };
+            let file = head.file.clone();
+            if let Some(manifest) = self.load(&digest, file, size, Some(&head.media_type)).await?.filter(|_| small) {
+                return Ok(self.in_memory(pull, &digest, &manifest, outcome, None));
+            }
         }
         let media_type = if head.media_type.is_empty() { OCTET_STREAM.into() } else { head.media_type.clone() };
         if let Some(part) = self.far(pull, what, flight, &head).await {
@@ -286,31 +329,50 @@ impl Cache {
         }
         let upstream = &self.0.upstream;
         let part = upstream.fetch_range(&pull.site, &pull.repository, what, range, &pull.asker).await.ok()?;
-        (part.status() == http::StatusCode::PARTIAL_CONTENT).then_some(part)
+        (part.status() == StatusCode::PARTIAL_CONTENT).then_some(part)
     }
 
-    /// Without the cache.
+    /// Without the cache; a manifest at least stays in memory.
     async fn through(&self, pull: &Pull, what: &What, digest: Digest) -> Result<Found> {
         let way = self.way(pull, what);
-        let now = self.0.clock.now();
-        let (content, media_type) = match &pull.range {
-            Some(range) => {
-                let part = way.upstream.fetch_range(&way.site, &way.repository, what, range, &way.asker).await?;
-                let media_type = content_type(part.headers());
-                (Content::Part(part), media_type)
+        let single = pull.range.as_ref().filter(|range| select(Some(range), u64::MAX) != Selection::Whole);
+        if let (What::Blob(_), Some(range)) = (what, single) {
+            let part = way.upstream.fetch_range(&way.site, &way.repository, what, range, &way.asker).await?;
+            self.allowed(pull, &digest);
+            // All of it is verified, a part cannot be.
+            if part.status() != StatusCode::OK {
+                return Ok(passed(digest, content_type(part.headers()), Content::Part(part)));
             }
-            None => {
-                let (fetched, hasher) = way.begin(digest.clone()).await?;
-                let (total, media_type) = (fetched.total, fetched.media_type.clone());
-                let verify = Some((hasher, digest.clone()));
-                let through = Through::new(fetched.body, verify, total, self.0.upstream.idle_timeout());
-                (Content::Through(Box::new(through), total), media_type)
+        }
+        let (fetched, hasher) = way.begin(digest.clone()).await?;
+        self.allowed(pull, &digest);
+        let (total, media_type) = (fetched.total, fetched.media_type);
+        if let What::Manifest(_) = what {
+            let bytes = self.0.upstream.collect(fetched.body, MAX_MANIFEST).await?;
+            if Digest::of(digest.algorithm(), &bytes) != digest {
+                return Err(Error::new(
+                    Kind::Corrupt,
+                    format!("upstream sent other bytes than those of {digest}; try again"),
+                ));
             }
-        };
-        self.0.grants.grant(&pull.place(), pull.asker.credential, now);
-        let media_type = if media_type.is_empty() { OCTET_STREAM.into() } else { media_type.into() };
-        Ok(Found { digest, media_type, content, outcome: Outcome::Bypass, age: None, stale: None })
+            let manifest = self.keep_in_memory(&digest, bytes, Some(&media_type));
+            return Ok(self.in_memory(pull, &digest, &manifest, Outcome::Bypass, None));
+        }
+        let verify = Some((hasher, digest.clone()));
+        let through = Through::new(fetched.body, verify, total, self.0.upstream.idle_timeout());
+        Ok(passed(digest, media_type, Content::Through(Box::new(through), total)))
     }
+
+    /// Upstream gave this to this client.
+    fn allowed(&self, pull: &Pull, digest: &Digest) {
+        self.0.grants.grant(&pull.place, pull.asker.credential, self.0.clock.now());
+        self.0.grants.word(&pull.place, digest);
+    }
+}
+
+fn passed(digest: Digest, media_type: String, content: Content) -> Found {
+    let media_type = if media_type.is_empty() { OCTET_STREAM.into() } else { media_type.into() };
+    Found { digest, media_type, content, outcome: Outcome::Bypass, age: None, stale: None }
 }
 
 fn content_type(headers: &HeaderMap) -> String {

@@ -19,17 +19,19 @@ use tracing::{debug, info, warn};
 
 use super::Cache;
 use super::flight::{Head, Lead, Progress};
+use super::sweep::Coming;
 use super::through::Way;
 use crate::error::{Error, Kind, Result};
 use crate::fs::FsError;
-use crate::policy::admission::Admission;
 use crate::policy::retry;
 use crate::store::Partial;
 use crate::task;
 use crate::upstream::Fetched;
 
 /// Bytes that gather while the ones before are written.
-const GATHER: usize = 512 << 10;
+const GATHER: usize = 256 << 10;
+/// Room is made in steps of this for a blob of unknown length.
+const STRIDE: u64 = 64 << 20;
 
 /// A blob to fetch.
 pub(super) struct Fill {
@@ -62,14 +64,14 @@ impl Fill {
     async fn fill(&self, lead: &mut Lead) -> Result<(Partial, Arc<str>)> {
         let (mut partial, mut fetched) = self.open(lead).await?;
         let total = fetched.total;
-        self.make_room(&mut partial, total).await?;
+        let mut room = vec![self.make_room(&partial, total).await?];
         let media_type: Arc<str> = fetched.media_type.as_str().into();
         let head = Head { file: partial.file(), total, media_type: media_type.clone() };
-        lead.flow(head, readable(&partial, total, 0));
+        lead.flow(head, readable(&partial, total, 1));
         let mut fruitless = 0;
         loop {
             let before = partial.len();
-            let (returned, end) = self.pump(lead, partial, fetched, total).await?;
+            let (returned, end) = self.pump(lead, partial, fetched, total, &mut room).await?;
             partial = returned;
             let error = match end {
                 End::Clean if total.is_none_or(|total| partial.len() == total) => break,
@@ -86,32 +88,42 @@ impl Fill {
     async fn open(&self, lead: &Lead) -> Result<(Partial, Fetched)> {
         let (store, digest) = (self.cache.0.store.clone(), lead.flight().digest().clone());
         let mut partial = task::blocking(move || store.partial(&digest)).await.map_err(no_room)?;
-        let fetched = match self.way.fetch(partial.len()).await {
-            // 416: what is here is as long as the blob, or longer. All of it may be here, or nothing that is right.
-            Err(error) if !partial.is_empty() && error.status().as_u16() == 416 => {
-                partial.clear().map_err(no_room)?;
-                self.way.fetch(0).await
+        // All of it may be here, after a kill before the move: then its last byte is upstream's yes.
+        let whole = !partial.is_empty() && partial.is_verified();
+        let mut fetched = self.way.fetch(partial.len() - u64::from(whole)).await;
+        // As long as the blob, or longer, and not the blob: nothing here is right.
+        let wrong = !partial.is_empty() && !whole && is_as_long_as_all(&partial, &fetched);
+        if wrong {
+            partial.clear().map_err(no_room)?;
+            if !fetched.as_ref().is_ok_and(|fetched| fetched.start == 0) {
+                fetched = self.way.fetch(0).await;
             }
-            other => other,
-        }?;
+        }
+        let fetched = fetched?;
         let now = self.cache.0.clock.now();
         self.cache.0.grants.grant(&self.place, self.way.asker.credential, now);
-        self.cache.0.grants.holds_all(&self.place, [lead.flight().digest()].into_iter());
+        self.cache.0.grants.word(&self.place, lead.flight().digest());
         if !partial.is_empty() {
             info!(digest = %partial.digest(), from = partial.len(), "going on with a partial blob");
         }
         Ok((partial, fetched))
     }
 
-    async fn make_room(&self, partial: &mut Partial, total: Option<u64>) -> Result<()> {
-        let missing = total.unwrap_or(0).saturating_sub(partial.len());
-        match self.cache.0.sweep.make_room(missing).await {
-            Ok(Admission::Keep { .. }) => {}
-            Ok(Admission::Through) => return Err(self.full(&format!("there is no room for {missing} bytes"))),
-            Err(error) => return Err(no_room(error)),
+    async fn make_room(&self, partial: &Partial, total: Option<u64>) -> Result<Coming> {
+        let missing = total.unwrap_or(STRIDE).saturating_sub(partial.len());
+        let room = self.room_for(missing).await?;
+        if let Some(total) = total {
+            partial.reserve(total).map_err(|error| self.full(&error.to_string()))?;
         }
-        let Some(total) = total else { return Ok(()) };
-        partial.reserve(total).map_err(|error| self.full(&error.to_string()))
+        Ok(room)
+    }
+
+    async fn room_for(&self, bytes: u64) -> Result<Coming> {
+        match self.cache.0.sweep.make_room(bytes).await {
+            Ok(Some(room)) => Ok(room),
+            Ok(None) => Err(self.full(&format!("there is no room for {bytes} bytes"))),
+            Err(error) => Err(no_room(error)),
+        }
     }
 
     fn full(&self, why: &str) -> Error {
@@ -127,6 +139,7 @@ impl Fill {
         partial: Partial,
         fetched: Fetched,
         total: Option<u64>,
+        room: &mut Vec<Coming>,
     ) -> Result<(Partial, End)> {
         let mut incoming = Gathered::new(fetched, partial.len());
         let mut at_rest = Some(partial);
@@ -151,6 +164,9 @@ impl Fill {
                         return Err(Error::new(Kind::Broken, "upstream sent more bytes than it said"));
                     }
                     self.cache.0.metrics.upstream_bytes(&self.way.site.registry.name, last);
+                    if total.is_none() && partial.len() >= STRIDE * room.len() as u64 {
+                        room.push(self.room_for(STRIDE).await?);
+                    }
                     lead.publish(readable(&partial, total, last));
                     at_rest = Some(partial);
                 }
@@ -163,11 +179,7 @@ impl Fill {
         if !error.is_full() {
             return Err(no_room(error));
         }
-        let wanted = chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>() + (64 << 20);
-        let made = self.cache.0.sweep.make_room(wanted).await;
-        if !matches!(made, Ok(Admission::Keep { .. })) {
-            return Err(self.full(&error.to_string()));
-        }
+        let _room = self.room_for(STRIDE).await?;
         let (partial, _, written) = write(partial, chunks).await;
         written.map(|()| partial).map_err(|(_, error)| self.full(&error.to_string()))
     }
@@ -238,6 +250,13 @@ fn readable(partial: &Partial, total: Option<u64>, last: u64) -> u64 {
     match total {
         Some(total) if partial.len() < total => partial.len(),
         _ => partial.len() - last.min(partial.len()),
+    }
+}
+
+fn is_as_long_as_all(partial: &Partial, answered: &Result<Fetched>) -> bool {
+    match answered {
+        Ok(fetched) => fetched.total.is_some_and(|total| partial.len() >= total),
+        Err(error) => error.status().as_u16() == 416,
     }
 }
 

@@ -191,8 +191,9 @@ impl Lead {
         self.flight.progress.send_replace(Progress::Verified { size });
     }
 
-    /// It came to nothing.
+    /// It came to nothing. The key is free before anybody hears of it: who tries again must not find this flight.
     pub fn fail(self, error: Error) {
+        self.leave();
         self.flight.progress.send_replace(Progress::Failed(error));
     }
 
@@ -202,11 +203,18 @@ impl Lead {
             let _ = self.flight.held.set(held);
         }
     }
+
+    fn leave(&self) {
+        let mut flights = self.flights.0.lock();
+        if flights.get(&self.flight.digest).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
+            flights.remove(&self.flight.digest);
+        }
+    }
 }
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        self.flights.0.lock().remove(&self.flight.digest);
+        self.leave();
         self.flight.progress.send_if_modified(|progress| {
             let unfinished = matches!(progress, Progress::Opening | Progress::Flowing { .. });
             if unfinished {
@@ -251,6 +259,21 @@ mod tests {
         let flight = lead_of_all.flight().clone();
         lead_of_all.fail(Error::new(Kind::Missing, "no"));
         assert_eq!(flight.verified().await.unwrap_err().kind(), Kind::Missing);
+    }
+
+    /// Whoever hears of a failure and tries again at once leads; it does not follow what failed.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_failed_flight_is_not_found_again() {
+        for _ in 0..1000 {
+            let flights = Flights::default();
+            let lead_of_all = lead(&flights);
+            let mut watch = lead_of_all.flight().watch();
+            let failing = std::thread::spawn(move || lead_of_all.fail(Error::new(Kind::Refused, "no")));
+            watch.changed().await.unwrap();
+            drop(lead(&flights));
+            failing.join().unwrap();
+            assert_eq!(flights.count(), 0);
+        }
     }
 
     /// Invariant 3: joining looks again under the lock.

@@ -81,13 +81,8 @@ pub struct Pull {
     pub method: Method,
     /// `Range`, as the client sent it.
     pub range: Option<HeaderValue>,
-}
-
-impl Pull {
     /// `REGISTRY/REPOSITORY`: the unit of permission.
-    pub fn place(&self) -> Arc<str> {
-        place(&self.site, &self.repository)
-    }
+    pub place: Arc<str>,
 }
 
 /// `REGISTRY/REPOSITORY`
@@ -191,6 +186,7 @@ impl Cache {
             clock: clock.clone(),
             max_size: settings.max_size,
             min_free: settings.min_free,
+            coming: Arc::default(),
         };
         Cache(Arc::new(Inner {
             upstream,

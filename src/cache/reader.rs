@@ -33,6 +33,7 @@ pub enum Source {
 /// Reads a part of a blob, in order, chunk by chunk.
 pub struct Reader {
     file: Arc<File>,
+    from: u64,
     at: u64,
     end: Option<u64>,
     source: Follow,
@@ -48,7 +49,7 @@ enum Follow {
 enum Step {
     Read(std::io::Result<Bytes>),
     Waited(watch::Receiver<Progress>),
-    Through(Result<Through>),
+    Through(Result<Box<Through>>),
 }
 
 enum Limit {
@@ -75,7 +76,7 @@ impl Reader {
                 (file, Follow::Flight { watch, flight, way })
             }
         };
-        Reader { file, at: from, end, source, pending: None }
+        Reader { file, from, at: from, end, source, pending: None }
     }
 
     /// Of a part of a blob.
@@ -98,7 +99,7 @@ impl Reader {
                     Step::Read(Ok(bytes)) => return Poll::Ready(Some(self.advance(bytes))),
                     Step::Read(Err(error)) => return Poll::Ready(Some(Err(unreadable(error)))),
                     Step::Waited(receiver) => self.watching(receiver),
-                    Step::Through(Ok(through)) => self.source = Follow::Through(Box::new(through)),
+                    Step::Through(Ok(through)) => self.source = Follow::Through(through),
                     Step::Through(Err(error)) => return Poll::Ready(Some(Err(error))),
                 }
             }
@@ -175,7 +176,10 @@ impl Reader {
         let Follow::Flight { flight, way, .. } = &self.source else { return };
         let (way, file, digest) = (way.clone(), self.file.clone(), flight.digest().clone());
         let (at, end) = (self.at, self.end);
-        self.pending = Some(Box::pin(async move { Step::Through(way.go_on(file, digest, at, end).await) }));
+        // What began in the middle cannot be verified, as no part can.
+        let read = (self.from == 0).then_some(file);
+        self.pending =
+            Some(Box::pin(async move { Step::Through(way.go_on(read, digest, at, end).await.map(Box::new)) }));
     }
 }
 

@@ -28,10 +28,9 @@ pub fn meant(registries: &Registries, repository: &str, ns: Option<&str>) -> Res
         let site = registries.by_name(ns).ok_or_else(|| Unknown(ns.to_owned()))?;
         return Ok(hub_name(site, repository));
     }
-    if let Some((first, rest)) = repository.split_once('/') {
-        if let Some(site) = registries.by_name(first) {
-            return Ok(hub_name(site, rest));
-        }
+    let first_part = repository.split_once('/');
+    if let Some((site, rest)) = first_part.and_then(|(first, rest)| Some((registries.by_name(first)?, rest))) {
+        return Ok(hub_name(site, rest));
     }
     let site = registries.by_name("docker.io").ok_or_else(|| Unknown("docker.io".to_owned()))?;
     Ok(hub_name(site, repository))

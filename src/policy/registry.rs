@@ -94,14 +94,8 @@ impl Registries {
     /// The registry that a mirror's path or `ns` names: by its name, an alias or a host of its own.
     pub fn by_name(&self, name: &str) -> Option<Site> {
         let named = self.0.iter().find(|r| *r.name == *name || r.aliases.iter().any(|a| a == name));
-        if let Some(registry) = named {
-            if let Some(origin) = &registry.upstream {
-                return Some(Site {
-                    registry: registry.clone(),
-                    namespace: registry.name.clone(),
-                    origin: origin.clone(),
-                });
-            }
+        if let Some((registry, origin)) = named.and_then(|registry| Some((registry, registry.upstream.clone()?))) {
+            return Some(Site { registry: registry.clone(), namespace: registry.name.clone(), origin });
         }
         [Scheme::Https, Scheme::Http].into_iter().find_map(|scheme| {
             let (host, port) = crate::http::origin::parse_authority(name, scheme.default_port())?;

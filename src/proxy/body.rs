@@ -24,7 +24,7 @@ pub struct Body {
 enum Content {
     Empty,
     Full(Bytes),
-    Reader(Reader),
+    Reader(Box<Reader>),
     Through(Box<Through>, Option<u64>),
     Upstream(Box<Relay>),
 }
@@ -54,7 +54,7 @@ impl Body {
 
     /// A part of a blob, or all of it.
     pub fn reader(reader: Reader) -> Body {
-        Body::of(Content::Reader(reader))
+        Body::of(Content::Reader(Box::new(reader)))
     }
 
     /// A blob that is not kept, of this length if it is known.
@@ -72,6 +72,11 @@ impl Body {
     pub fn recorded(mut self, record: Box<Record>) -> Body {
         self.record = Some(record);
         self
+    }
+
+    /// Made here, and not upstream's answer passed on.
+    pub fn is_ours(&self) -> bool {
+        !matches!(self.content, Content::Upstream(_))
     }
 
     fn count(&mut self, polled: &Poll<Option<Result<Bytes, Error>>>) {

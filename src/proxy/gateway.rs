@@ -256,7 +256,8 @@ impl Gateway {
 fn pull(request: &Request<Incoming>, site: Site, repository: Repository, wanted: Wanted, asker: Asker) -> Pull {
     let method = if *request.method() == Method::HEAD { cache::Method::Head } else { cache::Method::Get };
     let range = request.headers().get(header::RANGE).filter(|_| method == cache::Method::Get).cloned();
-    Pull { site, repository, wanted, asker, method, range }
+    let place = cache::place(&site, &repository);
+    Pull { site, repository, wanted, asker, method, range, place }
 }
 
 fn bad_route(error: RouteError) -> Error {
@@ -285,7 +286,9 @@ fn rest_of(path: &str, repository: &str, query: Option<&str>) -> String {
 
 fn keep_length(response: &mut Response<Body>) {
     use http_body::Body as _;
-    if let (None, Some(exact)) = (response.headers().get(header::CONTENT_LENGTH), response.body().size_hint().exact()) {
+    let ours = response.body().is_ours() && response.status() != http::StatusCode::NOT_MODIFIED;
+    let exact = response.body().size_hint().exact().filter(|_| ours);
+    if let (None, Some(exact)) = (response.headers().get(header::CONTENT_LENGTH), exact) {
         response.headers_mut().insert(header::CONTENT_LENGTH, exact.into());
     }
 }

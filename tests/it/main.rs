@@ -1,6 +1,9 @@
 //! The integration tests, one binary.
 #![expect(clippy::disallowed_methods, reason = "tests spawn tasks, read clocks and write files as they like")]
 
+mod flight;
+mod flight_breaks;
+mod flight_ranges;
 mod harness;
 mod offline;
 mod pull;

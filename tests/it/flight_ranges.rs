@@ -1,0 +1,95 @@
+//! Ranges of a blob that is not here yet, or not all of it (pitfall 26).
+
+use crate::flight::{MIB, files, h1_and_h2, landed, open_registry, url};
+use crate::harness::*;
+
+/// Far ahead of the fill: upstream sends just that, at once, while the fill goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_far_range_is_answered_at_once_while_the_fill_goes_on() {
+    let (pki, blob) = (Pki::new(), Blob::generated(11, 64 * MIB));
+    let registry = open_registry(&pki, &blob).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let gate = registry.gate_blob(&blob.digest(), MIB);
+    let far = 50 * MIB;
+    for client in h1_and_h2(&seawall) {
+        let reply = client.get(&url(&blob)).range(&format!("bytes={far}-{}", far + 99_999)).send().await.unwrap();
+        assert_eq!((reply.status.as_u16(), reply.bytes().len()), (206, 100_000));
+        assert_eq!(reply.header("content-range"), format!("bytes {far}-{}/{}", far + 99_999, blob.len()));
+        assert!(blob.holds(far, reply.bytes()));
+        assert_eq!(reply.header("docker-content-digest"), blob.digest());
+    }
+    let suffix = seawall.client().get(&url(&blob)).range("bytes=-1000").send().await.unwrap();
+    assert!(suffix.status == 206 && blob.holds(blob.len() - 1000, suffix.bytes()));
+    assert_eq!(registry.gets("blobs"), 4, "one fill, three parts\n{}", registry.log());
+    assert_eq!(gate.arrivals(), 1);
+    gate.open();
+    let whole = seawall.client().get(&url(&blob)).send().await.unwrap();
+    assert!(blob.holds(0, whole.bytes()));
+    assert_eq!(registry.gets("blobs"), 4, "{}", registry.log());
+}
+
+/// Near: it waits for the fill, and upstream is not asked again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_near_range_waits_for_the_fill() {
+    let (pki, blob) = (Pki::new(), Blob::generated(12, 4 * MIB));
+    let registry = open_registry(&pki, &blob).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let gate = registry.gate_blob(&blob.digest(), MIB);
+    let mut opened = Vec::new();
+    for client in h1_and_h2(&seawall) {
+        for (range, from, len) in [("bytes=2097152-2097251", 2 * MIB, 100), ("bytes=-100", blob.len() - 100, 100)] {
+            let open = client.get(&url(&blob)).range(range).open().await.unwrap();
+            assert_eq!((open.status.as_u16(), &open.headers["content-length"]), (206, &len.into()));
+            opened.push((open, from, len));
+        }
+        let beyond = client.get(&url(&blob)).range("bytes=4194304-").send().await.unwrap();
+        assert_eq!((beyond.status.as_u16(), beyond.header("content-range")), (416, "bytes */4194304"));
+        let several = client.get(&url(&blob)).range("bytes=0-1,5-6").open().await.unwrap();
+        assert_eq!(several.status, 200, "several ranges: all of it");
+    }
+    gate.open();
+    for (mut open, from, len) in opened {
+        let bytes = open.rest().await.unwrap();
+        assert!(bytes.len() == len && blob.holds(from, &bytes));
+    }
+    assert_eq!(registry.gets("blobs"), 1, "{}", registry.log());
+}
+
+/// A client that asks for the rest from many points at once and hangs up: one fill, and one request for each that was far.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn open_ended_ranges_that_are_given_up_multiply_nothing() {
+    let (pki, blob) = (Pki::new(), Blob::generated(13, 96 * MIB));
+    let registry = open_registry(&pki, &blob).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let gate = registry.gate_blob(&blob.digest(), MIB);
+    let mut opened = Vec::new();
+    for (n, client) in h1_and_h2(&seawall).into_iter().cycle().take(8).enumerate() {
+        let from = n as u64 * 8 * MIB;
+        let mut open = client.get(&url(&blob)).range(&format!("bytes={from}-")).open().await.unwrap();
+        assert_eq!(open.headers["content-length"], (blob.len() - from).to_string().as_str());
+        if from == 0 || from > 33 * MIB {
+            assert!(blob.holds(from, &open.read_exactly(1000).await.unwrap()));
+        }
+        opened.push(open);
+    }
+    assert_eq!(registry.gets("blobs"), 4, "the fill, and those from 40, 48 and 56 MiB\n{}", registry.log());
+    drop(opened);
+    let given_up = |registry: &Registry| registry.count(|seen| seen.end() == Some(End::Broken));
+    registry.until(|registry| given_up(registry) == 3).await;
+    gate.open();
+    registry.until(|registry| registry.count(|seen| seen.end() == Some(End::Whole)) == 1).await;
+    landed(&seawall).await;
+    assert_eq!((registry.gets("blobs"), files(&seawall, "blobs/sha256").len()), (4, 1), "{}", registry.log());
+    assert!(registry.sent() < 2 * blob.len(), "{} bytes were sent", registry.sent());
+}
+
+/// Upstream has no ranges: who wants a far part waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_far_range_of_an_upstream_without_ranges_is_still_a_range() {
+    let (pki, blob) = (Pki::new(), Blob::generated(14, 40 * MIB));
+    let registry = open_registry(&pki, &blob).await;
+    registry.fault(Fault::on("bytes").no_range());
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let reply = seawall.client().get(&url(&blob)).range("bytes=39000000-39000099").send().await.unwrap();
+    assert!(reply.status == 206 && reply.bytes().len() == 100 && blob.holds(39_000_000, reply.bytes()));
+}
