@@ -173,7 +173,10 @@ async fn load(config: &Config, clock: &Clock) -> anyhow::Result<Loaded> {
         let files: Vec<_> = store.list()?.into_iter().map(|file| (file.digest, file.size, file.modified)).collect();
         let index = Index::new(journal.clone());
         let blobs = Records { blobs: std::mem::take(&mut records.blobs), ..Records::default() };
-        index.restore(files, blobs);
+        for digest in index.restore(files, blobs) {
+            warn!(%digest, "a cached file has another length than it had: it is removed");
+            store.remove(&digest)?;
+        }
         let (bytes, blobs) = index.size();
         info!(bytes, blobs, "the cache is loaded");
         Ok(Loaded { store, index, journal, records })

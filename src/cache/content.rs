@@ -17,13 +17,13 @@ use crate::error::{Error, Kind, Result};
 use crate::http::cache_status::Outcome;
 use crate::http::range::{Selection, first_byte, select};
 use crate::index::Held;
-use crate::oci::digest::Digest;
+use crate::oci::digest::{Digest, Hasher};
 use crate::oci::manifest::MAX_MANIFEST;
 use crate::oci::media_type::{Accept, OCTET_STREAM};
 use crate::policy::freshness::{Gone, Reason};
 use crate::store::is_missing;
-use crate::upstream::What;
 use crate::upstream::asker::Credential;
+use crate::upstream::{Fetched, What};
 use crate::{fs, task};
 
 /// What there is to send.
@@ -95,7 +95,7 @@ impl Cache {
             }
         }
         // Never with somebody else's answer.
-        self.through(pull, what, digest.clone()).await
+        self.through(pull, what, digest.clone(), None).await
     }
 
     fn refused(&self, pull: &Pull, error: &Error) {
@@ -234,7 +234,7 @@ impl Cache {
             Err(error) if !is_missing(&error) => {
                 // A broken cache breaks no pull.
                 tracing::warn!(%error, "a cached file cannot be opened: it is passed through from upstream");
-                return self.through(pull, what, digest.clone()).await.map(Some);
+                return self.through(pull, what, digest.clone(), None).await.map(Some);
             }
             _ => {
                 tracing::warn!(%digest, "a cached file is gone or has another length: it is fetched again");
@@ -289,14 +289,16 @@ impl Cache {
     async fn flown(&self, pull: &Pull, what: &What, flight: &Arc<Flight>, outcome: Outcome) -> Result<Found> {
         let digest = flight.digest().clone();
         let head = match flight.flowing().await {
-            Err(error) if error.kind() == Kind::Full => return self.through(pull, what, digest).await,
+            Err(error) if error.kind() == Kind::Full => {
+                return self.through(pull, what, digest, flight.take_spare()).await;
+            }
             other => other?,
         };
         let small = matches!(what, What::Manifest(_)) && head.total.is_none_or(|total| total <= MAX_MANIFEST as u64);
         // A response without a body has no last chunk that could be held back.
         if small || head.total == Some(0) {
             let size = match flight.verified().await {
-                Err(error) if error.kind() == Kind::Full => return self.through(pull, what, digest).await,
+                Err(error) if error.kind() == Kind::Full => return self.through(pull, what, digest, None).await,
                 other => other?,
             };
             let file = head.file.clone();
@@ -332,8 +334,8 @@ impl Cache {
         (part.status() == StatusCode::PARTIAL_CONTENT).then_some(part)
     }
 
-    /// Without the cache; a manifest at least stays in memory.
-    async fn through(&self, pull: &Pull, what: &What, digest: Digest) -> Result<Found> {
+    /// Without the disk; a manifest at least stays in memory. `spare`: upstream's answer, if it was asked already.
+    async fn through(&self, pull: &Pull, what: &What, digest: Digest, spare: Option<Fetched>) -> Result<Found> {
         let way = self.way(pull, what);
         let single = pull.range.as_ref().filter(|range| select(Some(range), u64::MAX) != Selection::Whole);
         if let (What::Blob(_), Some(range)) = (what, single) {
@@ -344,10 +346,13 @@ impl Cache {
                 return Ok(passed(digest, content_type(part.headers()), Content::Part(part)));
             }
         }
-        let (fetched, hasher) = way.begin(digest.clone()).await?;
+        let fetched = match spare.filter(|fetched| fetched.start == 0) {
+            Some(fetched) => fetched,
+            None => way.fetch(0).await?,
+        };
         self.allowed(pull, &digest);
         let (total, media_type) = (fetched.total, fetched.media_type);
-        if let What::Manifest(_) = what {
+        if matches!(what, What::Manifest(_)) && total.is_none_or(|total| total <= MAX_MANIFEST as u64) {
             let bytes = self.0.upstream.collect(fetched.body, MAX_MANIFEST).await?;
             if Digest::of(digest.algorithm(), &bytes) != digest {
                 return Err(Error::new(
@@ -358,7 +363,7 @@ impl Cache {
             let manifest = self.keep_in_memory(&digest, bytes, Some(&media_type));
             return Ok(self.in_memory(pull, &digest, &manifest, Outcome::Bypass, None));
         }
-        let verify = Some((hasher, digest.clone()));
+        let verify = Some((Hasher::new(digest.algorithm()), digest.clone()));
         let through = Through::new(fetched.body, verify, total, self.0.upstream.idle_timeout());
         Ok(passed(digest, media_type, Content::Through(Box::new(through), total)))
     }

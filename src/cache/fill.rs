@@ -19,10 +19,12 @@ use tracing::{debug, info, warn};
 
 use super::Cache;
 use super::flight::{Head, Lead, Progress};
-use super::sweep::Coming;
+use super::sweep::Promise;
 use super::through::Way;
 use crate::error::{Error, Kind, Result};
 use crate::fs::FsError;
+use crate::oci::digest::Digest;
+use crate::policy::admission::Wish;
 use crate::policy::retry;
 use crate::store::Partial;
 use crate::task;
@@ -30,14 +32,19 @@ use crate::upstream::Fetched;
 
 /// Bytes that gather while the ones before are written.
 const GATHER: usize = 256 << 10;
-/// Room is made in steps of this for a blob of unknown length.
-const STRIDE: u64 = 64 << 20;
 
 /// A blob to fetch.
 pub(super) struct Fill {
     pub(super) cache: Cache,
     pub(super) way: Way,
     pub(super) place: Arc<str>,
+}
+
+/// A blob that is whole and verified.
+struct Filled {
+    partial: Partial,
+    media_type: Arc<str>,
+    _promise: Promise,
 }
 
 /// How a body ended.
@@ -53,25 +60,44 @@ impl Fill {
     pub(super) async fn run(self, mut lead: Lead) {
         let _running = self.cache.0.metrics.fill();
         match self.fill(&mut lead).await {
-            Ok((partial, media_type)) => self.keep(lead, partial, media_type).await,
+            Ok(filled) => self.keep(lead, filled).await,
             Err(error) => {
                 debug!(digest = %lead.flight().digest(), %error, "fill failed");
+                self.put_away(lead.flight().digest().clone(), error.kind()).await;
                 lead.fail(error);
             }
         }
     }
 
-    async fn fill(&self, lead: &mut Lead) -> Result<(Partial, Arc<str>)> {
+    /// What a failed fill leaves: the start of a blob, to go on with; nothing where the disk is full. Who reads it has it open.
+    async fn put_away(&self, digest: Digest, why: Kind) {
+        let store = self.cache.0.store.clone();
+        let put_away = task::blocking(move || match why {
+            Kind::Full => store.remove_partial(&digest),
+            _ => store.trim_partial(&digest),
+        });
+        if let Err(error) = put_away.await {
+            warn!(%error, "a partial blob stays");
+        }
+    }
+
+    async fn fill(&self, lead: &mut Lead) -> Result<Filled> {
         let (mut partial, mut fetched) = self.open(lead).await?;
         let total = fetched.total;
-        let mut room = vec![self.make_room(&partial, total).await?];
+        let mut promise = match self.make_room(&partial, total).await {
+            Ok(promise) => promise,
+            Err(error) => {
+                lead.spare(fetched);
+                return Err(error);
+            }
+        };
         let media_type: Arc<str> = fetched.media_type.as_str().into();
         let head = Head { file: partial.file(), total, media_type: media_type.clone() };
         lead.flow(head, readable(&partial, total, 1));
         let mut fruitless = 0;
         loop {
             let before = partial.len();
-            let (returned, end) = self.pump(lead, partial, fetched, total, &mut room).await?;
+            let (returned, end) = self.pump(lead, partial, fetched, total, &mut promise).await?;
             partial = returned;
             let error = match end {
                 End::Clean if total.is_none_or(|total| partial.len() == total) => break,
@@ -81,7 +107,8 @@ impl Fill {
             fruitless = if partial.len() > before { 0 } else { fruitless + 1 };
             fetched = self.take_up(&partial, total, &mut fruitless, error).await?;
         }
-        self.verify(lead, partial).await.map(|partial| (partial, media_type))
+        let partial = self.verify(lead, partial).await?;
+        Ok(Filled { partial, media_type, _promise: promise })
     }
 
     /// What is here of the blob, and the rest from upstream.
@@ -109,21 +136,18 @@ impl Fill {
         Ok((partial, fetched))
     }
 
-    async fn make_room(&self, partial: &Partial, total: Option<u64>) -> Result<Coming> {
-        let missing = total.unwrap_or(STRIDE).saturating_sub(partial.len());
-        let room = self.room_for(missing).await?;
+    async fn make_room(&self, partial: &Partial, total: Option<u64>) -> Result<Promise> {
+        let size = total.unwrap_or(partial.len());
+        let promise = self.promise(Wish { size, missing: size.saturating_sub(partial.len()) }).await?;
         if let Some(total) = total {
             partial.reserve(total).map_err(|error| self.full(&error.to_string()))?;
         }
-        Ok(room)
+        Ok(promise)
     }
 
-    async fn room_for(&self, bytes: u64) -> Result<Coming> {
-        match self.cache.0.sweep.make_room(bytes).await {
-            Ok(Some(room)) => Ok(room),
-            Ok(None) => Err(self.full(&format!("there is no room for {bytes} bytes"))),
-            Err(error) => Err(no_room(error)),
-        }
+    async fn promise(&self, wish: Wish) -> Result<Promise> {
+        let made = self.cache.0.sweep.make_room(wish).await.map_err(no_room)?;
+        made.ok_or_else(|| self.full(&format!("there is no room for {} bytes", wish.missing)))
     }
 
     fn full(&self, why: &str) -> Error {
@@ -139,7 +163,7 @@ impl Fill {
         partial: Partial,
         fetched: Fetched,
         total: Option<u64>,
-        room: &mut Vec<Coming>,
+        promise: &mut Promise,
     ) -> Result<(Partial, End)> {
         let mut incoming = Gathered::new(fetched, partial.len());
         let mut at_rest = Some(partial);
@@ -163,10 +187,12 @@ impl Fill {
                     if total.is_some_and(|total| partial.len() > total) {
                         return Err(Error::new(Kind::Broken, "upstream sent more bytes than it said"));
                     }
-                    self.cache.0.metrics.upstream_bytes(&self.way.site.registry.name, last);
-                    if total.is_none() && partial.len() >= STRIDE * room.len() as u64 {
-                        room.push(self.room_for(STRIDE).await?);
+                    if partial.len() > promise.bytes() {
+                        // Of a length that upstream did not say.
+                        let more = self.promise(Wish { size: partial.len() - promise.bytes(), missing: 0 }).await?;
+                        promise.add(more);
                     }
+                    self.cache.0.metrics.upstream_bytes(&self.way.site.registry.name, last);
                     lead.publish(readable(&partial, total, last));
                     at_rest = Some(partial);
                 }
@@ -179,7 +205,11 @@ impl Fill {
         if !error.is_full() {
             return Err(no_room(error));
         }
-        let _room = self.room_for(STRIDE).await?;
+        let missing = chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>() + (64 << 20);
+        let made = self.cache.0.sweep.make_room(Wish { size: 0, missing }).await;
+        if !matches!(made, Ok(Some(_))) {
+            return Err(self.full(&error.to_string()));
+        }
         let (partial, _, written) = write(partial, chunks).await;
         written.map(|()| partial).map_err(|(_, error)| self.full(&error.to_string()))
     }
@@ -228,7 +258,8 @@ impl Fill {
         Err(error)
     }
 
-    async fn keep(&self, lead: Lead, partial: Partial, media_type: Arc<str>) {
+    async fn keep(&self, lead: Lead, filled: Filled) {
+        let Filled { partial, media_type, _promise } = filled;
         debug_assert!(matches!(lead.flight().progress(), Progress::Verified { .. }));
         let inner = &self.cache.0;
         let (digest, size, store) = (partial.digest().clone(), partial.len(), inner.store.clone());

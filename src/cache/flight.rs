@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::error::{Error, Kind, Result};
 use crate::index::Held;
 use crate::oci::digest::Digest;
+use crate::upstream::Fetched;
 
 /// How far a fill is.
 #[derive(Clone, Debug)]
@@ -54,12 +55,19 @@ pub struct Flight {
     head: OnceLock<Head>,
     /// Once it landed: whoever still reads keeps the blob from being swept.
     held: OnceLock<Held>,
+    /// Upstream's answer, where there was no room for it: for the first who asks.
+    spare: Mutex<Option<Fetched>>,
 }
 
 impl Flight {
     /// What it will be.
     pub fn digest(&self) -> &Digest {
         &self.digest
+    }
+
+    /// Upstream's answer that could not be kept, once.
+    pub fn take_spare(&self) -> Option<Fetched> {
+        self.spare.lock().take()
     }
 
     /// To watch it from now on.
@@ -145,8 +153,13 @@ impl Flights {
             return Joined::Follow(flight.clone());
         }
         let (progress, _) = watch::channel(Progress::Opening);
-        let flight =
-            Arc::new(Flight { digest: digest.clone(), progress, head: OnceLock::new(), held: OnceLock::new() });
+        let flight = Arc::new(Flight {
+            digest: digest.clone(),
+            progress,
+            head: OnceLock::new(),
+            held: OnceLock::new(),
+            spare: Mutex::default(),
+        });
         flights.insert(digest.clone(), flight.clone());
         Joined::Lead(Lead { flight, flights: self.clone() })
     }
@@ -179,6 +192,11 @@ impl Lead {
     pub fn flow(&self, head: Head, published: u64) {
         let _ = self.flight.head.set(head);
         self.publish(published);
+    }
+
+    /// There is no room for this: whoever comes first may have it.
+    pub fn spare(&self, fetched: Fetched) {
+        *self.flight.spare.lock() = Some(fetched);
     }
 
     /// More may be read.

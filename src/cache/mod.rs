@@ -182,11 +182,11 @@ impl Cache {
             store: store.clone(),
             index: index.clone(),
             flights: flights.clone(),
+            promised: Arc::default(),
             metrics: metrics.clone(),
             clock: clock.clone(),
             max_size: settings.max_size,
             min_free: settings.min_free,
-            coming: Arc::default(),
         };
         Cache(Arc::new(Inner {
             upstream,

@@ -3,7 +3,8 @@
 //! 1. what may be read is read from the page cache at once, without a thread;
 //! 2. what is not in the page cache is read on a thread of its own;
 //! 3. at the end of what is published the reader waits for more: nobody waits for it;
-//! 4. a fill that found no room is left behind: the rest comes from upstream, hashed together with what was read before.
+//! 4. a fill that found no room, or whose credential is no longer good, is left behind: the rest comes from upstream, asked with
+//!    this client's own credential, hashed together with what was read before.
 
 use std::fs::File;
 use std::ops::Range;
@@ -122,7 +123,7 @@ impl Reader {
                 // It ended before what the client was promised.
                 Limit::End(_) => return Poll::Ready(Some(Err(short()))),
                 Limit::Upto(_) => self.wait(),
-                Limit::Failed(error) if error.kind() == Kind::Full => self.go_through(),
+                Limit::Failed(error) if matches!(error.kind(), Kind::Full | Kind::Refused) => self.go_through(),
                 Limit::Failed(error) => return Poll::Ready(Some(Err(error))),
             }
         }

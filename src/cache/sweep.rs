@@ -1,9 +1,9 @@
 //! Makes room: entry first, then file. Never what is being read or filled.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
 use super::flight::{Flights, Joined};
@@ -13,7 +13,7 @@ use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::oci::digest::Digest;
 use crate::policy::access::within;
-use crate::policy::admission::{Admission, Room};
+use crate::policy::admission::{Admission, Room, Wish};
 use crate::store::Store;
 use crate::task;
 
@@ -26,6 +26,8 @@ pub struct Sweep {
     pub index: Index,
     /// What must stay.
     pub flights: Flights,
+    /// Bytes that blobs on their way will take. Whoever makes room holds it meanwhile.
+    pub promised: Arc<Mutex<u64>>,
     /// Counts.
     pub metrics: Metrics,
     /// The time.
@@ -34,51 +36,62 @@ pub struct Sweep {
     pub max_size: u64,
     /// Bytes.
     pub min_free: u64,
-    /// Bytes on their way.
-    pub coming: Arc<AtomicU64>,
 }
 
 /// A partial that nobody went on with for this long is thrown away.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
-/// Room for a blob that is on its way. Given back when it is dropped: by then the index counts the blob, or it will not come.
+/// Room for a blob on its way, until it is in the index or given up.
 #[derive(Debug)]
-pub struct Coming {
-    all: Arc<AtomicU64>,
+pub struct Promise {
+    promised: Arc<Mutex<u64>>,
     bytes: u64,
 }
 
-impl Drop for Coming {
+impl Promise {
+    /// For a blob of this size.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The blob is larger than was known.
+    pub fn add(&mut self, mut more: Promise) {
+        self.bytes += std::mem::take(&mut more.bytes);
+    }
+}
+
+impl Drop for Promise {
     fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+        *self.promised.lock() -= self.bytes;
     }
 }
 
 impl Sweep {
-    /// Makes room for `size` more bytes. `None`: there is none to be made.
+    /// Makes room for a blob and keeps it free. `None`: there is none to be made.
     ///
     /// # Errors
     /// The file system cannot be asked.
-    pub async fn make_room(&self, size: u64) -> fs::Result<Option<Coming>> {
+    pub async fn make_room(&self, wish: Wish) -> fs::Result<Option<Promise>> {
         let sweep = self.clone();
-        task::blocking(move || sweep.make_room_now(size)).await
+        task::blocking(move || sweep.make_room_now(wish)).await
     }
 
-    fn make_room_now(&self, size: u64) -> fs::Result<Option<Coming>> {
-        let Admission::Keep { evict } = self.room()?.admit(size) else { return Ok(None) };
+    fn make_room_now(&self, wish: Wish) -> fs::Result<Option<Promise>> {
+        let mut promised = self.promised.lock();
+        let Admission::Keep { evict } = self.room(*promised)?.admit(wish) else { return Ok(None) };
         self.evict(evict);
         // What is being read does not go: there may still be too little room.
-        if evict > 0 && self.room()?.shortfall(size) > 0 {
+        if evict > 0 && self.room(*promised)?.shortfall(wish) > 0 {
             return Ok(None);
         }
-        self.coming.fetch_add(size, Ordering::Relaxed);
-        Ok(Some(Coming { all: self.coming.clone(), bytes: size }))
+        *promised += wish.size;
+        Ok(Some(Promise { promised: self.promised.clone(), bytes: wish.size }))
     }
 
-    fn room(&self) -> fs::Result<Room> {
+    fn room(&self, promised: u64) -> fs::Result<Room> {
         let (used, _) = self.index.size();
-        let (coming, free) = (self.coming.load(Ordering::Relaxed), self.store.free_space()?);
-        Ok(Room { max_size: self.max_size, min_free: self.min_free, used, coming, free })
+        let (max_size, min_free) = (self.max_size, self.min_free);
+        Ok(Room { max_size, min_free, used, promised, free: self.store.free_space()? })
     }
 
     /// Takes away the least recently used, `bytes` of them at least.
@@ -100,9 +113,7 @@ impl Sweep {
 
     /// Takes away one blob that is wrong, whoever reads it.
     pub fn remove(&self, digest: &Digest) {
-        self.remove_by(digest, || {
-            self.index.forget(digest);
-        });
+        self.remove_by(digest, || self.index.forget(digest));
         self.report();
     }
 
@@ -113,13 +124,13 @@ impl Sweep {
             take_out();
             None
         });
-        let Joined::Lead(lead) = joined else { return };
-        if !self.index.has(digest) {
-            if let Err(error) = self.store.remove(digest) {
-                warn!(%error, "a blob's file stays");
-            }
+        let Joined::Lead(_lead) = joined else { return };
+        if self.index.has(digest) {
+            return;
         }
-        drop(lead);
+        if let Err(error) = self.store.remove(digest) {
+            warn!(%error, "a blob's file stays");
+        }
     }
 
     /// Shows the size in the metrics.
@@ -130,25 +141,39 @@ impl Sweep {
 
     /// At start and now and then: a smaller limit, a fuller disk, partials that nobody wants. Blocks.
     pub fn tidy(&self) {
-        match self.room() {
-            Ok(room) => self.evict(room.shortfall(0).min(room.used)),
-            Err(error) => warn!(%error, "the free space is not known"),
-        }
-        let partials = self.store.list_partials().unwrap_or_else(|error| {
-            warn!(%error, "the partial blobs are not known");
-            Vec::new()
-        });
-        let now = self.clock.now();
-        for partial in partials {
-            // Found under its own flight, so that no fill goes on with it meanwhile.
-            let abandoned = !within(Some(partial.modified), ABANDONED, now);
-            if let (true, Joined::Lead(_lead)) = (abandoned, self.flights.join(&partial.digest, || None)) {
-                info!(digest = %partial.digest, bytes = partial.size, "a partial blob that nobody went on with is removed");
-                if let Err(error) = self.store.remove_partial(&partial.digest) {
-                    warn!(%error, "a partial blob stays");
-                }
+        let promised = self.promised.lock();
+        let over = match self.room(*promised) {
+            Ok(room) => {
+                let shortfall = room.shortfall(Wish::default());
+                self.evict(shortfall.min(room.used));
+                self.remove_partials(|bytes| room.shortfall(Wish { size: bytes, missing: 0 }))
             }
+            Err(error) => Err(error),
+        };
+        drop(promised);
+        if let Err(error) = over {
+            warn!(%error, "the disk cannot be tidied");
         }
         self.report();
+    }
+
+    /// Takes away the partials that nobody went on with, and the oldest of the others that are too much beside what is whole.
+    fn remove_partials(&self, too_much: impl Fn(u64) -> u64) -> fs::Result<()> {
+        let now = self.clock.now();
+        let mut idle = self.store.list_partials()?;
+        idle.retain(|partial| self.flights.find(&partial.digest).is_none());
+        idle.sort_by_key(|partial| partial.modified);
+        let mut bytes = idle.iter().map(|partial| partial.size).sum();
+        for partial in idle {
+            if within(Some(partial.modified), ABANDONED, now) && too_much(bytes) == 0 {
+                continue;
+            }
+            // As its own flight, so that no fill goes on with it meanwhile.
+            let Joined::Lead(_lead) = self.flights.join(&partial.digest, || None) else { continue };
+            info!(digest = %partial.digest, bytes = partial.size, "a partial blob that nobody goes on with is removed");
+            self.store.remove_partial(&partial.digest)?;
+            bytes -= partial.size;
+        }
+        Ok(())
     }
 }

@@ -48,31 +48,22 @@ impl Way {
         self.upstream.fetch(&self.site, &self.repository, &self.what, from, &self.asker).await
     }
 
-    /// From the beginning.
+    /// Goes on at byte `at`. What the client has before that is in `read`, if it has all of that. What is not the whole, from its first
+    /// byte to its last, is not verified, as no part can be.
     ///
     /// # Errors
-    /// Upstream said no, or nothing.
-    pub async fn begin(&self, digest: Digest) -> Result<(Fetched, Hasher)> {
-        let hasher = Hasher::new(digest.algorithm());
-        Ok((self.fetch(0).await?, hasher))
-    }
-
-    /// Goes on at byte `at`. What the client has before that is in `read`, if it has all of that. What is not the whole, from its first byte
-    /// to its last, is not verified, as no part can be.
-    ///
-    /// # Errors
-    /// Upstream said no, nothing, or has no ranges; the file cannot be read.
+    /// Upstream said no, or nothing; the file cannot be read.
     pub async fn go_on(self, read: Option<Arc<File>>, digest: Digest, at: u64, end: Option<u64>) -> Result<Through> {
         let fetched = self.fetch(at).await?;
-        if fetched.start != at {
-            return Err(Error::new(Kind::Broken, format!("{} sends no ranges", self.site.origin.host)));
-        }
+        // Without ranges all of it comes again.
+        let skip = at - fetched.start.min(at);
         let whole = end.is_none() || end == fetched.total;
         let verify = match read.filter(|_| whole) {
             Some(file) => Some((hashed(file, &digest, at).await?, digest)),
             None => None,
         };
-        Ok(Through::new(fetched.body, verify, end.map(|end| end - at), self.upstream.idle_timeout()))
+        let through = Through::new(fetched.body, verify, end.map(|end| end - at), self.upstream.idle_timeout());
+        Ok(Through { skip, ..through })
     }
 }
 
@@ -90,6 +81,8 @@ async fn hashed(file: Arc<File>, digest: &Digest, len: u64) -> Result<Hasher> {
 pub struct Through {
     body: Incoming,
     verify: Option<(Hasher, Digest)>,
+    /// Bytes that the client has already.
+    skip: u64,
     left: Option<u64>,
     held_back: Option<Bytes>,
     idle: std::time::Duration,
@@ -112,7 +105,7 @@ impl Through {
         idle: std::time::Duration,
     ) -> Through {
         let timer = Box::pin(tokio::time::sleep(idle));
-        Through { body, verify, left, held_back: None, idle, timer, ended: false }
+        Through { body, verify, skip: 0, left, held_back: None, idle, timer, ended: false }
     }
 
     /// The next chunk, `None` at the clean end.
@@ -151,6 +144,9 @@ impl Through {
 
     /// Takes a chunk and gives the one before it.
     fn take_in(&mut self, mut bytes: Bytes) -> Option<Bytes> {
+        let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
+        self.skip -= skipped as u64;
+        let _ = bytes.split_to(skipped);
         if let Some(left) = &mut self.left {
             bytes.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
             *left -= bytes.len() as u64;

@@ -73,15 +73,20 @@ impl Index {
         Index { inner: Arc::default(), journal }
     }
 
-    /// Fills it with the files that are there and what the journal knows of them; least recently used first.
-    pub fn restore(&self, files: Vec<(Digest, u64, SystemTime)>, mut records: journal::Records) {
+    /// Fills it with the files that are there and what the journal knows of them; least recently used first. Returns those that
+    /// have another length than they had: somebody cut or changed them, and they are the caller's to remove.
+    pub fn restore(&self, files: Vec<(Digest, u64, SystemTime)>, mut records: journal::Records) -> Vec<Digest> {
+        let mut changed = Vec::new();
         let mut known: Vec<_> = files
             .into_iter()
-            .map(|(digest, size, modified)| {
-                // A record of another size is of other bytes.
-                let record = records.blobs.remove(&digest).filter(|record| record.size == size);
+            .filter_map(|(digest, size, modified)| {
+                if records.blobs.get(&digest).is_some_and(|record| record.size != size) {
+                    changed.push(digest);
+                    return None;
+                }
+                let record = records.blobs.remove(&digest);
                 let used = record.as_ref().map_or(modified, |record| record.used());
-                (digest, size, used, record)
+                Some((digest, size, used, record))
             })
             .collect();
         known.sort_by_key(|(_, _, used, _)| *used);
@@ -96,6 +101,7 @@ impl Index {
         for orphan in records.blobs.into_keys() {
             self.journal.forget_blob(&orphan);
         }
+        changed
     }
 
     /// A blob that is here, used now.

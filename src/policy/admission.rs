@@ -9,8 +9,8 @@ pub struct Room {
     pub min_free: u64,
     /// The cache is this large.
     pub used: u64,
-    /// And this much is on its way.
-    pub coming: u64,
+    /// What is on its way will be this large.
+    pub promised: u64,
     /// The file system has this much left.
     pub free: u64,
 }
@@ -27,18 +27,28 @@ pub enum Admission {
     Through,
 }
 
+/// A blob that wants to be kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish {
+    /// Bytes of it; 0 if that is not known.
+    pub size: u64,
+    /// Bytes that have to be written yet.
+    pub missing: u64,
+}
+
 impl Room {
-    /// Bytes that have to go before `size` more are kept.
-    pub fn shortfall(&self, size: u64) -> u64 {
-        let over = self.used.saturating_add(self.coming).saturating_add(size).saturating_sub(self.max_size);
-        let short = self.min_free.saturating_add(size).saturating_sub(self.free);
+    /// Bytes that have to go before a blob is kept.
+    pub fn shortfall(&self, wish: Wish) -> u64 {
+        let all = self.used.saturating_add(self.promised).saturating_add(wish.size);
+        let over = all.saturating_sub(self.max_size);
+        let short = self.min_free.saturating_add(wish.missing).saturating_sub(self.free);
         over.max(short)
     }
 
-    /// Decides for a blob of `size` bytes; 0 if it is not known.
-    pub fn admit(&self, size: u64) -> Admission {
-        let evict = self.shortfall(size);
-        if size > self.max_size || evict > self.used { Admission::Through } else { Admission::Keep { evict } }
+    /// Decides for a blob.
+    pub fn admit(&self, wish: Wish) -> Admission {
+        let evict = self.shortfall(wish);
+        if wish.size > self.max_size || evict > self.used { Admission::Through } else { Admission::Keep { evict } }
     }
 }
 
@@ -48,14 +58,21 @@ mod tests {
 
     #[test]
     fn room() {
-        let room = |used, free| Room { max_size: 100, min_free: 10, used, coming: 0, free };
-        assert_eq!(room(0, 1000).admit(100), Admission::Keep { evict: 0 });
-        assert_eq!(room(0, 1000).admit(101), Admission::Through, "larger than the whole cache");
-        assert_eq!(room(90, 1000).admit(20), Admission::Keep { evict: 10 });
-        assert_eq!(room(50, 25).admit(20), Admission::Keep { evict: 5 }, "the file system is nearly full");
-        assert_eq!(room(4, 25).admit(20), Admission::Through, "others filled the disk: nothing here could make room");
-        assert_eq!(room(0, 10).admit(0), Admission::Keep { evict: 0 });
-        let busy = Room { coming: 60, ..room(40, 1000) };
-        assert_eq!(busy.admit(20), Admission::Keep { evict: 20 }, "what is on its way takes room too");
+        let room = |used, free| Room { max_size: 100, min_free: 10, used, promised: 0, free };
+        let wish = |size| Wish { size, missing: size };
+        assert_eq!(room(0, 1000).admit(wish(100)), Admission::Keep { evict: 0 });
+        assert_eq!(room(0, 1000).admit(wish(101)), Admission::Through, "larger than the whole cache");
+        assert_eq!(room(90, 1000).admit(wish(20)), Admission::Keep { evict: 10 });
+        assert_eq!(room(50, 25).admit(wish(20)), Admission::Keep { evict: 5 }, "the file system is nearly full");
+        assert_eq!(room(50, 25).admit(Wish { size: 20, missing: 5 }), Admission::Keep { evict: 0 }, "most is here");
+        assert_eq!(
+            room(4, 25).admit(wish(20)),
+            Admission::Through,
+            "others filled the disk: nothing here could make room"
+        );
+        assert_eq!(room(0, 10).admit(wish(0)), Admission::Keep { evict: 0 });
+        let filling = Room { promised: 60, ..room(30, 1000) };
+        assert_eq!(filling.admit(wish(20)), Admission::Keep { evict: 10 }, "what is on its way has its room");
+        assert_eq!(filling.admit(wish(50)), Admission::Through, "and cannot go");
     }
 }

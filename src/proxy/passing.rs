@@ -24,7 +24,7 @@ use crate::oci::name::Reference;
 use crate::oci::route::{Kind, Route};
 use crate::policy::access::within;
 use crate::policy::registry::Site;
-use crate::upstream::asker::{Asker, Issuer};
+use crate::upstream::asker::{Asker, STAND_IN_LIFE};
 use crate::upstream::auth::SHORTEST_LIFE;
 
 /// How each registry answered `/v2/` to a client without credentials.
@@ -193,19 +193,9 @@ impl Gateway {
             // A token service that cannot be asked keeps nobody from what is here and public.
             _ => {
                 record.outcome = Outcome::Stale;
-                Ok(self.issue_own(now))
+                Ok(issued(&self.upstream.keyring().stand_in(now), STAND_IN_LIFE, Outcome::Stale))
             }
         }
-    }
-
-    /// A token that stands for nobody, here alone: whoever shows it is asked for nothing, and upstream is asked without it.
-    fn issue_own(&self, now: SystemTime) -> Response<Body> {
-        let mut random = [0; 32];
-        // Without random bytes it would be a token that others can guess: it opens nothing that needs one.
-        let _ = aws_lc_rs::rand::fill(&mut random);
-        let token = format!("seawall-nobody.{}", data_encoding::BASE64URL_NOPAD.encode(&random));
-        self.upstream.keyring().remember_anonymous(&token, Issuer::Seawall, OWN_LIFE, now);
-        issued(&token, OWN_LIFE, Outcome::Stale)
     }
 
     /// Everything else that is for a registry.
@@ -275,9 +265,6 @@ impl Gateway {
         self.upstream.pass(registry, kind, &asker.bill, origin, &target, request).await
     }
 }
-
-/// How long a token of seawall's own is good.
-const OWN_LIFE: Duration = Duration::from_secs(300);
 
 /// A request that can be for nobody only: GET, nothing that says who asks, and no parameter that could.
 fn is_for_nobody(request: &Request<Incoming>, asker: &Asker) -> bool {

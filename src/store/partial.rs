@@ -88,20 +88,9 @@ impl Partial {
         self.hasher.clone().finish() == self.digest
     }
 
-    /// Gives back room that was taken for more than came.
-    fn give_back(&self) -> fs::Result<()> {
-        fs::truncate(&self.file, &self.path, self.len)
-    }
-
     pub(super) fn sync(&self) -> fs::Result<()> {
-        self.give_back()?;
+        // Room that was taken for a length upstream only claimed.
+        fs::truncate(&self.file, &self.path, self.len)?;
         fs::sync(&self.file, &self.path)
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        // It may be taken up again, or never: it keeps what came and no more.
-        let _ = self.give_back();
     }
 }

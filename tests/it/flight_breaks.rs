@@ -168,6 +168,21 @@ async fn upstream_goes_away_and_comes_back_in_the_middle_of_a_body() {
     assert_eq!(ranges(&registry, "blobs"), [None, Some(format!("bytes={MIB}-"))]);
 }
 
+/// Pitfall 23: silence ends a transfer, and it is taken up; how long all of it takes does not matter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transfer_that_falls_silent_is_taken_up() {
+    let (pki, blob) = (Pki::new(), Blob::generated(33, 2 * MIB));
+    let registry = open_registry(&pki, &blob).await;
+    let seawall = Seawall::before(&registry).toml("[upstream]\nCA_FILE\nidle_timeout = \"300ms\"").start(&pki).await;
+    let gate = Gate::new();
+    registry.fault(Fault::on("bytes").hold_body(MIB, &gate).times(1));
+    registry.fault(Fault::on("bytes").hold_body(MIB + 1, &gate).times(2));
+    let reply = seawall.client().get(&url(&blob)).send().await.unwrap();
+    assert!(blob.holds(0, reply.bytes()) && reply.bytes().len() as u64 == blob.len());
+    let expected = [None, Some(format!("bytes={MIB}-")), Some(format!("bytes={}-", MIB + 1))];
+    assert_eq!(ranges(&registry, "blobs"), expected, "{}", registry.log());
+}
+
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
@@ -278,4 +293,49 @@ async fn invariant_4_a_fill_is_gone_on_with_after_a_restart() {
     let reply = seawall.client().get(&url(&blob)).send().await.unwrap();
     assert!(blob.holds(0, reply.bytes()));
     assert_eq!(ranges(&registry, "cdn"), [Some(format!("bytes={}-", 2 * MIB))], "{}", registry.log());
+}
+
+/// Invariant 4: the credential that began a fill is no longer good when the transfer has to be taken up. Others go on with theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_4_a_fill_whose_credential_ended_breaks_nobody_elses_download() {
+    let (pki, blob) = (Pki::new(), Blob::generated(32, 2 * MIB));
+    let registry = Registry::new("ghcr.io").blob("acme/app", blob.clone()).user("alice", "a").user("bob", "b");
+    let registry = registry.private("acme/app", &["alice", "bob"]).basic_auth().start(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let gate = Gate::new();
+    registry.fault(Fault::on("bytes").hold_body(MIB, &gate).cut_at(MIB).times(1));
+    let (client, address) = (seawall.client(), url(&blob));
+    let mut alice = client.get(&address).basic("alice", "a").open().await.unwrap();
+    let mut bob = client.get(&address).basic("bob", "b").open().await.unwrap();
+    gate.reached().await;
+    registry.make_private("acme/app", &["bob"]);
+    gate.open();
+    let bytes = bob.rest().await.unwrap_or_else(|e| panic!("{e}\n{}", registry.log()));
+    assert!(blob.holds(0, &bytes) && bytes.len() as u64 == blob.len());
+    let (got, end) = alice.until_end().await;
+    assert!(got < blob.len() && end.is_err(), "{got} {end:?}");
+}
+
+/// Pitfall 29, the other way round: who has no earlier yes waits for a slow upstream, though the bytes are here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_yes_is_waited_for_where_there_is_none_to_fall_back_on() {
+    let (pki, image) = (Pki::new(), Image::multi_layer());
+    let registry = Registry::new("ghcr.io").image("acme/app:1", image.clone()).image("acme/other:1", image.clone());
+    let registry = registry.start(&pki).await;
+    let toml = "[upstream]\nCA_FILE\nresolve_deadline = \"50ms\"";
+    let seawall = Seawall::before(&registry).toml(toml).start(&pki).await;
+    let client = seawall.client();
+    client.pull("ghcr.io/acme/app:1", Style::Containerd).await.unwrap();
+    landed(&seawall).await;
+    let blob = &image.layers()[1];
+    let other = format!("https://ghcr.io/v2/acme/other/blobs/{}", blob.digest());
+    let gate = Gate::new();
+    registry.fault(Fault::on("blobs").method(http::Method::HEAD).hold_head(&gate));
+    let mut asking = std::pin::pin!(client.get(&other).send());
+    // Far beyond the deadline; a slow machine only makes it farther.
+    let early = tokio::time::timeout(std::time::Duration::from_millis(300), &mut asking).await;
+    assert!(early.is_err(), "answered before upstream did: {early:?}");
+    gate.open();
+    assert!(blob.holds(0, asking.await.unwrap().bytes()));
+    assert_eq!(registry.gets("blobs"), image.blobs().len());
 }
