@@ -157,7 +157,10 @@ impl Config {
         };
         match config {
             Some(config) if problems.is_empty() => Ok(config),
-            _ => Err(ConfigError { problems }),
+            _ => {
+                problems.sort_by_key(Problem::position);
+                Err(ConfigError { problems })
+            }
         }
     }
 

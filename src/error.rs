@@ -154,9 +154,11 @@ impl Error {
         let mut error = Error::build(Kind::Request, message.into(), None, None);
         if let Some(inner) = Arc::get_mut(&mut error.0) {
             inner.code = code;
-            if matches!(code, Code::NameUnknown | Code::ManifestUnknown | Code::BlobUnknown) {
-                inner.status = StatusCode::NOT_FOUND;
-            }
+            inner.status = match code {
+                Code::NameUnknown | Code::ManifestUnknown | Code::BlobUnknown => StatusCode::NOT_FOUND,
+                Code::Denied => StatusCode::FORBIDDEN,
+                _ => inner.status,
+            };
         }
         error
     }
@@ -214,14 +216,21 @@ impl Error {
 impl fmt::Display for Error {
     /// For the log: the message and all its causes. Never a header, a query or a body.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)?;
-        let mut cause = self.cause();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        f.write_str(&chain(self.0.message.clone(), self.cause()))
     }
+}
+
+/// `said`, then `cause` and what is below it, on one line. What the line has already is left out: many errors print their
+/// cause as well as naming it.
+pub fn chain(mut said: String, mut cause: Option<&(dyn std::error::Error + 'static)>) -> String {
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !said.contains(&text) {
+            said = format!("{said}: {text}");
+        }
+        cause = error.source();
+    }
+    said
 }
 
 impl fmt::Debug for Error {
@@ -242,6 +251,22 @@ mod tests {
         assert_eq!(error.to_string(), "the cache cannot be read: disk on fire");
         assert_eq!(error.message(), "the cache cannot be read");
         assert_eq!(error.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+
+    #[test]
+    fn a_cause_that_was_said_is_not_said_again() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("x cannot be resolved: {0}")]
+        struct Resolving(#[source] std::io::Error);
+        #[derive(Debug, thiserror::Error)]
+        #[error("connecting")]
+        struct Connecting(#[source] Resolving);
+        let error = Connecting(Resolving(std::io::Error::other("no such name")));
+        let said = "connecting: x cannot be resolved: no such name";
+        assert_eq!(Error::caused(Kind::Unreachable, "connecting", error).to_string(), said);
+        let error = Connecting(Resolving(std::io::Error::other("no such name")));
+        let message = "x cannot be resolved: no such name";
+        assert_eq!(Error::caused(Kind::Unreachable, message, error).to_string(), format!("{message}: connecting"));
     }
 
     #[test]

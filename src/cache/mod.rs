@@ -41,7 +41,7 @@ pub use crate::policy::freshness::{Gone, Rule, Tags};
 use crate::policy::registry::Site;
 use crate::store::Store;
 use crate::task::{Coalesced, Tasks};
-use crate::upstream::asker::Asker;
+use crate::upstream::asker::{Asker, Credential};
 use crate::upstream::{Description, Upstream, What};
 
 pub use content::Content;
@@ -278,6 +278,12 @@ impl Cache {
     /// Upstream was told to remove a digest from a repository. The bytes stay for other repositories.
     pub fn digest_removed(&self, site: &Site, repository: &Repository, digest: &Digest) {
         self.0.grants.holds_no_more(&place(site, repository), digest);
+    }
+
+    /// Whether upstream's last word was that everybody may read this repository.
+    pub fn is_public(&self, site: &Site, repository: &Repository) -> bool {
+        let known = self.0.grants.known(&place(site, repository), Credential::Anonymous, None);
+        known.stands(self.0.grants.belief(), self.0.clock.now())
     }
 
     /// Keeps the cache within its limits. Blocks.

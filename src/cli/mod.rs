@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Overrides};
+use crate::error::chain;
 
 /// A transparent caching HTTPS forward proxy for container registries.
 ///
@@ -68,7 +69,7 @@ impl Cli {
                     ExitCode::from(2)
                 }
                 None => {
-                    eprintln!("seawall: {error:#}");
+                    eprintln!("seawall: {}", chain(error.to_string(), error.source()));
                     ExitCode::FAILURE
                 }
             },

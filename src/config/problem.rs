@@ -58,6 +58,17 @@ pub struct Problem {
     what: String,
 }
 
+impl Problem {
+    /// Sorts by where a reader of the file comes upon it; variables and flags after it.
+    pub(super) fn position(&self) -> (usize, usize) {
+        match self.place {
+            Place::File { line, column, .. } => (line, column),
+            Place::Whole(_) => (0, 0),
+            Place::Default | Place::Variable(_) | Place::Flag(_) => (usize::MAX, 0),
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.place)?;
@@ -75,7 +86,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// In the order of the keys of the documentation.
+    /// In the order in which they were written, file first.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }

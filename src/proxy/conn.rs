@@ -182,8 +182,21 @@ async fn terminate(conn: Conn, greeting: Greeting, target: Target) {
     match tokio::time::timeout(conn.patience(), greeting.accept(config)).await {
         Ok(Ok(stream)) => serve::encrypted(conn, stream, Way::Intercepted { site, role, origin, sni }).await,
         // At info: a client that does not trust the root is the first thing to go wrong in every installation.
-        Ok(Err(error)) => info!(peer = %conn.peer, host = %origin.host, %error, "TLS handshake failed"),
+        Ok(Err(error)) => {
+            info!(peer = %conn.peer, host = %origin.host, %error, "TLS handshake failed{}", advice(&error));
+        }
         Err(_) => debug!(peer = %conn.peer, host = %origin.host, "TLS handshake took too long"),
+    }
+}
+
+/// What a client that broke the handshake off probably lacks.
+fn advice(error: &std::io::Error) -> &'static str {
+    use rustls::AlertDescription::{BadCertificate, CertificateUnknown, UnknownCA};
+    match error.get_ref().and_then(|error| error.downcast_ref()) {
+        Some(rustls::Error::AlertReceived(UnknownCA | BadCertificate | CertificateUnknown)) => {
+            ": the client does not trust seawall's root (`seawall ca install`, or /ca.crt on this port; daemons read it once)"
+        }
+        _ => "",
     }
 }
 

@@ -24,12 +24,24 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// An address that cannot be listened at.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen at {address}: {source}")]
+#[error("cannot listen at {address}: {source}{}", advice(.source))]
 pub struct BindError {
     /// Which.
     pub address: String,
     /// Why.
     pub source: io::Error,
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need root, CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=), socket activation, \
+             or a lower sysctl net.ipv4.ip_unprivileged_port_start"
+        }
+        io::ErrorKind::AddrInUse => "; `ss -ltnp` tells who listens there",
+        io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
+        _ => "",
+    }
 }
 
 /// The listeners of the data port.
@@ -192,7 +204,10 @@ mod tests {
         let first = Listeners::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
         let address = first.addresses()[0];
         let error = Listeners::bind(&[address]).unwrap_err().to_string();
-        assert!(error.starts_with(&format!("cannot listen at {address}: ")), "{error}");
+        assert!(error.starts_with(&format!("cannot listen at {address}: ")) && error.contains("ss -ltnp"), "{error}");
+        // TEST-NET-1 (RFC 5737): nobody's.
+        let error = Listeners::bind(&["192.0.2.1:0".parse().unwrap()]).unwrap_err().to_string();
+        assert!(error.ends_with("no interface of this machine has that address"), "{error}");
         let given = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let mut listeners = Listeners::inherit(vec![given]).unwrap();
         let client = TcpStream::connect(listeners.addresses()[0]).await.unwrap();

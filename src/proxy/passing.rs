@@ -24,7 +24,7 @@ use crate::oci::name::Reference;
 use crate::oci::route::{Kind, Route};
 use crate::policy::access::within;
 use crate::policy::registry::Site;
-use crate::upstream::asker::{Asker, STAND_IN_LIFE};
+use crate::upstream::asker::Asker;
 use crate::upstream::auth::SHORTEST_LIFE;
 
 /// How each registry answered `/v2/` to a client without credentials.
@@ -181,21 +181,8 @@ impl Gateway {
             return Ok(issued(&token.value, token.left(now), Outcome::Hit));
         }
         // Asked in seawall's own words: nothing of the client's can make it anybody's token but nobody's.
-        let deadline = Some(self.upstream.resolve_deadline()).filter(|_| self.pings.last(&site.namespace).is_some());
-        let asking = self.upstream.token(site, url, asker);
-        let answered = match deadline {
-            Some(deadline) => tokio::time::timeout(deadline, asking).await.ok(),
-            None => Some(asking.await),
-        };
-        match answered {
-            Some(Ok(token)) => Ok(issued(&token.value, token.left(now), Outcome::Bypass)),
-            Some(Err(error)) if error.kind() == ErrorKind::Refused || error.kind() == ErrorKind::Missing => Err(error),
-            // A token service that cannot be asked keeps nobody from what is here and public.
-            _ => {
-                record.outcome = Outcome::Stale;
-                Ok(issued(&self.upstream.keyring().stand_in(now), STAND_IN_LIFE, Outcome::Stale))
-            }
-        }
+        let token = self.upstream.token(site, url, asker).await?;
+        Ok(issued(&token.value, token.left(now), Outcome::Bypass))
     }
 
     /// Everything else that is for a registry.

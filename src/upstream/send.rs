@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::asker::{Asker, Credential, Issuer};
+use super::asker::{Asker, Credential};
 use super::auth::Token;
 use super::client::{About, Upstream, Wire, no_body};
 use crate::error::{Error, Kind, Result};
@@ -230,7 +230,7 @@ impl Upstream {
     fn remember_token(&self, url: &str, body: &[u8]) -> Option<Arc<Token>> {
         let reply = parse_token_reply(body).filter(|reply| !reply.has_refresh_token)?;
         let now = self.0.clock.now();
-        self.0.keyring.remember_anonymous(&reply.token, Issuer::Upstream, reply.expires_in, now);
+        self.0.keyring.remember_anonymous(&reply.token, reply.expires_in, now);
         Some(self.0.auth.keep(url, &reply, now))
     }
 

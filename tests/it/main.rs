@@ -12,6 +12,7 @@ mod flight_ranges;
 mod harness;
 mod layers;
 mod mirror;
+mod offline;
 mod origins;
 mod passing;
 mod pull;

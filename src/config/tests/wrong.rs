@@ -213,3 +213,11 @@ fn a_wrong_variable_is_named() {
         assert_eq!(error.to_string(), said);
     }
 }
+
+#[test]
+fn what_is_wrong_is_said_in_the_order_of_the_file() {
+    let text = "[cache]\nmax_sise = 1\n[log]\nlevel = \"loud\"\n[cach]\n";
+    let said = with_env(text, &[("SEAWALL_LISTEN", "here")]).unwrap_err().to_string();
+    let places: Vec<_> = said.lines().map(|line| line.split(": ").next().unwrap()).collect();
+    assert_eq!(places, ["seawall.toml:2:1", "seawall.toml:4:9", "seawall.toml:5:2", "SEAWALL_LISTEN"], "{said}");
+}

@@ -225,6 +225,15 @@ async fn echo() -> (u16, tokio::task::JoinHandle<()>) {
     (port, serving)
 }
 
+#[test]
+fn a_client_without_our_root_is_told_apart() {
+    use rustls::AlertDescription::{HandshakeFailure, UnknownCA};
+    let alert = |alert| std::io::Error::new(std::io::ErrorKind::InvalidData, rustls::Error::AlertReceived(alert));
+    assert!(advice(&alert(UnknownCA)).contains("seawall ca install"));
+    assert_eq!(advice(&alert(HandshakeFailure)), "");
+    assert_eq!(advice(&std::io::ErrorKind::UnexpectedEof.into()), "");
+}
+
 #[tokio::test]
 async fn a_host_that_is_no_registry_is_tunnelled_to() {
     let (port, _echo) = echo().await;
@@ -281,6 +290,17 @@ async fn a_refused_connect_says_why_in_its_status_text() {
         // The connection stays of use.
         get(&mut socket).await;
     }
+}
+
+/// RFC 9110 15.5.4: policy refuses, the request is not malformed.
+#[tokio::test]
+async fn plain_http_that_policy_refuses_is_forbidden() {
+    let seawall = start().await;
+    let mut socket = seawall.connect().await;
+    socket.write_all(b"GET http://example.com:8080/ HTTP/1.1\r\nHost: example.com:8080\r\n\r\n").await.unwrap();
+    let reply = answer(&mut socket).await;
+    assert!(reply.starts_with("http/1.1 403 ") && reply.contains("DENIED"), "{reply}");
+    assert!(reply.contains("8080 is not in tunnel.ports"), "{reply}");
 }
 
 #[tokio::test]
