@@ -11,7 +11,7 @@ use crate::oci::manifest::MAX_MANIFEST;
 use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Tag};
 use crate::policy::freshness::{self, After, Answer, Before, Granted, Reason};
-use crate::upstream::{What, within};
+use crate::upstream::{What, in_time};
 
 /// A tag, resolved.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Cache {
         let deadline = has_copy.then(|| self.0.upstream.resolve_deadline());
         let (cache, pull, what) = (self.clone(), pull.clone(), What::Manifest(Reference::Tag(tag.clone())));
         let question = (key.clone(), accept, pull.asker.credential);
-        let work = move || async move { within(&pull.site, deadline, cache.describe_tag(&pull, &what, accept)).await };
+        let work = move || async move { in_time(&pull.site, deadline, cache.describe_tag(&pull, &what, accept)).await };
         self.0.questions.run(&self.0.tasks, question, work).await
     }
 

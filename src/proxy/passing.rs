@@ -14,7 +14,7 @@ use super::gateway::Gateway;
 use super::record::Record;
 use super::rescue::ours;
 use super::upload;
-use crate::error::{Kind as ErrorKind, Result};
+use crate::error::Result;
 use crate::http::cache_status::{Outcome, cache_status};
 use crate::http::headers::relayed;
 use crate::http::origin::Origin;
@@ -26,6 +26,7 @@ use crate::policy::access::within;
 use crate::policy::registry::Site;
 use crate::upstream::asker::Asker;
 use crate::upstream::auth::SHORTEST_LIFE;
+use crate::upstream::in_time;
 
 /// How each registry answered `/v2/` to a client without credentials.
 #[derive(Debug)]
@@ -130,13 +131,16 @@ impl Gateway {
             record.outcome = Outcome::Hit;
             return Ok(ping.answer(Outcome::Hit));
         }
-        match self.sent(request, &site.registry.name, &site.origin, Kind::Other, asker).await {
-            Ok(response) if !response.status().is_server_error() => {
+        let known = self.pings.last(&site.namespace);
+        let deadline = known.as_ref().map(|_| self.upstream.resolve_deadline());
+        let asking = self.sent(request, &site.registry.name, &site.origin, Kind::Other, asker);
+        match in_time(site, deadline, asking).await {
+            Ok(response) if !says_nothing(response.status()) => {
                 self.upstream.learn(site, response.headers());
                 self.pings.remember(&site.namespace, response.status(), response.headers(), self.clock.now());
                 Ok(relay(response, self.upstream.idle_timeout()))
             }
-            answered => match self.pings.last(&site.namespace) {
+            answered => match known {
                 Some(ping) => {
                     record.outcome = Outcome::Stale;
                     Ok(ping.answer(Outcome::Stale))
@@ -166,10 +170,11 @@ impl Gateway {
             record.outcome = Outcome::Hit;
             return Ok(issued(&token.value, token.left(now), Outcome::Hit));
         }
-        match self.upstream.token(site, url, asker).await {
+        let deadline = Some(self.upstream.resolve_deadline());
+        match in_time(site, deadline, self.upstream.token(site, url, asker)).await {
             Ok(token) => Ok(issued(&token.value, token.left(now), Outcome::Bypass)),
             // While none can be had, one of our own opens what is here.
-            Err(error) if error.status().is_server_error() || error.kind() == ErrorKind::Limited => {
+            Err(error) if says_nothing(error.status()) => {
                 record.outcome = Outcome::Stale;
                 Ok(issued(&self.upstream.keyring().stand_in(SHORTEST_LIFE, now), SHORTEST_LIFE, Outcome::Stale))
             }
@@ -243,6 +248,11 @@ impl Gateway {
 
 fn target(request: &Request<Incoming>) -> String {
     request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string)
+}
+
+/// 5xx and 429: what is known stands.
+fn says_nothing(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
 /// Whether a request asks for a token, and its URL names nobody. What is not known may be a credential: `account`, `private_token`.

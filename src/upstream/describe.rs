@@ -39,7 +39,7 @@ impl Upstream {
         asker: &Asker,
         deadline: Option<Duration>,
     ) -> Result<Description> {
-        within(site, deadline, self.head(site, repository, what, accept, asker)).await
+        in_time(site, deadline, self.head(site, repository, what, accept, asker)).await
     }
 
     async fn head(
@@ -94,7 +94,7 @@ impl Upstream {
 ///
 /// # Errors
 /// Its own, and that it took too long.
-pub async fn within<T>(site: &Site, deadline: Option<Duration>, asking: impl Future<Output = Result<T>>) -> Result<T> {
+pub async fn in_time<T>(site: &Site, deadline: Option<Duration>, asking: impl Future<Output = Result<T>>) -> Result<T> {
     let Some(deadline) = deadline else { return asking.await };
     match tokio::time::timeout(deadline, asking).await {
         Ok(said) => said,
