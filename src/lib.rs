@@ -17,10 +17,14 @@ pub mod index;
 pub mod store;
 pub mod upstream;
 
-pub mod admin;
 pub mod cache;
+
+pub mod admin;
+
 pub mod proxy;
 
-pub mod cli;
 pub mod config;
+
 pub mod daemon;
+
+pub mod cli;
