@@ -1,5 +1,9 @@
 //! The integration tests, one binary.
-#![expect(clippy::disallowed_methods, reason = "tests spawn tasks, read clocks and write files as they like")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests spawn tasks, read clocks, write files and panic as they like"
+)]
 
 mod bad;
 mod door;
