@@ -13,7 +13,7 @@ use super::reader::Source;
 use super::resolve::{Stale, away};
 use super::through::{Through, Way};
 use super::{Cache, Found, Method, Pull};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Fault, Kind, Result};
 use crate::http::cache_status::Outcome;
 use crate::http::range::{Selection, first_byte, select};
 use crate::index::Held;
@@ -80,12 +80,20 @@ impl Cache {
                     let stale = self.admit(pull, digest, what, yes).await?;
                     match self.flown(pull, what, &flight, Outcome::Collapsed).await {
                         Ok(found) => return Ok(Found { stale, ..found }),
+                        // Upstream would answer this client the same.
+                        Err(error)
+                            if error.kind().fault() == Fault::Upstream
+                                && flight.was_asked_for(&pull.place(), pull.asker.credential) =>
+                        {
+                            return Err(error);
+                        }
                         // Not this client's refusal, or not its source: it tries for itself.
                         Err(error) => last = error,
                     }
                 }
                 Joined::Lead(lead) => {
                     let flight = lead.flight().clone();
+                    lead.ask_for(pull.place(), pull.asker.credential);
                     let fill = Fill { cache: self.clone(), way: self.way(pull, what), place: pull.place() };
                     self.0.tasks.spawn(fill.run(lead));
                     let led = self.flown(pull, what, &flight, Outcome::Miss).await;

@@ -16,6 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::index::Held;
 use crate::oci::digest::Digest;
 use crate::upstream::Fetched;
+use crate::upstream::asker::Credential;
 
 /// How far a fill is.
 #[derive(Clone, Debug)]
@@ -57,6 +58,8 @@ pub struct Flight {
     held: OnceLock<Held>,
     /// Upstream's answer, where there was no room for it: for the first who asks.
     spare: Mutex<Option<Fetched>>,
+    /// For which repository and credential upstream was asked.
+    asked_for: OnceLock<(Arc<str>, Credential)>,
 }
 
 impl Flight {
@@ -68,6 +71,11 @@ impl Flight {
     /// Upstream's answer that could not be kept, once.
     pub fn take_spare(&self) -> Option<Fetched> {
         self.spare.lock().take()
+    }
+
+    /// Whether upstream was asked for this repository and credential, so that its answer would be the same.
+    pub fn was_asked_for(&self, place: &str, who: Credential) -> bool {
+        self.asked_for.get().is_some_and(|(asked, by)| **asked == *place && *by == who)
     }
 
     /// To watch it from now on.
@@ -159,6 +167,7 @@ impl Flights {
             head: OnceLock::new(),
             held: OnceLock::new(),
             spare: Mutex::default(),
+            asked_for: OnceLock::new(),
         });
         flights.insert(digest.clone(), flight.clone());
         Joined::Lead(Lead { flight, flights: self.clone() })
@@ -186,6 +195,11 @@ impl Lead {
     /// What is led.
     pub fn flight(&self) -> &Arc<Flight> {
         &self.flight
+    }
+
+    /// Whom upstream is asked for.
+    pub fn ask_for(&self, place: Arc<str>, who: Credential) {
+        let _ = self.flight.asked_for.set((place, who));
     }
 
     /// Upstream answered: bytes `0..published` are there to read.
