@@ -98,6 +98,11 @@ pub fn size(path: &Path) -> Result<u64> {
     at("stat", path, path.metadata()).map(|m| m.size())
 }
 
+/// Bytes of an open file.
+pub fn len(file: &File, path: &Path) -> Result<u64> {
+    at("stat", path, file.metadata()).map(|m| m.size())
+}
+
 /// Opens for reading.
 pub fn open(path: &Path) -> Result<File> {
     at("open", path, File::open(path))

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::fill::Fill;
 use super::flight::{Flight, Head, Joined, Progress};
 use super::manifests::Manifest;
 use super::reader::Source;
-use super::resolve::{Stale, away};
+use super::resolve::{Stale, away, in_time};
 use super::through::{Through, Way};
-use super::{Cache, Found, Method, Pull};
+use super::{Cache, Found, Gone, Method, Pull};
 use crate::error::{Error, Fault, Kind, Result};
 use crate::http::cache_status::Outcome;
 use crate::http::range::{Selection, first_byte, select};
@@ -20,6 +20,7 @@ use crate::index::Held;
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::manifest::MAX_MANIFEST;
 use crate::oci::media_type::{Accept, OCTET_STREAM};
+use crate::policy::freshness::Reason;
 use crate::store::is_missing;
 use crate::upstream::asker::Credential;
 use crate::upstream::{Fetched, What};
@@ -63,7 +64,6 @@ impl Cache {
         if pull.method == Method::Head {
             return self.described(pull, digest, what, yes).await;
         }
-        let mut last = Error::new(Kind::Ours, "the download was given up again and again; try again");
         for _ in 0..ATTEMPTS {
             if let Some(manifest) = self.0.manifests.find(digest) {
                 let stale = self.admit(pull, digest, what, yes).await?;
@@ -77,36 +77,37 @@ impl Cache {
                     }
                 }
                 Joined::Follow(flight) => {
+                    let same = flight.was_asked_for(&pull.place, pull.asker.credential);
+                    let final_for_this = |error: &Error| same && error.kind().fault() == Fault::Upstream;
+                    // Upstream's answer to who leads may be the yes that is needed: the repository has this. Or the same no.
+                    if let Some(error) = flight.flowing().await.err().filter(final_for_this) {
+                        return Err(error);
+                    }
                     let stale = self.admit(pull, digest, what, yes).await?;
                     match self.flown(pull, what, &flight, Outcome::Collapsed).await {
                         Ok(found) => return Ok(Found { stale, ..found }),
-                        // Upstream would answer this client the same.
-                        Err(error)
-                            if error.kind().fault() == Fault::Upstream
-                                && flight.was_asked_for(&pull.place(), pull.asker.credential) =>
-                        {
-                            return Err(error);
-                        }
-                        // Not this client's refusal, or not its source: it tries for itself.
-                        Err(error) => last = error,
+                        Err(error) if final_for_this(&error) => return Err(error),
+                        // Another client's refusal, or another source's: this one tries for itself.
+                        Err(_) => {}
                     }
                 }
                 Joined::Lead(lead) => {
                     let flight = lead.flight().clone();
-                    lead.ask_for(pull.place(), pull.asker.credential);
-                    let fill = Fill { cache: self.clone(), way: self.way(pull, what), place: pull.place() };
+                    lead.ask_for(pull.place.clone(), pull.asker.credential);
+                    let fill = Fill { cache: self.clone(), way: self.way(pull, what), place: pull.place.clone() };
                     self.0.tasks.spawn(fill.run(lead));
                     let led = self.flown(pull, what, &flight, Outcome::Miss).await;
                     return led.inspect_err(|error| self.refused(pull, error));
                 }
             }
         }
-        Err(last)
+        // Never with somebody else's answer.
+        self.through(pull, what, digest.clone(), None).await
     }
 
     fn refused(&self, pull: &Pull, error: &Error) {
         if error.kind() == Kind::Refused {
-            self.0.grants.revoke(&pull.place(), pull.asker.credential);
+            self.0.grants.revoke(&pull.place, pull.asker.credential);
         }
     }
 
@@ -123,67 +124,73 @@ impl Cache {
     /// A grant that is believed; else upstream is asked, for this digest, with this client's credential. `Some`: upstream could not
     /// be asked, and its last word stands.
     async fn admit(&self, pull: &Pull, digest: &Digest, what: &What, yes: Yes) -> Result<Option<Stale>> {
-        let place = pull.place();
-        let known = self.0.grants.known(&place, pull.asker.credential, Some(digest));
-        if yes == Yes::Given || known.granted(self.0.grants.belief(), self.0.clock.now()) {
+        if yes == Yes::Given {
             return Ok(None);
         }
-        match self.ask_digest(pull, digest, what).await {
-            Ok(_) => Ok(None),
-            Err(error) => match away(&error) {
-                Some(reason) if known.stands(self.0.grants.belief(), self.0.clock.now()) => {
-                    self.0.metrics.stale(&pull.site.registry.name, reason.as_str());
-                    Ok(Some(Stale { reason, message: error.message().to_owned() }))
-                }
-                _ => Err(error),
-            },
+        let known = self.0.grants.known(&pull.place, pull.asker.credential, Some(digest));
+        if known.granted(self.0.grants.belief(), self.0.clock.now()) {
+            return Ok(None);
         }
+        let stands = known.stands(self.0.grants.belief(), self.0.clock.now());
+        let deadline = stands.then(|| self.0.upstream.resolve_deadline());
+        match in_time(deadline, &pull.site, self.ask_digest(pull, digest, what)).await {
+            Ok(_) => Ok(None),
+            Err(error) => self.stale(pull, &error).filter(|_| stands).map(Some).ok_or(error),
+        }
+    }
+
+    /// Why upstream's answer is no reason not to serve what is here, if it is none.
+    fn stale(&self, pull: &Pull, error: &Error) -> Option<Stale> {
+        let kept = error.kind() == Kind::Missing && self.0.tags.gone == Gone::Serve;
+        let reason = away(error).or(kept.then_some(Reason::Gone))?;
+        self.0.metrics.stale(&pull.site.registry.name, reason.as_str());
+        Some(Stale { reason, message: error.message().to_owned() })
     }
 
     /// One HEAD for all who ask for the same at once. A yes is a grant, a no ends one.
     async fn ask_digest(&self, pull: &Pull, digest: &Digest, what: &What) -> Result<crate::upstream::Description> {
-        let question = (pull.place(), what.clone(), pull.asker.credential);
-        // Who has no earlier yes gets nothing by an early end.
-        let known = self.0.grants.known(&pull.place(), pull.asker.credential, Some(digest));
-        let hurry = pull.method == Method::Get && known.stands(self.0.grants.belief(), self.0.clock.now());
+        let question = (pull.place.clone(), what.clone(), pull.asker.credential);
         let (cache, asked, subject) = (self.clone(), pull.clone(), what.clone());
         let work = move || async move {
             let upstream = &cache.0.upstream;
-            let deadline = hurry.then(|| upstream.resolve_deadline());
-            upstream.describe(&asked.site, &asked.repository, &subject, Accept::ANYTHING, &asked.asker, deadline).await
+            upstream.describe(&asked.site, &asked.repository, &subject, Accept::ANYTHING, &asked.asker).await
         };
         let said = self.0.admissions.run(&self.0.tasks, question, work).await;
         match &said {
             Ok(_) => {
-                self.0.grants.grant(&pull.place(), pull.asker.credential, self.0.clock.now());
-                self.0.grants.holds_all(&pull.place(), [digest].into_iter());
+                self.0.grants.grant(&pull.place, pull.asker.credential, self.0.clock.now());
+                self.0.grants.word(&pull.place, digest);
             }
-            Err(error) if error.kind() == Kind::Missing => self.0.grants.holds_no_more(&pull.place(), digest),
+            // Who asks for a blob by HEAD may be about to push: from now on it is missing for all, and asked for anew.
+            Err(error) if error.kind() == Kind::Missing => {
+                let pushing = pull.method == Method::Head && matches!(what, What::Blob(_));
+                if pushing || self.0.tags.gone == Gone::Forget {
+                    self.0.grants.holds_no_more(&pull.place, digest);
+                }
+            }
             Err(error) => self.refused(pull, error),
         }
         said
     }
 
-    /// A HEAD. Whoever asks with a credential may be about to push, and is told what upstream says now.
+    /// A HEAD. Who asks for a blob's is about to push, and is told what upstream says now: pulls do without.
     async fn described(&self, pull: &Pull, digest: &Digest, what: &What, yes: Yes) -> Result<Found> {
-        let pushing = pull.asker.credential != Credential::Anonymous && matches!(what, What::Blob(_));
+        let pushing = matches!(what, What::Blob(_));
         let held = self.0.index.hold(digest, self.0.clock.now());
-        let known = self.0.grants.known(&pull.place(), pull.asker.credential, Some(digest));
+        let known = self.0.grants.known(&pull.place, pull.asker.credential, Some(digest));
         let granted = yes == Yes::Given || known.granted(self.0.grants.belief(), self.0.clock.now());
         let (size, media_type, outcome, stale) = match (&held, granted && !pushing) {
             (Some(held), true) => (held.size, held.media_type.clone(), Outcome::Hit, None),
             _ => match (self.ask_digest(pull, digest, what).await, &held) {
                 (Ok(said), _) => {
                     let size = said.size.or(held.as_ref().map(|held| held.size));
-                    let size =
-                        size.ok_or_else(|| Error::new(Kind::Broken, "upstream does not say how long this is"))?;
+                    let Some(size) = size else { return self.measured(pull, digest, what, yes).await };
                     let outcome = if held.is_some() { Outcome::Hit } else { Outcome::Bypass };
                     (size, Some(said.media_type.into()), outcome, None)
                 }
                 (Err(error), Some(held)) if known.stands(self.0.grants.belief(), self.0.clock.now()) => {
-                    let reason = away(&error).ok_or(error.clone())?;
-                    self.0.metrics.stale(&pull.site.registry.name, reason.as_str());
-                    let stale = Stale { reason, message: error.message().to_owned() };
+                    let missing = pushing && error.kind() == Kind::Missing;
+                    let stale = self.stale(pull, &error).filter(|_| !missing).ok_or(error)?;
                     (held.size, held.media_type.clone(), Outcome::Stale, Some(stale))
                 }
                 (Err(error), _) => return Err(error),
@@ -194,6 +201,18 @@ impl Cache {
         Ok(Found { digest: digest.clone(), media_type, content: Content::Sized(size), outcome, age: None, stale })
     }
 
+    /// For registries that do not say how long a manifest is: it is fetched, and kept.
+    async fn measured(&self, pull: &Pull, digest: &Digest, what: &What, yes: Yes) -> Result<Found> {
+        let whole = Pull { method: Method::Get, range: None, ..pull.clone() };
+        let found = Box::pin(self.content(&whole, digest, what, yes)).await?;
+        let size = match &found.content {
+            Content::Memory(bytes) => bytes.len() as u64,
+            Content::File(_, Some(size)) | Content::Through(_, Some(size)) => *size,
+            _ => return Err(Error::new(Kind::Broken, "upstream does not say how long this is")),
+        };
+        Ok(Found { content: Content::Sized(size), ..found })
+    }
+
     fn in_memory(
         &self,
         pull: &Pull,
@@ -202,10 +221,10 @@ impl Cache {
         outcome: Outcome,
         stale: Option<Stale>,
     ) -> Found {
-        manifest.vouch(&self.0.grants, &pull.place());
+        manifest.vouch(&self.0.grants, &pull.place);
         let outcome = if stale.is_some() { Outcome::Stale } else { outcome };
         // The file is used as much as the memory is.
-        drop(self.0.index.hold(digest, self.0.clock.now()));
+        self.0.index.touch(digest, self.0.clock.now());
         let content = Content::Memory(manifest.bytes.clone());
         Found { digest: digest.clone(), media_type: manifest.media_type.clone(), content, outcome, age: None, stale }
     }
@@ -223,7 +242,8 @@ impl Cache {
         let blob = match task::blocking(move || store.blob(&name)).await {
             Ok(blob) if blob.size == held.size => blob,
             Err(error) if !is_missing(&error) => {
-                tracing::warn!(%error, "a cached file cannot be opened: this download is passed through");
+                // A broken cache breaks no pull.
+                tracing::warn!(%error, "a cached file cannot be opened: it is passed through from upstream");
                 return self.through(pull, what, digest.clone(), None).await.map(Some);
             }
             _ => {
@@ -233,15 +253,14 @@ impl Cache {
             }
         };
         if let (What::Manifest(_), true) = (what, blob.size <= MAX_MANIFEST as u64) {
-            return match self.load(digest, blob.file, blob.size, held.media_type.as_deref()).await {
-                Ok(manifest) => Ok(Some(self.in_memory(pull, digest, &manifest, Outcome::Hit, stale))),
-                Err(error) if error.kind() == Kind::Corrupt => {
+            return Ok(match self.load(digest, blob.file, blob.size, held.media_type.as_deref()).await? {
+                Some(manifest) => Some(self.in_memory(pull, digest, &manifest, Outcome::Hit, stale)),
+                None => {
                     tracing::warn!(%digest, "a cached manifest is not what it was: it is fetched again");
                     self.0.sweep.remove(digest);
-                    Ok(None)
+                    None
                 }
-                Err(error) => Err(error),
-            };
+            });
         }
         let media_type = held.media_type.clone().unwrap_or_else(|| OCTET_STREAM.into());
         let outcome = if stale.is_some() { Outcome::Stale } else { Outcome::Hit };
@@ -249,13 +268,14 @@ impl Cache {
         Ok(Some(Found { digest: digest.clone(), media_type, content, outcome, age: None, stale }))
     }
 
+    /// `None`: the bytes are not those of the digest.
     async fn load(
         &self,
         digest: &Digest,
         file: Arc<std::fs::File>,
         size: u64,
         media_type: Option<&str>,
-    ) -> Result<Arc<Manifest>> {
+    ) -> Result<Option<Arc<Manifest>>> {
         let read = task::blocking(move || {
             let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
             let n = fs::read_at(&file, &mut bytes, 0)?;
@@ -263,16 +283,16 @@ impl Cache {
             Ok::<_, std::io::Error>(Bytes::from(bytes))
         });
         let bytes = read.await.map_err(|error| Error::caused(Kind::Ours, "a cached file cannot be read", error))?;
-        self.keep_in_memory(digest, bytes, media_type)
+        if Digest::of(digest.algorithm(), &bytes) != *digest {
+            return Ok(None);
+        }
+        Ok(Some(self.keep_in_memory(digest, bytes, media_type)))
     }
 
-    fn keep_in_memory(&self, digest: &Digest, bytes: Bytes, media_type: Option<&str>) -> Result<Arc<Manifest>> {
-        if Digest::of(digest.algorithm(), &bytes) != *digest {
-            return Err(Error::new(Kind::Corrupt, format!("these are other bytes than those of {digest}; try again")));
-        }
+    fn keep_in_memory(&self, digest: &Digest, bytes: Bytes, media_type: Option<&str>) -> Arc<Manifest> {
         let manifest = Arc::new(Manifest::read(bytes, media_type));
         self.0.manifests.keep(digest, manifest.clone());
-        Ok(manifest)
+        manifest
     }
 
     /// A blob on its way.
@@ -284,17 +304,17 @@ impl Cache {
             }
             other => other?,
         };
-        if matches!(what, What::Manifest(_)) && head.total.is_none_or(|total| total <= MAX_MANIFEST as u64) {
+        let small = matches!(what, What::Manifest(_)) && head.total.is_none_or(|total| total <= MAX_MANIFEST as u64);
+        // A response without a body has no last chunk that could be held back.
+        if small || head.total == Some(0) {
             let size = match flight.verified().await {
                 Err(error) if error.kind() == Kind::Full => return self.through(pull, what, digest, None).await,
-                verified => verified?,
+                other => other?,
             };
-            let manifest = self.load(&digest, head.file, size, Some(&head.media_type)).await?;
-            return Ok(self.in_memory(pull, &digest, &manifest, outcome, None));
-        }
-        if head.total == Some(0) {
-            // A response without a body has no last chunk that could be held back.
-            flight.verified().await?;
+            let file = head.file.clone();
+            if let Some(manifest) = self.load(&digest, file, size, Some(&head.media_type)).await?.filter(|_| small) {
+                return Ok(self.in_memory(pull, &digest, &manifest, outcome, None));
+            }
         }
         let media_type = if head.media_type.is_empty() { OCTET_STREAM.into() } else { head.media_type.clone() };
         if let Some(part) = self.far(pull, what, flight, &head).await {
@@ -321,37 +341,51 @@ impl Cache {
         }
         let upstream = &self.0.upstream;
         let part = upstream.fetch_range(&pull.site, &pull.repository, what, range, &pull.asker).await.ok()?;
-        (part.status() == http::StatusCode::PARTIAL_CONTENT).then_some(part)
+        (part.status() == StatusCode::PARTIAL_CONTENT).then_some(part)
     }
 
-    /// Without the cache's disk. `spare`: upstream's answer, if it was asked already.
+    /// Without the disk; a manifest at least stays in memory. `spare`: upstream's answer, if it was asked already.
     async fn through(&self, pull: &Pull, what: &What, digest: Digest, spare: Option<Fetched>) -> Result<Found> {
-        let (way, upstream, now) = (self.way(pull, what), &self.0.upstream, self.0.clock.now());
-        if let (Some(range), What::Blob(_)) = (&pull.range, what) {
-            let part = upstream.fetch_range(&pull.site, &pull.repository, what, range, &pull.asker).await?;
-            self.0.grants.grant(&pull.place(), pull.asker.credential, now);
-            let media_type = content_type(part.headers());
-            return Ok(bypass(digest, &media_type, Content::Part(part)));
+        let way = self.way(pull, what);
+        let single = pull.range.as_ref().filter(|range| select(Some(range), u64::MAX) != Selection::Whole);
+        if let (What::Blob(_), Some(range)) = (what, single) {
+            let part = way.upstream.fetch_range(&way.site, &way.repository, what, range, &way.asker).await?;
+            self.allowed(pull, &digest);
+            // All of it is verified, a part cannot be.
+            if part.status() != StatusCode::OK {
+                return Ok(passed(digest, content_type(part.headers()), Content::Part(part)));
+            }
         }
         let fetched = match spare.filter(|fetched| fetched.start == 0) {
             Some(fetched) => fetched,
             None => way.fetch(0).await?,
         };
-        self.0.grants.grant(&pull.place(), pull.asker.credential, now);
+        self.allowed(pull, &digest);
         let (total, media_type) = (fetched.total, fetched.media_type);
-        if let (What::Manifest(_), true) = (what, total.is_none_or(|total| total <= MAX_MANIFEST as u64)) {
-            // Memory has room for it: upstream counts these.
-            let bytes = upstream.collect(fetched.body, MAX_MANIFEST).await?;
-            let manifest = self.keep_in_memory(&digest, bytes, Some(&media_type))?;
+        if matches!(what, What::Manifest(_)) && total.is_none_or(|total| total <= MAX_MANIFEST as u64) {
+            let bytes = self.0.upstream.collect(fetched.body, MAX_MANIFEST).await?;
+            if Digest::of(digest.algorithm(), &bytes) != digest {
+                return Err(Error::new(
+                    Kind::Corrupt,
+                    format!("upstream sent other bytes than those of {digest}; try again"),
+                ));
+            }
+            let manifest = self.keep_in_memory(&digest, bytes, Some(&media_type));
             return Ok(self.in_memory(pull, &digest, &manifest, Outcome::Bypass, None));
         }
         let verify = Some((Hasher::new(digest.algorithm()), digest.clone()));
-        let through = Through::new(fetched.body, verify, total, upstream.idle_timeout());
-        Ok(bypass(digest, &media_type, Content::Through(Box::new(through), total)))
+        let through = Through::new(fetched.body, verify, total, self.0.upstream.idle_timeout());
+        Ok(passed(digest, media_type, Content::Through(Box::new(through), total)))
+    }
+
+    /// Upstream gave this to this client.
+    fn allowed(&self, pull: &Pull, digest: &Digest) {
+        self.0.grants.grant(&pull.place, pull.asker.credential, self.0.clock.now());
+        self.0.grants.word(&pull.place, digest);
     }
 }
 
-fn bypass(digest: Digest, media_type: &str, content: Content) -> Found {
+fn passed(digest: Digest, media_type: String, content: Content) -> Found {
     let media_type = if media_type.is_empty() { OCTET_STREAM.into() } else { media_type.into() };
     Found { digest, media_type, content, outcome: Outcome::Bypass, age: None, stale: None }
 }

@@ -31,7 +31,7 @@ use crate::task;
 use crate::upstream::Fetched;
 
 /// Bytes that gather while the ones before are written.
-const GATHER: usize = 512 << 10;
+const GATHER: usize = 256 << 10;
 
 /// A blob to fetch.
 pub(super) struct Fill {
@@ -129,7 +129,7 @@ impl Fill {
         let fetched = fetched?;
         let now = self.cache.0.clock.now();
         self.cache.0.grants.grant(&self.place, self.way.asker.credential, now);
-        self.cache.0.grants.holds_all(&self.place, [lead.flight().digest()].into_iter());
+        self.cache.0.grants.word(&self.place, lead.flight().digest());
         if !partial.is_empty() {
             info!(digest = %partial.digest(), from = partial.len(), "going on with a partial blob");
         }

@@ -293,6 +293,21 @@ mod tests {
         assert_eq!(flight.verified().await.unwrap_err().kind(), Kind::Missing);
     }
 
+    /// A refusal is shared by those whom upstream would answer the same, and by nobody else.
+    #[test]
+    fn a_flight_knows_whom_upstream_was_asked_for() {
+        let flights = Flights::default();
+        let lead_of_all = lead(&flights);
+        assert!(!lead_of_all.flight().was_asked_for("ghcr.io/a", Credential::Anonymous));
+        lead_of_all.ask_for("ghcr.io/a".into(), Credential::Anonymous);
+        assert!(lead_of_all.flight().was_asked_for("ghcr.io/a", Credential::Anonymous));
+        assert!(!lead_of_all.flight().was_asked_for("ghcr.io/b", Credential::Anonymous));
+        let keyring = crate::upstream::asker::Keyring::new();
+        let basic = http::HeaderValue::from_static("Basic eDp5");
+        let somebody = keyring.asker(Some(&basic), std::time::SystemTime::UNIX_EPOCH).credential;
+        assert!(!lead_of_all.flight().was_asked_for("ghcr.io/a", somebody));
+    }
+
     /// Whoever hears of a failure and tries again at once leads; it does not follow what failed.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_failed_flight_is_not_found_again() {

@@ -2,7 +2,10 @@
 //!
 //! - A yes to nobody makes a repository public. It is written down, and stands while upstream cannot be asked.
 //! - A yes to a credential is kept in memory, under a keyed hash.
-//! - What a repository holds is kept with the blobs that are here (`index`), and for a while for those that a manifest listed.
+//! - What a repository holds is upstream's own word: an answer for that digest in that repository. It is kept with the blobs that are
+//!   here (`index`), and for a while for those that are not.
+//! - What a manifest lists is a claim of whoever wrote it, who may list what is not theirs. It counts where nothing is given away by
+//!   that: for what upstream has in some public repository. For all else upstream is asked, by a HEAD that is not counted.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,8 +28,17 @@ pub struct Grants {
     journal: Journal,
     public: RwLock<HashMap<Arc<str>, SystemTime>>,
     own: Cache<(Arc<str>, Fingerprint), SystemTime>,
-    /// Digests that upstream said a repository holds, and that are not here.
-    listed: Cache<(Arc<str>, Digest), ()>,
+    /// Of digests that are not here, or are claimed only.
+    facts: Cache<(Arc<str>, Digest), Fact>,
+}
+
+/// Who says that a repository holds a digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fact {
+    /// Upstream.
+    Word,
+    /// A manifest.
+    Claim,
 }
 
 /// A public repository is written down again when the last time is this old.
@@ -36,14 +48,7 @@ impl Grants {
     /// With what the journal knew: `REGISTRY/REPOSITORY` and seconds since 1970.
     pub fn new(belief: Belief, index: Index, journal: Journal, public: Vec<(String, u64)>) -> Grants {
         let public = public.into_iter().map(|(place, at)| (place.into(), time(at))).collect();
-        Grants {
-            belief,
-            index,
-            journal,
-            public: RwLock::new(public),
-            own: Cache::new(100_000),
-            listed: Cache::builder().max_capacity(50_000).time_to_idle(Duration::from_secs(3600)).build(),
-        }
+        Grants { belief, index, journal, public: RwLock::new(public), own: lru(100_000), facts: lru(50_000) }
     }
 
     /// How long a yes is believed.
@@ -62,7 +67,17 @@ impl Grants {
     }
 
     fn holds(&self, place: &Arc<str>, digest: &Digest) -> bool {
-        self.index.is_seen_in(digest, place) || self.listed.contains_key(&(place.clone(), digest.clone()))
+        if self.index.is_seen_in(digest, place) {
+            return true;
+        }
+        match self.facts.get(&(place.clone(), digest.clone())) {
+            Some(Fact::Word) => true,
+            Some(Fact::Claim) => {
+                let public = self.public.read();
+                self.index.is_seen_where(digest, |place| public.contains_key(place))
+            }
+            None => false,
+        }
     }
 
     /// Upstream let `who` read in `place`.
@@ -94,22 +109,34 @@ impl Grants {
         }
     }
 
-    /// Upstream has these in `place`.
-    pub fn holds_all<'a>(&self, place: &Arc<str>, digests: impl Iterator<Item = &'a Digest>) {
+    /// Upstream said that it has this in `place`.
+    pub fn word(&self, place: &Arc<str>, digest: &Digest) {
+        if !self.index.seen_in(digest, place) {
+            self.facts.insert((place.clone(), digest.clone()), Fact::Word);
+        }
+    }
+
+    /// A manifest that upstream has in `place` lists these.
+    pub fn claim<'a>(&self, place: &Arc<str>, digests: impl Iterator<Item = &'a Digest>) {
         for digest in digests {
-            if self.index.has(digest) {
-                self.index.seen_in(digest, place);
-            } else {
-                self.listed.insert((place.clone(), digest.clone()), ());
-            }
+            self.facts.entry((place.clone(), digest.clone())).or_insert(Fact::Claim);
         }
     }
 
     /// Upstream no longer has this in `place`.
     pub fn holds_no_more(&self, place: &Arc<str>, digest: &Digest) {
         self.index.not_in(digest, place);
-        self.listed.invalidate(&(place.clone(), digest.clone()));
+        self.facts.invalidate(&(place.clone(), digest.clone()));
     }
+}
+
+/// Least recently used first: moka's own policy would keep dead tokens and learn no new ones.
+fn lru<K, V>(most: u64) -> Cache<K, V>
+where
+    K: std::hash::Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    Cache::builder().max_capacity(most).eviction_policy(moka::policy::EvictionPolicy::lru()).build()
 }
 
 #[cfg(test)]
@@ -133,11 +160,37 @@ mod tests {
         assert!(may(&app, alice, None));
         assert!(!may(&app, bob, None) && !may(&other, alice, None) && !may(&app, Credential::Anonymous, None));
         assert!(!may(&app, alice, Some(&digest)), "nobody said that the digest is there");
-        grants.holds_all(&app, [&digest].into_iter());
+        grants.word(&app, &digest);
         assert!(may(&app, alice, Some(&digest)) && !may(&app, bob, Some(&digest)));
         grants.revoke(&app, alice);
         assert!(!may(&app, alice, None));
         grants.grant(&app, Credential::Anonymous, now);
         assert!(may(&app, bob, None), "public is for all");
+    }
+
+    /// Whoever lists a private digest in a manifest of their own gets nothing by it.
+    #[test]
+    fn a_manifests_claim_opens_only_what_is_public_somewhere() {
+        let index = Index::new(Journal::off());
+        let belief = Belief { public: Duration::from_secs(900), own: Duration::from_secs(300) };
+        let grants = Grants::new(belief, index.clone(), Journal::off(), Vec::new());
+        let (private, public, evil): (Arc<str>, Arc<str>, Arc<str>) =
+            ("r/acme/app".into(), "r/a/b".into(), "r/e/vil".into());
+        let digest = Digest::of(Algorithm::Sha256, b"x");
+        let now = time(1000);
+        index.insert(&digest, 1, None, &private, now);
+        grants.grant(&evil, Credential::Anonymous, now);
+        grants.claim(&evil, [&digest].into_iter());
+        let may = || grants.known(&evil, Credential::Anonymous, Some(&digest)).granted(belief, now);
+        assert!(!may());
+        grants.grant(&public, Credential::Anonymous, now);
+        assert!(!may(), "public, but nobody said that it holds this");
+        grants.word(&public, &digest);
+        assert!(may(), "nothing is given away");
+        grants.claim(&public, [&digest].into_iter());
+        assert!(
+            grants.known(&public, Credential::Anonymous, Some(&digest)).granted(belief, now),
+            "a claim takes no word back"
+        );
     }
 }

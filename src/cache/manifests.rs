@@ -35,12 +35,12 @@ impl Manifest {
         Manifest { bytes, media_type, children, told: Mutex::default() }
     }
 
-    /// Upstream has this in `place`, so it has what this lists there too.
+    /// Upstream has this in `place`: what it lists is claimed to be there too.
     pub fn vouch(&self, grants: &Grants, place: &Arc<str>) {
         if self.told.lock().contains(place) {
             return;
         }
-        grants.holds_all(place, self.children.iter());
+        grants.claim(place, self.children.iter());
         self.told.lock().push(place.clone());
     }
 }

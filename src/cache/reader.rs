@@ -34,6 +34,7 @@ pub enum Source {
 /// Reads a part of a blob, in order, chunk by chunk.
 pub struct Reader {
     file: Arc<File>,
+    from: u64,
     at: u64,
     end: Option<u64>,
     source: Follow,
@@ -76,7 +77,7 @@ impl Reader {
                 (file, Follow::Flight { watch, flight, way })
             }
         };
-        Reader { file, at: from, end, source, pending: None }
+        Reader { file, from, at: from, end, source, pending: None }
     }
 
     /// Of a part of a blob.
@@ -176,8 +177,10 @@ impl Reader {
         let Follow::Flight { flight, way, .. } = &self.source else { return };
         let (way, file, digest) = (way.clone(), self.file.clone(), flight.digest().clone());
         let (at, end) = (self.at, self.end);
+        // What began in the middle cannot be verified, as no part can.
+        let read = (self.from == 0).then_some(file);
         self.pending =
-            Some(Box::pin(async move { Step::Through(way.go_on(file, digest, at, end).await.map(Box::new)) }));
+            Some(Box::pin(async move { Step::Through(way.go_on(read, digest, at, end).await.map(Box::new)) }));
     }
 }
 

@@ -10,9 +10,9 @@ use crate::oci::digest::{Algorithm, Digest};
 use crate::oci::manifest::MAX_MANIFEST;
 use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Tag};
-use crate::policy::access::within;
 use crate::policy::freshness::{self, After, Answer, Before, Granted, Reason};
-use crate::upstream::What;
+use crate::policy::registry::Site;
+use crate::upstream::{Description, What};
 
 /// A tag, resolved.
 #[derive(Debug)]
@@ -33,15 +33,17 @@ pub struct Stale {
     pub message: String,
 }
 
-/// What is asked once for many: a tag, by clients that accept the same, for one credential.
-pub(super) type Question = (Arc<str>, Accept, crate::upstream::asker::Credential);
+/// What is asked once for many: a tag, by clients that accept the same, for one credential, since the last push.
+pub(super) type Question = (Arc<str>, Accept, crate::upstream::asker::Credential, u64);
 
 impl Cache {
     pub(super) async fn resolve(&self, pull: &Pull, tag: &Tag, accept: Accept) -> Result<Resolved> {
-        let key = tags::key(&pull.place(), tag);
+        let key = tags::key(&pull.place, tag);
         let now = self.0.clock.now();
         let bound = self.0.bindings.find(&key, accept);
-        let known = self.0.grants.known(&pull.place(), pull.asker.credential, None);
+        // What upstream was told to remove is asked for anew, by its tags too.
+        let named = bound.as_ref().map(|binding| &binding.digest);
+        let known = self.0.grants.known(&pull.place, pull.asker.credential, named);
         let granted = yes(known.granted(self.0.grants.belief(), now));
         let checked = bound.as_ref().map(|binding| binding.checked);
         if let (Before::Serve, Some(binding)) =
@@ -51,34 +53,41 @@ impl Cache {
         }
         // While upstream is silent a binding of other clients will do, if these can read it.
         let kept = bound.clone().or_else(|| self.0.bindings.find_readable(&key, accept));
-        // Who could not be served it gets nothing by an early end.
-        let hurry = kept.is_some() && known.stands(self.0.grants.belief(), now);
-        let asked = self.ask_tag(pull, tag, accept, &key, hurry).await;
+        // Impatient only where there is something to fall back on.
+        let deadline =
+            (kept.is_some() && known.stands(self.0.grants.belief(), now)).then(|| self.0.upstream.resolve_deadline());
+        let asked = in_time(deadline, &pull.site, self.ask_tag(pull, tag, accept, &key)).await;
         self.0.metrics.resolve(self.0.clock.now().duration_since(now).unwrap_or_default());
-        self.settle(pull, &key, accept, kept, asked)
+        self.settle(pull, &key, kept, asked)
     }
 
-    /// One HEAD for all who ask for the same at once.
-    async fn ask_tag(&self, pull: &Pull, tag: &Tag, accept: Accept, key: &Arc<str>, hurry: bool) -> Result<Binding> {
-        let deadline = hurry.then(|| self.0.upstream.resolve_deadline());
-        let (cache, pull, what) = (self.clone(), pull.clone(), What::Manifest(Reference::Tag(tag.clone())));
-        let question = (key.clone(), accept, pull.asker.credential);
+    /// One HEAD for all who ask for the same at once. What it says is bound whether they wait for it or not.
+    async fn ask_tag(&self, pull: &Pull, tag: &Tag, accept: Accept, key: &Arc<str>) -> Result<Binding> {
+        let epoch = self.0.bindings.epoch();
+        let (cache, pull, key) = (self.clone(), pull.clone(), key.clone());
+        let what = What::Manifest(Reference::Tag(tag.clone()));
+        let question = (key.clone(), accept, pull.asker.credential, epoch);
         let work = move || async move {
-            let upstream = &cache.0.upstream;
-            let said = upstream.describe(&pull.site, &pull.repository, &what, accept, &pull.asker, deadline).await;
-            match said {
-                Ok(said) => match said.digest {
-                    Some(digest) => {
-                        let (media_type, size) = (said.media_type.into(), said.size);
-                        Ok(Binding { digest, media_type, size, checked: cache.0.clock.now() })
-                    }
-                    None => cache.read_tag(&pull, &what, accept).await,
-                },
-                Err(error) if error.status().as_u16() == 405 => cache.read_tag(&pull, &what, accept).await,
-                Err(error) => Err(error),
-            }
+            let binding = cache.describe_tag(&pull, &what, accept).await?;
+            cache.0.grants.grant(&pull.place, pull.asker.credential, cache.0.clock.now());
+            cache.0.grants.word(&pull.place, &binding.digest);
+            cache.0.bindings.bind(&key, accept, binding.clone(), epoch);
+            Ok(binding)
         };
         self.0.questions.run(&self.0.tasks, question, work).await
+    }
+
+    async fn describe_tag(&self, pull: &Pull, what: &What, accept: Accept) -> Result<Binding> {
+        let said = self.0.upstream.describe(&pull.site, &pull.repository, what, accept, &pull.asker).await;
+        match said {
+            Ok(Description { digest: Some(digest), media_type, size }) => {
+                let size = size.filter(|size| *size > 0);
+                Ok(Binding { digest, media_type: media_type.into(), size, checked: self.0.clock.now() })
+            }
+            Ok(_) => self.read_tag(pull, what, accept).await,
+            Err(error) if error.status().as_u16() == 405 => self.read_tag(pull, what, accept).await,
+            Err(error) => Err(error),
+        }
     }
 
     /// For registries whose HEAD says no digest: the digest is what the bytes hash to.
@@ -101,29 +110,15 @@ impl Cache {
         Ok(Binding { digest, media_type, size, checked: self.0.clock.now() })
     }
 
-    fn settle(
-        &self,
-        pull: &Pull,
-        key: &Arc<str>,
-        accept: Accept,
-        kept: Option<Binding>,
-        asked: Result<Binding>,
-    ) -> Result<Resolved> {
+    fn settle(&self, pull: &Pull, key: &Arc<str>, kept: Option<Binding>, asked: Result<Binding>) -> Result<Resolved> {
         let now = self.0.clock.now();
-        let known = self.0.grants.known(&pull.place(), pull.asker.credential, None);
-        let belief = self.0.grants.belief();
+        let named = kept.as_ref().map(|binding| &binding.digest);
+        let known = self.0.grants.known(&pull.place, pull.asker.credential, named);
         let answer = answer(&asked, kept.as_ref());
-        // A 404 is upstream's own answer: who may read is then a matter of its last yes, as long as that is believed.
-        let stands = match answer {
-            Answer::Missing => known.public.is_some() || within(known.own, belief.own, now),
-            _ => known.stands(belief, now),
-        };
+        let stands = known.stands(self.0.grants.belief(), now);
         let checked = kept.as_ref().map(|binding| binding.checked);
         match (freshness::after(answer, checked, yes(stands), &self.0.tags, now), asked, kept) {
             (After::Confirmed | After::Moved, Ok(binding), _) => {
-                self.0.grants.grant(&pull.place(), pull.asker.credential, now);
-                self.0.grants.holds_all(&pull.place(), [&binding.digest].into_iter());
-                self.0.bindings.bind(key, accept, binding.clone());
                 Ok(Resolved { binding, age: Duration::ZERO, stale: None })
             }
             (After::Stale(reason), Err(error), Some(binding)) => {
@@ -138,12 +133,25 @@ impl Cache {
                 let error =
                     asked.err().unwrap_or_else(|| Error::new(Kind::Ours, "a tag was asked for and not answered"));
                 if error.kind() == Kind::Refused {
-                    self.0.grants.revoke(&pull.place(), pull.asker.credential);
+                    self.0.grants.revoke(&pull.place, pull.asker.credential);
                 }
                 Err(error)
             }
         }
     }
+}
+
+/// The answer, if it comes in time.
+pub(super) async fn in_time<T>(
+    deadline: Option<Duration>,
+    site: &Site,
+    asking: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(deadline) = deadline else { return asking.await };
+    tokio::time::timeout(deadline, asking).await.unwrap_or_else(|_| {
+        let (host, deadline) = (&site.origin.host, humantime::format_duration(deadline));
+        Err(Error::new(Kind::Timeout, format!("{host} did not answer within {deadline}")))
+    })
 }
 
 fn age(binding: &Binding, now: SystemTime) -> Duration {

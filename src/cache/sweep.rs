@@ -6,11 +6,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
-use super::flight::Flights;
+use super::flight::{Flights, Joined};
 use crate::clock::Clock;
 use crate::fs;
 use crate::index::Index;
 use crate::metrics::Metrics;
+use crate::oci::digest::Digest;
 use crate::policy::access::within;
 use crate::policy::admission::{Admission, Room, Wish};
 use crate::store::Store;
@@ -95,27 +96,41 @@ impl Sweep {
 
     /// Takes away the least recently used, `bytes` of them at least.
     fn evict(&self, bytes: u64) {
-        if bytes == 0 {
-            return;
+        let (mut gone, mut victims) = (0, 0);
+        while let Some(oldest) = self.index.oldest().filter(|_| gone < bytes) {
+            let mut size = None;
+            self.remove_by(&oldest, || size = self.index.take(&oldest));
+            let Some(size) = size else { continue };
+            debug!(digest = %oldest, "evicted");
+            gone += size;
+            victims += 1;
         }
-        let victims = self.index.evict(bytes);
-        for digest in &victims {
-            debug!(%digest, "evicted");
-            if let Err(error) = self.store.remove(digest) {
-                warn!(%error, "an evicted blob's file stays");
-            }
+        if victims > 0 {
+            self.metrics.evicted(victims);
+            self.report();
         }
-        self.metrics.evicted(victims.len() as u64);
+    }
+
+    /// Takes away one blob that is wrong, whoever reads it.
+    pub fn remove(&self, digest: &Digest) {
+        self.remove_by(digest, || self.index.forget(digest));
         self.report();
     }
 
-    /// Takes away one blob that is wrong.
-    pub fn remove(&self, digest: &crate::oci::digest::Digest) {
-        self.index.forget(digest);
-        if let Err(error) = self.store.remove(digest) {
-            warn!(%error, "a broken blob's file stays");
+    /// Entry, then file, as a flight of its own: whoever wants the blob meanwhile waits, and fetches it anew. Otherwise a new file
+    /// could come between the two, and be removed for the old one.
+    fn remove_by(&self, digest: &Digest, take_out: impl FnOnce()) {
+        let joined = self.flights.join(digest, || {
+            take_out();
+            None
+        });
+        let Joined::Lead(_lead) = joined else { return };
+        if self.index.has(digest) {
+            return;
         }
-        self.report();
+        if let Err(error) = self.store.remove(digest) {
+            warn!(%error, "a blob's file stays");
+        }
     }
 
     /// Shows the size in the metrics.
@@ -153,6 +168,8 @@ impl Sweep {
             if within(Some(partial.modified), ABANDONED, now) && too_much(bytes) == 0 {
                 continue;
             }
+            // As its own flight, so that no fill goes on with it meanwhile.
+            let Joined::Lead(_lead) = self.flights.join(&partial.digest, || None) else { continue };
             info!(digest = %partial.digest, bytes = partial.size, "a partial blob that nobody goes on with is removed");
             self.store.remove_partial(&partial.digest)?;
             bytes -= partial.size;

@@ -1,6 +1,7 @@
 //! What tags name: bindings of (registry, repository, tag, what the client accepts) to a digest.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use moka::sync::Cache;
@@ -41,6 +42,8 @@ type Variants = Arc<[(Accept, Binding)]>;
 pub struct Bindings {
     journal: Journal,
     bound: Cache<Arc<str>, Variants>,
+    /// Goes up with every push and removal: an answer that was asked for before one is old news after it.
+    epoch: AtomicU64,
 }
 
 /// `REGISTRY/REPOSITORY:TAG`
@@ -60,7 +63,7 @@ impl Bindings {
             let variants: Variants = records.into_iter().map(Record::read).collect();
             bound.insert(key.into(), variants);
         }
-        Bindings { journal, bound }
+        Bindings { journal, bound, epoch: AtomicU64::new(0) }
     }
 
     /// What the tag names for clients that accept just this.
@@ -76,8 +79,17 @@ impl Bindings {
         readable.max_by_key(|binding| binding.checked).cloned()
     }
 
-    /// Binds, or confirms.
-    pub fn bind(&self, key: &Arc<str>, accept: Accept, binding: Binding) {
+    /// Of the last push or removal.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Binds, or confirms, what upstream said to a question of `epoch`; nothing, if that was before a push.
+    pub fn bind(&self, key: &Arc<str>, accept: Accept, binding: Binding, epoch: u64) {
+        if epoch != self.epoch() {
+            return;
+        }
+
         let others = self.bound.get(key);
         let others = others.iter().flat_map(|all| all.iter()).filter(|(bound, _)| *bound != accept).cloned();
         let variants: Variants = others.chain([(accept, binding)]).collect();
@@ -85,19 +97,9 @@ impl Bindings {
         self.bound.insert(key.clone(), variants);
     }
 
-    /// Makes the next request for the tag ask upstream, whatever its ttl.
-    pub fn expire(&self, key: &Arc<str>) {
-        let Some(variants) = self.bound.get(key) else { return };
-        let expired = |(accept, binding): &(Accept, Binding)| {
-            (*accept, Binding { checked: SystemTime::UNIX_EPOCH, ..binding.clone() })
-        };
-        let variants: Variants = variants.iter().map(expired).collect();
-        self.write(key, &variants);
-        self.bound.insert(key.clone(), variants);
-    }
-
     /// Forgets a tag.
     pub fn forget(&self, key: &Arc<str>) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
         self.bound.invalidate(key);
         self.journal.remove(Table::Tags, key.to_string());
     }
@@ -143,16 +145,17 @@ mod tests {
         let tag: Tag = "1".parse().unwrap();
         let (hub, ghcr) = (key("docker.io/a/b", &tag), key("ghcr.io/a/b", &tag));
         let (old, new) = (Accept::of([OCI_MANIFEST].into_iter()), Accept::of([OCI_MANIFEST, OCI_INDEX].into_iter()));
-        bindings.bind(&hub, old, binding(OCI_MANIFEST, 1));
+        bindings.bind(&hub, old, binding(OCI_MANIFEST, 1), 0);
         assert_eq!(bindings.find(&hub, new), None);
         assert_eq!(bindings.find(&ghcr, old), None);
         assert_eq!(bindings.find_readable(&hub, new).unwrap().media_type.as_ref(), OCI_MANIFEST);
-        bindings.bind(&hub, new, binding(OCI_INDEX, 2));
+        bindings.bind(&hub, new, binding(OCI_INDEX, 2), 0);
         assert_eq!(bindings.find(&hub, old).unwrap().media_type.as_ref(), OCI_MANIFEST);
         assert_eq!(bindings.find_readable(&hub, old).unwrap().media_type.as_ref(), OCI_MANIFEST);
-        bindings.expire(&hub);
-        assert_eq!(bindings.find(&hub, new).unwrap().checked, SystemTime::UNIX_EPOCH);
+        let asked_before = bindings.epoch();
         bindings.forget(&hub);
         assert_eq!(bindings.find_readable(&hub, new), None);
+        bindings.bind(&hub, new, binding(OCI_INDEX, 9), asked_before);
+        assert_eq!(bindings.find(&hub, new), None, "a push came between");
     }
 }

@@ -48,27 +48,33 @@ impl Way {
         self.upstream.fetch(&self.site, &self.repository, &self.what, from, &self.asker).await
     }
 
-    /// Goes on at byte `at`, of which the client has all before that, which are in `file` too. A client that wants only bytes up to
-    /// `end` gets them unverified if `end` is not the whole, as any part is.
+    /// Goes on at byte `at`. What the client has before that is in `read`, if it has all of that. What is not the whole, from its first
+    /// byte to its last, is not verified, as no part can be.
     ///
     /// # Errors
     /// Upstream said no, or nothing; the file cannot be read.
-    pub async fn go_on(self, file: Arc<File>, digest: Digest, at: u64, end: Option<u64>) -> Result<Through> {
+    pub async fn go_on(self, read: Option<Arc<File>>, digest: Digest, at: u64, end: Option<u64>) -> Result<Through> {
         let fetched = self.fetch(at).await?;
         // Without ranges all of it comes again.
         let skip = at - fetched.start.min(at);
-        let hasher = task::blocking(move || {
-            let mut hasher = Hasher::new(digest.algorithm());
-            let path = std::path::Path::new("partial blob");
-            fs::scan(&file, path, at, |bytes| hasher.update(bytes)).map(|()| (hasher, digest))
-        });
-        let (hasher, digest) =
-            hasher.await.map_err(|error| Error::caused(Kind::Ours, "a cached file cannot be read", error))?;
         let whole = end.is_none() || end == fetched.total;
-        let verify = whole.then_some((hasher, digest));
+        let verify = match read.filter(|_| whole) {
+            Some(file) => Some((hashed(file, &digest, at).await?, digest)),
+            None => None,
+        };
         let through = Through::new(fetched.body, verify, end.map(|end| end - at), self.upstream.idle_timeout());
         Ok(Through { skip, ..through })
     }
+}
+
+/// The hash over the first `len` bytes of a file.
+async fn hashed(file: Arc<File>, digest: &Digest, len: u64) -> Result<Hasher> {
+    let mut hasher = Hasher::new(digest.algorithm());
+    let read = task::blocking(move || {
+        let path = std::path::Path::new("a partial blob");
+        fs::scan(&file, path, len, |bytes| hasher.update(bytes)).map(|()| hasher)
+    });
+    read.await.map_err(|error| Error::caused(Kind::Ours, "a cached file cannot be read", error))
 }
 
 /// The body of such a blob.

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
@@ -238,16 +238,19 @@ fn read<T: DeserializeOwned>(db: &sled::Db, table: Table) -> Result<Vec<(String,
 
 /// Takes what has gathered, writes it, and syncs at most once a second. Returns whom to tell that it is closed.
 fn write_all(db: &sled::Db, orders: &mpsc::Receiver<Order>) -> Option<Sender<()>> {
-    let mut unsynced = false;
+    let mut unsynced: Option<Instant> = None;
     loop {
-        match orders.recv_timeout(FLUSH_EVERY) {
+        let wait = unsynced.map_or(FLUSH_EVERY, |since| FLUSH_EVERY.saturating_sub(since.elapsed()));
+        match orders.recv_timeout(wait) {
             Ok(Order::Write(table, key, value)) => {
-                unsynced = true;
+                let since = *unsynced.get_or_insert_with(now);
                 if let Err(error) = apply(db, table, key, value) {
                     warn!(%error, "the index cannot be written: seawall goes on without one, and the next start is cold");
                     return None;
                 }
-                continue;
+                if since.elapsed() < FLUSH_EVERY {
+                    continue;
+                }
             }
             Ok(Order::Close(done)) => {
                 let _ = db.flush();
@@ -256,14 +259,19 @@ fn write_all(db: &sled::Db, orders: &mpsc::Receiver<Order>) -> Option<Sender<()>
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return None,
         }
-        if unsynced {
-            unsynced = false;
+        if unsynced.take().is_some() {
             if let Err(error) = db.flush() {
                 warn!(%error, "the index cannot be written: seawall goes on without one, and the next start is cold");
                 return None;
             }
         }
     }
+}
+
+/// Of the thread's own timer, which no test moves.
+#[expect(clippy::disallowed_methods, reason = "a timer, not a time")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 fn apply(db: &sled::Db, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) -> Result<(), sled::Error> {

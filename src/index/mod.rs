@@ -107,20 +107,11 @@ impl Index {
     /// A blob that is here, used now.
     pub fn hold(&self, digest: &Digest, now: SystemTime) -> Option<Held> {
         let mut inner = self.inner.lock();
-        let entry = inner.entries.to_back(digest)?;
+        self.used(&mut inner, digest, now);
+        let entry = inner.entries.get_mut(digest)?;
         entry.readers += 1;
-        let coarse = now.duration_since(entry.used).unwrap_or_default() >= COARSE;
-        let held = Held {
-            index: self.clone(),
-            digest: digest.clone(),
-            size: entry.size,
-            media_type: entry.media_type.clone(),
-        };
-        if coarse {
-            entry.used = now;
-            self.write_down(&inner, digest);
-        }
-        Some(held)
+        let (size, media_type) = (entry.size, entry.media_type.clone());
+        Some(Held { index: self.clone(), digest: digest.clone(), size, media_type })
     }
 
     /// Whether a blob is here.
@@ -144,26 +135,29 @@ impl Index {
         self.write_down(&inner, digest);
     }
 
-    /// Remembers that upstream has a blob in a repository. Nothing, if the blob is not here.
-    pub fn seen_in(&self, digest: &Digest, place: &str) {
+    /// Remembers that upstream has a blob in a repository. False, if the blob is not here.
+    pub fn seen_in(&self, digest: &Digest, place: &str) -> bool {
         let mut inner = self.inner.lock();
         let Inner { entries, places, .. } = &mut *inner;
-        let Some(entry) = entries.get_mut(digest) else { return };
+        let Some(entry) = entries.get_mut(digest) else { return false };
         let place = places.of(place);
         if !entry.places.contains(&place) {
             entry.places.push(place);
             self.write_down(&inner, digest);
         }
+        true
     }
 
     /// Forgets that upstream has a blob in a repository.
     pub fn not_in(&self, digest: &Digest, place: &str) {
         let mut inner = self.inner.lock();
         let Inner { entries, places, .. } = &mut *inner;
-        let Some(entry) = entries.get_mut(digest) else { return };
-        let place = places.of(place);
+        let (Some(entry), Some(place)) = (entries.get_mut(digest), places.find(place)) else { return };
+        let before = entry.places.len();
         entry.places.retain(|known| *known != place);
-        self.write_down(&inner, digest);
+        if entry.places.len() < before {
+            self.write_down(&inner, digest);
+        }
     }
 
     /// Whether upstream was seen to have a blob, that is here, in a repository.
@@ -173,35 +167,51 @@ impl Index {
         entry.places.contains(&place)
     }
 
-    /// Takes out the least recently used blobs that nobody reads, until `bytes` are gone or none is left. Their files are the
-    /// caller's to remove.
-    pub fn evict(&self, bytes: u64) -> Vec<Digest> {
-        let mut inner = self.inner.lock();
-        let (mut gone, mut victims) = (0, Vec::new());
-        for (digest, entry) in &inner.entries {
-            if gone >= bytes {
-                break;
-            }
-            if entry.readers == 0 {
-                gone += entry.size;
-                victims.push(digest.clone());
-            }
-        }
-        for digest in &victims {
-            inner.entries.remove(digest);
-            self.journal.forget_blob(digest);
-        }
-        inner.bytes -= gone;
-        victims
+    /// Whether upstream was seen to have a blob, that is here, in a repository of which `wanted` is true.
+    pub fn is_seen_where(&self, digest: &Digest, wanted: impl Fn(&str) -> bool) -> bool {
+        let inner = self.inner.lock();
+        let entry = inner.entries.get(digest);
+        entry.is_some_and(|entry| entry.places.iter().any(|place| wanted(&inner.places.name(*place))))
     }
 
-    /// Takes out one blob, whose file turned out to be missing or wrong.
-    pub fn forget(&self, digest: &Digest) {
+    /// A blob is used now.
+    pub fn touch(&self, digest: &Digest, now: SystemTime) {
         let mut inner = self.inner.lock();
-        if let Some(entry) = inner.entries.remove(digest) {
-            inner.bytes -= entry.size;
-            self.journal.forget_blob(digest);
+        self.used(&mut inner, digest, now);
+    }
+
+    /// Moves it to the end, and says so in the journal now and then.
+    fn used(&self, inner: &mut Inner, digest: &Digest, now: SystemTime) {
+        let Some(entry) = inner.entries.to_back(digest) else { return };
+        if now.duration_since(entry.used).unwrap_or_default() >= COARSE {
+            entry.used = now;
+            self.write_down(inner, digest);
         }
+    }
+
+    /// The least recently used blob that nobody reads.
+    pub fn oldest(&self) -> Option<Digest> {
+        let inner = self.inner.lock();
+        inner.entries.iter().find(|(_, entry)| entry.readers == 0).map(|(digest, _)| digest.clone())
+    }
+
+    /// Takes a blob out that nobody reads; its length. Its file is the caller's to remove.
+    pub fn take(&self, digest: &Digest) -> Option<u64> {
+        let mut inner = self.inner.lock();
+        inner.entries.get(digest).filter(|entry| entry.readers == 0)?;
+        self.take_out(&mut inner, digest)
+    }
+
+    /// Takes a blob out whose file turned out to be missing or wrong, whoever reads it.
+    pub fn forget(&self, digest: &Digest) {
+        self.take_out(&mut self.inner.lock(), digest);
+    }
+
+    fn take_out(&self, inner: &mut Inner, digest: &Digest) -> Option<u64> {
+        let entry = inner.entries.remove(digest)?;
+        inner.bytes -= entry.size;
+        self.journal.forget_blob(digest);
+        Some(entry.size)
     }
 
     /// Bytes and number of blobs.

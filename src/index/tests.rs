@@ -17,11 +17,21 @@ fn index(blobs: u64) -> Index {
     index
 }
 
+/// Takes out what is oldest until so many bytes are gone.
+fn evict(index: &Index, bytes: u64) -> Vec<Digest> {
+    let (mut gone, mut victims) = (0, Vec::new());
+    while let Some(oldest) = index.oldest().filter(|_| gone < bytes) {
+        gone += index.take(&oldest).unwrap();
+        victims.push(oldest);
+    }
+    victims
+}
+
 #[test]
 fn the_least_recently_used_goes_first() {
     let index = index(4);
     drop(index.hold(&digest(0), at(10)));
-    assert_eq!(index.evict(15), [digest(1), digest(2)]);
+    assert_eq!(evict(&index, 15), [digest(1), digest(2)]);
     assert_eq!(index.size(), (20, 2));
     assert!(index.has(&digest(0)) && index.has(&digest(3)));
 }
@@ -32,11 +42,11 @@ fn what_is_being_read_is_not_evicted() {
     let index = index(2);
     let held = index.hold(&digest(0), at(10)).unwrap();
     let again = index.hold(&digest(0), at(10)).unwrap();
-    assert_eq!(index.evict(1000), [digest(1)]);
+    assert_eq!(evict(&index, 1000), [digest(1)]);
     drop(held);
-    assert!(index.evict(1000).is_empty());
+    assert!(evict(&index, 1000).is_empty());
     drop(again);
-    assert_eq!(index.evict(1000), [digest(0)]);
+    assert_eq!(evict(&index, 1000), [digest(0)]);
     assert_eq!(index.size(), (0, 0));
 }
 
@@ -73,7 +83,7 @@ fn a_warm_start_knows_what_the_last_one_knew() {
     assert_eq!((index.size(), index.has(&digest(2))), ((17, 2), false));
     assert!(index.is_seen_in(&digest(0), "docker.io/a/b"));
     assert_eq!(index.hold(&digest(0), at(6)).unwrap().media_type.as_deref(), Some("application/x"));
-    assert_eq!(index.evict(1), [digest(3)], "by the file's date where the journal knows nothing");
+    assert_eq!(evict(&index, 1), [digest(3)], "by the file's date where the journal knows nothing");
 }
 
 /// Invariant 2: the index can be lost.

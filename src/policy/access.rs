@@ -22,9 +22,10 @@ pub struct Belief {
     pub own: Duration,
 }
 
-/// Whether something `since` is no older than `limit`. `Duration::MAX` is forever.
+/// Whether something `since` is no older than `limit`. `Duration::MAX` is forever. What a wrong clock wrote down as of the future is as
+/// old as it is far away.
 pub fn within(since: Option<SystemTime>, limit: Duration, now: SystemTime) -> bool {
-    since.is_some_and(|at| now.duration_since(at).unwrap_or_default() < limit)
+    since.is_some_and(|at| now.duration_since(at).unwrap_or_else(|ahead| ahead.duration()) < limit)
 }
 
 impl Known {
@@ -65,10 +66,11 @@ mod tests {
     }
 
     #[test]
-    fn forever_is_forever_and_a_clock_that_went_back_is_fresh() {
+    fn forever_is_forever_and_the_future_is_not_believed_for_years() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         assert!(within(Some(SystemTime::UNIX_EPOCH), Duration::MAX, now));
-        assert!(within(Some(now + Duration::from_secs(60)), Duration::from_secs(1), now));
+        assert!(within(Some(now + Duration::from_secs(1)), Duration::from_secs(60), now));
+        assert!(!within(Some(now + Duration::from_secs(60)), Duration::from_secs(60), now));
         assert!(!within(Some(now), Duration::ZERO, now), "a ttl of nothing is never fresh");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Attempts in a row that may bring no byte before a fill gives up.
-const FRUITLESS: u32 = 4;
+const FRUITLESS: u32 = 6;
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
@@ -24,8 +24,8 @@ mod tests {
 
     #[test]
     fn waits_grow_and_end() {
-        let waits: Vec<_> = (0..6).map(|n| pause(n, 1.0).map(|d| d.as_millis())).collect();
-        assert_eq!(waits, [Some(100), Some(200), Some(400), Some(800), None, None]);
+        let waits: Vec<_> = (0..8).map(|n| pause(n, 1.0).map(|d| d.as_millis())).collect();
+        assert_eq!(waits, [Some(100), Some(200), Some(400), Some(800), Some(1600), Some(3200), None, None]);
         assert_eq!(pause(0, 0.0), Some(Duration::from_millis(50)));
     }
 }

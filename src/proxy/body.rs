@@ -74,6 +74,11 @@ impl Body {
         self
     }
 
+    /// Made here, and not upstream's answer passed on.
+    pub fn is_ours(&self) -> bool {
+        !matches!(self.content, Content::Upstream(_))
+    }
+
     fn count(&mut self, polled: &Poll<Option<Result<Bytes, Error>>>) {
         let Some(record) = &mut self.record else { return };
         match polled {

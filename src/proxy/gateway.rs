@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 use tracing::debug;
 
@@ -83,7 +83,7 @@ impl Gateway {
             record.outcome = outcome(&error);
             record.failed(&error);
             debug!(%error, kind = error.kind().as_str(), "request failed");
-            rescue(&error, facing)
+            rescue(&error, facing, record.kind)
         });
         record.answered(response.status());
         if method == Method::HEAD {
@@ -199,7 +199,8 @@ impl Gateway {
         let route = route::route(request.method(), &path, request.uri().query()).map_err(bad_route)?;
         record.kind = route.kind();
         let ns = ns(request.uri().query());
-        let named = route.repository().map(ToString::to_string).unwrap_or_default();
+        let unsupported = || Error::request(Code::Unsupported, "a mirror is for pulls: ask the registry itself");
+        let named = route.repository().map(ToString::to_string).ok_or_else(unsupported)?;
         let meant = mirror::meant(&self.registries, &named, ns.as_deref()).map_err(|unknown| {
             let message =
                 format!("{:?} is no registry that this mirror is configured for: add a [[registry]]", unknown.0);
@@ -220,9 +221,12 @@ impl Gateway {
             }
             Route::Tags { .. } | Route::Referrers { .. } if *request.method() == Method::GET => {
                 let rest = rest_of(&path, &named, request.uri().query());
-                self.as_asked(&request, &meant.site, &repository, &What::List(rest), &asker).await
+                let what = What::List(rest);
+                let mut response = self.as_asked(&request, &meant.site, &repository, &what, &asker).await?;
+                link_here(response.headers_mut(), &path, ns.as_deref());
+                Ok(response)
             }
-            _ => Err(Error::request(Code::Unsupported, "a mirror is for pulls: push to the registry itself")),
+            _ => Err(unsupported()),
         }
     }
 
@@ -255,7 +259,8 @@ impl Gateway {
 fn pull(request: &Request<Incoming>, site: Site, repository: Repository, wanted: Wanted, asker: Asker) -> Pull {
     let method = if *request.method() == Method::HEAD { cache::Method::Head } else { cache::Method::Get };
     let range = request.headers().get(header::RANGE).filter(|_| method == cache::Method::Get).cloned();
-    Pull { site, repository, wanted, asker, method, range }
+    let place = cache::place(&site, &repository);
+    Pull { site, repository, wanted, asker, method, range, place }
 }
 
 fn bad_route(error: RouteError) -> Error {
@@ -282,9 +287,24 @@ fn rest_of(path: &str, repository: &str, query: Option<&str>) -> String {
     if kept.is_empty() { rest.to_owned() } else { format!("{rest}?{}", kept.join("&")) }
 }
 
+/// A list goes on where the client began it: at this mirror, under the name it used (distribution-spec, "Listing Tags").
+fn link_here(headers: &mut HeaderMap, path: &str, ns: Option<&str>) {
+    let Some(link) = headers.remove(header::LINK) else { return };
+    let link = link.to_str().ok().and_then(|link| link.strip_prefix('<')?.split_once('>'));
+    let Some((query, parameters)) = link.and_then(|(to, parameters)| Some((to.split_once('?')?.1, parameters))) else {
+        return;
+    };
+    let ns = ns.map(|ns| format!("&ns={ns}")).unwrap_or_default();
+    if let Ok(value) = HeaderValue::try_from(format!("<{path}?{query}{ns}>{parameters}")) {
+        headers.insert(header::LINK, value);
+    }
+}
+
 fn keep_length(response: &mut Response<Body>) {
     use http_body::Body as _;
-    if let (None, Some(exact)) = (response.headers().get(header::CONTENT_LENGTH), response.body().size_hint().exact()) {
+    let ours = response.body().is_ours() && response.status() != http::StatusCode::NOT_MODIFIED;
+    let exact = response.body().size_hint().exact().filter(|_| ours);
+    if let (None, Some(exact)) = (response.headers().get(header::CONTENT_LENGTH), exact) {
         response.headers_mut().insert(header::CONTENT_LENGTH, exact.into());
     }
 }

@@ -14,7 +14,7 @@ use super::gateway::Gateway;
 use super::record::Record;
 use super::rescue::ours;
 use super::upload;
-use crate::error::Result;
+use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::http::cache_status::{Outcome, cache_status};
 use crate::http::headers::relayed;
 use crate::http::origin::Origin;
@@ -34,6 +34,9 @@ pub struct Pings {
     ttl: Duration,
     seen: RwLock<HashMap<Arc<str>, Ping>>,
 }
+
+/// Name spaces that are remembered: a pattern such as `*.pkg.dev` has as many as clients ask for.
+const NAMESPACES: usize = 4096;
 
 /// One such answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,8 +74,11 @@ impl Pings {
         let telling = status == StatusCode::OK || (status == StatusCode::UNAUTHORIZED && !challenges.is_empty());
         if telling {
             let ping = Ping { at: seconds(now), status: status.as_u16(), challenges };
-            self.journal.write(Table::Challenges, namespace.to_string(), &ping);
-            self.seen.write().insert(namespace.clone(), ping);
+            let mut seen = self.seen.write();
+            if seen.len() < NAMESPACES || seen.contains_key(namespace) {
+                self.journal.write(Table::Challenges, namespace.to_string(), &ping);
+                seen.insert(namespace.clone(), ping);
+            }
         }
     }
 }
@@ -130,13 +136,21 @@ impl Gateway {
             record.outcome = Outcome::Hit;
             return Ok(ping.answer(Outcome::Hit));
         }
-        match self.sent(request, &site.registry.name, &site.origin, Kind::Other, asker).await {
+        let last = self.pings.last(&site.namespace);
+        let asking = self.sent(request, &site.registry.name, &site.origin, Kind::Other, asker);
+        let answered = match &last {
+            Some(_) => {
+                tokio::time::timeout(self.upstream.resolve_deadline(), asking).await.unwrap_or_else(|_| Err(slow(site)))
+            }
+            None => asking.await,
+        };
+        match answered {
             Ok(response) if !response.status().is_server_error() => {
                 self.upstream.learn(site, response.headers());
                 self.pings.remember(&site.namespace, response.status(), response.headers(), self.clock.now());
                 Ok(relay(response, self.upstream.idle_timeout()))
             }
-            answered => match self.pings.last(&site.namespace) {
+            answered => match last {
                 Some(ping) => {
                     record.outcome = Outcome::Stale;
                     Ok(ping.answer(Outcome::Stale))
@@ -146,8 +160,8 @@ impl Gateway {
         }
     }
 
-    /// The token service. A request without credentials gets the token that was last issued to nobody, while it is good; what is
-    /// issued to nobody is remembered.
+    /// The token service. A request without credentials gets the token that was last issued to nobody, while it is good, or one that
+    /// is asked for it, once for all who ask: by its URL alone, so that no cookie makes it somebody's.
     pub(super) async fn token(
         &self,
         request: Request<Incoming>,
@@ -157,41 +171,31 @@ impl Gateway {
         record: &mut Record,
     ) -> Result<Response<Body>> {
         record.kind = Kind::Token;
-        let query = request.uri().query().unwrap_or_default();
-        let for_nobody = asker.authorization.is_none()
-            && *request.method() == Method::GET
-            && !query.split('&').any(|pair| pair.starts_with("account=") || pair.starts_with("offline_token="));
-        if !for_nobody {
+        if !is_for_nobody(&request, asker) {
             return self.pass_to(request, &site.registry.name, origin, Kind::Token, asker).await;
         }
         let url = format!("{origin}{}", target(&request));
         let now = self.clock.now();
         if let Some(token) = self.upstream.auth().token(&url, now).filter(|token| token.left(now) >= SHORTEST_LIFE) {
             record.outcome = Outcome::Hit;
-            return Ok(issued(&token.value, token.left(now)));
+            return Ok(issued(&token.value, token.left(now), Outcome::Hit));
         }
-        let response = match self.sent(request, &site.registry.name, origin, Kind::Token, asker).await {
-            Ok(response) if !response.status().is_server_error() => response,
-            away => match self.pings.last(&site.namespace) {
-                // What is here and was public can still be pulled by clients that want a token first.
-                Some(_) => {
-                    record.outcome = Outcome::Stale;
-                    return Ok(issued(&self.upstream.keyring().stand_in(now), STAND_IN_LIFE));
-                }
-                None => away?,
-            },
+        // Asked in seawall's own words: nothing of the client's can make it anybody's token but nobody's.
+        let deadline = Some(self.upstream.resolve_deadline()).filter(|_| self.pings.last(&site.namespace).is_some());
+        let asking = self.upstream.token(site, url, asker);
+        let answered = match deadline {
+            Some(deadline) => tokio::time::timeout(deadline, asking).await.ok(),
+            None => Some(asking.await),
         };
-        if response.status() != StatusCode::OK {
-            return Ok(relay(response, self.upstream.idle_timeout()));
+        match answered {
+            Some(Ok(token)) => Ok(issued(&token.value, token.left(now), Outcome::Bypass)),
+            Some(Err(error)) if error.kind() == ErrorKind::Refused || error.kind() == ErrorKind::Missing => Err(error),
+            // A token service that cannot be asked keeps nobody from what is here and public.
+            _ => {
+                record.outcome = Outcome::Stale;
+                Ok(issued(&self.upstream.keyring().stand_in(now), STAND_IN_LIFE, Outcome::Stale))
+            }
         }
-        let (mut parts, body) = response.into_parts();
-        let body = self.upstream.collect(body, MAX_TOKEN).await?;
-        self.upstream.remember_token(&url, &body);
-        parts.headers = relayed(&parts.headers);
-        parts.headers.insert("cache-status", cache_status(Outcome::Bypass, None));
-        parts.extensions = http::Extensions::new();
-        parts.version = http::Version::default();
-        Ok(Response::from_parts(parts, Body::full(body)))
     }
 
     /// Everything else that is for a registry.
@@ -204,6 +208,10 @@ impl Gateway {
         record: &mut Record,
     ) -> Result<Response<Body>> {
         record.outcome = Outcome::Bypass;
+        if let Route::PushManifest { .. } = route {
+            // Before it is sent as well: the client may be gone when the answer comes.
+            self.changed(site, &route);
+        }
         let response = self.sent(request, &site.registry.name, &site.origin, route.kind(), asker).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
             self.upstream.learn(site, response.headers());
@@ -223,7 +231,7 @@ impl Gateway {
                 }
             }
             Route::DeleteManifest { repository, reference: Reference::Tag(tag) } => {
-                self.cache.tag_removed(site, repository, tag);
+                self.cache.tag_changed(site, repository, tag);
             }
             Route::DeleteManifest { repository, reference: Reference::Digest(digest) }
             | Route::DeleteBlob { repository, digest } => self.cache.digest_removed(site, repository, digest),
@@ -258,18 +266,32 @@ impl Gateway {
     }
 }
 
-/// Bytes of a token reply that are read.
-const MAX_TOKEN: usize = 256 << 10;
+/// A request that can be for nobody only: GET, nothing that says who asks, and no parameter that could.
+fn is_for_nobody(request: &Request<Incoming>, asker: &Asker) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    let plain = |pair: &str| matches!(pair.split('=').next(), Some("service" | "scope" | "client_id" | ""));
+    let shows = |name| request.headers().contains_key(name);
+    *request.method() == Method::GET
+        && asker.authorization.is_none()
+        && !shows(header::AUTHORIZATION)
+        && !shows(header::COOKIE)
+        && query.split('&').all(plain)
+        && (query.contains("service=") || query.contains("scope="))
+}
 
 fn target(request: &Request<Incoming>) -> String {
     request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string)
 }
 
+fn slow(site: &Site) -> Error {
+    Error::new(ErrorKind::Timeout, format!("{} did not answer in time", site.origin.host))
+}
+
 /// A token reply (distribution-spec, auth/token.md), with what is left of the token's life.
-fn issued(token: &str, left: Duration) -> Response<Body> {
+fn issued(token: &str, left: Duration, outcome: Outcome) -> Response<Body> {
     let reply = serde_json::json!({ "token": token, "access_token": token, "expires_in": left.as_secs() });
     let mut response = Response::new(Body::full(reply.to_string()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert("cache-status", cache_status(Outcome::Hit, None));
+    response.headers_mut().insert("cache-status", cache_status(outcome, None));
     response
 }

@@ -86,7 +86,7 @@ impl Store {
     pub fn blob(&self, digest: &Digest) -> fs::Result<Blob> {
         let path = self.blob_path(digest);
         let file = fs::open(&path)?;
-        let size = fs::size(&path)?;
+        let size = fs::len(&file, &path)?;
         Ok(Blob { file: Arc::new(file), size })
     }
 

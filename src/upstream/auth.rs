@@ -17,6 +17,8 @@ use crate::oci::name::Repository;
 
 /// A token with less life than this is not given away: clients take less than 60 s for 60 s.
 pub const SHORTEST_LIFE: Duration = Duration::from_secs(60);
+/// Name spaces whose challenges are kept: a pattern such as `*.pkg.dev` has as many as clients ask for.
+const NAMESPACES: usize = 4096;
 /// What is left of a token's life when it is no longer used upstream.
 const MARGIN: Duration = Duration::from_secs(10);
 
@@ -42,7 +44,11 @@ pub struct Auth {
 
 impl Default for Auth {
     fn default() -> Auth {
-        Auth { challenges: RwLock::default(), tokens: Cache::new(10_000) }
+        let policy = moka::policy::EvictionPolicy::lru();
+        Auth {
+            challenges: RwLock::default(),
+            tokens: Cache::builder().max_capacity(10_000).eviction_policy(policy).build(),
+        }
     }
 }
 
@@ -50,8 +56,9 @@ impl Auth {
     /// Keeps the challenge of a 401.
     pub fn learn(&self, namespace: &Arc<str>, lines: &[String]) {
         let challenges: Arc<[Challenge]> = challenge::parse(lines.iter().map(String::as_str)).into();
-        if !challenges.is_empty() {
-            self.challenges.write().insert(namespace.clone(), challenges);
+        let mut known = self.challenges.write();
+        if !challenges.is_empty() && (known.len() < NAMESPACES || known.contains_key(namespace)) {
+            known.insert(namespace.clone(), challenges);
         }
     }
 
@@ -60,7 +67,7 @@ impl Auth {
         let challenges = self.challenges.read();
         let bearer = challenges.get(namespace)?.iter().find(|c| c.scheme == Scheme::Bearer)?;
         // public.ecr.aws wants the scope "aws" for everything.
-        let own = bearer.scope().filter(|scope| !scope.is_empty() && !scope.starts_with("repository:"));
+        let own = bearer.scope().filter(|scope| !scope.is_empty() && !scope.contains(':'));
         let usual = format!("repository:{repository}:pull");
         bearer.token_url(Some(own.unwrap_or(&usual)))
     }

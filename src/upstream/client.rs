@@ -18,6 +18,7 @@ use super::Settings;
 use super::asker::{Bill, Keyring};
 use super::auth::Auth;
 use super::connect::{DialError, Dialer, dial_error};
+use super::send::is_elsewhere;
 use super::tls::{Https, Protocols, TlsError, https_connector, tls_config};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Reply, Result};
@@ -209,6 +210,7 @@ impl Upstream {
 
     /// Reads the rest of a response that is not what was hoped for, and says what it means.
     pub(super) async fn refusal(&self, host: &str, response: Response<Incoming>) -> Error {
+        let elsewhere = is_elsewhere(&response);
         let (parts, body) = response.into_parts();
         let limited = http_body_util::Limited::new(body, MAX_ERROR_BODY);
         let body = match tokio::time::timeout(self.0.idle_timeout, limited.collect()).await {
@@ -216,6 +218,8 @@ impl Upstream {
             _ => Bytes::new(),
         };
         let kind = match parts.status {
+            // Storage that a redirect led to: an expired signature is nobody's lack of permission.
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if elsewhere => Kind::Broken,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Kind::Refused,
             StatusCode::NOT_FOUND | StatusCode::GONE => Kind::Missing,
             StatusCode::TOO_MANY_REQUESTS => Kind::Limited,
@@ -225,7 +229,13 @@ impl Upstream {
         let message = format!("{host} answered {}{said}", parts.status.as_u16());
         let mut headers = parts.headers;
         headers.remove(header::CONTENT_LENGTH);
-        Error::replied(kind, message, Reply { status: parts.status, headers, body })
+        // It may be passed on to others who asked the same.
+        headers.remove(header::SET_COOKIE);
+        if elsewhere {
+            headers.remove(header::WWW_AUTHENTICATE);
+        }
+        let status = if kind == Kind::Broken && elsewhere { StatusCode::BAD_GATEWAY } else { parts.status };
+        Error::replied(kind, message, Reply { status, headers, body })
     }
 }
 

@@ -1,13 +1,11 @@
 //! HEAD: what does a tag name, does a repository hold a digest, may this client read it? No registry counts these.
 
-use std::time::Duration;
-
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::asker::Asker;
 use super::client::Upstream;
-use super::send::What;
-use crate::error::{Error, Kind, Result};
+use super::send::{What, is_elsewhere};
+use crate::error::{Kind, Result};
 use crate::http::range::parse_content_range;
 use crate::oci::digest::Digest;
 use crate::oci::media_type::{Accept, essence};
@@ -26,31 +24,11 @@ pub struct Description {
 }
 
 impl Upstream {
-    /// Asks, for at most `deadline`.
+    /// Asks.
     ///
     /// # Errors
     /// Upstream said no, or nothing.
     pub async fn describe(
-        &self,
-        site: &Site,
-        repository: &Repository,
-        what: &What,
-        accept: Accept,
-        asker: &Asker,
-        deadline: Option<Duration>,
-    ) -> Result<Description> {
-        let asking = self.head(site, repository, what, accept, asker);
-        let Some(deadline) = deadline else { return asking.await };
-        match tokio::time::timeout(deadline, asking).await {
-            Ok(said) => said,
-            Err(_) => Err(Error::new(
-                Kind::Timeout,
-                format!("{} did not answer within {}", site.origin.host, humantime::format_duration(deadline)),
-            )),
-        }
-    }
-
-    async fn head(
         &self,
         site: &Site,
         repository: &Repository,
@@ -63,18 +41,19 @@ impl Upstream {
             fields.insert(header::ACCEPT, value);
         }
         let response = self.ask(site, repository, what, &Method::HEAD, &fields, asker).await?;
-        let signed_for_get = matches!(what, What::Blob(_)) && response.status() == StatusCode::FORBIDDEN;
-        if signed_for_get {
+        let is_blob = matches!(what, What::Blob(_));
+        if is_blob && response.status() == StatusCode::FORBIDDEN && is_elsewhere(&response) {
             return self.first_byte(site, repository, what, asker).await;
         }
         if response.status() != StatusCode::OK {
-            return Err(self.refusal(&site.origin.host.to_string(), response).await);
+            let error = self.refusal(&site.origin.host.to_string(), response).await;
+            return Err(if error.kind() == Kind::Missing { error.coded(what.unknown()) } else { error });
         }
-        Ok(Description::of(response.headers()))
+        let said = Description::of(response.headers());
+        if is_blob && said.size.is_none() { self.first_byte(site, repository, what, asker).await } else { Ok(said) }
     }
 
-    /// Storage that signs its URLs for GET refuses HEAD with 403, as a registry does who may not read: a GET of one byte tells
-    /// them apart, and the length.
+    /// Storage that signs its URLs for GET refuses HEAD with 403, and some registries leave the length out: a GET of one byte tells it.
     async fn first_byte(
         &self,
         site: &Site,

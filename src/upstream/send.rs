@@ -5,20 +5,20 @@
 //! 3. redirects are followed; the credential stays behind when the origin changes, for good.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::asker::{Asker, Credential};
+use super::asker::{Asker, Credential, Issuer};
 use super::auth::Token;
 use super::client::{About, Upstream, Wire, no_body};
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::{Origin, Scheme};
 use crate::oci::challenge::parse_token_reply;
 use crate::oci::digest::Digest;
+use crate::oci::error::Code;
 use crate::oci::name::{Reference, Repository};
 use crate::oci::route;
 use crate::policy::redirect;
@@ -55,6 +55,15 @@ impl What {
         }
     }
 
+    /// What a registry's 404 for it says.
+    pub(super) fn unknown(&self) -> Code {
+        match self {
+            What::Manifest(_) => Code::ManifestUnknown,
+            What::Blob(_) => Code::BlobUnknown,
+            What::List(_) => Code::NameUnknown,
+        }
+    }
+
     fn wire(&self) -> Wire {
         match self {
             What::Manifest(_) | What::List(_) => Wire::Any,
@@ -63,11 +72,32 @@ impl What {
     }
 }
 
+/// One request, as its parts.
+#[derive(Clone, Copy)]
+struct Question<'a> {
+    site: &'a Site,
+    repository: &'a Repository,
+    what: &'a What,
+    method: &'a Method,
+    fields: &'a HeaderMap,
+    asker: &'a Asker,
+}
+
+/// Marks a response that a redirect led to, at another origin: its refusals are not the registry's.
+#[derive(Clone, Copy)]
+struct Elsewhere;
+
+/// Whether a response came from where a redirect led, and not from the registry.
+pub(super) fn is_elsewhere(response: &Response<Incoming>) -> bool {
+    response.extensions().get::<Elsewhere>().is_some()
+}
+
 /// Bytes of a token reply that are read.
 const MAX_TOKEN_REPLY: usize = 256 << 10;
 
 impl Upstream {
-    /// The final response: no redirect, no challenge that could be met. What is no success comes back as it is.
+    /// The final response: no redirect, no challenge that could be met. What is no success comes back as it is; a client that has shown
+    /// no credential yet gets the challenge, so that it can.
     pub(super) async fn ask(
         &self,
         site: &Site,
@@ -77,31 +107,54 @@ impl Upstream {
         fields: &HeaderMap,
         asker: &Asker,
     ) -> Result<Response<Incoming>> {
-        let now = self.0.clock.now();
-        let sent = match asker.credential {
-            Credential::Known(_) => asker.authorization.clone(),
-            Credential::Anonymous => self.nobodys(site, repository, now).or_else(|| asker.authorization.clone()),
-        };
-        let response = self.follow(site, repository, what, method, fields, sent.clone(), asker).await?;
-        if response.status() != StatusCode::UNAUTHORIZED || asker.credential != Credential::Anonymous {
-            return Ok(response);
+        let question = Question { site, repository, what, method, fields, asker };
+        if asker.credential != Credential::Anonymous {
+            return self.follow(question, asker.authorization.clone()).await;
+        }
+        let sent = self.nobodys(site, repository).or_else(|| asker.authorization.clone());
+        let response = self.follow(question, sent.clone()).await?;
+        match response.status() {
+            StatusCode::UNAUTHORIZED if !is_elsewhere(&response) => {}
+            StatusCode::FORBIDDEN if sent.is_some() && asker.authorization.is_none() && !is_elsewhere(&response) => {
+                return self.follow(question, None).await;
+            }
+            _ => return Ok(response),
         }
         self.learn(site, response.headers());
-        let Some(url) = self.0.auth.token_url(&site.namespace, repository) else { return Ok(response) };
-        let known = self.0.auth.token(&url, now).map(|token| bearer(&token));
-        let token = match known {
-            Some(token) if Some(&token) != sent.as_ref() => token,
-            _ => {
-                self.0.auth.drop_token(&url);
-                bearer(&*self.token(site, url, asker).await?)
-            }
+        let challenged = self.refusal(&site.origin.host.to_string(), response).await;
+        let Some(url) = self.0.auth.token_url(&site.namespace, repository) else { return Err(challenged) };
+        let token = match self.fresh_token(site, url, sent.as_ref(), asker).await {
+            Err(error) if error.kind() == Kind::Refused => return Err(challenged),
+            token => token?,
         };
-        self.follow(site, repository, what, method, fields, Some(token), asker).await
+        let response = self.follow(question, Some(token)).await?;
+        let refused = matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        if refused && asker.authorization.is_none() && !is_elsewhere(&response) {
+            Err(challenged)
+        } else {
+            Ok(response)
+        }
     }
 
-    fn nobodys(&self, site: &Site, repository: &Repository, now: SystemTime) -> Option<HeaderValue> {
+    /// A token of nobody that is not the one that was refused.
+    async fn fresh_token(
+        &self,
+        site: &Site,
+        url: String,
+        refused: Option<&HeaderValue>,
+        asker: &Asker,
+    ) -> Result<HeaderValue> {
+        let known = self.0.auth.token(&url, self.0.clock.now()).map(|token| bearer(&token));
+        if let Some(token) = known.filter(|token| Some(token) != refused) {
+            return Ok(token);
+        }
+        self.0.auth.drop_token(&url);
+        Ok(bearer(&*self.token(site, url, asker).await?))
+    }
+
+    fn nobodys(&self, site: &Site, repository: &Repository) -> Option<HeaderValue> {
         let url = self.0.auth.token_url(&site.namespace, repository)?;
-        self.0.auth.token(&url, now).map(|token| bearer(&token))
+        self.0.auth.token(&url, self.0.clock.now()).map(|token| bearer(&token))
     }
 
     /// Keeps the challenge of a response, if it has one.
@@ -113,23 +166,14 @@ impl Upstream {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one request has this many parts")]
-    async fn follow(
-        &self,
-        site: &Site,
-        repository: &Repository,
-        what: &What,
-        method: &Method,
-        fields: &HeaderMap,
-        authorization: Option<HeaderValue>,
-        asker: &Asker,
-    ) -> Result<Response<Incoming>> {
+    async fn follow(&self, question: Question<'_>, authorization: Option<HeaderValue>) -> Result<Response<Incoming>> {
+        let Question { site, repository, what, method, fields, asker } = question;
         let (mut origin, mut target) = (site.origin.clone(), what.path(repository));
         let (mut credential, mut wire) = (authorization, what.wire());
         let about = About { registry: &site.registry.name, kind: what.kind(), bill: &asker.bill };
         for hop in 0.. {
             let request = || build(method, &origin, &target, fields, credential.as_ref());
-            let response = match self.send(about, wire, request()?).await {
+            let mut response = match self.send(about, wire, request()?).await {
                 // The other side closed a kept connection just then. Nothing was lost by asking: this has no body.
                 Err(error) if error.kind() == Kind::Unreachable && !is_dial(&error) => {
                     self.send(about, wire, request()?).await?
@@ -137,6 +181,9 @@ impl Upstream {
                 other => other?,
             };
             if !is_redirect(response.status()) {
+                if origin != site.origin {
+                    response.extensions_mut().insert(Elsewhere);
+                }
                 return Ok(response);
             }
             let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
@@ -152,7 +199,10 @@ impl Upstream {
     }
 
     /// A token for a request without credentials, new from upstream; many who want it cost one request.
-    async fn token(&self, site: &Site, url: String, asker: &Asker) -> Result<Arc<Token>> {
+    ///
+    /// # Errors
+    /// The token service said no, nothing, or something that is no token.
+    pub async fn token(&self, site: &Site, url: String, asker: &Asker) -> Result<Arc<Token>> {
         let (upstream, site, bill) = (self.clone(), site.clone(), asker.bill.clone());
         let asked = url.clone();
         let work = move || async move {
@@ -177,10 +227,10 @@ impl Upstream {
     }
 
     /// Keeps the token of a reply to a request without credentials.
-    pub fn remember_token(&self, url: &str, body: &[u8]) -> Option<Arc<Token>> {
+    fn remember_token(&self, url: &str, body: &[u8]) -> Option<Arc<Token>> {
         let reply = parse_token_reply(body).filter(|reply| !reply.has_refresh_token)?;
         let now = self.0.clock.now();
-        self.0.keyring.remember_anonymous(&reply.token, reply.expires_in, now);
+        self.0.keyring.remember_anonymous(&reply.token, Issuer::Upstream, reply.expires_in, now);
         Some(self.0.auth.keep(url, &reply, now))
     }
 
