@@ -1,7 +1,7 @@
 //! One request: whom it means, the fork, the rescue.
 //!
 //! ```text
-//! door → a registry → token host or realm → passing::token      (a token of nobody is remembered; stand_in while there is none)
+//! door → a registry → token host or realm → passing::token      (a token of nobody is remembered)
 //!                   → oci/route → /v2/    → passing::ping       (the challenge last seen)
 //!                               → a pull  → cache.get → deliver
 //!                               → else    → passing::pass       (streamed untouched)
@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 use tracing::debug;
 
@@ -23,7 +23,7 @@ use super::pages::Pages;
 use super::passing::Pings;
 use super::record::{Books, Record};
 use super::rescue::{Facing, outcome, rescue};
-use super::{Session, Settings, stand_in};
+use super::{Session, Settings};
 use crate::cache::{self, Cache, Found, Pull, Wanted};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
@@ -66,8 +66,7 @@ impl std::fmt::Debug for Gateway {
 
 impl Gateway {
     /// Never fails: every error becomes a response.
-    pub async fn handle(&self, session: &Session, mut request: Request<Incoming>) -> Response<Body> {
-        stand_in::lay_down(request.headers_mut());
+    pub async fn handle(&self, session: &Session, request: Request<Incoming>) -> Response<Body> {
         let method = request.method().clone();
         let mut record = Box::new(Record::new(self.books.clone(), session.peer, method.clone()));
         record.subject = request.uri().path().to_owned();
@@ -108,7 +107,7 @@ impl Gateway {
         record.bill = asker.bill.clone();
         let is_realm = self.upstream.auth().is_realm(&site.namespace, origin, request.uri().path());
         if role == Role::Tokens || is_realm {
-            return self.token_or_stand_in(request, &site, origin, &asker, record).await;
+            return self.token(request, &site, origin, &asker, record).await;
         }
         let uri = request.uri().clone();
         let route = route::route(request.method(), uri.path(), uri.query()).map_err(bad_route)?;
@@ -200,7 +199,8 @@ impl Gateway {
         let route = route::route(request.method(), &path, request.uri().query()).map_err(bad_route)?;
         record.kind = route.kind();
         let ns = ns(request.uri().query());
-        let named = route.repository().map(ToString::to_string).unwrap_or_default();
+        let unsupported = || Error::request(Code::Unsupported, "a mirror is for pulls: ask the registry itself");
+        let named = route.repository().map(ToString::to_string).ok_or_else(unsupported)?;
         let meant = mirror::meant(&self.registries, &named, ns.as_deref()).map_err(|unknown| {
             let message =
                 format!("{:?} is no registry that this mirror is configured for: add a [[registry]]", unknown.0);
@@ -221,9 +221,12 @@ impl Gateway {
             }
             Route::Tags { .. } | Route::Referrers { .. } if *request.method() == Method::GET => {
                 let rest = rest_of(&path, &named, request.uri().query());
-                self.as_asked(&request, &meant.site, &repository, &What::List(rest), &asker).await
+                let what = What::List(rest);
+                let mut response = self.as_asked(&request, &meant.site, &repository, &what, &asker).await?;
+                link_here(response.headers_mut(), &path, ns.as_deref());
+                Ok(response)
             }
-            _ => Err(Error::request(Code::Unsupported, "a mirror is for pulls: push to the registry itself")),
+            _ => Err(unsupported()),
         }
     }
 
@@ -282,6 +285,19 @@ fn rest_of(path: &str, repository: &str, query: Option<&str>) -> String {
         query.into_iter().flat_map(|q| q.split('&')).filter(|pair| !pair.starts_with("ns=")).collect();
     let rest = rest.trim_start_matches('/');
     if kept.is_empty() { rest.to_owned() } else { format!("{rest}?{}", kept.join("&")) }
+}
+
+/// A list goes on where the client began it: at this mirror, under the name it used (distribution-spec, "Listing Tags").
+fn link_here(headers: &mut HeaderMap, path: &str, ns: Option<&str>) {
+    let Some(link) = headers.remove(header::LINK) else { return };
+    let link = link.to_str().ok().and_then(|link| link.strip_prefix('<')?.split_once('>'));
+    let Some((query, parameters)) = link.and_then(|(to, parameters)| Some((to.split_once('?')?.1, parameters))) else {
+        return;
+    };
+    let ns = ns.map(|ns| format!("&ns={ns}")).unwrap_or_default();
+    if let Ok(value) = HeaderValue::try_from(format!("<{path}?{query}{ns}>{parameters}")) {
+        headers.insert(header::LINK, value);
+    }
 }
 
 fn keep_length(response: &mut Response<Body>) {

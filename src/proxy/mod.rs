@@ -15,7 +15,6 @@ pub mod replay;
 pub mod rescue;
 mod serve;
 pub mod sniff;
-mod stand_in;
 pub mod tunnel;
 mod upload;
 

@@ -19,6 +19,7 @@ use crate::http::cache_status::{Outcome, cache_status};
 use crate::http::headers::relayed;
 use crate::http::origin::Origin;
 use crate::index::journal::{Journal, Table, seconds, time};
+use crate::oci::challenge::pulled_repositories;
 use crate::oci::error::Code;
 use crate::oci::name::Reference;
 use crate::oci::route::{Kind, Route};
@@ -172,7 +173,7 @@ impl Gateway {
     ) -> Result<Response<Body>> {
         record.kind = Kind::Token;
         if !is_for_nobody(&request, asker) {
-            return self.pass_to(request, &site.registry.name, origin, Kind::Token, asker).await;
+            return self.somebodys_token(request, site, origin, asker, record).await;
         }
         let url = format!("{origin}{}", target(&request));
         let now = self.clock.now();
@@ -194,6 +195,33 @@ impl Gateway {
             _ => {
                 record.outcome = Outcome::Stale;
                 Ok(issued(&self.upstream.keyring().stand_in(now), STAND_IN_LIFE, Outcome::Stale))
+            }
+        }
+    }
+
+    /// The token of who is logged in: upstream's affair. Only if it is for what everybody may read here, and upstream cannot be
+    /// asked, one of nobody stands in: being logged in makes no pull fail that would work without.
+    async fn somebodys_token(
+        &self,
+        request: Request<Incoming>,
+        site: &Site,
+        origin: &Origin,
+        asker: &Asker,
+        record: &mut Record,
+    ) -> Result<Response<Body>> {
+        let wanted = pulled_repositories(request.uri().query().unwrap_or_default());
+        let public = wanted.is_some_and(|all| all.iter().all(|repository| self.cache.is_public(site, repository)));
+        let dispensable = public && *request.method() == Method::GET;
+        let asking = self.pass_to(request, &site.registry.name, origin, Kind::Token, asker);
+        if !dispensable {
+            return asking.await;
+        }
+        match tokio::time::timeout(self.upstream.resolve_deadline(), asking).await {
+            Ok(Ok(response)) if !says_nothing(response.status()) => Ok(response),
+            _ => {
+                record.outcome = Outcome::Stale;
+                let token = self.upstream.keyring().stand_in(self.clock.now());
+                Ok(issued(&token, STAND_IN_LIFE, Outcome::Stale))
             }
         }
     }
@@ -276,6 +304,11 @@ fn is_for_nobody(request: &Request<Incoming>, asker: &Asker) -> bool {
         && !shows(header::AUTHORIZATION)
         && !shows(header::COOKIE)
         && query.split('&').all(plain)
+}
+
+/// Whether an answer says nothing of who asked.
+fn says_nothing(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
 fn target(request: &Request<Incoming>) -> String {
