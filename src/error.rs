@@ -163,6 +163,15 @@ impl Error {
         error
     }
 
+    /// The same with another code in its JSON, for a registry's answer that has no words of its own.
+    #[must_use]
+    pub fn coded(mut self, code: Code) -> Error {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.code = code;
+        }
+        self
+    }
+
     fn build(
         kind: Kind,
         message: String,

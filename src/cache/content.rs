@@ -12,7 +12,7 @@ use super::manifests::Manifest;
 use super::reader::Source;
 use super::resolve::{Stale, away, in_time};
 use super::through::{Through, Way};
-use super::{Cache, Found, Method, Pull};
+use super::{Cache, Found, Gone, Method, Pull};
 use crate::error::{Error, Kind, Result};
 use crate::http::cache_status::Outcome;
 use crate::http::range::{Selection, first_byte, select};
@@ -20,7 +20,7 @@ use crate::index::Held;
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::manifest::MAX_MANIFEST;
 use crate::oci::media_type::{Accept, OCTET_STREAM};
-use crate::policy::freshness::{Gone, Reason};
+use crate::policy::freshness::Reason;
 use crate::store::is_missing;
 use crate::upstream::asker::Credential;
 use crate::upstream::{Fetched, What};
@@ -154,9 +154,12 @@ impl Cache {
                 self.0.grants.grant(&pull.place, pull.asker.credential, self.0.clock.now());
                 self.0.grants.word(&pull.place, digest);
             }
-            // What upstream removed by mistake, or by policy, can still be served here, if the operator wants that.
-            Err(error) if error.kind() == Kind::Missing && self.0.tags.gone == Gone::Forget => {
-                self.0.grants.holds_no_more(&pull.place, digest);
+            // Who asks for a blob by HEAD may be about to push: from now on it is missing for all, and asked for anew.
+            Err(error) if error.kind() == Kind::Missing => {
+                let pushing = pull.method == Method::Head && matches!(what, What::Blob(_));
+                if pushing || self.0.tags.gone == Gone::Forget {
+                    self.0.grants.holds_no_more(&pull.place, digest);
+                }
             }
             Err(error) => self.refused(pull, error),
         }

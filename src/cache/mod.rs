@@ -34,7 +34,7 @@ use crate::index::Index;
 use crate::index::journal::{Journal, Records};
 use crate::metrics::Metrics;
 use crate::oci::digest::Digest;
-use crate::oci::media_type::{Accept, is_schema1};
+use crate::oci::media_type::{Accept, is_index, is_manifest, is_schema1};
 use crate::oci::name::{Reference, Repository, Tag};
 use crate::policy::access::Belief;
 pub use crate::policy::freshness::{Gone, Rule, Tags};
@@ -240,8 +240,11 @@ impl Cache {
             },
             None => self.content(pull, &binding.digest, &what, content::Yes::Given).await?,
         };
-        if !binding.media_type.is_empty() {
+        if is_manifest(&binding.media_type) || is_index(&binding.media_type) {
             found.media_type = binding.media_type;
+        } else if let Some(manifest) = self.0.manifests.find(&binding.digest) {
+            // Upstream says something else, or nothing: the bytes know better.
+            found.media_type = manifest.media_type.clone();
         }
         if stale.is_some() {
             found.outcome = Outcome::Stale;
@@ -267,13 +270,8 @@ impl Cache {
         Ok(Found { digest, media_type, content, outcome: Outcome::Bypass, age: None, stale: None })
     }
 
-    /// A push, or a removal: the next request for the tag asks upstream.
+    /// A push, or a removal, that upstream took: what the tag named is wrong now, and the next request for it asks.
     pub fn tag_changed(&self, site: &Site, repository: &Repository, tag: &Tag) {
-        self.0.bindings.expire(&tags::key(&place(site, repository), tag));
-    }
-
-    /// Upstream was told to remove a tag.
-    pub fn tag_removed(&self, site: &Site, repository: &Repository, tag: &Tag) {
         self.0.bindings.forget(&tags::key(&place(site, repository), tag));
     }
 

@@ -41,7 +41,9 @@ impl Cache {
         let key = tags::key(&pull.place, tag);
         let now = self.0.clock.now();
         let bound = self.0.bindings.find(&key, accept);
-        let known = self.0.grants.known(&pull.place, pull.asker.credential, None);
+        // What upstream was told to remove is asked for anew, by its tags too.
+        let named = bound.as_ref().map(|binding| &binding.digest);
+        let known = self.0.grants.known(&pull.place, pull.asker.credential, named);
         let granted = yes(known.granted(self.0.grants.belief(), now));
         let checked = bound.as_ref().map(|binding| binding.checked);
         if let (Before::Serve, Some(binding)) =
@@ -110,10 +112,10 @@ impl Cache {
 
     fn settle(&self, pull: &Pull, key: &Arc<str>, kept: Option<Binding>, asked: Result<Binding>) -> Result<Resolved> {
         let now = self.0.clock.now();
-        let known = self.0.grants.known(&pull.place, pull.asker.credential, None);
-        let belief = self.0.grants.belief();
+        let named = kept.as_ref().map(|binding| &binding.digest);
+        let known = self.0.grants.known(&pull.place, pull.asker.credential, named);
         let answer = answer(&asked, kept.as_ref());
-        let stands = known.stands(belief, now);
+        let stands = known.stands(self.0.grants.belief(), now);
         let checked = kept.as_ref().map(|binding| binding.checked);
         match (freshness::after(answer, checked, yes(stands), &self.0.tags, now), asked, kept) {
             (After::Confirmed | After::Moved, Ok(binding), _) => {

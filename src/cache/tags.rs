@@ -84,27 +84,15 @@ impl Bindings {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Binds, or confirms, what upstream said to a question of `epoch`.
-    pub fn bind(&self, key: &Arc<str>, accept: Accept, mut binding: Binding, epoch: u64) {
+    /// Binds, or confirms, what upstream said to a question of `epoch`; nothing, if that was before a push.
+    pub fn bind(&self, key: &Arc<str>, accept: Accept, binding: Binding, epoch: u64) {
         if epoch != self.epoch() {
-            binding.checked = SystemTime::UNIX_EPOCH;
+            return;
         }
 
         let others = self.bound.get(key);
         let others = others.iter().flat_map(|all| all.iter()).filter(|(bound, _)| *bound != accept).cloned();
         let variants: Variants = others.chain([(accept, binding)]).collect();
-        self.write(key, &variants);
-        self.bound.insert(key.clone(), variants);
-    }
-
-    /// Makes the next request for the tag ask upstream, whatever its ttl.
-    pub fn expire(&self, key: &Arc<str>) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
-        let Some(variants) = self.bound.get(key) else { return };
-        let expired = |(accept, binding): &(Accept, Binding)| {
-            (*accept, Binding { checked: SystemTime::UNIX_EPOCH, ..binding.clone() })
-        };
-        let variants: Variants = variants.iter().map(expired).collect();
         self.write(key, &variants);
         self.bound.insert(key.clone(), variants);
     }
@@ -164,13 +152,10 @@ mod tests {
         bindings.bind(&hub, new, binding(OCI_INDEX, 2), 0);
         assert_eq!(bindings.find(&hub, old).unwrap().media_type.as_ref(), OCI_MANIFEST);
         assert_eq!(bindings.find_readable(&hub, old).unwrap().media_type.as_ref(), OCI_MANIFEST);
-        bindings.expire(&hub);
-        assert_eq!(bindings.find(&hub, new).unwrap().checked, SystemTime::UNIX_EPOCH);
         let asked_before = bindings.epoch();
-        bindings.expire(&hub);
-        bindings.bind(&hub, new, binding(OCI_INDEX, 9), asked_before);
-        assert_eq!(bindings.find(&hub, new).unwrap().checked, SystemTime::UNIX_EPOCH, "a push came between");
         bindings.forget(&hub);
         assert_eq!(bindings.find_readable(&hub, new), None);
+        bindings.bind(&hub, new, binding(OCI_INDEX, 9), asked_before);
+        assert_eq!(bindings.find(&hub, new), None, "a push came between");
     }
 }

@@ -103,6 +103,7 @@ fn partial(part: &std::ops::Range<u64>, total: u64, body: Body) -> Response<Body
 
 fn beyond(total: u64) -> Response<Body> {
     let mut response = status(StatusCode::RANGE_NOT_SATISFIABLE, Body::empty());
+    response.headers_mut().insert(header::CONTENT_LENGTH, 0.into());
     response.headers_mut().insert(header::CONTENT_RANGE, unsatisfied(total));
     response
 }

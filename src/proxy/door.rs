@@ -35,6 +35,10 @@ pub enum Door {
 /// The names do not agree, or are none.
 pub fn door<B>(session: &Session, request: &Request<B>, registries: &Registries) -> Result<Door> {
     let named = authority(request)?;
+    if request.uri().path() == "*" {
+        // Sent on behind an origin it would be a part of the host's name.
+        return Err(Error::new(Kind::Request, "`*` (RFC 9112, 3.2.4) is not answered here: name a path"));
+    }
     match &session.way {
         Way::Intercepted { site, role, origin, sni } => {
             let agree = |host: &Host| *host == origin.host;
@@ -137,6 +141,15 @@ mod tests {
             request = request.header(header::HOST, host);
         }
         request.body(()).unwrap()
+    }
+
+    /// `https://ghcr.io` with `*` behind it is another host.
+    #[test]
+    fn the_asterisk_form_is_for_nobody() {
+        for session in [inside(None), own()] {
+            let error = door(&session, &request("*", Some("ghcr.io")), &registries()).unwrap_err();
+            assert_eq!(error.kind(), Kind::Request);
+        }
     }
 
     /// Pitfall 2: `Host: other.example` inside a connection for a registry.

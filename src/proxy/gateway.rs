@@ -83,7 +83,7 @@ impl Gateway {
             record.outcome = outcome(&error);
             record.failed(&error);
             debug!(%error, kind = error.kind().as_str(), "request failed");
-            rescue(&error, facing)
+            rescue(&error, facing, record.kind)
         });
         record.answered(response.status());
         if method == Method::HEAD {

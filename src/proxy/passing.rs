@@ -25,7 +25,7 @@ use crate::oci::name::Reference;
 use crate::oci::route::{Kind, Route};
 use crate::policy::access::within;
 use crate::policy::registry::Site;
-use crate::upstream::asker::{Asker, STAND_IN_LIFE};
+use crate::upstream::asker::Asker;
 use crate::upstream::auth::SHORTEST_LIFE;
 
 /// How each registry answered `/v2/` to a client without credentials.
@@ -161,8 +161,8 @@ impl Gateway {
         }
     }
 
-    /// The token service. A request without credentials gets the token that was last issued to nobody, while it is good; what is
-    /// issued to nobody is remembered.
+    /// The token service. A request without credentials gets the token that was last issued to nobody, while it is good, or one that
+    /// is asked for it, once for all who ask: by its URL alone, so that no cookie makes it somebody's.
     pub(super) async fn token(
         &self,
         request: Request<Incoming>,
@@ -182,21 +182,8 @@ impl Gateway {
             return Ok(issued(&token.value, token.left(now), Outcome::Hit));
         }
         // Asked in seawall's own words: nothing of the client's can make it anybody's token but nobody's.
-        let deadline = Some(self.upstream.resolve_deadline()).filter(|_| self.pings.last(&site.namespace).is_some());
-        let asking = self.upstream.token(site, url, asker);
-        let answered = match deadline {
-            Some(deadline) => tokio::time::timeout(deadline, asking).await.ok(),
-            None => Some(asking.await),
-        };
-        match answered {
-            Some(Ok(token)) => Ok(issued(&token.value, token.left(now), Outcome::Bypass)),
-            Some(Err(error)) if error.kind() == ErrorKind::Refused || error.kind() == ErrorKind::Missing => Err(error),
-            // A token service that cannot be asked keeps nobody from what is here and public.
-            _ => {
-                record.outcome = Outcome::Stale;
-                Ok(issued(&self.upstream.keyring().stand_in(now), STAND_IN_LIFE, Outcome::Stale))
-            }
-        }
+        let token = self.upstream.token(site, url, asker).await?;
+        Ok(issued(&token.value, token.left(now), Outcome::Bypass))
     }
 
     /// The token of who is logged in: upstream's affair. Only if it is for what everybody may read here, and upstream cannot be
@@ -259,7 +246,7 @@ impl Gateway {
                 }
             }
             Route::DeleteManifest { repository, reference: Reference::Tag(tag) } => {
-                self.cache.tag_removed(site, repository, tag);
+                self.cache.tag_changed(site, repository, tag);
             }
             Route::DeleteManifest { repository, reference: Reference::Digest(digest) }
             | Route::DeleteBlob { repository, digest } => self.cache.digest_removed(site, repository, digest),
@@ -304,6 +291,7 @@ fn is_for_nobody(request: &Request<Incoming>, asker: &Asker) -> bool {
         && !shows(header::AUTHORIZATION)
         && !shows(header::COOKIE)
         && query.split('&').all(plain)
+        && (query.contains("service=") || query.contains("scope="))
 }
 
 /// Whether an answer says nothing of who asked.

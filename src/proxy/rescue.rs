@@ -3,10 +3,11 @@
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::body::Body;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Reply};
 use crate::http::cache_status::{Outcome, cache_status};
 use crate::http::headers::relayed;
 use crate::oci::error::{Code, body};
+use crate::oci::route;
 
 /// Whom the client thinks it speaks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +27,18 @@ pub fn outcome(error: &Error) -> Outcome {
 }
 
 /// The response that says so.
-pub fn rescue(error: &Error, facing: Facing) -> Response<Body> {
+pub fn rescue(error: &Error, facing: Facing, about: route::Kind) -> Response<Body> {
     let mut response = match (error.reply(), facing) {
         (Some(_), Facing::Mirror) if error.kind() == Kind::Refused => refused_mirror(error),
+        (Some(reply), _) if reply.body.is_empty() => told(reply, about, error.message()),
         (Some(reply), _) => {
             let mut response = Response::new(Body::full(reply.body.clone()));
             *response.status_mut() = reply.status;
             *response.headers_mut() = relayed(&reply.headers);
+            if reply.body.is_empty() {
+                // Upstream was asked by HEAD: what it would have said to a GET is said for it.
+                say(&mut response, error_code(error), error.message());
+            }
             response
         }
         (None, _) => ours(error.status(), error.code(), error.message()),
@@ -40,6 +46,25 @@ pub fn rescue(error: &Error, facing: Facing) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert("cache-status", cache_status(outcome(error), Some(error.kind().as_str())));
     headers.insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
+    response
+}
+
+/// A registry's refusal that came without words: it was asked by HEAD, and the client may have asked by GET.
+fn told(reply: &Reply, about: route::Kind, message: &str) -> Response<Body> {
+    let code = match (reply.status, about) {
+        (StatusCode::UNAUTHORIZED, _) => Code::Unauthorized,
+        (StatusCode::FORBIDDEN, _) => Code::Denied,
+        (StatusCode::NOT_FOUND | StatusCode::GONE, route::Kind::Manifest) => Code::ManifestUnknown,
+        (StatusCode::NOT_FOUND | StatusCode::GONE, route::Kind::Blob) => Code::BlobUnknown,
+        (StatusCode::NOT_FOUND | StatusCode::GONE, _) => Code::NameUnknown,
+        (StatusCode::TOO_MANY_REQUESTS, _) => Code::TooManyRequests,
+        _ => Code::Unavailable,
+    };
+    let mut response = ours(reply.status, code, message);
+    let mut headers = relayed(&reply.headers);
+    headers.remove(header::CONTENT_ENCODING);
+    headers.extend(std::mem::take(response.headers_mut()));
+    *response.headers_mut() = headers;
     response
 }
 
@@ -51,11 +76,19 @@ fn refused_mirror(error: &Error) -> Response<Body> {
     ours(StatusCode::FORBIDDEN, Code::Denied, &message)
 }
 
+fn error_code(error: &Error) -> Code {
+    if error.status() == StatusCode::UNAUTHORIZED { Code::Unauthorized } else { error.code() }
+}
+
 /// An error of seawall's own, in the registries' JSON, which clients print.
 pub fn ours(status: StatusCode, code: Code, message: &str) -> Response<Body> {
-    let mut response = Response::new(Body::full(body(code, &format!("seawall: {message}"), None)));
+    let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    say(&mut response, code, message);
     response
+}
+
+fn say(response: &mut Response<Body>, code: Code, message: &str) {
+    *response.body_mut() = Body::full(body(code, &format!("seawall: {message}"), None));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
 }

@@ -46,6 +46,8 @@ fn sniff_method(bytes: &[u8]) -> Sniff {
     match line.get(method) {
         _ if method > LONGEST_METHOD => Sniff::Garbage,
         None => Sniff::More,
+        // h2 without TLS (RFC 9113 3.4, 11.6: no request has this method). hyper would wait for more of it.
+        Some(b' ') if line.starts_with(b"PRI ") => Sniff::Garbage,
         Some(b' ') if method > 0 => Sniff::Http,
         Some(_) => Sniff::Garbage,
     }
@@ -251,7 +253,8 @@ mod tests {
             (b"\r\n", Sniff::More),
             (b"\r\nGET /", Sniff::Http),
             (b"M-SEARCH *", Sniff::Http),
-            (b"PRI * HTTP/2.0", Sniff::Http),
+            (b"PRI * HTTP/2.0", Sniff::Garbage),
+            (b"PRIX / HTTP/1.1", Sniff::Http),
             (b"\x16", Sniff::More),
             (b"\x16\x03", Sniff::More),
             (b"\x16\x03\x01", Sniff::Tls),

@@ -74,31 +74,12 @@ impl Bill {
     }
 }
 
-/// Of a token that stands in for upstream's: as short as the specification lets a client assume.
-pub const STAND_IN_LIFE: Duration = Duration::from_secs(60);
-
 /// Tells credentials apart without keeping them.
 #[derive(Debug)]
 pub struct Keyring {
     key: hmac::Key,
     /// Tokens that were issued to nobody.
-    anonymous: Cache<Fingerprint, Issued>,
-}
-
-/// A token of nobody.
-#[derive(Clone, Copy, Debug)]
-struct Issued {
-    until: SystemTime,
-    by: Issuer,
-}
-
-/// Who issued a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Issuer {
-    /// The registry's token service.
-    Upstream,
-    /// seawall, in its stead: no registry would take it.
-    Seawall,
+    anonymous: Cache<Fingerprint, SystemTime>,
 }
 
 impl Default for Keyring {
@@ -125,33 +106,22 @@ impl Keyring {
 
     /// Who sent this `Authorization`.
     pub fn asker(&self, authorization: Option<&HeaderValue>, now: SystemTime) -> Asker {
-        let print = authorization.map(|value| self.fingerprint(canonical(value.as_bytes()).as_slice()));
-        let nobodys = print.and_then(|print| self.anonymous.get(&print)).filter(|issued| now < issued.until);
-        let credential = match print {
-            Some(print) if nobodys.is_none() => Credential::Known(print),
-            _ => Credential::Anonymous,
+        let credential = match authorization.map(|value| self.fingerprint(canonical(value.as_bytes()).as_slice())) {
+            None => Credential::Anonymous,
+            Some(print) if self.anonymous.get(&print).is_some_and(|until| now < until) => Credential::Anonymous,
+            Some(print) => Credential::Known(print),
         };
-        let ours = nobodys.is_some_and(|issued| issued.by == Issuer::Seawall);
-        let authorization = authorization.filter(|_| !ours).cloned().map(|mut value| {
+        let authorization = authorization.cloned().map(|mut value| {
             value.set_sensitive(true);
             value
         });
         Asker { credential, authorization, bill: Arc::default() }
     }
 
-    /// A token for nobody while upstream issues none. It opens nothing upstream, and here what nobody may read.
-    pub fn stand_in(&self, now: SystemTime) -> String {
-        let mut random = [0; 16];
-        aws_lc_rs::rand::fill(&mut random).expect("the system gives random bytes");
-        let token = format!("seawall-{}", data_encoding::HEXLOWER.encode(&random));
-        self.remember_anonymous(&token, Issuer::Seawall, STAND_IN_LIFE, now);
-        token
-    }
-
     /// Remembers that `token` was issued to a request without credentials.
-    pub fn remember_anonymous(&self, token: &str, by: Issuer, good_for: Duration, now: SystemTime) {
+    pub fn remember_anonymous(&self, token: &str, good_for: Duration, now: SystemTime) {
         let value = format!("bearer {token}");
-        self.anonymous.insert(self.fingerprint(value.as_bytes()), Issued { until: now + good_for, by });
+        self.anonymous.insert(self.fingerprint(value.as_bytes()), now + good_for);
     }
 }
 
@@ -172,16 +142,13 @@ mod tests {
         let (ring, now) = (Keyring::new(), SystemTime::UNIX_EPOCH);
         let bearer = HeaderValue::from_static("bEARER abc");
         assert!(matches!(ring.asker(Some(&bearer), now).credential, Credential::Known(_)));
-        ring.remember_anonymous("abc", Issuer::Upstream, Duration::from_secs(60), now);
+        ring.remember_anonymous("abc", Duration::from_secs(60), now);
         assert_eq!(ring.asker(Some(&bearer), now).credential, Credential::Anonymous);
         let later = now + Duration::from_secs(60);
         assert!(matches!(ring.asker(Some(&bearer), later).credential, Credential::Known(_)));
         let other = HeaderValue::from_static("Bearer ABC");
         assert!(matches!(ring.asker(Some(&other), now).credential, Credential::Known(_)));
         assert_eq!(ring.asker(None, now).credential, Credential::Anonymous);
-        ring.remember_anonymous("ABC", Issuer::Seawall, Duration::from_secs(60), now);
-        let ours = ring.asker(Some(&other), now);
-        assert!(ours.credential == Credential::Anonymous && ours.authorization.is_none(), "no registry gets it");
     }
 
     /// Invariant 8: `Authorization` never enters a key but as a keyed hash, never a log.

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::asker::Asker;
 use super::client::Upstream;
 use super::send::{What, is_elsewhere};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::http::range::parse_content_range;
 use crate::oci::digest::Digest;
 use crate::oci::media_type::{Accept, essence};
@@ -46,7 +46,8 @@ impl Upstream {
             return self.first_byte(site, repository, what, asker).await;
         }
         if response.status() != StatusCode::OK {
-            return Err(self.refusal(&site.origin.host.to_string(), response).await);
+            let error = self.refusal(&site.origin.host.to_string(), response).await;
+            return Err(if error.kind() == Kind::Missing { error.coded(what.unknown()) } else { error });
         }
         let said = Description::of(response.headers());
         if is_blob && said.size.is_none() { self.first_byte(site, repository, what, asker).await } else { Ok(said) }

@@ -11,13 +11,14 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::asker::{Asker, Credential, Issuer};
+use super::asker::{Asker, Credential};
 use super::auth::Token;
 use super::client::{About, Upstream, Wire, no_body};
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::{Origin, Scheme};
 use crate::oci::challenge::parse_token_reply;
 use crate::oci::digest::Digest;
+use crate::oci::error::Code;
 use crate::oci::name::{Reference, Repository};
 use crate::oci::route;
 use crate::policy::redirect;
@@ -51,6 +52,15 @@ impl What {
             What::Blob(_) => route::Kind::Blob,
             What::List(rest) if rest.starts_with("referrers/") => route::Kind::Referrers,
             What::List(_) => route::Kind::Tags,
+        }
+    }
+
+    /// What a registry's 404 for it says.
+    pub(super) fn unknown(&self) -> Code {
+        match self {
+            What::Manifest(_) => Code::ManifestUnknown,
+            What::Blob(_) => Code::BlobUnknown,
+            What::List(_) => Code::NameUnknown,
         }
     }
 
@@ -220,7 +230,7 @@ impl Upstream {
     fn remember_token(&self, url: &str, body: &[u8]) -> Option<Arc<Token>> {
         let reply = parse_token_reply(body).filter(|reply| !reply.has_refresh_token)?;
         let now = self.0.clock.now();
-        self.0.keyring.remember_anonymous(&reply.token, Issuer::Upstream, reply.expires_in, now);
+        self.0.keyring.remember_anonymous(&reply.token, reply.expires_in, now);
         Some(self.0.auth.keep(url, &reply, now))
     }
 

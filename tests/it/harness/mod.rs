@@ -2,7 +2,7 @@
 //!
 //! `tls` the test root · `image` contents · `state` what a registry holds · `record` what it saw · `faults` what it does
 //! wrong · `wire`, `body`, `answer` how an answer leaves · `auth`, `pull_side`, `push_side` what it answers · `server` its
-//! listeners · `registry` the builder and handle · `client`, `exchange`, `pull` the other side · `forward` a company's proxy · `selftest…` the harness's own tests.
+//! listeners · `registry` the builder and handle · `client`, `exchange`, `pull` the other side · `forward` a company's proxy · `process` seawall on its own · `selftest…` the harness's own tests.
 
 mod answer;
 mod auth;
@@ -12,6 +12,7 @@ pub(crate) mod exchange;
 pub(crate) mod faults;
 mod forward;
 pub(crate) mod image;
+mod process;
 pub(crate) mod pull;
 mod pull_side;
 mod push_side;
@@ -30,6 +31,7 @@ pub(crate) use exchange::ClientError;
 pub(crate) use faults::{Fault, Gate};
 pub(crate) use forward::ForwardProxy;
 pub(crate) use image::{Algorithm, Blob, Hash, Image, sha256};
+pub(crate) use process::Process;
 pub(crate) use pull::{Pull, Style};
 pub(crate) use record::{End, Seen};
 pub(crate) use registry::Registry;

@@ -1,0 +1,623 @@
+//! The ways in: who is understood, who is sent away, and what the process does at its start and its end.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Method, Version};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use seawall::config::{Config, Overrides};
+use seawall::daemon::Daemon;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::harness::*;
+
+const HUB: &str = "registry-1.docker.io";
+const TAG: &str = "https://registry-1.docker.io/v2/library/alpine/manifests/3.20";
+/// A host that no registry has.
+const FILES: &str = "files.example.test";
+
+async fn hub(pki: &Pki) -> Registry {
+    Registry::new(HUB).image("library/alpine:3.20", Image::multi_layer()).start(pki).await
+}
+
+async fn files(pki: &Pki) -> Registry {
+    Registry::new(FILES).image("some/thing:1", Image::multi_layer()).start(pki).await
+}
+
+fn reason(error: ClientError) -> (u16, String) {
+    match error {
+        ClientError::Refused(status, reason, _) => (status, reason),
+        other => panic!("not refused: {other}"),
+    }
+}
+
+// Which way.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_is_spoken_for_by_connect_and_by_name_in_h1_and_h2() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let by_name = Client::direct_tls(seawall.addr(), &seawall.ca_pem);
+    for client in [seawall.client(), by_name] {
+        for (alpn, version) in [
+            (Alpn::None, Version::HTTP_11),
+            (Alpn::H1, Version::HTTP_11),
+            (Alpn::H2, Version::HTTP_2),
+            (Alpn::Both, Version::HTTP_2),
+        ] {
+            let connection = client.clone().alpn(alpn).connect(TAG).await.unwrap();
+            assert_eq!(connection.version(), version, "{alpn:?}");
+            for _ in 0..2 {
+                let reply = connection.request(Method::GET, TAG).send().await.unwrap();
+                assert_eq!((reply.status.as_u16(), reply.version), (200, version), "{alpn:?}");
+                assert_eq!(reply.header("docker-content-digest"), Image::multi_layer().digest());
+            }
+        }
+    }
+}
+
+/// RFC 6066, 3: an address is not named in a ClientHello; the host of the CONNECT is what the leaf is for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_sni_the_leaf_is_for_the_host_of_the_connect() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let reply = seawall.client().no_sni().get(TAG).send().await.unwrap();
+    assert_eq!(reply.status, 200);
+    let by_name = Client::direct_tls(seawall.addr(), &seawall.ca_pem).no_sni();
+    assert!(matches!(by_name.get(TAG).send().await, Err(ClientError::Tls(_))), "nobody knows whom it is for");
+
+    let by_address = Registry::new("127.0.0.1").image("some/thing:1", Image::multi_layer()).start(&pki).await;
+    let lab = "[[registry]]\nname = \"lab\"\nhosts = [\"127.0.0.1:5443\"]";
+    let seawall = Seawall::before(&by_address).toml(lab).start(&pki).await;
+    let url = "https://127.0.0.1:5443/v2/some/thing/manifests/1";
+    for client in [seawall.client(), seawall.client().h2()] {
+        let connection = client.connect(url).await.unwrap();
+        let leaf = connection.peer_cert().unwrap().to_vec();
+        let (_, leaf) = x509_parser::parse_x509_certificate(&leaf).unwrap();
+        let names = &leaf.subject_alternative_name().unwrap().unwrap().value.general_names;
+        assert_eq!(format!("{names:?}"), "[IPAddress([127, 0, 0, 1])]");
+        let reply = connection.request(Method::GET, url).send().await.unwrap();
+        assert_eq!(reply.status, 200, "{}", by_address.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_for_others_is_passed_through_end_to_end() {
+    let pki = Pki::new();
+    let (registry, others) = (hub(&pki).await, files(&pki).await);
+    let seawall = Seawall::before(&registry).front(&others).toml("[tunnel]\ndeny_networks = []").start(&pki).await;
+    let url = "https://files.example.test/v2/some/thing/manifests/1";
+    let straight = Client::resolving(others.hosts(), &pki.ca_pem()).connect(url).await.unwrap();
+    // The client trusts the origin's root and not seawall's: nobody stands between.
+    for client in
+        [Client::direct_tls(seawall.addr(), &pki.ca_pem()), Client::via_connect(seawall.addr(), &pki.ca_pem())]
+    {
+        for alpn in [Alpn::None, Alpn::H2] {
+            let connection = client.clone().alpn(alpn).connect(url).await.unwrap();
+            assert_eq!(connection.peer_cert(), straight.peer_cert());
+            let reply = connection.request(Method::GET, url).send().await.unwrap();
+            assert_eq!((reply.status.as_u16(), reply.header("cache-status")), (200, ""));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_tunnel_says_why_in_its_status_text() {
+    let pki = Pki::new();
+    let (registry, others) = (hub(&pki).await, files(&pki).await);
+    let toml = "[tunnel]\nhosts = [\"*.example.test\", \"127.0.0.1\"]";
+    let seawall = Seawall::before(&registry).front(&others).toml(toml).start(&pki).await;
+    let client = Client::via_connect(seawall.addr(), &pki.ca_pem());
+    let refused = async |url: &str| reason(client.connect(url).await.err().expect("a refusal"));
+    let (status, why) = refused("https://files.example.test:8443/").await;
+    assert_eq!((status, &*why), (403, "port 8443 is not in tunnel.ports"));
+    let (status, why) = refused("https://example.org/").await;
+    assert_eq!((status, &*why), (403, "example.org is no configured registry and not in tunnel.hosts"));
+    let (status, why) = refused("https://127.0.0.1/").await;
+    assert_eq!(status, 403);
+    assert!(why.contains("127.0.0.1 is a loopback address") && why.contains("tunnel.deny_networks"), "{why}");
+    others.down();
+    let (status, why) = refused("https://files.example.test/").await;
+    assert!(status == 502 && why.contains(FILES), "{status} {why}");
+    // By name there is no status text: an alert.
+    let by_name = Client::direct_tls(seawall.addr(), &pki.ca_pem());
+    let error = by_name.connect("https://example.org/").await.err().expect("an alert");
+    assert!(error.to_string().contains("AccessDenied"), "{error}");
+}
+
+/// Pitfall 2: `Host: other.example` inside a connection for a registry is nobody's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_for_another_host_than_the_connections_is_misdirected() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let other = Registry::new("ghcr.io").image("library/alpine:3.20", Image::two_platforms()).start(&pki).await;
+    let seawall = Seawall::before(&registry).front(&other).start(&pki).await;
+    let by_name = Client::direct_tls(seawall.addr(), &seawall.ca_pem);
+    for client in [seawall.client(), by_name] {
+        for alpn in [Alpn::None, Alpn::H2] {
+            let connection = client.clone().alpn(alpn).connect(TAG).await.unwrap();
+            for host in ["ghcr.io", "registry-1.docker.io:8443", "seawall.invalid", "registry-1.docker.io.evil.test"] {
+                let reply = connection.request(Method::GET, TAG).host(host).send().await.unwrap();
+                assert_eq!(reply.status, 421, "{alpn:?} {host}");
+                let said = reply.json()["errors"][0]["message"].to_string();
+                assert!(said.contains("this connection is for registry-1.docker.io"), "{said}");
+            }
+            for host in ["registry-1.docker.io:443", "REGISTRY-1.docker.IO"] {
+                let reply = connection.request(Method::GET, TAG).host(host).send().await.unwrap();
+                assert_eq!(reply.status, 200, "{alpn:?} {host}: the connection is as good as before");
+            }
+        }
+        // Both names of h2 must agree, too.
+        let reply = client.h2().get(TAG).header("host", "ghcr.io").send().await.unwrap();
+        assert_eq!(reply.status, 421);
+    }
+    assert_eq!(other.requests().len(), 0);
+}
+
+/// Trusts anybody: for a client that names one host in its CONNECT and another in its ClientHello.
+#[derive(Debug)]
+struct Anybody(Arc<rustls::crypto::CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn trusting_anybody() -> TlsConnector {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+async fn said<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    let mut reply = Vec::new();
+    // A peer that closes TCP without closing TLS has said all it will.
+    let _ = stream.read_to_end(&mut reply).await;
+    String::from_utf8_lossy(&reply).into_owned()
+}
+
+/// What is answered to bytes within TLS as `sni` within a CONNECT to the hub.
+pub(crate) async fn within_connect(seawall: &Seawall, sni: &str, request: &str) -> String {
+    let mut tcp = TcpStream::connect(seawall.addr()).await.unwrap();
+    tcp.write_all(b"CONNECT registry-1.docker.io:443 HTTP/1.1\r\nHost: registry-1.docker.io:443\r\n\r\n")
+        .await
+        .unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(tcp.read_u8().await.unwrap());
+    }
+    let tls = trusting_anybody().connect(ServerName::try_from(sni.to_owned()).unwrap(), tcp).await.unwrap();
+    said(tls, request).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_names_another_host_than_its_connect_is_misdirected() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    for (sni, host, status) in [(HUB, HUB, "200"), ("ghcr.io", HUB, "421"), ("ghcr.io", "ghcr.io", "421")] {
+        let request = format!("GET /v2/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let reply = within_connect(&seawall, sni, &request).await;
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status}")), "{sni} {host}: {reply}");
+    }
+}
+
+/// Sends a byte at a time.
+struct Dribble(TcpStream);
+
+impl AsyncRead for Dribble {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Dribble {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, &bytes[..bytes.len().min(1)])
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// A post-quantum key share alone is longer than a packet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_hello_may_come_byte_by_byte() {
+    let pki = Pki::new();
+    let (registry, others) = (hub(&pki).await, files(&pki).await);
+    let seawall = Seawall::before(&registry).front(&others).start(&pki).await;
+    for host in [HUB, FILES] {
+        let tcp = TcpStream::connect(seawall.addr()).await.unwrap();
+        tcp.set_nodelay(true).unwrap();
+        let tls = trusting_anybody().connect(ServerName::try_from(host).unwrap(), Dribble(tcp)).await.unwrap();
+        let group = tls.get_ref().1.negotiated_key_exchange_group().unwrap().name();
+        assert!(host == FILES || format!("{group:?}").contains("MLKEM"), "{group:?} is not longer than a packet");
+        let reply = said(tls, &format!("GET /v2/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
+        assert!(reply.starts_with("HTTP/1.1 200"), "{host}: {reply}");
+    }
+}
+
+// Certificates.
+
+/// Pitfall 41: leaves do not expire while the process runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leaf_is_renewed_while_the_process_runs_and_sessions_resume() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).toml("[ca]\nleaf_days = 1").start(&pki).await;
+    let kept = seawall.client();
+    let first = kept.connect(TAG).await.unwrap();
+    assert_eq!(first.request(Method::GET, TAG).send().await.unwrap().status, 200);
+    assert!(!first.resumed());
+    let again = kept.connect(TAG).await.unwrap();
+    assert!(again.resumed(), "a session is resumed on another connection");
+    assert_eq!(again.peer_cert(), first.peer_cert());
+
+    // Two thirds of its day are over. No client's clock says that it has not begun.
+    seawall.clock.advance(Duration::from_secs(20 * 3600));
+    let renewed = seawall.client().connect(TAG).await.unwrap();
+    assert!(!renewed.resumed() && renewed.peer_cert() != first.peer_cert());
+    assert_eq!(renewed.request(Method::GET, TAG).send().await.unwrap().status, 200);
+    let resumed = kept.connect(TAG).await.unwrap();
+    assert!(resumed.resumed(), "the new leaf's configuration knows the sessions of the old one's");
+    assert_eq!(resumed.request(Method::GET, TAG).send().await.unwrap().status, 200);
+    assert_eq!(first.request(Method::GET, TAG).send().await.unwrap().status, 200, "and what is open stays open");
+}
+
+// In the clear.
+
+/// Pitfall 42: a plain request through the proxy is answered by whom it was for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plain_registry_is_pulled_in_absolute_form_and_kept() {
+    let pki = Pki::new();
+    let plain = Registry::new("plain.test").plain().image("some/thing:1", Image::multi_layer()).start(&pki).await;
+    let toml =
+        "[[registry]]\nname = \"plain\"\nhosts = [\"plain.test\"]\nupstreams = [{ url = \"http://plain.test\" }]";
+    let seawall = Seawall::before(&plain).toml(toml).start(&pki).await;
+    let client = Client::via_connect(seawall.addr(), "");
+    let layer = Image::multi_layer().layers()[1].clone();
+    let urls = [
+        "http://plain.test/v2/some/thing/manifests/1".to_owned(),
+        format!("http://plain.test:80/v2/some/thing/blobs/{}", layer.digest()),
+    ];
+    for url in &urls {
+        let reply = client.get(url).send().await.unwrap();
+        assert_eq!((reply.status.as_u16(), reply.header("cache-status")), (200, "seawall; fwd=miss; stored"), "{url}");
+    }
+    plain.reset_counts();
+    for url in &urls {
+        let mut reply = client.get(url).send().await.unwrap();
+        // Whoever comes before the last byte is on the disk follows the fill.
+        while reply.header("cache-status") == "seawall; fwd=miss; collapsed" {
+            reply = client.get(url).send().await.unwrap();
+        }
+        assert_eq!((reply.status.as_u16(), reply.header("cache-status")), (200, "seawall; hit"), "{url}");
+    }
+    assert_eq!(plain.requests().len(), 0, "{}", plain.log());
+    let both = client.get(&urls[0]).host("other.test").send().await.unwrap();
+    assert_eq!(both.status, 421, "the URL and Host name two hosts");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_http_for_others_is_forwarded_as_policy_says() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let others = Registry::new(FILES).plain().image("some/thing:1", Image::multi_layer()).start(&pki).await;
+    let url = "http://files.example.test/v2/some/thing/manifests/1";
+    let seawall = Seawall::before(&registry).front(&others).start(&pki).await;
+    let refused = Client::via_connect(seawall.addr(), "").get(url).send().await.unwrap();
+    assert!(refused.status.is_client_error(), "{}", refused.status);
+    assert!(refused.json()["errors"][0]["message"].to_string().contains("port 80 is not in tunnel.ports"));
+    assert_eq!(others.requests().len(), 0);
+
+    let toml = "[tunnel]\nports = [80, 443]\nhosts = [\"*.example.test\", \"127.0.0.1\"]";
+    let seawall = Seawall::before(&registry).front(&others).toml(toml).start(&pki).await;
+    let client = Client::via_connect(seawall.addr(), "").proxy_user("somebody", "secret");
+    for _ in 0..2 {
+        let reply = client.get(url).send().await.unwrap();
+        assert_eq!((reply.status.as_u16(), reply.header("cache-status")), (200, "seawall; fwd=bypass"));
+        assert_eq!(reply.bytes(), &Image::multi_layer().manifest());
+    }
+    let seen = others.requests();
+    assert_eq!(seen.len(), 2, "nothing of others is kept");
+    assert!(seen.iter().all(|seen| seen.authority == FILES && seen.header("proxy-authorization").is_none()));
+    for url in ["http://other.test/", "http://127.0.0.1/", "http://files.example.test:8080/"] {
+        let reply = client.get(url).send().await.unwrap();
+        assert!(!reply.status.is_success(), "{url}: {}", reply.status);
+        assert!(reply.json()["errors"][0]["message"].is_string());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_is_asked_by_path_and_by_ns() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let other = Registry::new("ghcr.io").image("owner/app:1", Image::two_platforms()).start(&pki).await;
+    let seawall = Seawall::before(&registry).front(&other).start(&pki).await;
+    let mirror = Client::plain(seawall.addr());
+    let get = async |path: &str| mirror.get(&format!("http://mirror.test:3128{path}")).send().await.unwrap();
+    let ping = get("/v2/").await;
+    assert_eq!((ping.status.as_u16(), &ping.bytes()[..]), (200, &b"{}"[..]));
+    assert_eq!(ping.header("docker-distribution-api-version"), "registry/2.0");
+    for path in [
+        "/v2/alpine/manifests/3.20",
+        "/v2/library/alpine/manifests/3.20",
+        "/v2/docker.io/alpine/manifests/3.20",
+        "/v2/dockerhub/library/alpine/manifests/3.20",
+        "/v2/library/alpine/manifests/3.20?ns=docker.io",
+        "/v2/library/alpine/manifests/3.20?ns=registry-1.docker.io",
+    ] {
+        let reply = get(path).await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.header("docker-content-digest")),
+            (200, &*Image::multi_layer().digest()),
+            "{path}"
+        );
+    }
+    for path in ["/v2/ghcr.io/owner/app/manifests/1", "/v2/owner/app/manifests/1?ns=ghcr.io"] {
+        assert_eq!(get(path).await.header("docker-content-digest"), Image::two_platforms().digest(), "{path}");
+    }
+    // Pitfall 17: `ns` is a key, never an address.
+    for ns in ["127.0.0.1", "evil.test", "files.example.test:443", ""] {
+        let reply = get(&format!("/v2/owner/app/manifests/1?ns={ns}")).await;
+        assert_eq!(
+            (reply.status.as_u16(), &*reply.json()["errors"][0]["code"].to_string()),
+            (404, "\"NAME_UNKNOWN\""),
+            "{ns}"
+        );
+    }
+    let push = mirror
+        .request(Method::PUT, "http://mirror.test/v2/library/alpine/manifests/3.20")
+        .body("{}")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(push.json()["errors"][0]["code"], "UNSUPPORTED");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_finds_a_page_the_root_and_health() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let client = Client::plain(seawall.addr());
+    let base = format!("http://{}", seawall.addr());
+    let page = client.get(&format!("{base}/")).send().await.unwrap();
+    let text = String::from_utf8(page.bytes().to_vec()).unwrap();
+    assert!(page.status == 200 && text.contains(&format!("HTTPS_PROXY=http://{}", seawall.addr())), "{text}");
+    let root = client.get(&format!("{base}/ca.crt")).send().await.unwrap();
+    assert_eq!(root.bytes(), &std::fs::read(seawall.data.join("ca/ca.crt")).unwrap());
+    assert_eq!(root.header("content-type"), "application/x-pem-file");
+    let head = client.head(&format!("{base}/ca.crt")).send().await.unwrap();
+    assert_eq!(head.header("content-length"), root.bytes().len().to_string());
+    assert_eq!(client.get(&format!("{base}/healthz")).send().await.unwrap().bytes(), "ok\n");
+    for path in ["/nothing", "/metrics", "/ca.key", "/v1/", "/readyz"] {
+        assert_eq!(client.get(&format!("{base}{path}")).send().await.unwrap().status, 404, "{path}");
+    }
+    assert_eq!(client.request(Method::POST, &format!("{base}/")).send().await.unwrap().status, 405);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operator_finds_health_readiness_and_metrics_apart_from_clients() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    seawall.client().get(TAG).send().await.unwrap();
+    seawall.client().get(TAG).send().await.unwrap();
+    let admin = Client::plain(seawall.admin());
+    let get = async |path: &str| admin.get(&format!("http://{}{path}", seawall.admin())).send().await.unwrap();
+    assert_eq!(get("/healthz").await.bytes(), "ok\n");
+    assert_eq!(get("/readyz").await.bytes(), "ready\n");
+    let metrics = String::from_utf8(get("/metrics").await.bytes().to_vec()).unwrap();
+    for (outcome, count) in [("miss", 1), ("hit", 1)] {
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("seawall_requests_total") && line.contains(&format!("\"{outcome}\"")));
+        let line = line.unwrap_or_else(|| panic!("no {outcome} in\n{metrics}"));
+        assert!(
+            line.contains("registry=\"docker.io\"")
+                && line.contains("kind=\"manifest\"")
+                && line.ends_with(&format!(" {count}")),
+            "{line}"
+        );
+    }
+    assert_eq!(get("/v2/").await.status, 404, "no pulls there");
+}
+
+// Who may.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_are_hung_up_on() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).toml("[clients]\nallow = [\"10.0.0.0/8\", \"::1/128\"]").start(&pki).await;
+    assert!(seawall.client().get(TAG).send().await.is_err());
+    let mut raw = Raw::connect(seawall.addr()).await;
+    raw.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(raw.read_to_end().await, "");
+    assert_eq!(registry.connections(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_more_than_max_connections_waits_and_is_served() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).toml("[clients]\nmax_connections = 1").start(&pki).await;
+    let kept = seawall.client().connect(TAG).await.unwrap();
+    assert_eq!(kept.request(Method::GET, TAG).send().await.unwrap().status, 200);
+    let client = seawall.client();
+    let next = tokio::spawn(async move { client.get(TAG).send().await.unwrap().status });
+    // The one who has the seat is served as often as it likes, the one who waits is not.
+    for _ in 0..20 {
+        assert_eq!(kept.request(Method::GET, TAG).send().await.unwrap().status, 200);
+    }
+    assert!(!next.is_finished());
+    assert_eq!(seawall.metric("seawall_connections"), 1.0);
+    drop(kept);
+    assert_eq!(next.await.unwrap(), 200);
+}
+
+// The end.
+
+fn blob_url(digest: &str) -> String {
+    format!("https://registry-1.docker.io/v2/library/big/blobs/{digest}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_lets_a_download_finish_and_takes_no_new_ones() {
+    let pki = Pki::new();
+    let blob = Blob::generated(5, 3 << 20);
+    let digest = blob.digest();
+    let registry = Registry::new(HUB).blob("library/big", blob.clone()).start(&pki).await;
+    let gate = registry.gate_blob(&digest, 1 << 20);
+    for h2 in [false, true] {
+        let seawall = Seawall::before(&registry).start(&pki).await;
+        let (address, admin, client) = (seawall.addr(), seawall.admin(), seawall.client());
+        let client = if h2 { client.h2() } else { client };
+        let mut download = client.get(&blob_url(&digest)).open().await.unwrap();
+        let start = download.read_exactly(1000).await.unwrap();
+        assert!(blob.holds(0, &start));
+        let stopping = tokio::spawn(seawall.stop());
+        let readyz = format!("http://{admin}/readyz");
+        while Client::plain(admin).get(&readyz).send().await.unwrap().status == 200 {}
+        // The listener goes as soon as the task that has it runs.
+        while TcpStream::connect(address).await.is_ok() {}
+        assert!(!stopping.is_finished());
+        gate.open();
+        let rest = download.rest().await.unwrap();
+        assert!(blob.holds(1000, &rest) && rest.len() as u64 == blob.len() - 1000);
+        drop(download);
+        stopping.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_outlasts_the_drain_is_broken_off() {
+    let pki = Pki::new();
+    let blob = Blob::generated(6, 3 << 20);
+    let digest = blob.digest();
+    let registry = Registry::new(HUB).blob("library/big", blob.clone()).start(&pki).await;
+    let _gate = registry.gate_blob(&digest, 1 << 20);
+    let seawall = Process::start(&registry, &pki, "drain_timeout = \"1s\"");
+    let mut h1 = seawall.client().get(&blob_url(&digest)).open().await.unwrap();
+    let mut h2 = seawall.client().h2().get(&blob_url(&digest)).open().await.unwrap();
+    h1.read_exactly(1000).await.unwrap();
+    h2.read_exactly(1000).await.unwrap();
+    seawall.signal("TERM");
+    let status = seawall.ended().await;
+    assert!(status.success(), "{status}");
+    for download in [&mut h1, &mut h2] {
+        let (bytes, end) = download.until_end().await;
+        assert!(bytes < blob.len() - 1000 && end.is_err(), "{bytes} bytes, then a clean end");
+    }
+}
+
+// The start.
+
+async fn start_error(data: &Path, toml: &str) -> String {
+    let file = data.with_extension("toml");
+    let text = format!("listen = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\ndata = {data:?}\n{toml}\n");
+    std::fs::write(&file, text).unwrap();
+    let config = Config::load(Some(&file), std::iter::empty(), Overrides::default()).unwrap();
+    format!("{:#}", Daemon::start(config).await.err().expect("it started"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_seawall_on_the_same_data_is_refused() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let error = start_error(&seawall.data, "").await;
+    assert!(error.contains(&seawall.data.display().to_string()) && error.contains("another seawall"), "{error}");
+    assert_eq!(seawall.client().get(TAG).send().await.unwrap().status, 200, "the first one goes on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ca_that_cannot_be_used_is_an_error_that_names_the_file() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let (_dir, data) = seawall.stop().await;
+    let (certificate, key) = (data.join("ca/ca.crt"), data.join("ca/ca.key"));
+    let (good_certificate, good_key) = (std::fs::read(&certificate).unwrap(), std::fs::read(&key).unwrap());
+
+    std::fs::write(&key, "not a key").unwrap();
+    let error = start_error(&data, "").await;
+    assert!(error.contains(&key.display().to_string()), "{error}");
+
+    let another = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(&key, another.serialize_pem()).unwrap();
+    let error = start_error(&data, "").await;
+    assert!(
+        error.contains(&key.display().to_string()) && error.contains(&certificate.display().to_string()),
+        "{error}"
+    );
+
+    let leaf = rcgen::CertificateParams::new(vec!["docker.io".to_owned()]).unwrap().self_signed(&another).unwrap();
+    std::fs::write(&certificate, leaf.pem()).unwrap();
+    let error = start_error(&data, "").await;
+    assert!(error.contains(&certificate.display().to_string()) && error.contains("CA"), "{error}");
+
+    std::fs::remove_file(&key).unwrap();
+    let error = start_error(&data, "").await;
+    assert!(error.contains(&key.display().to_string()), "{error}");
+
+    // A registry that the root may not sign for.
+    std::fs::write(&certificate, good_certificate).unwrap();
+    std::fs::write(&key, good_key).unwrap();
+    let error = start_error(&data, "[[registry]]\nname = \"lab\"\nhosts = [\"registry.lab.test\"]").await;
+    for part in ["registry.lab.test", "seawall ca renew", "install", "[ca] names", &certificate.display().to_string()] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}

@@ -1,0 +1,80 @@
+//! seawall as a process of its own: for what ends with it, and for what is measured of it alone.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use super::{Client, Pki, Registry};
+
+/// Dropped: it is killed.
+pub(crate) struct Process {
+    child: Child,
+    address: SocketAddr,
+    pub(crate) ca_pem: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Process {
+    /// `seawall serve` in front of `registry`, with these lines at the top level of its configuration.
+    pub(crate) fn start(registry: &Registry, pki: &Pki, toml: &str) -> Process {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let (ca, file) = (dir.path().join("upstream-ca.pem"), dir.path().join("seawall.toml"));
+        std::fs::write(&ca, pki.ca_pem()).unwrap();
+        let hosts: Vec<String> = registry.hosts().iter().map(|(host, addr)| format!("{host:?} = \"{addr}\"")).collect();
+        let text = format!(
+            "listen = [\"127.0.0.1:0\"]\nadmin = \"\"\ndata = {data:?}\n{toml}\n[upstream]\nca_file = {ca:?}\nhosts = {{ {} }}\n",
+            hosts.join(", ")
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_seawall"))
+            .args(["--config".as_ref(), file.as_os_str(), "serve".as_ref()])
+            .env_remove("RUST_LOG")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut said = String::new();
+        let address = loop {
+            let line = log.next().unwrap_or_else(|| panic!("it ended:\n{said}")).unwrap();
+            if let Some((_, address)) = line.split_once("listening address=") {
+                break address.trim().parse().unwrap();
+            }
+            said.push_str(&line);
+        };
+        // Its stderr is read to the end, or it would stop when the pipe is full.
+        std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
+        let ca_pem = std::fs::read_to_string(data.join("ca/ca.crt")).unwrap();
+        Process { child, address, ca_pem, _dir: dir }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::via_connect(self.address, &self.ca_pem)
+    }
+
+    /// Sends a signal: `TERM`, `INT`, …
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn ended(mut self) -> ExitStatus {
+        let waiting = tokio::task::spawn_blocking(move || self.child.wait().unwrap());
+        tokio::time::timeout(super::faults::PATIENCE, waiting).await.expect("it does not end").unwrap()
+    }
+
+    /// Bytes of memory it has now.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

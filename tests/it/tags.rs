@@ -1,0 +1,631 @@
+//! What does a tag name now? policy/freshness from end to end.
+
+use std::time::Duration;
+
+use http::Method;
+
+use crate::harness::exchange::Reply;
+use crate::harness::image::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
+use crate::harness::*;
+
+const HUB: &str = "https://registry-1.docker.io";
+const TAG: &str = "https://registry-1.docker.io/v2/library/alpine/manifests/3.20";
+const ALL: [&str; 4] = [DOCKER_MANIFEST, DOCKER_LIST, OCI_MANIFEST, OCI_INDEX];
+const SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+const MINUTE: Duration = Duration::from_secs(60);
+
+async fn hub(pki: &Pki) -> Registry {
+    let registry = Registry::new("registry-1.docker.io").image("library/alpine:3.20", Image::two_platforms());
+    registry.token_auth().cdn("cdn.example.test").quota(100).start(pki).await
+}
+
+async fn ask(client: &Client, method: Method, url: &str, accept: &[&str]) -> Reply {
+    let ask = accept.iter().fold(client.request(method, url), |ask, one| ask.header("accept", one));
+    ask.send().await.unwrap()
+}
+
+async fn get(client: &Client, url: &str) -> Reply {
+    ask(client, Method::GET, url, &ALL).await
+}
+
+/// Status and digest.
+fn named(reply: &Reply) -> (u16, &str) {
+    (reply.status.as_u16(), reply.header("docker-content-digest"))
+}
+
+/// A stale answer says so: pitfall 34.
+fn is_stale(reply: &Reply, detail: &str) -> bool {
+    let status = reply.header("cache-status").starts_with("seawall; hit; fwd=stale");
+    let said = reply.header("cache-status").contains(&format!("detail={detail}"));
+    status && said && reply.header("warning").starts_with("299 - \"seawall: served from cache")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_moved_tag_is_seen_after_its_ttl_and_costs_one_head_and_one_get() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let client = seawall.client();
+    let old = Image::two_platforms().digest();
+    assert_eq!(named(&get(&client, TAG).await), (200, &*old));
+    let new = registry.add_image("library/alpine:3.20", &Image::multi_layer());
+    seawall.clock.advance(MINUTE - Duration::from_secs(2));
+    registry.reset_counts();
+    let reply = get(&client, TAG).await;
+    assert_eq!((named(&reply), registry.requests().len()), ((200, &*old), 0));
+    assert!((58..=59).contains(&reply.header("age").parse::<u64>().unwrap()), "{:?}", reply.headers);
+    assert_eq!((reply.header("vary"), reply.header("cache-status")), ("Accept", "seawall; hit"));
+    seawall.clock.advance(Duration::from_secs(2));
+    let reply = get(&client, TAG).await;
+    assert_eq!((named(&reply), sha256(reply.bytes())), ((200, &*new), new.clone()));
+    assert_eq!((registry.heads("manifests"), registry.gets("manifests")), (1, 1), "{}", registry.log());
+    let by_digest = get(&client, &format!("{HUB}/v2/library/alpine/manifests/{old}")).await;
+    assert_eq!((named(&by_digest), by_digest.header("vary")), ((200, &*old), ""), "what it was is still here");
+}
+
+/// Pitfall 10: rules are about whole names.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_give_a_tag_its_ttl() {
+    let pki = Pki::new();
+    let registry = Registry::new("ghcr.io").start(&pki).await;
+    let tags = ["acme/app:v1.2.3", "acme/app:latest", "acme/app:latest-1", "acme/app:testing-abc", "other/app:v1.2.3"];
+    for name in tags {
+        registry.add_image(name, &Image::multi_layer());
+    }
+    let rules = r#"
+        [cache]
+        public_ttl = "forever"
+        [cache.tags]
+        ttl = "1m"
+        rules = [
+            { match = "ghcr.io/acme/*:v*.*.*", ttl = "forever" },
+            { match = "*:latest", ttl = "30s" },
+            { match = "*:test", ttl = "60d" },
+        ]"#;
+    let seawall = Seawall::before(&registry).toml(rules).start(&pki).await;
+    let client = seawall.client();
+    for (advance, asked) in [(0, &tags[..]), (30, &tags[1..2]), (30, &tags[1..]), (86_400 * 365, &tags[1..])] {
+        seawall.clock.advance(Duration::from_secs(advance));
+        registry.reset_counts();
+        for name in tags {
+            let (repository, tag) = name.split_once(':').unwrap();
+            assert_eq!(get(&client, &format!("https://ghcr.io/v2/{repository}/manifests/{tag}")).await.status, 200);
+        }
+        let heads: Vec<String> = registry
+            .requests()
+            .iter()
+            .filter(|seen| seen.method == Method::HEAD)
+            .map(|seen| seen.path.clone())
+            .collect();
+        let wanted: Vec<String> =
+            asked.iter().map(|name| format!("/v2/{}", name.replace(':', "/manifests/"))).collect();
+        assert_eq!(heads, wanted, "after {advance} s");
+    }
+}
+
+/// Pitfalls 8 and 27: a hundred clients, one HEAD (that stays a HEAD), one token.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_clients_ask_for_a_tag_and_one_head_goes_upstream() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let gate = Gate::new();
+    registry.fault(Fault::on("manifests").method(Method::HEAD).hold_head(&gate));
+    let clients: Vec<_> = (0..100)
+        .map(|n| {
+            let client = seawall.client();
+            let method = if n % 2 == 0 { Method::GET } else { Method::HEAD };
+            tokio::spawn(async move { ask(&client, method, TAG, &ALL).await.status })
+        })
+        .collect();
+    gate.reached().await;
+    gate.open();
+    for client in clients {
+        assert_eq!(client.await.unwrap(), 200);
+    }
+    let allowed = registry.count(|seen| seen.method == Method::HEAD && seen.status() == 200);
+    assert_eq!((allowed, registry.gets("manifests"), registry.gets("token")), (1, 1, 1), "{}", registry.log());
+    assert_eq!(registry.remaining(ANONYMOUS_SOURCE), Some(99));
+}
+
+/// Pitfall 29: a slow upstream keeps nobody waiting for what is here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_is_served_when_the_head_takes_longer_than_the_deadline() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let toml = "[upstream]\nCA_FILE\nresolve_deadline = \"100ms\"";
+    let seawall = Seawall::before(&registry).toml(toml).start(&pki).await;
+    let client = seawall.client();
+    client.pull("docker.io/library/alpine:3.20", Style::Podman).await.unwrap();
+    seawall.clock.advance(MINUTE);
+    let gate = Gate::new();
+    registry.fault(Fault::on("manifests").hold_head(&gate));
+    let reply = get(&client, TAG).await;
+    assert_eq!(reply.status, 200);
+    assert!(is_stale(&reply, "timeout"), "{:?}", reply.headers);
+    assert_eq!(reply.header("age"), "60");
+    assert_eq!(gate.arrivals(), 1, "it was asked");
+    assert_eq!(seawall.metric("seawall_stale_total"), 1.0);
+    registry.clear_faults();
+    gate.open();
+    assert_eq!(get(&client, TAG).await.header("cache-status"), "seawall; hit");
+}
+
+/// The same where HEAD says no digest and a GET has to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_deadline_is_for_registries_without_digests_too() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let toml = "[upstream]\nCA_FILE\nresolve_deadline = \"300ms\"";
+    let seawall = Seawall::before(&registry).toml(toml).start(&pki).await;
+    registry.fault(Fault::on("manifests").no_digest());
+    assert_eq!(get(&seawall.client(), TAG).await.status, 200);
+    seawall.clock.advance(MINUTE);
+    let gate = Gate::new();
+    registry.fault(Fault::on("manifests").method(Method::GET).hold_head(&gate));
+    let reply = get(&seawall.client(), TAG).await;
+    assert!(reply.status == 200 && is_stale(&reply, "timeout"), "{:?}", reply.headers);
+    gate.open();
+}
+
+/// Pitfalls 32 and 34: a copy is served while upstream has nothing to say, by tag and by digest, and says that it is one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_is_served_when_upstream_cannot_answer() {
+    for (n, (fault, detail)) in [
+        (Some(Fault::on("manifests").pull_limit()), "rate-limited"),
+        (Some(Fault::on("manifests").abuse_limit(60)), "rate-limited"),
+        (Some(Fault::on("manifests").status(500, "oops")), "error"),
+        (Some(Fault::on("*").status(503, "")), "error"),
+        (Some(Fault::on("*").hang_up()), "unreachable"),
+        (Some(Fault::on("manifests").redirect("http://127.0.0.1/")), "error"),
+        (None, "unreachable"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let pki = Pki::new();
+        let registry = hub(&pki).await;
+        let seawall = Seawall::before(&registry).start(&pki).await;
+        let client = seawall.client();
+        for style in Style::ALL {
+            client.pull("docker.io/library/alpine:3.20", style).await.unwrap();
+        }
+        // Longer than any ttl, and than the tokens that are known.
+        seawall.clock.advance(Duration::from_secs(86_400));
+        match fault {
+            Some(fault) => registry.fault(fault),
+            None => registry.down(),
+        }
+        let reply = get(&client, TAG).await;
+        assert_eq!(named(&reply), (200, &*Image::two_platforms().digest()), "{n}");
+        assert!(is_stale(&reply, detail), "{n}: {:?}", reply.headers);
+        assert_eq!(reply.header("age"), "86400");
+        for style in Style::ALL {
+            let pulled = client.pull("docker.io/library/alpine:3.20", style).await;
+            pulled.unwrap_or_else(|e| panic!("{n} {style:?}: {e}\n{}", registry.log()));
+        }
+        let arm = Image::two_platforms().platforms()[1].digest();
+        let arm = get(&client, &format!("{HUB}/v2/library/alpine/manifests/{arm}")).await;
+        assert_ne!(arm.status, 200, "what was never here is not");
+        assert!(seawall.metric("seawall_stale_total{") >= 1.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_grows_too_old_where_the_operator_says_so() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).toml("[cache.tags]\nstale = \"1h\"").start(&pki).await;
+    let client = seawall.client();
+    assert_eq!(get(&client, TAG).await.status, 200);
+    registry.fault(Fault::on("manifests").status(503, "maintenance"));
+    seawall.clock.advance(Duration::from_secs(3599));
+    assert_eq!(get(&client, TAG).await.status, 200);
+    seawall.clock.advance(Duration::from_secs(1));
+    assert_eq!(get(&client, TAG).await.status, 503);
+}
+
+/// Pitfall 31: `/v2/` and tokens are answered while upstream is away, after a restart too. Pitfall 30: it starts without upstream.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_starts_and_serves_while_upstream_is_away() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    for style in Style::ALL {
+        seawall.client().pull("docker.io/library/alpine:3.20", style).await.unwrap();
+    }
+    registry.down();
+    let seawall = seawall.restart(&pki).await;
+    seawall.clock.advance(Duration::from_secs(86_400));
+    for style in Style::ALL {
+        let pulled = seawall.client().pull("docker.io/library/alpine:3.20", style).await;
+        let pulled = pulled.unwrap_or_else(|e| panic!("{style:?}: {e}"));
+        assert_eq!(pulled.digest, Image::two_platforms().digest());
+    }
+    let nothing = get(&seawall.client(), &format!("{HUB}/v2/library/other/manifests/1")).await;
+    assert_eq!((nothing.status.as_u16(), nothing.header("content-type")), (502, "application/json"));
+}
+
+/// Pitfall 30.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_starts_with_nothing_and_nobody_to_ask() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    registry.down();
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    assert_eq!(get(&seawall.client(), TAG).await.status, 502);
+    registry.up();
+    assert_eq!(get(&seawall.client(), TAG).await.status, 200);
+}
+
+/// Pitfall 33, the purge of a repository: what is here goes on being served, in every client's way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_upstream_took_away_is_served_with_a_warning() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let client = seawall.client();
+    client.pull("docker.io/library/alpine:3.20", Style::Docker).await.unwrap();
+    let image = Image::two_platforms();
+    registry.untag("library/alpine", "3.20");
+    for digest in image.manifests().iter().map(|(_, bytes)| sha256(bytes)).chain(image.blobs().iter().map(Blob::digest))
+    {
+        registry.remove("library/alpine", &digest);
+    }
+    for days in [0, 1, 2] {
+        seawall.clock.advance(Duration::from_secs(86_400 * days + 60));
+        let reply = get(&client, TAG).await;
+        assert!(reply.status == 200 && is_stale(&reply, "gone"), "{:?}", reply.headers);
+        for style in Style::ALL {
+            let pulled = client.pull("docker.io/library/alpine:3.20", style).await;
+            pulled.unwrap_or_else(|e| panic!("{days} {style:?}: {e}\n{}", registry.log()));
+        }
+    }
+    let layer = format!("{HUB}/v2/library/alpine/blobs/{}", image.layers()[0].digest());
+    seawall.clock.advance(Duration::from_secs(86_400));
+    assert_eq!(client.head(&layer).send().await.unwrap().status, 404, "who would push is told the truth");
+}
+
+/// Pitfall 33 where the operator wants upstream's word.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_upstream_took_away_is_forgotten_where_the_operator_says_so() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).toml("[cache.tags]\ngone = \"forget\"").start(&pki).await;
+    let client = seawall.client();
+    client.pull("docker.io/library/alpine:3.20", Style::Docker).await.unwrap();
+    registry.untag("library/alpine", "3.20");
+    seawall.clock.advance(MINUTE);
+    let reply = get(&client, TAG).await;
+    assert_eq!((reply.status.as_u16(), &*reply.json()["errors"][0]["code"].to_string()), (404, "\"MANIFEST_UNKNOWN\""));
+    registry.down();
+    assert_eq!(get(&client, TAG).await.status, 502, "it is forgotten");
+    registry.up();
+    let index = Image::two_platforms().digest();
+    registry.remove("library/alpine", &index);
+    seawall.clock.advance(Duration::from_secs(900));
+    assert_eq!(get(&client, &format!("{HUB}/v2/library/alpine/manifests/{index}")).await.status, 404);
+}
+
+/// Pitfall 13: one tag, other answers for other `Accept`s, and no more requests than there are answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_takes_no_index_never_gets_one() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let client = seawall.client();
+    let (index, manifest) = (Image::two_platforms().digest(), Image::two_platforms().platforms()[0].digest());
+    let digest = async |accept: &[&str]| {
+        let reply = ask(&client, Method::GET, TAG, accept).await;
+        (reply.header("docker-content-digest").to_owned(), reply.header("content-type").to_owned())
+    };
+    let (an_index, a_manifest) = ((index, OCI_INDEX.to_owned()), (manifest, OCI_MANIFEST.to_owned()));
+    assert_eq!(digest(&[DOCKER_MANIFEST, OCI_MANIFEST]).await, a_manifest);
+    assert_eq!(digest(&ALL).await, an_index);
+    assert_eq!(
+        digest(&[
+            "application/vnd.oci.image.manifest.v1+json;q=0.5, application/vnd.docker.distribution.manifest.v2+json"
+        ])
+        .await,
+        a_manifest
+    );
+    let heads = registry.heads("manifests");
+    let mut order = ALL;
+    for n in 0..4 {
+        order.rotate_left(1);
+        order.swap(0, n);
+        assert_eq!(digest(&order).await, an_index);
+        assert_eq!(digest(&[&order.join(", "), "application/json", SCHEMA1]).await, an_index);
+    }
+    assert_eq!(registry.heads("manifests"), heads, "random order, one key\n{}", registry.log());
+    assert_eq!(digest(&["*/*"]).await, an_index);
+    assert_eq!(digest(&[]).await, an_index);
+    assert_eq!(registry.heads("manifests"), heads + 1);
+    registry.fault(Fault::on("manifests").status(503, ""));
+    seawall.clock.advance(MINUTE);
+    assert_eq!(digest(&[OCI_MANIFEST]).await, a_manifest, "stale, and still one that it can read");
+    assert_eq!(ask(&client, Method::GET, TAG, &[DOCKER_LIST]).await.status, 503, "nothing here for it");
+}
+
+/// Pitfall 1: the same name at two registries is two names.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_tag_at_two_registries_is_two_tags() {
+    let pki = Pki::new();
+    let quay = Registry::new("quay.io").image("foo/bar:1.2.3", Image::single(&[b"quay"])).start(&pki).await;
+    let ghcr = Registry::new("ghcr.io").image("foo/bar:1.2.3", Image::single(&[b"ghcr"])).start(&pki).await;
+    let seawall = Seawall::before(&quay).front(&ghcr).start(&pki).await;
+    for _ in 0..2 {
+        for (host, image) in [("quay.io", Image::single(&[b"quay"])), ("ghcr.io", Image::single(&[b"ghcr"]))] {
+            let reply = get(&seawall.client(), &format!("https://{host}/v2/foo/bar/manifests/1.2.3")).await;
+            assert_eq!(named(&reply), (200, &*image.digest()), "{host}");
+        }
+    }
+    assert_eq!((quay.requests().len(), ghcr.requests().len()), (2, 2), "{}{}", quay.log(), ghcr.log());
+}
+
+/// Pitfalls 11 and 12: what is stored has its type and nothing of the moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hit_has_its_type_and_no_old_quota() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    registry.fault(
+        Fault::on("manifests")
+            .set("set-cookie", "sid=1")
+            .set("alt-svc", "h3=\":443\"")
+            .set("cache-control", "no-store"),
+    );
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let client = seawall.client();
+    for method in [Method::HEAD, Method::GET, Method::GET, Method::HEAD] {
+        let reply = ask(&client, method.clone(), TAG, &ALL).await;
+        for name in [
+            "ratelimit-limit",
+            "ratelimit-remaining",
+            "docker-ratelimit-source",
+            "set-cookie",
+            "alt-svc",
+            "cache-control",
+        ] {
+            assert_eq!(reply.header(name), "", "{method} {name}");
+        }
+        let bytes = Image::two_platforms().manifest();
+        assert_eq!(
+            (reply.header("content-type"), reply.header("content-length")),
+            (OCI_INDEX, &*bytes.len().to_string())
+        );
+        assert_eq!(reply.header("etag"), format!("\"{}\"", Image::two_platforms().digest()));
+        assert_eq!(reply.header("docker-distribution-api-version"), "registry/2.0");
+    }
+    assert_eq!(seawall.metric("seawall_ratelimit_remaining"), 99.0);
+}
+
+/// Pitfall 28: only what is asked for is fetched.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_platform_that_is_asked_for_is_fetched() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    for style in Style::ALL {
+        seawall.client().pull("docker.io/library/alpine:3.20", style).await.unwrap();
+    }
+    assert_eq!((registry.gets("manifests"), registry.gets("cdn")), (2, 3), "{}", registry.log());
+    assert_eq!(registry.remaining(ANONYMOUS_SOURCE), Some(98));
+}
+
+/// HEAD without a digest, HEAD not allowed: the bytes say it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_whose_head_says_too_little() {
+    for fault in
+        [Fault::on("manifests").no_digest(), Fault::on("manifests").method(Method::HEAD).error(405, "UNSUPPORTED")]
+    {
+        let pki = Pki::new();
+        let registry = hub(&pki).await;
+        registry.fault(fault);
+        let seawall = Seawall::before(&registry).start(&pki).await;
+        for style in Style::ALL {
+            seawall.client().pull("docker.io/library/alpine:3.20", style).await.unwrap();
+        }
+        let reply = ask(&seawall.client(), Method::HEAD, TAG, &ALL).await;
+        assert_eq!(
+            (named(&reply), reply.header("content-type")),
+            ((200, &*Image::two_platforms().digest()), OCI_INDEX)
+        );
+        assert_eq!(registry.gets("manifests"), 2, "{}", registry.log());
+    }
+}
+
+/// An upstream that lies about the type, or says none: the bytes know better.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manifest_has_its_own_type_whatever_upstream_calls_it() {
+    for said in ["text/html", "application/octet-stream", "application/json; charset=utf-8"] {
+        let pki = Pki::new();
+        let registry = hub(&pki).await;
+        registry.fault(Fault::on("manifests").media_type(said));
+        let seawall = Seawall::before(&registry).start(&pki).await;
+        for _ in 0..2 {
+            let reply = get(&seawall.client(), TAG).await;
+            assert_eq!(
+                (named(&reply), reply.header("content-type")),
+                ((200, &*Image::two_platforms().digest()), OCI_INDEX),
+                "{said}"
+            );
+            let reply = ask(&seawall.client(), Method::HEAD, TAG, &ALL).await;
+            assert_eq!(
+                (named(&reply), reply.header("content-type")),
+                ((200, &*Image::two_platforms().digest()), OCI_INDEX),
+                "{said}, HEAD"
+            );
+        }
+    }
+}
+
+/// Schema 1 is not what its digest is of: it passes, and is never kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schema_1_passes_through() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let bytes = r#"{"schemaVersion":1,"name":"library/old"}"#;
+    registry.add_manifest("library/old", "1", SCHEMA1, bytes);
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let url = format!("{HUB}/v2/library/old/manifests/1");
+    for accept in [&[SCHEMA1][..], &ALL[..], &[][..]] {
+        for n in 1..3 {
+            registry.reset_counts();
+            let reply = ask(&seawall.client(), Method::GET, &url, accept).await;
+            assert_eq!(
+                (reply.status.as_u16(), reply.header("content-type"), &reply.bytes()[..]),
+                (200, SCHEMA1, bytes.as_bytes()),
+                "{accept:?}"
+            );
+            assert_eq!(
+                registry.gets("manifests"),
+                1 + registry.count(|seen| seen.status() == 401),
+                "{n} {}",
+                registry.log()
+            );
+        }
+    }
+    assert_eq!(seawall.metric("seawall_cache_entries"), 0.0);
+}
+
+/// Nothing here: upstream's own words, whichever way it was asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_with_nothing_cached_is_passed_on() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let client = seawall.client();
+    registry.set_remaining(ANONYMOUS_SOURCE, 0);
+    let reply = get(&client, TAG).await;
+    assert_eq!(reply.status, 429, "{}", registry.log());
+    let text = String::from_utf8_lossy(reply.bytes()).into_owned();
+    assert!(text.contains("You have reached your unauthenticated pull rate limit"), "{text}");
+    assert_eq!(reply.header("ratelimit-remaining"), "0;w=21600");
+    registry.fault(Fault::on("manifests").abuse_limit(60));
+    let reply = get(&client, &format!("{HUB}/v2/library/alpine/manifests/{}", Image::two_platforms().digest())).await;
+    assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (429, "60"));
+    assert_eq!(&reply.bytes()[..], b"Too Many Requests (HAP429).\n");
+    let reply = get(&client, &format!("{HUB}/v2/library/alpine/manifests/other")).await;
+    assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (429, "60"));
+    assert_eq!(reply.json()["errors"][0]["code"], "TOOMANYREQUESTS", "its HEAD had no body to pass on");
+}
+
+/// HEAD keeps answering when the quota is spent: what did not move costs nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spent_quota_stops_no_warm_pull() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    seawall.client().pull("docker.io/library/alpine:3.20", Style::Podman).await.unwrap();
+    registry.set_remaining(ANONYMOUS_SOURCE, 0);
+    seawall.clock.advance(Duration::from_secs(3600));
+    let reply = get(&seawall.client(), TAG).await;
+    assert_eq!((reply.status.as_u16(), reply.header("warning")), (200, ""), "confirmed, not stale");
+    for style in Style::ALL {
+        seawall.client().pull("docker.io/library/alpine:3.20", style).await.unwrap();
+    }
+}
+
+/// registry.k8s.io: manifests too come from another host.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn manifests_that_are_redirected_to_another_host() {
+    let pki = Pki::new();
+    let k8s = Registry::new("registry.k8s.io").start(&pki).await;
+    let real =
+        Registry::new("europe-west1-docker.pkg.dev").image("k8s/pause:3.9", Image::two_platforms()).start(&pki).await;
+    let image = Image::two_platforms();
+    let host = "https://europe-west1-docker.pkg.dev/v2/k8s/pause";
+    k8s.fault(Fault::on("manifests").path_contains("/3.9").redirect(&format!("{host}/manifests/3.9")));
+    for (_, bytes) in image.manifests() {
+        let digest = sha256(&bytes);
+        k8s.fault(Fault::on("manifests").digest(&digest).redirect(&format!("{host}/manifests/{digest}")));
+    }
+    for blob in image.blobs() {
+        let digest = blob.digest();
+        k8s.fault(Fault::on("blobs").digest(&digest).redirect(&format!("{host}/blobs/{digest}")));
+    }
+    let seawall = Seawall::before(&k8s).front(&real).start(&pki).await;
+    for style in Style::ALL {
+        let pulled = seawall.client().pull("registry.k8s.io/pause:3.9", style).await.unwrap();
+        assert!(pulled.steps.iter().all(|step| step.contains("registry.k8s.io")), "{:?}", pulled.steps);
+    }
+    assert_eq!((real.heads("manifests"), real.gets("manifests"), real.gets("blobs")), (1, 2, 3), "{}", real.log());
+}
+
+/// A push through seawall is asked anew, whatever the ttl; so is what was deleted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tag_that_was_pushed_or_deleted_through_seawall_is_asked_anew() {
+    let pki = Pki::new();
+    let registry = Registry::new("ghcr.io").image("a/b:1", Image::multi_layer()).image("a/b:2", Image::multi_layer());
+    let registry = registry.start(&pki).await;
+    let rules = "[cache.tags]\nrules = [{ match = \"*\", ttl = \"forever\" }]";
+    let seawall = Seawall::before(&registry).toml(rules).start(&pki).await;
+    let client = seawall.client();
+    let url = |tag: &str| format!("https://ghcr.io/v2/a/b/manifests/{tag}");
+    let old = Image::multi_layer().digest();
+    for tag in ["1", "2"] {
+        assert_eq!(named(&get(&client, &url(tag)).await), (200, &*old));
+    }
+    let pushed = Image::single(&[b"pushed"]);
+    let put = client.request(Method::PUT, &format!("{}?tag=2", url("1"))).header("content-type", OCI_MANIFEST);
+    let reply = put.body(pushed.manifest()).send().await.unwrap();
+    assert_eq!(reply.status, 201, "{}", registry.log());
+    for tag in ["1", "2"] {
+        assert_eq!(named(&get(&client, &url(tag)).await), (200, &*pushed.digest()), "{tag}");
+    }
+    assert_eq!(client.request(Method::DELETE, &url("1")).send().await.unwrap().status, 202);
+    assert_eq!(get(&client, &url("1")).await.status, 404);
+    let by_digest = url(&pushed.digest());
+    registry.add_manifest("a/b", "2", OCI_MANIFEST, pushed.manifest());
+    assert_eq!(named(&get(&client, &url("2")).await), (200, &*pushed.digest()));
+    assert_eq!(client.request(Method::DELETE, &by_digest).send().await.unwrap().status, 202);
+    assert_eq!(get(&client, &by_digest).await.status, 404);
+    assert_eq!(get(&client, &url("2")).await.status, 404, "registries delete by digest only\n{}", registry.log());
+}
+
+/// Pitfall 32: a hundred clients while upstream is slow to refuse still cost one question.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn digests_are_asked_once_for_many_too() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let client = seawall.client();
+    client.pull("docker.io/library/alpine:3.20", Style::Docker).await.unwrap();
+    seawall.clock.advance(Duration::from_secs(900));
+    registry.reset_counts();
+    let layer = format!("{HUB}/v2/library/alpine/blobs/{}", Image::two_platforms().layers()[1].digest());
+    let clients: Vec<_> = (0..50)
+        .map(|_| {
+            let (client, url) = (seawall.client(), layer.clone());
+            tokio::spawn(async move { client.get(&url).send().await.unwrap().status })
+        })
+        .collect();
+    for client in clients {
+        assert_eq!(client.await.unwrap(), 200);
+    }
+    let (asked, fetched) =
+        (registry.count(|seen| seen.kind() == "blobs" && seen.status() == 307), registry.gets("cdn"));
+    assert_eq!((asked, fetched), (1, 0), "{}", registry.log());
+}
+
+/// Pitfall 27: clients that all want a token at once cost one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_asked_once_for_many() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let gate = Gate::new();
+    registry.fault(Fault::on("token").hold_head(&gate).times(1));
+    let clients: Vec<_> = (0..50)
+        .map(|_| {
+            let client = seawall.client();
+            tokio::spawn(async move { client.pull("docker.io/library/alpine:3.20", Style::Podman).await.is_ok() })
+        })
+        .collect();
+    gate.reached().await;
+    gate.open();
+    for client in clients {
+        assert!(client.await.unwrap());
+    }
+    assert_eq!(registry.gets("token"), 1, "{}", registry.log());
+}
