@@ -10,7 +10,7 @@ use super::fill::Fill;
 use super::flight::{Flight, Head, Joined, Progress};
 use super::manifests::Manifest;
 use super::reader::Source;
-use super::resolve::{Stale, away, in_time};
+use super::resolve::{Stale, away};
 use super::through::{Through, Way};
 use super::{Cache, Found, Gone, Method, Pull};
 use crate::error::{Error, Kind, Result};
@@ -23,7 +23,7 @@ use crate::oci::media_type::{Accept, OCTET_STREAM};
 use crate::policy::freshness::Reason;
 use crate::store::is_missing;
 use crate::upstream::asker::Credential;
-use crate::upstream::{Fetched, What};
+use crate::upstream::{Fetched, What, in_time};
 use crate::{fs, task};
 
 /// What there is to send.
@@ -126,7 +126,7 @@ impl Cache {
         }
         let stands = known.stands(self.0.grants.belief(), self.0.clock.now());
         let deadline = stands.then(|| self.0.upstream.resolve_deadline());
-        match in_time(deadline, &pull.site, self.ask_digest(pull, digest, what)).await {
+        match in_time(&pull.site, deadline, self.ask_digest(pull, digest, what)).await {
             Ok(_) => Ok(None),
             Err(error) => self.stale(pull, &error).filter(|_| stands).map(Some).ok_or(error),
         }

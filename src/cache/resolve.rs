@@ -11,8 +11,7 @@ use crate::oci::manifest::MAX_MANIFEST;
 use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Tag};
 use crate::policy::freshness::{self, After, Answer, Before, Granted, Reason};
-use crate::policy::registry::Site;
-use crate::upstream::{Description, What};
+use crate::upstream::{Description, What, in_time};
 
 /// A tag, resolved.
 #[derive(Debug)]
@@ -56,7 +55,7 @@ impl Cache {
         // Impatient only where there is something to fall back on.
         let deadline =
             (kept.is_some() && known.stands(self.0.grants.belief(), now)).then(|| self.0.upstream.resolve_deadline());
-        let asked = in_time(deadline, &pull.site, self.ask_tag(pull, tag, accept, &key)).await;
+        let asked = in_time(&pull.site, deadline, self.ask_tag(pull, tag, accept, &key)).await;
         self.0.metrics.resolve(self.0.clock.now().duration_since(now).unwrap_or_default());
         self.settle(pull, &key, kept, asked)
     }
@@ -139,19 +138,6 @@ impl Cache {
             }
         }
     }
-}
-
-/// The answer, if it comes in time.
-pub(super) async fn in_time<T>(
-    deadline: Option<Duration>,
-    site: &Site,
-    asking: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    let Some(deadline) = deadline else { return asking.await };
-    tokio::time::timeout(deadline, asking).await.unwrap_or_else(|_| {
-        let (host, deadline) = (&site.origin.host, humantime::format_duration(deadline));
-        Err(Error::new(Kind::Timeout, format!("{host} did not answer within {deadline}")))
-    })
 }
 
 fn age(binding: &Binding, now: SystemTime) -> Duration {

@@ -1,7 +1,7 @@
 //! One request: whom it means, the fork, the rescue.
 //!
 //! ```text
-//! door → a registry → token host or realm → passing::token      (a token of nobody is remembered)
+//! door → a registry → token host or realm → passing::token      (a token of nobody is remembered; stand_in while there is none)
 //!                   → oci/route → /v2/    → passing::ping       (the challenge last seen)
 //!                               → a pull  → cache.get → deliver
 //!                               → else    → passing::pass       (streamed untouched)
@@ -23,7 +23,7 @@ use super::pages::Pages;
 use super::passing::Pings;
 use super::record::{Books, Record};
 use super::rescue::{Facing, outcome, rescue};
-use super::{Session, Settings};
+use super::{Session, Settings, stand_in};
 use crate::cache::{self, Cache, Found, Pull, Wanted};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
@@ -66,7 +66,8 @@ impl std::fmt::Debug for Gateway {
 
 impl Gateway {
     /// Never fails: every error becomes a response.
-    pub async fn handle(&self, session: &Session, request: Request<Incoming>) -> Response<Body> {
+    pub async fn handle(&self, session: &Session, mut request: Request<Incoming>) -> Response<Body> {
+        stand_in::lay_down(request.headers_mut());
         let method = request.method().clone();
         let mut record = Box::new(Record::new(self.books.clone(), session.peer, method.clone()));
         record.subject = request.uri().path().to_owned();
@@ -107,7 +108,7 @@ impl Gateway {
         record.bill = asker.bill.clone();
         let is_realm = self.upstream.auth().is_realm(&site.namespace, origin, request.uri().path());
         if role == Role::Tokens || is_realm {
-            return self.token(request, &site, origin, &asker, record).await;
+            return self.token_or_stand_in(request, &site, origin, &asker, record).await;
         }
         let uri = request.uri().clone();
         let route = route::route(request.method(), uri.path(), uri.query()).map_err(bad_route)?;

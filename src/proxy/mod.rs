@@ -15,6 +15,7 @@ pub mod replay;
 pub mod rescue;
 mod serve;
 pub mod sniff;
+mod stand_in;
 pub mod tunnel;
 mod upload;
 

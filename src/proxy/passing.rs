@@ -14,12 +14,11 @@ use super::gateway::Gateway;
 use super::record::Record;
 use super::rescue::ours;
 use super::upload;
-use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::error::Result;
 use crate::http::cache_status::{Outcome, cache_status};
 use crate::http::headers::relayed;
 use crate::http::origin::Origin;
 use crate::index::journal::{Journal, Table, seconds, time};
-use crate::oci::challenge::pulled_repositories;
 use crate::oci::error::Code;
 use crate::oci::name::Reference;
 use crate::oci::route::{Kind, Route};
@@ -27,6 +26,7 @@ use crate::policy::access::within;
 use crate::policy::registry::Site;
 use crate::upstream::asker::Asker;
 use crate::upstream::auth::SHORTEST_LIFE;
+use crate::upstream::in_time;
 
 /// How each registry answered `/v2/` to a client without credentials.
 #[derive(Debug)]
@@ -137,21 +137,16 @@ impl Gateway {
             record.outcome = Outcome::Hit;
             return Ok(ping.answer(Outcome::Hit));
         }
-        let last = self.pings.last(&site.namespace);
+        let known = self.pings.last(&site.namespace);
+        let deadline = known.as_ref().map(|_| self.upstream.resolve_deadline());
         let asking = self.sent(request, &site.registry.name, &site.origin, Kind::Other, asker);
-        let answered = match &last {
-            Some(_) => {
-                tokio::time::timeout(self.upstream.resolve_deadline(), asking).await.unwrap_or_else(|_| Err(slow(site)))
-            }
-            None => asking.await,
-        };
-        match answered {
-            Ok(response) if !response.status().is_server_error() => {
+        match in_time(site, deadline, asking).await {
+            Ok(response) if !says_nothing(response.status()) => {
                 self.upstream.learn(site, response.headers());
                 self.pings.remember(&site.namespace, response.status(), response.headers(), self.clock.now());
                 Ok(relay(response, self.upstream.idle_timeout()))
             }
-            answered => match last {
+            answered => match known {
                 Some(ping) => {
                     record.outcome = Outcome::Stale;
                     Ok(ping.answer(Outcome::Stale))
@@ -172,8 +167,8 @@ impl Gateway {
         record: &mut Record,
     ) -> Result<Response<Body>> {
         record.kind = Kind::Token;
-        if !is_for_nobody(&request, asker) {
-            return self.somebodys_token(request, site, origin, asker, record).await;
+        if asker.authorization.is_some() || *request.method() != Method::GET || !is_nobodys(request.uri().query()) {
+            return self.pass_to(request, &site.registry.name, origin, Kind::Token, asker).await;
         }
         let url = format!("{origin}{}", target(&request));
         let now = self.clock.now();
@@ -184,33 +179,6 @@ impl Gateway {
         // Asked in seawall's own words: nothing of the client's can make it anybody's token but nobody's.
         let token = self.upstream.token(site, url, asker).await?;
         Ok(issued(&token.value, token.left(now), Outcome::Bypass))
-    }
-
-    /// The token of who is logged in: upstream's affair. Only if it is for what everybody may read here, and upstream cannot be
-    /// asked, one of nobody stands in: being logged in makes no pull fail that would work without.
-    async fn somebodys_token(
-        &self,
-        request: Request<Incoming>,
-        site: &Site,
-        origin: &Origin,
-        asker: &Asker,
-        record: &mut Record,
-    ) -> Result<Response<Body>> {
-        let wanted = pulled_repositories(request.uri().query().unwrap_or_default());
-        let public = wanted.is_some_and(|all| all.iter().all(|repository| self.cache.is_public(site, repository)));
-        let dispensable = public && *request.method() == Method::GET;
-        let asking = self.pass_to(request, &site.registry.name, origin, Kind::Token, asker);
-        if !dispensable {
-            return asking.await;
-        }
-        match tokio::time::timeout(self.upstream.resolve_deadline(), asking).await {
-            Ok(Ok(response)) if !says_nothing(response.status()) => Ok(response),
-            _ => {
-                record.outcome = Outcome::Stale;
-                let token = self.upstream.keyring().stand_in(self.clock.now());
-                Ok(issued(&token, STAND_IN_LIFE, Outcome::Stale))
-            }
-        }
     }
 
     /// Everything else that is for a registry.
@@ -281,30 +249,21 @@ impl Gateway {
     }
 }
 
-/// A request that can be for nobody only: GET, nothing that says who asks, and no parameter that could.
-fn is_for_nobody(request: &Request<Incoming>, asker: &Asker) -> bool {
-    let query = request.uri().query().unwrap_or_default();
-    let plain = |pair: &str| matches!(pair.split('=').next(), Some("service" | "scope" | "client_id" | ""));
-    let shows = |name| request.headers().contains_key(name);
-    *request.method() == Method::GET
-        && asker.authorization.is_none()
-        && !shows(header::AUTHORIZATION)
-        && !shows(header::COOKIE)
-        && query.split('&').all(plain)
-        && (query.contains("service=") || query.contains("scope="))
-}
-
-/// Whether an answer says nothing of who asked.
-fn says_nothing(status: StatusCode) -> bool {
-    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
-}
-
 fn target(request: &Request<Incoming>) -> String {
     request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string)
 }
 
-fn slow(site: &Site) -> Error {
-    Error::new(ErrorKind::Timeout, format!("{} did not answer in time", site.origin.host))
+/// 5xx and 429: what is known stands.
+fn says_nothing(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+}
+
+/// Whether a request asks for a token, and its URL names nobody. What is not known may be a credential: `account`, `private_token`.
+fn is_nobodys(query: Option<&str>) -> bool {
+    let names =
+        || query.into_iter().flat_map(|query| query.split('&')).map(|pair| pair.split('=').next().unwrap_or(pair));
+    let known = |name| matches!(name, "" | "service" | "scope" | "client_id");
+    names().all(known) && names().any(|name| matches!(name, "service" | "scope"))
 }
 
 /// A token reply (distribution-spec, auth/token.md), with what is left of the token's life.

@@ -65,6 +65,8 @@ fn builder(conn: &Conn) -> Builder<Spawner> {
         // Runs while a kept connection is idle, too; that a first head comes sooner is seen to by `Pulse`.
         .header_read_timeout(idle_timeout)
         .max_buf_size(MAX_BUFFER)
+        // A client may shut its side down and still read.
+        .half_close(true)
         .max_headers(MAX_HEADERS);
     builder
         .http2()

@@ -1,11 +1,13 @@
 //! HEAD: what does a tag name, does a repository hold a digest, may this client read it? No registry counts these.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::asker::Asker;
 use super::client::Upstream;
 use super::send::{What, is_elsewhere};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::http::range::parse_content_range;
 use crate::oci::digest::Digest;
 use crate::oci::media_type::{Accept, essence};
@@ -73,6 +75,21 @@ impl Upstream {
             }
             _ => Err(self.refusal(&site.origin.host.to_string(), response).await),
         }
+    }
+}
+
+/// What `asking` finds out, if it does so in time.
+///
+/// # Errors
+/// Its own, and that it took too long.
+pub async fn in_time<T>(site: &Site, deadline: Option<Duration>, asking: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(deadline) = deadline else { return asking.await };
+    match tokio::time::timeout(deadline, asking).await {
+        Ok(said) => said,
+        Err(_) => Err(Error::new(
+            Kind::Timeout,
+            format!("{} did not answer within {}", site.origin.host, humantime::format_duration(deadline)),
+        )),
     }
 }
 

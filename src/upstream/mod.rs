@@ -27,7 +27,7 @@ use std::time::Duration;
 use crate::http::origin::Host;
 
 pub use client::{RequestBody, Upstream};
-pub use describe::Description;
+pub use describe::{Description, in_time};
 pub use fetch::Fetched;
 pub use send::What;
 

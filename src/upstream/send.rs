@@ -178,6 +178,11 @@ impl Upstream {
                 Err(error) if error.kind() == Kind::Unreachable && !is_dial(&error) => {
                     self.send(about, wire, request()?).await?
                 }
+                // It speaks HTTP/2 alone.
+                Err(error) if wire == Wire::H1 && error.message().contains("NoApplicationProtocol") => {
+                    wire = Wire::Any;
+                    self.send(about, wire, request()?).await?
+                }
                 other => other?,
             };
             if !is_redirect(response.status()) {

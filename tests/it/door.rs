@@ -570,7 +570,7 @@ async fn start_error(data: &Path, toml: &str) -> String {
     let text = format!("listen = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\ndata = {data:?}\n{toml}\n");
     std::fs::write(&file, text).unwrap();
     let config = Config::load(Some(&file), std::iter::empty(), Overrides::default()).unwrap();
-    format!("{:#}", Daemon::start(config).await.err().expect("it started"))
+    format!("{:#}", Daemon::start(config).await.expect_err("it started"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
