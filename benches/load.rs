@@ -3,14 +3,10 @@
 //! `cargo bench --bench load` runs the release binary as a process of its own, in front of the fake registry of the integration
 //! tests, which is not measured. Times are noisy on a shared machine: the CPU per GiB and the ratios within one run say more.
 
+#![expect(clippy::disallowed_methods, reason = "a bench reads clocks and files as it likes")]
+
 #[path = "../tests/it/harness/mod.rs"]
-#[expect(
-    dead_code,
-    unused_imports,
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a bench needs a part of the tests' harness"
-)]
+#[expect(dead_code, unused_imports, clippy::unwrap_used, reason = "a bench needs a part of the tests' harness")]
 mod harness;
 
 use std::io::Write as _;

@@ -5,6 +5,7 @@
 mod access;
 mod away;
 mod bad;
+mod daemon;
 mod disk;
 mod door;
 mod flight;
@@ -18,4 +19,5 @@ mod origins;
 mod passing;
 mod pull;
 mod serve;
+mod serve_hard;
 mod tags;
