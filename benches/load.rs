@@ -3,6 +3,8 @@
 //! `cargo bench --bench load` runs the release binary as a process of its own, in front of the fake registry of the integration
 //! tests, which is not measured. Times are noisy on a shared machine: the CPU per GiB and the ratios within one run say more.
 
+#![expect(clippy::disallowed_methods, reason = "a bench measures time, and reads /proc")]
+
 #[path = "../tests/it/harness/mod.rs"]
 #[expect(
     dead_code,

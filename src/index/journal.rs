@@ -259,11 +259,11 @@ fn write_all(db: &sled::Db, orders: &mpsc::Receiver<Order>) -> Option<Sender<()>
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return None,
         }
-        if unsynced.take().is_some() {
-            if let Err(error) = db.flush() {
-                warn!(%error, "the index cannot be written: seawall goes on without one, and the next start is cold");
-                return None;
-            }
+        if unsynced.take().is_some()
+            && let Err(error) = db.flush()
+        {
+            warn!(%error, "the index cannot be written: seawall goes on without one, and the next start is cold");
+            return None;
         }
     }
 }
