@@ -13,7 +13,7 @@ use super::reader::Source;
 use super::resolve::{Stale, away};
 use super::through::{Through, Way};
 use super::{Cache, Found, Gone, Method, Pull};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Fault, Kind, Result};
 use crate::http::cache_status::Outcome;
 use crate::http::range::{Selection, first_byte, select};
 use crate::index::Held;
@@ -77,16 +77,23 @@ impl Cache {
                     }
                 }
                 Joined::Follow(flight) => {
-                    // Upstream's answer to who leads may be the yes that is needed: the repository has this.
-                    let _ = flight.flowing().await;
+                    let same = flight.was_asked_for(&pull.place, pull.asker.credential);
+                    let final_for_this = |error: &Error| same && error.kind().fault() == Fault::Upstream;
+                    // Upstream's answer to who leads may be the yes that is needed: the repository has this. Or the same no.
+                    if let Some(error) = flight.flowing().await.err().filter(final_for_this) {
+                        return Err(error);
+                    }
                     let stale = self.admit(pull, digest, what, yes).await?;
-                    // A failure may be another client's refusal, or another source's: this one tries for itself.
-                    if let Ok(found) = self.flown(pull, what, &flight, Outcome::Collapsed).await {
-                        return Ok(Found { stale, ..found });
+                    match self.flown(pull, what, &flight, Outcome::Collapsed).await {
+                        Ok(found) => return Ok(Found { stale, ..found }),
+                        Err(error) if final_for_this(&error) => return Err(error),
+                        // Another client's refusal, or another source's: this one tries for itself.
+                        Err(_) => {}
                     }
                 }
                 Joined::Lead(lead) => {
                     let flight = lead.flight().clone();
+                    lead.ask_for(pull.place.clone(), pull.asker.credential);
                     let fill = Fill { cache: self.clone(), way: self.way(pull, what), place: pull.place.clone() };
                     self.0.tasks.spawn(fill.run(lead));
                     let led = self.flown(pull, what, &flight, Outcome::Miss).await;

@@ -16,6 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::index::Held;
 use crate::oci::digest::Digest;
 use crate::upstream::Fetched;
+use crate::upstream::asker::Credential;
 
 /// How far a fill is.
 #[derive(Clone, Debug)]
@@ -57,6 +58,8 @@ pub struct Flight {
     held: OnceLock<Held>,
     /// Upstream's answer, where there was no room for it: for the first who asks.
     spare: Mutex<Option<Fetched>>,
+    /// For which repository and credential upstream was asked.
+    asked_for: OnceLock<(Arc<str>, Credential)>,
 }
 
 impl Flight {
@@ -68,6 +71,11 @@ impl Flight {
     /// Upstream's answer that could not be kept, once.
     pub fn take_spare(&self) -> Option<Fetched> {
         self.spare.lock().take()
+    }
+
+    /// Whether upstream was asked for this repository and credential, so that its answer would be the same.
+    pub fn was_asked_for(&self, place: &str, who: Credential) -> bool {
+        self.asked_for.get().is_some_and(|(asked, by)| **asked == *place && *by == who)
     }
 
     /// To watch it from now on.
@@ -159,6 +167,7 @@ impl Flights {
             head: OnceLock::new(),
             held: OnceLock::new(),
             spare: Mutex::default(),
+            asked_for: OnceLock::new(),
         });
         flights.insert(digest.clone(), flight.clone());
         Joined::Lead(Lead { flight, flights: self.clone() })
@@ -186,6 +195,11 @@ impl Lead {
     /// What is led.
     pub fn flight(&self) -> &Arc<Flight> {
         &self.flight
+    }
+
+    /// Whom upstream is asked for.
+    pub fn ask_for(&self, place: Arc<str>, who: Credential) {
+        let _ = self.flight.asked_for.set((place, who));
     }
 
     /// Upstream answered: bytes `0..published` are there to read.
@@ -277,6 +291,21 @@ mod tests {
         let flight = lead_of_all.flight().clone();
         lead_of_all.fail(Error::new(Kind::Missing, "no"));
         assert_eq!(flight.verified().await.unwrap_err().kind(), Kind::Missing);
+    }
+
+    /// A refusal is shared by those whom upstream would answer the same, and by nobody else.
+    #[test]
+    fn a_flight_knows_whom_upstream_was_asked_for() {
+        let flights = Flights::default();
+        let lead_of_all = lead(&flights);
+        assert!(!lead_of_all.flight().was_asked_for("ghcr.io/a", Credential::Anonymous));
+        lead_of_all.ask_for("ghcr.io/a".into(), Credential::Anonymous);
+        assert!(lead_of_all.flight().was_asked_for("ghcr.io/a", Credential::Anonymous));
+        assert!(!lead_of_all.flight().was_asked_for("ghcr.io/b", Credential::Anonymous));
+        let keyring = crate::upstream::asker::Keyring::new();
+        let basic = http::HeaderValue::from_static("Basic eDp5");
+        let somebody = keyring.asker(Some(&basic), std::time::SystemTime::UNIX_EPOCH).credential;
+        assert!(!lead_of_all.flight().was_asked_for("ghcr.io/a", somebody));
     }
 
     /// Whoever hears of a failure and tries again at once leads; it does not follow what failed.

@@ -238,6 +238,42 @@ async fn followers_of_a_refused_leader_lead_themselves() {
     assert_eq!(registry.gets("blobs"), 2, "{}", registry.log());
 }
 
+/// A failure is everybody's who would have been answered the same: upstream is not asked once for each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_follows_what_upstream_will_not_send_does_not_ask_for_it_again() {
+    let (pki, image) = (Pki::new(), Image::multi_layer());
+    let manifest = format!("https://ghcr.io/v2/acme/app/manifests/{}", image.digest());
+    let registry = Registry::new("ghcr.io").image("acme/app:1", image.clone()).start(&pki).await;
+    for fault in [Fault::on("*").pull_limit(), Fault::on("*").error(503, "UNAVAILABLE"), Fault::on("*").error(404, "X")]
+    {
+        for (kind, address) in [("manifests", &manifest), ("blobs", &url(&image.layers()[2]))] {
+            let seawall = Seawall::before(&registry).start(&pki).await;
+            let client = seawall.client();
+            registry.clear_faults();
+            registry.reset_counts();
+            let gate = Gate::new();
+            registry.fault(fault.clone().method(http::Method::GET).hold_head(&gate));
+            let leader = client.get(address).send();
+            let follower = async {
+                gate.reached().await;
+                let mut follower = Box::pin(client.get(address).send());
+                assert!(futures_util::poll!(&mut follower).is_pending());
+                let open = async {
+                    until("both are here", || seawall.metric("seawall_connections") == 2.0).await;
+                    gate.open();
+                };
+                tokio::join!(follower, open).0
+            };
+            let (leader, follower) = tokio::join!(leader, follower);
+            assert_eq!(leader.unwrap().status, follower.unwrap().status);
+            // Who comes a moment too late asks itself.
+            assert!(registry.gets(kind) <= 2 && registry.heads(kind) == 0, "{}", registry.log());
+            landed(&seawall).await;
+            assert!(files(&seawall, "partial").is_empty(), "nothing came, so nothing is left of it");
+        }
+    }
+}
+
 /// Bytes are shared by digest, permission is not: each repository is asked, none is downloaded from again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_are_shared_across_repositories_and_registries_and_permission_is_asked() {
