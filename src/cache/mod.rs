@@ -6,7 +6,7 @@
 //!     → content               held → open · on its way → follow it · neither → lead: a fill is spawned, and followed
 //! ```
 //!
-//! [`grants`] knows who may, [`tags`] what tags name, [`flight`] what is on its way, [`fill`] brings it, [`reader`] reads it while it
+//! [`grants`] knows who may, [`tags`] what tags name, [`flight`] what is on its way, `fill` brings it, [`reader`] reads it while it
 //! comes, [`through`] does without the cache where that is full, [`sweep`] makes room.
 
 pub mod chunk;
