@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -251,14 +251,6 @@ pub fn lock(path: &Path) -> Result<File> {
         Err(std::fs::TryLockError::WouldBlock) => at("lock", path, Err(io::ErrorKind::WouldBlock.into())),
         Err(std::fs::TryLockError::Error(e)) => at("lock", path, Err(e)),
     }
-}
-
-/// Reads up to `most` bytes of a file: what is longer is cut off.
-pub fn read_start(path: &Path, most: u64) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = open(path)?;
-    at("read", path, file.take(most).read_to_end(&mut bytes))?;
-    Ok(bytes)
 }
 
 /// Makes a directory and those above it that others may read too, mode 0755.

@@ -45,11 +45,6 @@ impl Tasks {
         self.stop.cancelled().await;
     }
 
-    /// Whether [`Tasks::stop`] was called.
-    pub fn is_stopping(&self) -> bool {
-        self.stop.is_cancelled()
-    }
-
     /// Waits until nothing runs any more. Only after [`Tasks::stop`].
     pub async fn drained(&self) {
         self.tracker.wait().await;

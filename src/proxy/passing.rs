@@ -174,11 +174,11 @@ impl Gateway {
         let now = self.clock.now();
         if let Some(token) = self.upstream.auth().token(&url, now).filter(|token| token.left(now) >= SHORTEST_LIFE) {
             record.outcome = Outcome::Hit;
-            return Ok(issued(&token.value, token.left(now), Outcome::Hit));
+            return Ok(issued(&token.value, token.left(now), cache_status(Outcome::Hit, None)));
         }
         // Asked in seawall's own words: nothing of the client's can make it anybody's token but nobody's.
         let token = self.upstream.token(site, url, asker).await?;
-        Ok(issued(&token.value, token.left(now), Outcome::Bypass))
+        Ok(issued(&token.value, token.left(now), cache_status(Outcome::Bypass, None)))
     }
 
     /// Everything else that is for a registry.
@@ -254,7 +254,7 @@ fn target(request: &Request<Incoming>) -> String {
 }
 
 /// 5xx and 429: what is known stands.
-fn says_nothing(status: StatusCode) -> bool {
+pub(super) fn says_nothing(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
@@ -267,10 +267,10 @@ fn is_nobodys(query: Option<&str>) -> bool {
 }
 
 /// A token reply (distribution-spec, auth/token.md), with what is left of the token's life.
-fn issued(token: &str, left: Duration, outcome: Outcome) -> Response<Body> {
+pub(super) fn issued(token: &str, left: Duration, cache_status: HeaderValue) -> Response<Body> {
     let reply = serde_json::json!({ "token": token, "access_token": token, "expires_in": left.as_secs() });
     let mut response = Response::new(Body::full(reply.to_string()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert("cache-status", cache_status(outcome, None));
+    response.headers_mut().insert("cache-status", cache_status);
     response
 }

@@ -4,11 +4,12 @@
 //! here without upstream; this lets them get as far as asking for it. The token is no secret and opens nothing: whoever sends it
 //! is nobody, and it never leaves.
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 
 use super::body::Body;
 use super::gateway::Gateway;
+use super::passing::{issued, says_nothing};
 use super::record::Record;
 use crate::error::{Error, Kind, Result};
 use crate::http::cache_status::{Outcome, cache_status};
@@ -16,6 +17,7 @@ use crate::http::origin::Origin;
 use crate::oci::challenge::pulled_repositories;
 use crate::policy::registry::Site;
 use crate::upstream::asker::Asker;
+use crate::upstream::auth::SHORTEST_LIFE;
 
 const TOKEN: &str = "seawall-stands-for-nobody";
 
@@ -49,27 +51,14 @@ impl Gateway {
         let deadline = self.upstream.resolve_deadline();
         let answered = tokio::time::timeout(deadline, self.token(request, site, origin, asker, record)).await;
         let why = match answered {
-            Ok(Ok(response)) if !cannot(response.status()) => return Ok(response),
+            Ok(Ok(response)) if !says_nothing(response.status()) => return Ok(response),
             Ok(Ok(response)) => Error::new(Kind::Broken, format!("{} answered {}", origin.host, response.status())),
             Ok(Err(error)) => error,
             Err(_) => Error::new(Kind::Timeout, format!("{} did not answer in time", origin.host)),
         };
         record.failed(&why);
         record.outcome = Outcome::Stale;
-        Ok(stand_in(why.kind().as_str()))
+        // Good for the shortest time that clients believe in: the token service may be back soon.
+        Ok(issued(TOKEN, SHORTEST_LIFE, cache_status(Outcome::Stale, Some(why.kind().as_str()))))
     }
-}
-
-/// An answer that says nothing about who asks.
-fn cannot(status: StatusCode) -> bool {
-    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
-}
-
-/// Good for the shortest time that clients believe in: the token service may be back soon.
-fn stand_in(why: &str) -> Response<Body> {
-    let reply = serde_json::json!({ "token": TOKEN, "access_token": TOKEN, "expires_in": 60 });
-    let mut response = Response::new(Body::full(reply.to_string()));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert("cache-status", cache_status(Outcome::Stale, Some(why)));
-    response
 }
