@@ -8,28 +8,27 @@
 //! A key that would do nothing is not accepted.
 
 mod builtin;
+mod clients;
 mod problem;
 mod registries;
 mod section;
 mod tree;
+mod upstream;
 mod words;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::http::origin::Host;
-use crate::policy::guard::Network;
 use crate::policy::registry::Registries;
-use crate::{ca, cache, proxy, upstream};
+use crate::{ca, cache, proxy};
 
 pub use problem::{ConfigError, Problem};
 
 use problem::{Fault, Place};
 use section::{Section, word};
-use tree::{Kind, Table, Value};
+use tree::{Kind, Value};
 
 /// Everything the configuration says, valid.
 #[derive(Clone, Debug)]
@@ -41,7 +40,7 @@ pub struct Config {
     /// The data port.
     pub proxy: proxy::Settings,
     /// Dialling.
-    pub upstream: upstream::Settings,
+    pub upstream: crate::upstream::Settings,
     /// What is kept.
     pub cache: cache::Settings,
     /// The certificate authority.
@@ -84,27 +83,6 @@ pub struct Overrides {
     /// `--data`.
     pub data: Option<String>,
 }
-
-/// How long a tunnel or a kept connection may be silent. Longer than what firewalls forget, shorter than a leak that hurts.
-const TUNNEL_IDLE: Duration = Duration::from_secs(10 * 60);
-
-const DEFAULT_ALLOW: [&str; 8] = [
-    "127.0.0.0/8",
-    "::1/128",
-    "10.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "100.64.0.0/10",
-    "fc00::/7",
-    "fe80::/10",
-];
-
-const NETWORKS: [(&str, Network); 4] = [
-    ("loopback", Network::Loopback),
-    ("link-local", Network::LinkLocal),
-    ("metadata", Network::Metadata),
-    ("private", Network::Private),
-];
 
 impl Config {
     /// Reads the file at `path` (or where one is looked for), the variables `env` and the flags.
@@ -250,11 +228,11 @@ fn read(source: Option<PathBuf>, mut top: Section, problems: &mut Vec<Problem>) 
 
     let mut tunnel = top.section("tunnel", problems);
     let mut clients = top.section("clients", problems);
-    let proxy = read_proxy(listen, patience, &mut clients, &mut tunnel, problems);
+    let proxy = clients::read(listen, patience, &mut clients, &mut tunnel, problems);
     clients.end(problems);
 
     let mut section = top.section("upstream", problems);
-    let upstream = read_upstream(&mut section, &mut tunnel, problems);
+    let upstream = upstream::read(&mut section, &mut tunnel, problems);
     section.end(problems);
     tunnel.end(problems);
 
@@ -323,57 +301,6 @@ fn read_ca(
         constrained: section.take("constrained", problems, Value::truth).unwrap_or(true),
         leaf_days: leaf_days.and_then(|days| u32::try_from(days).ok()).unwrap_or(30),
     }
-}
-
-fn read_proxy(
-    listen: Vec<SocketAddr>,
-    patience: Duration,
-    clients: &mut Section,
-    tunnel: &mut Section,
-    problems: &mut Vec<Problem>,
-) -> proxy::Settings {
-    let allow = clients.list("allow", problems, words::network);
-    if allow.as_ref().is_some_and(Vec::is_empty) {
-        problems.push(clients.problem("allow", "nobody could connect; valid: [\"10.0.0.0/8\"]"));
-    }
-    let built_in = || DEFAULT_ALLOW.iter().map(|net| net.parse().expect("the table's networks are valid")).collect();
-    let most = clients.take("max_connections", problems, |value| value.whole(1, 1_000_000));
-    let everywhere = || vec![wildmatch::WildMatch::new("*")];
-    let ports = tunnel.list("ports", problems, |value| value.whole(1, 65535));
-    proxy::Settings {
-        listen,
-        allow: allow.unwrap_or_else(built_in),
-        max_connections: most.and_then(|most| usize::try_from(most).ok()).unwrap_or(10_000),
-        tunnel_hosts: tunnel.list("hosts", problems, words::host_glob).unwrap_or_else(everywhere),
-        tunnel_ports: ports
-            .map_or_else(|| vec![443], |all| all.into_iter().filter_map(|p| p.try_into().ok()).collect()),
-        patience,
-        idle_timeout: TUNNEL_IDLE,
-    }
-}
-
-fn read_upstream(section: &mut Section, tunnel: &mut Section, problems: &mut Vec<Problem>) -> upstream::Settings {
-    let seconds = Duration::from_secs;
-    let usual = || vec![Network::Loopback, Network::LinkLocal, Network::Metadata];
-    upstream::Settings {
-        ca_pem: section.take("ca_file", problems, words::certificates).flatten(),
-        connect_timeout: section.take("connect_timeout", problems, words::timeout).unwrap_or(seconds(10)),
-        idle_timeout: section.take("idle_timeout", problems, words::timeout).unwrap_or(seconds(60)),
-        resolve_deadline: section.take("resolve_deadline", problems, words::timeout).unwrap_or(seconds(2)),
-        nameservers: section.list("nameservers", problems, words::nameserver).unwrap_or_default(),
-        hosts: section.take("hosts", problems, fixed_hosts).unwrap_or_default(),
-        deny_networks: tunnel.list("deny_networks", problems, |value| word(value, &NETWORKS)).unwrap_or_else(usual),
-    }
-}
-
-fn fixed_hosts(value: &Value) -> Result<HashMap<Host, upstream::Fixed>, Fault> {
-    let table = value.table()?;
-    let one = |(host, (place, value)): (&String, &(Place, Value))| {
-        let host =
-            host.parse::<Host>().map_err(|error| Fault::at(place.clone(), format!("{error}, without a port")))?;
-        Ok((host, words::fixed(value)?))
-    };
-    Table::iter(&table).map(one).collect()
 }
 
 fn read_cache(section: &mut Section, data: &Path, problems: &mut Vec<Problem>) -> cache::Settings {

@@ -70,7 +70,7 @@ pub(super) fn registries() -> Vec<Registry> {
         hosts: builtin.hosts.iter().map(pattern).collect(),
         auth_hosts: builtin.auth_hosts.iter().map(pattern).collect(),
         upstream: builtin.upstream.map(origin),
-        ca_pem: None,
+        ..Registry::default()
     });
     made.collect()
 }

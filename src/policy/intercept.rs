@@ -71,11 +71,10 @@ mod tests {
     fn registries() -> Registries {
         let registry = |name: &str, host: &str, upstream: Option<&str>| Registry {
             name: name.into(),
-            aliases: Vec::new(),
             hosts: vec![host.parse().unwrap()],
             auth_hosts: vec!["auth.docker.io".parse().unwrap()],
             upstream: upstream.map(|url| Origin::from_url(url).unwrap().0),
-            ca_pem: None,
+            ..Registry::default()
         };
         Registries::new(vec![
             registry("docker.io", "registry-1.docker.io", Some("https://registry-1.docker.io")),

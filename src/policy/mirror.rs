@@ -54,9 +54,8 @@ mod tests {
             name: name.into(),
             aliases: vec![alias.to_owned()],
             hosts: vec![host.parse().unwrap()],
-            auth_hosts: Vec::new(),
             upstream: Some(Origin::https(host.parse().unwrap())),
-            ca_pem: None,
+            ..Registry::default()
         };
         let registries = Registries::new(vec![
             registry("docker.io", "dockerhub", "registry-1.docker.io"),

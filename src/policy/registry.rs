@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::http::origin::{Host, HostPattern, Origin, Scheme};
 
 /// One registry as configured, or built in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Registry {
     /// In keys, paths, metrics.
     pub name: Arc<str>,
@@ -115,7 +115,7 @@ mod tests {
             hosts: hosts.iter().map(|h| h.parse().unwrap()).collect(),
             auth_hosts: vec![format!("auth.{name}").parse().unwrap()],
             upstream: upstream.map(|u| Origin::from_url(u).unwrap().0),
-            ca_pem: None,
+            ..Registry::default()
         };
         Registries::new(vec![
             registry("docker.io", &["registry-1.docker.io", "docker.io"], Some("https://registry-1.docker.io")),

@@ -115,11 +115,9 @@ mod tests {
     fn registries() -> Registries {
         let registry = |name: &str, upstream: &str| Registry {
             name: name.into(),
-            aliases: Vec::new(),
             hosts: vec![name.parse().unwrap()],
-            auth_hosts: Vec::new(),
             upstream: Some(Origin::from_url(upstream).unwrap().0),
-            ca_pem: None,
+            ..Registry::default()
         };
         Registries::new(vec![registry("ghcr.io", "https://ghcr.io"), registry("lab:5000", "http://lab:5000")])
     }

@@ -117,14 +117,7 @@ impl Upstream {
         for registry in registries.iter() {
             pools.insert(registry.name.clone(), Pool::new(settings, registry, dialer)?);
         }
-        let nobody = Arc::new(Registry {
-            name: "-".into(),
-            aliases: Vec::new(),
-            hosts: Vec::new(),
-            auth_hosts: Vec::new(),
-            upstream: None,
-            ca_pem: None,
-        });
+        let nobody = Arc::new(Registry { name: "-".into(), ..Registry::default() });
         Ok(Upstream(Arc::new(Inner {
             pools,
             open: Pool::new(settings, &nobody, dialer)?,

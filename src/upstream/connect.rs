@@ -311,11 +311,10 @@ mod tests {
     fn registry(upstream: &str) -> Arc<Registry> {
         Arc::new(Registry {
             name: "lab".into(),
-            aliases: Vec::new(),
             hosts: vec!["lab".parse().unwrap(), "*.lab.example".parse().unwrap()],
             auth_hosts: vec!["auth.lab.example:8443".parse().unwrap()],
             upstream: Some(Origin::from_url(upstream).unwrap().0),
-            ca_pem: None,
+            ..Registry::default()
         })
     }
 

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ca::Permitted;
-use crate::http::origin::Scheme;
+use crate::http::origin::{Host, Scheme};
+use crate::policy::guard::Network;
+use crate::upstream;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(Some("seawall.toml".into()), text, &[], &Overrides::default())

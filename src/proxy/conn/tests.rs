@@ -96,11 +96,9 @@ fn upstream_settings() -> upstream::Settings {
 fn registry(name: &str, upstream: &str) -> Registry {
     Registry {
         name: name.into(),
-        aliases: Vec::new(),
         hosts: vec![name.parse().unwrap()],
-        auth_hosts: Vec::new(),
         upstream: Some(Origin::from_url(upstream).unwrap().0),
-        ca_pem: None,
+        ..Registry::default()
     }
 }
 

@@ -1,0 +1,44 @@
+//! `[upstream]`, and whom tunnels may reach.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::problem::{Fault, Place, Problem};
+use super::section::{Section, word};
+use super::tree::{Table, Value};
+use super::words;
+use crate::http::origin::Host;
+use crate::policy::guard::Network;
+use crate::upstream;
+
+const NETWORKS: [(&str, Network); 4] = [
+    ("loopback", Network::Loopback),
+    ("link-local", Network::LinkLocal),
+    ("metadata", Network::Metadata),
+    ("private", Network::Private),
+];
+
+/// Reads both; what is wrong goes to `problems`.
+pub(super) fn read(section: &mut Section, tunnel: &mut Section, problems: &mut Vec<Problem>) -> upstream::Settings {
+    let seconds = Duration::from_secs;
+    let usual = || vec![Network::Loopback, Network::LinkLocal, Network::Metadata];
+    upstream::Settings {
+        ca_pem: section.take("ca_file", problems, words::certificates).flatten(),
+        connect_timeout: section.take("connect_timeout", problems, words::timeout).unwrap_or(seconds(10)),
+        idle_timeout: section.take("idle_timeout", problems, words::timeout).unwrap_or(seconds(60)),
+        resolve_deadline: section.take("resolve_deadline", problems, words::timeout).unwrap_or(seconds(2)),
+        nameservers: section.list("nameservers", problems, words::nameserver).unwrap_or_default(),
+        hosts: section.take("hosts", problems, fixed_hosts).unwrap_or_default(),
+        deny_networks: tunnel.list("deny_networks", problems, |value| word(value, &NETWORKS)).unwrap_or_else(usual),
+    }
+}
+
+fn fixed_hosts(value: &Value) -> Result<HashMap<Host, upstream::Fixed>, Fault> {
+    let table = value.table()?;
+    let one = |(host, (place, value)): (&String, &(Place, Value))| {
+        let host =
+            host.parse::<Host>().map_err(|error| Fault::at(place.clone(), format!("{error}, without a port")))?;
+        Ok((host, words::fixed(value)?))
+    };
+    Table::iter(&table).map(one).collect()
+}
