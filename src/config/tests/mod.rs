@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ca::Permitted;
-use crate::http::origin::{Host, Scheme};
+use crate::http::origin::Scheme;
 use crate::policy::guard::Network;
 use crate::upstream;
 
