@@ -10,6 +10,7 @@ pub mod listener;
 mod opening;
 pub mod pages;
 pub mod passing;
+mod permitted;
 pub mod record;
 pub mod replay;
 pub mod rescue;

@@ -224,10 +224,8 @@ impl Upstream {
         };
         let said = code_of(&body).map(|code| format!(" {code}")).unwrap_or_default();
         let message = format!("{host} answered {}{said}", parts.status.as_u16());
-        if on_account {
-            // Its words name the account (Docker Hub: "pull rate limit as 'NAME'"), and its challenge is not the client's to meet.
-            return Error::new(kind, format!("{message} to seawall's own account"));
-        }
+        // Its words name the account (Docker Hub: "pull rate limit as 'NAME'").
+        let body = if on_account { Bytes::new() } else { body };
         let mut headers = parts.headers;
         headers.remove(header::CONTENT_LENGTH);
         // It may be passed on to others who asked the same.

@@ -4,10 +4,10 @@
 //! - [`fetch`](Upstream::fetch): GET of a digest, redirects followed here.
 //! - [`pass`](Upstream::pass): anything else, streamed untouched.
 //!
-//! [`client`] sends, [`asker`] says for whom, [`auth`] keeps challenges and tokens of nobody, [`account`] the operator's login and its
-//! tokens, which `pay` asks with; [`connect`] dials.
+//! [`client`] sends, [`asker`] says for whom, [`auth`] keeps challenges and tokens of nobody, `account` what is known of the
+//! operator's logins: [`source`] reads them, `prove` shows them, `pay` asks with them; [`connect`] dials.
 
-pub mod account;
+mod account;
 pub mod asker;
 pub mod auth;
 pub mod client;
@@ -16,7 +16,9 @@ mod fetch;
 mod pass;
 mod pay;
 mod program;
+mod prove;
 mod send;
+pub mod source;
 
 pub mod connect;
 pub mod dial_error;
