@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod admission;
+pub mod clients;
 pub mod freshness;
 pub mod guard;
 pub mod intercept;
@@ -9,3 +10,4 @@ pub mod mirror;
 pub mod redirect;
 pub mod registry;
 pub mod retry;
+pub mod users;

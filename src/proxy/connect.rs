@@ -16,6 +16,7 @@ use super::opening::Socket;
 use super::replay::Replay;
 use super::{Session, Way};
 use crate::http::origin::{Host, Origin, parse_authority};
+use crate::policy::clients::Refusal;
 use crate::policy::intercept::Verdict;
 use crate::upstream::connect::{DialError, Trust};
 
@@ -32,7 +33,8 @@ pub(super) async fn answer(conn: &Conn, session: &Session, request: Request<Inco
     };
     match conn.front.verdict(&host, port) {
         Verdict::Refuse(reason) => {
-            debug!(peer = %conn.peer, %host, port, %reason, "CONNECT refused");
+            let why = format!("CONNECT {host}:{port}: {reason}");
+            conn.front.clients.refused(Refusal::Tunnel, conn.peer.ip(), why);
             refuse(StatusCode::FORBIDDEN, &reason.to_string())
         }
         Verdict::Tunnel => tunnel(conn, &host, port, request).await,
@@ -65,8 +67,17 @@ async fn tunnel(conn: &Conn, host: &Host, port: u16, request: Request<Incoming>)
     let upstream = match conn.front.dialer.dial(host, port, Trust::Open).await {
         Ok(upstream) => upstream,
         Err(error) => {
-            debug!(peer = %conn.peer, %host, port, %error, "CONNECT failed");
-            return refuse(status_of(&error), &error.to_string());
+            let status = status_of(&error);
+            if status == StatusCode::FORBIDDEN {
+                conn.front.clients.refused(
+                    Refusal::Tunnel,
+                    conn.peer.ip(),
+                    format_args!("CONNECT {host}:{port}: {error}"),
+                );
+            } else {
+                debug!(peer = %conn.peer, %host, port, %error, "CONNECT failed");
+            }
+            return refuse(status, &error.to_string());
         }
     };
     let upgrade = hyper::upgrade::on(request);
@@ -117,7 +128,7 @@ fn established() -> Response<Body> {
 }
 
 /// Clients show the status text of a refused CONNECT and nothing else (Go: `proxyconnect: …`), people read the body.
-fn refuse(status: StatusCode, reason: &str) -> Response<Body> {
+pub(super) fn refuse(status: StatusCode, reason: &str) -> Response<Body> {
     let text = format!("seawall: {reason}\n");
     let length = HeaderValue::from(text.len());
     let mut response = Response::new(Body::full(text));
