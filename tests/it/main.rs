@@ -5,6 +5,8 @@
 mod access;
 mod away;
 mod bad;
+mod clients;
+mod clients_balancer;
 mod daemon;
 mod disk;
 mod door;
