@@ -57,7 +57,7 @@ impl fmt::Debug for Authenticator {
 }
 
 impl Authenticator {
-    /// Nobody waits for longer than `patience`.
+    /// Nobody waits for longer than `patience`, for the turn and for the core each.
     pub(super) fn new(users: Arc<Users>, clock: Clock, patience: Duration) -> Authenticator {
         let cache =
             || Cache::builder().max_capacity(KNOWN).eviction_policy(moka::policy::EvictionPolicy::lru()).build();

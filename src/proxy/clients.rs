@@ -19,6 +19,7 @@ use crate::policy::clients::{Client, Notice, Notices, Refusal};
 #[derive(Debug)]
 pub struct Clients {
     places: Arc<Places>,
+    waiting: Arc<Places>,
     notices: Mutex<Notices>,
     authenticator: Option<Authenticator>,
     metrics: Metrics,
@@ -29,8 +30,12 @@ impl Clients {
     /// Nobody is here yet.
     pub fn new(settings: &Settings, metrics: &Metrics, clock: &Clock) -> Clients {
         let users = settings.users.clone();
+        let places = |most| Arc::new(Places { most, taken: Mutex::default() });
+        // A balancer speaks for many. After a restart all of them are at its door at once, and none has done wrong.
+        let waiting = settings.max_per_client.max(settings.max_connections / 2);
         Clients {
-            places: Arc::new(Places { most: settings.max_per_client, taken: Mutex::default() }),
+            places: places(settings.max_per_client),
+            waiting: places(waiting),
             notices: Mutex::new(Notices::new(clock.now())),
             authenticator: users.map(|users| Authenticator::new(users, clock.clone(), settings.patience)),
             metrics: metrics.clone(),
@@ -46,6 +51,12 @@ impl Clients {
     /// A place for one more connection of the client at `ip`.
     pub(super) fn place(&self, ip: IpAddr) -> Option<Place> {
         self.places.clone().take(Client::of(ip))
+    }
+
+    /// A place for one more connection of the balancer at `ip` whose PROXY header is waited for. Apart from the places of clients:
+    /// its own health checks are not refused for the crowd it brings.
+    pub(super) fn waiting_place(&self, ip: IpAddr) -> Option<Place> {
+        self.waiting.clone().take(Client::of(ip))
     }
 
     /// Counts that the client at `ip` was refused, and says so, if that is news. `why` names no user and nothing secret.

@@ -1,6 +1,6 @@
 //! The way in of a connection: who it is, whether they may, their seat.
 //!
-//! 1. A peer of `clients.proxy_protocol_from` says in a PROXY header who its client is; it has a place of its own until then.
+//! 1. A peer of `clients.proxy_protocol_from` says in a PROXY header who its client is; until then it has a place among its own.
 //! 2. `clients.allow`, then `clients.max_per_client`, of that client.
 //! 3. From here on that client is the peer, in every log line and limit.
 
@@ -33,8 +33,9 @@ pub(super) struct Accepted {
 
 impl Front {
     /// Serves it as a task of its own, or sends it away.
-    pub(super) fn enter(self: &Arc<Self>, accepted: Accepted) {
-        let peer = accepted.peer;
+    pub(super) fn enter(self: &Arc<Self>, mut accepted: Accepted) {
+        let peer = canonical(accepted.peer);
+        accepted.peer = peer;
         if !may_connect(&self.settings.proxy_protocol_from, peer.ip()) {
             if let Some(place) = self.admitted(peer) {
                 let conn = Conn::new(self.clone(), peer, accepted.port, place, accepted.permit);
@@ -42,15 +43,18 @@ impl Front {
             }
             return;
         }
-        // The header comes at once: a peer that has this many without one is broken.
-        if let Some(place) = self.placed(peer) {
-            self.tasks.spawn(introduced(self.clone(), accepted, place));
+        match self.clients.waiting_place(peer.ip()) {
+            Some(place) => drop(self.tasks.spawn(introduced(self.clone(), accepted, place))),
+            None => {
+                let why = format!("{} has too many connections open without a PROXY header", peer.ip());
+                self.clients.refused(Refusal::Limit, peer.ip(), why);
+            }
         }
     }
 
     fn admitted(&self, peer: SocketAddr) -> Option<Place> {
         if !may_connect(&self.settings.allow, peer.ip()) {
-            let why = format!("{} is not in clients.allow", peer.ip().to_canonical());
+            let why = format!("{} is not in clients.allow", peer.ip());
             self.clients.refused(Refusal::Allow, peer.ip(), why);
             return None;
         }
@@ -68,6 +72,11 @@ impl Front {
     }
 }
 
+/// A v4 client of a dual-stack socket, its own or the balancer's, comes in v6 clothes.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
 /// Reads the PROXY header and goes on with whom it names.
 async fn introduced(front: Arc<Front>, accepted: Accepted, waiting: Place) {
     let Accepted { mut socket, peer, port, permit } = accepted;
@@ -79,12 +88,11 @@ async fn introduced(front: Arc<Front>, accepted: Accepted, waiting: Place) {
         Ok(read) => read,
         Err(HeaderError::Closed) => return debug!(%peer, "closed without a PROXY header: a health check"),
         Err(error) => {
-            let why = format!("{error}; {} is in clients.proxy_protocol_from", peer.ip().to_canonical());
+            let why = format!("{error}; {} is in clients.proxy_protocol_from", peer.ip());
             return front.clients.refused(Refusal::ProxyHeader, peer.ip(), why);
         }
     };
-    let client = header.source.unwrap_or(peer);
-    // Not both at once: a balancer's own health check is its own client.
+    let client = header.source.map_or(peer, canonical);
     drop(waiting);
     if let Some(place) = front.admitted(client) {
         serve_connection(Conn::new(front, client, port, place, permit), socket, ahead).await;

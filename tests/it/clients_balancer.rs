@@ -237,6 +237,26 @@ async fn connections_without_a_header_yet_are_counted_too() {
     assert_eq!(waiting.await.unwrap(), 200);
 }
 
+/// After its restart a balancer has all its clients' connections open before the first header is read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_behind_one_balancer_is_let_in() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let toml = format!("{BALANCED}\nmax_per_client = 1\nmax_connections = 200");
+    let seawall = Seawall::before(&registry).toml(&toml).start(&pki).await;
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        crowd.push(Raw::connect(seawall.addr()).await);
+    }
+    for (n, raw) in crowd.iter_mut().enumerate() {
+        raw.send([&v1(&format!("192.0.2.{n}")), HEALTH].concat()).await;
+    }
+    for raw in &mut crowd {
+        assert!(raw.read_to_end().await.starts_with("HTTP/1.1 200 "));
+    }
+    assert_eq!(refused(&seawall, "limit"), 0.0);
+}
+
 /// A refused tunnel is counted, whichever way it was asked for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tunnels_that_policy_refuses_are_counted() {
