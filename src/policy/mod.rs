@@ -9,5 +9,6 @@ pub mod intercept;
 pub mod mirror;
 pub mod redirect;
 pub mod registry;
+pub mod repositories;
 pub mod retry;
 pub mod users;

@@ -52,8 +52,8 @@ fn what_is_wrong_is_said_with_its_place() {
              valid here: grant_ttl, max_size, memory, min_free, public_ttl, tags",
         ),
         (
-            "[[registry]]\nname = \"lab\"\npassword_file = \"x\"",
-            "seawall.toml:3:1: registry.password_file: \"password_file\" is in the design but not in this version",
+            "[[registry]]\nname = \"lab\"\nreserve = 5",
+            "seawall.toml:3:1: registry.reserve: \"reserve\" is in the design but not in this version",
         ),
         (
             "lissten = []",
