@@ -3,6 +3,8 @@
 use http::header::{AUTHORIZATION, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 
+use tracing::debug;
+
 use super::authenticator::Answer;
 use super::body::Body;
 use super::conn::Conn;
@@ -89,7 +91,12 @@ fn sent_away(conn: &Conn, form: Form<'_>, demand: Demand, why: Why) -> Response<
         Form::Absolute => "plain HTTP to be forwarded",
         Form::Origin(_) => "the mirror",
     };
-    conn.front.clients.refused(Refusal::Auth, conn.peer.ip(), format_args!("{way}: {what}"));
+    if why == Why::Nothing && demand == Demand::Origin {
+        // Nobody sends a server a password before it has asked (RFC 9110, 11.6.1); to a proxy, all do.
+        debug!(peer = %conn.peer, "the mirror asks for a password");
+    } else {
+        conn.front.clients.refused(Refusal::Auth, conn.peer.ip(), format_args!("{way}: {what}"));
+    }
     respond(demand, why, what)
 }
 

@@ -157,6 +157,8 @@ async fn the_mirror_needs_a_password_that_goes_no_further() {
         }
     }
     assert_eq!(registry.requests().len(), 0, "{}", registry.log());
+    // A client that shows nothing is asked: that is how HTTP goes. Only a wrong answer is a refusal.
+    assert_eq!(seawall.metric("seawall_clients_refused_total{reason=\"auth\"}"), 12.0);
     for style in Style::ALL {
         let pull = Pull::new("docker.io/library/alpine:3.20", style).at(MIRROR).user("ci", PASSWORD);
         pull.run(&mirror).await.unwrap_or_else(|error| panic!("{style:?}: {error}"));
