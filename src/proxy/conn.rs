@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, info, warn};
 
 use super::clients::{Clients, Place};
+use super::connect::not_dialled;
 use super::gateway::Gateway;
 use super::opening::{Alert, Greeting, Opening, OpeningError, Socket, opening, say_last};
 use super::tunnel::tunnel;
@@ -228,7 +229,7 @@ async fn pass_through(conn: Conn, greeting: Greeting, host: &Host, port: u16) {
     match conn.front.dialer.dial(host, port, Trust::Open).await {
         Ok(upstream) => tunnelled(conn, greeting.into_unread(), upstream).await,
         Err(error) => {
-            debug!(peer = %conn.peer, %host, %error, "TLS not passed through");
+            not_dialled(&conn, format_args!("TLS for {host} to be passed through"), &error);
             greeting.reject(Alert::InternalError).await;
         }
     }

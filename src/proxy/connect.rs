@@ -1,5 +1,7 @@
 //! CONNECT (RFC 9110 9.3.6): a registry is answered for, others are tunnelled to, the rest is told why not.
 
+use std::fmt;
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
@@ -67,17 +69,8 @@ async fn tunnel(conn: &Conn, host: &Host, port: u16, request: Request<Incoming>)
     let upstream = match conn.front.dialer.dial(host, port, Trust::Open).await {
         Ok(upstream) => upstream,
         Err(error) => {
-            let status = status_of(&error);
-            if status == StatusCode::FORBIDDEN {
-                conn.front.clients.refused(
-                    Refusal::Tunnel,
-                    conn.peer.ip(),
-                    format_args!("CONNECT {host}:{port}: {error}"),
-                );
-            } else {
-                debug!(peer = %conn.peer, %host, port, %error, "CONNECT failed");
-            }
-            return refuse(status, &error.to_string());
+            not_dialled(conn, format_args!("CONNECT {host}:{port}"), &error);
+            return refuse(status_of(&error), &error.to_string());
         }
     };
     let upgrade = hyper::upgrade::on(request);
@@ -88,6 +81,15 @@ async fn tunnel(conn: &Conn, host: &Host, port: u16, request: Request<Incoming>)
         }
     });
     established()
+}
+
+/// Writes down that `what` led nowhere: policy's refusal, or the network's.
+pub(super) fn not_dialled(conn: &Conn, what: impl fmt::Display, error: &DialError) {
+    if status_of(error) == StatusCode::FORBIDDEN {
+        conn.front.clients.refused(Refusal::Tunnel, conn.peer.ip(), format_args!("{what}: {error}"));
+    } else {
+        debug!(peer = %conn.peer, %error, "{what}: failed");
+    }
 }
 
 fn status_of(error: &DialError) -> StatusCode {

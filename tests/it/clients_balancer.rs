@@ -269,4 +269,9 @@ async fn tunnels_that_policy_refuses_are_counted() {
     let by_name = Client::direct_tls(seawall.addr(), "");
     assert!(by_name.connect("https://github.com/").await.is_err());
     assert_eq!(refused(&seawall, "tunnel"), 4.0);
+    // The guard's refusals are policy's too: this host is on loopback, and the operator did not say so.
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let by_name = Client::direct_tls(seawall.addr(), "");
+    assert!(by_name.connect("https://localhost/").await.is_err());
+    assert_eq!(refused(&seawall, "tunnel"), 1.0);
 }
