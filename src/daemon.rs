@@ -17,6 +17,7 @@ use crate::index::journal::{Journal, Records};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::oci::challenge;
+use crate::proxy::clients::Clients;
 use crate::proxy::conn::Front;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::listener::Listeners;
@@ -105,6 +106,7 @@ impl Daemon {
         });
         let settings = config.proxy.clone();
         let front = Front {
+            clients: Clients::new(&settings, &metrics, &clock),
             settings,
             gateway,
             registries,

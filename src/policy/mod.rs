@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod admission;
+pub mod clients;
 pub mod freshness;
 pub mod guard;
 pub mod intercept;
@@ -10,3 +11,4 @@ pub mod redirect;
 pub mod registry;
 pub mod repositories;
 pub mod retry;
+pub mod users;

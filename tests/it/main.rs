@@ -6,6 +6,8 @@ mod access;
 mod account;
 mod away;
 mod bad;
+mod clients;
+mod clients_balancer;
 mod daemon;
 mod disk;
 mod door;
