@@ -6,6 +6,7 @@ pub mod freshness;
 pub mod guard;
 pub mod intercept;
 pub mod mirror;
+pub mod no_proxy;
 pub mod redirect;
 pub mod registry;
 pub mod retry;
