@@ -129,7 +129,8 @@ mod tests {
     /// The cases of httpproxy's own test (proxy_test.go: UseProxyTests), and ports.
     #[test]
     fn as_go_reads_it() {
-        let list = ["foobar.com", ".barbaz.net", "[::1]", "192.0.2.1", "192.168.1.0/24", "2001:db8::52:0:1", "[::1]:80"];
+        let list =
+            ["foobar.com", ".barbaz.net", "[::1]", "192.0.2.1", "192.168.1.0/24", "2001:db8::52:0:1", "[::1]:80"];
         for (host, is_direct) in [
             ("localhost", true),
             ("127.0.0.1", true),
@@ -173,7 +174,9 @@ mod tests {
 
     #[test]
     fn what_means_nothing_is_refused() {
-        for text in ["", ".", "*.", "a b", "*.10.0.0.1", ".10.0.0.1", "10.0.0.0/33", "a:0", "a:x", "http://a", "a*.b", "**"] {
+        for text in
+            ["", ".", "*.", "a b", "*.10.0.0.1", ".10.0.0.1", "10.0.0.0/33", "a:0", "a:x", "http://a", "a*.b", "**"]
+        {
             assert!(text.parse::<Rule>().is_err(), "{text:?}");
         }
     }
