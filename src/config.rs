@@ -9,8 +9,10 @@
 
 mod builtin;
 mod clients;
+mod parent;
 mod problem;
 mod registries;
+mod secret;
 mod section;
 mod tree;
 mod upstream;
@@ -232,7 +234,8 @@ fn read(source: Option<PathBuf>, mut top: Section, problems: &mut Vec<Problem>) 
     clients.end(problems);
 
     let mut section = top.section("upstream", problems);
-    let upstream = upstream::read(&mut section, &mut tunnel, problems);
+    let own: Vec<SocketAddr> = proxy.listen.iter().copied().chain(admin).collect();
+    let upstream = upstream::read(&mut section, &mut tunnel, &own, problems);
     section.end(problems);
     tunnel.end(problems);
 

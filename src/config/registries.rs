@@ -84,6 +84,7 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
         auth_hosts: auth_hosts.unwrap_or(auth_before),
         upstream: upstream.or(upstream_before),
         ca_pem: ca_pem.flatten(),
+        client_certificate: None,
     })
 }
 

@@ -8,7 +8,6 @@ use super::tree::{Table, Value};
 /// What the design has and this version does not: (section, keys). Each leaves this list with the issue that brings it.
 const LATER: &[(&str, &[&str])] = &[
     ("clients", &["users_file", "proxy_protocol_from"]),
-    ("upstream", &["proxy", "no_proxy"]),
     ("registry", &["username", "password_file", "docker_config", "share", "allow", "deny", "rewrite", "reserve"]),
     ("registry.upstreams", &["prefix", "tags", "username", "password_file"]),
 ];
@@ -20,7 +19,18 @@ const HOMES: &[(&str, &[&str])] = &[
     ("[clients]", &["allow", "max_connections"]),
     ("[ca]", &["dir", "names", "constrained", "leaf_days"]),
     ("[tunnel]", &["ports", "deny_networks"]),
-    ("[upstream]", &["connect_timeout", "idle_timeout", "resolve_deadline", "nameservers"]),
+    (
+        "[upstream]",
+        &[
+            "connect_timeout",
+            "idle_timeout",
+            "resolve_deadline",
+            "nameservers",
+            "proxy",
+            "no_proxy",
+            "proxy_password_file",
+        ],
+    ),
     ("[cache]", &["max_size", "min_free", "memory", "public_ttl", "grant_ttl"]),
     ("[cache.tags]", &["ttl", "stale", "gone", "rules"]),
     ("[[registry]]", &["name", "aliases", "auth_hosts", "upstreams"]),

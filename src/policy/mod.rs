@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod admission;
+pub mod client_certificate;
 pub mod freshness;
 pub mod guard;
 pub mod intercept;

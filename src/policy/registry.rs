@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::client_certificate::ClientCertificate;
 use crate::http::origin::{Host, HostPattern, Origin, Scheme};
 
 /// One registry as configured, or built in.
@@ -18,8 +19,11 @@ pub struct Registry {
     pub auth_hosts: Vec<HostPattern>,
     /// Where it is dialled. `None`: at the very host that the client asked for (patterns such as `*.pkg.dev`).
     pub upstream: Option<Origin>,
-    /// PEM of roots that are trusted for this registry alone, beside the system's.
+    /// PEM of roots that are trusted for this registry alone, beside the system's: for what is asked on its behalf, where its
+    /// redirects and realms lead included.
     pub ca_pem: Option<Vec<u8>>,
+    /// Shown to its own hosts, if they ask, and to nobody that they refer to.
+    pub client_certificate: Option<ClientCertificate>,
 }
 
 impl Registry {

@@ -4,7 +4,8 @@
 //! - [`fetch`](Upstream::fetch): GET of a digest, redirects followed here.
 //! - [`pass`](Upstream::pass): anything else, streamed untouched.
 //!
-//! [`client`] sends, [`asker`] says for whom, [`auth`] keeps challenges and tokens of nobody, [`connect`] dials.
+//! [`client`] sends, [`asker`] says for whom, [`auth`] keeps challenges and tokens of nobody, [`connect`] dials: straight, or
+//! through the [`parent`] proxy.
 
 pub mod asker;
 pub mod auth;
@@ -15,9 +16,12 @@ mod pass;
 mod send;
 
 pub mod connect;
+pub mod connector;
 pub mod dial_error;
 pub mod own;
+pub mod parent;
 pub mod resolve;
+pub mod stream;
 pub mod tls;
 
 use std::collections::HashMap;
@@ -46,6 +50,8 @@ pub struct Settings {
     pub nameservers: Vec<SocketAddr>,
     /// Fixed addresses, trusted as given. No port: the one asked for.
     pub hosts: HashMap<Host, Fixed>,
+    /// Asked for every other host, if there is one.
+    pub proxy: Option<parent::Parent>,
     /// Networks that nobody may make seawall dial: see policy/guard.
     pub deny_networks: Vec<crate::policy::guard::Network>,
 }

@@ -1,3 +1,4 @@
+mod dial;
 mod wrong;
 
 use proptest::prelude::*;
@@ -46,6 +47,9 @@ idle_timeout = "2m"
 resolve_deadline = "500ms"
 nameservers = ["192.0.2.53", "[2001:db8::1]:5353"]
 hosts = { "registry-1.docker.io" = "192.0.2.1", "ghcr.io" = "127.0.0.1:9443" }
+proxy = "http://jane:hunter2@proxy.corp:8080"
+proxy_password_file = ""
+no_proxy = ["registry.corp", ".lab:5000", "10.0.0.0/8"]
 [cache]
 max_size = "50GiB"
 min_free = "0"
