@@ -8,6 +8,7 @@
 //! A key that would do nothing is not accepted.
 
 mod builtin;
+mod client_certificate;
 mod clients;
 mod parent;
 mod problem;

@@ -4,6 +4,7 @@
 //! that no `[[registry]]` replaces. In one that does, a key that is left out keeps the built-in's value.
 
 use super::builtin;
+use super::client_certificate;
 use super::problem::{Fault, Place, Problem};
 use super::section::Section;
 use super::tree::Value;
@@ -51,6 +52,7 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
     let hosts = section.list("hosts", problems, words::host_pattern);
     let auth_hosts = section.list("auth_hosts", problems, words::host_pattern);
     let ca_pem = section.take("ca_file", problems, words::certificates);
+    let client_certificate = client_certificate::read(&mut section, problems);
     let upstream = section.take("upstreams", problems, |value| Ok(value.clone())).and_then(|v| upstream(&v, problems));
     let missing = section.missing("name", "must be given; it is the registry's name in keys, paths and metrics");
     let no_hosts = section.problem("hosts", "must name at least one host; valid: [\"registry.corp:5000\"]");
@@ -84,7 +86,7 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
         auth_hosts: auth_hosts.unwrap_or(auth_before),
         upstream: upstream.or(upstream_before),
         ca_pem: ca_pem.flatten(),
-        client_certificate: None,
+        client_certificate,
     })
 }
 

@@ -33,7 +33,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("[cache]", &["max_size", "min_free", "memory", "public_ttl", "grant_ttl"]),
     ("[cache.tags]", &["ttl", "stale", "gone", "rules"]),
-    ("[[registry]]", &["name", "aliases", "auth_hosts", "upstreams"]),
+    ("[[registry]]", &["name", "aliases", "auth_hosts", "upstreams", "client_certificate_file", "client_key_file"]),
 ];
 
 /// A table that is being read.

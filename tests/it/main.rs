@@ -7,6 +7,7 @@ mod away;
 mod bad;
 mod daemon;
 mod dial;
+mod dial_tls;
 mod disk;
 mod door;
 mod flight;

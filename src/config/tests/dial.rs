@@ -82,3 +82,45 @@ fn a_wrong_parent_proxy_is_said_and_its_password_is_not() {
          valid: \"registry.corp\", \".corp\", \"10.0.0.0/8\", \"lab:5000\", \"*\""
     );
 }
+
+#[test]
+fn a_client_certificate_is_held_against_its_key_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        crate::fs::create_new(&path, 0o600, text.as_bytes()).unwrap();
+        path.display().to_string()
+    };
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["seawall.corp".to_owned()]).unwrap();
+    let certificate = file("c.pem", &params.self_signed(&key).unwrap().pem());
+    let (good, other) =
+        (file("k.pem", &key.serialize_pem()), file("o.pem", &rcgen::KeyPair::generate().unwrap().serialize_pem()));
+    let encrypted = file("e.pem", &key.serialize_pem().replace("PRIVATE", "ENCRYPTED PRIVATE"));
+    let both = file("both.pem", &format!("{}{}", params.self_signed(&key).unwrap().pem(), key.serialize_pem()));
+    let read = |certificate: &str, key: &str| {
+        let text = format!(
+            "[[registry]]\nname = \"lab\"\nclient_certificate_file = {certificate:?}\nclient_key_file = {key:?}"
+        );
+        parse(&text).map(|config| {
+            assert!(!format!("{config:?}").contains("PRIVATE"));
+            config.registries.iter().next().unwrap().client_certificate.is_some()
+        })
+    };
+    assert!(read(&certificate, &good).unwrap() && read(&both, "").unwrap() && !read("", "").unwrap());
+    for (certificate, key, said) in [
+        (
+            &*certificate,
+            &*other,
+            "client_certificate_file: it cannot be used: the private key is not the certificate's",
+        ),
+        (&certificate, "", "client_certificate_file: it cannot be used: there is no private key (-----BEGIN"),
+        (&certificate, &encrypted, "client_certificate_file: it cannot be used: its private key is encrypted"),
+        (&good, &good, "client_certificate_file: it cannot be used: there is no certificate (-----BEGIN"),
+        ("", &good, "client_key_file: there is no client_certificate_file that it is for"),
+        (&certificate, "/nowhere", "client_key_file: cannot read /nowhere"),
+    ] {
+        let error = read(certificate, key).unwrap_err().to_string();
+        assert!(error.contains(said) && error.lines().count() == 1, "{error}");
+    }
+}

@@ -67,6 +67,8 @@ aliases = ["lab"]
 hosts = ["lab:5000"]
 auth_hosts = ["auth.lab"]
 ca_file = ""
+client_certificate_file = ""
+client_key_file = ""
 upstreams = [{ url = "http://10.0.0.7:5000" }]
 "#;
 
