@@ -7,13 +7,13 @@
 //!
 //! A key that would do nothing is not accepted.
 
+mod account;
 mod builtin;
 mod client_certificate;
 mod clients;
 mod parent;
 mod problem;
 mod registries;
-mod secret;
 mod section;
 mod tree;
 mod upstream;

@@ -1,12 +1,12 @@
 //! `proxy`, `no_proxy` and `proxy_password_file` of `[upstream]`: the parent proxy. A URL that holds a password is in no message.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use super::problem::{Fault, Problem};
-use super::secret;
 use super::section::Section;
 use super::tree::Value;
 use crate::http::origin::{Host, parse_authority};
@@ -33,7 +33,7 @@ struct Url {
 pub(super) fn read(section: &mut Section, own: &[SocketAddr], problems: &mut Vec<Problem>) -> Option<Parent> {
     let before = problems.len();
     let url = section.take("proxy", problems, proxy).flatten();
-    let from_file = section.take("proxy_password_file", problems, secret::file).flatten();
+    let from_file = section.take("proxy_password_file", problems, password_file).flatten();
     let rules = section.list("no_proxy", problems, no_proxy).unwrap_or_default();
     let Some(url) = url else {
         if from_file.is_some() && problems.len() == before {
@@ -73,6 +73,19 @@ fn proxy(value: &Value) -> Result<Option<Url>, Fault> {
         "" => Ok(None),
         text => parse(text).map(Some).map_err(|what| value.fault(format!("{what}; valid: {VALID}"))),
     }
+}
+
+/// Read once, now: the parent's password is part of the configuration as if it were written there.
+fn password_file(value: &Value) -> Result<Option<Zeroizing<String>>, Fault> {
+    let path = match value.text("the name of a file that holds the password")? {
+        "" => return Ok(None),
+        path => path,
+    };
+    let password = crate::upstream::account::password(Path::new(path)).map_err(|error| value.fault(error))?;
+    if password.contains(char::is_control) {
+        return Err(value.fault(format!("{path} must be the password alone, in one line")));
+    }
+    Ok(Some(password))
 }
 
 fn no_proxy(value: &Value) -> Result<Rule, Fault> {

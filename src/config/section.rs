@@ -8,7 +8,7 @@ use super::tree::{Table, Value};
 /// What the design has and this version does not: (section, keys). Each leaves this list with the issue that brings it.
 const LATER: &[(&str, &[&str])] = &[
     ("clients", &["users_file", "proxy_protocol_from"]),
-    ("registry", &["username", "password_file", "docker_config", "share", "allow", "deny", "rewrite", "reserve"]),
+    ("registry", &["rewrite", "reserve"]),
     ("registry.upstreams", &["prefix", "tags", "username", "password_file"]),
 ];
 
@@ -33,7 +33,22 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("[cache]", &["max_size", "min_free", "memory", "public_ttl", "grant_ttl"]),
     ("[cache.tags]", &["ttl", "stale", "gone", "rules"]),
-    ("[[registry]]", &["name", "aliases", "auth_hosts", "upstreams", "client_certificate_file", "client_key_file"]),
+    (
+        "[[registry]]",
+        &[
+            "name",
+            "aliases",
+            "auth_hosts",
+            "realms",
+            "upstreams",
+            "username",
+            "docker_config",
+            "share",
+            "deny",
+            "client_certificate_file",
+            "client_key_file",
+        ],
+    ),
 ];
 
 /// A table that is being read.

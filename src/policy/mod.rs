@@ -10,4 +10,5 @@ pub mod mirror;
 pub mod no_proxy;
 pub mod redirect;
 pub mod registry;
+pub mod repositories;
 pub mod retry;

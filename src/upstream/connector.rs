@@ -26,16 +26,23 @@ impl Connector {
         Connector { dialer, registry }
     }
 
-    /// Who named the host of `uri`.
-    pub(super) fn trust_in(&self, uri: &Uri) -> Trust {
-        origin(uri).map_or(Trust::Open, |(scheme, host, port)| self.trust(scheme, &host, port))
+    /// Whether the host of `uri` is the registry, or its token service: not merely where one of them leads.
+    pub(super) fn is_own(&self, uri: &Uri) -> bool {
+        origin(uri).is_ok_and(|(scheme, host, port)| self.is_registrys(scheme, &host, port))
     }
 
-    fn trust(&self, scheme: Scheme, host: &Host, port: u16) -> Trust {
+    fn is_registrys(&self, scheme: Scheme, host: &Host, port: u16) -> bool {
         let upstream = self.registry.upstream.as_ref();
-        let is_upstream = upstream.is_some_and(|u| u.scheme == scheme && u.host == *host && u.port == port);
         let mut patterns = self.registry.hosts.iter().chain(&self.registry.auth_hosts);
-        if is_upstream || patterns.any(|pattern| pattern.matches(host, port, scheme.default_port())) {
+        upstream.is_some_and(|u| u.scheme == scheme && u.host == *host && u.port == port)
+            || patterns.any(|pattern| pattern.matches(host, port, scheme.default_port()))
+    }
+
+    /// The operator named the realms as well, which may be anybody's.
+    fn trust(&self, scheme: Scheme, host: &Host, port: u16) -> Trust {
+        let mut realms = self.registry.realms.iter();
+        if self.is_registrys(scheme, host, port) || realms.any(|realm| realm.matches(host, port, scheme.default_port()))
+        {
             Trust::Configured
         } else {
             Trust::Open
@@ -112,6 +119,7 @@ mod tests {
             name: "lab".into(),
             hosts: vec!["lab".parse().unwrap(), "*.lab.example".parse().unwrap()],
             auth_hosts: vec!["auth.lab.example:8443".parse().unwrap()],
+            realms: vec!["login.example".parse().unwrap()],
             upstream: Some(Origin::from_url(upstream).unwrap().0),
             ..Registry::default()
         })
@@ -124,6 +132,10 @@ mod tests {
         for (name, port) in [("real.example", 444), ("lab", 443), ("eu.lab.example", 443), ("auth.lab.example", 8443)] {
             assert_eq!(trust(name, port), Trust::Configured, "{name}:{port}");
         }
+        assert_eq!(trust("login.example", 443), Trust::Configured);
+        let own = |uri: &str| connector.is_own(&uri.parse().unwrap());
+        assert!(own("https://real.example:444/x") && own("https://auth.lab.example:8443/token") && own("https://lab/"));
+        assert!(!own("https://login.example/token") && !own("https://cdn.example/x") && !own("/x"));
         for (name, port) in [("real.example", 443), ("lab", 22), ("127.0.0.1", 443), ("cdn.example", 443)] {
             assert_eq!(trust(name, port), Trust::Open, "{name}:{port}");
         }

@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tower_service::Service;
 use tracing::warn;
 
-use super::connect::{Connector, DialError, Dialer, Phase, Trust};
+use super::connect::{Connector, DialError, Dialer, Phase};
 use super::stream::Stream;
 use crate::policy::client_certificate::ClientCertificate;
 use crate::policy::registry::Registry;
@@ -168,10 +168,7 @@ impl Service<Uri> for Https {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let host = uri.host().unwrap_or_default().to_owned();
-        let connecting = match self.connector.trust_in(&uri) {
-            Trust::Configured => self.own.call(uri),
-            Trust::Open => self.others.call(uri),
-        };
+        let connecting = if self.connector.is_own(&uri) { self.own.call(uri) } else { self.others.call(uri) };
         // The dialer keeps its own time and is the first to give up; what is left when twice that has passed is TLS.
         let patience = self.patience;
         Box::pin(async move {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]
 
 mod access;
+mod account;
 mod away;
 mod bad;
 mod daemon;
@@ -21,6 +22,7 @@ mod origins;
 mod parent;
 mod passing;
 mod pull;
+mod repositories;
 mod serve;
 mod serve_hard;
 mod tags;

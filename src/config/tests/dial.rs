@@ -28,6 +28,10 @@ fn the_password_may_be_a_file() {
     let config = parse(&toml("https://jane@proxy.corp")).unwrap();
     let credentials = config.upstream.proxy.unwrap().credentials.unwrap();
     assert_eq!((credentials.user.as_str(), credentials.password.as_str()), ("jane", "hunter2"));
+    let two = dir.path().join("two");
+    crate::fs::create_new(&two, 0o600, b"hunter2\nhunter3\n").unwrap();
+    let error = parse(&toml("http://jane@proxy.corp").replace("password\"", "two\"")).unwrap_err().to_string();
+    assert!(error.ends_with("two must be the password alone, in one line") && !error.contains("hunter"), "{error}");
     for (proxy, said) in [
         ("", "seawall.toml:3:23: upstream.proxy_password_file: there is no upstream.proxy to give it to"),
         (
