@@ -29,6 +29,7 @@ use crate::policy::intercept::{self, Tunnels, Verdict};
 use crate::policy::registry::{Registries, Role, Site};
 use crate::task::Tasks;
 use crate::upstream::connect::{Dialer, Trust};
+use crate::upstream::stream::Stream;
 
 /// What every connection needs.
 #[derive(Debug)]
@@ -236,7 +237,7 @@ async fn pass_through(conn: Conn, greeting: Greeting, host: &Host, port: u16) {
 }
 
 /// Copies between client and upstream until they are done.
-pub(super) async fn tunnelled(conn: Conn, client: Socket, upstream: TcpStream) {
+pub(super) async fn tunnelled(conn: Conn, client: Socket, upstream: Stream) {
     let _counted = conn.front.metrics.tunnel();
     match tunnel(client, upstream, conn.front.settings.idle_timeout, &conn.front.tasks).await {
         Ok((sent, received)) => debug!(peer = %conn.peer, sent, received, "tunnel closed"),

@@ -96,7 +96,11 @@ fn status_of(error: &DialError) -> StatusCode {
     match error {
         DialError::Refused { .. } | DialError::Loop { .. } | DialError::NoHost(_) => StatusCode::FORBIDDEN,
         DialError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-        DialError::Resolve { .. } | DialError::Connect { .. } | DialError::Tls { .. } => StatusCode::BAD_GATEWAY,
+        DialError::Resolve { .. }
+        | DialError::Connect { .. }
+        | DialError::Tls { .. }
+        | DialError::ParentAway { .. }
+        | DialError::Parent { .. } => StatusCode::BAD_GATEWAY,
     }
 }
 

@@ -19,6 +19,7 @@ use super::account::Accounts;
 use super::asker::{Bill, Keyring};
 use super::auth::Auth;
 use super::connect::{DialError, Dialer, dial_error};
+use super::dial_error::certificate_refused;
 use super::pay::is_on_account;
 use super::send::is_elsewhere;
 use super::tls::{Https, Protocols, TlsError, https_connector, tls_config};
@@ -240,7 +241,12 @@ impl Upstream {
 
 impl Pool {
     fn new(settings: &Settings, registry: &Arc<Registry>, dialer: &Dialer) -> std::result::Result<Pool, TlsError> {
-        let tls = tls_config(settings.ca_pem.as_deref(), registry.ca_pem.as_deref())?;
+        let (global, own) = (settings.ca_pem.as_deref(), registry.ca_pem.as_deref());
+        let others = tls_config(global, own, None)?;
+        let own = match &registry.client_certificate {
+            Some(client) => tls_config(global, own, Some(client))?,
+            None => others.clone(),
+        };
         let client = |alpn| {
             Client::builder(TokioExecutor::new())
                 .timer(TokioTimer::new())
@@ -251,7 +257,7 @@ impl Pool {
                 .http2_max_header_list_size(MAX_HEADERS)
                 .http2_keep_alive_interval(Duration::from_secs(20))
                 .http2_keep_alive_timeout(Duration::from_secs(10))
-                .build(https_connector(dialer.clone(), registry.clone(), tls.clone(), alpn))
+                .build(https_connector(dialer.clone(), registry.clone(), own.clone(), others.clone(), alpn))
         };
         Ok(Pool { both: client(Protocols::H2AndH1), h1: client(Protocols::H1) })
     }
@@ -307,7 +313,10 @@ fn failure(host: &str, error: hyper_util::client::legacy::Error) -> Error {
         }
         Some(dial @ DialError::Timeout { .. }) => (Kind::Timeout, dial.to_string()),
         Some(dial) => (Kind::Unreachable, dial.to_string()),
-        None => (Kind::Unreachable, format!("the connection to {host} broke before it answered")),
+        None => match certificate_refused(&error) {
+            Some(said) => (Kind::Unreachable, format!("TLS with {host} failed: {said}")),
+            None => (Kind::Unreachable, format!("the connection to {host} broke before it answered")),
+        },
     };
     Error::caused(kind, message, error)
 }

@@ -5,7 +5,8 @@
 //! - [`pass`](Upstream::pass): anything else, streamed untouched.
 //!
 //! [`client`] sends, [`asker`] says for whom, [`auth`] keeps challenges and tokens of nobody, `account` what is known of the
-//! operator's logins: [`source`] reads them, `prove` shows them, `pay` asks with them; [`connect`] dials.
+//! operator's logins: [`source`] reads them, `prove` shows them, `pay` asks with them; [`connect`] dials: straight, or
+//! through the [`parent`] proxy.
 
 mod account;
 pub mod asker;
@@ -21,9 +22,12 @@ mod send;
 pub mod source;
 
 pub mod connect;
+pub mod connector;
 pub mod dial_error;
 pub mod own;
+pub mod parent;
 pub mod resolve;
+pub mod stream;
 pub mod tls;
 
 use std::collections::HashMap;
@@ -52,6 +56,8 @@ pub struct Settings {
     pub nameservers: Vec<SocketAddr>,
     /// Fixed addresses, trusted as given. No port: the one asked for.
     pub hosts: HashMap<Host, Fixed>,
+    /// Asked for every other host, if there is one.
+    pub proxy: Option<parent::Parent>,
     /// Networks that nobody may make seawall dial: see policy/guard.
     pub deny_networks: Vec<crate::policy::guard::Network>,
 }

@@ -1,5 +1,6 @@
 mod account;
 mod clients;
+mod dial;
 mod wrong;
 
 use proptest::prelude::*;
@@ -51,6 +52,9 @@ idle_timeout = "2m"
 resolve_deadline = "500ms"
 nameservers = ["192.0.2.53", "[2001:db8::1]:5353"]
 hosts = { "registry-1.docker.io" = "192.0.2.1", "ghcr.io" = "127.0.0.1:9443" }
+proxy = "http://jane:hunter2@proxy.corp:8080"
+proxy_password_file = ""
+no_proxy = ["registry.corp", ".lab:5000", "10.0.0.0/8"]
 [cache]
 max_size = "50GiB"
 min_free = "0"
@@ -68,6 +72,8 @@ aliases = ["lab"]
 hosts = ["lab:5000"]
 auth_hosts = ["auth.lab"]
 ca_file = ""
+client_certificate_file = ""
+client_key_file = ""
 upstreams = [{ url = "http://10.0.0.7:5000" }]
 "#;
 

@@ -92,6 +92,7 @@ fn upstream_settings() -> upstream::Settings {
         resolve_deadline: LONG,
         nameservers: Vec::new(),
         hosts: HashMap::new(),
+        proxy: None,
         deny_networks: Vec::new(),
     }
 }
