@@ -8,6 +8,7 @@ mod bad;
 mod daemon;
 mod disk;
 mod door;
+mod door_clear;
 mod flight;
 mod flight_breaks;
 mod flight_ranges;
