@@ -12,6 +12,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::harness::*;
 
@@ -199,14 +200,15 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-fn trusting_anybody() -> TlsConnector {
+fn trusting_anybody(alpn: &[&[u8]]) -> TlsConnector {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider.clone())
+    let mut config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
         .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     TlsConnector::from(Arc::new(config))
 }
 
@@ -219,8 +221,8 @@ async fn said<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, request: &str) -
     String::from_utf8_lossy(&reply).into_owned()
 }
 
-/// What is answered to bytes within TLS as `sni` within a CONNECT to the hub.
-pub(crate) async fn within_connect(seawall: &Seawall, sni: &str, request: &str) -> String {
+/// TLS as `sni` within a CONNECT to the hub.
+pub(crate) async fn tls_within_connect(seawall: &Seawall, sni: &str, alpn: &[&[u8]]) -> TlsStream<TcpStream> {
     let mut tcp = TcpStream::connect(seawall.addr()).await.unwrap();
     tcp.write_all(b"CONNECT registry-1.docker.io:443 HTTP/1.1\r\nHost: registry-1.docker.io:443\r\n\r\n")
         .await
@@ -229,8 +231,12 @@ pub(crate) async fn within_connect(seawall: &Seawall, sni: &str, request: &str) 
     while !head.ends_with(b"\r\n\r\n") {
         head.push(tcp.read_u8().await.unwrap());
     }
-    let tls = trusting_anybody().connect(ServerName::try_from(sni.to_owned()).unwrap(), tcp).await.unwrap();
-    said(tls, request).await
+    trusting_anybody(alpn).connect(ServerName::try_from(sni.to_owned()).unwrap(), tcp).await.unwrap()
+}
+
+/// What is answered to bytes there.
+pub(crate) async fn within_connect(seawall: &Seawall, sni: &str, request: &str) -> String {
+    said(tls_within_connect(seawall, sni, &[]).await, request).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -277,7 +283,7 @@ async fn a_client_hello_may_come_byte_by_byte() {
     for host in [HUB, FILES] {
         let tcp = TcpStream::connect(seawall.addr()).await.unwrap();
         tcp.set_nodelay(true).unwrap();
-        let tls = trusting_anybody().connect(ServerName::try_from(host).unwrap(), Dribble(tcp)).await.unwrap();
+        let tls = trusting_anybody(&[]).connect(ServerName::try_from(host).unwrap(), Dribble(tcp)).await.unwrap();
         let group = tls.get_ref().1.negotiated_key_exchange_group().unwrap().name();
         assert!(host == FILES || format!("{group:?}").contains("MLKEM"), "{group:?} is not longer than a packet");
         let reply = said(tls, &format!("GET /v2/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
