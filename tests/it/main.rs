@@ -15,6 +15,7 @@ mod flight_ranges;
 mod harness;
 mod layers;
 mod matrix;
+mod matrix_flight;
 mod matrix_runs;
 mod matrix_world;
 mod mirror;

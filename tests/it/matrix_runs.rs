@@ -57,6 +57,7 @@ async fn while_upstream_answers(spoken: Spoken) {
             cells += 1;
         }
     }
+    wrong.extend(world.gone_astray());
     report(spoken, cells, &wrong);
 }
 

@@ -201,10 +201,29 @@ impl World {
         wrong
     }
 
+    /// To a mirror everybody is nobody.
+    pub(crate) fn taken_for(&self, who: Who) -> Who {
+        if self.spoken == Spoken::Mirror { Who::Nobody } else { who }
+    }
+
+    /// Credentials that reached whom they are not for: of a mirror's clients anybody, else anybody but the registry and its token
+    /// service.
+    pub(crate) fn gone_astray(&self) -> Vec<String> {
+        let theirs = |seen: &Seen| {
+            let sent = seen.authorization().unwrap_or_default();
+            let known =
+                Who::ALL.iter().filter(|who| **who != Who::Anonymous).filter_map(|who| self.authorization(*who));
+            known.into_iter().any(|value| value == sent)
+        };
+        let registry = |seen: &Seen| ["registry-1.docker.io", "auth.docker.io"].contains(&&*seen.host);
+        let astray = |seen: &Seen| theirs(seen) && (self.spoken == Spoken::Mirror || !registry(seen));
+        let pulls = self.registry.requests().into_iter().filter(|seen| seen.kind() != "token");
+        pulls.filter(astray).map(|seen| format!("a credential went with {}", seen.line())).collect()
+    }
+
     /// What is wrong with an answer, if anything.
     pub(crate) fn judged(&self, scene: &Scene, who: Who, thing: Thing, how: How, reply: &Reply) -> Option<String> {
-        let seen_as = if self.spoken == Spoken::Mirror { Who::Nobody } else { who };
-        let cell = Cell { place: scene.place, state: scene.state, who: seen_as, thing, how };
+        let cell = Cell { place: scene.place, state: scene.state, who: self.taken_for(who), thing, how };
         let expected = cell.expected();
         let found = match expected {
             Expected::Served => served(scene, thing, how, reply).or_else(|| fresh(reply)),
@@ -285,7 +304,7 @@ fn leaked(scene: &Scene, thing: Thing, how: How, reply: &Reply) -> Option<String
     let whole = scene.bytes(thing);
     let said = text(reply);
     let length = body.len().to_string();
-    if said.contains(SECRET) || whole.windows(32).any(|part| body.windows(32).any(|said| said == part)) {
+    if said.contains(SECRET) || whole.chunks_exact(16).any(|part| body.windows(16).any(|said| said == part)) {
         return Some(format!("bytes of it came: {said}"));
     }
     for name in ["docker-content-digest", "etag", "content-range", "age", "last-modified"] {
