@@ -16,6 +16,7 @@ mod harness;
 mod layers;
 mod matrix;
 mod matrix_flight;
+mod matrix_grants;
 mod matrix_runs;
 mod matrix_world;
 mod mirror;

@@ -209,8 +209,8 @@ impl fmt::Debug for Cell {
 impl Cell {
     pub(crate) fn expected(self) -> Expected {
         let Cell { place, state, who, thing, how } = self;
-        let lines = TABLE.iter().filter(|line| (line.0, line.1) == (place, state) && line.2.is(thing, how));
-        let cells = lines.last().unwrap_or_else(|| panic!("{self:?} is not in the table")).3;
+        let mut lines = TABLE.iter().filter(|line| (line.0, line.1) == (place, state) && line.2.is(thing, how));
+        let cells = lines.next_back().unwrap_or_else(|| panic!("{self:?} is not in the table")).3;
         let column = Who::ALL.iter().position(|one| *one == who).expect("a column");
         match cells.split(' ').nth(column) {
             Some("s") => Expected::Served,

@@ -9,15 +9,15 @@ use crate::matrix_world::{Scene, Spoken, World};
 const PUBLIC_TTL: Duration = Duration::from_secs(15 * 60);
 
 /// One scene for each of the askers.
-fn for_each(place: Place, state: State) -> Vec<(Scene, Who)> {
-    Who::ALL.iter().map(|who| (Scene::new(place, state, &format!("{who:?}")), *who)).collect()
+fn for_each(spoken: Spoken, place: Place, state: State) -> Vec<(Scene, Who)> {
+    spoken.askers().iter().map(|who| (Scene::new(place, state, &format!("{who:?}")), *who)).collect()
 }
 
 /// One scene for each asker and each request, since the first request changes what is here.
-fn for_each_request(place: Place, state: State) -> Vec<(Scene, Who, Thing, How)> {
+fn for_each_request(spoken: Spoken, place: Place, state: State) -> Vec<(Scene, Who, Thing, How)> {
     let of = |who: Who| asks().into_iter().map(move |(thing, how)| (who, thing, how));
     let scene = |(who, thing, how)| (Scene::new(place, state, &format!("{who:?}/{thing:?}/{how:?}")), who, thing, how);
-    Who::ALL.iter().flat_map(|who| of(*who)).map(scene).collect()
+    spoken.askers().iter().flat_map(|who| of(*who)).map(scene).collect()
 }
 
 fn report(spoken: Spoken, cells: usize, wrong: &[String]) {
@@ -29,8 +29,8 @@ async fn while_upstream_answers(spoken: Spoken) {
     const PLACES: [Place; 4] = [Place::Public, Place::Private, Place::Turned, Place::TurnedLong];
     // A mirror has no way to cache what is private.
     let places = PLACES.iter().copied().filter(|place| spoken != Spoken::Mirror || *place != Place::Private);
-    let cached: Vec<_> = places.flat_map(|place| for_each(place, State::Cached)).collect();
-    let empty: Vec<_> = PLACES.iter().flat_map(|place| for_each_request(*place, State::NotCached)).collect();
+    let cached: Vec<_> = places.flat_map(|place| for_each(spoken, place, State::Cached)).collect();
+    let empty: Vec<_> = PLACES.iter().flat_map(|place| for_each_request(spoken, *place, State::NotCached)).collect();
     let scenes = cached.iter().map(|(scene, _)| scene).chain(empty.iter().map(|(scene, ..)| scene));
     let scenes: Vec<Scene> = scenes.cloned().collect();
     let world = World::start(spoken, &scenes).await;
@@ -76,11 +76,29 @@ async fn the_matrix_while_upstream_answers_a_mirror() {
     while_upstream_answers(Spoken::Mirror).await;
 }
 
+/// How upstream does not answer.
+#[derive(Clone, Copy, Debug)]
+enum Away {
+    Refuses,
+    HangsUp,
+    Is503,
+}
+
+impl Away {
+    fn take_effect(self, registry: &Registry) {
+        match self {
+            Away::Refuses => registry.down(),
+            Away::HangsUp => registry.fault(Fault::on("*").hang_up()),
+            Away::Is503 => registry.fault(Fault::on("*").status(503, "later")),
+        }
+    }
+}
+
 /// Upstream goes away: what is here is served to whom it was open, for as long as that is believed.
-async fn while_upstream_is_away(spoken: Spoken) {
+async fn while_upstream_is_away(spoken: Spoken, away: Away) {
     let scenes = |rows: &[(Place, State)]| -> Vec<(Scene, Who)> {
         let rows = rows.iter().filter(|(place, _)| spoken != Spoken::Mirror || *place != Place::Private);
-        rows.flat_map(|(place, state)| for_each(*place, *state)).collect()
+        rows.flat_map(|(place, state)| for_each(spoken, *place, *state)).collect()
     };
     let soon = scenes(&[(Place::Public, State::Down), (Place::Private, State::Down), (Place::Turned, State::Down)]);
     let empty = scenes(&[(Place::Public, State::DownEmpty), (Place::Private, State::DownEmpty)]);
@@ -96,7 +114,7 @@ async fn while_upstream_is_away(spoken: Spoken) {
     }
     world.settled().await;
     all.iter().for_each(|scene| world.turn(scene));
-    world.registry.down();
+    away.take_effect(&world.registry);
     let mut wrong = Vec::new();
     for (scene, who) in soon.iter().chain(&empty) {
         wrong.extend(world.asked_in_turn(scene, *who, &asks()).await);
@@ -110,25 +128,35 @@ async fn while_upstream_is_away(spoken: Spoken) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_matrix_while_upstream_is_away_h1() {
-    while_upstream_is_away(Spoken::H1).await;
+    while_upstream_is_away(Spoken::H1, Away::Refuses).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_matrix_while_upstream_hangs_up() {
+    while_upstream_is_away(Spoken::H1, Away::HangsUp).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_matrix_while_upstream_answers_503() {
+    while_upstream_is_away(Spoken::H1, Away::Is503).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_matrix_while_upstream_is_away_h2() {
-    while_upstream_is_away(Spoken::H2).await;
+    while_upstream_is_away(Spoken::H2, Away::Refuses).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_matrix_while_upstream_is_away_a_mirror() {
-    while_upstream_is_away(Spoken::Mirror).await;
+    while_upstream_is_away(Spoken::Mirror, Away::Refuses).await;
 }
 
 /// Upstream said that it is private, and went away after that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_matrix_after_upstream_said_no_and_went_away() {
-    let told = for_each(Place::TurnedLong, State::DownTold);
+    let told = for_each(Spoken::H1, Place::TurnedLong, State::DownTold);
     let scenes: Vec<Scene> = told.iter().map(|(scene, _)| scene.clone()).collect();
-    for how_it_goes in ["down", "hangs up"] {
+    for away in [Away::Refuses, Away::HangsUp] {
         let world = World::start(Spoken::H1, &scenes).await;
         for scene in &scenes {
             world.cache(scene).await;
@@ -140,10 +168,7 @@ async fn the_matrix_after_upstream_said_no_and_went_away() {
             assert_eq!(world.ask(scene, Who::Nobody, Thing::Blob, How::Get).await.status, 401);
             assert_eq!(world.ask(scene, Who::Alice, Thing::Tag, How::Get).await.status, 200);
         }
-        match how_it_goes {
-            "down" => world.registry.down(),
-            _ => world.registry.fault(Fault::on("*").hang_up()),
-        }
+        away.take_effect(&world.registry);
         let mut wrong = Vec::new();
         for (scene, who) in &told {
             wrong.extend(world.asked_in_turn(scene, *who, &asks()).await);

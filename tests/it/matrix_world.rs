@@ -19,6 +19,17 @@ pub(crate) enum Spoken {
     Mirror,
 }
 
+impl Spoken {
+    /// Whose part is played: all of it once, the core of it in the other ways.
+    pub(crate) fn askers(self) -> &'static [Who] {
+        match self {
+            Spoken::H1 => &Who::ALL,
+            Spoken::H2 => &[Who::Nobody, Who::Alice, Who::Bob, Who::MadeUp],
+            Spoken::Mirror => &[Who::Nobody, Who::Alice],
+        }
+    }
+}
+
 /// A repository in which nobody has asked for anything but what its scene says.
 #[derive(Clone)]
 pub(crate) struct Scene {
@@ -199,6 +210,10 @@ impl World {
             wrong.extend(self.judged(scene, who, thing, how, &reply));
         }
         wrong
+    }
+
+    pub(crate) fn askers(&self) -> &'static [Who] {
+        self.spoken.askers()
     }
 
     /// To a mirror everybody is nobody.

@@ -192,6 +192,7 @@ fn is(word: &str, answer: &Answer, way: Way) -> bool {
         "GET" => status == 200 && answer.body.as_bytes() == Image::multi_layer().manifest(),
         "POST" => status == if way == Way::Mirror { 400 } else { 201 },
         "NO" => [400, 405, 411, 413, 414, 415, 417, 431, 501, 505].contains(&status),
+        "206" => status == 206 && answer.header("content-range").is_some_and(|range| range.starts_with("bytes 0-")),
         "BAD" => status >= 400,
         code => code.parse() == Ok(status),
     }

@@ -100,7 +100,7 @@ async fn names_with_underscores_are_not_sent_on_as_what_they_look_like() {
 }
 
 /// (…) With underscores a body is as long as its true length says, on this side of seawall.
-const UNDERSCORES: &[Case] = &[
+const UNDERSCORES: &[Case<'_>] = &[
     ("a length", "{POST}\r\nContent-Length: 5\r\ncontent_length: 500\r\n\r\nhello{NEXT}", "POST GET"),
     ("only such a length", "{GET}\r\ncontent_length: 5\r\n\r\n{NEXT}", "GET GET"),
     ("chunks", "{POST}\r\nContent-Length: 5\r\ntransfer_encoding: chunked\r\n\r\nhello{NEXT}", "POST GET"),
@@ -111,7 +111,7 @@ const UNDERSCORES: &[Case] = &[
 
 /// RFC 9110 5.3: a field that is no list is there once. What decides who may read is refused when it is there twice; of the rest, one is
 /// believed, or none.
-const TWICE: &[Case] = &[
+const TWICE: &[Case<'_>] = &[
     ("Authorization", "{GET}\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n{NEXT}", "400 GET"),
     ("Authorization, the same", "{GET}\r\nAuthorization: Bearer a\r\nAuthorization: Bearer a\r\n\r\n{NEXT}", "400 GET"),
     ("Authorization, one empty", "{GET}\r\nAuthorization: \r\nAuthorization: Bearer a\r\n\r\n{NEXT}", "400 GET"),
@@ -123,7 +123,7 @@ const TWICE: &[Case] = &[
 ];
 
 /// (…) Conditions and ranges.
-const CONDITIONS: &[Case] = &[
+const CONDITIONS: &[Case<'_>] = &[
     ("two ranges", "{GET}\r\nRange: bytes=0-3\r\nRange: bytes=4-7\r\n\r\n{NEXT}", "GET GET|206 GET"),
     ("a range of another unit", "{GET}\r\nRange: lines=0-3\r\n\r\n{NEXT}", "GET GET"),
     ("a range that is none", "{GET}\r\nRange: bytes=3-0\r\n\r\n{NEXT}", "GET GET|416 GET"),
@@ -143,7 +143,7 @@ const CONDITIONS: &[Case] = &[
 ];
 
 /// RFC 9110 7.8 and 10.1.1, RFC 9113 3.1: nothing is upgraded, nothing is expected but 100-continue.
-const OFFERS: &[Case] = &[
+const OFFERS: &[Case<'_>] = &[
     (
         "h2c",
         "{GET}\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n{NEXT}",

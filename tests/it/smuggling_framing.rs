@@ -38,7 +38,7 @@ fn oddity(seen: &Seen) -> Option<String> {
 
 /// RFC 9112 6.3: a length that is not one number ends the connection (rule 5); a coding that is not known, or not last, does too
 /// (rule 4). Nothing goes upstream.
-const LENGTHS: &[Case] = &[
+const LENGTHS: &[Case<'_>] = &[
     ("two lengths", "{POST}\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello{EVIL}", "NO"),
     ("two lengths, the longer first", "{POST}\r\nContent-Length: 50\r\nContent-Length: 5\r\n\r\nhello{EVIL}", "NO"),
     ("two lengths of a pull", "{GET}\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n{EVIL}", "NO"),
@@ -76,7 +76,7 @@ const LENGTHS: &[Case] = &[
 
 /// RFC 9112 6.1 and 6.3, rule 3: a length beside chunks is refused, or left out and the chunks believed; the connection ends in either
 /// case.
-const BOTH: &[Case] = &[
+const BOTH: &[Case<'_>] = &[
     (
         "a length, then chunks",
         "{POST}\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n{EVIL}",
@@ -107,7 +107,7 @@ const BOTH: &[Case] = &[
 
 /// RFC 9112 6.1 and 7: chunks are applied once, and of a coding that is not known the answer is 501: a body cannot be sent on as if it
 /// had none. (Where the body ends is clear: this is no smuggling.)
-const CODINGS: &[Case] = &[
+const CODINGS: &[Case<'_>] = &[
     ("chunks of chunks", "{POST}\r\nTransfer-Encoding: chunked, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n{NEXT}", "NO"),
     (
         "chunks, twice",
@@ -123,7 +123,7 @@ const CODINGS: &[Case] = &[
 ];
 
 /// RFC 9112 2.2 and 5: what is no line, no name and no value. Nothing goes upstream. (Of these a bare LF alone may be read as a line's end.)
-const LINES: &[Case] = &[
+const LINES: &[Case<'_>] = &[
     ("a blank before the colon", "{POST}\r\nContent-Length : 5\r\n\r\nhello{EVIL}", "NO"),
     (
         "… of Transfer-Encoding",
@@ -171,7 +171,7 @@ const LINES: &[Case] = &[
 
 /// RFC 9112 7.1: what is no chunk. The head was good, so upstream may have seen it; it sees no end of that body, and the connection
 /// ends. (`BAD`: the upload failed.)
-const CHUNKS: &[Case] = &[
+const CHUNKS: &[Case<'_>] = &[
     ("a length in hex with 0x", "{CHUNKED}0x5\r\nhello\r\n0\r\n\r\n{EVIL}", "BAD|"),
     ("a length with +", "{CHUNKED}+5\r\nhello\r\n0\r\n\r\n{EVIL}", "BAD|"),
     ("a length with -", "{CHUNKED}-5\r\nhello\r\n0\r\n\r\n{EVIL}", "BAD|"),
@@ -189,7 +189,7 @@ const CHUNKS: &[Case] = &[
 ];
 
 /// What is odd and good: the body ends where it says, and the next request is the next.
-const GOOD: &[Case] = &[
+const GOOD: &[Case<'_>] = &[
     ("a length", "{POST}\r\nContent-Length: 5\r\n\r\nhello{NEXT}", "POST GET"),
     ("chunks", "{CHUNKED}2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n{NEXT}", "POST GET"),
     ("chunks in capitals", "{POST}\r\nTRANSFER-ENCODING: CHUNKED\r\n\r\n5\r\nhello\r\n0\r\n\r\n{NEXT}", "POST GET"),
