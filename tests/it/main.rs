@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]
 
 mod access;
+mod account;
 mod away;
 mod bad;
 mod daemon;
@@ -24,6 +25,7 @@ mod offline;
 mod origins;
 mod passing;
 mod pull;
+mod repositories;
 mod serve;
 mod serve_hard;
 mod smuggling;
