@@ -301,6 +301,17 @@ impl Registry {
         self.shared.state.lock().tokens.values_mut().for_each(|token| token.until = past);
     }
 
+    /// An account that is no more: it gets no token, and those it got stop working.
+    pub(crate) fn remove_user(&self, name: &str) {
+        let (past, mut state) = (Instant::now(), self.shared.state.lock());
+        state.users.remove(name);
+        state
+            .tokens
+            .values_mut()
+            .filter(|token| token.user.as_deref() == Some(name))
+            .for_each(|token| token.until = past);
+    }
+
     /// Every signed URL handed out so far stops working.
     pub(crate) fn expire_signed_urls(&self) {
         self.shared.state.lock().signed.values_mut().for_each(|signed| signed.uses_left = Some(0));
