@@ -80,11 +80,14 @@ impl Cache {
                 Joined::Follow(flight) => {
                     let same = flight.was_asked_for(&pull.place, pull.asker.credential);
                     let final_for_this = |error: &Error| same && error.kind().fault() == Fault::Upstream;
-                    // Upstream's answer to who leads may be the yes that is needed: the repository has this. Or the same no.
-                    if let Some(error) = flight.flowing().await.err().filter(final_for_this) {
+                    // Upstream's answer to who leads is the one this client would get. All others ask for themselves, and wait for nobody.
+                    if same && let Some(error) = flight.flowing().await.err().filter(final_for_this) {
                         return Err(error);
                     }
                     let stale = self.admit(pull, digest, what, yes).await?;
+                    if !same && self.is_silent(&flight).await {
+                        return self.through(pull, what, digest.clone(), None).await;
+                    }
                     match self.flown(pull, what, &flight, Outcome::Collapsed).await {
                         Ok(found) => return Ok(Found { stale, ..found }),
                         Err(error) if final_for_this(&error) => return Err(error),
@@ -104,6 +107,11 @@ impl Cache {
         }
         // Never with somebody else's answer.
         self.through(pull, what, digest.clone(), None).await
+    }
+
+    /// Whether another's source still says nothing after the time that a question may take: this client has one of its own.
+    async fn is_silent(&self, flight: &Flight) -> bool {
+        tokio::time::timeout(self.0.upstream.resolve_deadline(), flight.flowing()).await.is_err()
     }
 
     fn refused(&self, pull: &Pull, error: &Error) {

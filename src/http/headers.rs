@@ -51,6 +51,19 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Takes out what some servers read as another field (CGI turns `-` into `_`): without it here, with it there, a message is two.
+pub fn strip_look_alikes(headers: &mut HeaderMap) {
+    let is_one = |name: &&HeaderName| {
+        let plain = name.as_str().replace('_', "-");
+        let framing = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::HOST, header::AUTHORIZATION];
+        plain != name.as_str() && framing.iter().chain(&HOP_BY_HOP).any(|field| field.as_str() == plain)
+    };
+    let look_alikes: Vec<HeaderName> = headers.keys().filter(is_one).cloned().collect();
+    for name in look_alikes {
+        headers.remove(name);
+    }
+}
+
 /// The fields of an upstream's answer that are kept beside its bytes; each at most once.
 pub fn stored(upstream: &HeaderMap) -> HeaderMap {
     STORED.iter().filter_map(|name| Some((name.clone(), upstream.get(name)?.clone()))).collect()

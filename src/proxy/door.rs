@@ -5,7 +5,7 @@ use http::{Request, Version, header};
 
 use super::{Session, Way};
 use crate::error::{Error, Kind, Result};
-use crate::http::origin::{Host, Origin, Scheme, parse_authority};
+use crate::http::origin::{Host, Origin, parse_authority};
 use crate::policy::registry::{Registries, Role, Site};
 
 /// Whom a request means.
@@ -25,7 +25,7 @@ pub enum Door {
         /// As the client reached it.
         host: String,
     },
-    /// Somebody else, in the clear.
+    /// Somebody else, by an absolute URL.
     Other(Origin),
 }
 
@@ -52,7 +52,7 @@ pub fn door<B>(session: &Session, request: &Request<B>, registries: &Registries)
             Ok(Door::Registry { site: site.clone(), role: *role, origin: origin.clone() })
         }
         Way::Own(_) => match absolute(request)? {
-            Some(origin) => Ok(match registries.by_host(Scheme::Http, &origin.host, origin.port) {
+            Some(origin) => Ok(match registries.by_host(origin.scheme, &origin.host, origin.port) {
                 Some((site, role)) => Door::Registry { site, role, origin },
                 None => Door::Other(origin),
             }),
@@ -67,6 +67,9 @@ fn authority<B>(request: &Request<B>) -> Result<Option<String>> {
     let host = hosts.next().map(|value| value.to_str().unwrap_or("\u{0}").to_owned());
     if hosts.next().is_some() {
         return Err(Error::new(Kind::Request, "more than one Host"));
+    }
+    if host.is_none() && request.version() == Version::HTTP_11 {
+        return Err(Error::new(Kind::Request, "a request of HTTP/1.1 has a Host (RFC 9112, 3.2)"));
     }
     let url = request.uri().authority().map(|authority| authority.as_str().to_owned());
     match (url, host) {
@@ -110,6 +113,7 @@ fn printable(named: Option<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::origin::Scheme;
     use crate::policy::registry::Registry;
 
     fn registries() -> Registries {
@@ -134,7 +138,9 @@ mod tests {
     }
 
     fn request(uri: &str, host: Option<&str>) -> Request<()> {
-        let mut request = Request::builder().uri(uri);
+        // h1 has a Host.
+        let version = if host.is_some() { Version::HTTP_11 } else { Version::HTTP_2 };
+        let mut request = Request::builder().uri(uri).version(version);
         if let Some(host) = host {
             request = request.header(header::HOST, host);
         }
@@ -193,6 +199,17 @@ mod tests {
         assert_eq!(read("/v2/", Some("<script>")), "own SEAWALL:3128");
         assert_eq!(read("http://lab:5000/v2/", Some("lab:5000")), "registry lab:5000");
         assert_eq!(read("http://ghcr.io/v2/", Some("ghcr.io")), "other http://ghcr.io");
-        assert_eq!(read("http://example.com/", None), "other http://example.com");
+        assert_eq!(read("http://example.com/", Some("example.com")), "other http://example.com");
+        assert_eq!(read("https://ghcr.io/v2/", Some("ghcr.io")), "registry ghcr.io");
+    }
+
+    /// RFC 9112, 3.2.
+    #[test]
+    fn http_1_1_has_a_host() {
+        let mut request = request("/v2/", None);
+        *request.version_mut() = Version::HTTP_11;
+        assert_eq!(door(&inside(None), &request, &registries()).unwrap_err().kind(), Kind::Request);
+        *request.version_mut() = Version::HTTP_10;
+        assert!(door(&inside(None), &request, &registries()).is_ok());
     }
 }

@@ -72,7 +72,8 @@ impl Gateway {
         let method = request.method().clone();
         let mut record = Box::new(Record::new(self.books.clone(), session.peer, method.clone()));
         record.subject = request.uri().path().to_owned();
-        let (facing, answered) = match door(session, &request, &self.registries) {
+        let meant = sound(request.headers()).and_then(|()| door(session, &request, &self.registries));
+        let (facing, answered) = match meant {
             Ok(Door::Own { host }) => (Facing::Mirror, self.own(request, &host, &mut record).await),
             Ok(Door::Other(origin)) => (Facing::Registry, self.forward(request, &origin, &mut record).await),
             Ok(Door::Registry { site, role, origin }) => {
@@ -252,7 +253,7 @@ impl Gateway {
         }
     }
 
-    /// Plain HTTP for somebody who is no registry.
+    /// For somebody who is no registry.
     async fn forward(
         &self,
         request: Request<Incoming>,
@@ -260,8 +261,16 @@ impl Gateway {
         record: &mut Record,
     ) -> Result<Response<Body>> {
         let tunnels = Tunnels { hosts: &self.settings.tunnel_hosts, ports: &self.settings.tunnel_ports };
-        if let Verdict::Refuse(reason) = intercept::verdict(&self.registries, tunnels, &origin.host, origin.port) {
-            return Err(Error::request(Code::Denied, format!("{origin} is refused: {reason}")));
+        match intercept::verdict(&self.registries, tunnels, &origin.host, origin.port) {
+            Verdict::Tunnel => {}
+            Verdict::Refuse(reason) => {
+                return Err(Error::request(Code::Denied, format!("{origin} is refused: {reason}")));
+            }
+            Verdict::Registry(site, _) => {
+                let message =
+                    format!("{origin} is a registry that is spoken to by {}://", site.registry.scheme().as_str());
+                return Err(Error::new(Kind::Misdirected, message));
+            }
         }
         let asker = self.asker(request.headers())?;
         record.bill = asker.bill.clone();
@@ -276,6 +285,16 @@ impl Gateway {
         }
         Ok(self.upstream.keyring().asker(first, self.clock.now()))
     }
+}
+
+/// A coding that is taken off without being understood changes what was sent (RFC 9112, 6.1).
+fn sound(headers: &HeaderMap) -> Result<()> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let chunked = codings.next().is_none_or(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    if chunked && codings.next().is_none() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Request, "the only transfer coding that is understood is `chunked`, once"))
 }
 
 fn pull(request: &Request<Incoming>, site: Site, repository: Repository, wanted: Wanted, asker: Asker) -> Pull {

@@ -19,6 +19,10 @@ use crate::oci::name::Repository;
 pub const SHORTEST_LIFE: Duration = Duration::from_secs(60);
 /// Name spaces whose challenges are kept: a pattern such as `*.pkg.dev` has as many as clients ask for.
 const NAMESPACES: u64 = 4096;
+/// Bytes of a URL whose token is kept: some dozens of scopes.
+const LONGEST_URL: usize = 4 << 10;
+/// Bytes of a token that is kept: GitLab's and ACR's are some thousands.
+const LONGEST_TOKEN: usize = 16 << 10;
 /// What is left of a token's life when it is no longer used upstream.
 const MARGIN: Duration = Duration::from_secs(10);
 
@@ -107,7 +111,10 @@ impl Auth {
     /// Keeps a token that was issued to nobody.
     pub fn keep(&self, url: &str, reply: TokenReply, now: SystemTime) -> Arc<Token> {
         let token = Arc::new(Token::new(reply, now));
-        self.tokens.insert(key(url), token.clone());
+        // A client writes the URL. What is longer than any that means something is not kept.
+        if url.len() <= LONGEST_URL && token.value.len() <= LONGEST_TOKEN {
+            self.tokens.insert(key(url), token.clone());
+        }
         token
     }
 

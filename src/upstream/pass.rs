@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use super::asker::Bill;
 use super::client::{About, RequestBody, Upstream, Wire};
 use crate::error::{Error, Kind, Result};
-use crate::http::headers::strip_hop_by_hop;
+use crate::http::headers::{strip_hop_by_hop, strip_look_alikes};
 use crate::http::origin::Origin;
 use crate::oci::route;
 
@@ -35,6 +35,7 @@ impl Upstream {
 
 fn clean(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
+    strip_look_alikes(headers);
     // The client library writes its own, from the URL.
     headers.remove(header::HOST);
 }

@@ -143,7 +143,6 @@ async fn the_matrix_in_flight_a_mirror() {
 }
 
 /// A pull whose answer has not even begun keeps nobody waiting who is to be refused. (To wait is to learn that somebody is reading it.)
-#[ignore = "found with this test: every follower waits for the head of whoever leads, before it is admitted (cache/content.rs, `content`)"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_refused_does_not_wait_for_somebody_elses_answer() {
     let scene = Scene::new(Place::Private, State::InFlight, "head");
@@ -170,7 +169,6 @@ async fn who_is_refused_does_not_wait_for_somebody_elses_answer() {
 }
 
 /// A registry that does not answer holds nobody up who pulls the same bytes from another.
-#[ignore = "found with this test: every follower waits for the head of whoever leads, before it is admitted (cache/content.rs, `content`)"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_registry_holds_up_no_pull_from_another() {
     let pki = Pki::new();

@@ -281,7 +281,6 @@ async fn an_https_url_in_the_clear_opens_nothing() {
 }
 /// DESIGN section 2: what is for a configured registry is a pull there, or refused; it is not passed on unexamined, past the cache (every
 /// GET is counted) and past whatever is said of that registry's repositories.
-#[ignore = "found with this test: it is forwarded as if to a host that is no registry (proxy/door.rs, `Scheme::Http` in `door`)"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_https_url_in_the_clear_is_not_passed_on_unexamined() {
     let pki = Pki::new();

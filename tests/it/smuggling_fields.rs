@@ -83,7 +83,6 @@ async fn connection_strips_what_is_for_this_hop_and_nothing_else() {
 
 /// Servers that turn names into variables (CGI, RFC 3875 4.1.18) read `content_length` as `Content-Length`. seawall takes it for neither,
 /// and what it sends on must be read by others as it was read here.
-#[ignore = "found with this test: names with `_` are passed on beside the true ones (http/headers.rs, `strip_hop_by_hop`)"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_with_underscores_are_not_sent_on_as_what_they_look_like() {
     let world = World::start().await;
@@ -201,7 +200,6 @@ async fn one_credential_is_one() {
 }
 
 /// Where the first of two is the token that seawall gave itself, too.
-#[ignore = "found with this test: the second credential is thrown away with the first (proxy/stand_in.rs, `lay_down`)"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_credential_is_one_beside_the_stand_in() {
     let two = "{GET}\r\nAuthorization: Bearer seawall-stands-for-nobody\r\nAuthorization: Bearer a\r\n\r\n{NEXT}";

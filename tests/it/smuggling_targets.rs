@@ -191,7 +191,6 @@ async fn a_request_names_one_host() {
 
 /// RFC 9112 3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks a Host header
 /// field".
-#[ignore = "found with this test: HTTP/1.1 without Host is answered (proxy/door.rs, `authority`)"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_1_1_without_a_host_is_refused() {
     let bytes = "GET {BASE}/v2/library/alpine/manifests/3.20 HTTP/1.1\r\n\r\n{NEXT}";
