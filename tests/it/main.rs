@@ -18,6 +18,7 @@ mod offline;
 mod origins;
 mod passing;
 mod pull;
+mod secrets;
 mod serve;
 mod serve_hard;
 mod tags;
