@@ -7,6 +7,7 @@
 //!
 //! A key that would do nothing is not accepted.
 
+mod account;
 mod builtin;
 mod clients;
 mod problem;

@@ -64,6 +64,7 @@ impl Cache {
         if pull.method == Method::Head {
             return self.described(pull, digest, what, yes).await;
         }
+        self.ask_before_paying(pull, digest, what, yes).await?;
         for _ in 0..ATTEMPTS {
             if let Some(manifest) = self.0.manifests.find(digest) {
                 let stale = self.admit(pull, digest, what, yes).await?;
@@ -117,7 +118,7 @@ impl Cache {
             site: pull.site.clone(),
             repository: pull.repository.clone(),
             what: what.clone(),
-            asker: pull.asker.clone(),
+            asker: self.payer(pull),
         }
     }
 
@@ -148,7 +149,12 @@ impl Cache {
     }
 
     /// One HEAD for all who ask for the same at once. A yes is a grant, a no ends one.
-    async fn ask_digest(&self, pull: &Pull, digest: &Digest, what: &What) -> Result<crate::upstream::Description> {
+    pub(super) async fn ask_digest(
+        &self,
+        pull: &Pull,
+        digest: &Digest,
+        what: &What,
+    ) -> Result<crate::upstream::Description> {
         let question = (pull.place.clone(), what.clone(), pull.asker.credential);
         let (cache, asked, subject) = (self.clone(), pull.clone(), what.clone());
         let work = move || async move {
@@ -157,10 +163,7 @@ impl Cache {
         };
         let said = self.0.admissions.run(&self.0.tasks, question, work).await;
         match &said {
-            Ok(_) => {
-                self.0.grants.grant(&pull.place, pull.asker.credential, self.0.clock.now());
-                self.0.grants.word(&pull.place, digest);
-            }
+            Ok(_) => self.allowed(&pull.place, &pull.asker, digest),
             // Who asks for a blob by HEAD may be about to push: from now on it is missing for all, and asked for anew.
             Err(error) if error.kind() == Kind::Missing => {
                 let pushing = pull.method == Method::Head && matches!(what, What::Blob(_));
@@ -339,8 +342,8 @@ impl Cache {
         if start <= published.saturating_add(FAR) {
             return None;
         }
-        let upstream = &self.0.upstream;
-        let part = upstream.fetch_range(&pull.site, &pull.repository, what, range, &pull.asker).await.ok()?;
+        let asker = self.payer(pull);
+        let part = self.0.upstream.fetch_range(&pull.site, &pull.repository, what, range, &asker).await.ok()?;
         (part.status() == StatusCode::PARTIAL_CONTENT).then_some(part)
     }
 
@@ -350,7 +353,7 @@ impl Cache {
         let single = pull.range.as_ref().filter(|range| select(Some(range), u64::MAX) != Selection::Whole);
         if let (What::Blob(_), Some(range)) = (what, single) {
             let part = way.upstream.fetch_range(&way.site, &way.repository, what, range, &way.asker).await?;
-            self.allowed(pull, &digest);
+            self.allowed(&pull.place, &way.asker, &digest);
             // All of it is verified, a part cannot be.
             if part.status() != StatusCode::OK {
                 return Ok(passed(digest, content_type(part.headers()), Content::Part(part)));
@@ -360,7 +363,7 @@ impl Cache {
             Some(fetched) => fetched,
             None => way.fetch(0).await?,
         };
-        self.allowed(pull, &digest);
+        self.allowed(&pull.place, &way.asker, &digest);
         let (total, media_type) = (fetched.total, fetched.media_type);
         if matches!(what, What::Manifest(_)) && total.is_none_or(|total| total <= MAX_MANIFEST as u64) {
             let bytes = self.0.upstream.collect(fetched.body, MAX_MANIFEST).await?;
@@ -376,12 +379,6 @@ impl Cache {
         let verify = Some((Hasher::new(digest.algorithm()), digest.clone()));
         let through = Through::new(fetched.body, verify, total, self.0.upstream.idle_timeout());
         Ok(passed(digest, media_type, Content::Through(Box::new(through), total)))
-    }
-
-    /// Upstream gave this to this client.
-    fn allowed(&self, pull: &Pull, digest: &Digest) {
-        self.0.grants.grant(&pull.place, pull.asker.credential, self.0.clock.now());
-        self.0.grants.word(&pull.place, digest);
     }
 }
 

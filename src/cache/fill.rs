@@ -127,9 +127,7 @@ impl Fill {
             }
         }
         let fetched = fetched?;
-        let now = self.cache.0.clock.now();
-        self.cache.0.grants.grant(&self.place, self.way.asker.credential, now);
-        self.cache.0.grants.word(&self.place, lead.flight().digest());
+        self.cache.allowed(&self.place, &self.way.asker, lead.flight().digest());
         if !partial.is_empty() {
             info!(digest = %partial.digest(), from = partial.len(), "going on with a partial blob");
         }

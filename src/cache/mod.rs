@@ -15,6 +15,7 @@ mod fill;
 pub mod flight;
 pub mod grants;
 pub mod manifests;
+mod pay;
 pub mod reader;
 mod resolve;
 pub mod sweep;

@@ -68,8 +68,7 @@ impl Cache {
         let question = (key.clone(), accept, pull.asker.credential, epoch);
         let work = move || async move {
             let binding = cache.describe_tag(&pull, &what, accept).await?;
-            cache.0.grants.grant(&pull.place, pull.asker.credential, cache.0.clock.now());
-            cache.0.grants.word(&pull.place, &binding.digest);
+            cache.allowed(&pull.place, &pull.asker, &binding.digest);
             cache.0.bindings.bind(&key, accept, binding.clone(), epoch);
             Ok(binding)
         };

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::serve::reachable;
 use crate::config::Config;
-use crate::policy::registry::Registry;
+use crate::policy::registry::{Account, Registry};
 
 pub(super) const EXAMPLE: &str = "\
 Example: before a restart
@@ -89,8 +89,20 @@ fn upstream(registry: &Registry) -> String {
     registry.upstream.as_ref().map_or_else(|| "the host asked for".to_owned(), ToString::to_string)
 }
 
+/// Whose account it is, or where that is written.
+fn account(registry: &Registry) -> Option<String> {
+    Some(match registry.account.as_ref()? {
+        Account::Password { username, .. } => username.to_string(),
+        Account::DockerConfig(file) => format!("of {}", file.display()),
+    })
+}
+
 fn joined<T: ToString>(items: &[T]) -> String {
-    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    texts(items).join(", ")
+}
+
+fn texts<T: ToString>(items: &[T]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
 }
 
 fn as_text(config: &Config) -> String {
@@ -104,7 +116,8 @@ fn as_text(config: &Config) -> String {
     for (n, registry) in config.registries.iter().enumerate() {
         let hosts = joined(&registry.hosts);
         let name = &registry.name;
-        line(if n == 0 { "registries" } else { "" }, &format!("{name}: {hosts} -> {}", upstream(registry)));
+        let account = account(registry).map(|account| format!(", account {account}")).unwrap_or_default();
+        line(if n == 0 { "registries" } else { "" }, &format!("{name}: {hosts} -> {}{account}", upstream(registry)));
     }
     text
 }
@@ -114,9 +127,13 @@ fn as_json(config: &Config) -> String {
         json!({
             "name": &*registry.name,
             "aliases": registry.aliases,
-            "hosts": registry.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "auth_hosts": registry.auth_hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "hosts": texts(&registry.hosts),
+            "auth_hosts": texts(&registry.auth_hosts),
             "upstream": registry.upstream.as_ref().map(ToString::to_string),
+            "account": account(registry),
+            "share": texts(&registry.repositories.share),
+            "allow": texts(&registry.repositories.allow),
+            "deny": texts(&registry.repositories.deny),
         })
     });
     let summary = json!({

@@ -12,16 +12,18 @@ struct Builtin {
     aliases: &'static [&'static str],
     hosts: &'static [&'static str],
     auth_hosts: &'static [&'static str],
+    /// Where an account may be sent for a token besides, unintercepted.
+    realms: &'static [&'static str],
     /// The host that is dialled. `None`: the one that was asked for.
     upstream: Option<&'static str>,
 }
 
 const fn single(name: &'static str, host: &'static [&'static str]) -> Builtin {
-    Builtin { name, aliases: &[], hosts: host, auth_hosts: &[], upstream: Some(host[0]) }
+    Builtin { name, aliases: &[], hosts: host, auth_hosts: &[], realms: &[], upstream: Some(host[0]) }
 }
 
 const fn pattern(name: &'static str, hosts: &'static [&'static str]) -> Builtin {
-    Builtin { name, aliases: &[], hosts, auth_hosts: &[], upstream: None }
+    Builtin { name, aliases: &[], hosts, auth_hosts: &[], realms: &[], upstream: None }
 }
 
 /// Aliases are rare on purpose: on the mirror path `/v2/NAME/…` an alias hides Docker Hub's user of that name.
@@ -35,6 +37,7 @@ const BUILTINS: &[Builtin] = &[
         aliases: &["dockerhub"],
         hosts: &["registry-1.docker.io", "index.docker.io", "docker.io", "registry.hub.docker.com"],
         auth_hosts: &["auth.docker.io"],
+        realms: &[],
         upstream: Some("registry-1.docker.io"),
     },
     single("ghcr.io", &["ghcr.io"]),
@@ -45,13 +48,14 @@ const BUILTINS: &[Builtin] = &[
     single("mcr.microsoft.com", &["mcr.microsoft.com"]),
     single("public.ecr.aws", &["public.ecr.aws"]),
     pattern("dkr.ecr.amazonaws.com", &["*.dkr.ecr.*.amazonaws.com"]),
-    single("registry.gitlab.com", &["registry.gitlab.com"]),
+    Builtin { realms: &["gitlab.com"], ..single("registry.gitlab.com", &["registry.gitlab.com"]) },
     single("nvcr.io", &["nvcr.io"]),
     Builtin {
         name: "docker.elastic.co",
         aliases: &[],
         hosts: &["docker.elastic.co"],
         auth_hosts: &["docker-auth.elastic.co"],
+        realms: &[],
         upstream: Some("docker.elastic.co"),
     },
     single("lscr.io", &["lscr.io"]),
@@ -69,6 +73,7 @@ pub(super) fn registries() -> Vec<Registry> {
         aliases: builtin.aliases.iter().map(|alias| (*alias).to_owned()).collect(),
         hosts: builtin.hosts.iter().map(pattern).collect(),
         auth_hosts: builtin.auth_hosts.iter().map(pattern).collect(),
+        realms: builtin.realms.iter().map(pattern).collect(),
         upstream: builtin.upstream.map(origin),
         ..Registry::default()
     });

@@ -3,6 +3,9 @@
 //! The operator's come first, in their order, so an exact host of theirs wins over a built-in's pattern; then the built-ins
 //! that no `[[registry]]` replaces. In one that does, a key that is left out keeps the built-in's value.
 
+use wildmatch::WildMatch;
+
+use super::account;
 use super::builtin;
 use super::problem::{Fault, Place, Problem};
 use super::section::Section;
@@ -10,6 +13,7 @@ use super::tree::Value;
 use super::words;
 use crate::http::origin::{HostPattern, Origin};
 use crate::policy::registry::Registry;
+use crate::policy::repositories::Repositories;
 
 /// A registry and where it was written.
 struct Placed {
@@ -51,6 +55,10 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
     let hosts = section.list("hosts", problems, words::host_pattern);
     let auth_hosts = section.list("auth_hosts", problems, words::host_pattern);
     let ca_pem = section.take("ca_file", problems, words::certificates);
+    let realms = section.list("realms", problems, words::host_pattern);
+    let repositories = repositories(&mut section, name.as_deref().unwrap_or_default(), problems);
+    let account = account::read(&mut section, problems);
+    account::check_share(&section, &repositories, account.as_ref(), problems);
     let upstream = section.take("upstreams", problems, |value| Ok(value.clone())).and_then(|v| upstream(&v, problems));
     let missing = section.missing("name", "must be given; it is the registry's name in keys, paths and metrics");
     let no_hosts = section.problem("hosts", "must name at least one host; valid: [\"registry.corp:5000\"]");
@@ -70,6 +78,7 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
         problems.push(no_hosts);
         return None;
     }
+    let realms = realms.or_else(|| builtin.as_ref().map(|b| b.realms.clone())).unwrap_or_default();
     let (aliases_before, auth_before, upstream_before) = match builtin {
         Some(b) => {
             let kept = b.upstream.filter(|o| hosts.iter().any(|h| h.matches(&o.host, o.port, 443)));
@@ -84,7 +93,35 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
         auth_hosts: auth_hosts.unwrap_or(auth_before),
         upstream: upstream.or(upstream_before),
         ca_pem: ca_pem.flatten(),
+        repositories,
+        account,
+        realms,
     })
+}
+
+fn repositories(section: &mut Section, registry: &str, problems: &mut Vec<Problem>) -> Repositories {
+    let mut globs = |key| section.list(key, problems, |value| glob_within(value, registry));
+    let (allow, deny, share) = (globs("allow"), globs("deny"), globs("share"));
+    if allow.as_ref().is_some_and(Vec::is_empty) {
+        problems.push(section.problem("allow", "nothing could be pulled; valid: [\"*\"], [\"library/*\"]"));
+    }
+    Repositories { allow: allow.unwrap_or_default(), deny: deny.unwrap_or_default(), share: share.unwrap_or_default() }
+}
+
+/// A glob that would never match is a denial that denies nothing.
+fn glob_within(value: &Value, registry: &str) -> Result<WildMatch, Fault> {
+    let glob = words::repository_glob(value)?;
+    let text = value.text("a glob")?.trim();
+    if let Some(rest) =
+        text.strip_prefix(registry).and_then(|rest| rest.strip_prefix('/')).filter(|_| !registry.is_empty())
+    {
+        return Err(value
+            .fault(format!("{text:?} would never match: repositories are named within {registry}; valid: {rest:?}")));
+    }
+    if registry == "docker.io" && !text.contains(['/', '*', '?']) {
+        return Err(value.fault(format!("{text:?} would never match: it is \"library/{text}\" at {registry}")));
+    }
+    Ok(glob)
 }
 
 /// Where a registry is dialled that says nothing of it: its first host; with patterns, the host that was asked for.

@@ -9,7 +9,7 @@ use super::tree::{Table, Value};
 const LATER: &[(&str, &[&str])] = &[
     ("clients", &["users_file", "proxy_protocol_from"]),
     ("upstream", &["proxy", "no_proxy"]),
-    ("registry", &["username", "password_file", "docker_config", "share", "allow", "deny", "rewrite", "reserve"]),
+    ("registry", &["rewrite", "reserve"]),
     ("registry.upstreams", &["prefix", "tags", "username", "password_file"]),
 ];
 
@@ -23,7 +23,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("[upstream]", &["connect_timeout", "idle_timeout", "resolve_deadline", "nameservers"]),
     ("[cache]", &["max_size", "min_free", "memory", "public_ttl", "grant_ttl"]),
     ("[cache.tags]", &["ttl", "stale", "gone", "rules"]),
-    ("[[registry]]", &["name", "aliases", "auth_hosts", "upstreams"]),
+    (
+        "[[registry]]",
+        &["name", "aliases", "auth_hosts", "realms", "upstreams", "username", "docker_config", "share", "deny"],
+    ),
 ];
 
 /// A table that is being read.

@@ -141,6 +141,17 @@ pub(super) fn tag_glob(value: &Value) -> Result<WildMatch, Fault> {
     Ok(WildMatch::new(text))
 }
 
+/// A glob over the repositories of one registry.
+pub(super) fn repository_glob(value: &Value) -> Result<WildMatch, Fault> {
+    let valid = "\"library/*\", \"acme/app\", \"*\"";
+    let text = value.text(&format!("a glob such as {valid}"))?.trim();
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-/*?".contains(&b);
+    if text.is_empty() || text.starts_with('/') || text.ends_with('/') || !text.bytes().all(allowed) {
+        return Err(value.fault(format!("{text:?} matches no repository (no tag, no upper case); valid: {valid}")));
+    }
+    Ok(WildMatch::new(text))
+}
+
 /// The PEM certificates of a file; no file if its name is empty.
 pub(super) fn certificates(value: &Value) -> Result<Option<Vec<u8>>, Fault> {
     let path = value.text("the name of a PEM file")?;

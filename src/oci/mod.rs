@@ -6,8 +6,10 @@
 pub mod challenge;
 pub mod digest;
 pub mod error;
+pub mod login;
 pub mod manifest;
 pub mod media_type;
+pub mod mount;
 pub mod name;
 mod percent;
 pub mod rate_limit;

@@ -31,7 +31,12 @@ pub fn within(since: Option<SystemTime>, limit: Duration, now: SystemTime) -> bo
 impl Known {
     /// Granted without asking: a public repository is open to every credential, a private one to those that upstream let in.
     pub fn granted(&self, belief: Belief, now: SystemTime) -> bool {
-        self.holds && (within(self.public, belief.public, now) || within(self.own, belief.own, now))
+        self.holds && (self.is_public(belief, now) || within(self.own, belief.own, now))
+    }
+
+    /// Whether upstream opened the repository to everybody, and that is still believed.
+    pub fn is_public(&self, belief: Belief, now: SystemTime) -> bool {
+        within(self.public, belief.public, now)
     }
 
     /// Granted when upstream cannot be asked: its last anonymous yes stands, however old; a yes to a credential only as long as

@@ -8,4 +8,5 @@ pub mod intercept;
 pub mod mirror;
 pub mod redirect;
 pub mod registry;
+pub mod repositories;
 pub mod retry;

@@ -1,8 +1,10 @@
 //! The registries seawall knows: which hosts are theirs, where they are dialled.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::repositories::Repositories;
 use crate::http::origin::{Host, HostPattern, Origin, Scheme};
 
 /// One registry as configured, or built in.
@@ -20,12 +22,47 @@ pub struct Registry {
     pub upstream: Option<Origin>,
     /// PEM of roots that are trusted for this registry alone, beside the system's.
     pub ca_pem: Option<Vec<u8>>,
+    /// What may be asked for, and what is shared.
+    pub repositories: Repositories,
+    /// Where the operator's account is written, if there is one.
+    pub account: Option<Account>,
+    /// Hosts that the account may be sent to for a token, besides `hosts` and `auth_hosts`. They are not intercepted.
+    pub realms: Vec<HostPattern>,
+}
+
+/// Where the operator's account for a registry is written. It is read anew now and then: secrets are rotated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// A name, and the file with the password.
+    Password {
+        /// Who.
+        username: Arc<str>,
+        /// The password, with or without a line's end.
+        file: PathBuf,
+    },
+    /// docker's `config.json` or podman's `auth.json`.
+    DockerConfig(PathBuf),
 }
 
 impl Registry {
     /// How its hosts are spoken to.
     pub fn scheme(&self) -> Scheme {
         self.upstream.as_ref().map_or(Scheme::Https, |origin| origin.scheme)
+    }
+
+    /// Whether the operator named this as a place of the registry's: one that may be dialled wherever it is.
+    pub fn is_at(&self, scheme: Scheme, host: &Host, port: u16) -> bool {
+        let upstream = self.upstream.as_ref();
+        let is_upstream = upstream.is_some_and(|u| u.scheme == scheme && u.host == *host && u.port == port);
+        is_upstream || self.all_hosts().any(|(pattern, _)| pattern.matches(host, port, scheme.default_port()))
+    }
+
+    /// Whether the operator's account may be sent to this origin for a token. Where the registry is spoken to over TLS, so is it.
+    pub fn is_realm(&self, realm: &Origin) -> bool {
+        let Origin { scheme, host, port } = realm;
+        let named = |pattern: &HostPattern| pattern.matches(host, *port, scheme.default_port());
+        (*scheme == Scheme::Https || self.scheme() == Scheme::Http)
+            && (self.is_at(*scheme, host, *port) || self.realms.iter().any(named))
     }
 
     /// The names its own hosts and token hosts go by.
@@ -122,6 +159,36 @@ mod tests {
             registry("pkg.dev", &["*.pkg.dev"], None),
             registry("lab", &["lab:5000"], Some("http://lab:5000")),
         ])
+    }
+
+    /// Pitfall 16: credentials sent to a token realm that a registry named on another host.
+    #[test]
+    fn a_credential_is_for_realms_of_the_registry() {
+        let registry = |upstream| Registry {
+            hosts: vec!["lab.example".parse().unwrap(), "*.lab.example".parse().unwrap()],
+            auth_hosts: vec!["auth.example:8443".parse().unwrap()],
+            realms: vec!["sso.example".parse().unwrap()],
+            upstream: Some(Origin::from_url(upstream).unwrap().0),
+            ..Registry::default()
+        };
+        let may = |upstream, realm| registry(upstream).is_realm(&Origin::from_url(realm).unwrap().0);
+        for (realm, good) in [
+            ("https://lab.example/token", true),
+            ("https://eu.lab.example/token", true),
+            ("https://auth.example:8443/token", true),
+            ("https://sso.example/token", true),
+            ("https://real.example:444/token", true),
+            ("https://auth.example/token", false),
+            ("https://evil.example/token", false),
+            ("https://lab.example.evil.example/token", false),
+            ("https://lab.example:444/token", false),
+            ("http://lab.example/token", false),
+            ("https://127.0.0.1/token", false),
+        ] {
+            assert_eq!(may("https://real.example:444", realm), good, "{realm}");
+        }
+        assert!(may("http://lab.example", "http://lab.example/token"));
+        assert!(!may("http://lab.example", "http://evil.example/token"));
     }
 
     #[test]

@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use hyper::body::Incoming;
 use tracing::debug;
 
@@ -30,12 +30,13 @@ use crate::error::{Error, Kind, Result};
 use crate::http::cache_status::Outcome;
 use crate::oci::error::Code;
 use crate::oci::media_type::Accept;
+use crate::oci::mount::mounted_from;
 use crate::oci::name::{Reference, Repository};
 use crate::oci::route::{self, Route, RouteError};
 use crate::policy::intercept::{self, Tunnels, Verdict};
 use crate::policy::mirror;
 use crate::policy::registry::{Registries, Role, Site};
-use crate::upstream::asker::Asker;
+use crate::upstream::asker::{Asker, Credential, Purse};
 use crate::upstream::{Upstream, What};
 
 /// Answers requests.
@@ -116,6 +117,8 @@ impl Gateway {
         if let Some(repository) = route.repository() {
             record.subject = repository.to_string();
         }
+        permitted(&site, &route, &uri)?;
+        let asker = self.on_behalf(&site, route.repository(), asker);
         match route {
             Route::Ping => self.ping(request, &site, &asker, record).await,
             Route::Manifest { repository, reference } => {
@@ -126,7 +129,23 @@ impl Gateway {
                 let pull = pull(&request, site, repository, Wanted::Blob(digest), asker);
                 self.pulled(&pull, request.headers(), Negotiated::No, record).await
             }
+            Route::Tags { ref repository } | Route::Referrers { ref repository }
+                if asker.purse == Purse::Account && *request.method() == Method::GET =>
+            {
+                let what = What::List(rest_of(uri.path(), repository.as_str(), uri.query()));
+                self.as_asked(&request, &site, repository, &what, &asker).await
+            }
             other => self.pass(request, &site, other, &asker, record).await,
+        }
+    }
+
+    /// A client that shows no credential reads what the operator shares with the operator's account.
+    fn on_behalf(&self, site: &Site, repository: Option<&Repository>, asker: Asker) -> Asker {
+        let registry = &site.registry;
+        let shared = registry.account.is_some() && repository.is_some_and(|r| registry.repositories.shares(r));
+        match asker.credential {
+            Credential::Anonymous if shared => asker.on_account(self.upstream.keyring(), &site.namespace),
+            _ => asker,
         }
     }
 
@@ -211,6 +230,8 @@ impl Gateway {
         record.subject.clone_from(&meant.repository);
         let name = |_| Error::request(Code::NameInvalid, format!("{:?} is not a repository's name", meant.repository));
         let repository: Repository = meant.repository.parse().map_err(name)?;
+        permitted_repository(&meant.site, &repository)?;
+        let asker = self.on_behalf(&meant.site, Some(&repository), asker);
         match route {
             Route::Manifest { reference, .. } => {
                 self.manifest(request, meant.site, repository, reference, asker, record).await
@@ -262,6 +283,31 @@ fn pull(request: &Request<Incoming>, site: Site, repository: Repository, wanted:
     let range = request.headers().get(header::RANGE).filter(|_| method == cache::Method::Get).cloned();
     let place = cache::place(&site, &repository);
     Pull { site, repository, wanted, asker, method, range, place }
+}
+
+/// The operator's `allow` and `deny`, before anything goes upstream. What names no repository, where some are refused, might name
+/// one in a way that is not understood here.
+fn permitted(site: &Site, route: &Route, uri: &Uri) -> Result<()> {
+    match route {
+        Route::Other if uri.path().starts_with("/v2/") && !site.registry.repositories.permits_all() => {
+            return Err(denied(site, uri.path()));
+        }
+        Route::Upload { .. } => {
+            mounted_from(uri.query()).iter().try_for_each(|from| permitted_repository(site, from))?;
+        }
+        _ => {}
+    }
+    route.repository().map_or(Ok(()), |repository| permitted_repository(site, repository))
+}
+
+fn permitted_repository(site: &Site, repository: &Repository) -> Result<()> {
+    if site.registry.repositories.permits(repository) { Ok(()) } else { Err(denied(site, repository.as_str())) }
+}
+
+fn denied(site: &Site, what: &str) -> Error {
+    let (name, what) = (&site.registry.name, what.trim_start_matches("/v2/"));
+    let message = format!("{name}/{what} may not be used here: `allow` and `deny` of the [[registry]] {name} say so");
+    Error::request(Code::Denied, message)
 }
 
 fn bad_route(error: RouteError) -> Error {

@@ -22,6 +22,7 @@ pub enum Facing {
 pub fn outcome(error: &Error) -> Outcome {
     match error.kind() {
         Kind::Refused | Kind::Missing | Kind::Limited => Outcome::Denied,
+        Kind::Request if error.code() == Code::Denied => Outcome::Denied,
         _ => Outcome::Error,
     }
 }

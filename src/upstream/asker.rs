@@ -28,11 +28,24 @@ pub enum Credential {
     Known(Fingerprint),
 }
 
+/// With whose credential upstream is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purse {
+    /// The client's own, if it has one.
+    Own,
+    /// The operator's account alone: for what the operator shares.
+    Account,
+    /// The operator's account, and nobody where that gets nothing: for what everybody may read.
+    AccountFirst,
+}
+
 /// Who asks, with what it costs to answer.
 #[derive(Clone)]
 pub struct Asker {
-    /// Who.
+    /// Who. The operator's account has a credential like everybody.
     pub credential: Credential,
+    /// With whose credential.
+    pub purse: Purse,
     /// What the client sent to prove it; for the registry's own origin only.
     pub authorization: Option<HeaderValue>,
     /// What was asked of upstream for it.
@@ -42,6 +55,26 @@ pub struct Asker {
 impl fmt::Debug for Asker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.credential, f)
+    }
+}
+
+impl Asker {
+    /// The same, with the operator's account of `registry` and nothing else.
+    #[must_use]
+    pub fn on_account(self, keyring: &Keyring, registry: &str) -> Asker {
+        let credential = Credential::Known(keyring.fingerprint(format!("account {registry}").as_bytes()));
+        Asker { credential, purse: Purse::Account, authorization: None, ..self }
+    }
+
+    /// The same, paid for by the operator's account.
+    #[must_use]
+    pub fn on_account_first(self) -> Asker {
+        Asker { purse: Purse::AccountFirst, ..self }
+    }
+
+    /// Of whom upstream's yes to this asker is a yes to: of nobody else than the account, where that may have paid.
+    pub fn vouched(&self) -> Option<Credential> {
+        (self.purse != Purse::AccountFirst).then_some(self.credential)
     }
 }
 
@@ -115,7 +148,7 @@ impl Keyring {
             value.set_sensitive(true);
             value
         });
-        Asker { credential, authorization, bill: Arc::default() }
+        Asker { credential, purse: Purse::Own, authorization, bill: Arc::default() }
     }
 
     /// Remembers that `token` was issued to a request without credentials.

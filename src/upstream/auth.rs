@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use http::HeaderValue;
 use moka::sync::Cache;
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -22,7 +23,7 @@ const NAMESPACES: usize = 4096;
 /// What is left of a token's life when it is no longer used upstream.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// A token that was issued to nobody.
+/// A token that was issued.
 pub struct Token {
     /// Itself.
     pub value: Zeroizing<String>,
@@ -30,6 +31,25 @@ pub struct Token {
 }
 
 impl Token {
+    /// That of a reply received `now`.
+    pub fn new(reply: TokenReply, now: SystemTime) -> Token {
+        Token { until: now + reply.expires_in, value: Zeroizing::new(reply.token) }
+    }
+
+    /// Whether it is good for more than a moment.
+    pub fn is_good(&self, now: SystemTime) -> bool {
+        self.left(now) > MARGIN
+    }
+
+    /// What shows it to a registry.
+    pub fn authorization(&self) -> HeaderValue {
+        let text = Zeroizing::new(format!("Bearer {}", &*self.value));
+        // Tokens are checked to be printable when they are read.
+        let mut value = HeaderValue::try_from(text.as_str()).unwrap_or(HeaderValue::from_static(""));
+        value.set_sensitive(true);
+        value
+    }
+
     /// How long it is still good.
     pub fn left(&self, now: SystemTime) -> Duration {
         self.until.duration_since(now).unwrap_or_default()
@@ -72,6 +92,11 @@ impl Auth {
         bearer.token_url(Some(own.unwrap_or(&usual)))
     }
 
+    /// Whether `namespace` was seen to want a name and a password.
+    pub fn wants_basic(&self, namespace: &str) -> bool {
+        self.challenges.read().get(namespace).is_some_and(|all| all.iter().any(|c| c.scheme == Scheme::Basic))
+    }
+
     /// Whether `namespace` said that tokens are had at this path of this origin.
     pub fn is_realm(&self, namespace: &str, origin: &Origin, path: &str) -> bool {
         let challenges = self.challenges.read();
@@ -84,13 +109,12 @@ impl Auth {
 
     /// The token last issued for this URL, if it is good for more than a moment.
     pub fn token(&self, url: &str, now: SystemTime) -> Option<Arc<Token>> {
-        self.tokens.get(&key(url)).filter(|token| token.left(now) > MARGIN)
+        self.tokens.get(&key(url)).filter(|token| token.is_good(now))
     }
 
     /// Keeps a token that was issued to nobody.
-    pub fn keep(&self, url: &str, reply: &TokenReply, now: SystemTime) -> Arc<Token> {
-        let value = Zeroizing::new(reply.token.clone());
-        let token = Arc::new(Token { value, until: now + reply.expires_in });
+    pub fn keep(&self, url: &str, reply: TokenReply, now: SystemTime) -> Arc<Token> {
+        let token = Arc::new(Token::new(reply, now));
         self.tokens.insert(key(url), token.clone());
         token
     }
@@ -126,7 +150,7 @@ mod tests {
     #[test]
     fn tokens_are_found_again_whatever_the_order_and_not_after_their_life() {
         let (auth, now) = (Auth::default(), SystemTime::UNIX_EPOCH);
-        auth.keep("https://a/token?service=s&scope=repository%3Ax%2Fy%3Apull", &reply("t", 300), now);
+        auth.keep("https://a/token?service=s&scope=repository%3Ax%2Fy%3Apull", reply("t", 300), now);
         let found = auth.token("https://a/token?client_id=docker&scope=repository:x/y:pull&service=s", now).unwrap();
         assert_eq!(&*found.value, "t");
         assert!(auth.token("https://a/token?scope=repository:x/z:pull&service=s", now).is_none());

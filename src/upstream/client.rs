@@ -15,9 +15,11 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Settings;
+use super::account::Accounts;
 use super::asker::{Bill, Keyring};
 use super::auth::Auth;
 use super::connect::{DialError, Dialer, dial_error};
+use super::pay::is_on_account;
 use super::send::is_elsewhere;
 use super::tls::{Https, Protocols, TlsError, https_connector, tls_config};
 use crate::clock::Clock;
@@ -52,6 +54,7 @@ pub(super) struct Inner {
     pub(super) metrics: Metrics,
     pub(super) ledger: Ledger,
     pub(super) auth: Auth,
+    pub(super) accounts: Accounts,
     pub(super) keyring: Keyring,
     pub(super) tokens: Coalesced<String, Result<Arc<super::auth::Token>>>,
 }
@@ -128,6 +131,7 @@ impl Upstream {
             metrics: shared.metrics,
             ledger: shared.ledger,
             auth: Auth::default(),
+            accounts: Accounts::default(),
             keyring: Keyring::new(),
             tokens: Coalesced::default(),
         })))
@@ -203,7 +207,7 @@ impl Upstream {
 
     /// Reads the rest of a response that is not what was hoped for, and says what it means.
     pub(super) async fn refusal(&self, host: &str, response: Response<Incoming>) -> Error {
-        let elsewhere = is_elsewhere(&response);
+        let (elsewhere, on_account) = (is_elsewhere(&response), is_on_account(&response));
         let (parts, body) = response.into_parts();
         let limited = http_body_util::Limited::new(body, MAX_ERROR_BODY);
         let body = match tokio::time::timeout(self.0.idle_timeout, limited.collect()).await {
@@ -220,6 +224,10 @@ impl Upstream {
         };
         let said = code_of(&body).map(|code| format!(" {code}")).unwrap_or_default();
         let message = format!("{host} answered {}{said}", parts.status.as_u16());
+        if on_account {
+            // Its words name the account (Docker Hub: "pull rate limit as 'NAME'"), and its challenge is not the client's to meet.
+            return Error::new(kind, format!("{message} to seawall's own account"));
+        }
         let mut headers = parts.headers;
         headers.remove(header::CONTENT_LENGTH);
         // It may be passed on to others who asked the same.

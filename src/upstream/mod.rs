@@ -4,14 +4,18 @@
 //! - [`fetch`](Upstream::fetch): GET of a digest, redirects followed here.
 //! - [`pass`](Upstream::pass): anything else, streamed untouched.
 //!
-//! [`client`] sends, [`asker`] says for whom, [`auth`] keeps challenges and tokens of nobody, [`connect`] dials.
+//! [`client`] sends, [`asker`] says for whom, [`auth`] keeps challenges and tokens of nobody, [`account`] the operator's login and its
+//! tokens, which `pay` asks with; [`connect`] dials.
 
+pub mod account;
 pub mod asker;
 pub mod auth;
 pub mod client;
 mod describe;
 mod fetch;
 mod pass;
+mod pay;
+mod program;
 mod send;
 
 pub mod connect;

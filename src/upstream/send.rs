@@ -1,6 +1,6 @@
 //! A request to a registry, carried through its challenge and its redirects.
 //!
-//! 1. with the client's own credential, or for nobody with a token of nobody, if one is known;
+//! 1. with the client's own credential, or for nobody with a token of nobody, if one is known; `pay` asks with the operator's account;
 //! 2. a 401 to nobody: learn the challenge, get a token, once more;
 //! 3. redirects are followed; the credential stays behind when the origin changes, for good.
 
@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::asker::{Asker, Credential};
+use super::asker::{Asker, Credential, Purse};
 use super::auth::Token;
 use super::client::{About, Upstream, Wire, no_body};
 use crate::error::{Error, Kind, Result};
@@ -74,13 +74,13 @@ impl What {
 
 /// One request, as its parts.
 #[derive(Clone, Copy)]
-struct Question<'a> {
-    site: &'a Site,
-    repository: &'a Repository,
-    what: &'a What,
-    method: &'a Method,
-    fields: &'a HeaderMap,
-    asker: &'a Asker,
+pub(super) struct Question<'a> {
+    pub(super) site: &'a Site,
+    pub(super) repository: &'a Repository,
+    pub(super) what: &'a What,
+    pub(super) method: &'a Method,
+    pub(super) fields: &'a HeaderMap,
+    pub(super) asker: &'a Asker,
 }
 
 /// Marks a response that a redirect led to, at another origin: its refusals are not the registry's.
@@ -93,7 +93,7 @@ pub(super) fn is_elsewhere(response: &Response<Incoming>) -> bool {
 }
 
 /// Bytes of a token reply that are read.
-const MAX_TOKEN_REPLY: usize = 256 << 10;
+pub(super) const MAX_TOKEN_REPLY: usize = 256 << 10;
 
 impl Upstream {
     /// The final response: no redirect, no challenge that could be met. What is no success comes back as it is; a client that has shown
@@ -108,6 +108,15 @@ impl Upstream {
         asker: &Asker,
     ) -> Result<Response<Incoming>> {
         let question = Question { site, repository, what, method, fields, asker };
+        match asker.purse {
+            Purse::Own => self.ask_as_client(question).await,
+            Purse::Account => self.ask_on_account(question).await,
+            Purse::AccountFirst => self.ask_on_account_first(question).await,
+        }
+    }
+
+    pub(super) async fn ask_as_client(&self, question: Question<'_>) -> Result<Response<Incoming>> {
+        let Question { site, repository, asker, .. } = question;
         if asker.credential != Credential::Anonymous {
             return self.follow(question, asker.authorization.clone()).await;
         }
@@ -144,17 +153,17 @@ impl Upstream {
         refused: Option<&HeaderValue>,
         asker: &Asker,
     ) -> Result<HeaderValue> {
-        let known = self.0.auth.token(&url, self.0.clock.now()).map(|token| bearer(&token));
+        let known = self.0.auth.token(&url, self.0.clock.now()).map(|token| token.authorization());
         if let Some(token) = known.filter(|token| Some(token) != refused) {
             return Ok(token);
         }
         self.0.auth.drop_token(&url);
-        Ok(bearer(&*self.token(site, url, asker).await?))
+        Ok(self.token(site, url, asker).await?.authorization())
     }
 
     fn nobodys(&self, site: &Site, repository: &Repository) -> Option<HeaderValue> {
         let url = self.0.auth.token_url(&site.namespace, repository)?;
-        self.0.auth.token(&url, self.0.clock.now()).map(|token| bearer(&token))
+        self.0.auth.token(&url, self.0.clock.now()).map(|token| token.authorization())
     }
 
     /// Keeps the challenge of a response, if it has one.
@@ -166,7 +175,11 @@ impl Upstream {
         }
     }
 
-    async fn follow(&self, question: Question<'_>, authorization: Option<HeaderValue>) -> Result<Response<Incoming>> {
+    pub(super) async fn follow(
+        &self,
+        question: Question<'_>,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Response<Incoming>> {
         let Question { site, repository, what, method, fields, asker } = question;
         let (mut origin, mut target) = (site.origin.clone(), what.path(repository));
         let (mut credential, mut wire) = (authorization, what.wire());
@@ -236,7 +249,7 @@ impl Upstream {
         let reply = parse_token_reply(body).filter(|reply| !reply.has_refresh_token)?;
         let now = self.0.clock.now();
         self.0.keyring.remember_anonymous(&reply.token, reply.expires_in, now);
-        Some(self.0.auth.keep(url, &reply, now))
+        Some(self.0.auth.keep(url, reply, now))
     }
 
     /// All of a body, at most `most` bytes.
@@ -250,13 +263,6 @@ impl Upstream {
     }
 }
 
-fn bearer(token: &Token) -> HeaderValue {
-    // Tokens are checked to be printable when they are read.
-    let mut value = HeaderValue::try_from(format!("Bearer {}", &*token.value)).unwrap_or(HeaderValue::from_static(""));
-    value.set_sensitive(true);
-    value
-}
-
 fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
@@ -265,7 +271,7 @@ fn is_dial(error: &Error) -> bool {
     error.cause().is_some_and(|cause| super::connect::dial_error(cause).is_some())
 }
 
-fn build(
+pub(super) fn build(
     method: &Method,
     origin: &Origin,
     target: &str,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]
 
 mod access;
+mod account;
 mod away;
 mod bad;
 mod daemon;
@@ -19,6 +20,7 @@ mod origins;
 mod passing;
 mod pull;
 mod secrets;
+mod repositories;
 mod serve;
 mod serve_hard;
 mod tags;

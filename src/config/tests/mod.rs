@@ -1,3 +1,4 @@
+mod account;
 mod wrong;
 
 use proptest::prelude::*;

@@ -26,8 +26,8 @@ fn what_is_wrong_is_said_with_its_place() {
             "seawall.toml:2:3: clients.users_file: \"users_file\" is in the design but not in this version",
         ),
         (
-            "[[registry]]\nname = \"lab\"\npassword_file = \"x\"",
-            "seawall.toml:3:1: registry.password_file: \"password_file\" is in the design but not in this version",
+            "[[registry]]\nname = \"lab\"\nreserve = 5",
+            "seawall.toml:3:1: registry.reserve: \"reserve\" is in the design but not in this version",
         ),
         (
             "lissten = []",

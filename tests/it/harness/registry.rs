@@ -272,6 +272,11 @@ impl Registry {
         self.shared.state.lock().repo(repository).readers = None;
     }
 
+    /// The one before is wrong from now on.
+    pub(crate) fn set_password(&self, user: &str, password: &str) {
+        self.shared.state.lock().users.insert(user.to_owned(), password.to_owned());
+    }
+
     /// Every token issued so far stops working.
     pub(crate) fn revoke_tokens(&self) {
         let past = Instant::now();

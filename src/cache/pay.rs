@@ -1,0 +1,49 @@
+//! Who pays for the bytes, and what upstream's yes to that is worth.
+
+use std::sync::Arc;
+
+use super::content::Yes;
+use super::{Cache, Pull};
+use crate::error::Result;
+use crate::oci::digest::Digest;
+use crate::policy::access::Known;
+use crate::upstream::What;
+use crate::upstream::asker::{Asker, Credential, Purse};
+
+impl Cache {
+    /// Who asks upstream for bytes. The operator's account pays for clients that show no credential, and for what everybody may read.
+    pub(super) fn payer(&self, pull: &Pull) -> Asker {
+        let asker = pull.asker.clone();
+        if may_be_paid(pull) && self.is_open(&self.known(pull)) { asker.on_account_first() } else { asker }
+    }
+
+    /// Before the account pays it must be known that everybody may read this: a HEAD for nobody, which costs nothing, tells.
+    pub(super) async fn ask_before_paying(&self, pull: &Pull, digest: &Digest, what: &What, yes: Yes) -> Result<()> {
+        let here = || self.0.index.has(digest) || self.0.manifests.find(digest).is_some();
+        if yes == Yes::Needed && may_be_paid(pull) && !self.is_open(&self.known(pull)) && !here() {
+            self.ask_digest(pull, digest, what).await?;
+        }
+        Ok(())
+    }
+
+    /// Upstream gave `asker` this digest: whoever it vouches for may read here, and the digest is here.
+    pub(super) fn allowed(&self, place: &Arc<str>, asker: &Asker, digest: &Digest) {
+        if let Some(who) = asker.vouched() {
+            self.0.grants.grant(place, who, self.0.clock.now());
+        }
+        self.0.grants.word(place, digest);
+    }
+
+    fn known(&self, pull: &Pull) -> Known {
+        self.0.grants.known(&pull.place, Credential::Anonymous, None)
+    }
+
+    fn is_open(&self, known: &Known) -> bool {
+        known.is_public(self.0.grants.belief(), self.0.clock.now())
+    }
+}
+
+fn may_be_paid(pull: &Pull) -> bool {
+    let nobody = pull.asker.credential == Credential::Anonymous && pull.asker.purse == Purse::Own;
+    nobody && pull.site.registry.account.is_some()
+}

@@ -1,0 +1,103 @@
+//! `allow` and `deny`: before anything goes upstream.
+
+use http::Method;
+
+use crate::access::HUB;
+use crate::harness::*;
+
+async fn hub(pki: &Pki) -> Registry {
+    Registry::new("registry-1.docker.io")
+        .image("library/alpine:3.20", Image::two_platforms())
+        .image("acme/app:1", Image::single(&[b"denied"]))
+        .token_auth()
+        .start(pki)
+        .await
+}
+
+const DENY: &str = "[[registry]]\nname = \"docker.io\"\ndeny = [\"acme/*\"]\n";
+
+/// Every way to name it, and what is not understood.
+fn requests() -> Vec<(Method, String)> {
+    let image = Image::single(&[b"denied"]);
+    let paths = [
+        "manifests/1".to_owned(),
+        format!("manifests/{}", image.digest()),
+        format!("blobs/{}", image.layers()[0].digest()),
+        "tags/list".to_owned(),
+        format!("referrers/{}", image.digest()),
+        "blobs/blake3:00".to_owned(),
+        "_trust/tuf/root.json".to_owned(),
+    ];
+    let pulls = paths.iter().flat_map(|path| [(Method::GET, path.clone()), (Method::HEAD, path.clone())]);
+    let pushes = [
+        (Method::POST, "blobs/uploads/".to_owned()),
+        (Method::PUT, "manifests/1".to_owned()),
+        (Method::DELETE, "manifests/1".to_owned()),
+    ];
+    pulls.chain(pushes).map(|(method, path)| (method, format!("/v2/acme/app/{path}"))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_denied_never_goes_upstream() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).toml(DENY).start(&pki).await;
+    let client = seawall.client();
+    for (method, path) in requests() {
+        let reply = client.request(method.clone(), &format!("{HUB}{path}")).send().await.unwrap();
+        assert_eq!(reply.status, 403, "{method} {path}");
+        if method == Method::GET {
+            let message = reply.json()["errors"][0]["message"].as_str().unwrap().to_owned();
+            assert!(message.contains("`allow` and `deny` of the [[registry]] docker.io"), "{path}: {message}");
+        }
+    }
+    assert_eq!(registry.requests().len(), 0, "{}", registry.log());
+    client.pull("docker.io/library/alpine:3.20", Style::Docker).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_denied_is_not_served_from_the_cache_nor_by_the_mirror() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let before = Seawall::before(&registry).start(&pki).await;
+    before.client().pull("docker.io/acme/app:1", Style::Docker).await.unwrap();
+    let (_dir, data) = before.stop().await;
+    registry.reset_counts();
+    let seawall = Seawall::before(&registry).toml(DENY).data(&data).start(&pki).await;
+    let mirror = Client::plain(seawall.addr());
+    for (client, at) in [(&seawall.client(), HUB.to_owned()), (&mirror, format!("http://{}", seawall.addr()))] {
+        let reply = client.get(&format!("{at}/v2/acme/app/manifests/1")).send().await.unwrap();
+        assert_eq!(reply.status, 403);
+        assert!(!String::from_utf8_lossy(reply.bytes()).contains("layers"));
+    }
+    assert_eq!(registry.requests().len(), 0, "{}", registry.log());
+}
+
+/// A mount takes bytes from one repository to another at the registry.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_denied_is_not_mounted_from() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).toml(DENY).start(&pki).await;
+    for from in ["acme/app", "acme%2Fapp", "acme/app&from=library/alpine"] {
+        let digest = Image::single(&[b"denied"]).layers()[0].digest();
+        let url = format!("{HUB}/v2/library/alpine/blobs/uploads/?mount={digest}&from={from}");
+        assert_eq!(seawall.client().request(Method::POST, &url).send().await.unwrap().status, 403, "{from}");
+    }
+    assert_eq!(registry.requests().len(), 0, "{}", registry.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_allowed_is_denied() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let allow = "[[registry]]\nname = \"docker.io\"\nallow = [\"library/*\"]\n";
+    let seawall = Seawall::before(&registry).toml(allow).start(&pki).await;
+    let client = seawall.client();
+    assert_eq!(client.get(&format!("{HUB}/v2/acme/app/manifests/1")).send().await.unwrap().status, 403);
+    assert_eq!(registry.requests().len(), 0);
+    client.pull("docker.io/library/alpine:3.20", Style::Podman).await.unwrap();
+    assert!(
+        seawall.metric("seawall_requests_total{registry=\"docker.io\",kind=\"manifest\",outcome=\"denied\"}") > 0.0
+    );
+}
