@@ -9,7 +9,9 @@
 
 mod account;
 mod builtin;
+mod client_certificate;
 mod clients;
+mod parent;
 mod problem;
 mod registries;
 mod section;
@@ -233,7 +235,8 @@ fn read(source: Option<PathBuf>, mut top: Section, problems: &mut Vec<Problem>) 
     clients.end(problems);
 
     let mut section = top.section("upstream", problems);
-    let upstream = upstream::read(&mut section, &mut tunnel, problems);
+    let own: Vec<SocketAddr> = proxy.listen.iter().copied().chain(admin).collect();
+    let upstream = upstream::read(&mut section, &mut tunnel, &own, problems);
     section.end(problems);
     tunnel.end(problems);
 

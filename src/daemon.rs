@@ -16,6 +16,8 @@ use crate::index::Index;
 use crate::index::journal::{Journal, Records};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+use crate::oci::challenge;
+use crate::proxy::clients::Clients;
 use crate::proxy::conn::Front;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::listener::Listeners;
@@ -77,6 +79,7 @@ impl Daemon {
             Shared { clock: clock.clone(), tasks: tasks.clone(), metrics: metrics.clone(), ledger: ledger.clone() };
         let upstream = Upstream::new(&config.upstream, &config.registries, &dialer, shared)?;
         for (namespace, challenges) in pings.challenges() {
+            let challenges = challenge::parse(challenges.iter().map(String::as_str)).into();
             upstream.auth().learn(&namespace, &challenges);
         }
         let base = Base {
@@ -103,6 +106,7 @@ impl Daemon {
         });
         let settings = config.proxy.clone();
         let front = Front {
+            clients: Clients::new(&settings, &metrics, &clock),
             settings,
             gateway,
             registries,

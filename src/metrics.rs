@@ -52,6 +52,7 @@ struct Inner {
     fills: Gauge,
     tunnels: Gauge,
     connections: Gauge,
+    clients_refused: Family<ReasonLabel, Counter>,
     first_byte: Histogram,
     resolve: Histogram,
 }
@@ -117,6 +118,7 @@ impl Metrics {
         let fills = registered(r, "fills", "Blobs being fetched now", Gauge::default());
         let tunnels = registered(r, "tunnels", "Tunnels open now", Gauge::default());
         let connections = registered(r, "connections", "Connections of clients open now", Gauge::default());
+        let clients_refused = family(r, "clients_refused", "Connections and requests of clients sent away, by why");
         let first_byte = registered(
             r,
             "first_byte_seconds",
@@ -149,6 +151,7 @@ impl Metrics {
             fills,
             tunnels,
             connections,
+            clients_refused,
             first_byte,
             resolve,
         }))
@@ -237,6 +240,11 @@ impl Metrics {
     /// A client is connected.
     pub fn connection(&self) -> Running {
         Running::start(&self.0.connections)
+    }
+
+    /// A client was sent away. `reason` is a word of a fixed list, never a message.
+    pub fn client_refused(&self, reason: &'static str) {
+        self.0.clients_refused.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// From the end of a client's request head to the first byte of the response.
@@ -371,6 +379,7 @@ mod tests {
         m.cache(12, 13);
         m.evicted(14);
         m.disk_full();
+        m.client_refused("allow");
         let _running = (m.fill(), m.tunnel(), m.connection());
         let mut got = samples(&m);
         got.sort();
@@ -379,6 +388,7 @@ mod tests {
             [
                 r#"seawall_cache_bytes 12"#,
                 r#"seawall_cache_entries 13"#,
+                r#"seawall_clients_refused_total{reason="allow"} 1"#,
                 r#"seawall_connections 1"#,
                 r#"seawall_evictions_total 14"#,
                 r#"seawall_fills 1"#,

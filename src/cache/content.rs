@@ -360,10 +360,14 @@ impl Cache {
             }
         }
         let fetched = match spare.filter(|fetched| fetched.start == 0) {
+            // Whoever asked for it was given what that yes is worth.
             Some(fetched) => fetched,
-            None => way.fetch(0).await?,
+            None => {
+                let fetched = way.fetch(0).await?;
+                self.allowed(&pull.place, &way.asker, &digest);
+                fetched
+            }
         };
-        self.allowed(&pull.place, &way.asker, &digest);
         let (total, media_type) = (fetched.total, fetched.media_type);
         if matches!(what, What::Manifest(_)) && total.is_none_or(|total| total <= MAX_MANIFEST as u64) {
             let bytes = self.0.upstream.collect(fetched.body, MAX_MANIFEST).await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::content::Yes;
 use super::{Cache, Pull};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::oci::digest::Digest;
 use crate::policy::access::Known;
 use crate::upstream::What;
@@ -14,16 +14,20 @@ impl Cache {
     /// Who asks upstream for bytes. The operator's account pays for clients that show no credential, and for what everybody may read.
     pub(super) fn payer(&self, pull: &Pull) -> Asker {
         let asker = pull.asker.clone();
-        if may_be_paid(pull) && self.is_open(&self.known(pull)) { asker.on_account_first() } else { asker }
+        if may_be_paid(pull) && self.is_open(&self.known(pull)) { asker.on_account_for_all() } else { asker }
     }
 
     /// Before the account pays it must be known that everybody may read this: a HEAD for nobody, which costs nothing, tells.
     pub(super) async fn ask_before_paying(&self, pull: &Pull, digest: &Digest, what: &What, yes: Yes) -> Result<()> {
         let here = || self.0.index.has(digest) || self.0.manifests.find(digest).is_some();
-        if yes == Yes::Needed && may_be_paid(pull) && !self.is_open(&self.known(pull)) && !here() {
-            self.ask_digest(pull, digest, what).await?;
+        if yes == Yes::Given || !may_be_paid(pull) || self.is_open(&self.known(pull)) || here() {
+            return Ok(());
         }
-        Ok(())
+        match self.ask_digest(pull, digest, what).await {
+            Err(error) if matches!(error.kind(), Kind::Refused | Kind::Unreachable | Kind::Timeout) => Err(error),
+            // Some do not answer a HEAD of what they have: then it is fetched for nobody.
+            _ => Ok(()),
+        }
     }
 
     /// Upstream gave `asker` this digest: whoever it vouches for may read here, and the digest is here.

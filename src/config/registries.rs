@@ -7,6 +7,7 @@ use wildmatch::WildMatch;
 
 use super::account;
 use super::builtin;
+use super::client_certificate;
 use super::problem::{Fault, Place, Problem};
 use super::section::Section;
 use super::tree::Value;
@@ -55,6 +56,7 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
     let hosts = section.list("hosts", problems, words::host_pattern);
     let auth_hosts = section.list("auth_hosts", problems, words::host_pattern);
     let ca_pem = section.take("ca_file", problems, words::certificates);
+    let client_certificate = client_certificate::read(&mut section, problems);
     let realms = section.list("realms", problems, words::host_pattern);
     let repositories = repositories(&mut section, name.as_deref().unwrap_or_default(), problems);
     let account = account::read(&mut section, problems);
@@ -93,6 +95,7 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
         auth_hosts: auth_hosts.unwrap_or(auth_before),
         upstream: upstream.or(upstream_before),
         ca_pem: ca_pem.flatten(),
+        client_certificate,
         repositories,
         account,
         realms,

@@ -7,8 +7,6 @@ use super::tree::{Table, Value};
 
 /// What the design has and this version does not: (section, keys). Each leaves this list with the issue that brings it.
 const LATER: &[(&str, &[&str])] = &[
-    ("clients", &["users_file", "proxy_protocol_from"]),
-    ("upstream", &["proxy", "no_proxy"]),
     ("registry", &["rewrite", "reserve"]),
     ("registry.upstreams", &["prefix", "tags", "username", "password_file"]),
 ];
@@ -17,15 +15,38 @@ const LATER: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("the top level, before the first [section]", &["listen", "admin", "data", "drain_timeout", "client_timeout"]),
     ("[log]", &["level", "format"]),
-    ("[clients]", &["allow", "max_connections"]),
+    ("[clients]", &["allow", "users_file", "proxy_protocol_from", "max_connections", "max_per_client"]),
     ("[ca]", &["dir", "names", "constrained", "leaf_days"]),
     ("[tunnel]", &["ports", "deny_networks"]),
-    ("[upstream]", &["connect_timeout", "idle_timeout", "resolve_deadline", "nameservers"]),
+    (
+        "[upstream]",
+        &[
+            "connect_timeout",
+            "idle_timeout",
+            "resolve_deadline",
+            "nameservers",
+            "proxy",
+            "no_proxy",
+            "proxy_password_file",
+        ],
+    ),
     ("[cache]", &["max_size", "min_free", "memory", "public_ttl", "grant_ttl"]),
     ("[cache.tags]", &["ttl", "stale", "gone", "rules"]),
     (
         "[[registry]]",
-        &["name", "aliases", "auth_hosts", "realms", "upstreams", "username", "docker_config", "share", "deny"],
+        &[
+            "name",
+            "aliases",
+            "auth_hosts",
+            "realms",
+            "upstreams",
+            "username",
+            "docker_config",
+            "share",
+            "deny",
+            "client_certificate_file",
+            "client_key_file",
+        ],
     ),
 ];
 

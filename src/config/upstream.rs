@@ -1,8 +1,10 @@
 //! `[upstream]`, and whom tunnels may reach.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::parent;
 use super::problem::{Fault, Place, Problem};
 use super::section::{Section, word};
 use super::tree::{Table, Value};
@@ -18,8 +20,13 @@ const NETWORKS: [(&str, Network); 4] = [
     ("private", Network::Private),
 ];
 
-/// Reads both; what is wrong goes to `problems`.
-pub(super) fn read(section: &mut Section, tunnel: &mut Section, problems: &mut Vec<Problem>) -> upstream::Settings {
+/// Reads both; what is wrong goes to `problems`. `own` is where seawall itself will listen.
+pub(super) fn read(
+    section: &mut Section,
+    tunnel: &mut Section,
+    own: &[SocketAddr],
+    problems: &mut Vec<Problem>,
+) -> upstream::Settings {
     let seconds = Duration::from_secs;
     let usual = || vec![Network::Loopback, Network::LinkLocal, Network::Metadata];
     upstream::Settings {
@@ -29,6 +36,7 @@ pub(super) fn read(section: &mut Section, tunnel: &mut Section, problems: &mut V
         resolve_deadline: section.take("resolve_deadline", problems, words::timeout).unwrap_or(seconds(2)),
         nameservers: section.list("nameservers", problems, words::nameserver).unwrap_or_default(),
         hosts: section.take("hosts", problems, fixed_hosts).unwrap_or_default(),
+        proxy: parent::read(section, own, problems),
         deny_networks: tunnel.list("deny_networks", problems, |value| word(value, &NETWORKS)).unwrap_or_else(usual),
     }
 }

@@ -108,42 +108,39 @@ impl DockerConfig {
     }
 
     /// The login for a registry that goes by any of `hosts`; the first that is known is meant. As docker does: the program for that
-    /// registry, else that for all, else what is written down.
+    /// registry, else that for all registries that somebody logged in to, else what is written down.
     ///
     /// # Errors
     /// What is written down makes no sense.
     pub fn entry(&self, hosts: &[String]) -> Result<Option<Entry>, LoginError> {
-        let program = hosts.iter().find_map(|host| self.programs.iter().find(|(key, _)| host_of(key) == Some(host)));
-        let store = (!self.store.is_empty()).then(|| hosts.first()).flatten().map(|host| (host, &self.store));
-        let login = self.login(hosts)?;
-        let Some((server, name)) = program.or(store) else { return Ok(login.map(Entry::Login)) };
+        let auth = find(&self.auths, hosts);
+        let login = auth.map_or(Ok(None), |(host, auth)| auth.login(host))?;
+        let store = auth.filter(|_| !self.store.is_empty()).map(|(host, _)| (host, &self.store));
+        let Some((server, name)) = find(&self.programs, hosts).or(store) else { return Ok(login.map(Entry::Login)) };
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
         if name.is_empty() || !name.bytes().all(plain) {
             return Err(LoginError::Program(name.chars().take(64).collect()));
         }
-        let server = if host_of(server).is_some_and(is_hub) { HUB } else { server };
+        let server = if is_hub(server) { HUB } else { server };
         Ok(Some(Entry::Program { name: name.clone(), server: server.to_owned(), otherwise: login }))
-    }
-
-    fn login(&self, hosts: &[String]) -> Result<Option<Login>, LoginError> {
-        let found = hosts.iter().find_map(|host| self.auths.iter().find(|(key, _)| host_of(key) == Some(host)));
-        found.map_or(Ok(None), |(host, auth)| auth.login(host))
     }
 }
 
 /// What Docker Hub goes by in these files, and in what credential programs are asked for.
 const HUB: &str = "https://index.docker.io/v1/";
 
-fn is_hub(host: &str) -> bool {
-    matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io")
+fn is_hub(server: &str) -> bool {
+    matches!(server, "docker.io" | "index.docker.io" | "registry-1.docker.io")
 }
 
-/// The host of a key: `ghcr.io`, `https://index.docker.io/v1/`. `None` for podman's keys that are about a part of a registry only.
-fn host_of(key: &str) -> Option<&str> {
-    match key.split_once("://") {
-        Some((_, rest)) => rest.split('/').next(),
-        None => (!key.contains('/')).then_some(key),
-    }
+/// What is written under a host, in one of the forms that `docker login` writes and wrote. Others are about a part of a registry
+/// (podman: `quay.io/acme`), or no login for pulls (docker: `https://index.docker.io/v1/refresh-token`).
+fn find<'a, V>(map: &'a HashMap<String, V>, hosts: &[String]) -> Option<(&'a str, &'a V)> {
+    let forms = ["", "https://", "http://"].map(|before| ["", "/", "/v1/", "/v2/"].map(|after| (before, after)));
+    let keys = hosts
+        .iter()
+        .flat_map(|host| forms.iter().flatten().map(move |(before, after)| format!("{before}{host}{after}")));
+    keys.into_iter().find_map(|key| map.get_key_value(&key)).map(|(key, value)| (key.as_str(), value))
 }
 
 impl Auth {
@@ -224,6 +221,10 @@ mod tests {
         assert_eq!(found(identity, &["acr.io"]), login(Login::Identity(Zeroizing::new("i".into()))));
         assert_eq!(found(r#"{"auths":{"r":{}}}"#, &["r"]), None);
         assert_eq!(found("{}", &["r"]), None);
+        // What `docker login` by a browser leaves beside the login.
+        let web = r#"{"auths":{"https://index.docker.io/v1/refresh-token":{"auth":"dTpy"},"https://index.docker.io/v1/":{"auth":"dTpw"},
+            "https://index.docker.io/v1/access-token":{"auth":"dTph"}}}"#;
+        assert_eq!(found(web, HOSTS), login(password("u", "p")));
     }
 
     #[test]
@@ -235,7 +236,9 @@ mod tests {
         let ecr = r#"{"credHelpers":{"1.dkr.ecr.eu.amazonaws.com":"ecr-login"},"credsStore":"pass","auths":{"ghcr.io":{"auth":"dTpw"}}}"#;
         assert_eq!(program(ecr, &["1.dkr.ecr.eu.amazonaws.com"]), "ecr-login 1.dkr.ecr.eu.amazonaws.com false");
         assert_eq!(program(ecr, &["ghcr.io"]), "pass ghcr.io true");
-        assert_eq!(program(ecr, HOSTS), "pass https://index.docker.io/v1/ false");
+        assert_eq!(entry(ecr, HOSTS), Ok(None), "nobody logged in there");
+        let store = r#"{"credsStore":"pass","auths":{"https://index.docker.io/v1/":{}}}"#;
+        assert_eq!(program(store, HOSTS), "pass https://index.docker.io/v1/ false");
         let hub = r#"{"credHelpers":{"docker.io":"x"}}"#;
         assert_eq!(program(hub, HOSTS), "x https://index.docker.io/v1/ false");
     }

@@ -1,7 +1,8 @@
 //! Which addresses nobody may make seawall dial.
 //!
 //! Checked on every address that a name of a client, a redirect or a token realm resolves to; what is dialled is the very
-//! address that was checked, so a second answer of the resolver (rebinding) changes nothing.
+//! address that was checked, so a second answer of the resolver (rebinding) changes nothing. Names are looked at first: where
+//! a parent proxy resolves them there is nothing else to go by.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -75,11 +76,12 @@ impl FromStr for Network {
 
 /// Where credentials are handed to whoever asks from the machine itself. Most lie in a link-local or private network;
 /// named one by one, they stay refused when those are allowed.
-const METADATA: [IpAddr; 13] = [
+const METADATA: [IpAddr; 14] = [
     v4(169, 254, 169, 254),                         // AWS, GCP, Azure, OpenStack, Oracle, DigitalOcean
     v4(169, 254, 170, 2),                           // AWS ECS task credentials
     v4(169, 254, 170, 23),                          // AWS EKS pod identity
     v4(169, 254, 0, 23),                            // Tencent
+    v4(169, 254, 42, 42),                           // Scaleway
     v4(100, 100, 100, 200),                         // Alibaba
     v4(192, 0, 0, 192),                             // Oracle classic
     v4(168, 63, 129, 16),                           // Azure wire server, a public address
@@ -108,23 +110,42 @@ fn is_private_v4(ip: Ipv4Addr) -> bool {
     }
 }
 
+/// Names of the same. Some clouds have them resolved to addresses of other kinds.
+const METADATA_NAMES: [&str; 7] = [
+    "metadata.google.internal",
+    "metadata.goog",
+    "metadata", // GCP, by the search domain
+    "instance-data.ec2.internal",
+    "instance-data", // AWS, likewise
+    "metadata.azure.internal",
+    "metadata.tencentyun.com",
+];
+
+/// Names of this machine, with all below them (RFC 6761, 6.3; the others are in everybody's `/etc/hosts`).
+const LOOPBACK_NAMES: [&str; 6] =
+    ["localhost", "localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"];
+
+/// What no public name ends with (ICANN's .internal; RFC 6762 and its appendix G; RFC 8375).
+const PRIVATE_SUFFIXES: [&str; 8] = ["internal", "local", "intranet", "private", "corp", "home", "lan", "home.arpa"];
+
 /// Why an address is not dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The address as it was resolved.
-    pub ip: IpAddr,
+    /// The address as it was resolved. `None`: its name says enough.
+    pub ip: Option<IpAddr>,
     /// The network it is in, unless it is an address that nothing answers at in any network.
     pub network: Option<Network>,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.network {
-            Some(network) => {
-                write!(f, "{} is a {network} address, and tunnel.deny_networks has \"{network}\"", self.ip)
-            }
-            None => write!(f, "{} is no address of a host", self.ip),
+        match (self.ip, self.network) {
+            (Some(ip), Some(network)) => write!(f, "{ip} is a {network} address")?,
+            (None, Some(network)) => write!(f, "that is a {network} name")?,
+            (Some(ip), None) => return write!(f, "{ip} is no address of a host"),
+            (None, None) => return f.write_str("that is no name of a host"),
         }
+        self.network.map_or(Ok(()), |network| write!(f, ", and tunnel.deny_networks has \"{network}\""))
     }
 }
 
@@ -135,7 +156,7 @@ impl std::error::Error for Refusal {}
 /// # Errors
 /// The network that forbids it.
 pub fn check(ip: IpAddr, deny: &[Network]) -> Result<(), Refusal> {
-    let refuse = |network| Err(Refusal { ip, network });
+    let refuse = |network| Err(Refusal { ip: Some(ip), network });
     for seen in disguises(ip) {
         if let Some(network) = deny.iter().find(|network| network.contains(seen)) {
             return refuse(Some(*network));
@@ -147,23 +168,56 @@ pub fn check(ip: IpAddr, deny: &[Network]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Unspecified, multicast, broadcast, reserved, documentation, discard.
+/// Whether `name` (in lower case, without its last dot) may be dialled whatever it resolves to, by whom ever.
+///
+/// # Errors
+/// The network that its name alone says it is in.
+pub fn check_name(name: &str, deny: &[Network]) -> Result<(), Refusal> {
+    let is_in = |network: &Network| match network {
+        Network::Loopback => LOOPBACK_NAMES.iter().any(|suffix| is_below(name, suffix)),
+        Network::Metadata => METADATA_NAMES.contains(&name),
+        Network::Private => !name.contains('.') || PRIVATE_SUFFIXES.iter().any(|suffix| is_below(name, suffix)),
+        Network::LinkLocal => false,
+    };
+    match deny.iter().find(|network| is_in(network)) {
+        Some(network) => Err(Refusal { ip: None, network: Some(*network) }),
+        None => Ok(()),
+    }
+}
+
+fn is_below(name: &str, suffix: &str) -> bool {
+    name.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// Unspecified, multicast, broadcast, reserved, documentation, discard, 6to4's relays (RFC 7526).
 fn is_no_host(ip: IpAddr) -> bool {
     match ip {
-        IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.octets()[0] >= 224 || v4.is_documentation(),
+        IpAddr::V4(v4) => {
+            let o = v4.octets();
+            o[0] == 0 || o[0] >= 224 || v4.is_documentation() || o[..3] == [192, 88, 99]
+        }
         IpAddr::V6(v6) => {
             let s = v6.segments();
-            v6.is_unspecified()
-                || v6.is_multicast()
+            is_unassigned(v6)
                 || s[..2] == [0x2001, 0xdb8]
                 || (s[0] == 0x3fff && s[1] < 0x1000)
-                || s[..4] == [0x100, 0, 0, 0]
+                // Benchmarks (RFC 5180), identifiers that are no addresses (RFC 4843, 7343).
+                || s[..3] == [0x2001, 2, 0]
+                || (s[0] == 0x2001 && (0x10..0x30).contains(&s[1]))
         }
     }
 }
 
+/// Neither global unicast (RFC 4291 2.4: 2000::/3), nor local, nor an IPv4 address in disguise.
+fn is_unassigned(ip: Ipv6Addr) -> bool {
+    match ip.segments()[0] {
+        0 | 0x64 => !ip.is_loopback() && embedded(ip)[0].is_none(),
+        first => first & 0xe000 != 0x2000 && first & 0xfe00 != 0xfc00 && first & 0xff80 != 0xfe80,
+    }
+}
+
 /// `ip` and the IPv4 addresses within it.
-fn disguises(ip: IpAddr) -> impl Iterator<Item = IpAddr> {
+pub fn disguises(ip: IpAddr) -> impl Iterator<Item = IpAddr> {
     let inner = match ip {
         IpAddr::V4(_) => [None; 2],
         IpAddr::V6(v6) => embedded(v6),
@@ -239,6 +293,8 @@ mod tests {
             ("192.0.2.1", None),
             ("198.51.100.1", None),
             ("203.0.113.1", None),
+            ("192.88.99.1", None),
+            ("169.254.42.42", Some(LinkLocal)),
         ] {
             assert_eq!(verdict(ip, &ALL), Err(network), "{ip}");
             let inner: Ipv4Addr = ip.parse().unwrap();
@@ -279,6 +335,15 @@ mod tests {
             ("2001:db8::1", None),
             ("3fff:fff::1", None),
             ("100::1", None),
+            ("ff0e::1", None),
+            ("4000::1", None),
+            ("5f00::1", None),
+            ("fe00::1", None),
+            ("64:ff9b:2::1", None),
+            ("0:0:0:1::1", None),
+            ("2001:2::1", None),
+            ("2001:10::1", None),
+            ("2001:2f:ffff::1", None),
         ] {
             assert_eq!(verdict(ip, &ALL), Err(network), "{ip}");
         }
@@ -290,6 +355,7 @@ mod tests {
             "169.254.169.254",
             "169.254.170.2",
             "169.254.170.23",
+            "169.254.42.42",
             "100.100.100.200",
             "192.0.0.192",
             "fd00:ec2::254",
@@ -316,6 +382,35 @@ mod tests {
         }
         assert_eq!(verdict("127.0.0.1", &[]), Ok(()));
         assert_eq!(verdict("0.0.0.0", &[]), Err(None));
+    }
+
+    /// All that can be known of a name that a parent proxy resolves.
+    #[test]
+    fn names_that_say_where_they_are() {
+        let verdict = |name, deny: &[Network]| check_name(name, deny).map_err(|refusal| refusal.network);
+        for (name, network) in [
+            ("localhost", Loopback),
+            ("a.b.localhost", Loopback),
+            ("localhost.localdomain", Loopback),
+            ("ip6-loopback", Loopback),
+            ("metadata.google.internal", Metadata),
+            ("metadata", Metadata),
+            ("instance-data.ec2.internal", Metadata),
+        ] {
+            assert_eq!(verdict(name, &DEFAULT), Err(Some(network)), "{name}");
+            assert_eq!(verdict(name, &[]), Ok(()), "{name}");
+        }
+        for name in ["git.corp.internal", "printer.local", "router.home.arpa", "intranet", "x.lan"] {
+            assert_eq!(verdict(name, &DEFAULT), Ok(()), "{name}");
+            assert_eq!(verdict(name, &ALL), Err(Some(Private)), "{name}");
+        }
+        for name in
+            ["localhost.example", "mylocalhost.io", "local.example", "metadata.example", "github.com", "x.corpo"]
+        {
+            assert_eq!(verdict(name, &ALL), Ok(()), "{name}");
+        }
+        let said = check_name("localhost", &DEFAULT).unwrap_err().to_string();
+        assert_eq!(said, "that is a loopback name, and tunnel.deny_networks has \"loopback\"");
     }
 
     #[test]

@@ -2,11 +2,15 @@
 
 pub mod access;
 pub mod admission;
+pub mod client_certificate;
+pub mod clients;
 pub mod freshness;
 pub mod guard;
 pub mod intercept;
 pub mod mirror;
+pub mod no_proxy;
 pub mod redirect;
 pub mod registry;
 pub mod repositories;
 pub mod retry;
+pub mod users;

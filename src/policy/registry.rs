@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::client_certificate::ClientCertificate;
 use super::repositories::Repositories;
 use crate::http::origin::{Host, HostPattern, Origin, Scheme};
 
@@ -20,8 +21,11 @@ pub struct Registry {
     pub auth_hosts: Vec<HostPattern>,
     /// Where it is dialled. `None`: at the very host that the client asked for (patterns such as `*.pkg.dev`).
     pub upstream: Option<Origin>,
-    /// PEM of roots that are trusted for this registry alone, beside the system's.
+    /// PEM of roots that are trusted for this registry alone, beside the system's: for what is asked on its behalf, where its
+    /// redirects and realms lead included.
     pub ca_pem: Option<Vec<u8>>,
+    /// Shown to its own hosts, if they ask, and to nobody that they refer to.
+    pub client_certificate: Option<ClientCertificate>,
     /// What may be asked for, and what is shared.
     pub repositories: Repositories,
     /// Where the operator's account is written, if there is one.

@@ -23,7 +23,7 @@ impl Repositories {
 
     /// Whether all repositories may be asked for: then what names none can be let through as well.
     pub fn permits_all(&self) -> bool {
-        self.deny.is_empty() && (self.allow.is_empty() || self.allow.iter().any(|glob| glob.matches("*")))
+        self.deny.is_empty() && (self.allow.is_empty() || self.allow.iter().any(|glob| glob.to_string() == "*"))
     }
 
     /// Whether every client may read `repository` with the operator's account.
@@ -70,7 +70,11 @@ mod tests {
             ..Repositories::default()
         };
         assert!(said(&[], &[]).permits_all() && said(&["*"], &[]).permits_all());
-        assert!(!said(&["a*"], &[]).permits_all() && !said(&["*"], &["b"]).permits_all());
+        assert!(
+            !said(&["a*"], &[]).permits_all()
+                && !said(&["?"], &[]).permits_all()
+                && !said(&["*"], &["b"]).permits_all()
+        );
     }
 
     #[test]

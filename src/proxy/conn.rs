@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, info, warn};
 
+use super::clients::{Clients, Place};
+use super::connect::not_dialled;
 use super::gateway::Gateway;
 use super::opening::{Alert, Greeting, Opening, OpeningError, Socket, opening, say_last};
 use super::tunnel::tunnel;
@@ -22,16 +24,20 @@ use crate::ca::Leaves;
 use crate::clock::Clock;
 use crate::http::origin::{Host, Origin, Scheme};
 use crate::metrics::{Metrics, Running};
+use crate::policy::clients::Refusal;
 use crate::policy::intercept::{self, Tunnels, Verdict};
 use crate::policy::registry::{Registries, Role, Site};
 use crate::task::Tasks;
 use crate::upstream::connect::{Dialer, Trust};
+use crate::upstream::stream::Stream;
 
 /// What every connection needs.
 #[derive(Debug)]
 pub struct Front {
     /// Who may connect, how long things may take.
     pub settings: Settings,
+    /// Who is here.
+    pub clients: Clients,
     /// Answers requests.
     pub gateway: Arc<Gateway>,
     /// Whose TLS is terminated.
@@ -55,8 +61,9 @@ impl Front {
     }
 }
 
-/// A place among the connections that may be open at once. Held as long as the socket is.
+/// A place among the connections that may be open at once, of all and of this client. Held as long as the socket is.
 pub(super) struct Seat {
+    place: Place,
     _permit: OwnedSemaphorePermit,
     _counted: Running,
 }
@@ -67,14 +74,25 @@ pub(super) struct Conn {
     pub(super) front: Arc<Front>,
     pub(super) peer: SocketAddr,
     port: u16,
-    _seat: Arc<Seat>,
+    seat: Arc<Seat>,
 }
 
 impl Conn {
     /// A connection from `peer` that came in at `port`.
-    pub(super) fn new(front: Arc<Front>, peer: SocketAddr, port: u16, permit: OwnedSemaphorePermit) -> Conn {
-        let seat = Seat { _permit: permit, _counted: front.metrics.connection() };
-        Conn { front, peer, port, _seat: Arc::new(seat) }
+    pub(super) fn new(
+        front: Arc<Front>,
+        peer: SocketAddr,
+        port: u16,
+        place: Place,
+        permit: OwnedSemaphorePermit,
+    ) -> Conn {
+        let seat = Seat { place, _permit: permit, _counted: front.metrics.connection() };
+        Conn { front, peer, port, seat: Arc::new(seat) }
+    }
+
+    /// What its client can do once at a time.
+    pub(super) fn turn(&self) -> &Arc<Semaphore> {
+        self.seat.place.turn()
     }
 
     fn patience(&self) -> Duration {
@@ -89,9 +107,9 @@ pub(super) struct Target {
     pub(super) origin: Origin,
 }
 
-/// Serves a connection that was just accepted.
-pub(super) async fn serve_connection(conn: Conn, socket: TcpStream) {
-    match opened(&conn, socket, Bytes::new()).await {
+/// Serves a connection that was just let in. `ahead` was read of it already.
+pub(super) async fn serve_connection(conn: Conn, socket: TcpStream, ahead: Bytes) {
+    match opened(&conn, socket, ahead).await {
         Some(Opening::Http(socket)) => serve::plain(conn, socket, Way::Own(Scheme::Http)).await,
         Some(Opening::Tls(greeting)) => by_name(conn, *greeting).await,
         None => {}
@@ -139,6 +157,12 @@ async fn opened(conn: &Conn, socket: TcpStream, ahead: Bytes) -> Option<Opening>
 
 /// TLS that came straight here: the client believes seawall to be the host it names.
 async fn by_name(conn: Conn, greeting: Greeting) {
+    if conn.front.clients.authenticator().is_some() {
+        // There is no way to ask for a password here, and a users_file that can be walked around is none.
+        let why = "clients.users_file is set, and TLS that is not within a CONNECT has no place for a password";
+        conn.front.clients.refused(Refusal::Auth, conn.peer.ip(), why);
+        return greeting.reject(Alert::AccessDenied).await;
+    }
     let Some(host) = greeting.hello().sni.clone() else {
         debug!(peer = %conn.peer, "TLS without a server name: nobody knows whom it is for");
         return greeting.reject(Alert::UnrecognizedName).await;
@@ -151,7 +175,8 @@ async fn by_name(conn: Conn, greeting: Greeting) {
         }
         Verdict::Tunnel => pass_through(conn, greeting, &host, port).await,
         Verdict::Refuse(reason) => {
-            debug!(peer = %conn.peer, %host, %reason, "TLS refused");
+            let why = format!("TLS for {host} is not passed through: {reason}");
+            conn.front.clients.refused(Refusal::Tunnel, conn.peer.ip(), why);
             greeting.reject(Alert::AccessDenied).await;
         }
     }
@@ -205,14 +230,14 @@ async fn pass_through(conn: Conn, greeting: Greeting, host: &Host, port: u16) {
     match conn.front.dialer.dial(host, port, Trust::Open).await {
         Ok(upstream) => tunnelled(conn, greeting.into_unread(), upstream).await,
         Err(error) => {
-            debug!(peer = %conn.peer, %host, %error, "TLS not passed through");
+            not_dialled(&conn, format_args!("TLS for {host} to be passed through"), &error);
             greeting.reject(Alert::InternalError).await;
         }
     }
 }
 
 /// Copies between client and upstream until they are done.
-pub(super) async fn tunnelled(conn: Conn, client: Socket, upstream: TcpStream) {
+pub(super) async fn tunnelled(conn: Conn, client: Socket, upstream: Stream) {
     let _counted = conn.front.metrics.tunnel();
     match tunnel(client, upstream, conn.front.settings.idle_timeout, &conn.front.tasks).await {
         Ok((sent, received)) => debug!(peer = %conn.peer, sent, received, "tunnel closed"),

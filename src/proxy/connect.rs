@@ -1,5 +1,7 @@
 //! CONNECT (RFC 9110 9.3.6): a registry is answered for, others are tunnelled to, the rest is told why not.
 
+use std::fmt;
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
@@ -16,6 +18,7 @@ use super::opening::Socket;
 use super::replay::Replay;
 use super::{Session, Way};
 use crate::http::origin::{Host, Origin, parse_authority};
+use crate::policy::clients::Refusal;
 use crate::policy::intercept::Verdict;
 use crate::upstream::connect::{DialError, Trust};
 
@@ -32,7 +35,8 @@ pub(super) async fn answer(conn: &Conn, session: &Session, request: Request<Inco
     };
     match conn.front.verdict(&host, port) {
         Verdict::Refuse(reason) => {
-            debug!(peer = %conn.peer, %host, port, %reason, "CONNECT refused");
+            let why = format!("CONNECT {host}:{port}: {reason}");
+            conn.front.clients.refused(Refusal::Tunnel, conn.peer.ip(), why);
             refuse(StatusCode::FORBIDDEN, &reason.to_string())
         }
         Verdict::Tunnel => tunnel(conn, &host, port, request).await,
@@ -65,7 +69,7 @@ async fn tunnel(conn: &Conn, host: &Host, port: u16, request: Request<Incoming>)
     let upstream = match conn.front.dialer.dial(host, port, Trust::Open).await {
         Ok(upstream) => upstream,
         Err(error) => {
-            debug!(peer = %conn.peer, %host, port, %error, "CONNECT failed");
+            not_dialled(conn, format_args!("CONNECT {host}:{port}"), &error);
             return refuse(status_of(&error), &error.to_string());
         }
     };
@@ -79,11 +83,24 @@ async fn tunnel(conn: &Conn, host: &Host, port: u16, request: Request<Incoming>)
     established()
 }
 
+/// Writes down that `what` led nowhere: policy's refusal, or the network's.
+pub(super) fn not_dialled(conn: &Conn, what: impl fmt::Display, error: &DialError) {
+    if status_of(error) == StatusCode::FORBIDDEN {
+        conn.front.clients.refused(Refusal::Tunnel, conn.peer.ip(), format_args!("{what}: {error}"));
+    } else {
+        debug!(peer = %conn.peer, %error, "{what}: failed");
+    }
+}
+
 fn status_of(error: &DialError) -> StatusCode {
     match error {
         DialError::Refused { .. } | DialError::Loop { .. } | DialError::NoHost(_) => StatusCode::FORBIDDEN,
         DialError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-        DialError::Resolve { .. } | DialError::Connect { .. } | DialError::Tls { .. } => StatusCode::BAD_GATEWAY,
+        DialError::Resolve { .. }
+        | DialError::Connect { .. }
+        | DialError::Tls { .. }
+        | DialError::ParentAway { .. }
+        | DialError::Parent { .. } => StatusCode::BAD_GATEWAY,
     }
 }
 
@@ -117,7 +134,7 @@ fn established() -> Response<Body> {
 }
 
 /// Clients show the status text of a refused CONNECT and nothing else (Go: `proxyconnect: …`), people read the body.
-fn refuse(status: StatusCode, reason: &str) -> Response<Body> {
+pub(super) fn refuse(status: StatusCode, reason: &str) -> Response<Body> {
     let text = format!("seawall: {reason}\n");
     let length = HeaderValue::from(text.len());
     let mut response = Response::new(Body::full(text));

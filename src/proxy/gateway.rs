@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 use tracing::debug;
 
@@ -21,6 +21,7 @@ use super::deliver::{Asked, Negotiated, deliver};
 use super::door::{Door, door};
 use super::pages::Pages;
 use super::passing::Pings;
+use super::permitted::{permitted, permitted_repository};
 use super::record::{Books, Record};
 use super::rescue::{Facing, outcome, rescue};
 use super::{Session, Settings, stand_in};
@@ -30,7 +31,6 @@ use crate::error::{Error, Kind, Result};
 use crate::http::cache_status::Outcome;
 use crate::oci::error::Code;
 use crate::oci::media_type::Accept;
-use crate::oci::mount::mounted_from;
 use crate::oci::name::{Reference, Repository};
 use crate::oci::route::{self, Route, RouteError};
 use crate::policy::intercept::{self, Tunnels, Verdict};
@@ -117,7 +117,7 @@ impl Gateway {
         if let Some(repository) = route.repository() {
             record.subject = repository.to_string();
         }
-        permitted(&site, &route, &uri)?;
+        permitted(&site, &route, &request)?;
         let asker = self.on_behalf(&site, route.repository(), asker);
         match route {
             Route::Ping => self.ping(request, &site, &asker, record).await,
@@ -283,31 +283,6 @@ fn pull(request: &Request<Incoming>, site: Site, repository: Repository, wanted:
     let range = request.headers().get(header::RANGE).filter(|_| method == cache::Method::Get).cloned();
     let place = cache::place(&site, &repository);
     Pull { site, repository, wanted, asker, method, range, place }
-}
-
-/// The operator's `allow` and `deny`, before anything goes upstream. What names no repository, where some are refused, might name
-/// one in a way that is not understood here.
-fn permitted(site: &Site, route: &Route, uri: &Uri) -> Result<()> {
-    match route {
-        Route::Other if uri.path().starts_with("/v2/") && !site.registry.repositories.permits_all() => {
-            return Err(denied(site, uri.path()));
-        }
-        Route::Upload { .. } => {
-            mounted_from(uri.query()).iter().try_for_each(|from| permitted_repository(site, from))?;
-        }
-        _ => {}
-    }
-    route.repository().map_or(Ok(()), |repository| permitted_repository(site, repository))
-}
-
-fn permitted_repository(site: &Site, repository: &Repository) -> Result<()> {
-    if site.registry.repositories.permits(repository) { Ok(()) } else { Err(denied(site, repository.as_str())) }
-}
-
-fn denied(site: &Site, what: &str) -> Error {
-    let (name, what) = (&site.registry.name, what.trim_start_matches("/v2/"));
-    let message = format!("{name}/{what} may not be used here: `allow` and `deny` of the [[registry]] {name} say so");
-    Error::request(Code::Denied, message)
 }
 
 fn bad_route(error: RouteError) -> Error {

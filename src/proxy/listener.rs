@@ -1,19 +1,19 @@
-//! The doors: sockets are bound, connections accepted, strangers sent away.
+//! The doors: sockets are bound, connections accepted.
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ipnet::IpNet;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use super::conn::{Conn, Front, serve_connection};
+use super::conn::Front;
+use super::entrance::Accepted;
 
 /// Connections that wait to be accepted, at most; the kernel may lower it (net.core.somaxconn, 4096).
 const BACKLOG: i32 = 4096;
@@ -142,31 +142,12 @@ impl Front {
                 () = self.tasks.stopping() => return,
                 next = next => next,
             };
-            self.admit(permit, socket, peer);
-        }
-    }
-
-    fn admit(self: &Arc<Self>, permit: OwnedSemaphorePermit, socket: TcpStream, peer: SocketAddr) {
-        if !may_connect(&self.settings.allow, peer.ip()) {
-            debug!(%peer, "not in clients.allow");
-            return;
-        }
-        let port = match prepare(&socket, self.settings.idle_timeout) {
-            Ok(local) => local.port(),
-            Err(error) => {
-                debug!(%peer, %error, "gone before it was served");
-                return;
+            match prepare(&socket, self.settings.idle_timeout) {
+                Ok(local) => self.enter(Accepted { socket, peer, port: local.port(), permit }),
+                Err(error) => debug!(%peer, %error, "gone before it was served"),
             }
-        };
-        let conn = Conn::new(self.clone(), peer, port, permit);
-        self.tasks.spawn(serve_connection(conn, socket));
+        }
     }
-}
-
-fn may_connect(allow: &[IpNet], ip: IpAddr) -> bool {
-    // A v4 client of a dual-stack socket comes in v6 clothes.
-    let ip = ip.to_canonical();
-    allow.iter().any(|network| network.contains(&ip))
 }
 
 /// The kernel ends a connection whose client takes nothing for `idle`, be it gone or not reading (tcp(7),
@@ -182,22 +163,6 @@ fn prepare(socket: &TcpStream, idle: Duration) -> io::Result<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn strangers_are_told_from_clients() {
-        let allow: Vec<IpNet> = ["127.0.0.0/8", "10.0.0.0/8", "fc00::/7"].map(|net| net.parse().unwrap()).to_vec();
-        for (ip, expected) in [
-            ("127.0.0.1", true),
-            ("::ffff:10.1.2.3", true),
-            ("fd00::1", true),
-            ("8.8.8.8", false),
-            ("::ffff:8.8.8.8", false),
-            ("::1", false),
-        ] {
-            assert_eq!(may_connect(&allow, ip.parse().unwrap()), expected, "{ip}");
-        }
-        assert!(!may_connect(&[], [127, 0, 0, 1].into()));
-    }
 
     #[tokio::test]
     async fn an_address_in_use_is_named_and_sockets_are_inherited() {

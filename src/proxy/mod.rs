@@ -1,15 +1,21 @@
 //! From socket to bytes: who is at the door, which way in they took, what they are given.
 
+mod authenticator;
 pub mod body;
+pub mod clients;
 pub mod conn;
 mod connect;
 pub mod deliver;
 pub mod door;
+mod entrance;
 pub mod gateway;
 pub mod listener;
 mod opening;
 pub mod pages;
 pub mod passing;
+mod permitted;
+mod password;
+pub mod proxy_header;
 pub mod record;
 pub mod replay;
 pub mod rescue;
@@ -20,6 +26,7 @@ pub mod tunnel;
 mod upload;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -27,6 +34,7 @@ use wildmatch::WildMatch;
 
 use crate::http::origin::{Host, Origin, Scheme};
 use crate::policy::registry::{Role, Site};
+use crate::policy::users::Users;
 
 /// What the data port is told by the configuration: valid values only.
 #[derive(Clone, Debug)]
@@ -35,8 +43,14 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// Who may.
     pub allow: Vec<IpNet>,
+    /// Who has a password; `None`: nobody needs one.
+    pub users: Option<Arc<Users>>,
+    /// Whose PROXY header is required, and believed.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// Connections at once; one more waits in the backlog.
     pub max_connections: usize,
+    /// Of these, those of one client (at least 1); one more is closed.
+    pub max_per_client: usize,
     /// Hosts that may be tunnelled to though they are no registry.
     pub tunnel_hosts: Vec<WildMatch>,
     /// And on which ports.

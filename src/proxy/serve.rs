@@ -21,7 +21,7 @@ use tracing::debug;
 use super::body::Body;
 use super::conn::Conn;
 use super::opening::Socket;
-use super::{Session, Way, connect};
+use super::{Session, Way, connect, password};
 use crate::task::Tasks;
 
 /// A request head, and the header list of h2: bearer tokens of ECR, ACR and GitLab go beyond h2's usual 16 KiB.
@@ -94,7 +94,10 @@ fn service(
     })
 }
 
-async fn answer(conn: &Conn, session: &Session, request: Request<Incoming>) -> Response<Body> {
+async fn answer(conn: &Conn, session: &Session, mut request: Request<Incoming>) -> Response<Body> {
+    if let Err(refused) = password::demand(conn, session, &mut request).await {
+        return *refused;
+    }
     if request.method() == Method::CONNECT {
         return connect::answer(conn, session, request).await;
     }

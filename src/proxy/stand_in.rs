@@ -33,7 +33,8 @@ pub(super) fn lay_down(headers: &mut HeaderMap) {
         let is = |name: &str, what: &str| scheme.eq_ignore_ascii_case(name) && shown.trim() == what;
         is("bearer", TOKEN) || is("basic", NOBODY)
     };
-    if headers.get(header::AUTHORIZATION).is_some_and(means_nobody) {
+    let mut shown = headers.get_all(header::AUTHORIZATION).iter();
+    if shown.next().is_some_and(means_nobody) && shown.next().is_none() {
         headers.remove(header::AUTHORIZATION);
     }
 }

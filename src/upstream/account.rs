@@ -1,33 +1,32 @@
-//! The operator's account: where its login comes from, and the tokens that were issued for it.
+//! What is known of the operator's accounts: their logins, whether these are good, and the tokens that were issued for them.
 //!
-//! - A login is read anew every few minutes: secrets are rotated, ECR's are good for twelve hours, gcloud's for one.
-//! - What cannot be read now is used as it was last read.
-//! - A login that was refused is not sent again until it is another one, or some time has passed: Docker Hub locks accounts.
+//! - A login is read anew every few minutes, while the last one is used: secrets are rotated, ECR's are good for twelve hours.
+//! - It is proved once, by one request, before it is used: Docker Hub locks names after some wrong logins.
+//! - One that was refused rests, until it is another one or some minutes have passed.
+//! - What was slow or failed a moment ago is not waited for again: pulls go on without.
 
-use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use tracing::warn;
-use zeroize::Zeroizing;
 
 use super::auth::Token;
-use super::program;
-use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::oci::login::{DockerConfig, Entry, Login};
+use crate::oci::login::Login;
+use crate::oci::name::Repository;
 use crate::policy::access::within;
-use crate::policy::registry::{Account, Site};
-use crate::task::{self, Coalesced, Tasks};
+use crate::policy::registry::Site;
+use crate::task::Coalesced;
 
 /// How long a login is used before it is read anew.
 const FRESH: Duration = Duration::from_secs(5 * 60);
-/// How long one that was refused rests.
+/// How long it may be used while it is read anew.
+const OLD: Duration = Duration::from_secs(60 * 60);
+/// How long what was refused is not tried again.
 const REST: Duration = Duration::from_secs(5 * 60);
-/// How soon one that could not be read is tried again.
+/// The same for what failed, or was slow.
 const RETRY: Duration = Duration::from_secs(10);
 
 /// One account at one host: the registry's name, and where it is dialled.
@@ -39,73 +38,158 @@ pub(super) fn key(site: &Site) -> Key {
 
 /// All accounts.
 pub(super) struct Accounts {
-    kept: Mutex<HashMap<Key, Kept>>,
-    reads: Coalesced<Key, Result<Arc<Login>>>,
+    kept: Cache<Key, Arc<Mutex<Kept>>>,
     tokens: Cache<(Key, String), Arc<Token>>,
+    /// Repositories that an account may not read, token URLs that gave nothing, and until when that is believed.
+    vain: Cache<(Key, String), (SystemTime, Error)>,
+    pub(super) reads: Coalesced<Key, ()>,
+    pub(super) proofs: Coalesced<Key, Result<()>>,
     pub(super) asked: Coalesced<(Key, String), Result<Arc<Token>>>,
 }
 
 /// A login, and what became of it.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Kept {
     login: Option<Arc<Login>>,
     read: Option<SystemTime>,
     failed: Option<(SystemTime, Error)>,
-    refused: Option<SystemTime>,
+    proof: Proof,
+}
+
+/// Whether a login is good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Proof {
+    /// Nobody knows.
+    #[default]
+    None,
+    /// It was, then.
+    Good(SystemTime),
+    /// It was not, then.
+    Refused(SystemTime),
+}
+
+/// What to do for a login.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// This is it.
+    Use(Arc<Login>),
+    /// This is it, and it should be read anew meanwhile.
+    Renew(Arc<Login>),
+    /// It has to be read first.
+    Read,
+    /// The operator has none here.
+    None,
+    /// It cannot be had now.
+    Fail(Error),
+}
+
+impl Kept {
+    fn next(&self, registry: &str, now: SystemTime) -> Next {
+        let tried = self.read.max(self.failed.as_ref().map(|(at, _)| *at));
+        if let Proof::Refused(_) = self.proof {
+            return if within(tried, RETRY, now) { Next::Fail(resting(registry)) } else { Next::Read };
+        }
+        let failed = self.failed.as_ref().filter(|(at, _)| within(Some(*at), RETRY, now));
+        match (&self.login, failed) {
+            (Some(login), Some(_)) => Next::Use(login.clone()),
+            (None, Some((_, error))) => Next::Fail(error.clone()),
+            (Some(login), None) if within(self.read, FRESH, now) => Next::Use(login.clone()),
+            (Some(login), None) if within(self.read, OLD, now) => Next::Renew(login.clone()),
+            (None, None) if within(self.read, FRESH, now) => Next::None,
+            _ => Next::Read,
+        }
+    }
+
+    fn was_read(&mut self, read: Result<Option<Login>>, now: SystemTime) {
+        let login = match read {
+            Ok(login) => login.map(Arc::new),
+            Err(error) => {
+                self.failed = Some((now, error));
+                return;
+            }
+        };
+        let rested = matches!(self.proof, Proof::Refused(at) if !within(Some(at), REST, now));
+        if rested || login != self.login {
+            self.proof = Proof::None;
+        }
+        *self = Kept { login, read: Some(now), failed: None, proof: self.proof };
+    }
+
+    /// A repository was refused to it: is it still good? Asked again, unless that was asked a moment ago.
+    fn doubt(&mut self, now: SystemTime) {
+        if let Proof::Good(at) = self.proof
+            && !within(Some(at), RETRY, now)
+        {
+            (self.proof, self.read) = (Proof::None, None);
+        }
+    }
 }
 
 impl Default for Accounts {
     fn default() -> Accounts {
-        let policy = moka::policy::EvictionPolicy::lru();
-        let tokens = Cache::builder().max_capacity(10_000).eviction_policy(policy).build();
-        Accounts { kept: Mutex::default(), reads: Coalesced::default(), tokens, asked: Coalesced::default() }
+        Accounts {
+            kept: lru(4096),
+            tokens: lru(10_000),
+            vain: lru(10_000),
+            reads: Coalesced::default(),
+            proofs: Coalesced::default(),
+            asked: Coalesced::default(),
+        }
     }
 }
 
+fn lru<K: std::hash::Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static>(most: u64) -> Cache<K, V> {
+    Cache::builder().max_capacity(most).eviction_policy(moka::policy::EvictionPolicy::lru()).build()
+}
+
 impl Accounts {
-    /// The login of the operator's account at `site`.
-    ///
-    /// # Errors
-    /// There is none, it cannot be read, or it was refused a moment ago.
-    pub(super) async fn login(&self, tasks: &Tasks, clock: &Clock, site: &Site) -> Result<Arc<Login>> {
-        let (key, now) = (key(site), clock.now());
-        let kept = self.kept.lock().get(&key).cloned().unwrap_or_default();
-        if let Some(login) = kept.login.clone().filter(|_| kept.refused.is_none() && within(kept.read, FRESH, now)) {
-            return Ok(login);
-        }
-        if let Some((_, error)) = kept.failed.as_ref().filter(|(at, _)| within(Some(*at), RETRY, now)) {
-            return kept.login.clone().filter(|_| kept.refused.is_none()).ok_or_else(|| error.clone());
-        }
-        let (source, asked) = (site.registry.account.clone(), site.clone());
-        let read = self.reads.run(tasks, key.clone(), move || read(source, asked)).await;
-        self.remember(key, kept, read, now)
+    fn at(&self, site: &Site) -> Arc<Mutex<Kept>> {
+        self.kept.get_with(key(site), Arc::default)
     }
 
-    fn remember(&self, key: Key, kept: Kept, read: Result<Arc<Login>>, now: SystemTime) -> Result<Arc<Login>> {
-        let (next, answer) = match read {
-            Ok(login) => {
-                let same = kept.login.as_ref() == Some(&login);
-                let refused = kept.refused.filter(|at| same && within(Some(*at), REST, now));
-                let answer = if refused.is_some() { Err(resting(&key.0)) } else { Ok(login.clone()) };
-                (Kept { login: Some(login), read: Some(now), failed: None, refused }, answer)
-            }
-            Err(error) => {
-                warn!(registry = %key.0, %error, "the operator's account cannot be read");
-                let last = kept.login.clone().filter(|_| kept.refused.is_none());
-                (Kept { failed: Some((now, error.clone())), ..kept }, last.ok_or(error))
-            }
-        };
-        self.kept.lock().insert(key, next);
-        answer
+    /// What to do for the login at `site`.
+    pub(super) fn next(&self, site: &Site, now: SystemTime) -> Next {
+        self.at(site).lock().next(&site.registry.name, now)
     }
 
-    /// `login` was not taken.
-    pub(super) fn refused(&self, site: &Site, login: &Arc<Login>, now: SystemTime) {
-        let mut all = self.kept.lock();
-        let Some(kept) = all.get_mut(&key(site)).filter(|kept| kept.login.as_ref() == Some(login)) else { return };
-        if kept.refused.replace(now).is_none() {
-            warn!(registry = %site.registry.name, host = %site.origin.host, "the operator's account was refused");
+    /// It was read.
+    pub(super) fn was_read(&self, site: &Site, read: Result<Option<Login>>, now: SystemTime) {
+        if let Err(error) = &read {
+            warn!(registry = %site.registry.name, host = %site.origin.host, %error, "the operator's account cannot be read");
         }
+        self.at(site).lock().was_read(read, now);
+    }
+
+    /// Whether this login was seen to be good.
+    pub(super) fn is_good(&self, site: &Site, login: &Arc<Login>) -> bool {
+        let kept = self.at(site);
+        let kept = kept.lock();
+        kept.login.as_ref() == Some(login) && matches!(kept.proof, Proof::Good(_))
+    }
+
+    /// It was taken.
+    pub(super) fn accepted(&self, site: &Site, login: &Arc<Login>, now: SystemTime) {
+        self.judge(site, login, Proof::Good(now));
+    }
+
+    /// It was not.
+    pub(super) fn refused(&self, site: &Site, login: &Arc<Login>, now: SystemTime) -> Error {
+        warn!(registry = %site.registry.name, host = %site.origin.host, "the operator's account was refused; it rests for some minutes");
+        self.judge(site, login, Proof::Refused(now));
+        resting(&site.registry.name)
+    }
+
+    fn judge(&self, site: &Site, login: &Arc<Login>, proof: Proof) {
+        let kept = self.at(site);
+        let mut kept = kept.lock();
+        if kept.login.as_ref() == Some(login) {
+            kept.proof = proof;
+        }
+    }
+
+    /// It is good, and yet something was refused to it.
+    pub(super) fn doubt(&self, site: &Site, now: SystemTime) {
+        self.at(site).lock().doubt(now);
     }
 
     /// The token last issued for `url`, if it is good for more than a moment.
@@ -121,169 +205,115 @@ impl Accounts {
     pub(super) fn drop_token(&self, site: &Site, url: &str) {
         self.tokens.invalidate(&(key(site), url.to_owned()));
     }
+
+    /// Why it is in vain to ask for `subject`, a repository or a token's URL, if that was seen not long ago.
+    pub(super) fn in_vain(&self, site: &Site, subject: &str, now: SystemTime) -> Option<Error> {
+        let (until, error) = self.vain.get(&(key(site), subject.to_owned()))?;
+        (now < until).then_some(error)
+    }
+
+    /// The account may not read this repository.
+    pub(super) fn denied(&self, site: &Site, repository: &Repository, now: SystemTime) {
+        let message = format!("{} refuses {repository} to seawall's own account", site.registry.name);
+        self.remember_in_vain(site, repository.as_str(), Error::new(Kind::Refused, message), now + REST);
+    }
+
+    /// Asking for `subject` gave nothing, or was slow.
+    pub(super) fn failed(&self, site: &Site, subject: &str, error: Error, now: SystemTime) {
+        self.remember_in_vain(site, subject, error, now + RETRY);
+    }
+
+    fn remember_in_vain(&self, site: &Site, subject: &str, error: Error, until: SystemTime) {
+        self.vain.insert((key(site), subject.to_owned()), (until, error));
+    }
 }
 
 fn resting(registry: &str) -> Error {
     let message = format!("{registry} refused seawall's own account; it is not tried again for some minutes");
-    Error::new(Kind::Refused, message)
-}
-
-async fn read(source: Option<Account>, site: Site) -> Result<Arc<Login>> {
-    let name = &site.registry.name;
-    let wrong = |error: String| {
-        Error::caused(Kind::Ours, format!("seawall's account for {name} cannot be read: its log says why"), error)
-    };
-    let login = match source {
-        None => return Err(wrong("there is none".to_owned())),
-        Some(Account::Password { username, file }) => {
-            let read = task::blocking(move || password(&file)).await.map_err(wrong)?;
-            Login::Password { username: username.to_string(), password: read }
-        }
-        Some(Account::DockerConfig(file)) => {
-            let hosts = hosts(&site);
-            let entry = task::blocking(move || entry(&file, &hosts)).await.map_err(wrong)?;
-            match entry {
-                Entry::Login(login) => login,
-                Entry::Program { name, server, otherwise } => match program::ask(&name, &server).await {
-                    Ok(login) => login,
-                    Err(error) => otherwise.ok_or_else(|| wrong(error.to_string()))?,
-                },
-            }
-        }
-    };
-    Ok(Arc::new(login))
-}
-
-/// What the file of a password holds, without the line's end.
-///
-/// # Errors
-/// It cannot be read, or holds nothing.
-pub fn password(file: &Path) -> std::result::Result<Zeroizing<String>, String> {
-    let text = Zeroizing::new(crate::fs::read_to_string(file).map_err(|error| error.to_string())?);
-    let password = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
-    if password.is_empty() { Err(format!("{} is empty", file.display())) } else { Ok(password) }
-}
-
-/// What docker's configuration says of a registry that goes by any of `hosts`.
-///
-/// # Errors
-/// It cannot be read, makes no sense, or says nothing of it.
-pub fn entry(file: &Path, hosts: &[String]) -> std::result::Result<Entry, String> {
-    let text = Zeroizing::new(crate::fs::read(file).map_err(|error| error.to_string())?);
-    let config = DockerConfig::parse(&text).map_err(|error| format!("{}: {error}", file.display()))?;
-    let entry = config.entry(hosts).map_err(|error| format!("{}: {error}", file.display()))?;
-    entry.ok_or_else(|| format!("{} has no login for {}", file.display(), hosts.join(" or ")))
-}
-
-/// What the registry may be called in docker's configuration: where it is dialled first.
-fn hosts(site: &Site) -> Vec<String> {
-    let known = site.registry.hosts.iter().filter(|host| !host.is_wildcard()).map(ToString::to_string);
-    let one = site.namespace == site.registry.name;
-    let others = std::iter::once(site.registry.name.to_string()).chain(known).filter(|_| one);
-    std::iter::once(site.origin.authority()).chain(others).collect()
+    Error::new(Kind::Ours, message)
 }
 
 #[cfg(test)]
 mod tests {
+    use zeroize::Zeroizing;
+
     use super::*;
-    use crate::http::origin::Origin;
-    use crate::policy::registry::{Registries, Registry};
 
-    fn site(account: Account) -> Site {
-        let registry = Registry {
-            name: "docker.io".into(),
-            hosts: vec!["registry-1.docker.io".parse().unwrap(), "index.docker.io".parse().unwrap()],
-            upstream: Some(Origin::from_url("https://registry-1.docker.io").unwrap().0),
-            account: Some(account),
-            ..Registry::default()
+    fn login(password: &str) -> Login {
+        Login::Password { username: "ci".into(), password: Zeroizing::new(password.into()) }
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    /// What a login is worth at a second.
+    fn said(kept: &Kept, seconds: u64) -> String {
+        let password = |login: Arc<Login>| match &*login {
+            Login::Password { password, .. } => password.to_string(),
+            Login::Identity(_) => unreachable!("a password was kept"),
         };
-        Registries::new(vec![registry]).by_name("docker.io").unwrap()
-    }
-
-    struct World {
-        accounts: Accounts,
-        tasks: Tasks,
-        clock: Clock,
-        file: tempfile::NamedTempFile,
-        site: Site,
-    }
-
-    impl World {
-        fn new(password: &str) -> World {
-            let file = tempfile::NamedTempFile::new().unwrap();
-            let account = Account::Password { username: "ci".into(), file: file.path().to_owned() };
-            let world = World {
-                accounts: Accounts::default(),
-                tasks: Tasks::new(),
-                clock: Clock::system(),
-                file,
-                site: site(account),
-            };
-            world.write(password);
-            world
-        }
-
-        fn write(&self, password: &str) {
-            crate::fs::replace(self.file.path(), 0o600, password.as_bytes()).unwrap();
-        }
-
-        async fn login(&self) -> std::result::Result<String, String> {
-            let login = self.accounts.login(&self.tasks, &self.clock, &self.site).await;
-            let login = login.map_err(|error| error.message().to_owned())?;
-            match &*login {
-                Login::Password { username, password } => Ok(format!("{username}:{}", password.as_str())),
-                Login::Identity(_) => panic!("a password was written"),
-            }
-        }
-
-        async fn refuse(&self) {
-            let login = self.accounts.login(&self.tasks, &self.clock, &self.site).await.unwrap();
-            self.accounts.refused(&self.site, &login, self.clock.now());
+        match kept.next("lab", at(seconds)) {
+            Next::Use(login) => format!("use {}", password(login)),
+            Next::Renew(login) => format!("renew {}", password(login)),
+            Next::Read => "read".to_owned(),
+            Next::None => "none".to_owned(),
+            Next::Fail(error) => format!("fail: {}", error.message()),
         }
     }
 
-    #[tokio::test]
-    async fn a_login_is_read_anew_now_and_then() {
-        let world = World::new("one\n");
-        assert_eq!(world.login().await.unwrap(), "ci:one");
-        world.write("two");
-        assert_eq!(world.login().await.unwrap(), "ci:one");
-        world.clock.advance(FRESH);
-        assert_eq!(world.login().await.unwrap(), "ci:two");
-    }
-
-    /// Docker Hub locks a name for ten minutes after some wrong passwords.
-    #[tokio::test]
-    async fn a_login_that_was_refused_rests_until_it_is_another() {
-        let world = World::new("one");
-        world.refuse().await;
-        assert!(world.login().await.unwrap_err().contains("refused seawall's own account"));
-        world.write("two");
-        assert_eq!(world.login().await.unwrap(), "ci:two", "a new secret is tried at once");
-        world.refuse().await;
-        world.clock.advance(REST);
-        assert_eq!(world.login().await.unwrap(), "ci:two", "rested");
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_read_now_is_used_as_it_was() {
-        let world = World::new("one");
-        assert_eq!(world.login().await.unwrap(), "ci:one");
-        world.write("");
-        world.clock.advance(FRESH);
-        assert_eq!(world.login().await.unwrap(), "ci:one");
-        let nothing = World::new("");
-        let error = nothing.login().await.unwrap_err();
-        assert_eq!(error, "seawall's account for docker.io cannot be read: its log says why");
-        nothing.write("two");
-        nothing.clock.advance(RETRY);
-        assert_eq!(nothing.login().await.unwrap(), "ci:two");
+    fn broken() -> Result<Option<Login>> {
+        Err(Error::new(Kind::Ours, "broken"))
     }
 
     #[test]
-    fn dockers_names_for_a_registry() {
-        let account = Account::DockerConfig("x".into());
-        let expected = ["registry-1.docker.io", "docker.io", "registry-1.docker.io", "index.docker.io"];
-        assert_eq!(hosts(&site(account)), expected);
+    fn a_login_is_read_anew_now_and_then_and_used_meanwhile() {
+        let mut kept = Kept::default();
+        assert_eq!(said(&kept, 0), "read");
+        kept.was_read(Ok(Some(login("one"))), at(0));
+        for (second, expected) in
+            [(0, "use one"), (299, "use one"), (300, "renew one"), (3599, "renew one"), (3600, "read")]
+        {
+            assert_eq!(said(&kept, second), expected, "{second}");
+        }
+        kept.was_read(broken(), at(300));
+        assert_eq!((said(&kept, 309), said(&kept, 310)), ("use one".to_owned(), "renew one".to_owned()));
+        kept.was_read(Ok(None), at(400));
+        assert_eq!((said(&kept, 401), said(&kept, 700)), ("none".to_owned(), "read".to_owned()));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_waited_for_by_everybody() {
+        let mut kept = Kept::default();
+        kept.was_read(broken(), at(30));
+        assert_eq!((said(&kept, 39), said(&kept, 40)), ("fail: broken".to_owned(), "read".to_owned()));
+    }
+
+    /// Docker Hub locks a name for ten minutes after some wrong passwords.
+    #[test]
+    fn a_login_that_was_refused_rests_until_it_is_another() {
+        let mut kept = Kept::default();
+        kept.was_read(Ok(Some(login("one"))), at(0));
+        kept.proof = Proof::Refused(at(1));
+        assert!(said(&kept, 9).starts_with("fail: lab refused"));
+        assert_eq!(said(&kept, 10), "read");
+        kept.was_read(Ok(Some(login("one"))), at(10));
+        assert!(said(&kept, 19).starts_with("fail: lab refused"), "the same");
+        kept.was_read(Ok(Some(login("two"))), at(20));
+        assert_eq!((said(&kept, 20), kept.proof), ("use two".to_owned(), Proof::None));
+        kept.proof = Proof::Refused(at(21));
+        kept.was_read(Ok(Some(login("two"))), at(21 + 300));
+        assert_eq!((said(&kept, 321), kept.proof), ("use two".to_owned(), Proof::None), "rested");
+    }
+
+    #[test]
+    fn a_refusal_of_one_repository_is_none_of_the_login() {
+        let mut kept = Kept::default();
+        kept.was_read(Ok(Some(login("one"))), at(0));
+        kept.proof = Proof::Good(at(0));
+        kept.doubt(at(9));
+        assert_eq!((said(&kept, 9), kept.proof), ("use one".to_owned(), Proof::Good(at(0))));
+        kept.doubt(at(10));
+        assert_eq!((said(&kept, 10), kept.proof), ("read".to_owned(), Proof::None), "read and proved once more");
     }
 }

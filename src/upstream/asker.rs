@@ -33,10 +33,10 @@ pub enum Credential {
 pub enum Purse {
     /// The client's own, if it has one.
     Own,
-    /// The operator's account alone: for what the operator shares.
+    /// The operator's account, for what the operator shares.
     Account,
-    /// The operator's account, and nobody where that gets nothing: for what everybody may read.
-    AccountFirst,
+    /// The operator's account, for what everybody may read.
+    AccountForAll,
 }
 
 /// Who asks, with what it costs to answer.
@@ -59,22 +59,22 @@ impl fmt::Debug for Asker {
 }
 
 impl Asker {
-    /// The same, with the operator's account of `registry` and nothing else.
+    /// The same, with the operator's account of `registry`. No client can show what its credential is made of: a field has no NUL.
     #[must_use]
     pub fn on_account(self, keyring: &Keyring, registry: &str) -> Asker {
-        let credential = Credential::Known(keyring.fingerprint(format!("account {registry}").as_bytes()));
+        let credential = Credential::Known(keyring.fingerprint(format!("\0account {registry}").as_bytes()));
         Asker { credential, purse: Purse::Account, authorization: None, ..self }
     }
 
     /// The same, paid for by the operator's account.
     #[must_use]
-    pub fn on_account_first(self) -> Asker {
-        Asker { purse: Purse::AccountFirst, ..self }
+    pub fn on_account_for_all(self) -> Asker {
+        Asker { purse: Purse::AccountForAll, ..self }
     }
 
     /// Of whom upstream's yes to this asker is a yes to: of nobody else than the account, where that may have paid.
     pub fn vouched(&self) -> Option<Credential> {
-        (self.purse != Purse::AccountFirst).then_some(self.credential)
+        (self.purse != Purse::AccountForAll).then_some(self.credential)
     }
 }
 

@@ -8,18 +8,17 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 use moka::sync::Cache;
-use parking_lot::RwLock;
-use std::collections::HashMap;
+use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use crate::http::origin::Origin;
-use crate::oci::challenge::{self, Challenge, Scheme, TokenReply};
+use crate::oci::challenge::{Challenge, Scheme, TokenReply};
 use crate::oci::name::Repository;
 
 /// A token with less life than this is not given away: clients take less than 60 s for 60 s.
 pub const SHORTEST_LIFE: Duration = Duration::from_secs(60);
 /// Name spaces whose challenges are kept: a pattern such as `*.pkg.dev` has as many as clients ask for.
-const NAMESPACES: usize = 4096;
+const NAMESPACES: u64 = 4096;
 /// What is left of a token's life when it is no longer used upstream.
 const MARGIN: Duration = Duration::from_secs(10);
 
@@ -58,49 +57,42 @@ impl Token {
 
 /// What is known of how each name space wants to be asked.
 pub struct Auth {
-    challenges: RwLock<HashMap<Arc<str>, Arc<[Challenge]>>>,
+    challenges: Cache<Arc<str>, Arc<[Challenge]>>,
     tokens: Cache<String, Arc<Token>>,
 }
 
 impl Default for Auth {
     fn default() -> Auth {
-        let policy = moka::policy::EvictionPolicy::lru();
+        let policy = moka::policy::EvictionPolicy::lru;
         Auth {
-            challenges: RwLock::default(),
-            tokens: Cache::builder().max_capacity(10_000).eviction_policy(policy).build(),
+            challenges: Cache::builder().max_capacity(NAMESPACES).eviction_policy(policy()).build(),
+            tokens: Cache::builder().max_capacity(10_000).eviction_policy(policy()).build(),
         }
     }
 }
 
 impl Auth {
-    /// Keeps the challenge of a 401.
-    pub fn learn(&self, namespace: &Arc<str>, lines: &[String]) {
-        let challenges: Arc<[Challenge]> = challenge::parse(lines.iter().map(String::as_str)).into();
-        let mut known = self.challenges.write();
-        if !challenges.is_empty() && (known.len() < NAMESPACES || known.contains_key(namespace)) {
-            known.insert(namespace.clone(), challenges);
+    /// Keeps the challenges of a 401.
+    pub fn learn(&self, namespace: &Arc<str>, challenges: &Arc<[Challenge]>) {
+        if !challenges.is_empty() {
+            self.challenges.insert(namespace.clone(), challenges.clone());
         }
     }
 
     /// Where a token to read `repository` is to be had, if `namespace` was ever seen to want one.
     pub fn token_url(&self, namespace: &str, repository: &Repository) -> Option<String> {
-        let challenges = self.challenges.read();
-        let bearer = challenges.get(namespace)?.iter().find(|c| c.scheme == Scheme::Bearer)?;
-        // public.ecr.aws wants the scope "aws" for everything.
-        let own = bearer.scope().filter(|scope| !scope.is_empty() && !scope.contains(':'));
-        let usual = format!("repository:{repository}:pull");
-        bearer.token_url(Some(own.unwrap_or(&usual)))
+        token_url(&self.challenges.get(namespace)?, repository)
     }
 
     /// Whether `namespace` was seen to want a name and a password.
     pub fn wants_basic(&self, namespace: &str) -> bool {
-        self.challenges.read().get(namespace).is_some_and(|all| all.iter().any(|c| c.scheme == Scheme::Basic))
+        self.challenges.get(namespace).is_some_and(|all| all.iter().any(|c| c.scheme == Scheme::Basic))
     }
 
     /// Whether `namespace` said that tokens are had at this path of this origin.
     pub fn is_realm(&self, namespace: &str, origin: &Origin, path: &str) -> bool {
-        let challenges = self.challenges.read();
-        let mut realms = challenges.get(namespace).into_iter().flat_map(|all| all.iter()).filter_map(Challenge::realm);
+        let challenges = self.challenges.get(namespace);
+        let mut realms = challenges.iter().flat_map(|all| all.iter()).filter_map(Challenge::realm);
         realms.any(|realm| {
             let Ok((at, target)) = Origin::from_url(realm) else { return false };
             at == *origin && target.split('?').next() == Some(path)
@@ -123,6 +115,21 @@ impl Auth {
     pub fn drop_token(&self, url: &str) {
         self.tokens.invalidate(&key(url));
     }
+}
+
+/// Where a challenge wants a token to read `repository` to be had.
+pub fn token_url(challenges: &[Challenge], repository: &Repository) -> Option<String> {
+    let bearer = challenges.iter().find(|c| c.scheme == Scheme::Bearer)?;
+    // public.ecr.aws wants the scope "aws" for everything.
+    let own = bearer.scope().filter(|scope| !scope.is_empty() && !scope.contains(':'));
+    let usual = format!("repository:{repository}:pull");
+    let url = bearer.token_url(Some(own.unwrap_or(&usual)))?;
+    // nvcr.io has the scope in the realm: what was learnt of one repository is no use for another.
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let scopes = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "scope");
+    let ours = format!("repository:{repository}:");
+    let mut others = scopes.filter(|(_, scope)| scope.starts_with("repository:") && !scope.starts_with(&ours));
+    others.next().is_none().then_some(url)
 }
 
 /// The same token whatever the order of parameters, and whoever the client says it is.
@@ -164,7 +171,8 @@ mod tests {
         let namespace: Arc<str> = "docker.io".into();
         let repository: Repository = "library/alpine".parse().unwrap();
         assert_eq!(auth.token_url("docker.io", &repository), None);
-        auth.learn(&namespace, &[r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io""#.into()]);
+        let learn = |line: &str| auth.learn(&namespace, &crate::oci::challenge::parse([line].into_iter()).into());
+        learn(r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io""#);
         assert_eq!(
             auth.token_url("docker.io", &repository).unwrap(),
             "https://auth.docker.io/token?service=registry.docker.io&scope=repository%3Alibrary%2Falpine%3Apull"
@@ -172,10 +180,10 @@ mod tests {
         let origin = Origin::from_url("https://auth.docker.io").unwrap().0;
         assert!(auth.is_realm("docker.io", &origin, "/token"));
         assert!(!auth.is_realm("docker.io", &origin, "/v2/"));
-        auth.learn(
-            &namespace,
-            &[r#"Bearer realm="https://public.ecr.aws/token/",service="public.ecr.aws",scope="aws""#.into()],
-        );
+        learn(r#"Bearer realm="https://public.ecr.aws/token/",service="public.ecr.aws",scope="aws""#);
         assert!(auth.token_url("docker.io", &repository).unwrap().ends_with("scope=aws"));
+        learn(r#"Bearer realm="https://nvcr.io/proxy_auth?scope=repository:library/alpine:pull,push""#);
+        assert!(auth.token_url("docker.io", &repository).is_some());
+        assert_eq!(auth.token_url("docker.io", &"library/other".parse().unwrap()), None);
     }
 }

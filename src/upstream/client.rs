@@ -19,6 +19,7 @@ use super::account::Accounts;
 use super::asker::{Bill, Keyring};
 use super::auth::Auth;
 use super::connect::{DialError, Dialer, dial_error};
+use super::dial_error::certificate_refused;
 use super::pay::is_on_account;
 use super::send::is_elsewhere;
 use super::tls::{Https, Protocols, TlsError, https_connector, tls_config};
@@ -224,10 +225,8 @@ impl Upstream {
         };
         let said = code_of(&body).map(|code| format!(" {code}")).unwrap_or_default();
         let message = format!("{host} answered {}{said}", parts.status.as_u16());
-        if on_account {
-            // Its words name the account (Docker Hub: "pull rate limit as 'NAME'"), and its challenge is not the client's to meet.
-            return Error::new(kind, format!("{message} to seawall's own account"));
-        }
+        // Its words name the account (Docker Hub: "pull rate limit as 'NAME'").
+        let body = if on_account { Bytes::new() } else { body };
         let mut headers = parts.headers;
         headers.remove(header::CONTENT_LENGTH);
         // It may be passed on to others who asked the same.
@@ -242,7 +241,12 @@ impl Upstream {
 
 impl Pool {
     fn new(settings: &Settings, registry: &Arc<Registry>, dialer: &Dialer) -> std::result::Result<Pool, TlsError> {
-        let tls = tls_config(settings.ca_pem.as_deref(), registry.ca_pem.as_deref())?;
+        let (global, own) = (settings.ca_pem.as_deref(), registry.ca_pem.as_deref());
+        let others = tls_config(global, own, None)?;
+        let own = match &registry.client_certificate {
+            Some(client) => tls_config(global, own, Some(client))?,
+            None => others.clone(),
+        };
         let client = |alpn| {
             Client::builder(TokioExecutor::new())
                 .timer(TokioTimer::new())
@@ -253,7 +257,7 @@ impl Pool {
                 .http2_max_header_list_size(MAX_HEADERS)
                 .http2_keep_alive_interval(Duration::from_secs(20))
                 .http2_keep_alive_timeout(Duration::from_secs(10))
-                .build(https_connector(dialer.clone(), registry.clone(), tls.clone(), alpn))
+                .build(https_connector(dialer.clone(), registry.clone(), own.clone(), others.clone(), alpn))
         };
         Ok(Pool { both: client(Protocols::H2AndH1), h1: client(Protocols::H1) })
     }
@@ -309,7 +313,10 @@ fn failure(host: &str, error: hyper_util::client::legacy::Error) -> Error {
         }
         Some(dial @ DialError::Timeout { .. }) => (Kind::Timeout, dial.to_string()),
         Some(dial) => (Kind::Unreachable, dial.to_string()),
-        None => (Kind::Unreachable, format!("the connection to {host} broke before it answered")),
+        None => match certificate_refused(&error) {
+            Some(said) => (Kind::Unreachable, format!("TLS with {host} failed: {said}")),
+            None => (Kind::Unreachable, format!("the connection to {host} broke before it answered")),
+        },
     };
     Error::caused(kind, message, error)
 }

@@ -1,20 +1,20 @@
 //! Dialling: the only way out of the process.
 //!
-//! 1. Fixed addresses of the configuration, else the resolver.
+//! 1. Fixed addresses of the configuration, else the parent proxy if there is one for this host, else the resolver.
 //! 2. Addresses of seawall itself are dropped: a loop.
-//! 3. Unless the operator wrote the host down, addresses of forbidden networks are dropped: see `policy::guard`.
-//! 4. What is left is dialled, IPv6 and IPv4 side by side (RFC 8305). Nothing is resolved twice.
+//! 3. Unless the operator wrote the host down, addresses of forbidden networks are dropped: see `policy::guard`. Of a name that
+//!    the parent resolves, the name is all that can be looked at.
+//! 4. What is left is dialled, IPv6 and IPv4 side by side (RFC 8305), or asked for. Nothing is resolved twice.
 
 use std::collections::HashMap;
 use std::error::Error;
 use std::future::{Ready, ready};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
@@ -22,14 +22,16 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
+pub use super::connector::Connector;
 use super::dial_error::chain;
 pub use super::dial_error::{DialError, Phase, dial_error};
 pub use super::own::OwnAddresses;
+use super::parent::{self, Parent};
 use super::resolve::Resolver;
+use super::stream::Stream;
 use super::{Fixed, Settings};
-use crate::http::origin::{Host, Scheme, parse_authority};
+use crate::http::origin::Host;
 use crate::policy::guard::{self, Network};
-use crate::policy::registry::Registry;
 
 /// Who named the host that is to be dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,7 @@ struct Inner {
     resolver: Resolver,
     own: OwnAddresses,
     fixed: HashMap<Host, Fixed>,
+    parent: Option<(Parent, Option<Arc<rustls::ClientConfig>>)>,
     deny: Vec<Network>,
     connect_timeout: Duration,
     idle_timeout: Duration,
@@ -58,12 +61,17 @@ impl Dialer {
     /// Dials as `settings` say, and never to `own`.
     ///
     /// # Errors
-    /// The name servers cannot be used.
+    /// The name servers cannot be used, or there is no TLS to be had for the parent proxy.
     pub fn new(settings: &Settings, own: OwnAddresses) -> io::Result<Dialer> {
+        let parent = settings.proxy.as_ref().map(|parent| {
+            let tls = parent::tls(parent, settings.ca_pem.as_deref()).map_err(io::Error::other)?;
+            Ok::<_, io::Error>((parent.clone(), tls))
+        });
         Ok(Dialer(Arc::new(Inner {
             resolver: Resolver::new(&settings.nameservers)?,
             own,
             fixed: settings.hosts.clone(),
+            parent: parent.transpose()?,
             deny: settings.deny_networks.clone(),
             connect_timeout: settings.connect_timeout,
             idle_timeout: settings.idle_timeout,
@@ -78,14 +86,70 @@ impl Dialer {
     ///
     /// # Errors
     /// See [`DialError`]; after `connect_timeout` in any case.
-    pub async fn dial(&self, host: &Host, port: u16, trust: Trust) -> Result<TcpStream, DialError> {
+    pub async fn dial(&self, host: &Host, port: u16, trust: Trust) -> Result<Stream, DialError> {
         let after = self.0.connect_timeout;
+        let parent = self.parent_for(host, port);
         let dialling = async {
-            let addresses = self.permitted(host, port, trust).await?;
-            self.connect(host, addresses).await
+            match parent {
+                Some((parent, tls)) => self.through(parent, tls.as_ref(), host, port, trust).await,
+                None => {
+                    let addresses = self.permitted(host, port, trust).await?;
+                    self.connect(host, addresses).await.map(Stream::from)
+                }
+            }
         };
-        let timed_out = || DialError::Timeout { host: host.to_string(), phase: Phase::Connect, after };
+        let timed_out = || match parent {
+            Some((parent, _)) => DialError::Timeout { host: parent.to_string(), phase: Phase::Parent, after },
+            None => DialError::Timeout { host: host.to_string(), phase: Phase::Connect, after },
+        };
         tokio::time::timeout(after, dialling).await.unwrap_or_else(|_| Err(timed_out()))
+    }
+
+    /// Who is asked for `host`, unless it is dialled from here.
+    fn parent_for(&self, host: &Host, port: u16) -> Option<&(Parent, Option<Arc<rustls::ClientConfig>>)> {
+        let parent = self.0.parent.as_ref()?;
+        let is_direct = self.0.fixed.contains_key(host) || parent.0.no_proxy.matches(host, port);
+        (!is_direct).then_some(parent)
+    }
+
+    /// A connection to `host` that `parent` makes.
+    async fn through(
+        &self,
+        parent: &Parent,
+        tls: Option<&Arc<rustls::ClientConfig>>,
+        host: &Host,
+        port: u16,
+        trust: Trust,
+    ) -> Result<Stream, DialError> {
+        let wanted = match host {
+            Host::Name(_) if parent.protocol.resolves_here() => {
+                let found = self.permitted(host, port, trust).await?;
+                found.into_iter().map(|address| Host::from(address.ip())).collect()
+            }
+            Host::Name(name) => {
+                self.check_name(host, name, trust)?;
+                vec![host.clone()]
+            }
+            Host::Ip(ip) => {
+                self.check(host, SocketAddr::new(*ip, port), trust)?;
+                vec![host.clone()]
+            }
+        };
+        let mut first = None;
+        for host in wanted {
+            let socket = self.to_parent(parent).await?;
+            match parent.open(socket, tls, &host, port).await {
+                Ok(stream) => return Ok(stream),
+                Err(source) => first = first.or(Some(DialError::Parent { parent: parent.to_string(), source })),
+            }
+        }
+        Err(first.unwrap_or_else(|| DialError::NoHost(host.to_string())))
+    }
+
+    async fn to_parent(&self, parent: &Parent) -> Result<TcpStream, DialError> {
+        let away = |source| DialError::ParentAway { parent: parent.to_string(), source: Box::new(source) };
+        let addresses = self.permitted(&parent.host, parent.port, Trust::Configured).await.map_err(away)?;
+        self.connect(&parent.host, addresses).await.map_err(away)
     }
 
     /// Where `host` is, and may be dialled.
@@ -97,6 +161,7 @@ impl Dialer {
         let ips = match host {
             Host::Ip(ip) => vec![*ip],
             Host::Name(name) => {
+                self.check_name(host, name, trust)?;
                 let found = self.0.resolver.lookup(name).await;
                 found.map_err(|source| DialError::Resolve { host: host.to_string(), source })?
             }
@@ -120,9 +185,19 @@ impl Dialer {
         }
     }
 
+    fn check_name(&self, host: &Host, name: &str, trust: Trust) -> Result<(), DialError> {
+        match trust {
+            Trust::Configured => Ok(()),
+            Trust::Open => guard::check_name(name, &self.0.deny)
+                .map_err(|refusal| DialError::Refused { host: host.to_string(), refusal }),
+        }
+    }
+
     fn check(&self, host: &Host, address: SocketAddr, trust: Trust) -> Result<(), DialError> {
         let host = || host.to_string();
-        if self.0.own.contains(address) {
+        // A translator beside this machine brings a disguised address back to it.
+        let is_own = |ip: IpAddr| self.0.own.contains(SocketAddr::new(ip, address.port()));
+        if guard::disguises(address.ip()).any(is_own) {
             return Err(DialError::Loop { host: host(), address });
         }
         match trust {
@@ -180,57 +255,9 @@ impl Service<Name> for Known {
     }
 }
 
-/// Dials what hyper's client asks for on behalf of one registry: its own hosts are the operator's word, others are not.
-#[derive(Clone, Debug)]
-pub struct Connector {
-    dialer: Dialer,
-    registry: Arc<Registry>,
-}
-
-impl Connector {
-    /// For the requests of `registry`.
-    pub fn new(dialer: Dialer, registry: Arc<Registry>) -> Connector {
-        Connector { dialer, registry }
-    }
-
-    fn trust(&self, scheme: Scheme, host: &Host, port: u16) -> Trust {
-        let upstream = self.registry.upstream.as_ref();
-        let is_upstream = upstream.is_some_and(|u| u.scheme == scheme && u.host == *host && u.port == port);
-        let mut patterns = self.registry.hosts.iter().chain(&self.registry.auth_hosts);
-        if is_upstream || patterns.any(|pattern| pattern.matches(host, port, scheme.default_port())) {
-            Trust::Configured
-        } else {
-            Trust::Open
-        }
-    }
-}
-
-impl Service<Uri> for Connector {
-    type Response = TokioIo<TcpStream>;
-    type Error = DialError;
-    type Future = BoxFuture<'static, Result<Self::Response, DialError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let this = self.clone();
-        Box::pin(async move {
-            let scheme = if uri.scheme() == Some(&http::uri::Scheme::HTTP) { Scheme::Http } else { Scheme::Https };
-            let authority = uri.authority().map_or("", |authority| authority.as_str());
-            let (host, port) = parse_authority(authority, scheme.default_port())
-                .ok_or_else(|| DialError::NoHost(authority.to_owned()))?;
-            let trust = this.trust(scheme, &host, port);
-            this.dialer.dial(&host, port, trust).await.map(TokioIo::new)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::origin::Origin;
     use tokio::net::TcpListener;
 
     fn settings() -> Settings {
@@ -241,6 +268,7 @@ mod tests {
             resolve_deadline: Duration::from_secs(2),
             nameservers: Vec::new(),
             hosts: HashMap::new(),
+            proxy: None,
             deny_networks: vec![Network::Loopback],
         }
     }
@@ -297,6 +325,52 @@ mod tests {
         }
     }
 
+    fn parent(protocol: parent::Protocol, host: &str, port: u16) -> Parent {
+        Parent { protocol, host: host.parse().unwrap(), port, credentials: None, no_proxy: Default::default() }
+    }
+
+    #[tokio::test]
+    async fn the_parent_proxy_is_never_seawall() {
+        let (listener, port) = listener().await;
+        let own = OwnAddresses::new();
+        own.add(listener.local_addr().unwrap());
+        for name in ["127.0.0.1", "localhost", "0.0.0.0", "[::ffff:127.0.0.1]"] {
+            let settings = Settings { proxy: Some(parent(parent::Protocol::Http, name, port)), ..settings() };
+            let dialer = Dialer::new(&settings, own.clone()).unwrap();
+            let refused = dialer.dial(&host("ghcr.io"), 443, Trust::Configured).await.unwrap_err().to_string();
+            let wanted = format!("the parent proxy {}:{port} is seawall itself", host(name));
+            assert!(refused.starts_with(&wanted), "{refused}");
+        }
+    }
+
+    /// Where the parent resolves names they are not looked up here; everything that can be seen is looked at.
+    #[tokio::test]
+    async fn what_is_asked_of_the_parent_is_guarded_too() {
+        let closed = listener().await.1;
+        let settings = Settings { proxy: Some(parent(parent::Protocol::Http, "127.0.0.1", closed)), ..settings() };
+        let own = OwnAddresses::new();
+        own.add("198.51.100.7:3128".parse().unwrap());
+        let dialer = Dialer::new(&settings, own).unwrap();
+        let said = async |name: &str, port, trust| dialer.dial(&host(name), port, trust).await.unwrap_err().to_string();
+        let asked = format!("the parent proxy 127.0.0.1:{closed} cannot be reached: Connection refused (os error 111)");
+        for (name, trust) in [
+            ("no-such-host.invalid", Trust::Open),
+            ("no-such-host.invalid", Trust::Configured),
+            ("10.0.0.1", Trust::Open),
+            ("x.localhost", Trust::Configured),
+        ] {
+            assert_eq!(said(name, 443, trust).await, asked, "{name}");
+        }
+        for name in ["x.localhost", "64:ff9b::7f00:1", "0.0.0.0"] {
+            let refused = said(name, 443, Trust::Open).await;
+            assert!(refused.contains("is refused"), "{refused}");
+        }
+        for name in ["198.51.100.7", "64:ff9b::c633:6407"] {
+            let refused = said(name, 3128, Trust::Configured).await;
+            assert!(refused.contains("is seawall itself"), "{refused}");
+        }
+    }
+
     #[tokio::test]
     async fn errors_say_what_happened() {
         let (listener, port) = listener().await;
@@ -306,71 +380,5 @@ mod tests {
         assert_eq!(refused.to_string(), "127.0.0.1 cannot be reached: Connection refused (os error 111)");
         let unknown = dialer.dial(&host("no-such-host.invalid"), port, Trust::Open).await.unwrap_err();
         assert!(matches!(unknown, DialError::Resolve { .. }), "{unknown}");
-    }
-
-    fn registry(upstream: &str) -> Arc<Registry> {
-        Arc::new(Registry {
-            name: "lab".into(),
-            hosts: vec!["lab".parse().unwrap(), "*.lab.example".parse().unwrap()],
-            auth_hosts: vec!["auth.lab.example:8443".parse().unwrap()],
-            upstream: Some(Origin::from_url(upstream).unwrap().0),
-            ..Registry::default()
-        })
-    }
-
-    #[test]
-    fn a_registry_is_trusted_with_its_own_hosts_only() {
-        let connector = Connector::new(dialer(&settings()), registry("https://real.example:444"));
-        let trust = |name, port| connector.trust(Scheme::Https, &host(name), port);
-        for (name, port) in [("real.example", 444), ("lab", 443), ("eu.lab.example", 443), ("auth.lab.example", 8443)] {
-            assert_eq!(trust(name, port), Trust::Configured, "{name}:{port}");
-        }
-        for (name, port) in [("real.example", 443), ("lab", 22), ("127.0.0.1", 443), ("cdn.example", 443)] {
-            assert_eq!(trust(name, port), Trust::Open, "{name}:{port}");
-        }
-    }
-
-    type Body = http_body_util::Empty<bytes::Bytes>;
-
-    /// What hyper's client makes of asking for `url` on behalf of a registry at `upstream`.
-    async fn ask(upstream: &str, url: &str, connect_timeout: Duration) -> hyper_util::client::legacy::Error {
-        use crate::upstream::tls::{Protocols, https_connector, tls_config};
-        let dialer = dialer(&Settings { connect_timeout, ..settings() });
-        let tls = tls_config(None, None).unwrap();
-        let connector = https_connector(dialer, registry(upstream), tls, Protocols::H2AndH1);
-        let executor = hyper_util::rt::TokioExecutor::new();
-        let client = hyper_util::client::legacy::Client::builder(executor).build::<_, Body>(connector);
-        client.get(url.parse().unwrap()).await.unwrap_err()
-    }
-
-    #[tokio::test]
-    async fn the_reason_is_found_in_the_error_of_hypers_client() {
-        let patience = Duration::from_secs(5);
-        let (listener, port) = listener().await;
-        let url = format!("http://127.0.0.1:{port}");
-        let error = ask("https://lab", &url, patience).await;
-        assert!(matches!(dial_error(&error), Some(DialError::Refused { .. })), "{error:?}");
-        drop(listener);
-        let error = ask(&url, &url, patience).await;
-        assert!(matches!(dial_error(&error), Some(DialError::Connect { .. })), "{error:?}");
-    }
-
-    #[tokio::test]
-    async fn a_handshake_that_stalls_or_is_none_fails() {
-        let (listener, port) = listener().await;
-        let url = format!("https://127.0.0.1:{port}");
-        let stalled = ask(&url, &url, Duration::from_millis(50)).await;
-        let reason = dial_error(&stalled).unwrap();
-        assert!(matches!(reason, DialError::Timeout { phase: Phase::Tls, .. }), "{reason}");
-        let answer = async {
-            use tokio::io::AsyncWriteExt;
-            drop(listener.accept().await.unwrap());
-            let (mut socket, _) = listener.accept().await.unwrap();
-            socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
-            socket
-        };
-        let (plain, _socket) = tokio::join!(ask(&url, &url, Duration::from_secs(5)), answer);
-        let reason = dial_error(&plain).unwrap();
-        assert!(matches!(reason, DialError::Tls { .. }), "{reason}");
     }
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::parent::ParentError;
 use crate::policy::guard::Refusal;
 
 /// How far dialling came.
@@ -15,6 +16,8 @@ pub enum Phase {
     Connect,
     /// The TLS handshake was under way.
     Tls,
+    /// The parent proxy was connected to, and asked for the host.
+    Parent,
 }
 
 /// Why there is no connection. Printed, it is fit for a client to read.
@@ -57,9 +60,23 @@ pub enum DialError {
         /// Why.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The parent proxy itself cannot be reached.
+    ParentAway {
+        /// Where it should be.
+        parent: String,
+        /// Why.
+        source: Box<DialError>,
+    },
+    /// The parent proxy is there, and gives no connection.
+    Parent {
+        /// Where it is.
+        parent: String,
+        /// Why.
+        source: ParentError,
+    },
     /// It took too long.
     Timeout {
-        /// Where to.
+        /// Where to; of [`Phase::Parent`], the parent.
         host: String,
         /// At what.
         phase: Phase,
@@ -78,10 +95,28 @@ impl fmt::Display for DialError {
                 write!(f, "{host} is {address}, which is seawall itself: set upstream.nameservers or upstream.hosts")
             }
             DialError::Connect { host, source } => write!(f, "{host} cannot be reached: {source}"),
-            DialError::Tls { host, source } => write!(f, "TLS with {host} failed: {}", root_cause(source.as_ref())),
+            DialError::Tls { host, source } => {
+                let cause = root_cause(source.as_ref());
+                write!(f, "TLS with {host} failed: {cause}{}", advice(cause))
+            }
+            DialError::ParentAway { parent, source } => match &**source {
+                DialError::Loop { .. } => {
+                    write!(f, "the parent proxy {parent} is seawall itself: upstream.proxy must be another")
+                }
+                DialError::Resolve { source, .. } => {
+                    write!(f, "the parent proxy {parent} cannot be resolved: {source}")
+                }
+                DialError::Connect { source, .. } => write!(f, "the parent proxy {parent} cannot be reached: {source}"),
+                other => write!(f, "the parent proxy {parent} cannot be reached: {other}"),
+            },
+            DialError::Parent { parent, source } => write!(f, "the parent proxy {parent} {source}"),
+            DialError::Timeout { host, phase: Phase::Parent, after } => {
+                let after = humantime::format_duration(*after);
+                write!(f, "the parent proxy {host} gave no connection within {after}")
+            }
             DialError::Timeout { host, phase, after } => {
                 let what = match phase {
-                    Phase::Connect => "accept a connection",
+                    Phase::Connect | Phase::Parent => "accept a connection",
                     Phase::Tls => "finish its TLS handshake",
                 };
                 write!(f, "{host} did not {what} within {}", humantime::format_duration(*after))
@@ -96,9 +131,63 @@ impl Error for DialError {
             DialError::Resolve { source, .. } | DialError::Connect { source, .. } => Some(source),
             DialError::Refused { refusal, .. } => Some(refusal),
             DialError::Tls { source, .. } => Some(source.as_ref()),
+            DialError::ParentAway { source, .. } => Some(source),
+            DialError::Parent { source, .. } => Some(source),
             DialError::NoHost(_) | DialError::Loop { .. } | DialError::Timeout { .. } => None,
         }
     }
+}
+
+const LEAST: &str = " (TLS 1.2 is the least)";
+const ROOTS: &str = " (no root that is trusted here signed it: upstream.ca_file, or ca_file of the registry)";
+const WANTS: &str = " (it wants a client certificate: client_certificate_file of the registry)";
+const REFUSES: &str = " (it refuses the client certificate: client_certificate_file of the registry)";
+
+/// What the operator can do about an alert (RFC 8446 6.2), by rustls' name of it.
+const ALERTS: [(&str, &str); 9] = [
+    ("ProtocolVersion", LEAST),
+    ("CertificateRequired", WANTS),
+    ("HandshakeFailure", " (it has no cipher in common with seawall, or wants a client certificate)"),
+    ("BadCertificate", REFUSES),
+    ("UnsupportedCertificate", REFUSES),
+    ("CertificateExpired", REFUSES),
+    ("CertificateUnknown", REFUSES),
+    ("UnknownCA", REFUSES),
+    ("DecryptError", REFUSES),
+];
+
+fn advice_on_alert(said: &str) -> &'static str {
+    ALERTS.iter().find(|(name, _)| said.contains(name)).map_or("", |(_, advice)| advice)
+}
+
+/// What the operator can do about a handshake that failed.
+fn advice(cause: &(dyn Error + 'static)) -> &'static str {
+    use rustls::CertificateError::{BadSignature, UnknownIssuer};
+    match tls_error(cause) {
+        Some(rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature)) => ROOTS,
+        Some(rustls::Error::PeerIncompatible(_)) => LEAST,
+        Some(rustls::Error::AlertReceived(alert)) => advice_on_alert(&format!("{alert:?}")),
+        _ => "",
+    }
+}
+
+/// What rustls said, which is said within one [`io::Error`] or two; their `source` skips it.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut cause = error;
+    loop {
+        match cause.downcast_ref() {
+            Some(tls) => return Some(tls),
+            None => cause = cause.downcast_ref::<io::Error>()?.get_ref()?,
+        }
+    }
+}
+
+/// What the other side says of our certificate after the handshake: in TLS 1.3 ours is over before it has looked. h2 keeps
+/// the text alone of what broke a connection, and it may have broken before it was told why.
+pub(super) fn certificate_refused(error: &(dyn Error + 'static)) -> Option<String> {
+    let said = chain(error).map(ToString::to_string).find(|said| said.contains("received fatal alert: "))?;
+    let advice = advice_on_alert(&said);
+    Some(said + advice)
 }
 
 fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {

@@ -4,10 +4,11 @@
 //! - [`fetch`](Upstream::fetch): GET of a digest, redirects followed here.
 //! - [`pass`](Upstream::pass): anything else, streamed untouched.
 //!
-//! [`client`] sends, [`asker`] says for whom, [`auth`] keeps challenges and tokens of nobody, [`account`] the operator's login and its
-//! tokens, which `pay` asks with; [`connect`] dials.
+//! [`client`] sends, [`asker`] says for whom, [`auth`] keeps challenges and tokens of nobody, `account` what is known of the
+//! operator's logins: [`source`] reads them, `prove` shows them, `pay` asks with them; [`connect`] dials: straight, or
+//! through the [`parent`] proxy.
 
-pub mod account;
+mod account;
 pub mod asker;
 pub mod auth;
 pub mod client;
@@ -16,12 +17,17 @@ mod fetch;
 mod pass;
 mod pay;
 mod program;
+mod prove;
 mod send;
+pub mod source;
 
 pub mod connect;
+pub mod connector;
 pub mod dial_error;
 pub mod own;
+pub mod parent;
 pub mod resolve;
+pub mod stream;
 pub mod tls;
 
 use std::collections::HashMap;
@@ -50,6 +56,8 @@ pub struct Settings {
     pub nameservers: Vec<SocketAddr>,
     /// Fixed addresses, trusted as given. No port: the one asked for.
     pub hosts: HashMap<Host, Fixed>,
+    /// Asked for every other host, if there is one.
+    pub proxy: Option<parent::Parent>,
     /// Networks that nobody may make seawall dial: see policy/guard.
     pub deny_networks: Vec<crate::policy::guard::Network>,
 }

@@ -1,6 +1,6 @@
 //! Which addresses lead back to seawall.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -22,7 +22,7 @@ impl OwnAddresses {
 
     /// Whether a connection to `address` would come in at one of the listeners.
     pub fn contains(&self, address: SocketAddr) -> bool {
-        let ip = address.ip().to_canonical();
+        let ip = reached(address.ip());
         let listeners = self.0.read();
         listeners.iter().filter(|listener| listener.port() == address.port()).any(|listener| {
             let bound = listener.ip().to_canonical();
@@ -31,10 +31,18 @@ impl OwnAddresses {
     }
 }
 
-/// Whether `ip` is this machine's: only what is its own can be bound. A wildcard is reached at each of them, and at the
-/// wildcard itself.
+/// Who answers at `ip`: whoever connects to the wildcard comes to the loopback address.
+fn reached(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
+}
+
+/// Whether `ip` is this machine's: only what is its own can be bound. A wildcard is reached at each of them.
 fn is_local(ip: IpAddr) -> bool {
-    ip.is_loopback() || ip.is_unspecified() || (binds(ip) && (!binds_anything() || source_towards(ip) == Some(ip)))
+    ip.is_loopback() || (binds(ip) && (!binds_anything() || source_towards(ip) == Some(ip)))
 }
 
 fn binds(ip: IpAddr) -> bool {
@@ -64,10 +72,21 @@ mod tests {
         assert!(!own.contains("127.0.0.1:443".parse().unwrap()));
         own.add("127.0.0.1:3128".parse().unwrap());
         own.clone().add("0.0.0.0:443".parse().unwrap());
-        for ours in ["127.0.0.1:3128", "[::ffff:127.0.0.1]:3128", "127.0.0.1:443", "127.8.8.8:443", "0.0.0.0:443"] {
+        for ours in [
+            "127.0.0.1:3128",
+            "[::ffff:127.0.0.1]:3128",
+            "127.0.0.1:443",
+            "127.8.8.8:443",
+            "0.0.0.0:443",
+            "0.0.0.0:3128",
+        ] {
             assert!(own.contains(ours.parse().unwrap()), "{ours}");
         }
-        for other in ["127.0.0.2:3128", "127.0.0.1:80", "192.0.2.7:443", "1.1.1.1:443", "[2606:4700::1111]:443"] {
+        own.add("[::1]:3129".parse().unwrap());
+        assert!(own.contains("[::]:3129".parse().unwrap()) && !own.contains("0.0.0.0:3129".parse().unwrap()));
+        for other in
+            ["127.0.0.2:3128", "[::]:3128", "127.0.0.1:80", "192.0.2.7:443", "1.1.1.1:443", "[2606:4700::1111]:443"]
+        {
             assert!(!own.contains(other.parse().unwrap()), "{other}");
         }
     }

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::oci::login::{Login, LoginError, parse_program_reply};
 
 /// How long a program may take: some ask a cloud first.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Programs that run at once.
+static TURNS: Semaphore = Semaphore::const_new(4);
 /// Bytes of its answer that are read.
 const MAX_ANSWER: u64 = 64 << 10;
 
@@ -37,6 +40,7 @@ pub(super) enum ProgramError {
 /// The login that `docker-credential-NAME` has for `server`.
 pub(super) async fn ask(name: &str, server: &str) -> Result<Login, ProgramError> {
     let program = format!("docker-credential-{name}");
+    let _turn = TURNS.acquire().await;
     match tokio::time::timeout(PATIENCE, run(&program, server)).await {
         Ok(said) => said,
         Err(_) => Err(ProgramError::Silent { program }),
@@ -61,7 +65,9 @@ async fn run(program: &str, server: &str) -> Result<Login, ProgramError> {
     if status.success() {
         return parse_program_reply(&answer).map_err(|error| ProgramError::Reply(program.to_owned(), error));
     }
-    let said: String = String::from_utf8_lossy(&answer).trim().chars().take(200).collect();
+    // A login, and then a failure: not for the log.
+    let answer = if answer.contains(&b'{') { b"(not shown)" } else { answer.as_slice() };
+    let said: String = String::from_utf8_lossy(answer).trim().chars().take(200).collect();
     Err(ProgramError::Refused(program.to_owned(), server.to_owned(), said))
 }
 
@@ -88,6 +94,8 @@ mod tests {
     async fn what_goes_wrong_is_said() {
         let error = said("echo credentials not found in native keychain; exit 1").await.unwrap_err();
         assert_eq!(error, "X has no login for ghcr.io: credentials not found in native keychain");
+        let error = said(r#"echo '{"Secret":"hunter2"}'; exit 1"#).await.unwrap_err();
+        assert_eq!(error, "X has no login for ghcr.io: (not shown)");
         assert_eq!(said("echo hunter2").await.unwrap_err(), "X: it answered something that is no login");
         assert!(
             said("yes").await.unwrap_err().starts_with("X has no login for ghcr.io: y"),

@@ -12,11 +12,11 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use super::asker::{Asker, Credential, Purse};
-use super::auth::Token;
+use super::auth::{Token, token_url};
 use super::client::{About, Upstream, Wire, no_body};
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::{Origin, Scheme};
-use crate::oci::challenge::parse_token_reply;
+use crate::oci::challenge::{self, Challenge, parse_token_reply};
 use crate::oci::digest::Digest;
 use crate::oci::error::Code;
 use crate::oci::name::{Reference, Repository};
@@ -110,14 +110,13 @@ impl Upstream {
         let question = Question { site, repository, what, method, fields, asker };
         match asker.purse {
             Purse::Own => self.ask_as_client(question).await,
-            Purse::Account => self.ask_on_account(question).await,
-            Purse::AccountFirst => self.ask_on_account_first(question).await,
+            Purse::Account | Purse::AccountForAll => self.ask_on_account(question).await,
         }
     }
 
     pub(super) async fn ask_as_client(&self, question: Question<'_>) -> Result<Response<Incoming>> {
         let Question { site, repository, asker, .. } = question;
-        if asker.credential != Credential::Anonymous {
+        if asker.purse == Purse::Own && asker.credential != Credential::Anonymous {
             return self.follow(question, asker.authorization.clone()).await;
         }
         let sent = self.nobodys(site, repository).or_else(|| asker.authorization.clone());
@@ -129,9 +128,10 @@ impl Upstream {
             }
             _ => return Ok(response),
         }
-        self.learn(site, response.headers());
+        let challenges = self.learn(site, response.headers());
         let challenged = self.refusal(&site.origin.host.to_string(), response).await;
-        let Some(url) = self.0.auth.token_url(&site.namespace, repository) else { return Err(challenged) };
+        let known = || self.0.auth.token_url(&site.namespace, repository);
+        let Some(url) = token_url(&challenges, repository).or_else(known) else { return Err(challenged) };
         let token = match self.fresh_token(site, url, sent.as_ref(), asker).await {
             Err(error) if error.kind() == Kind::Refused => return Err(challenged),
             token => token?,
@@ -166,13 +166,12 @@ impl Upstream {
         self.0.auth.token(&url, self.0.clock.now()).map(|token| token.authorization())
     }
 
-    /// Keeps the challenge of a response, if it has one.
-    pub fn learn(&self, site: &Site, headers: &HeaderMap) {
-        let lines = headers.get_all(header::WWW_AUTHENTICATE).iter();
-        let lines: Vec<String> = lines.filter_map(|line| line.to_str().ok().map(str::to_owned)).collect();
-        if !lines.is_empty() {
-            self.0.auth.learn(&site.namespace, &lines);
-        }
+    /// Keeps the challenges of a response, if it has any.
+    pub fn learn(&self, site: &Site, headers: &HeaderMap) -> Arc<[Challenge]> {
+        let lines = headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|line| line.to_str().ok());
+        let challenges: Arc<[Challenge]> = challenge::parse(lines).into();
+        self.0.auth.learn(&site.namespace, &challenges);
+        challenges
     }
 
     pub(super) async fn follow(

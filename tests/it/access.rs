@@ -47,9 +47,9 @@ pub(crate) async fn token(client: &Client, user: Option<(&str, &str)>, repositor
     reply.json()["token"].as_str().unwrap().to_owned()
 }
 
-const ALICE: Option<(&str, &str)> = Some(("alice", "alices-password"));
-const BOB: Option<(&str, &str)> = Some(("bob", "bobs-password"));
-const CAROL: Option<(&str, &str)> = Some(("carol", "carols-password"));
+pub(crate) const ALICE: Option<(&str, &str)> = Some(("alice", "alices-password"));
+pub(crate) const BOB: Option<(&str, &str)> = Some(("bob", "bobs-password"));
+pub(crate) const CAROL: Option<(&str, &str)> = Some(("carol", "carols-password"));
 
 /// Everyone who may not read acme/app, as `Authorization`.
 async fn strangers(client: &Client) -> Vec<(&'static str, Option<String>)> {

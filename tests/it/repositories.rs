@@ -73,17 +73,43 @@ async fn what_is_denied_is_not_served_from_the_cache_nor_by_the_mirror() {
     assert_eq!(registry.requests().len(), 0, "{}", registry.log());
 }
 
+/// Registries route by the decoded path.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_denied_is_denied_in_disguise() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).toml(DENY).start(&pki).await;
+    for (method, path) in [
+        (Method::GET, "/%762/acme/app/tags/list"),
+        (Method::GET, "/v2/acme%2fapp/tags/list"),
+        (Method::PUT, "/%762/acme/app/manifests/1"),
+        (Method::DELETE, "/v2/./acme/app/manifests/1"),
+        (Method::POST, "/v2/library/../acme/app/blobs/uploads/"),
+        (Method::GET, "//v2/acme/app/tags/list"),
+        (Method::GET, "/artifactory/api/docker/hub/v2/acme/app/manifests/1"),
+    ] {
+        let reply = seawall.client().request(method.clone(), &format!("{HUB}{path}")).send().await.unwrap();
+        assert!([400, 403].contains(&reply.status.as_u16()), "{method} {path}: {}", reply.status);
+    }
+    assert_eq!(registry.requests().len(), 0, "{}", registry.log());
+}
+
 /// A mount takes bytes from one repository to another at the registry.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_denied_is_not_mounted_from() {
     let pki = Pki::new();
     let registry = hub(&pki).await;
     let seawall = Seawall::before(&registry).toml(DENY).start(&pki).await;
-    for from in ["acme/app", "acme%2Fapp", "acme/app&from=library/alpine"] {
+    for from in ["acme/app", "acme%2Fapp", "acme/app&from=library/alpine", "library/alpine&%66rom=acme/app", "%2E"] {
         let digest = Image::single(&[b"denied"]).layers()[0].digest();
         let url = format!("{HUB}/v2/library/alpine/blobs/uploads/?mount={digest}&from={from}");
         assert_eq!(seawall.client().request(Method::POST, &url).send().await.unwrap().status, 403, "{from}");
     }
+    let url = format!("{HUB}/v2/library/alpine/blobs/uploads/");
+    let client = seawall.client();
+    let post = client.request(Method::POST, &url).body("mount=x&from=acme/app");
+    let post = post.header("content-type", "application/x-www-form-urlencoded");
+    assert_eq!(post.send().await.unwrap().status, 403);
     assert_eq!(registry.requests().len(), 0, "{}", registry.log());
 }
 

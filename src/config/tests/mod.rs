@@ -1,4 +1,6 @@
 mod account;
+mod clients;
+mod dial;
 mod wrong;
 
 use proptest::prelude::*;
@@ -30,7 +32,10 @@ level = "debug"
 format = "json"
 [clients]
 allow = ["10.0.0.0/8", "192.0.2.1"]
+users_file = ""
+proxy_protocol_from = ["10.0.0.7", "fd00::/64"]
 max_connections = 5
+max_per_client = 7
 [ca]
 dir = "keys"
 names = ["corp.example", "*.lab", "10.0.0.5"]
@@ -47,6 +52,9 @@ idle_timeout = "2m"
 resolve_deadline = "500ms"
 nameservers = ["192.0.2.53", "[2001:db8::1]:5353"]
 hosts = { "registry-1.docker.io" = "192.0.2.1", "ghcr.io" = "127.0.0.1:9443" }
+proxy = "http://jane:hunter2@proxy.corp:8080"
+proxy_password_file = ""
+no_proxy = ["registry.corp", ".lab:5000", "10.0.0.0/8"]
 [cache]
 max_size = "50GiB"
 min_free = "0"
@@ -64,6 +72,8 @@ aliases = ["lab"]
 hosts = ["lab:5000"]
 auth_hosts = ["auth.lab"]
 ca_file = ""
+client_certificate_file = ""
+client_key_file = ""
 upstreams = [{ url = "http://10.0.0.7:5000" }]
 "#;
 
@@ -77,7 +87,8 @@ fn nothing_said_means_the_defaults_of_the_design() {
     assert_eq!(config.drain, Duration::from_secs(30));
     assert_eq!(config.log, LogSettings { level: tracing::Level::INFO, format: LogFormat::Text });
     assert_eq!(config.proxy.allow.len(), 8);
-    assert_eq!(config.proxy.max_connections, 10_000);
+    assert_eq!((config.proxy.max_connections, config.proxy.max_per_client), (10_000, 1_000));
+    assert!(config.proxy.users.is_none() && config.proxy.proxy_protocol_from.is_empty());
     assert_eq!(config.proxy.tunnel_ports, [443]);
     assert!(config.proxy.tunnel_hosts[0].matches("anything.example"));
     assert_eq!(config.ca.dir, Path::new("seawall-data/ca"));
@@ -108,7 +119,11 @@ fn every_key_does_something() {
     assert_eq!(config.log, LogSettings { level: tracing::Level::DEBUG, format: LogFormat::Json });
     assert_eq!(config.proxy.patience, Duration::from_secs(3));
     assert_eq!(config.proxy.allow, ["10.0.0.0/8".parse::<ipnet::IpNet>().unwrap(), "192.0.2.1/32".parse().unwrap()]);
-    assert_eq!(config.proxy.max_connections, 5);
+    assert_eq!((config.proxy.max_connections, config.proxy.max_per_client), (5, 7));
+    assert_eq!(
+        config.proxy.proxy_protocol_from,
+        ["10.0.0.7/32", "fd00::/64"].map(|net| net.parse::<ipnet::IpNet>().unwrap())
+    );
     assert_eq!(config.proxy.tunnel_ports, [443, 8443]);
     assert!(config.proxy.tunnel_hosts[0].matches("a.example.com"));
     assert_eq!((config.ca.dir.as_path(), config.ca.constrained, config.ca.leaf_days), (Path::new("keys"), false, 7));

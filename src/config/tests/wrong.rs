@@ -22,8 +22,34 @@ fn what_is_wrong_is_said_with_its_place() {
              valid here: grant_ttl, max_size, memory, min_free, public_ttl, tags",
         ),
         (
-            "[clients]\n  users_file = \"x\"",
-            "seawall.toml:2:3: clients.users_file: \"users_file\" is in the design but not in this version",
+            "[clients]\n  users_file = \"/nowhere/users\"",
+            "seawall.toml:2:16: clients.users_file: cannot read /nowhere/users: No such file or directory (os error 2)",
+        ),
+        (
+            "[clients]\nusers_file = \"Cargo.toml\"",
+            "seawall.toml:2:14: clients.users_file: Cargo.toml:1: not USER:HASH; `htpasswd -B FILE USER` writes such lines",
+        ),
+        (
+            "[clients]\nusers_file = \"/dev/null\"",
+            "seawall.toml:2:14: clients.users_file: /dev/null names no user; `htpasswd -B FILE USER` adds one",
+        ),
+        (
+            "[clients]\nusers_file = []",
+            "seawall.toml:2:14: clients.users_file: wants the name of an htpasswd file, not a list",
+        ),
+        (
+            "[clients]\nproxy_protocol_from = [\"10.0.0.1\", \"lb.corp\"]",
+            "seawall.toml:2:36: clients.proxy_protocol_from: \"lb.corp\" is not a network; \
+             valid: \"10.0.0.0/8\", \"fd00::/8\", \"192.0.2.1\"",
+        ),
+        (
+            "[clients]\nmax_per_client = 0",
+            "seawall.toml:2:18: clients.max_per_client: wants a whole number from 1 to 1000000, not 0",
+        ),
+        (
+            "[cache]\nmax_per_client = 9",
+            "seawall.toml:2:1: cache.max_per_client: unknown key here, it belongs in [clients]; \
+             valid here: grant_ttl, max_size, memory, min_free, public_ttl, tags",
         ),
         (
             "[[registry]]\nname = \"lab\"\nreserve = 5",
@@ -205,8 +231,9 @@ fn a_wrong_variable_is_named() {
         ("SEAWALL_", "x", "SEAWALL_: not a key; valid: SEAWALL_DATA, SEAWALL_CACHE__MAX_SIZE"),
         (
             "SEAWALL_CLIENTS__USERS_FILE",
-            "x",
-            "SEAWALL_CLIENTS__USERS_FILE: clients.users_file: \"users_file\" is in the design but not in this version",
+            "/nowhere/users",
+            "SEAWALL_CLIENTS__USERS_FILE: clients.users_file: cannot read /nowhere/users: \
+             No such file or directory (os error 2)",
         ),
     ] {
         let error = with_env("data = \"d\"", &[(name, value)]).err().unwrap_or_else(|| panic!("{name} was accepted"));

@@ -73,7 +73,10 @@ fn settings() -> Settings {
     Settings {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         allow: vec!["127.0.0.0/8".parse().unwrap()],
+        users: None,
+        proxy_protocol_from: Vec::new(),
         max_connections: 1000,
+        max_per_client: 1000,
         tunnel_hosts: vec![WildMatch::new("*")],
         tunnel_ports: vec![443],
         patience: LONG,
@@ -89,6 +92,7 @@ fn upstream_settings() -> upstream::Settings {
         resolve_deadline: LONG,
         nameservers: Vec::new(),
         hosts: HashMap::new(),
+        proxy: None,
         deny_networks: Vec::new(),
     }
 }
@@ -122,13 +126,15 @@ impl Seawall {
         let plain = registry("plain.test:5000", "http://plain.test:5000");
         let registries = Arc::new(Registries::new(vec![tls, plain]));
         let dialer = Dialer::new(&upstream, own).unwrap();
+        let metrics = Metrics::new();
         let front = Front {
+            clients: Clients::new(&settings, &metrics, &clock),
             settings,
             gateway: gateway(dir.path(), &tasks, &registries, &dialer),
             registries,
             leaves: Arc::new(Leaves::new(root.clone(), 30).unwrap()),
             dialer,
-            metrics: Metrics::new(),
+            metrics,
             tasks: tasks.clone(),
             clock,
         };

@@ -6,9 +6,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::tls::{Alpn, Pki};
 
 /// Dropped: it takes no more connections.
 pub(crate) struct ForwardProxy {
@@ -20,6 +23,23 @@ pub(crate) struct ForwardProxy {
 impl ForwardProxy {
     /// Dials these hosts and refuses others with 403. With credentials (`Basic …`), asks for them with 407.
     pub(crate) async fn start(hosts: HashMap<String, SocketAddr>, credentials: Option<String>) -> ForwardProxy {
+        ForwardProxy::with(hosts, credentials, None).await
+    }
+
+    /// The same, spoken to over TLS at 127.0.0.1.
+    pub(crate) async fn secured(
+        pki: &Pki,
+        hosts: HashMap<String, SocketAddr>,
+        credentials: Option<String>,
+    ) -> ForwardProxy {
+        ForwardProxy::with(hosts, credentials, Some(pki.server("127.0.0.1", Alpn::H1).into())).await
+    }
+
+    async fn with(
+        hosts: HashMap<String, SocketAddr>,
+        credentials: Option<String>,
+        tls: Option<TlsAcceptor>,
+    ) -> ForwardProxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a loopback port");
         let addr = listener.local_addr().expect("bound");
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -27,7 +47,13 @@ impl ForwardProxy {
         let stopped = running.clone();
         tokio::spawn(stopped.run_until_cancelled_owned(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(tunnel(client, hosts.clone(), credentials.clone(), seen.clone()));
+                let (tls, hosts, credentials, seen) = (tls.clone(), hosts.clone(), credentials.clone(), seen.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        Some(tls) => tunnel(tls.accept(client).await?, hosts, credentials, seen).await,
+                        None => tunnel(client, hosts, credentials, seen).await,
+                    }
+                });
             }
         }));
         ForwardProxy { addr, heads, _running: running.drop_guard() }
@@ -37,6 +63,13 @@ impl ForwardProxy {
         self.addr
     }
 
+    /// The hosts it was asked for, each once, in order of the alphabet.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        let heads = self.heads.lock();
+        let authority = |head: &String| head.split(' ').nth(1).unwrap_or_default().to_owned();
+        heads.iter().map(authority).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    }
+
     /// Every request head it got.
     pub(crate) fn heads(&self) -> Vec<String> {
         self.heads.lock().clone()
@@ -44,7 +77,7 @@ impl ForwardProxy {
 }
 
 async fn tunnel(
-    mut client: TcpStream,
+    mut client: impl AsyncRead + AsyncWrite + Unpin,
     hosts: Arc<HashMap<String, SocketAddr>>,
     credentials: Option<String>,
     seen: Arc<Mutex<Vec<String>>>,

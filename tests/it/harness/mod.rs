@@ -2,12 +2,13 @@
 //!
 //! `tls` the test root · `image` contents · `state` what a registry holds · `record` what it saw · `faults` what it does
 //! wrong · `wire`, `body`, `answer` how an answer leaves · `auth`, `pull_side`, `push_side` what it answers · `server` its
-//! listeners · `registry` the builder and handle · `client`, `exchange`, `pull` the other side · `forward` a company's proxy · `process` seawall on its own · `selftest…` the harness's own tests.
+//! listeners · `registry` the builder and handle · `client`, `exchange`, `pull` the other side · `forward`, `socks` a company's proxy · `dns` a name server · `process` seawall on its own · `selftest…` the harness's own tests.
 
 mod answer;
 mod auth;
 mod body;
 pub(crate) mod client;
+mod dns;
 pub(crate) mod exchange;
 pub(crate) mod faults;
 mod forward;
@@ -22,11 +23,13 @@ mod seawall;
 mod selftest;
 mod selftest_faults;
 mod server;
+mod socks;
 mod state;
 mod tls;
 mod wire;
 
 pub(crate) use client::{Client, Raw};
+pub(crate) use dns::Dns;
 pub(crate) use exchange::ClientError;
 pub(crate) use faults::{Fault, Gate};
 pub(crate) use forward::ForwardProxy;
@@ -36,5 +39,6 @@ pub(crate) use pull::{Pull, Style};
 pub(crate) use record::{End, Seen};
 pub(crate) use registry::Registry;
 pub(crate) use seawall::Seawall;
+pub(crate) use socks::Socks;
 pub(crate) use state::ANONYMOUS_SOURCE;
 pub(crate) use tls::{Alpn, Pki};

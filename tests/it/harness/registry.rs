@@ -26,7 +26,7 @@ use super::image::{Blob, Image, sha256};
 use super::record::Seen;
 use super::server::{Host, Shared};
 use super::state::{Auth, Quota, Setup, State};
-use super::tls::{Alpn, Pki};
+use super::tls::{Alpn, Mandatory, Pki};
 use super::wire::News;
 
 /// Dropped: it goes down.
@@ -47,6 +47,8 @@ impl Registry {
             cdn: None,
             aliases: Vec::new(),
             tls: true,
+            mutual_tls: false,
+            tls_versions: rustls::ALL_VERSIONS,
             alpn: Alpn::Both,
             token_life: Some(300),
             token_length: 0,
@@ -168,6 +170,16 @@ impl Registry {
         self.setup(|setup| setup.alpn = Alpn::H2)
     }
 
+    /// Its own host takes only clients with a certificate of the test's root; its other hosts ask for one, too.
+    pub(crate) fn mutual_tls(self, versions: &'static [&'static rustls::SupportedProtocolVersion]) -> Registry {
+        self.setup(|setup| (setup.mutual_tls, setup.tls_versions) = (true, versions))
+    }
+
+    /// How many connections to one of its hosts showed a certificate.
+    pub(crate) fn certificates(&self, host: &str) -> usize {
+        self.host(host).certificates.as_ref().map_or(0, |counting| counting.shown())
+    }
+
     /// No TLS on any of its hosts.
     pub(crate) fn plain(self) -> Registry {
         self.setup(|setup| setup.tls = false)
@@ -184,8 +196,14 @@ impl Registry {
                 continue;
             }
             let bare = name.rsplit_once(':').map_or(name.as_str(), |(host, _)| host);
-            let tls = setup.tls.then(|| TlsAcceptor::from(pki.server(bare, setup.alpn)));
-            let host = Arc::new(Host::new(&name, tls, setup.alpn));
+            let mandatory = if self.shared.state.lock().setup.host == name { Mandatory::Yes } else { Mandatory::No };
+            let asking = setup.mutual_tls.then(|| pki.asking(mandatory));
+            let config = || match &asking {
+                Some(asking) => pki.server_asking(bare, setup.alpn, setup.tls_versions, asking.clone()),
+                None => pki.server(bare, setup.alpn),
+            };
+            let tls = setup.tls.then(|| TlsAcceptor::from(config()));
+            let host = Arc::new(Host::new(&name, tls, setup.alpn, asking));
             host.up(&self.shared);
             self.hosts.push(host);
         }
@@ -281,6 +299,17 @@ impl Registry {
     pub(crate) fn revoke_tokens(&self) {
         let past = Instant::now();
         self.shared.state.lock().tokens.values_mut().for_each(|token| token.until = past);
+    }
+
+    /// An account that is no more: it gets no token, and those it got stop working.
+    pub(crate) fn remove_user(&self, name: &str) {
+        let (past, mut state) = (Instant::now(), self.shared.state.lock());
+        state.users.remove(name);
+        state
+            .tokens
+            .values_mut()
+            .filter(|token| token.user.as_deref() == Some(name))
+            .for_each(|token| token.until = past);
     }
 
     /// Every signed URL handed out so far stops working.

@@ -84,14 +84,14 @@ impl Builder {
 }
 
 impl Seawall {
+    /// In front of nothing that has a fixed address.
+    pub(crate) fn alone() -> Builder {
+        Builder { hosts: HashMap::new(), toml: String::new(), data: None, clock: Clock::system() }
+    }
+
     /// In front of `registry`, with defaults. TOML that has an `[upstream]` section writes `CA_FILE` in it, alone on a line.
     pub(crate) fn before(registry: &Registry) -> Builder {
-        Builder {
-            hosts: registry.hosts().clone().into_iter().collect(),
-            toml: String::new(),
-            data: None,
-            clock: Clock::system(),
-        }
+        Seawall::alone().front(registry)
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {

@@ -23,7 +23,7 @@ use super::faults::{self, Effect, Fault};
 use super::image::Blob;
 use super::record::{Ask, Seen};
 use super::state::State;
-use super::tls::Alpn;
+use super::tls::{Alpn, Counting};
 use super::wire::{Line, Metered, News, Wire};
 use super::{auth, pull_side, push_side};
 
@@ -44,6 +44,8 @@ pub(super) struct Host {
     _port: Socket,
     tls: Option<TlsAcceptor>,
     alpn: Alpn,
+    /// Of clients, if they are asked for one.
+    pub(super) certificates: Option<Arc<Counting>>,
     up: Mutex<Up>,
 }
 
@@ -55,10 +57,10 @@ struct Up {
 }
 
 impl Host {
-    pub(super) fn new(name: &str, tls: Option<TlsAcceptor>, alpn: Alpn) -> Host {
+    pub(super) fn new(name: &str, tls: Option<TlsAcceptor>, alpn: Alpn, certificates: Option<Arc<Counting>>) -> Host {
         let port = reserve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         let addr = port.local_addr().expect("bound").as_socket().expect("an IP socket");
-        Host { name: name.to_owned(), addr, _port: port, tls, alpn, up: Mutex::default() }
+        Host { name: name.to_owned(), addr, _port: port, tls, alpn, certificates, up: Mutex::default() }
     }
 
     pub(super) fn up(self: &Arc<Host>, shared: &Arc<Shared>) {

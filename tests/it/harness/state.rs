@@ -30,6 +30,9 @@ pub(super) struct Setup {
     pub(super) cdn: Option<String>,
     pub(super) aliases: Vec<String>,
     pub(super) tls: bool,
+    /// Clients need a certificate.
+    pub(super) mutual_tls: bool,
+    pub(super) tls_versions: &'static [&'static rustls::SupportedProtocolVersion],
     pub(super) alpn: Alpn,
     /// Seconds; None: the token reply does not say, and 60 holds.
     pub(super) token_life: Option<u64>,
