@@ -31,6 +31,7 @@ mod parent;
 mod passing;
 mod pull;
 mod repositories;
+mod secrets;
 mod serve;
 mod serve_hard;
 mod smuggling;
