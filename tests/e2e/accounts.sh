@@ -111,6 +111,7 @@ secret_nowhere() {
     printf '%s\n' "${PASSWORD[$name]}" "$(printf '%s:%s' "$name" "${PASSWORD[$name]}" | openssl base64 -A)"
     [ ! -e "$STATE/tokens/issued.$name" ] || grep -oE '.{1,32}$' "$STATE/tokens/issued.$name"
   done >"$STATE/secrets"
+  grep -qaF -f "$STATE/secrets" "$STATE/tokens/accounts" || fail 'the search for secrets finds what is there'
   found=$(grep -rlaF -f "$STATE/secrets" "$@" || true)
   equal "$what" '' "$found"
 }

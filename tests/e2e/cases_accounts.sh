@@ -88,6 +88,9 @@ case_operator() {
   gets skopeo nobody public
   equal "the manifest of public/app came with the operator's token" ci "$(whose '(GET|HEAD)' '/v2/public/app/manifests/')"
   equal "its blobs too" ci "$(whose GET '/v2/public/app/blobs/')"
+  mark_lab
+  gets podman nobody public
+  equal 'the next client costs the operator no token' 0 "$(tokens_asked | grep -c ' ci ' || true)"
   gets skopeo nobody shared
   lacks skopeo nobody alice
   mark_lab

@@ -8,7 +8,7 @@ code() { enter "$NS" curl -s -o /dev/null -w '%{http_code}' --max-time 20 --cace
 case_users() {
   say 'users_file'
   local user=runner password='p@ss:w/r%d#1' image=$LAB_HOST/public/app:1 client
-  local encoded=p%40ss%3Aw%2Fr%25d%231 named='407|Proxy Authentication Required' mirror=$SEAWALL_ADDRESS:3128
+  local encoded=p%40ss%3Aw%2Fr%25d%231 named='407|Proxy Authentication Required|user name (or|and a) password' mirror=$SEAWALL_ADDRESS:3128
   htpasswd -nbB "$user" "$password" >"$STATE/users" 2>/dev/null
   seawall_fresh '[clients]' "users_file = \"$STATE/users\"" '[log]' 'level = "debug"'
   set_way proxy
@@ -46,8 +46,7 @@ case_users() {
   refused 'skopeo is refused by the mirror without' 'unauthorized|authentication required|401' "${skopeo[@]}"
   skopeo_wipe
 
-  PASSWORD[runner]=$password
-  printf '%s %s\n' "$password" "$encoded" | xargs -n1 >"$STATE/secrets.users"
+  printf '%s\n' "$password" "$encoded" "$(printf '%s:%s' $user "$password" | openssl base64 -A)" >"$STATE/secrets.users"
   stop seawall
   equal 'the password is nowhere in the log' 0 "$(grep -cF -f "$STATE/secrets.users" "$STATE/seawall.log" || true)"
 }
