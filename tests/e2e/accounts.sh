@@ -96,10 +96,11 @@ lacks() {
 
 mark_lab()  { MARK_LAB=$(wc -l <"$STATE/lab.log") MARK_TOKENS=$(wc -l <"$STATE/tokens/log"); }
 tokens_asked() { tail -n "+$((MARK_TOKENS + 1))" "$STATE/tokens/log"; }
-# whose METHODS PATHS (grep -E): the accounts with whose tokens such requests came to the registry since `mark_lab`; nobody is `-`.
+# whose OWNER KIND: the accounts with whose tokens manifests or blobs of OWNER's image were fetched (GET) since `mark_lab`; nobody is `-`.
+# The registry says so at level debug, when it begins to answer: GetImageManifest, GetBlob.
 whose() {
-  tail -n "+$((MARK_LAB + 1))" "$STATE/lab.log" | grep -F '"msg":"authorized request"' | grep -E "\"http.request.method\":\"$1\"" |
-    grep -E "\"http.request.uri\":\"$2" | sed -E 's/.*"auth.user.name":"([^"]*)".*/\1/; s/^(\{.*)?$/-/' | sort -u | xargs
+  tail -n "+$((MARK_LAB + 1))" "$STATE/lab.log" | grep -E '"http.request.method":"GET".*"msg":"Get(ImageManifest|Blob)"' | grep -F "\"http.request.uri\":\"/v2/$1/app/$2/" |
+    sed -E 's/.*"auth.user.name":"([^"]*)".*/\1/; s/^(\{.*)?$/-/' | sort -u | xargs
 }
 
 # secret_nowhere WHAT PATH…: none of them has an account's password, in the clear or as Basic, nor the end of any token that was issued.

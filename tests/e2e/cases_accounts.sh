@@ -86,8 +86,8 @@ case_operator() {
   forget_logins
   mark_lab
   gets skopeo nobody public
-  equal "the manifest of public/app came with the operator's token" ci "$(whose '(GET|HEAD)' '/v2/public/app/manifests/')"
-  equal "its blobs too" ci "$(whose GET '/v2/public/app/blobs/')"
+  equal "the manifest of public/app came with the operator's token" ci "$(whose public manifests)"
+  equal "its blobs too" ci "$(whose public blobs)"
   mark_lab
   gets podman nobody public
   equal 'the next client costs the operator no token' 0 "$(tokens_asked | grep -c ' ci ' || true)"
@@ -95,7 +95,8 @@ case_operator() {
   lacks skopeo nobody alice
   mark_lab
   gets skopeo alice alice
-  equal "alice's own credentials are used for her" alice "$(whose '(GET|HEAD)' '/v2/alice/app/')"
+  equal "alice's own credentials are used for her" alice "$(whose alice manifests)"
+  equal 'for her blobs too' alice "$(whose alice blobs)"
   lacks skopeo nobody alice
   lacks skopeo bob alice
   gets podman nobody shared
@@ -120,7 +121,7 @@ case_operator() {
   mark_lab
   gets skopeo nobody shared
   lacks skopeo nobody alice
-  equal "it came with the operator's token" ci "$(whose '(GET|HEAD)' '/v2/shared/app/manifests/')"
+  equal "it came with the operator's token" ci "$(whose shared manifests)"
   seawall_kept_no_secret 'password_file'
 }
 

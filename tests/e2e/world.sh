@@ -86,11 +86,11 @@ anonymous_token() {
 }
 
 # start_registry NAME ADDRESS [REALM SERVICE [STORAGE]]: Debian's docker-registry (CNCF Distribution) with TLS; a realm means tokens.
-# They share one storage, unless told otherwise; all write $ACCESS. NAME.log says of each authorised request whose it was.
+# They share one storage; all write $ACCESS. NAME.log of one with a storage of its own says whose token a request came with.
 start_registry() {
-  local name=$1 address=$2 config=$STATE/$1.yml
+  local name=$1 address=$2 config=$STATE/$1.yml level=${5:+debug}
   {
-    printf 'version: 0.1\nlog: {level: info, formatter: json, accesslog: {disabled: false}}\n'
+    printf 'version: 0.1\nlog: {level: %s, formatter: json, accesslog: {disabled: false}}\n' "${level:-warn}"
     printf 'storage:\n  filesystem: {rootdirectory: %s}\n  delete: {enabled: true}\n' "$STATE/${5:-registry}"
     printf 'http:\n  addr: %s:443\n  secret: e2e\n  tls: {certificate: %s, key: %s}\n' "$address" "$STATE/pki/leaf.crt" "$STATE/pki/leaf.key"
     if [ -n "${3:-}" ]; then
