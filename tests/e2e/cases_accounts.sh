@@ -61,6 +61,31 @@ accounts() {
   seawall_kept_no_secret "$client"
 }
 
+# The registry and its token service are gone: what everybody may read goes on, what is somebody's is nobody's. After a restart too.
+case_accounts_offline() {
+  say 'accounts, and their registry is stopped'
+  local gone="$REFUSED|50[234]" round who
+  seawall_fresh
+  set_way proxy
+  forget_logins
+  gets skopeo alice alice
+  gets skopeo nobody public
+  stop lab
+  stop tokens
+  for round in 'at once' 'after a restart'; do
+    sleep 2.1 # past the tag's ttl
+    note "$round"
+    gets skopeo nobody public
+    for who in nobody bob; do REFUSED=$gone lacks skopeo $who alice; done
+    stop seawall
+    seawall_start
+    set_way proxy
+  done
+  start_lab
+  until_true 15 answers $LAB 443 && until_true 15 answers $TOKENS 443 || fail 'the registry comes back'
+  gets skopeo alice alice
+}
+
 # A docker-credential helper that knows the account `ci`, and says whom it was asked for.
 make_helper() {
   mkdir -p "$STATE/helper"
@@ -115,10 +140,14 @@ case_operator() {
   seawall_kept_no_secret 'operator'
 
   say "the operator's account, by username and password_file"
-  printf '%s\n' "${PASSWORD[ci]}" >"$STATE/helper/password"
+  echo of-last-year >"$STATE/helper/password"
   seawall_fresh "$registry" "password_file = \"$STATE/helper/password\"" "$registry" 'username = "ci"' "$registry" 'share = ["shared/*"]' '[log]' 'level = "debug"'
   set_way proxy
   mark_lab
+  gets skopeo nobody public
+  equal 'the password is wrong: what is public comes as to anybody' - "$(whose public blobs)"
+  lacks skopeo nobody shared
+  printf '%s\n' "${PASSWORD[ci]}" >"$STATE/helper/password"
   gets skopeo nobody shared
   lacks skopeo nobody alice
   equal "it came with the operator's token" ci "$(whose shared manifests)"
