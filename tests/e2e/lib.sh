@@ -30,7 +30,7 @@ refused() {
   printf '%s\n' "$out" | tail -n 25 | sed 's/^/      | /'
 }
 
-# said WHAT PATTERN FILE…: some line of the files matches (grep -E). unsaid: none does; the files must be there.
+# said WHAT PATTERN FILE…: some line of the files matches (grep -E).
 said() { local what=$1 pattern=$2; shift 2; if grep -qE -- "$pattern" "$@"; then pass "$what"; else fail "$what: no /$pattern/ in $*"; fi; }
 
 # equal WHAT EXPECTED ACTUAL

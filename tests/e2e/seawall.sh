@@ -1,12 +1,12 @@
 # Seawall itself. Sourced by tests/e2e/run.
 # shellcheck shell=bash
 
-# What is added to its environment: a PATH, a password. Never printed.
+# What is added to its environment: a PATH. `start` prints it.
 SEAWALL_ENV=()
 # The namespace it lives in.
 SEAWALL_IN=world
 
-# One CA for the whole run, so that daemons trust it once. The sections have at most one header each: `configure` adds to them.
+# One CA for the whole run, so that daemons trust it once. `configure` adds to this.
 configure_seawall() {
   cat >"$STATE/seawall.toml" <<TOML
 listen = ["$SEAWALL_ADDRESS:3128", "$SEAWALL_ADDRESS:443"]
