@@ -20,58 +20,6 @@ client_up() {
 }
 client_down() { if has "$1_down"; then "$1_down"; fi; }
 
-# ---- seawall
-
-# A fresh cache each time; one CA for the whole run, so that daemons trust it once.
-configure_seawall() {
-  cat >"$STATE/seawall.toml" <<TOML
-listen = ["$SEAWALL_ADDRESS:3128", "$SEAWALL_ADDRESS:443"]
-admin = "127.0.0.1:3129"
-data = "$STATE/data"
-[ca]
-dir = "$STATE/ca"
-[cache.tags]
-ttl = "2s"
-[upstream]
-ca_file = "$STATE/pki/ca.crt"
-[upstream.hosts]
-"registry-1.docker.io" = "$HUB:443"
-"auth.docker.io" = "$AUTH:443"
-"ghcr.io" = "$GHCR:443"
-"quay.io" = "$QUAY:443"
-TOML
-}
-
-seawall_start() {
-  NS=$(ns world) start seawall "$SEAWALL" serve --config "$STATE/seawall.toml"
-  if ! until_true 20 enter "$(ns world)" curl -sf http://127.0.0.1:3129/readyz; then
-    fail 'seawall becomes ready'
-    tail -n 30 "$STATE/seawall.log"
-    die 'seawall does not start'
-  fi
-  cp "$STATE/ca/ca.crt" "$STATE/trust/seawall/ca.crt"
-}
-
-seawall_fresh() {
-  stop seawall
-  rm -rf "$STATE/data"
-  configure_seawall
-  seawall_start
-}
-
-show_upstream() { since | sed -E 's/^.*\] "([^"]*)" ([0-9]*) ([0-9]*).*/      upstream: \1 \2 \3/' | sort | uniq -c | sort -rn | head -n 20; }
-
-# fetches_nothing WHAT COMMAND…: the pull succeeds, and upstream gave neither a blob nor a manifest for it.
-fetches_nothing() {
-  local what=$1
-  shift
-  mark
-  if check "$what" "$@"; then
-    equal "$what: upstream gave no blob" 0 "$(blobs_reached)"
-    equal "$what: upstream gave no manifest" 0 "$(manifests_reached)"
-  fi
-}
-
 # ---- the cases
 
 case_direct() {

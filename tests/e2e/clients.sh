@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 #
 # Each has CLIENT_pull IMAGE, CLIENT_wipe (nothing of an image stays), those that can CLIENT_run IMAGE; daemons CLIENT_up, CLIENT_ready, CLIENT_down.
-# $WAY (proxy, dns, direct) is the namespace they live in; $TRUST a directory per trust: ca.crt alone is what they believe.
+# $WAY (proxy, dns, direct, office) is the namespace they live in; $TRUST a directory per trust: ca.crt alone is what they believe.
 
 set_way() {
   WAY=$1
@@ -13,7 +13,7 @@ set_way() {
   WITH=(env -i "PATH=$PATH" "HOME=$STATE/home" "DOCKER_CONFIG=$STATE/home/.docker" "XDG_RUNTIME_DIR=$STATE/home/run" "TMPDIR=$STATE/tmp")
   GO_TRUST=("SSL_CERT_FILE=$TRUST/ca.crt" SSL_CERT_DIR=/nonexistent)
   PROXY=()
-  [ "$WAY" = proxy ] && PROXY=("HTTPS_PROXY=http://$SEAWALL_ADDRESS:3128")
+  case $WAY in proxy | office) PROXY=("HTTPS_PROXY=http://$SEAWALL_ADDRESS:3128") ;; esac
   mkdir -p "$STATE/home/.docker" "$STATE/home/run" "$STATE/tmp"
   printf '{"auths":{}}' >"$STATE/home/.docker/config.json"
 }

@@ -19,6 +19,20 @@ check() {
   if out=$("$@" 2>&1); then pass "$what"; else fail "$what"; printf '%s\n' "$out" | tail -n 25 | sed 's/^/      | /'; return 1; fi
 }
 
+# refused WHAT PATTERN COMMAND…: passes when the command fails and what it says matches the pattern (grep -iE).
+refused() {
+  local what=$1 pattern=$2 out
+  shift 2
+  if out=$("$@" 2>&1); then fail "$what: it was not refused"
+  elif grep -qiE -- "$pattern" <<<"$out"; then pass "$what"; return 0
+  else fail "$what: it was, without a word of /$pattern/"
+  fi
+  printf '%s\n' "$out" | tail -n 25 | sed 's/^/      | /'
+}
+
+# said WHAT PATTERN FILE…: some line of the files matches (grep -E).
+said() { local what=$1 pattern=$2; shift 2; if grep -qE -- "$pattern" "$@"; then pass "$what"; else fail "$what: no /$pattern/ in $*"; fi; }
+
 # equal WHAT EXPECTED ACTUAL
 equal() { if [ "$2" = "$3" ]; then pass "$1"; else fail "$1: expected '$2', got '$3'"; fi; }
 

@@ -3,50 +3,57 @@
 #
 #   world    lo: 10.99.0.1 seawall (3128, 443), DNS      10.99.1.1 registry-1.docker.io (tokens)   10.99.1.2 auth.docker.io
 #               10.99.1.3 ghcr.io (open)                 10.99.1.4 quay.io (open, slow: 40 MB/s)
+#               10.99.1.5 registry.e2e.test (accounts)   10.99.1.6 tokens.e2e.test, its token service (accounts.sh)
+#               10.99.0.3 nginx in front of seawall, with the PROXY protocol (cases_network.sh)
 #   proxy    10.99.2.2, reaches seawall alone, no DNS at all: clients with HTTPS_PROXY
 #   dns      10.99.3.2, reaches seawall alone, DNS says every registry is seawall: clients that know nothing
 #   direct   10.99.4.2, reaches the upstream, DNS tells the truth: is the machine able to do all this?
+#   office   10.99.5.2, reaches 10.99.5.1 alone, no DNS at all: a corporate proxy's network (cases_network.sh). Has a 10.99.0.1 of its own.
 #
 # No namespace has a way out: what a client gets came from our upstream.
 
 SEAWALL_ADDRESS=10.99.0.1
-HUB=10.99.1.1 AUTH=10.99.1.2 GHCR=10.99.1.3 QUAY=10.99.1.4
+FRONT=10.99.0.3
+HUB=10.99.1.1 AUTH=10.99.1.2 GHCR=10.99.1.3 QUAY=10.99.1.4 LAB=10.99.1.5 TOKENS=10.99.1.6
+NAMESPACES=(world proxy dns direct office)
 
 ns() { echo "e2e-$$-$1"; }
 
 make_network() {
   local name n=2
-  for name in world proxy dns direct; do
+  for name in "${NAMESPACES[@]}"; do
     run ip netns add "$(ns $name)"
     ip -n "$(ns $name)" link set lo up
     : >"$STATE/resolv.$(ns $name)"
   done
-  for name in $SEAWALL_ADDRESS $HUB $AUTH $GHCR $QUAY; do ip -n "$(ns world)" address add "$name/32" dev lo; done
-  for name in proxy dns direct; do
+  for name in $SEAWALL_ADDRESS $FRONT $HUB $AUTH $GHCR $QUAY $LAB $TOKENS; do ip -n "$(ns world)" address add "$name/32" dev lo; done
+  for name in proxy dns direct office; do
     ip -n "$(ns world)" link add "to-$name" type veth peer name eth0 netns "$(ns $name)"
     ip -n "$(ns world)" address add "10.99.$n.1/24" dev "to-$name"
     ip -n "$(ns world)" link set "to-$name" up
     ip -n "$(ns $name)" address add "10.99.$n.2/24" dev eth0
     ip -n "$(ns $name)" link set eth0 up
-    ip -n "$(ns $name)" route add $SEAWALL_ADDRESS via "10.99.$n.1"
+    [ $name = office ] || ip -n "$(ns $name)" route add 10.99.0.0/24 via "10.99.$n.1"
     n=$((n + 1))
   done
   ip -n "$(ns direct)" route add 10.99.1.0/24 via 10.99.4.1
   ip -n "$(ns proxy)" route add 10.99.1.0/24 via 10.99.2.1 # for seawall in a container, below; no client here has a name for it
-  echo 'nameserver 127.0.0.1' >"$STATE/resolv.$(ns proxy)" # nobody listens there
+  ip -n "$(ns office)" address add $SEAWALL_ADDRESS/32 dev lo
+  for name in proxy office; do echo 'nameserver 127.0.0.1' >"$STATE/resolv.$(ns $name)"; done # nobody listens there
   echo 'nameserver 10.99.3.1' >"$STATE/resolv.$(ns dns)"
   echo 'nameserver 10.99.4.1' >"$STATE/resolv.$(ns direct)"
   NS=$(ns world)
   local common=(dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --bind-interfaces --except-interface=lo --user=root)
   start dns "${common[@]}" --pid-file="$STATE/dns.pid" --interface=to-dns \
-    --address=/docker.io/$SEAWALL_ADDRESS --address=/ghcr.io/$SEAWALL_ADDRESS --address=/quay.io/$SEAWALL_ADDRESS
+    --address=/docker.io/$SEAWALL_ADDRESS --address=/ghcr.io/$SEAWALL_ADDRESS --address=/quay.io/$SEAWALL_ADDRESS --address=/e2e.test/$SEAWALL_ADDRESS
   start dns-direct "${common[@]}" --pid-file="$STATE/dns-direct.pid" --interface=to-direct \
-    --address=/docker.io/$HUB --address=/auth.docker.io/$AUTH --address=/ghcr.io/$GHCR --address=/quay.io/$QUAY
+    --address=/docker.io/$HUB --address=/auth.docker.io/$AUTH --address=/ghcr.io/$GHCR --address=/quay.io/$QUAY \
+    --address=/registry.e2e.test/$LAB --address=/tokens.e2e.test/$TOKENS
 }
 
 remove_network() {
   local name
-  for name in world proxy dns direct; do ip netns del "$(ns $name)" 2>/dev/null || true; done
+  for name in "${NAMESPACES[@]}"; do ip netns del "$(ns $name)" 2>/dev/null || true; done
 }
 
 # A test CA, one leaf for all upstream hosts, and a signer of tokens.
@@ -56,7 +63,7 @@ make_certificates() {
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj '/CN=e2e upstream CA' \
     -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign \
     -keyout "$d/ca.key" -out "$d/ca.crt" 2>/dev/null
-  printf 'subjectAltName=DNS:registry-1.docker.io,DNS:index.docker.io,DNS:docker.io,DNS:auth.docker.io,DNS:ghcr.io,DNS:quay.io\nextendedKeyUsage=serverAuth\n' >"$d/leaf.ext"
+  printf 'subjectAltName=DNS:registry-1.docker.io,DNS:index.docker.io,DNS:docker.io,DNS:auth.docker.io,DNS:ghcr.io,DNS:quay.io,DNS:registry.e2e.test,DNS:tokens.e2e.test\nextendedKeyUsage=serverAuth\n' >"$d/leaf.ext"
   printf 'keyUsage=digitalSignature\n' >"$d/signer.ext"
   local name
   for name in leaf signer; do
@@ -78,15 +85,16 @@ anonymous_token() {
   printf '%s.%s.%s' "$head" "$claims" "$(printf '%s.%s' "$head" "$claims" | openssl dgst -sha256 -sign "$d/signer.key" -binary | base64url)"
 }
 
-# registry NAME ADDRESS [auth]: Debian's docker-registry (CNCF Distribution) with TLS. All share one storage; all write $ACCESS.
+# start_registry NAME ADDRESS [REALM SERVICE [STORAGE]]: Debian's docker-registry (CNCF Distribution) with TLS; a realm means tokens.
+# They share one storage; all write $ACCESS. NAME.log of one with a storage of its own says whose token a request came with.
 start_registry() {
-  local name=$1 address=$2 config=$STATE/$1.yml
+  local name=$1 address=$2 config=$STATE/$1.yml level=${5:+debug}
   {
-    printf 'version: 0.1\nlog: {level: warn, accesslog: {disabled: false}}\n'
-    printf 'storage:\n  filesystem: {rootdirectory: %s}\n  delete: {enabled: true}\n' "$STATE/registry"
+    printf 'version: 0.1\nlog: {level: %s, formatter: json, accesslog: {disabled: false}}\n' "${level:-warn}"
+    printf 'storage:\n  filesystem: {rootdirectory: %s}\n  delete: {enabled: true}\n' "$STATE/${5:-registry}"
     printf 'http:\n  addr: %s:443\n  secret: e2e\n  tls: {certificate: %s, key: %s}\n' "$address" "$STATE/pki/leaf.crt" "$STATE/pki/leaf.key"
-    if [ "${3:-}" = auth ]; then
-      printf 'auth:\n  token: {realm: "https://auth.docker.io/token", service: registry.docker.io, issuer: e2e, rootcertbundle: %s}\n' "$STATE/pki/ca.crt"
+    if [ -n "${3:-}" ]; then
+      printf 'auth:\n  token: {realm: "%s", service: %s, issuer: e2e, rootcertbundle: %s}\n' "$3" "$4" "$STATE/pki/ca.crt"
     fi
   } >"$config"
   printf '+ [world] docker-registry serve %s (%s:443)\n' "$config" "$address"
@@ -123,13 +131,16 @@ CONF
 start_upstream() {
   ACCESS=$STATE/access.log
   : >>"$ACCESS"
-  start_registry hub $HUB auth
+  start_registry hub $HUB https://auth.docker.io/token registry.docker.io
   start_registry ghcr $GHCR
   start_nginx
+  start_lab
   local address
-  for address in $HUB $AUTH $GHCR $QUAY; do
-    until_true 15 enter "$(ns world)" bash -c "exec 3<>/dev/tcp/$address/443" || { tail -n 20 "$STATE"/{hub,ghcr,nginx}.log; die "upstream $address does not answer"; }
+  for address in $HUB $AUTH $GHCR $QUAY $LAB $TOKENS; do
+    until_true 15 answers "$address" 443 || { tail -n 20 "$STATE"/{hub,ghcr,nginx,lab,tokens}.log; die "upstream $address does not answer"; }
   done
 }
 
-stop_upstream() { stop hub; stop ghcr; stop nginx; }
+answers() { enter "$(ns world)" bash -c "exec 3<>/dev/tcp/$1/$2"; } # ADDRESS PORT
+
+stop_upstream() { local name; for name in hub ghcr nginx lab tokens; do stop $name; done; }
