@@ -108,7 +108,8 @@ impl Value {
             return Ok(());
         };
         let Kind::Table(table) = &mut self.kind else {
-            return Err(Fault::at(place.clone(), format!("what it names is {}, not a section", self.kind)));
+            // Its text may be a secret.
+            return Err(Fault::at(place.clone(), "what it names is a value, not a section"));
         };
         let entry = table.entry((*first).to_owned()).or_insert_with(|| (place.clone(), Value::empty()));
         if rest.is_empty() {

@@ -51,6 +51,15 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Marks what must be in no log, and in no table of HPACK (RFC 7541, 7.1.3).
+pub fn mark_sensitive(headers: &mut HeaderMap) {
+    for name in [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE, header::SET_COOKIE] {
+        if let header::Entry::Occupied(mut entry) = headers.entry(name) {
+            entry.iter_mut().for_each(|value| value.set_sensitive(true));
+        }
+    }
+}
+
 /// Takes out what some servers read as another field (CGI turns `-` into `_`): without it here, with it there, a message is two.
 pub fn strip_look_alikes(headers: &mut HeaderMap) {
     let is_one = |name: &&HeaderName| {
@@ -75,6 +84,7 @@ pub fn relayed(upstream: &HeaderMap) -> HeaderMap {
     let mut headers = upstream.clone();
     strip_hop_by_hop(&mut headers);
     headers.remove(header::ALT_SVC);
+    mark_sensitive(&mut headers);
     headers
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::name::Repository;
 use super::percent;
@@ -14,7 +15,7 @@ use super::percent;
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenReply {
     /// To be sent as `Authorization: Bearer …`; printable ASCII without blanks.
-    pub token: String,
+    pub token: Zeroizing<String>,
     /// From the moment of receipt; at least 60 s, which is also what is meant when nothing is said, and at most a day.
     pub expires_in: Duration,
     /// The reply holds a secret of long life too: it belongs to whoever asked and is never to be kept.
@@ -57,7 +58,7 @@ pub fn parse_token_reply(body: &[u8]) -> Option<TokenReply> {
         _ => None,
     };
     Some(TokenReply {
-        token: token.into_owned(),
+        token: Zeroizing::new(token.into_owned()),
         expires_in: Duration::from_secs_f64(seconds.unwrap_or(SHORTEST).clamp(SHORTEST, LONGEST)),
         has_refresh_token: fields.refresh_token.is_some_and(|t| !t.is_empty()),
     })

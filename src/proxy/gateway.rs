@@ -29,6 +29,7 @@ use crate::cache::{self, Cache, Found, Pull, Wanted};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::http::cache_status::Outcome;
+use crate::http::headers::mark_sensitive;
 use crate::oci::error::Code;
 use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Repository};
@@ -69,6 +70,7 @@ impl Gateway {
     /// Never fails: every error becomes a response.
     pub async fn handle(&self, session: &Session, mut request: Request<Incoming>) -> Response<Body> {
         stand_in::lay_down(request.headers_mut());
+        mark_sensitive(request.headers_mut());
         let method = request.method().clone();
         let mut record = Box::new(Record::new(self.books.clone(), session.peer, method.clone()));
         record.subject = request.uri().path().to_owned();

@@ -128,7 +128,7 @@ impl Drop for Record {
             End::Open | End::Clean => None,
         };
         info!(
-            client = %self.peer.ip(),
+            client = %self.peer.ip().to_canonical(),
             method = %self.method,
             registry = %self.registry,
             repository = %self.subject,

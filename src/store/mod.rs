@@ -59,7 +59,7 @@ impl Store {
     /// # Errors
     /// It cannot be made, or another process has it.
     pub fn open(data: &Path) -> fs::Result<Store> {
-        for dir in ["blobs/sha256", "blobs/sha512", "partial"] {
+        for dir in ["blobs/sha256", "blobs/sha512", "partial", "index"] {
             fs::create_dir(&data.join(dir))?;
         }
         let lock = fs::lock(&data.join("lock"))?;

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::hmac;
 use http::HeaderValue;
 use moka::sync::Cache;
+use zeroize::Zeroizing;
 
 /// A keyed hash of a credential. The key is this process's own, so the hash means nothing elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -153,15 +154,15 @@ impl Keyring {
 
     /// Remembers that `token` was issued to a request without credentials.
     pub fn remember_anonymous(&self, token: &str, good_for: Duration, now: SystemTime) {
-        let value = format!("bearer {token}");
+        let value = Zeroizing::new(format!("bearer {token}"));
         self.anonymous.insert(self.fingerprint(value.as_bytes()), now + good_for);
     }
 }
 
 /// The scheme's case does not matter (RFC 9110, 11.1), the rest does.
-fn canonical(value: &[u8]) -> Vec<u8> {
+fn canonical(value: &[u8]) -> Zeroizing<Vec<u8>> {
     let end = value.iter().position(|b| *b == b' ').unwrap_or(value.len());
-    let mut value = value.to_vec();
+    let mut value = Zeroizing::new(value.to_vec());
     value[..end].make_ascii_lowercase();
     value
 }

@@ -36,7 +36,7 @@ pub struct Token {
 impl Token {
     /// That of a reply received `now`.
     pub fn new(reply: TokenReply, now: SystemTime) -> Token {
-        Token { until: now + reply.expires_in, value: Zeroizing::new(reply.token) }
+        Token { until: now + reply.expires_in, value: reply.token }
     }
 
     /// Whether it is good for more than a moment.
@@ -158,7 +158,11 @@ mod tests {
     use super::*;
 
     fn reply(token: &str, seconds: u64) -> TokenReply {
-        TokenReply { token: token.into(), expires_in: Duration::from_secs(seconds), has_refresh_token: false }
+        TokenReply {
+            token: Zeroizing::new(token.into()),
+            expires_in: Duration::from_secs(seconds),
+            has_refresh_token: false,
+        }
     }
 
     #[test]

@@ -50,6 +50,13 @@ pub(super) async fn ask(name: &str, server: &str) -> Result<Login, ProgramError>
 async fn run(program: &str, server: &str) -> Result<Login, ProgramError> {
     let failed = |error| ProgramError::Run(program.to_owned(), error);
     let mut command = Command::new(program);
+    // What seawall was told by variables is its own business: it may hold secrets.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("SEAWALL_") || name.starts_with("LISTEN_") {
+            command.env_remove(&*name);
+        }
+    }
     command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     let mut child = command.spawn().map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {

@@ -227,7 +227,7 @@ fn a_wrong_variable_is_named() {
             "x",
             "SEAWALL_CACHE: cache: this is not a TOML value: string values must be quoted, expected literal string",
         ),
-        ("SEAWALL_DATA__X", "x", "SEAWALL_DATA__X: data.x: what it names is \"d\", not a section"),
+        ("SEAWALL_DATA__X", "x", "SEAWALL_DATA__X: data.x: what it names is a value, not a section"),
         ("SEAWALL_", "x", "SEAWALL_: not a key; valid: SEAWALL_DATA, SEAWALL_CACHE__MAX_SIZE"),
         (
             "SEAWALL_CLIENTS__USERS_FILE",
