@@ -74,7 +74,9 @@ impl Gateway {
         let method = request.method().clone();
         let mut record = Box::new(Record::new(self.books.clone(), session.peer, method.clone()));
         record.subject = request.uri().path().to_owned();
-        let meant = sound(request.headers()).and_then(|()| door(session, &request, &self.registries));
+        let sound = sound(request.headers());
+        let last = sound.is_err();
+        let meant = sound.and_then(|()| door(session, &request, &self.registries));
         let (facing, answered) = match meant {
             Ok(Door::Own { host }) => (Facing::Mirror, self.own(request, &host, &mut record).await),
             Ok(Door::Other(origin)) => (Facing::Registry, self.forward(request, &origin, &mut record).await),
@@ -91,6 +93,10 @@ impl Gateway {
             rescue(&error, facing, record.kind)
         });
         record.answered(response.status());
+        if last {
+            // What follows may be what another would read as this request's body.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if method == Method::HEAD {
             // A HEAD has the length of what is not sent (RFC 9110, 9.3.2).
             keep_length(&mut response);

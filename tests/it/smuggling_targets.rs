@@ -162,7 +162,7 @@ async fn a_request_names_one_host() {
         ("nothing", to(&here, &[""]), "421 GET|400 GET"),
         ("the URL another", to(&format!("http://ghcr.io{TAG}"), &["{HOST}"]), "421 GET"),
         ("the URL another, and Host too", to(&format!("https://ghcr.io{TAG}"), &["ghcr.io"]), "421 GET"),
-        ("the URL another, and no Host", to(&format!("https://plain.test{TAG}"), &[]), "421 GET"),
+        ("the URL another, and no Host", to(&format!("https://plain.test{TAG}"), &[]), "400 GET"),
         ("the URL with a user", to(&format!("https://{{HOST}}@evil.test{TAG}"), &["{HOST}"]), "421 GET|400 GET|NO"),
         ("the URL itself", to(&format!("https://{{HOST}}{TAG}"), &["{HOST}"]), "GET GET"),
         ("the asterisk", to("*", &["{HOST}"]), "400 GET"),
