@@ -48,7 +48,11 @@ async fn alone() {
     let _guard = tracing::subscriber::set_default(subscriber.finish());
     let pki = Pki::new();
     let registry = hub(&pki).await;
-    let seawall = Seawall::before(&registry).start(&pki).await;
+    let password = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(password.path(), "the-operators-secret").unwrap();
+    let account = format!("username = \"ci\"\npassword_file = {:?}\nshare = [\"acme/ops\"]", password.path());
+    let account = format!("[[registry]]\nname = \"docker.io\"\n{account}");
+    let seawall = Seawall::before(&registry).toml(&account).start(&pki).await;
     let client = seawall.client();
     for client in [seawall.client(), seawall.client().h2()] {
         let pull = Pull::new("docker.io/acme/app:1", Style::Docker).user("alice", "alices-password");
@@ -57,6 +61,7 @@ async fn alone() {
     let alice = token(&client, Some(("alice", "alices-password")), "acme/app").await;
     let mut said = refusals(&client, &registry, &alice).await;
     said.push_str(&passed_on(&client, &alice).await);
+    let operators = on_account(&client, &registry, &mut said).await;
     registry.down();
     seawall.clock.advance(Duration::from_secs(3600));
     let url = format!("{HUB}/v2/acme/app/manifests/1?password=in-a-query");
@@ -75,7 +80,15 @@ async fn alone() {
     let files = everything_below(&data);
     assert!(files.len() > 5, "{} files", files.len());
     let passed = ["alices-password", &alice, "YWxpY2U6", "a-refresh-token", "a-cookie", "in-a-query", "in-a-body"];
-    for secret in passed.into_iter().chain([signature.as_str(), "signed-secret", key]) {
+    let ours = [
+        signature.as_str(),
+        "signed-secret",
+        key,
+        "the-operators-secret",
+        &operators,
+        "Y2k6dGhlLW9wZXJhdG9ycy1zZWNyZXQ",
+    ];
+    for secret in passed.into_iter().chain(ours) {
         assert!(!logged.contains(secret), "{secret} in the log");
         assert!(!said.contains(secret), "{secret} in an answer: {said}");
         for (path, bytes) in &files {
@@ -104,6 +117,25 @@ async fn refusals(client: &Client, registry: &Registry, alice: &str) -> String {
     }
     registry.clear_faults();
     said
+}
+
+/// What is shared, and what is everybody's, by the operator's account: good, then refused. Its token.
+async fn on_account(client: &Client, registry: &Registry, said: &mut String) -> String {
+    registry.set_password("ci", "the-operators-secret");
+    registry.add_image("acme/ops:1", &Image::single(&[b"the operator's"]));
+    registry.make_private("acme/ops", &["ci"]);
+    client.pull("docker.io/acme/ops:1", Style::Docker).await.unwrap();
+    client.pull("docker.io/library/alpine:3.20", Style::Podman).await.unwrap();
+    registry.set_password("ci", "another");
+    registry.revoke_tokens();
+    registry.add_image("acme/ops:2", &Image::single(&[b"more of the operator's"]));
+    let reply = client.get(&format!("{HUB}/v2/acme/ops/manifests/2")).header("accept", OCI_INDEX).send().await.unwrap();
+    said.push_str(&format!("{:?} {}", reply.headers, String::from_utf8_lossy(reply.bytes())));
+    let tokens = registry.requests().into_iter().filter_map(|seen| seen.authorization().map(str::to_owned));
+    let token = tokens
+        .into_iter()
+        .find_map(|shown| Some(shown.strip_prefix("Bearer ")?.to_owned()).filter(|t| t.contains("-ci.")));
+    token.expect("the account was used")
 }
 
 /// What is said of requests that are passed on: a login by form, a push, one with two credentials, a cookie.
