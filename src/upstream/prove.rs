@@ -131,6 +131,9 @@ impl Upstream {
         let key = account::key(&site);
         let work = move || async move {
             let read = source::read(&site).await;
+            if read.is_err() {
+                upstream.0.metrics.account_failed(&site.registry.name);
+            }
             upstream.0.accounts.was_read(&site, read, upstream.0.clock.now());
         };
         self.0.accounts.reads.run(&self.0.tasks, key, work).await;
@@ -149,7 +152,10 @@ impl Upstream {
         let status = self.send(about, Wire::Any, request).await?.status();
         let now = self.0.clock.now();
         match status.as_u16() {
-            401 | 403 => Err(self.0.accounts.refused(site, login, now)),
+            401 | 403 => {
+                self.0.metrics.account_failed(&site.registry.name);
+                Err(self.0.accounts.refused(site, login, now))
+            }
             429 | 500.. => Err(Error::new(Kind::Broken, unwilling(site, status))),
             _ => {
                 self.0.accounts.accepted(site, login, now);

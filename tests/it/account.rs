@@ -239,6 +239,7 @@ async fn a_wrong_password_is_sent_once_and_pulls_go_on() {
     let wrong = |seen: &Seen| seen.kind() == "token" && seen.authorization().is_some();
     assert_eq!(registry.count(wrong), 1, "{}", registry.log());
     assert_eq!(registry.remaining(ANONYMOUS_SOURCE), Some(70));
+    assert_eq!(seawall.metric("seawall_account_failures_total{registry=\"docker.io\"}"), 1.0);
     let shared = format!("{HUB}/v2/acme/shared/manifests/1");
     assert_eq!(client.get(&shared).send().await.unwrap().status, 401);
     assert_eq!(registry.count(wrong), 1);
