@@ -10,15 +10,16 @@
 //! # The path of a request
 //!
 //! ```text
-//! listener → conn → sniff → policy/intercept → a host that is no registry: spliced, and forgotten
-//!                                            → a registry: TLS with a leaf for that host → gateway
-//!                                            → CONNECT: 200, and conn once more with that host
-//! gateway: door (who is meant?) → oci/route → a pull: cache.get → Found → deliver (HEAD, 304, ranges) → response
-//!                                           → else: upstream.pass, streamed untouched
+//! listener → entrance (may they?) → conn → sniff → policy/intercept → a host that is no registry: spliced, and forgotten
+//!                                                                   → a registry: TLS with a leaf for that host → gateway
+//!                                                                   → CONNECT: 200, and conn once more with that host
+//! gateway: door (who is meant?) → oci/route → permitted → a pull: cache.get → Found → deliver (HEAD, 304, ranges) → response
+//!                                                       → else: upstream.pass, streamed untouched
 //!          any error → rescue → response
 //! cache.get: resolve (tags)  → policy/freshness: the binding, or one HEAD that is an answer and a yes
 //!            admit           → policy/access: a grant that is believed, or one HEAD with the client's own credential
 //!            content         → held: open · on its way: follow · neither: lead, and a fill is spawned
+//! upstream: the client's own credential, or nobody's; the operator's account where it pays or shares (cache/pay, upstream/pay)
 //! fill: upstream.fetch → hash + partial file → verified → store.commit → index.insert → land
 //! ```
 //!

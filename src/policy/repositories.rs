@@ -23,7 +23,7 @@ impl Repositories {
 
     /// Whether all repositories may be asked for: then what names none can be let through as well.
     pub fn permits_all(&self) -> bool {
-        self.deny.is_empty() && (self.allow.is_empty() || self.allow.iter().any(|glob| glob.to_string() == "*"))
+        self.deny.is_empty() && (self.allow.is_empty() || self.allow.contains(&WildMatch::new("*")))
     }
 
     /// Whether every client may read `repository` with the operator's account.
