@@ -1,7 +1,5 @@
 //! Who may use the proxy: users and their passwords.
 
-use std::sync::Arc;
-
 use data_encoding::BASE64;
 use http::Method;
 
@@ -236,22 +234,14 @@ async fn a_flood_of_guesses_is_in_nobodys_way() {
 /// Invariant 8 for passwords of the proxy's own.
 #[test]
 fn no_password_user_or_hash_is_logged() {
-    // In a process of its own: what tracing remembers of its call sites is the process's.
-    let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
-    let output = alone.args(["clients::logged_alone", "--exact", "--ignored", "--nocapture"]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+    alone("clients::logged_alone");
 }
 
 /// One thread, so that all of it is logged here.
 #[tokio::test]
 #[ignore = "no_password_user_or_hash_is_logged runs it"]
 async fn logged_alone() {
-    let log = tempfile::NamedTempFile::new().unwrap();
-    let writer = Arc::new(log.reopen().unwrap());
-    let subscriber =
-        tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::TRACE).with_writer(writer);
-    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let (log, _guard) = Log::capture();
     let pki = Pki::new();
     let registry = hub(&pki).await;
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -280,7 +270,7 @@ async fn logged_alone() {
     let metrics = Client::plain(seawall.admin()).get("http://admin.test/metrics").send().await.unwrap();
     let metrics = String::from_utf8_lossy(metrics.bytes()).into_owned();
     seawall.stop().await;
-    let logged = std::fs::read_to_string(log.path()).unwrap();
+    let logged = log.text();
     // What hyper and others say at TRACE is not for anybody's log: release builds have no such level.
     let lines: Vec<&str> = logged.lines().filter(|line| line.contains(" seawall::")).collect();
     let info = |text: &str| lines.iter().filter(|line| line.contains(" INFO ") && line.contains(text)).count();

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::Version;
@@ -277,39 +276,16 @@ async fn the_parent_is_not_asked_for_what_is_local() {
     assert_eq!(victim.connections(), 0);
 }
 
-/// Everything that is logged in this test's thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
 fn the_parents_password_appears_nowhere() {
-    // In a process of its own: what tracing remembers of its call sites is the process's.
-    let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
-    let output = alone.args(["parent::password_alone", "--exact", "--ignored", "--nocapture"]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+    alone("parent::password_alone");
 }
 
 /// One thread, so that all of it is logged here.
 #[tokio::test]
 #[ignore = "the_parents_password_appears_nowhere runs it"]
 async fn password_alone() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
-    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let (log, _guard) = Log::capture();
     let pki = Pki::new();
     let registry = hub(&pki).await;
     let forward = ForwardProxy::start(registry.hosts(), Some(JANE.to_owned())).await;
@@ -344,7 +320,7 @@ async fn password_alone() {
         }
     }
     assert!(said.contains("wants other credentials") && said.contains("a proxy is a URL"), "{said}");
-    let logged = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    let logged = log.text();
     assert!(logged.contains("seawall"), "there is a log");
     for secret in ["hunter2", "sesame", "amFuZTp"] {
         assert!(!logged.contains(secret), "{secret} in the log");

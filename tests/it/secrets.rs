@@ -1,7 +1,6 @@
 //! Where do secrets go? Into memory, and nowhere else (invariant 8 of DESIGN section 6, pitfall 19).
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::Method;
@@ -10,42 +9,17 @@ use crate::access::{HUB, hub, token};
 use crate::harness::image::OCI_INDEX;
 use crate::harness::*;
 
-/// Everything that is logged in this test's thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// No secret in a log line, an error, a metric or a file.
 #[test]
 fn secrets_appear_nowhere() {
-    // In a process of its own: what tracing remembers of its call sites is the process's.
-    let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
-    let output = alone.args(["secrets::alone", "--exact", "--ignored", "--nocapture"]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+    alone("secrets::story");
 }
 
 /// One thread, so that all of it is logged here.
 #[tokio::test]
 #[ignore = "secrets_appear_nowhere runs it"]
-async fn alone() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone());
-    let _guard = tracing::subscriber::set_default(subscriber.finish());
+async fn story() {
+    let (log, _guard) = Log::capture();
     let pki = Pki::new();
     let registry = hub(&pki).await;
     let password = tempfile::NamedTempFile::new().unwrap();
@@ -72,7 +46,7 @@ async fn alone() {
     let signature = registry.requests().into_iter().find_map(|seen| seen.param("sig")).expect("a signed URL");
     let (_dir, data) = seawall.stop().await;
 
-    let logged = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    let logged = log.text();
     let by = |what: &str| logged.lines().any(|line| line.contains(what));
     assert!(by("acme/app") && by(" TRACE ") && by("h2::") && by("hyper_util::"), "there is a log, of libraries too");
     let key = std::fs::read_to_string(data.join("ca/ca.key")).unwrap();
