@@ -6,12 +6,13 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::asker::Asker;
 use super::client::Upstream;
+use super::fetch::ANY_MANIFEST;
 use super::send::{What, is_elsewhere};
 use crate::error::{Error, Kind, Result};
 use crate::http::range::parse_content_range;
 use crate::oci::digest::Digest;
 use crate::oci::media_type::{Accept, essence};
-use crate::oci::name::Repository;
+use crate::oci::name::{Reference, Repository};
 use crate::policy::registry::Site;
 
 /// What upstream says of something without sending it.
@@ -39,7 +40,13 @@ impl Upstream {
         asker: &Asker,
     ) -> Result<Description> {
         let mut fields = HeaderMap::new();
-        if let (What::Manifest(_), Ok(value)) = (what, HeaderValue::try_from(accept.header())) {
+        let accepted = match what {
+            // distribution has no OCI manifest for who does not name the type, `*/*` or not.
+            What::Manifest(Reference::Digest(_)) => Some(ANY_MANIFEST.to_owned()),
+            What::Manifest(Reference::Tag(_)) => Some(accept.header()),
+            What::Blob(_) | What::List(_) => None,
+        };
+        if let Some(value) = accepted.and_then(|text| HeaderValue::try_from(text).ok()) {
             fields.insert(header::ACCEPT, value);
         }
         let response = self.ask(site, repository, what, &Method::HEAD, &fields, asker).await?;
