@@ -170,6 +170,14 @@ impl Chain {
     }
 }
 
+impl Chain {
+    /// What a repository is called at the registry itself.
+    pub fn at_registry(&self, repository: &Repository) -> Repository {
+        let renamed = self.renamed(repository);
+        below(self.prefix.as_ref(), &renamed).unwrap_or(renamed)
+    }
+}
+
 /// What a repository is called below a prefix. `None`: that is too long a name.
 pub fn below(prefix: Option<&Repository>, repository: &Repository) -> Option<Repository> {
     match prefix {

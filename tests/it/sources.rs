@@ -184,7 +184,12 @@ async fn a_repository_that_moved_is_found_under_its_old_name() {
         let seawall = Seawall::before(&hub).toml(rewrite).start(&pki).await;
         let pulled = seawall.client().pull("docker.io/bitnami/nginx:1", style).await;
         pulled.unwrap_or_else(|e| panic!("{style:?}: {e}\n{}", hub.log()));
+        if style != Style::Containerd {
+            // containerd asks for its token by POST, in a body that is passed on as it is.
+            let pull = Pull::new("docker.io/bitnami/nginx:1", style).user("alice", "alices-password");
+            pull.run(&seawall.client()).await.unwrap_or_else(|e| panic!("{style:?}, alice: {e}\n{}", hub.log()));
+        }
         let tags = seawall.client().get(&format!("{HUB}/v2/bitnami/nginx/tags/list")).send().await.unwrap();
-        assert!(tags.status == 200 || tags.status == 401, "{}", tags.status);
+        assert_eq!(tags.status, 200, "{style:?}");
     }
 }
