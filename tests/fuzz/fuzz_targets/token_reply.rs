@@ -10,6 +10,6 @@ use seawall::oci::challenge;
 fuzz_target!(|bytes: &[u8]| {
     if let Some(reply) = challenge::parse_token_reply(bytes) {
         assert!((Duration::from_secs(60)..=Duration::from_secs(86_400)).contains(&reply.expires_in));
-        assert!(HeaderValue::from_str(&format!("Bearer {}", reply.token)).is_ok());
+        assert!(HeaderValue::from_str(&format!("Bearer {}", *reply.token)).is_ok());
     }
 });
