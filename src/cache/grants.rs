@@ -16,6 +16,7 @@ use parking_lot::RwLock;
 
 use crate::index::Index;
 use crate::index::journal::{Journal, Table, seconds, time};
+use crate::lru::lru;
 use crate::oci::digest::Digest;
 use crate::policy::access::{Belief, Known};
 use crate::upstream::asker::{Credential, Fingerprint};
@@ -128,15 +129,6 @@ impl Grants {
         self.index.not_in(digest, place);
         self.facts.invalidate(&(place.clone(), digest.clone()));
     }
-}
-
-/// Least recently used first: moka's own policy would keep dead tokens and learn no new ones.
-fn lru<K, V>(most: u64) -> Cache<K, V>
-where
-    K: std::hash::Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    Cache::builder().max_capacity(most).eviction_policy(moka::policy::EvictionPolicy::lru()).build()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 
 use crate::index::journal::{Journal, Table, seconds, time};
+use crate::lru::lru;
 use crate::oci::digest::Digest;
 use crate::oci::media_type::Accept;
 use crate::oci::name::Tag;
@@ -57,7 +58,7 @@ const MOST: u64 = 200_000;
 impl Bindings {
     /// With what the journal knew.
     pub fn new(journal: Journal, known: Vec<(String, Vec<u8>)>) -> Bindings {
-        let bound = Cache::builder().max_capacity(MOST).eviction_policy(moka::policy::EvictionPolicy::lru()).build();
+        let bound = lru(MOST);
         for (key, value) in known {
             let Ok(records) = serde_json::from_slice::<Vec<Record>>(&value) else { continue };
             let variants: Variants = records.into_iter().map(Record::read).collect();

@@ -15,6 +15,7 @@ use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Clock;
+use crate::lru::lru;
 use crate::policy::users::{Credential, Users};
 use crate::task;
 
@@ -59,8 +60,6 @@ impl fmt::Debug for Authenticator {
 impl Authenticator {
     /// Nobody waits for longer than `patience`, for the turn and for the core each.
     pub(super) fn new(users: Arc<Users>, clock: Clock, patience: Duration) -> Authenticator {
-        let cache =
-            || Cache::builder().max_capacity(KNOWN).eviction_policy(moka::policy::EvictionPolicy::lru()).build();
         let rng = aws_lc_rs::rand::SystemRandom::new();
         // Half of them go on serving.
         let cores = std::thread::available_parallelism().map_or(1, |all| (all.get() / 2).max(1));
@@ -69,8 +68,8 @@ impl Authenticator {
             clock,
             patience,
             key: hmac::Key::generate(hmac::HMAC_SHA256, &rng).expect("the system gives random bytes"),
-            right: cache(),
-            wrong: cache(),
+            right: lru(KNOWN),
+            wrong: lru(KNOWN),
             cores: Arc::new(Semaphore::new(cores)),
         }
     }

@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::auth::Token;
 use crate::error::{Error, Kind, Result};
+use crate::lru::lru;
 use crate::oci::login::Login;
 use crate::oci::name::Repository;
 use crate::policy::access::within;
@@ -136,10 +137,6 @@ impl Default for Accounts {
             asked: Coalesced::default(),
         }
     }
-}
-
-fn lru<K: std::hash::Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static>(most: u64) -> Cache<K, V> {
-    Cache::builder().max_capacity(most).eviction_policy(moka::policy::EvictionPolicy::lru()).build()
 }
 
 impl Accounts {

@@ -10,6 +10,7 @@ use http::HeaderValue;
 use moka::sync::Cache;
 use zeroize::Zeroizing;
 
+use crate::lru::lru;
 use crate::policy::chain::{Reach, Source};
 
 /// A keyed hash of a credential. The key is this process's own, so the hash means nothing elsewhere.
@@ -155,8 +156,7 @@ impl Keyring {
     pub fn new() -> Keyring {
         let rng = aws_lc_rs::rand::SystemRandom::new();
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &rng).expect("the system gives random bytes");
-        let policy = moka::policy::EvictionPolicy::lru();
-        Keyring { key, anonymous: Cache::builder().max_capacity(20_000).eviction_policy(policy).build() }
+        Keyring { key, anonymous: lru(20_000) }
     }
 
     fn fingerprint(&self, authorization: &[u8]) -> Fingerprint {

@@ -12,6 +12,7 @@ use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use crate::http::origin::Origin;
+use crate::lru::lru;
 use crate::oci::challenge::{Challenge, Scheme, TokenReply};
 use crate::oci::name::Repository;
 
@@ -67,11 +68,7 @@ pub struct Auth {
 
 impl Default for Auth {
     fn default() -> Auth {
-        let policy = moka::policy::EvictionPolicy::lru;
-        Auth {
-            challenges: Cache::builder().max_capacity(NAMESPACES).eviction_policy(policy()).build(),
-            tokens: Cache::builder().max_capacity(10_000).eviction_policy(policy()).build(),
-        }
+        Auth { challenges: lru(NAMESPACES), tokens: lru(10_000) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["http", "oci"],
     &["error", "policy"],
-    &["clock", "fs", "ledger", "metrics", "task"],
+    &["clock", "fs", "ledger", "lru", "metrics", "task"],
     &["ca", "index", "store", "upstream"],
     &["cache"],
     &["admin"],
