@@ -172,7 +172,7 @@ async fn kept(client: &Client) -> Connection {
 
 async fn until_connections(seawall: &Seawall, count: f64) {
     while seawall.metric("seawall_connections") != count {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        tokio::task::yield_now().await;
     }
 }
 
