@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Admin, Ready, Stage};
 use crate::ca::{Leaves, Root};
+use crate::cache::secret::Secret;
 use crate::cache::{Base, Cache};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -91,6 +92,7 @@ impl Daemon {
             clock: clock.clone(),
             tasks: tasks.clone(),
             metrics: metrics.clone(),
+            secret: loaded.secret,
         };
         let cache = Cache::new(&config.cache, base);
         let registries = Arc::new(config.registries.clone());
@@ -158,6 +160,7 @@ struct Loaded {
     index: Index,
     journal: Journal,
     records: Records,
+    secret: Arc<Secret>,
 }
 
 impl Loaded {
@@ -183,7 +186,8 @@ async fn load(config: &Config, clock: &Clock) -> anyhow::Result<Loaded> {
         }
         let (bytes, blobs) = index.size();
         info!(bytes, blobs, "the cache is loaded");
-        Ok(Loaded { store, index, journal, records })
+        let secret = Arc::new(Secret::load_or_create(&data));
+        Ok(Loaded { store, index, journal, records, secret })
     })
     .await
 }

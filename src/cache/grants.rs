@@ -59,7 +59,7 @@ impl Grants {
     /// What is known of `who` in `place`, and of `digest` there if one is asked for.
     pub fn known(&self, place: &Arc<str>, who: Credential, digest: Option<&Digest>) -> Known {
         let own = match who {
-            Credential::Anonymous => None,
+            Credential::Anonymous | Credential::Remembered(_) => None,
             Credential::Known(print) => self.own.get(&(place.clone(), print)),
         };
         let public = self.public.read().get(place).copied();
@@ -101,7 +101,8 @@ impl Grants {
     pub fn revoke(&self, place: &Arc<str>, who: Credential) {
         match who {
             Credential::Known(print) => self.own.invalidate(&(place.clone(), print)),
-            Credential::Anonymous => {
+            // Nobody was asked for.
+            Credential::Anonymous | Credential::Remembered(_) => {
                 if self.public.write().remove(place).is_some() {
                     self.journal.remove(Table::Public, place.to_string());
                 }

@@ -18,6 +18,7 @@ pub mod manifests;
 mod pay;
 pub mod reader;
 mod resolve;
+pub mod secret;
 pub mod sweep;
 pub mod tags;
 pub mod through;
@@ -145,6 +146,7 @@ struct Inner {
     clock: Clock,
     tasks: Tasks,
     metrics: Metrics,
+    secret: Arc<secret::Secret>,
 }
 
 impl std::fmt::Debug for Cache {
@@ -171,12 +173,14 @@ pub struct Base {
     pub tasks: Tasks,
     /// Counts.
     pub metrics: Metrics,
+    /// What this installation alone knows.
+    pub secret: Arc<secret::Secret>,
 }
 
 impl Cache {
     /// On what is there. The index is restored already.
     pub fn new(settings: &Settings, base: Base) -> Cache {
-        let Base { upstream, store, index, journal, records, clock, tasks, metrics } = base;
+        let Base { upstream, store, index, journal, records, clock, tasks, metrics, secret } = base;
         let belief = Belief { public: settings.public_ttl, own: settings.grant_ttl };
         let flights = flight::Flights::default();
         let sweep = sweep::Sweep {
@@ -204,6 +208,7 @@ impl Cache {
             clock,
             tasks,
             metrics,
+            secret,
         }))
     }
 
@@ -285,6 +290,11 @@ impl Cache {
     pub fn is_public(&self, site: &Site, repository: &Repository) -> bool {
         let known = self.0.grants.known(&place(site, repository), Credential::Anonymous, None);
         known.stands(self.0.grants.belief(), self.0.clock.now())
+    }
+
+    /// What this installation alone knows.
+    pub fn secret(&self) -> &secret::Secret {
+        &self.0.secret
     }
 
     /// Keeps the cache within its limits. Blocks.

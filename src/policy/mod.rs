@@ -13,4 +13,5 @@ pub mod redirect;
 pub mod registry;
 pub mod repositories;
 pub mod retry;
+pub mod stand_in;
 pub mod users;

@@ -13,6 +13,7 @@ use super::body::Body;
 use super::gateway::Gateway;
 use super::record::Record;
 use super::rescue::ours;
+use super::token_asked::TokenAsked;
 use super::upload;
 use crate::error::Result;
 use crate::http::cache_status::{Outcome, cache_status};
@@ -160,17 +161,19 @@ impl Gateway {
     /// is asked for it, once for all who ask: by its URL alone, so that no cookie makes it somebody's.
     pub(super) async fn token(
         &self,
-        request: Request<Incoming>,
+        asked: TokenAsked,
         site: &Site,
         origin: &Origin,
         asker: &Asker,
         record: &mut Record,
     ) -> Result<Response<Body>> {
-        record.kind = Kind::Token;
-        if asker.authorization.is_some() || *request.method() != Method::GET || !is_nobodys(request.uri().query()) {
-            return self.pass_to(request, &site.registry.name, origin, Kind::Token, asker).await;
+        let TokenAsked { target, query, request, .. } = asked;
+        if asker.authorization.is_some() || *request.method() != Method::GET || !is_nobodys(query.as_deref()) {
+            let (registry, bill) = (&site.registry.name, &asker.bill);
+            let response = self.upstream.pass(registry, Kind::Token, bill, origin, &target, request).await?;
+            return Ok(relay(response, self.upstream.idle_timeout()));
         }
-        let url = format!("{origin}{}", target(&request));
+        let url = format!("{origin}{target}");
         let now = self.clock.now();
         if let Some(token) = self.upstream.auth().token(&url, now).filter(|token| token.left(now) >= SHORTEST_LIFE) {
             record.outcome = Outcome::Hit;
@@ -249,7 +252,7 @@ impl Gateway {
     }
 }
 
-fn target(request: &Request<Incoming>) -> String {
+pub(super) fn target(request: &Request<Incoming>) -> String {
     request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string)
 }
 

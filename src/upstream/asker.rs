@@ -20,6 +20,17 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
+/// A login that was proved before upstream went away: the name of what is remembered of it. It is made of a slow, keyed hash, and tells
+/// nothing of the credential.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LoginId(pub [u8; 16]);
+
+impl fmt::Debug for LoginId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LoginId")
+    }
+}
+
 /// Who a client is, as far as registries go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Credential {
@@ -27,6 +38,8 @@ pub enum Credential {
     Anonymous,
     /// Somebody.
     Known(Fingerprint),
+    /// Somebody whose login was good before upstream went away. There is nothing to show to upstream, which is asked for nobody.
+    Remembered(LoginId),
 }
 
 /// With whose credential upstream is asked.
@@ -73,9 +86,19 @@ impl Asker {
         Asker { purse: Purse::AccountForAll, ..self }
     }
 
+    /// The same, by a token of our own that stands for a login.
+    #[must_use]
+    pub fn standing_for(self, login: LoginId) -> Asker {
+        Asker { credential: Credential::Remembered(login), authorization: None, ..self }
+    }
+
     /// Of whom upstream's yes to this asker is a yes to: of nobody else than the account, where that may have paid.
     pub fn vouched(&self) -> Option<Credential> {
-        (self.purse != Purse::AccountForAll).then_some(self.credential)
+        let asked_for = match self.credential {
+            Credential::Remembered(_) => Credential::Anonymous,
+            other => other,
+        };
+        (self.purse != Purse::AccountForAll).then_some(asked_for)
     }
 }
 
@@ -154,8 +177,12 @@ impl Keyring {
 
     /// Remembers that `token` was issued to a request without credentials.
     pub fn remember_anonymous(&self, token: &str, good_for: Duration, now: SystemTime) {
-        let value = Zeroizing::new(format!("bearer {token}"));
-        self.anonymous.insert(self.fingerprint(value.as_bytes()), now + good_for);
+        self.anonymous.insert(self.bearer(token), now + good_for);
+    }
+
+    /// Of whoever will show this token.
+    pub fn bearer(&self, token: &str) -> Fingerprint {
+        self.fingerprint(Zeroizing::new(format!("bearer {token}")).as_bytes())
     }
 }
 

@@ -116,7 +116,7 @@ impl Upstream {
 
     pub(super) async fn ask_as_client(&self, question: Question<'_>) -> Result<Response<Incoming>> {
         let Question { site, repository, asker, .. } = question;
-        if asker.purse == Purse::Own && asker.credential != Credential::Anonymous {
+        if asker.purse == Purse::Own && matches!(asker.credential, Credential::Known(_)) {
             return self.follow(question, asker.authorization.clone()).await;
         }
         let sent = self.nobodys(site, repository).or_else(|| asker.authorization.clone());
