@@ -28,7 +28,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "proxy_password_file",
         ],
     ),
-    ("[cache]", &["max_size", "min_free", "memory", "public_ttl", "grant_ttl"]),
+    ("[cache]", &["max_size", "min_free", "memory", "public_ttl", "grant_ttl", "offline_grants"]),
     ("[cache.tags]", &["ttl", "stale", "gone", "rules"]),
     (
         "[[registry]]",

@@ -129,7 +129,9 @@ impl Gateway {
         }
         permitted(&site, &route, &request)?;
         let asker = self.on_behalf(&site, route.repository(), asker);
-        match route {
+        let remembers = self.cache.logins().is_on();
+        let whose = route.repository().filter(|_| remembers).map(|r| (site.clone(), r.clone(), asker.clone()));
+        let answered = match route {
             Route::Ping => self.ping(request, &site, &asker, record).await,
             Route::Manifest { repository, reference } => {
                 self.manifest(request, site, repository, reference, asker, record).await
@@ -146,7 +148,11 @@ impl Gateway {
                 self.as_asked(&request, &site, repository, &what, &asker).await
             }
             other => self.pass(request, &site, other, &asker, record).await,
-        }
+        };
+        answered.map_err(|error| match whose {
+            Some((site, repository, asker)) => self.challenged(&site, &repository, &asker, error),
+            None => error,
+        })
     }
 
     /// A client that shows no credential reads what the operator shares with the operator's account.

@@ -26,6 +26,7 @@ mod matrix_runs;
 mod matrix_world;
 mod mirror;
 mod offline;
+mod offline_grants;
 mod origins;
 mod parent;
 mod passing;
