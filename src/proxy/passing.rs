@@ -20,7 +20,7 @@ use crate::http::cache_status::{Outcome, cache_status};
 use crate::http::headers::relayed;
 use crate::http::origin::Origin;
 use crate::index::journal::{Journal, Table, seconds, time};
-use crate::oci::challenge::{self, Scheme};
+use crate::oci::challenge::{self, Scheme, renamed_scopes};
 use crate::oci::error::Code;
 use crate::oci::name::{Reference, Repository};
 use crate::oci::route::{Kind, Route};
@@ -206,6 +206,7 @@ impl Gateway {
         record: &mut Record,
     ) -> Result<Response<Body>> {
         let TokenAsked { target, query, mut request, wanted, .. } = asked;
+        let target = renamed(target, site);
         if self.cache.logins().is_on() {
             // The token is read as it passes.
             request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -294,6 +295,17 @@ impl Gateway {
         let (parts, body) = request.into_parts();
         let request = upload::forward(parts.headers, parts.method, body);
         self.upstream.pass(registry, kind, &asker.bill, origin, &target, request).await
+    }
+}
+
+/// A token for what a repository is called upstream.
+fn renamed(target: String, site: &Site) -> String {
+    let chain = &site.registry.chain;
+    match target.split_once('?').filter(|_| !chain.is_plain()) {
+        Some((path, query)) => {
+            format!("{path}?{}", renamed_scopes(query, |repository| chain.at_registry(repository)))
+        }
+        None => target,
     }
 }
 
