@@ -27,6 +27,7 @@ mod matrix_world;
 mod mirror;
 mod offline;
 mod origins;
+mod outage;
 mod parent;
 mod passing;
 mod pull;
