@@ -28,6 +28,8 @@ mod mirror;
 mod offline;
 mod origins;
 mod outage;
+mod outage_rows;
+mod outage_time;
 mod parent;
 mod passing;
 mod pull;
