@@ -24,6 +24,7 @@ use crate::http::origin::Origin;
 use crate::metrics::{Metrics, Running};
 use crate::oci::route;
 use crate::policy::breaker::{Breaker, Failure, Pass, State};
+use crate::policy::chain::{Source, Tags};
 use crate::policy::registry::Site;
 use crate::policy::retry::Pace;
 
@@ -246,15 +247,19 @@ impl Drop for Permit {
 }
 
 impl Upstream {
-    /// Why `site` is not asked now but by a trial, if it is not.
+    /// Why `site` is not asked now but by a trial, nor any other that is believed what its tags name, if so it is.
     pub fn away(&self, site: &Site) -> Option<Error> {
-        self.0.outages.refusal(&site.origin)
+        let outages = &self.0.outages;
+        let away = outages.refusal(&site.origin)?;
+        let mut believed = others(site).filter(|source| source.tags == Tags::Believed);
+        believed.all(|source| outages.refusal(&source.site.origin).is_some()).then_some(away)
     }
 
     /// Part of the key of a question that many share: another one when it is time for a trial, so that who asks then is not kept
     /// waiting for what an earlier question will never hear. 0 while `site` answers.
     pub fn turn(&self, site: &Site) -> u32 {
-        self.0.outages.turn(&site.origin)
+        let turn = |site: &Site| self.0.outages.turn(&site.origin);
+        turn(site) + others(site).map(|source| turn(&source.site)).sum::<u32>()
     }
 
     /// What `asking` finds out, if it does so in time. With a deadline there is something to fall back on: then nobody waits for
@@ -279,6 +284,11 @@ impl Upstream {
         let outages = &self.0.outages;
         outages.paces.lock().entry(registry.clone()).or_default().wait(outages.clock.now())
     }
+}
+
+fn others(site: &Site) -> impl Iterator<Item = &Source> {
+    let chain = &site.registry.chain;
+    chain.before.iter().chain(&chain.after)
 }
 
 /// What a gateway says of a host behind it that is not there. 500 is not among them: it is what an application says that is there
