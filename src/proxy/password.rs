@@ -113,7 +113,11 @@ fn respond(demand: Demand, why: Why, what: &str) -> Response<Body> {
         (Why::Busy, Demand::Proxy) => refuse(StatusCode::SERVICE_UNAVAILABLE, &text),
         (Why::Busy, _) => ours(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, &text),
         // Go shows the status text and nothing else.
-        (_, Demand::Proxy) => refuse(StatusCode::PROXY_AUTHENTICATION_REQUIRED, &text),
+        (_, Demand::Proxy) => {
+            // What people look for.
+            let text = format!("Proxy Authentication Required: {text}");
+            refuse(StatusCode::PROXY_AUTHENTICATION_REQUIRED, &text)
+        }
         (_, _) => ours(StatusCode::UNAUTHORIZED, Code::Unauthorized, &text),
     };
     let headers = response.headers_mut();

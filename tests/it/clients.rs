@@ -45,7 +45,7 @@ async fn a_connect_needs_a_password_and_says_so_in_its_status_text() {
             match client.connect(TAG).await {
                 Err(ClientError::Refused(status, reason, answer)) => {
                     let how = "HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT";
-                    assert_eq!((status, reason), (407, format!("{why}: {how}")));
+                    assert_eq!((status, reason), (407, format!("Proxy Authentication Required: {why}: {how}")));
                     assert!(answer.to_lowercase().contains("proxy-authenticate: basic realm=\"seawall\""), "{answer}");
                 }
                 other => panic!("{why}: {:?}", other.map(|_| ())),
@@ -79,14 +79,26 @@ async fn a_client_that_was_asked_may_answer_on_the_same_connection() {
     let connect = format!("CONNECT {HUB}:443 HTTP/1.1\r\nHost: {HUB}:443\r\n");
     raw.send(format!("{connect}\r\n")).await;
     let asked = raw.read_until("PORT\n").await;
-    assert!(asked.starts_with("HTTP/1.1 407 a user name and a password are needed"), "{asked}");
+    assert!(
+        asked.starts_with("HTTP/1.1 407 Proxy Authentication Required: a user name and a password are needed"),
+        "{asked}"
+    );
     let twice = format!("Proxy-Authorization: {0}\r\nProxy-Authorization: {0}\r\n", basic("ci", PASSWORD));
     for (line, expected) in [
-        ("Proxy-Authorization: Bearer eA==\r\n", "HTTP/1.1 407 the credential is not one of HTTP Basic"),
-        ("Proxy-Authorization: Basic !!!\r\n", "HTTP/1.1 407 the credential is not one of HTTP Basic"),
-        (&twice, "HTTP/1.1 407 the credential is not one of HTTP Basic"),
+        (
+            "Proxy-Authorization: Bearer eA==\r\n",
+            "HTTP/1.1 407 Proxy Authentication Required: the credential is not one of HTTP Basic",
+        ),
+        (
+            "Proxy-Authorization: Basic !!!\r\n",
+            "HTTP/1.1 407 Proxy Authentication Required: the credential is not one of HTTP Basic",
+        ),
+        (&twice, "HTTP/1.1 407 Proxy Authentication Required: the credential is not one of HTTP Basic"),
         // What is for an origin is not for a proxy.
-        (&format!("Authorization: {}\r\n", basic("ci", PASSWORD)), "HTTP/1.1 407 a user name"),
+        (
+            &format!("Authorization: {}\r\n", basic("ci", PASSWORD)),
+            "HTTP/1.1 407 Proxy Authentication Required: a user name",
+        ),
     ] {
         raw.send(format!("{connect}{line}\r\n")).await;
         let asked = raw.read_until("PORT\n").await;
