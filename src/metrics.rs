@@ -38,6 +38,7 @@ struct Inner {
     served_bytes: Family<ServedLabels, Counter>,
     upstream_requests: Family<UpstreamLabels, Counter>,
     upstream_bytes: Family<RegistryLabel, Counter>,
+    upstream_open: Family<RegistryLabel, Gauge>,
     ratelimit_limit: Family<QuotaLabels, WholeGauge>,
     ratelimit_remaining: Family<QuotaLabels, WholeGauge>,
     ratelimit_window: Family<QuotaLabels, WholeGauge>,
@@ -107,6 +108,7 @@ impl Metrics {
         let served_bytes = family(r, "served_bytes", "Body bytes sent to clients");
         let upstream_requests = family(r, "upstream_requests", "Requests sent upstream");
         let upstream_bytes = family(r, "upstream_bytes", "Body bytes received from upstream");
+        let upstream_open = family(r, "upstream_open", "Hosts that do not answer and get a trial every few seconds");
         let ratelimit_limit = family(r, "ratelimit_limit", "Pulls that upstream allows in one window, as last said");
         let ratelimit_remaining = family(r, "ratelimit_remaining", "Pulls left in the window, as last said");
         let ratelimit_window = family(r, "ratelimit_window_seconds", "Length of the window, as last said");
@@ -142,6 +144,7 @@ impl Metrics {
             served_bytes,
             upstream_requests,
             upstream_bytes,
+            upstream_open,
             ratelimit_limit,
             ratelimit_remaining,
             ratelimit_window,
@@ -184,6 +187,11 @@ impl Metrics {
     /// Body bytes came from upstream.
     pub fn upstream_bytes(&self, registry: &str, bytes: u64) {
         self.0.upstream_bytes.get_or_create(&RegistryLabel { registry: registry.into() }).inc_by(bytes);
+    }
+
+    /// A host that this registry is asked at, or sends to, does not answer, and is spared requests.
+    pub fn upstream_open(&self, registry: &str) -> Running {
+        Running::start(&self.0.upstream_open.get_or_create(&RegistryLabel { registry: registry.into() }))
     }
 
     /// Upstream said how much of its quota is left. `source`: the address or account it counts for.

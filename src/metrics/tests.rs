@@ -27,7 +27,7 @@ fn names_and_labels_are_those_of_the_design() {
     m.client_refused("allow");
     m.account_failed("r");
     m.other_source("r", "s");
-    let _running = (m.fill(), m.tunnel(), m.connection());
+    let _running = (m.fill(), m.tunnel(), m.connection(), m.upstream_open("docker.io"));
     let mut got = samples(&m);
     got.sort();
     assert_eq!(
@@ -52,6 +52,7 @@ fn names_and_labels_are_those_of_the_design() {
             r#"seawall_tunnels 1"#,
             r#"seawall_uncached_total{reason="disk-full"} 1"#,
             r#"seawall_upstream_bytes_total{registry="docker.io"} 11"#,
+            r#"seawall_upstream_open{registry="docker.io"} 1"#,
             r#"seawall_upstream_requests_total{registry="docker.io",kind="blob",method="GET",status="200"} 1"#,
             r#"seawall_upstream_requests_total{registry="docker.io",kind="blob",method="HEAD",status="none"} 1"#,
         ]

@@ -18,6 +18,7 @@ use super::Settings;
 use super::account::Accounts;
 use super::asker::{Bill, Keyring};
 use super::auth::Auth;
+use super::breaker::Outages;
 use super::connect::{DialError, Dialer, dial_error};
 use super::dial_error::certificate_refused;
 use super::pay::is_on_account;
@@ -54,6 +55,7 @@ pub(super) struct Inner {
     pub(super) tasks: Tasks,
     pub(super) metrics: Metrics,
     pub(super) ledger: Ledger,
+    pub(super) outages: Outages,
     pub(super) auth: Auth,
     pub(super) accounts: Accounts,
     pub(super) keyring: Keyring,
@@ -127,6 +129,7 @@ impl Upstream {
             open: Pool::new(settings, &nobody, dialer)?,
             idle_timeout: settings.idle_timeout,
             resolve_deadline: settings.resolve_deadline,
+            outages: Outages::new(shared.clock.clone(), shared.metrics.clone(), settings.resolve_deadline),
             clock: shared.clock,
             tasks: shared.tasks,
             metrics: shared.metrics,
@@ -158,13 +161,15 @@ impl Upstream {
         self.0.idle_timeout
     }
 
-    /// Sends one request and waits for the head of its response, at most the idle timeout.
+    /// Sends one request and waits for the head of its response, at most the idle timeout; not at all if its host is known not
+    /// to answer.
     pub(super) async fn send(
         &self,
         about: About<'_>,
         wire: Wire,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>> {
+        let mut permit = self.0.outages.admit(about, &request)?;
         let method = label(request.method());
         about.bill.add_request();
         let host = request.uri().host().unwrap_or_default().to_owned();
@@ -174,7 +179,8 @@ impl Upstream {
             Wire::H1 => &pool.h1,
         };
         let activity = request.extensions().get::<Activity>().cloned().unwrap_or_default();
-        let answered = match activity.while_active(self.0.idle_timeout, client.request(request)).await {
+        let sent = activity.while_active(self.0.idle_timeout, client.request(request));
+        let answered = match permit.watch(sent).await {
             Some(Ok(response)) => Ok(response),
             Some(Err(error)) => Err(failure(&host, error)),
             None => Err(Error::new(
@@ -182,6 +188,7 @@ impl Upstream {
                 format!("{host} did not answer within {}", humantime::format_duration(self.0.idle_timeout)),
             )),
         };
+        permit.settle(&answered);
         let status = answered.as_ref().map_or(0, |response| response.status().as_u16());
         self.0.metrics.upstream_request(about.registry, about.kind.as_str(), method, status);
         if let Ok(response) = &answered {

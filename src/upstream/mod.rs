@@ -6,11 +6,12 @@
 //!
 //! [`client`] sends, [`asker`] says for whom, [`auth`] keeps challenges and tokens of nobody, `account` what is known of the
 //! operator's logins: [`source`] reads them, `prove` shows them, `pay` asks with them; [`connect`] dials: straight, or
-//! through the [`parent`] proxy.
+//! through the [`parent`] proxy; [`breaker`] knows who does not answer.
 
 mod account;
 pub mod asker;
 pub mod auth;
+pub mod breaker;
 pub mod client;
 mod describe;
 mod fetch;

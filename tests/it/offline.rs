@@ -103,6 +103,8 @@ async fn a_token_of_our_own_is_no_credential() {
     assert_eq!(get("library/alpine/manifests/3.20").await, 200);
     assert_eq!(get("acme/app/manifests/1").await, 502, "upstream's yes to alice is not nobody's");
     registry.up();
+    // The trial is due.
+    seawall.clock.advance(Duration::from_secs(5));
     registry.reset_counts();
     assert_eq!(get("acme/app/manifests/1").await, 401);
     assert_eq!(get("library/alpine/tags/list").await, 401, "as it is for nobody");
