@@ -187,7 +187,8 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (ready, tasks) = (Ready::new(), Tasks::new());
-        let admin = Admin { metrics: Metrics::new(), ready: ready.clone() };
+        let (ledger, clock) = (crate::ledger::Ledger::default(), crate::clock::Clock::system());
+        let admin = Admin { metrics: Metrics::new(), ready: ready.clone(), ledger, clock };
         let stop = tasks.clone();
         tasks.spawn(admin::serve(listener, admin, async move { stop.stopping().await }));
         let said = async || health(address).await.map_err(|error| format!("{error:#}"));

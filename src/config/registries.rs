@@ -98,6 +98,7 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
         client_certificate,
         repositories,
         account,
+        reserve: 0,
         realms,
     })
 }

@@ -65,6 +65,8 @@ pub struct Records {
     pub public: Vec<(String, u64)>,
     /// JSON by name space: how it asks for credentials.
     pub challenges: Vec<(String, Vec<u8>)>,
+    /// JSON: the books of upstream's quota.
+    pub quota: Vec<(String, Vec<u8>)>,
 }
 
 /// The tables.
@@ -78,6 +80,8 @@ pub enum Table {
     Public,
     /// [`Records::challenges`].
     Challenges,
+    /// [`Records::quota`].
+    Quota,
 }
 
 impl Table {
@@ -87,6 +91,7 @@ impl Table {
             Table::Tags => "tags",
             Table::Public => "public",
             Table::Challenges => "challenges",
+            Table::Quota => "quota",
         }
     }
 }
@@ -211,6 +216,7 @@ fn open(dir: &Path) -> Result<(sled::Db, Records), String> {
             tags: read_raw(&db, Table::Tags)?,
             public: read::<u64>(&db, Table::Public)?,
             challenges: read_raw(&db, Table::Challenges)?,
+            quota: read_raw(&db, Table::Quota)?,
         };
         Ok((db, records))
     };

@@ -61,7 +61,7 @@ pub fn limit_of(cost: Cost, content_type: &str, said: Option<&RateLimit>) -> Lim
 /// How long a 429 stands that says nothing of it.
 const UNSAID: Duration = Duration::from_secs(60);
 /// How long one stands at most, whatever it says: then upstream is asked once more.
-const LONGEST: Duration = Duration::from_secs(86_400);
+pub const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// Until when a 429 of `now` stands: what it says itself, else until the window ends, else a minute.
 pub fn stands_until(

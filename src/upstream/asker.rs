@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::hmac;
 use http::HeaderValue;
 use moka::sync::Cache;
 use zeroize::Zeroizing;
+
+use crate::ledger::Identity;
+use crate::policy::quota::Aim;
 
 /// A keyed hash of a credential. The key is this process's own, so the hash means nothing elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,6 +30,16 @@ pub enum Credential {
     Anonymous,
     /// Somebody.
     Known(Fingerprint),
+}
+
+impl Credential {
+    /// Whose quota its requests are taken off.
+    pub fn identity(self) -> Identity {
+        match self {
+            Credential::Anonymous => Identity::Anonymous,
+            Credential::Known(Fingerprint(print)) => Identity::Client(print),
+        }
+    }
 }
 
 /// With whose credential upstream is asked.
@@ -84,6 +97,7 @@ impl Asker {
 pub struct Bill {
     requests: AtomicU32,
     charged: AtomicU32,
+    pinned: AtomicBool,
 }
 
 impl Bill {
@@ -95,6 +109,16 @@ impl Bill {
     /// One more request that upstream counts.
     pub fn add_charge(&self) {
         self.charged.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It is for what is pinned: the last pulls are kept for that.
+    pub fn pin(&self) {
+        self.pinned.store(true, Ordering::Relaxed);
+    }
+
+    /// What it is for.
+    pub fn aim(&self) -> Aim {
+        if self.pinned.load(Ordering::Relaxed) { Aim::Pinned } else { Aim::Floating }
     }
 
     /// Requests that were sent.

@@ -4,7 +4,7 @@
 //! - [`fetch`](Upstream::fetch): GET of a digest, redirects followed here.
 //! - [`pass`](Upstream::pass): anything else, streamed untouched.
 //!
-//! [`client`] sends, [`asker`] says for whom, [`auth`] keeps challenges and tokens of nobody, `account` what is known of the
+//! [`client`] sends, [`asker`] says for whom, [`quota`] keeps the books and holds back what would be refused, [`auth`] keeps challenges and tokens of nobody, `account` what is known of the
 //! operator's logins: [`source`] reads them, `prove` shows them, `pay` asks with them; [`connect`] dials: straight, or
 //! through the [`parent`] proxy.
 
@@ -18,6 +18,7 @@ mod pass;
 mod pay;
 mod program;
 mod prove;
+pub mod quota;
 mod send;
 pub mod source;
 

@@ -30,6 +30,7 @@ mod origins;
 mod parent;
 mod passing;
 mod pull;
+mod quota;
 mod repositories;
 mod secrets;
 mod serve;
