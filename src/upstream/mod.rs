@@ -16,6 +16,7 @@ mod describe;
 mod fetch;
 mod pass;
 mod pay;
+mod probe;
 mod program;
 mod prove;
 pub mod quota;
@@ -40,6 +41,7 @@ use crate::http::origin::Host;
 pub use client::{RequestBody, Upstream};
 pub use describe::{Description, in_time};
 pub use fetch::Fetched;
+pub use probe::Probed;
 pub use send::What;
 
 /// What the configuration says of dialling.
