@@ -61,6 +61,8 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
     let repositories = repositories(&mut section, name.as_deref().unwrap_or_default(), problems);
     let account = account::read(&mut section, problems);
     account::check_share(&section, &repositories, account.as_ref(), problems);
+    // None by default: whoever asks first pulls first.
+    let reserve = section.take("reserve", problems, |value| value.whole(0, 1_000_000)).unwrap_or(0);
     let upstream = section.take("upstreams", problems, |value| Ok(value.clone())).and_then(|v| upstream(&v, problems));
     let missing = section.missing("name", "must be given; it is the registry's name in keys, paths and metrics");
     let no_hosts = section.problem("hosts", "must name at least one host; valid: [\"registry.corp:5000\"]");
@@ -98,7 +100,7 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
         client_certificate,
         repositories,
         account,
-        reserve: 0,
+        reserve: u64::try_from(reserve).unwrap_or(0),
         realms,
     })
 }

@@ -284,3 +284,70 @@ async fn a_clients_probe_is_passed_through_and_recorded() {
     }
     assert_eq!(registry.gets("manifests"), 0, "{}", registry.log());
 }
+
+/// `reserve`: a tag takes none of the last pulls; what the client pins by digest does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_pulls_are_for_what_is_asked_for_by_digest() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let toml = "[[registry]]\nname = \"docker.io\"\nreserve = 10";
+    let seawall = Seawall::before(&registry).toml(toml).start(&pki).await;
+    let client = seawall.client();
+    registry.set_remaining(ANONYMOUS_SOURCE, 10);
+    let reply = get(&client, TAG).await;
+    let said = message(&reply);
+    assert!(said.contains("10 of 100 pulls are left at docker.io until 20"), "{said}");
+    assert!(
+        said.contains("the last 10 are for what is asked for by digest: wait, or give seawall an account"),
+        "{said}"
+    );
+    assert_eq!((registry.gets("manifests"), registry.remaining(ANONYMOUS_SOURCE)), (0, Some(10)), "{}", registry.log());
+    assert_eq!(get(&client, &by_digest(&Image::two_platforms())).await.status, 200);
+    assert_eq!(registry.remaining(ANONYMOUS_SOURCE), Some(9));
+    assert_eq!(get(&client, TAG).await.status, 200, "it is here now");
+    registry.add_image("library/alpine:new", &Image::multi_layer());
+    assert_eq!(get(&client, &format!("{HUB}/v2/library/alpine/manifests/new")).await.status, 429);
+    seawall.clock.advance(WINDOW);
+    registry.set_remaining(ANONYMOUS_SOURCE, 100);
+    assert_eq!(get(&client, &format!("{HUB}/v2/library/alpine/manifests/new")).await.status, 200);
+}
+
+/// `seawall check`, without a seawall that runs, and without a pull.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_asks_what_is_left_and_what_an_image_names() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (ca, file, password) =
+        (dir.path().join("ca.pem"), dir.path().join("seawall.toml"), dir.path().join("password"));
+    std::fs::write(&ca, pki.ca_pem()).unwrap();
+    std::fs::write(&password, "not-the-password").unwrap();
+    let hosts: Vec<String> = registry.hosts().iter().map(|(host, addr)| format!("{host:?} = \"{addr}\"")).collect();
+    let hosts = hosts.join(", ");
+    let account = format!("[[registry]]\nname = \"docker.io\"\nusername = \"ci\"\npassword_file = {password:?}");
+    let text = format!("{account}\n[upstream]\nca_file = {ca:?}\nhosts = {{ {hosts} }}\n");
+    std::fs::write(&file, text).unwrap();
+    let check = async |more: &[&str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_seawall"));
+        let output = command.arg("-c").arg(&file).arg("check").args(more).output().await.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, out, _) = check(&["alpine:3.20"]).await;
+    let digest = Image::two_platforms().digest();
+    let left = "quota      docker.io anonymous: 100 of 100 pulls left in 6h, as 203.0.113.7";
+    assert!(code == 0 && out.contains(left), "{out}\n{}", registry.log());
+    assert!(out.contains("docker.io account: not known: ") && !out.contains("not-the-password"), "{out}");
+    assert!(out.contains(&format!("image      docker.io/library/alpine:3.20: {digest}, application/vnd.oci")), "{out}");
+    let (code, out, err) = check(&["--json", "docker.io/library/alpine:none"]).await;
+    let value: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &value["quotas"][0]["remaining"], &value["image"]["digest"]), (1, &100.into(), &Value::Null));
+    assert!(err.contains("docker.io/library/alpine:none: registry-1.docker.io answered 404"), "{err}");
+    let (code, _, err) = check(&["unknown.example/a"]).await;
+    assert!(code == 1 && err.contains("is no registry that is configured"), "{err}");
+    assert_eq!(registry.gets("manifests"), 0, "{}", registry.log());
+    registry.down();
+    let (code, out, _) = check(&[]).await;
+    assert!(code == 0 && out.contains("docker.io anonymous: not known: "), "{out}");
+    assert!(!check(&["--offline"]).await.1.contains("quota"));
+}
