@@ -47,6 +47,7 @@ struct Inner {
     account_failures: Family<RegistryLabel, Counter>,
     limited: Family<LimitLabels, Counter>,
     held_back: Family<LimitLabels, Counter>,
+    other_sources: Family<SourceLabels, Counter>,
     stale: Family<StaleLabels, Counter>,
     uncached: Family<ReasonLabel, Counter>,
     cache_bytes: WholeGauge,
@@ -118,6 +119,7 @@ impl Metrics {
         let limited = family(r, "ratelimit_refusals", "Requests that upstream answered 429, by the limit");
         let held_back =
             family(r, "ratelimit_held_back", "Requests not sent upstream because of a limit or the reserve");
+        let other_sources = family(r, "other_sources", "Answers of another source than the registry itself");
         let stale = family(r, "stale", "Tags served from the cache although upstream could not confirm them");
         let uncached = family(r, "uncached", "Bodies streamed through without being kept");
         let cache_bytes = registered(r, "cache_bytes", "Bytes of blobs on disk", WholeGauge::default());
@@ -154,6 +156,7 @@ impl Metrics {
             account_failures,
             limited,
             held_back,
+            other_sources,
             stale,
             uncached,
             cache_bytes,
@@ -225,6 +228,12 @@ impl Metrics {
     /// The operator's account could not be read, or was refused.
     pub fn account_failed(&self, registry: &str) {
         self.0.account_failures.get_or_create(&RegistryLabel { registry: registry.into() }).inc();
+    }
+
+    /// Another source than the registry itself answered.
+    pub fn other_source(&self, registry: &str, source: &str) {
+        let labels = SourceLabels { registry: registry.into(), source: source.into() };
+        self.0.other_sources.get_or_create(&labels).inc();
     }
 
     /// A client got a manifest and the quota is as it was.
@@ -341,6 +350,12 @@ struct UpstreamLabels {
     kind: &'static str,
     method: &'static str,
     status: Status,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabels {
+    registry: String,
+    source: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

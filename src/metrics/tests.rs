@@ -28,6 +28,7 @@ fn names_and_labels_are_those_of_the_design() {
     m.account_failed("r");
     m.limited("r", "pulls");
     m.held_back("r", "abuse");
+    m.other_source("r", "s");
     let _running = (m.fill(), m.tunnel(), m.connection());
     let mut got = samples(&m);
     got.sort();
@@ -41,6 +42,7 @@ fn names_and_labels_are_those_of_the_design() {
             r#"seawall_connections 1"#,
             r#"seawall_evictions_total 14"#,
             r#"seawall_fills 1"#,
+            r#"seawall_other_sources_total{registry="r",source="s"} 1"#,
             r#"seawall_pulls_charged_total{registry="docker.io"} 1"#,
             r#"seawall_pulls_spared_total{registry="docker.io"} 1"#,
             r#"seawall_ratelimit_held_back_total{registry="r",limit="abuse"} 1"#,

@@ -1,8 +1,8 @@
 //! On whose behalf upstream is asked.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::hmac;
@@ -11,6 +11,7 @@ use moka::sync::Cache;
 use zeroize::Zeroizing;
 
 use crate::ledger::Identity;
+use crate::policy::chain::{Reach, Source};
 use crate::policy::quota::Aim;
 
 /// A keyed hash of a credential. The key is this process's own, so the hash means nothing elsewhere.
@@ -60,6 +61,8 @@ pub struct Asker {
     pub credential: Credential,
     /// With whose credential.
     pub purse: Purse,
+    /// Whether it is known to be allowed to read there.
+    pub reach: Reach,
     /// What the client sent to prove it; for the registry's own origin only.
     pub authorization: Option<HeaderValue>,
     /// What was asked of upstream for it.
@@ -86,6 +89,19 @@ impl Asker {
         Asker { purse: Purse::AccountForAll, ..self }
     }
 
+    /// The same, known to be allowed.
+    #[must_use]
+    pub fn allowed(self) -> Asker {
+        Asker { reach: Reach::Allowed, ..self }
+    }
+
+    /// Nobody, for this asker, with the account of another source if it has one.
+    pub(super) fn at_source(&self, source: &Source) -> Asker {
+        let purse = source.site.registry.account.as_ref().map_or(Purse::Own, |_| Purse::AccountForAll);
+        let bill = self.bill.clone();
+        Asker { credential: Credential::Anonymous, purse, reach: self.reach, authorization: None, bill }
+    }
+
     /// Of whom upstream's yes to this asker is a yes to: of nobody else than the account, where that may have paid.
     pub fn vouched(&self) -> Option<Credential> {
         (self.purse != Purse::AccountForAll).then_some(self.credential)
@@ -98,6 +114,7 @@ pub struct Bill {
     requests: AtomicU32,
     charged: AtomicU32,
     pinned: AtomicBool,
+    served_by: OnceLock<Arc<str>>,
 }
 
 impl Bill {
@@ -119,6 +136,16 @@ impl Bill {
     /// What it is for.
     pub fn aim(&self) -> Aim {
         if self.pinned.load(Ordering::Relaxed) { Aim::Pinned } else { Aim::Floating }
+    }
+
+    /// Another source than the registry answered; the first is told.
+    pub fn served_by(&self, source: &Arc<str>) {
+        let _ = self.served_by.set(source.clone());
+    }
+
+    /// The source that answered instead of the registry, if one did.
+    pub fn source(&self) -> Option<&str> {
+        self.served_by.get().map(|source| &**source)
     }
 
     /// Requests that were sent.
@@ -173,7 +200,7 @@ impl Keyring {
             value.set_sensitive(true);
             value
         });
-        Asker { credential, purse: Purse::Own, authorization, bill: Arc::default() }
+        Asker { credential, purse: Purse::Own, reach: Reach::Unknown, authorization, bill: Arc::default() }
     }
 
     /// Remembers that `token` was issued to a request without credentials.

@@ -22,6 +22,7 @@ mod prove;
 pub mod quota;
 mod send;
 pub mod source;
+mod sources;
 
 pub mod connect;
 pub mod connector;
@@ -43,6 +44,7 @@ pub use describe::{Description, in_time};
 pub use fetch::Fetched;
 pub use probe::Probed;
 pub use send::What;
+pub use sources::is_yes;
 
 /// What the configuration says of dialling.
 #[derive(Clone, Debug)]
