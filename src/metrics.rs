@@ -46,6 +46,8 @@ struct Inner {
     charged: Family<RegistryLabel, Counter>,
     spared: Family<RegistryLabel, Counter>,
     account_failures: Family<RegistryLabel, Counter>,
+    limited: Family<LimitLabels, Counter>,
+    held_back: Family<LimitLabels, Counter>,
     other_sources: Family<SourceLabels, Counter>,
     stale: Family<StaleLabels, Counter>,
     uncached: Family<ReasonLabel, Counter>,
@@ -116,6 +118,9 @@ impl Metrics {
         let spared = family(r, "pulls_spared", "Manifest requests of clients answered without a charged GET");
         let account_failures =
             family(r, "account_failures", "Times the operator's account could not be read or was refused");
+        let limited = family(r, "ratelimit_refusals", "Requests that upstream answered 429, by the limit");
+        let held_back =
+            family(r, "ratelimit_held_back", "Requests not sent upstream because of a limit or the reserve");
         let other_sources = family(r, "other_sources", "Answers of another source than the registry itself");
         let stale = family(r, "stale", "Tags served from the cache although upstream could not confirm them");
         let uncached = family(r, "uncached", "Bodies streamed through without being kept");
@@ -152,6 +157,8 @@ impl Metrics {
             charged,
             spared,
             account_failures,
+            limited,
+            held_back,
             other_sources,
             stale,
             uncached,
@@ -214,6 +221,16 @@ impl Metrics {
     /// Upstream took a pull off the quota.
     pub fn charged(&self, registry: &str) {
         self.0.charged.get_or_create(&RegistryLabel { registry: registry.into() }).inc();
+    }
+
+    /// Upstream answered 429. `limit` is a word of a fixed list.
+    pub fn limited(&self, registry: &str, limit: &'static str) {
+        self.0.limited.get_or_create(&LimitLabels { registry: registry.into(), limit }).inc();
+    }
+
+    /// A request was not sent upstream, which would have answered 429, or whose last pulls are reserved.
+    pub fn held_back(&self, registry: &str, limit: &'static str) {
+        self.0.held_back.get_or_create(&LimitLabels { registry: registry.into(), limit }).inc();
     }
 
     /// The operator's account could not be read, or was refused.
@@ -358,6 +375,12 @@ struct RegistryLabel {
 struct QuotaLabels {
     registry: String,
     source: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    registry: String,
+    limit: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -227,6 +227,7 @@ impl Cache {
         match &pull.wanted {
             Wanted::Blob(digest) => self.content(pull, digest, &What::Blob(digest.clone()), content::Yes::Needed).await,
             Wanted::Manifest(Reference::Digest(digest), _) => {
+                pull.asker.bill.pin();
                 let what = What::Manifest(Reference::Digest(digest.clone()));
                 self.content(pull, digest, &what, content::Yes::Needed).await
             }

@@ -67,6 +67,8 @@ pub struct Records {
     pub challenges: Vec<(String, Vec<u8>)>,
     /// Seconds since 1970 by what names a login, and by that and `REGISTRY/REPOSITORY`: when it was proved, and when it was let read.
     pub logins: Vec<(String, u64)>,
+    /// JSON: the books of upstream's quota.
+    pub quota: Vec<(String, Vec<u8>)>,
 }
 
 /// The tables.
@@ -82,6 +84,8 @@ pub enum Table {
     Challenges,
     /// [`Records::logins`].
     Logins,
+    /// [`Records::quota`].
+    Quota,
 }
 
 impl Table {
@@ -92,6 +96,7 @@ impl Table {
             Table::Public => "public",
             Table::Challenges => "challenges",
             Table::Logins => "logins",
+            Table::Quota => "quota",
         }
     }
 }
@@ -217,6 +222,7 @@ fn open(dir: &Path) -> Result<(sled::Db, Records), String> {
             public: read::<u64>(&db, Table::Public)?,
             challenges: read_raw(&db, Table::Challenges)?,
             logins: read::<u64>(&db, Table::Logins)?,
+            quota: read_raw(&db, Table::Quota)?,
         };
         Ok((db, records))
     };

@@ -11,6 +11,7 @@ pub mod guard;
 pub mod intercept;
 pub mod mirror;
 pub mod no_proxy;
+pub mod quota;
 pub mod redirect;
 pub mod registry;
 pub mod repositories;

@@ -1,7 +1,7 @@
 //! On whose behalf upstream is asked.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,9 @@ use http::HeaderValue;
 use moka::sync::Cache;
 use zeroize::Zeroizing;
 
+use crate::ledger::Identity;
 use crate::policy::chain::{Reach, Source};
+use crate::policy::quota::Aim;
 
 /// A keyed hash of a credential. The key is this process's own, so the hash means nothing elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,6 +44,16 @@ pub enum Credential {
     Known(Fingerprint),
     /// Somebody whose login was good before upstream went away. There is nothing to show to upstream, which is asked for nobody.
     Remembered(LoginId),
+}
+
+impl Credential {
+    /// Whose quota its requests are taken off.
+    pub fn identity(self) -> Identity {
+        match self {
+            Credential::Anonymous => Identity::Anonymous,
+            Credential::Known(Fingerprint(print)) => Identity::Client(print),
+        }
+    }
 }
 
 /// With whose credential upstream is asked.
@@ -124,6 +136,7 @@ impl Asker {
 pub struct Bill {
     requests: AtomicU32,
     charged: AtomicU32,
+    pinned: AtomicBool,
     served_by: OnceLock<Arc<str>>,
 }
 
@@ -136,6 +149,16 @@ impl Bill {
     /// One more request that upstream counts.
     pub fn add_charge(&self) {
         self.charged.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It is for what is pinned: the last pulls are kept for that.
+    pub fn pin(&self) {
+        self.pinned.store(true, Ordering::Relaxed);
+    }
+
+    /// What it is for.
+    pub fn aim(&self) -> Aim {
+        if self.pinned.load(Ordering::Relaxed) { Aim::Pinned } else { Aim::Floating }
     }
 
     /// Another source than the registry answered; the first is told.

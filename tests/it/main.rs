@@ -34,6 +34,7 @@ mod outage_time;
 mod parent;
 mod passing;
 mod pull;
+mod quota;
 mod repositories;
 mod secrets;
 mod serve;

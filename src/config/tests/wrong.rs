@@ -65,8 +65,13 @@ fn what_is_wrong_is_said_with_its_place() {
              valid here: grant_ttl, max_size, memory, min_free, offline_grants, public_ttl, tags",
         ),
         (
-            "[[registry]]\nname = \"lab\"\nreserve = 5",
-            "seawall.toml:3:1: registry.reserve: \"reserve\" is in the design but not in this version",
+            "[[registry]]\nname = \"lab\"\nreserve = -1",
+            "seawall.toml:3:11: registry.reserve: wants a whole number from 0 to 1000000, not -1",
+        ),
+        (
+            "reserve = 5",
+            "seawall.toml:1:1: reserve: unknown key here, it belongs in [[registry]]; valid here: admin, ca, cache, \
+             client_timeout, clients, data, drain_timeout, listen, log, registry, tunnel, upstream",
         ),
         (
             "lissten = []",
