@@ -63,6 +63,10 @@ impl World {
         if known.is_empty() || self.is_turned(repo) || (gone && self.settings.forget) {
             return None;
         }
+        // A 404 is nobody's yes.
+        if gone && !known.iter().all(|known| self.is_kept(repo, &known.digest)) {
+            return None;
+        }
         Some(known.into_iter().map(|known| known.digest).chain(named).collect())
     }
 
@@ -130,7 +134,7 @@ impl World {
     }
 
     fn may(&self, repo: u8, who: Who, words: Option<&str>, now: Span) -> Result<(), String> {
-        let away = self.outage.is_some() || self.is_recovering(now) || self.silent();
+        let away = self.outage.is_some() || self.is_recovering(now) || self.silent() || self.is_gone;
         self.books.may(&name(repo), who, words, away, now)
     }
 

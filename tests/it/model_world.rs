@@ -33,6 +33,8 @@ pub(crate) struct World {
     /// When the last one of them ended.
     recovered: Option<SystemTime>,
     unlimited: Option<SystemTime>,
+    /// Upstream said 404 to who asked last: it let them in, and has nothing there.
+    pub(crate) is_gone: bool,
     tokens: HashMap<Who, String>,
     /// By repository.
     images: Vec<Vec<Image>>,
@@ -108,6 +110,7 @@ impl World {
             outage: None,
             recovered: None,
             unlimited: None,
+            is_gone: false,
             tokens: HashMap::new(),
             images,
             last: HashMap::new(),
@@ -345,6 +348,7 @@ impl World {
         let now = Span { from, to: self.now() };
         let log = self.registry.requests();
         self.registry.reset_counts();
+        self.is_gone = log.iter().any(|seen| seen.status() == 404);
         let registry = &self.registry;
         self.books.read(&log, now, self.settings, |repository, tag| registry.tagged(repository, tag));
         let here = self.here();
