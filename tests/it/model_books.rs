@@ -58,6 +58,8 @@ pub(crate) struct Books {
     own: HashMap<(String, String), Span>,
     /// … to whatever a user showed.
     users: HashMap<(String, Who), Span>,
+    /// Upstream's own `/v2/` was seen.
+    pub(crate) challenged: bool,
     /// What upstream has in a repository, since seawall has it without a break.
     words: HashSet<(String, String)>,
 }
@@ -81,9 +83,10 @@ impl Books {
         named: impl Fn(&str, &str) -> Option<String>,
     ) {
         for seen in log {
+            self.challenged |= seen.ask == Ask::Ping && seen.status() == 401;
             let (Some(repository), "manifests" | "blobs") = (seen.ask.repository(), seen.kind()) else { continue };
             match seen.status() {
-                200..=399 => self.yes(seen, repository, at, &named),
+                200..=399 => self.yes(seen, repository, at, settings, &named),
                 404 if seen.kind() == "blobs" || settings.forget => {
                     self.missing(seen, repository);
                 }
@@ -93,7 +96,15 @@ impl Books {
         }
     }
 
-    fn yes(&mut self, seen: &Seen, repository: &str, at: Span, named: &impl Fn(&str, &str) -> Option<String>) {
+    /// In a run with short deadlines an answer may have come too late: what it says is one more thing that may be believed.
+    fn yes(
+        &mut self,
+        seen: &Seen,
+        repository: &str,
+        at: Span,
+        settings: Settings,
+        named: &impl Fn(&str, &str) -> Option<String>,
+    ) {
         let who = shown(seen);
         if who == Who::Nobody {
             self.open.insert(repository.to_owned(), at);
@@ -103,16 +114,21 @@ impl Books {
             self.users.insert((repository.to_owned(), who), at);
         }
         if let Some(digest) = seen.ask.digest() {
-            self.words.insert((repository.to_owned(), digest.to_owned()));
+            if seen.method == Method::GET || !settings.silence {
+                self.words.insert((repository.to_owned(), digest.to_owned()));
+            }
             return;
         }
         let Ask::Manifest { reference: tag, .. } = &seen.ask else { return };
         let digest = named(repository, tag).expect("it answered");
-        self.words.insert((repository.to_owned(), digest.clone()));
+        if !settings.silence {
+            self.words.insert((repository.to_owned(), digest.clone()));
+        }
         let lines = seen.headers.get_all("accept").iter();
         let accept: Vec<&str> = lines.map(|line| line.to_str().unwrap_or_default()).collect();
         let variants = self.confirmed.entry((repository.to_owned(), tag.clone())).or_default();
-        variants.insert(accept.join(","), Confirmed { digest, at });
+        let late = if settings.silence { &digest[..] } else { "" };
+        variants.insert(accept.join(",") + late, Confirmed { digest, at });
     }
 
     /// A 404 that is believed. Of a blob it may be one: who asks by HEAD is about to push.

@@ -2,7 +2,7 @@
 
 use crate::harness::exchange::{ClientError, Reply};
 use crate::harness::pull::Pulled;
-use crate::harness::{Image, sha256};
+use crate::harness::{Image, Style, sha256};
 use crate::model::{Outage, Thing, Who};
 use crate::model_books::{Span, TTL};
 use crate::model_world::{Asked, SECRET, World, name};
@@ -89,8 +89,13 @@ impl World {
         }
     }
 
-    pub(crate) fn must_pull(&self, who: Who, repo: u8, tag: u8) -> Must {
-        let now = Span { from: self.now(), to: self.now() };
+    pub(crate) fn must_pull(&self, who: Who, repo: u8, tag: u8, style: Style) -> Must {
+        // Known, and a test of its own: `/v2/` is answered from its own challenge alone.
+        let away = self.outage.is_some_and(Outage::is_total) || self.is_recovering(self.span());
+        if !self.settings.strict && away && style != Style::Containerd && !self.books.challenged {
+            return None;
+        }
+        let now = self.span();
         let mut why = None;
         for digest in self.may_name(who, repo, tag, now)? {
             let image = self.image_of(repo, &digest)?;
@@ -104,11 +109,16 @@ impl World {
         why
     }
 
+    fn span(&self) -> Span {
+        Span { from: self.now(), to: self.now() }
+    }
+
     /// Nothing at all goes upstream for it.
     pub(crate) fn is_free(&self, asked: Asked, reference: &str, from: std::time::SystemTime) -> bool {
         let now = Span { from, to: from };
         let believed = |digest: &str| self.is_here(digest) && self.books.is_believed(&name(asked.repo), digest, now);
         match asked.thing {
+            _ if self.silent() => false,
             Thing::Foreign | Thing::HeadLayer => false,
             Thing::Tag | Thing::HeadTag => {
                 let known = self.books.confirmed(&name(asked.repo), reference);
