@@ -15,6 +15,7 @@ mod parent;
 mod problem;
 mod registries;
 mod section;
+mod sources;
 mod tree;
 mod upstream;
 mod words;

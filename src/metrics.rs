@@ -45,6 +45,7 @@ struct Inner {
     charged: Family<RegistryLabel, Counter>,
     spared: Family<RegistryLabel, Counter>,
     account_failures: Family<RegistryLabel, Counter>,
+    other_sources: Family<SourceLabels, Counter>,
     stale: Family<StaleLabels, Counter>,
     uncached: Family<ReasonLabel, Counter>,
     cache_bytes: WholeGauge,
@@ -113,6 +114,7 @@ impl Metrics {
         let spared = family(r, "pulls_spared", "Manifest requests of clients answered without a charged GET");
         let account_failures =
             family(r, "account_failures", "Times the operator's account could not be read or was refused");
+        let other_sources = family(r, "other_sources", "Answers of another source than the registry itself");
         let stale = family(r, "stale", "Tags served from the cache although upstream could not confirm them");
         let uncached = family(r, "uncached", "Bodies streamed through without being kept");
         let cache_bytes = registered(r, "cache_bytes", "Bytes of blobs on disk", WholeGauge::default());
@@ -147,6 +149,7 @@ impl Metrics {
             charged,
             spared,
             account_failures,
+            other_sources,
             stale,
             uncached,
             cache_bytes,
@@ -208,6 +211,12 @@ impl Metrics {
     /// The operator's account could not be read, or was refused.
     pub fn account_failed(&self, registry: &str) {
         self.0.account_failures.get_or_create(&RegistryLabel { registry: registry.into() }).inc();
+    }
+
+    /// Another source than the registry itself answered.
+    pub fn other_source(&self, registry: &str, source: &str) {
+        let labels = SourceLabels { registry: registry.into(), source: source.into() };
+        self.0.other_sources.get_or_create(&labels).inc();
     }
 
     /// A client got a manifest and the quota is as it was.
@@ -324,6 +333,12 @@ struct UpstreamLabels {
     kind: &'static str,
     method: &'static str,
     status: Status,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabels {
+    registry: String,
+    source: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -23,7 +23,7 @@ use crate::oci::media_type::{Accept, OCTET_STREAM};
 use crate::policy::freshness::Reason;
 use crate::store::is_missing;
 use crate::upstream::asker::Credential;
-use crate::upstream::{Fetched, What, in_time};
+use crate::upstream::{Fetched, What, in_time, is_yes};
 use crate::{fs, task};
 
 /// What there is to send.
@@ -171,7 +171,7 @@ impl Cache {
         };
         let said = self.0.admissions.run(&self.0.tasks, question, work).await;
         match &said {
-            Ok(_) => self.allowed(&pull.place, &pull.asker, digest),
+            Ok(said) => self.allowed(&pull.place, said.yes_to(&pull.asker), digest),
             // Who asks for a blob by HEAD may be about to push: from now on it is missing for all, and asked for anew.
             Err(error) if error.kind() == Kind::Missing => {
                 let pushing = pull.method == Method::Head && matches!(what, What::Blob(_));
@@ -361,7 +361,7 @@ impl Cache {
         let single = pull.range.as_ref().filter(|range| select(Some(range), u64::MAX) != Selection::Whole);
         if let (What::Blob(_), Some(range)) = (what, single) {
             let part = way.upstream.fetch_range(&way.site, &way.repository, what, range, &way.asker).await?;
-            self.allowed(&pull.place, &way.asker, &digest);
+            self.allowed(&pull.place, way.asker.vouched().filter(|_| is_yes(&part)), &digest);
             // All of it is verified, a part cannot be.
             if part.status() != StatusCode::OK {
                 return Ok(passed(digest, content_type(part.headers()), Content::Part(part)));
@@ -372,7 +372,7 @@ impl Cache {
             Some(fetched) => fetched,
             None => {
                 let fetched = way.fetch(0).await?;
-                self.allowed(&pull.place, &way.asker, &digest);
+                self.allowed(&pull.place, fetched.yes_to(&way.asker), &digest);
                 fetched
             }
         };

@@ -127,7 +127,7 @@ impl Fill {
             }
         }
         let fetched = fetched?;
-        self.cache.allowed(&self.place, &self.way.asker, lead.flight().digest());
+        self.cache.allowed(&self.place, fetched.yes_to(&self.way.asker), lead.flight().digest());
         if !partial.is_empty() {
             info!(digest = %partial.digest(), from = partial.len(), "going on with a partial blob");
         }

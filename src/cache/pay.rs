@@ -13,8 +13,15 @@ use crate::upstream::asker::{Asker, Credential, Purse};
 impl Cache {
     /// Who asks upstream for bytes. The operator's account pays for clients that show no credential, and for what everybody may read.
     pub(super) fn payer(&self, pull: &Pull) -> Asker {
-        let asker = pull.asker.clone();
+        let asker = self.sent_out(pull);
         if may_be_paid(pull) && self.is_open(&self.known(pull)) { asker.on_account_for_all() } else { asker }
+    }
+
+    /// The asker, known to be allowed where that is known: then other sources than the registry may be asked for it.
+    pub(super) fn sent_out(&self, pull: &Pull) -> Asker {
+        let known = self.0.grants.known(&pull.place, pull.asker.credential, None);
+        let allowed = known.stands(self.0.grants.belief(), self.0.clock.now());
+        if allowed { pull.asker.clone().allowed() } else { pull.asker.clone() }
     }
 
     /// Before the account pays it must be known that everybody may read this: a HEAD for nobody, which costs nothing, tells.
@@ -30,9 +37,9 @@ impl Cache {
         }
     }
 
-    /// Upstream gave `asker` this digest: whoever it vouches for may read here, and the digest is here.
-    pub(super) fn allowed(&self, place: &Arc<str>, asker: &Asker, digest: &Digest) {
-        if let Some(who) = asker.vouched() {
+    /// Upstream gave this digest, which is a yes to `who`, if to anybody: they may read here, and the digest is here.
+    pub(super) fn allowed(&self, place: &Arc<str>, who: Option<Credential>, digest: &Digest) {
+        if let Some(who) = who {
             self.0.grants.grant(place, who, self.0.clock.now());
         }
         self.0.grants.word(place, digest);

@@ -11,7 +11,8 @@ use crate::oci::manifest::MAX_MANIFEST;
 use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Tag};
 use crate::policy::freshness::{self, After, Answer, Before, Granted, Reason};
-use crate::upstream::{Description, What, in_time};
+use crate::upstream::asker::Credential;
+use crate::upstream::{What, in_time};
 
 /// A tag, resolved.
 #[derive(Debug)]
@@ -67,23 +68,28 @@ impl Cache {
         let what = What::Manifest(Reference::Tag(tag.clone()));
         let question = (key.clone(), accept, pull.asker.credential, epoch);
         let work = move || async move {
-            let binding = cache.describe_tag(&pull, &what, accept).await?;
-            cache.allowed(&pull.place, &pull.asker, &binding.digest);
+            let (binding, yes_to) = cache.describe_tag(&pull, &what, accept).await?;
+            cache.allowed(&pull.place, yes_to, &binding.digest);
             cache.0.bindings.bind(&key, accept, binding.clone(), epoch);
             Ok(binding)
         };
         self.0.questions.run(&self.0.tasks, question, work).await
     }
 
-    async fn describe_tag(&self, pull: &Pull, what: &What, accept: Accept) -> Result<Binding> {
-        let said = self.0.upstream.describe(&pull.site, &pull.repository, what, accept, &pull.asker).await;
+    /// What it names, and to whom that is a yes.
+    async fn describe_tag(&self, pull: &Pull, what: &What, accept: Accept) -> Result<(Binding, Option<Credential>)> {
+        let asker = self.sent_out(pull);
+        let said = self.0.upstream.describe(&pull.site, &pull.repository, what, accept, &asker).await;
         match said {
-            Ok(Description { digest: Some(digest), media_type, size }) => {
-                let size = size.filter(|size| *size > 0);
-                Ok(Binding { digest, media_type: media_type.into(), size, checked: self.0.clock.now() })
+            Ok(said) => {
+                let yes_to = said.yes_to(&asker);
+                let Some(digest) = said.digest else { return Ok((self.read_tag(pull, what, accept).await?, yes_to)) };
+                let (media_type, size) = (said.media_type.into(), said.size.filter(|size| *size > 0));
+                Ok((Binding { digest, media_type, size, checked: self.0.clock.now() }, yes_to))
             }
-            Ok(_) => self.read_tag(pull, what, accept).await,
-            Err(error) if error.status().as_u16() == 405 => self.read_tag(pull, what, accept).await,
+            Err(error) if error.status().as_u16() == 405 => {
+                Ok((self.read_tag(pull, what, accept).await?, pull.asker.vouched()))
+            }
             Err(error) => Err(error),
         }
     }

@@ -10,6 +10,7 @@ use super::builtin;
 use super::client_certificate;
 use super::problem::{Fault, Place, Problem};
 use super::section::Section;
+use super::sources;
 use super::tree::Value;
 use super::words;
 use crate::http::origin::{HostPattern, Origin};
@@ -61,7 +62,9 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
     let repositories = repositories(&mut section, name.as_deref().unwrap_or_default(), problems);
     let account = account::read(&mut section, problems);
     account::check_share(&section, &repositories, account.as_ref(), problems);
-    let upstream = section.take("upstreams", problems, |value| Ok(value.clone())).and_then(|v| upstream(&v, problems));
+    let sources = section.take("upstreams", problems, |value| Ok(value.clone()));
+    let sources = sources.map(|value| sources::read(&value, problems)).unwrap_or_default();
+    let rewrite = sources::rewrites(&mut section, problems);
     let missing = section.missing("name", "must be given; it is the registry's name in keys, paths and metrics");
     let no_hosts = section.problem("hosts", "must name at least one host; valid: [\"registry.corp:5000\"]");
     section.end(problems);
@@ -88,6 +91,9 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
         }
         None => (Vec::new(), Vec::new(), first_host(&hosts)),
     };
+    let (upstream, chain) = sources::arranged(&name, sources, &hosts, rewrite);
+    let upstream_account = upstream.as_ref().and_then(|own| own.account.clone());
+    let upstream = upstream.map(|own| own.origin);
     Some(Registry {
         name: name.into(),
         aliases: aliases.unwrap_or(aliases_before),
@@ -97,7 +103,8 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
         ca_pem: ca_pem.flatten(),
         client_certificate,
         repositories,
-        account,
+        account: upstream_account.or(account),
+        chain,
         realms,
     })
 }
@@ -146,36 +153,6 @@ fn name(value: &Value) -> Result<String, Fault> {
         return Err(value.fault(format!("{text:?} is not a name ({rule}); valid: {valid}")));
     }
     Ok(text.to_owned())
-}
-
-fn upstream(value: &Value, problems: &mut Vec<Problem>) -> Option<Origin> {
-    let before = problems.len();
-    let mut read = |fault: Fault| problems.push(fault.of("registry.upstreams"));
-    let items = value.items().map_err(&mut read).ok()?;
-    let [first, rest @ ..] = items.as_ref() else {
-        read(value.fault("must have one: [{ url = \"https://registry.corp\" }]"));
-        return None;
-    };
-    if let Some(second) = rest.first() {
-        read(second.fault("a second upstream is in the design but not yet in this version: give one"));
-    }
-    let mut section = Section::new("registry.upstreams", first).map_err(&mut read).ok()?;
-    let url = section.take("url", problems, |value| {
-        let valid = "\"https://registry.corp\", \"http://lab:5000\"";
-        let text = value.text(&format!("a URL such as {valid}"))?;
-        match Origin::from_url(text) {
-            Ok((origin, path)) if path == "/" => Ok(origin),
-            Ok((_, path)) => Err(value.fault(format!("{path:?} is too much: a URL without a path; valid: {valid}"))),
-            // Not repeated: it may hold a password.
-            Err(error) => Err(value.fault(format!("{error}; valid: {valid}"))),
-        }
-    });
-    let missing = section.missing("url", "must be given; valid: \"https://registry.corp\"");
-    section.end(problems);
-    if url.is_none() && problems.len() == before {
-        problems.push(missing);
-    }
-    url
 }
 
 /// Why two registries cannot both be. The first is asked first.

@@ -178,6 +178,11 @@ impl Origin {
         Ok((Origin { scheme, host, port }, path))
     }
 
+    /// Whether it is this.
+    pub fn is(&self, scheme: Scheme, host: &Host, port: u16) -> bool {
+        self.scheme == scheme && self.host == *host && self.port == port
+    }
+
     /// `host` or `host:port`, the port only if it is not the scheme's own.
     pub fn authority(&self) -> String {
         if self.port == self.scheme.default_port() {

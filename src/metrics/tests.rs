@@ -26,6 +26,7 @@ fn names_and_labels_are_those_of_the_design() {
     m.disk_full();
     m.client_refused("allow");
     m.account_failed("r");
+    m.other_source("r", "s");
     let _running = (m.fill(), m.tunnel(), m.connection());
     let mut got = samples(&m);
     got.sort();
@@ -39,6 +40,7 @@ fn names_and_labels_are_those_of_the_design() {
             r#"seawall_connections 1"#,
             r#"seawall_evictions_total 14"#,
             r#"seawall_fills 1"#,
+            r#"seawall_other_sources_total{registry="r",source="s"} 1"#,
             r#"seawall_pulls_charged_total{registry="docker.io"} 1"#,
             r#"seawall_pulls_spared_total{registry="docker.io"} 1"#,
             r#"seawall_ratelimit_limit{registry="docker.io",source="192.0.2.1"} 100"#,

@@ -6,7 +6,7 @@ use std::str::Chars;
 
 use super::percent;
 
-pub use super::token::{TokenReply, parse_token_reply, pulled_repositories};
+pub use super::token::{TokenReply, parse_token_reply, pulled_repositories, renamed_scopes};
 
 /// How a registry wants to be convinced.
 #[derive(Debug, Clone, PartialEq, Eq)]

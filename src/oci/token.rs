@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
+use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use super::name::Repository;
@@ -64,6 +65,27 @@ pub fn parse_token_reply(body: &[u8]) -> Option<TokenReply> {
     })
 }
 
+/// The query of a token request, with other names for its repositories.
+pub fn renamed_scopes(query: &str, renamed: impl Fn(&Repository) -> Repository) -> String {
+    let rename = |scope: &str| {
+        let parts = scope.strip_prefix("repository:").and_then(|rest| rest.rsplit_once(':'));
+        match parts.and_then(|(name, actions)| Some((name.parse().ok()?, actions))) {
+            Some((repository, actions)) => format!("repository:{}:{actions}", renamed(&repository)),
+            None => scope.to_owned(),
+        }
+    };
+    let mut query_again = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if name == "scope" {
+            let scopes: Vec<String> = value.split(' ').map(rename).collect();
+            query_again.append_pair(&name, &scopes.join(" "));
+        } else {
+            query_again.append_pair(&name, &value);
+        }
+    }
+    query_again.finish()
+}
+
 /// The repositories that the query of a token request asks to pull from. `None` if it asks for anything else besides, or for
 /// nothing (distribution-spec, auth/scope.md; more than one scope may stand in one parameter, with blanks between).
 pub fn pulled_repositories(query: &str) -> Option<Vec<Repository>> {
@@ -103,6 +125,17 @@ mod tests {
                 pulled_repositories(query).map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
             assert_eq!(said.as_deref(), expected, "{query}");
         }
+    }
+
+    #[test]
+    fn scopes_are_renamed() {
+        let renamed = |name: &Repository| name.as_str().replace("bitnami/", "bitnamilegacy/").parse().unwrap();
+        let said =
+            renamed_scopes("service=s&scope=repository:bitnami/nginx:pull+repository:a/b:pull,push&account=u", renamed);
+        let expected =
+            "service=s&scope=repository%3Abitnamilegacy%2Fnginx%3Apull+repository%3Aa%2Fb%3Apull%2Cpush&account=u";
+        assert_eq!(said, expected);
+        assert_eq!(renamed_scopes("scope=registry:catalog:*", renamed), "scope=registry%3Acatalog%3A*");
     }
 
     #[test]

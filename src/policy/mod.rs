@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod admission;
+pub mod chain;
 pub mod client_certificate;
 pub mod clients;
 pub mod freshness;

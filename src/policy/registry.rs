@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::chain::Chain;
 use super::client_certificate::ClientCertificate;
 use super::repositories::Repositories;
 use crate::http::origin::{Host, HostPattern, Origin, Scheme};
@@ -21,6 +22,8 @@ pub struct Registry {
     pub auth_hosts: Vec<HostPattern>,
     /// Where it is dialled. `None`: at the very host that the client asked for (patterns such as `*.pkg.dev`).
     pub upstream: Option<Origin>,
+    /// Where its content is had besides, and under which names.
+    pub chain: Chain,
     /// PEM of roots that are trusted for this registry alone, beside the system's: for what is asked on its behalf, where its
     /// redirects and realms lead included.
     pub ca_pem: Option<Vec<u8>>,
@@ -54,11 +57,19 @@ impl Registry {
         self.upstream.as_ref().map_or(Scheme::Https, |origin| origin.scheme)
     }
 
-    /// Whether the operator named this as a place of the registry's: one that may be dialled wherever it is.
-    pub fn is_at(&self, scheme: Scheme, host: &Host, port: u16) -> bool {
+    /// Whether this is a place of the registry itself, by the operator's word.
+    pub fn is_own(&self, scheme: Scheme, host: &Host, port: u16) -> bool {
         let upstream = self.upstream.as_ref();
-        let is_upstream = upstream.is_some_and(|u| u.scheme == scheme && u.host == *host && u.port == port);
+        let is_upstream = upstream.is_some_and(|origin| origin.is(scheme, host, port));
         is_upstream || self.all_hosts().any(|(pattern, _)| pattern.matches(host, port, scheme.default_port()))
+    }
+
+    /// Whether the operator named this: the registry itself, its realms, its other sources. It may be dialled wherever it is.
+    pub fn is_named(&self, scheme: Scheme, host: &Host, port: u16) -> bool {
+        let mut sources = self.chain.before.iter().chain(&self.chain.after);
+        self.is_own(scheme, host, port)
+            || self.realms.iter().any(|realm| realm.matches(host, port, scheme.default_port()))
+            || sources.any(|source| source.site.origin.is(scheme, host, port))
     }
 
     /// Whether the operator's account may be sent to this origin for a token. Where the registry is spoken to over TLS, so is it.
@@ -66,7 +77,7 @@ impl Registry {
         let Origin { scheme, host, port } = realm;
         let named = |pattern: &HostPattern| pattern.matches(host, *port, scheme.default_port());
         (*scheme == Scheme::Https || self.scheme() == Scheme::Http)
-            && (self.is_at(*scheme, host, *port) || self.realms.iter().any(named))
+            && (self.is_own(*scheme, host, *port) || self.realms.iter().any(named))
     }
 
     /// The names its own hosts and token hosts go by.

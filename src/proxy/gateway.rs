@@ -139,7 +139,8 @@ impl Gateway {
                 self.pulled(&pull, request.headers(), Negotiated::No, record).await
             }
             Route::Tags { ref repository } | Route::Referrers { ref repository }
-                if asker.purse == Purse::Account && *request.method() == Method::GET =>
+                if (asker.purse == Purse::Account || !site.registry.chain.is_plain())
+                    && *request.method() == Method::GET =>
             {
                 let what = What::List(rest_of(uri.path(), repository.as_str(), uri.query()));
                 self.as_asked(&request, &site, repository, &what, &asker).await

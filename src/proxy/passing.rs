@@ -19,6 +19,7 @@ use crate::http::cache_status::{Outcome, cache_status};
 use crate::http::headers::relayed;
 use crate::http::origin::Origin;
 use crate::index::journal::{Journal, Table, seconds, time};
+use crate::oci::challenge::renamed_scopes;
 use crate::oci::error::Code;
 use crate::oci::name::Reference;
 use crate::oci::route::{Kind, Route};
@@ -167,6 +168,7 @@ impl Gateway {
         record: &mut Record,
     ) -> Result<Response<Body>> {
         record.kind = Kind::Token;
+        let request = renamed(request, site);
         if asker.authorization.is_some() || *request.method() != Method::GET || !is_nobodys(request.uri().query()) {
             return self.pass_to(request, &site.registry.name, origin, Kind::Token, asker).await;
         }
@@ -247,6 +249,17 @@ impl Gateway {
         let request = upload::forward(parts.headers, parts.method, body);
         self.upstream.pass(registry, kind, &asker.bill, origin, &target, request).await
     }
+}
+
+/// A token for what a repository is called upstream.
+fn renamed(mut request: Request<Incoming>, site: &Site) -> Request<Incoming> {
+    let chain = &site.registry.chain;
+    let (Some(query), false) = (request.uri().query(), chain.is_plain()) else { return request };
+    let query = renamed_scopes(query, |repository| chain.at_registry(repository));
+    if let Ok(uri) = format!("{}?{query}", request.uri().path()).parse() {
+        *request.uri_mut() = uri;
+    }
+    request
 }
 
 fn target(request: &Request<Incoming>) -> String {

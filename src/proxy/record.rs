@@ -138,6 +138,7 @@ impl Drop for Record {
             bytes = self.bytes,
             ms = u64::try_from(self.took().as_millis()).unwrap_or(u64::MAX),
             upstream = self.bill.requests(),
+            source = self.bill.source(),
             error,
             "request"
         );

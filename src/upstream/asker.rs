@@ -1,14 +1,16 @@
 //! On whose behalf upstream is asked.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::hmac;
 use http::HeaderValue;
 use moka::sync::Cache;
 use zeroize::Zeroizing;
+
+use crate::policy::chain::{Reach, Source};
 
 /// A keyed hash of a credential. The key is this process's own, so the hash means nothing elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +49,8 @@ pub struct Asker {
     pub credential: Credential,
     /// With whose credential.
     pub purse: Purse,
+    /// Whether it is known to be allowed to read there.
+    pub reach: Reach,
     /// What the client sent to prove it; for the registry's own origin only.
     pub authorization: Option<HeaderValue>,
     /// What was asked of upstream for it.
@@ -73,6 +77,19 @@ impl Asker {
         Asker { purse: Purse::AccountForAll, ..self }
     }
 
+    /// The same, known to be allowed.
+    #[must_use]
+    pub fn allowed(self) -> Asker {
+        Asker { reach: Reach::Allowed, ..self }
+    }
+
+    /// Nobody, for this asker, with the account of another source if it has one.
+    pub(super) fn at_source(&self, source: &Source) -> Asker {
+        let purse = source.site.registry.account.as_ref().map_or(Purse::Own, |_| Purse::AccountForAll);
+        let bill = self.bill.clone();
+        Asker { credential: Credential::Anonymous, purse, reach: self.reach, authorization: None, bill }
+    }
+
     /// Of whom upstream's yes to this asker is a yes to: of nobody else than the account, where that may have paid.
     pub fn vouched(&self) -> Option<Credential> {
         (self.purse != Purse::AccountForAll).then_some(self.credential)
@@ -84,6 +101,7 @@ impl Asker {
 pub struct Bill {
     requests: AtomicU32,
     charged: AtomicU32,
+    served_by: OnceLock<Arc<str>>,
 }
 
 impl Bill {
@@ -95,6 +113,16 @@ impl Bill {
     /// One more request that upstream counts.
     pub fn add_charge(&self) {
         self.charged.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Another source than the registry answered; the first is told.
+    pub fn served_by(&self, source: &Arc<str>) {
+        let _ = self.served_by.set(source.clone());
+    }
+
+    /// The source that answered instead of the registry, if one did.
+    pub fn source(&self) -> Option<&str> {
+        self.served_by.get().map(|source| &**source)
     }
 
     /// Requests that were sent.
@@ -149,7 +177,7 @@ impl Keyring {
             value.set_sensitive(true);
             value
         });
-        Asker { credential, purse: Purse::Own, authorization, bill: Arc::default() }
+        Asker { credential, purse: Purse::Own, reach: Reach::Unknown, authorization, bill: Arc::default() }
     }
 
     /// Remembers that `token` was issued to a request without credentials.

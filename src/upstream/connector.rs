@@ -28,25 +28,11 @@ impl Connector {
 
     /// Whether the host of `uri` is the registry, or its token service: not merely where one of them leads.
     pub(super) fn is_own(&self, uri: &Uri) -> bool {
-        origin(uri).is_ok_and(|(scheme, host, port)| self.is_registrys(scheme, &host, port))
+        origin(uri).is_ok_and(|(scheme, host, port)| self.registry.is_own(scheme, &host, port))
     }
 
-    fn is_registrys(&self, scheme: Scheme, host: &Host, port: u16) -> bool {
-        let upstream = self.registry.upstream.as_ref();
-        let mut patterns = self.registry.hosts.iter().chain(&self.registry.auth_hosts);
-        upstream.is_some_and(|u| u.scheme == scheme && u.host == *host && u.port == port)
-            || patterns.any(|pattern| pattern.matches(host, port, scheme.default_port()))
-    }
-
-    /// The operator named the realms as well, which may be anybody's.
     fn trust(&self, scheme: Scheme, host: &Host, port: u16) -> Trust {
-        let mut realms = self.registry.realms.iter();
-        if self.is_registrys(scheme, host, port) || realms.any(|realm| realm.matches(host, port, scheme.default_port()))
-        {
-            Trust::Configured
-        } else {
-            Trust::Open
-        }
+        if self.registry.is_named(scheme, host, port) { Trust::Configured } else { Trust::Open }
     }
 }
 

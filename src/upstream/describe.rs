@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use hyper::body::Incoming;
 
-use super::asker::Asker;
+use super::asker::{Asker, Credential};
 use super::client::Upstream;
+use super::fetch::ANY_MANIFEST;
 use super::send::{What, is_elsewhere};
 use crate::error::{Error, Kind, Result};
 use crate::http::range::parse_content_range;
 use crate::oci::digest::Digest;
 use crate::oci::media_type::{Accept, essence};
-use crate::oci::name::Repository;
+use crate::oci::name::{Reference, Repository};
 use crate::policy::registry::Site;
 
 /// What upstream says of something without sending it.
@@ -23,6 +25,8 @@ pub struct Description {
     pub media_type: String,
     /// `Content-Length`.
     pub size: Option<u64>,
+    /// Whether it is the registry's yes to who asked: see [`is_yes`](super::is_yes).
+    pub is_yes: bool,
 }
 
 impl Upstream {
@@ -39,7 +43,13 @@ impl Upstream {
         asker: &Asker,
     ) -> Result<Description> {
         let mut fields = HeaderMap::new();
-        if let (What::Manifest(_), Ok(value)) = (what, HeaderValue::try_from(accept.header())) {
+        let accepted = match what {
+            // distribution has no OCI manifest for who does not name the type, `*/*` or not.
+            What::Manifest(Reference::Digest(_)) => Some(ANY_MANIFEST.to_owned()),
+            What::Manifest(Reference::Tag(_)) => Some(accept.header()),
+            What::Blob(_) | What::List(_) => None,
+        };
+        if let Some(value) = accepted.and_then(|text| HeaderValue::try_from(text).ok()) {
             fields.insert(header::ACCEPT, value);
         }
         let response = self.ask(site, repository, what, &Method::HEAD, &fields, asker).await?;
@@ -51,7 +61,7 @@ impl Upstream {
             let error = self.refusal(&site.origin.host.to_string(), response).await;
             return Err(if error.kind() == Kind::Missing { error.coded(what.unknown()) } else { error });
         }
-        let said = Description::of(response.headers());
+        let said = Description::of(&response);
         if is_blob && said.size.is_none() { self.first_byte(site, repository, what, asker).await } else { Ok(said) }
     }
 
@@ -67,11 +77,11 @@ impl Upstream {
         fields.insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
         let response = self.ask(site, repository, what, &Method::GET, &fields, asker).await?;
         match response.status() {
-            StatusCode::OK => Ok(Description::of(response.headers())),
+            StatusCode::OK => Ok(Description::of(&response)),
             StatusCode::PARTIAL_CONTENT => {
                 let range = response.headers().get(header::CONTENT_RANGE).and_then(parse_content_range);
                 let size = range.and_then(|range| range.total);
-                Ok(Description { size, ..Description::of(response.headers()) })
+                Ok(Description { size, ..Description::of(&response) })
             }
             _ => Err(self.refusal(&site.origin.host.to_string(), response).await),
         }
@@ -94,12 +104,18 @@ pub async fn in_time<T>(site: &Site, deadline: Option<Duration>, asking: impl Fu
 }
 
 impl Description {
-    fn of(headers: &HeaderMap) -> Description {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    /// To whom it is a yes, if to anybody.
+    pub fn yes_to(&self, asker: &Asker) -> Option<Credential> {
+        asker.vouched().filter(|_| self.is_yes)
+    }
+
+    fn of(response: &Response<Incoming>) -> Description {
+        let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         Description {
             digest: text("docker-content-digest").and_then(|digest| digest.parse().ok()),
             media_type: text("content-type").map(|value| essence(value).to_owned()).unwrap_or_default(),
             size: text("content-length").and_then(|length| length.parse().ok()),
+            is_yes: super::is_yes(response),
         }
     }
 }

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
 
-use super::asker::Asker;
+use super::asker::{Asker, Credential};
 use super::client::Upstream;
 use super::send::What;
 use crate::error::{Error, Kind, Result};
@@ -23,10 +23,19 @@ pub struct Fetched {
     pub total: Option<u64>,
     /// `Content-Type` without parameters; empty if there was none.
     pub media_type: String,
+    /// Whether it is the registry's yes to who asked: see [`is_yes`](super::is_yes).
+    pub is_yes: bool,
+}
+
+impl Fetched {
+    /// To whom it is a yes, if to anybody.
+    pub fn yes_to(&self, asker: &Asker) -> Option<Credential> {
+        asker.vouched().filter(|_| self.is_yes)
+    }
 }
 
 /// What a manifest by digest is asked with: bytes have one type, whoever asks.
-const ANY_MANIFEST: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+pub(super) const ANY_MANIFEST: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, */*";
 
 impl Upstream {
@@ -47,15 +56,16 @@ impl Upstream {
         let host = &site.origin.host;
         let total = response.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
         let media_type = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(essence);
-        let media_type = media_type.unwrap_or_default().to_owned();
+        let (media_type, is_yes) = (media_type.unwrap_or_default().to_owned(), super::is_yes(&response));
         match response.status() {
-            StatusCode::OK => Ok(Fetched { body: response.into_body(), start: 0, total, media_type }),
+            StatusCode::OK => Ok(Fetched { body: response.into_body(), start: 0, total, media_type, is_yes }),
             StatusCode::PARTIAL_CONTENT => {
                 let range = response.headers().get(header::CONTENT_RANGE).and_then(parse_content_range);
                 let range = range.filter(|range| range.start == from);
                 let range = range
                     .ok_or_else(|| Error::new(Kind::Broken, format!("{host} sent another range than asked for")))?;
-                Ok(Fetched { body: response.into_body(), start: from, total: range.total, media_type })
+                let total = range.total;
+                Ok(Fetched { body: response.into_body(), start: from, total, media_type, is_yes })
             }
             _ => Err(self.refusal(&host.to_string(), response).await),
         }

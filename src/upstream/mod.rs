@@ -20,6 +20,7 @@ mod program;
 mod prove;
 mod send;
 pub mod source;
+mod sources;
 
 pub mod connect;
 pub mod connector;
@@ -40,6 +41,7 @@ pub use client::{RequestBody, Upstream};
 pub use describe::{Description, in_time};
 pub use fetch::Fetched;
 pub use send::What;
+pub use sources::is_yes;
 
 /// What the configuration says of dialling.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! A request to a registry, carried through its challenge and its redirects.
+//! A request to a registry, or to another source of it, carried through its challenge and its redirects.
 //!
 //! 1. with the client's own credential, or for nobody with a token of nobody, if one is known; `pay` asks with the operator's account;
 //! 2. a 401 to nobody: learn the challenge, get a token, once more;
@@ -96,19 +96,10 @@ pub(super) fn is_elsewhere(response: &Response<Incoming>) -> bool {
 pub(super) const MAX_TOKEN_REPLY: usize = 256 << 10;
 
 impl Upstream {
-    /// The final response: no redirect, no challenge that could be met. What is no success comes back as it is; a client that has shown
-    /// no credential yet gets the challenge, so that it can.
-    pub(super) async fn ask(
-        &self,
-        site: &Site,
-        repository: &Repository,
-        what: &What,
-        method: &Method,
-        fields: &HeaderMap,
-        asker: &Asker,
-    ) -> Result<Response<Incoming>> {
-        let question = Question { site, repository, what, method, fields, asker };
-        match asker.purse {
+    /// The final response of one source: no redirect, no challenge that could be met. What is no success comes back as it is; a client
+    /// that has shown no credential yet gets the challenge, so that it can.
+    pub(super) async fn ask_one(&self, question: Question<'_>) -> Result<Response<Incoming>> {
+        match question.asker.purse {
             Purse::Own => self.ask_as_client(question).await,
             Purse::Account | Purse::AccountForAll => self.ask_on_account(question).await,
         }

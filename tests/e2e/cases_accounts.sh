@@ -148,6 +148,8 @@ case_operator() {
   equal 'the password is wrong: what is public comes as to anybody' - "$(whose public blobs)"
   lacks skopeo nobody shared
   printf '%s\n' "${PASSWORD[ci]}" >"$STATE/helper/password"
+  until_true 15 skopeo_pull_as nobody "$LAB_HOST/shared/app:1" || true # it is read again within ten seconds
+  skopeo_wipe >/dev/null 2>&1 || true
   gets skopeo nobody shared
   lacks skopeo nobody alice
   equal "it came with the operator's token" ci "$(whose shared manifests)"

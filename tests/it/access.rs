@@ -374,3 +374,21 @@ async fn a_token_that_stands_in_opens_nothing_private() {
     let alpine = client.get(&format!("{HUB}/v2/library/alpine/manifests/3.20")).bearer(&ours).send().await.unwrap();
     assert_eq!(alpine.status, 200, "and is exchanged for a real one when upstream is back\n{}", registry.log());
 }
+
+/// distribution 2.8 answers 404 for an OCI manifest to who accepts `*/*` alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manifest_is_asked_for_by_its_types() {
+    let pki = Pki::new();
+    let (registry, image) = (hub(&pki).await, private_image());
+    let unnamed = |seen: &Seen| !seen.header("accept").unwrap_or_default().contains(OCI_MANIFEST);
+    registry.fault(Fault::on("manifests").when(unnamed).error(404, "MANIFEST_UNKNOWN"));
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let client = seawall.client();
+    Pull::new("docker.io/acme/app:1", Style::Docker).user("alice", "alices-password").run(&client).await.unwrap();
+    let carol = token(&client, CAROL, "acme/app").await;
+    for (_, bytes) in image.manifests() {
+        let url = format!("{HUB}/v2/acme/app/manifests/{}", sha256(&bytes));
+        let reply = client.get(&url).bearer(&carol).header("accept", "*/*").send().await.unwrap();
+        assert_eq!(reply.status, 200, "{}", registry.log());
+    }
+}

@@ -43,4 +43,5 @@ mod smuggling_fields;
 mod smuggling_framing;
 mod smuggling_h2;
 mod smuggling_targets;
+mod sources;
 mod tags;

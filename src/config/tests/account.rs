@@ -1,6 +1,7 @@
 //! The operator's account, and what may be asked for.
 
 use super::parse;
+use crate::policy::chain::{Missing, Source, Tags};
 use crate::policy::registry::{Account, Registry};
 
 fn registry(text: &str) -> Result<Registry, String> {
@@ -67,4 +68,33 @@ fn globs_that_never_match_are_told() {
 fn realms_of_a_built_in_are_kept() {
     let config = parse("[[registry]]\nname = \"registry.gitlab.com\"\nallow = [\"acme/*\"]").unwrap();
     assert_eq!(config.registries.iter().next().unwrap().realms, ["gitlab.com".parse().unwrap()]);
+}
+
+#[test]
+fn sources_are_asked_around_the_registry_itself() {
+    let read = registry(
+        "upstreams = [{ url = \"https://mirror.gcr.io\", tags = true }, { url = \"https://registry-1.docker.io\" }, \
+         { url = \"https://gitlab.com\", prefix = \"acme-org/dependency_proxy/containers/\", missing = \"final\" }]",
+    );
+    let read = read.unwrap();
+    assert_eq!(read.upstream.unwrap().to_string(), "https://registry-1.docker.io");
+    let chain = read.chain;
+    let said = |sources: &[Source]| format!("{sources:?}");
+    assert_eq!(chain.before.len(), 1);
+    assert!(said(&chain.before).contains("mirror.gcr.io") && chain.before[0].tags == Tags::Believed);
+    assert!(said(&chain.after).contains("gitlab.com") && chain.after[0].missing == Missing::Final);
+    assert_eq!(chain.after[0].prefix.as_ref().unwrap().as_str(), "acme-org/dependency_proxy/containers");
+    // None of them is the registry: it is where the operator says.
+    let read = registry("upstreams = [{ url = \"https://harbor.corp\", prefix = \"hub\" }]").unwrap();
+    assert_eq!(read.upstream.unwrap().to_string(), "https://harbor.corp");
+    assert_eq!(read.chain.prefix.unwrap().as_str(), "hub");
+}
+
+#[test]
+fn other_names_upstream() {
+    let read = registry("rewrite = [{ from = \"^bitnami/(.*)$\", to = \"bitnamilegacy/$1\" }]").unwrap();
+    assert_eq!(read.chain.renamed(&"bitnami/nginx".parse().unwrap()).as_str(), "bitnamilegacy/nginx");
+    // Of a part of the name nothing is made.
+    let read = registry("rewrite = [{ from = \"bitnami\", to = \"evil\" }]").unwrap();
+    assert_eq!(read.chain.renamed(&"bitnami/nginx".parse().unwrap()).as_str(), "bitnami/nginx");
 }

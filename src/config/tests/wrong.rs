@@ -161,17 +161,28 @@ fn what_is_wrong_is_said_with_its_place() {
              valid: \"ghcr.io\", \"registry.corp:5000\", \"*.pkg.dev\"",
         ),
         (
-            "[[registry]]\nname = \"a\"\nupstreams = [{ url = \"https://a\" }, { url = \"https://b\" }]",
-            "seawall.toml:3:37: registry.upstreams: a second upstream is in the design but not yet in this version: give one",
+            "[[registry]]\nname = \"a\"\nupstreams = [{ url = \"https://a\" }, { tags = true }]",
+            "seawall.toml:3:37: registry.upstreams.url: must be given; valid: \"https://registry.corp\"",
         ),
         (
             "[[registry]]\nname = \"a\"\nupstreams = [{ url = \"https://a/x\" }]",
-            "seawall.toml:3:22: registry.upstreams.url: \"/x\" is too much: a URL without a path; \
+            "seawall.toml:3:22: registry.upstreams.url: \"/x\" is too much: a URL without a path (see `prefix`); \
              valid: \"https://registry.corp\", \"http://lab:5000\"",
         ),
         (
-            "[[registry]]\nname = \"a\"\nupstreams = [{ prefix = \"x\", url = \"https://a\" }]",
-            "seawall.toml:3:16: registry.upstreams.prefix: \"prefix\" is in the design but not in this version",
+            "[[registry]]\nname = \"a\"\nupstreams = [{ prefix = \"X\", url = \"https://a\" }]",
+            "seawall.toml:3:25: registry.upstreams.prefix: \"X\" is no start of a repository's name; \
+             valid: \"docker-hub\", \"acme-org/dependency_proxy/containers\"",
+        ),
+        (
+            "[[registry]]\nname = \"a\"\nupstreams = [{ url = \"https://a\", username = \"u\" }]",
+            "seawall.toml:3:46: registry.upstreams.username: there is no `password_file`; \
+             valid: \"/etc/seawall/docker.io.password\"",
+        ),
+        (
+            "[[registry]]\nname = \"a\"\nrewrite = [{ from = \"^x/(.*$\", to = \"y\" }]",
+            "seawall.toml:3:21: registry.rewrite.from: \"^x/(.*$\" is not a regular expression: unclosed group; \
+             valid: \"^bitnami/(.*)$\"",
         ),
         (
             "[[registry]]\nname = \"hub\"\nhosts = [\"docker.io\"]",

@@ -1,0 +1,275 @@
+//! Where the content of a registry is had besides the registry itself, in which order, and what each is believed.
+//!
+//! - Bytes are verified, so any source may give them, to who may read them.
+//! - What a tag names is believed from the registry, and from sources with `tags`.
+//! - That somebody may read is believed from the registry, and from sources with `tags` and without an account of their own: what these
+//!   give, they give to everybody.
+
+use std::fmt;
+use std::sync::Arc;
+
+use regex::Regex;
+
+use super::registry::Site;
+use crate::oci::name::Repository;
+
+/// A registry's other sources, and how it is asked.
+#[derive(Clone, Debug, Default)]
+pub struct Chain {
+    /// Asked before the registry itself.
+    pub before: Vec<Source>,
+    /// Asked after it.
+    pub after: Vec<Source>,
+    /// Put before the names of repositories at the registry itself.
+    pub prefix: Option<Repository>,
+    /// Whether the registry's 404 is the last word.
+    pub missing: Missing,
+    /// Other names of repositories upstream; the first that fits.
+    pub rewrite: Vec<Rewrite>,
+}
+
+/// Another place that has the registry's content.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// As a site: where it is dialled, whose account is shown there.
+    pub site: Site,
+    /// Put before the names of repositories.
+    pub prefix: Option<Repository>,
+    /// Whether it is believed what tags name.
+    pub tags: Tags,
+    /// Whether its 404 is the last word.
+    pub missing: Missing,
+}
+
+/// Whether a source is believed what tags name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tags {
+    /// It may be behind, or somebody else's.
+    Doubted,
+    /// The operator says so.
+    Believed,
+}
+
+/// What a 404 means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Missing {
+    /// There is no such thing.
+    #[default]
+    Final,
+    /// Another may have it.
+    Next,
+}
+
+/// Another name upstream: `^bitnami/(.*)$` to `bitnamilegacy/$1`.
+#[derive(Clone)]
+pub struct Rewrite {
+    /// What the whole name has to match.
+    pub from: Regex,
+    /// What it becomes.
+    pub to: Arc<str>,
+}
+
+impl fmt::Debug for Rewrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.from, self.to)
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// What a tag names.
+    Tag,
+    /// Whether somebody may read a digest: a HEAD.
+    Permission,
+    /// The bytes of a digest.
+    Bytes,
+    /// What changes without notice: lists.
+    List,
+}
+
+/// Whether who asks is known to be allowed to read there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// That is found out by asking: of those whose yes counts.
+    #[default]
+    Unknown,
+    /// It is: of all.
+    Allowed,
+}
+
+/// One that is asked.
+#[derive(Clone, Copy, Debug)]
+pub enum Leg<'a> {
+    /// The registry itself.
+    Registry,
+    /// Another.
+    Source(&'a Source),
+}
+
+/// What became of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A status, of itself.
+    Status(u16),
+    /// None: it could not be reached, or sent nonsense, or what it referred to did.
+    None,
+}
+
+impl Source {
+    /// Whether its yes is one for everybody.
+    pub fn vouches(&self) -> bool {
+        self.tags == Tags::Believed && self.site.registry.account.is_none()
+    }
+
+    fn is_asked(&self, asked: Asked, reach: Reach) -> bool {
+        match asked {
+            Asked::List => false,
+            Asked::Permission => self.vouches(),
+            Asked::Tag => self.tags == Tags::Believed && (self.vouches() || reach == Reach::Allowed),
+            Asked::Bytes => self.vouches() || reach == Reach::Allowed,
+        }
+    }
+}
+
+impl Chain {
+    /// Whether there is the registry itself alone, under its own names.
+    pub fn is_plain(&self) -> bool {
+        self.before.is_empty() && self.after.is_empty() && self.prefix.is_none() && self.rewrite.is_empty()
+    }
+
+    /// Who is asked, in order.
+    pub fn legs(&self, asked: Asked, reach: Reach) -> impl Iterator<Item = Leg<'_>> {
+        let is_asked = move |source: &&Source| source.is_asked(asked, reach);
+        let before = self.before.iter().filter(is_asked).map(Leg::Source);
+        let after = self.after.iter().filter(is_asked).map(Leg::Source);
+        before.chain(std::iter::once(Leg::Registry)).chain(after)
+    }
+
+    /// Whether the next is asked after this answer.
+    pub fn goes_on(&self, leg: Leg<'_>, answer: Answer) -> bool {
+        let (missing, is_registry) = match leg {
+            Leg::Registry => (self.missing, true),
+            Leg::Source(source) => (source.missing, false),
+        };
+        match answer {
+            Answer::None | Answer::Status(429 | 500..) => true,
+            Answer::Status(404 | 410) => missing == Missing::Next,
+            // The registry's no is one to this client; another's is one to seawall.
+            Answer::Status(401 | 403) => !is_registry,
+            Answer::Status(_) => false,
+        }
+    }
+
+    /// What a repository is called upstream. A name that would be none is left as it is.
+    pub fn renamed(&self, repository: &Repository) -> Repository {
+        let name = repository.as_str();
+        let rewritten = self.rewrite.iter().find(|rewrite| rewrite.from.is_match(name));
+        let rewritten = rewritten.map(|rewrite| rewrite.from.replace(name, &*rewrite.to));
+        rewritten.and_then(|name| name.parse().ok()).unwrap_or_else(|| repository.clone())
+    }
+}
+
+impl Chain {
+    /// What a repository is called at the registry itself.
+    pub fn at_registry(&self, repository: &Repository) -> Repository {
+        let renamed = self.renamed(repository);
+        below(self.prefix.as_ref(), &renamed).unwrap_or(renamed)
+    }
+}
+
+/// What a repository is called below a prefix. `None`: that is too long a name.
+pub fn below(prefix: Option<&Repository>, repository: &Repository) -> Option<Repository> {
+    match prefix {
+        None => Some(repository.clone()),
+        Some(prefix) => format!("{prefix}/{repository}").parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::origin::Origin;
+    use crate::policy::registry::{Account, Registry};
+
+    fn source(host: &str, tags: Tags, account: Option<Account>) -> Source {
+        let registry = Arc::new(Registry { name: "docker.io".into(), account, ..Registry::default() });
+        let origin = Origin::https(host.parse().unwrap());
+        let site = Site { registry, namespace: host.into(), origin };
+        Source { site, prefix: None, tags, missing: Missing::Next }
+    }
+
+    fn chain() -> Chain {
+        let account = || Some(Account::DockerConfig("x".into()));
+        Chain {
+            before: vec![source("mirror", Tags::Believed, None), source("plain", Tags::Doubted, None)],
+            after: vec![source("paid", Tags::Doubted, account()), source("paid-tags", Tags::Believed, account())],
+            ..Chain::default()
+        }
+    }
+
+    #[test]
+    fn who_is_asked_for_what() {
+        let chain = chain();
+        let legs = |asked, reach| {
+            let legs = chain.legs(asked, reach).map(|leg| match leg {
+                Leg::Registry => "registry".to_owned(),
+                Leg::Source(source) => source.site.namespace.to_string(),
+            });
+            legs.collect::<Vec<_>>().join(" ")
+        };
+        for (asked, reach, expected) in [
+            (Asked::Tag, Reach::Unknown, "mirror registry"),
+            (Asked::Tag, Reach::Allowed, "mirror registry paid-tags"),
+            (Asked::Permission, Reach::Unknown, "mirror registry"),
+            (Asked::Permission, Reach::Allowed, "mirror registry"),
+            (Asked::Bytes, Reach::Unknown, "mirror registry"),
+            (Asked::Bytes, Reach::Allowed, "mirror plain registry paid paid-tags"),
+            (Asked::List, Reach::Allowed, "registry"),
+        ] {
+            assert_eq!(legs(asked, reach), expected, "{asked:?} {reach:?}");
+        }
+    }
+
+    #[test]
+    fn when_the_next_is_asked() {
+        let chain = chain();
+        let other = Leg::Source(&chain.before[0]);
+        for (answer, after_registry, after_other) in [
+            (Answer::None, true, true),
+            (Answer::Status(429), true, true),
+            (Answer::Status(503), true, true),
+            (Answer::Status(404), false, true),
+            (Answer::Status(401), false, true),
+            (Answer::Status(403), false, true),
+            (Answer::Status(200), false, false),
+            (Answer::Status(206), false, false),
+            (Answer::Status(416), false, false),
+        ] {
+            let said = (chain.goes_on(Leg::Registry, answer), chain.goes_on(other, answer));
+            assert_eq!(said, (after_registry, after_other), "{answer:?}");
+        }
+        let next = Chain { missing: Missing::Next, ..Chain::default() };
+        assert!(next.goes_on(Leg::Registry, Answer::Status(404)));
+    }
+
+    #[test]
+    fn other_names_upstream() {
+        let rewrite = |from: &str, to: &str| Rewrite { from: Regex::new(from).unwrap(), to: to.into() };
+        let chain = Chain {
+            rewrite: vec![rewrite("^bitnami/(.*)$", "bitnamilegacy/$1"), rewrite("^odd$", "NOT A NAME")],
+            ..Chain::default()
+        };
+        let renamed = |name: &str| chain.renamed(&name.parse().unwrap()).to_string();
+        assert_eq!(renamed("bitnami/nginx"), "bitnamilegacy/nginx");
+        assert_eq!(renamed("library/bitnami"), "library/bitnami");
+        assert_eq!(renamed("odd"), "odd");
+        let prefix: Repository = "acme-org/dependency_proxy/containers".parse().unwrap();
+        let name: Repository = "library/alpine".parse().unwrap();
+        assert_eq!(
+            below(Some(&prefix), &name).unwrap().as_str(),
+            "acme-org/dependency_proxy/containers/library/alpine"
+        );
+        assert_eq!(below(Some(&prefix), &"a".repeat(250).parse().unwrap()), None);
+    }
+}
