@@ -50,7 +50,7 @@ impl Credential {
     /// Whose quota its requests are taken off.
     pub fn identity(self) -> Identity {
         match self {
-            Credential::Anonymous => Identity::Anonymous,
+            Credential::Anonymous | Credential::Remembered(_) => Identity::Anonymous,
             Credential::Known(Fingerprint(print)) => Identity::Client(print),
         }
     }
