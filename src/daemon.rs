@@ -9,12 +9,13 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Admin, Ready, Stage};
 use crate::ca::{Leaves, Root};
+use crate::cache::secret::Secret;
 use crate::cache::{Base, Cache};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::index::Index;
-use crate::index::journal::{Journal, Records};
-use crate::ledger::Ledger;
+use crate::index::journal::{Journal, Records, Table};
+use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
 use crate::oci::challenge;
 use crate::proxy::clients::Clients;
@@ -39,11 +40,12 @@ pub struct Daemon {
     admin_tasks: Tasks,
     ready: Ready,
     journal: Journal,
+    ledger: Ledger,
     metrics: Metrics,
     drain: Duration,
 }
 
-/// How often the cache is kept within its limits when nothing comes in.
+/// How often the cache is kept within its limits when nothing comes in, and the ledger written down.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 
 impl Daemon {
@@ -62,8 +64,10 @@ impl Daemon {
     pub async fn start_at(config: Config, clock: Clock) -> anyhow::Result<Daemon> {
         let metrics = Metrics::new();
         let (tasks, admin_tasks, ready) = (Tasks::new(), Tasks::new(), Ready::new());
-        let own = OwnAddresses::new();
-        let admin = serve_admin(&config, &metrics, &ready, &own, &admin_tasks).await?;
+        let (own, ledger) = (OwnAddresses::new(), Ledger::default());
+        let shown =
+            Admin { metrics: metrics.clone(), ready: ready.clone(), ledger: ledger.clone(), clock: clock.clone() };
+        let admin = serve_admin(&config, shown, &own, &admin_tasks).await?;
 
         let root = Arc::new(Root::load_or_create(&config.ca, clock.now())?);
         let leaves = Arc::new(Leaves::new(root.clone(), config.ca.leaf_days)?);
@@ -74,7 +78,7 @@ impl Daemon {
         let addresses = listeners.addresses();
         addresses.iter().for_each(|address| own.add(*address));
         let dialer = Dialer::new(&config.upstream, own).context("the resolver cannot be set up")?;
-        let ledger = Ledger::default();
+        ledger.restore(&loaded.records.quota, keeper(journal.clone()), clock.now());
         let shared =
             Shared { clock: clock.clone(), tasks: tasks.clone(), metrics: metrics.clone(), ledger: ledger.clone() };
         let upstream = Upstream::new(&config.upstream, &config.registries, &dialer, shared)?;
@@ -91,6 +95,7 @@ impl Daemon {
             clock: clock.clone(),
             tasks: tasks.clone(),
             metrics: metrics.clone(),
+            secret: loaded.secret,
         };
         let cache = Cache::new(&config.cache, base);
         let registries = Arc::new(config.registries.clone());
@@ -101,7 +106,7 @@ impl Daemon {
             pages: Pages { ca_pem: root.certificate_pem() },
             pings,
             settings: config.proxy.clone(),
-            books: Books { metrics: metrics.clone(), ledger, clock: clock.clone() },
+            books: Books { metrics: metrics.clone(), ledger: ledger.clone(), clock: clock.clone() },
             clock: clock.clone(),
         });
         let settings = config.proxy.clone();
@@ -117,9 +122,9 @@ impl Daemon {
             clock,
         };
         tasks.spawn(Arc::new(front).serve(listeners));
-        tasks.spawn(keep_tidy(cache, tasks.clone()));
+        tasks.spawn(keep_tidy(cache, ledger.clone(), tasks.clone()));
         ready.set(Stage::Serving);
-        Ok(Daemon { addresses, admin, tasks, admin_tasks, ready, journal, metrics, drain: config.drain })
+        Ok(Daemon { addresses, admin, tasks, admin_tasks, ready, journal, ledger, metrics, drain: config.drain })
     }
 
     /// Where clients reach it.
@@ -145,6 +150,7 @@ impl Daemon {
             let running = self.tasks.running();
             warn!(running, "the drain took too long: what still runs is broken off");
         }
+        self.ledger.save();
         let journal = self.journal.clone();
         task::blocking(move || journal.close()).await;
         self.admin_tasks.stop();
@@ -158,6 +164,7 @@ struct Loaded {
     index: Index,
     journal: Journal,
     records: Records,
+    secret: Arc<Secret>,
 }
 
 impl Loaded {
@@ -183,7 +190,8 @@ async fn load(config: &Config, clock: &Clock) -> anyhow::Result<Loaded> {
         }
         let (bytes, blobs) = index.size();
         info!(bytes, blobs, "the cache is loaded");
-        Ok(Loaded { store, index, journal, records })
+        let secret = Arc::new(Secret::load_or_create(&data));
+        Ok(Loaded { store, index, journal, records, secret })
     })
     .await
 }
@@ -200,8 +208,7 @@ fn bind(config: &Config) -> anyhow::Result<Listeners> {
 
 async fn serve_admin(
     config: &Config,
-    metrics: &Metrics,
-    ready: &Ready,
+    shown: Admin,
     own: &OwnAddresses,
     tasks: &Tasks,
 ) -> anyhow::Result<Option<SocketAddr>> {
@@ -211,22 +218,31 @@ async fn serve_admin(
         .with_context(|| format!("the admin listener cannot be bound to {address}: set `admin`, or \"\" for none"))?;
     let address = listener.local_addr()?;
     own.add(address);
-    let (admin, stopping) = (Admin { metrics: metrics.clone(), ready: ready.clone() }, tasks.clone());
+    let stopping = tasks.clone();
     tasks.spawn(async move {
         let stop = async move { stopping.stopping().await };
-        if let Err(error) = admin::serve(listener, admin, stop).await {
+        if let Err(error) = admin::serve(listener, shown, stop).await {
             warn!(%error, "the admin listener ended");
         }
     });
     Ok(Some(address))
 }
 
-async fn keep_tidy(cache: Cache, tasks: Tasks) {
+/// What the ledger wants to be remembered goes to the journal.
+fn keeper(journal: Journal) -> ledger::Keeper {
+    Box::new(move |key, kept| match kept {
+        Some(kept) => journal.write(Table::Quota, key, kept),
+        None => journal.remove(Table::Quota, key),
+    })
+}
+
+async fn keep_tidy(cache: Cache, ledger: Ledger, tasks: Tasks) {
     let mut clock = tokio::time::interval(TIDY_EVERY);
     loop {
         tokio::select! {
             () = tasks.stopping() => return,
             _ = clock.tick() => {
+                ledger.save();
                 let cache = cache.clone();
                 task::blocking(move || cache.tidy()).await;
             }

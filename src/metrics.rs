@@ -38,6 +38,7 @@ struct Inner {
     served_bytes: Family<ServedLabels, Counter>,
     upstream_requests: Family<UpstreamLabels, Counter>,
     upstream_bytes: Family<RegistryLabel, Counter>,
+    upstream_open: Family<RegistryLabel, Gauge>,
     ratelimit_limit: Family<QuotaLabels, WholeGauge>,
     ratelimit_remaining: Family<QuotaLabels, WholeGauge>,
     ratelimit_window: Family<QuotaLabels, WholeGauge>,
@@ -45,6 +46,8 @@ struct Inner {
     charged: Family<RegistryLabel, Counter>,
     spared: Family<RegistryLabel, Counter>,
     account_failures: Family<RegistryLabel, Counter>,
+    limited: Family<LimitLabels, Counter>,
+    held_back: Family<LimitLabels, Counter>,
     other_sources: Family<SourceLabels, Counter>,
     stale: Family<StaleLabels, Counter>,
     uncached: Family<ReasonLabel, Counter>,
@@ -107,6 +110,7 @@ impl Metrics {
         let served_bytes = family(r, "served_bytes", "Body bytes sent to clients");
         let upstream_requests = family(r, "upstream_requests", "Requests sent upstream");
         let upstream_bytes = family(r, "upstream_bytes", "Body bytes received from upstream");
+        let upstream_open = family(r, "upstream_open", "Hosts that do not answer and get a trial every few seconds");
         let ratelimit_limit = family(r, "ratelimit_limit", "Pulls that upstream allows in one window, as last said");
         let ratelimit_remaining = family(r, "ratelimit_remaining", "Pulls left in the window, as last said");
         let ratelimit_window = family(r, "ratelimit_window_seconds", "Length of the window, as last said");
@@ -114,6 +118,9 @@ impl Metrics {
         let spared = family(r, "pulls_spared", "Manifest requests of clients answered without a charged GET");
         let account_failures =
             family(r, "account_failures", "Times the operator's account could not be read or was refused");
+        let limited = family(r, "ratelimit_refusals", "Requests that upstream answered 429, by the limit");
+        let held_back =
+            family(r, "ratelimit_held_back", "Requests not sent upstream because of a limit or the reserve");
         let other_sources = family(r, "other_sources", "Answers of another source than the registry itself");
         let stale = family(r, "stale", "Tags served from the cache although upstream could not confirm them");
         let uncached = family(r, "uncached", "Bodies streamed through without being kept");
@@ -142,6 +149,7 @@ impl Metrics {
             served_bytes,
             upstream_requests,
             upstream_bytes,
+            upstream_open,
             ratelimit_limit,
             ratelimit_remaining,
             ratelimit_window,
@@ -149,6 +157,8 @@ impl Metrics {
             charged,
             spared,
             account_failures,
+            limited,
+            held_back,
             other_sources,
             stale,
             uncached,
@@ -186,6 +196,11 @@ impl Metrics {
         self.0.upstream_bytes.get_or_create(&RegistryLabel { registry: registry.into() }).inc_by(bytes);
     }
 
+    /// A host that this registry is asked at, or sends to, does not answer, and is spared requests.
+    pub fn upstream_open(&self, registry: &str) -> Running {
+        Running::start(&self.0.upstream_open.get_or_create(&RegistryLabel { registry: registry.into() }))
+    }
+
     /// Upstream said how much of its quota is left. `source`: the address or account it counts for.
     pub fn rate_limit(&self, registry: &str, source: &str, limit: u64, remaining: u64, window: Option<Duration>) {
         let mut labels = QuotaLabels { registry: registry.into(), source: source.into() };
@@ -206,6 +221,16 @@ impl Metrics {
     /// Upstream took a pull off the quota.
     pub fn charged(&self, registry: &str) {
         self.0.charged.get_or_create(&RegistryLabel { registry: registry.into() }).inc();
+    }
+
+    /// Upstream answered 429. `limit` is a word of a fixed list.
+    pub fn limited(&self, registry: &str, limit: &'static str) {
+        self.0.limited.get_or_create(&LimitLabels { registry: registry.into(), limit }).inc();
+    }
+
+    /// A request was not sent upstream, which would have answered 429, or whose last pulls are reserved.
+    pub fn held_back(&self, registry: &str, limit: &'static str) {
+        self.0.held_back.get_or_create(&LimitLabels { registry: registry.into(), limit }).inc();
     }
 
     /// The operator's account could not be read, or was refused.
@@ -350,6 +375,12 @@ struct RegistryLabel {
 struct QuotaLabels {
     registry: String,
     source: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    registry: String,
+    limit: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

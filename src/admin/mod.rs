@@ -1,4 +1,6 @@
-//! The operator's listener: health, readiness, metrics. It is never on the port that clients reach.
+//! The operator's listener: health, readiness, metrics, the API. It is never on the port that clients reach.
+
+mod ratelimits;
 
 use std::future::Future;
 use std::io;
@@ -13,6 +15,8 @@ use http::{HeaderValue, StatusCode, header};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
+use crate::ledger::Ledger;
 use crate::metrics::{CONTENT_TYPE, Metrics};
 
 /// How long requests that are running when it stops may take.
@@ -24,6 +28,8 @@ seawall's admin listener
 /healthz  200 while the process is alive
 /readyz   200 while pulls are served, 503 while it starts or drains
 /metrics  Prometheus (OpenMetrics text)
+
+/api/v1/ratelimits  JSON: quotas, pulls charged and spared, what stands
 ";
 
 /// Whether pulls are served.
@@ -82,6 +88,10 @@ pub struct Admin {
     pub metrics: Metrics,
     /// For `/readyz`.
     pub ready: Ready,
+    /// For `/api/v1/ratelimits`.
+    pub ledger: Ledger,
+    /// The time.
+    pub clock: Clock,
 }
 
 /// Answers on `listener` until `stop` resolves. A drain should end first: while it lasts, `/readyz` says so.
@@ -112,6 +122,7 @@ fn router(admin: Admin) -> Router {
         .route("/healthz", get(async || text(StatusCode::OK, "ok\n")))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/api/v1/ratelimits", get(ratelimits))
         .fallback(async || text(StatusCode::NOT_FOUND, "there is nothing here; / lists what there is\n"))
         .with_state(admin)
 }
@@ -124,6 +135,12 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     typed(StatusCode::OK, CONTENT_TYPE, admin.metrics.encode())
+}
+
+async fn ratelimits(State(admin): State<Admin>) -> Response {
+    let now = admin.clock.now();
+    let body = ratelimits::json(&admin.ledger.report(now), now);
+    typed(StatusCode::OK, "application/json", format!("{body:#}\n"))
 }
 
 fn text(status: StatusCode, body: impl Into<String>) -> Response {
@@ -155,7 +172,8 @@ mod tests {
     async fn start() -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let admin = Admin { metrics: Metrics::new(), ready: Ready::new() };
+        let admin =
+            Admin { metrics: Metrics::new(), ready: Ready::new(), ledger: Ledger::default(), clock: Clock::system() };
         let stop = CancellationToken::new();
         let serving = serve(listener, admin.clone(), stop.clone().cancelled_owned());
         let done = crate::task::Tasks::new().spawn(serving);
@@ -208,7 +226,7 @@ mod tests {
     #[tokio::test]
     async fn head_is_get_without_a_body() {
         let running = start().await;
-        for path in ["/", "/healthz", "/readyz", "/metrics"] {
+        for path in ["/", "/healthz", "/readyz", "/metrics", "/api/v1/ratelimits"] {
             let dateless = |head: String| {
                 let mut lines: Vec<_> = head.lines().filter(|l| !l.starts_with("date:")).map(str::to_owned).collect();
                 lines.sort();

@@ -23,7 +23,7 @@ use crate::oci::media_type::{Accept, OCTET_STREAM};
 use crate::policy::freshness::Reason;
 use crate::store::is_missing;
 use crate::upstream::asker::Credential;
-use crate::upstream::{Fetched, What, in_time, is_yes};
+use crate::upstream::{Fetched, What, is_yes};
 use crate::{fs, task};
 
 /// What there is to send.
@@ -50,8 +50,8 @@ pub(super) enum Yes {
     Needed,
 }
 
-/// What is asked once for many: a digest in a repository, for one credential.
-pub(super) type Admission = (Arc<str>, What, Credential);
+/// What is asked once for many: a digest in a repository, for one credential, since the last trial.
+pub(super) type Admission = (Arc<str>, What, Credential, u32);
 
 /// How far behind what a client asks for a fill may be. Further, and the client gets its bytes straight from upstream. Less would
 /// send each of a client's parallel range requests upstream.
@@ -142,7 +142,7 @@ impl Cache {
         }
         let stands = known.stands(self.0.grants.belief(), self.0.clock.now());
         let deadline = stands.then(|| self.0.upstream.resolve_deadline());
-        match in_time(&pull.site, deadline, self.ask_digest(pull, digest, what)).await {
+        match self.0.upstream.in_time(&pull.site, deadline, self.ask_digest(pull, digest, what)).await {
             Ok(_) => Ok(None),
             Err(error) => self.stale(pull, &error).filter(|_| stands).map(Some).ok_or(error),
         }
@@ -163,7 +163,7 @@ impl Cache {
         digest: &Digest,
         what: &What,
     ) -> Result<crate::upstream::Description> {
-        let question = (pull.place.clone(), what.clone(), pull.asker.credential);
+        let question = (pull.place.clone(), what.clone(), pull.asker.credential, self.0.upstream.turn(&pull.site));
         let (cache, asked, subject) = (self.clone(), pull.clone(), what.clone());
         let work = move || async move {
             let upstream = &cache.0.upstream;
@@ -187,22 +187,25 @@ impl Cache {
     /// A HEAD. Who asks for a blob's is about to push, and is told what upstream says now: pulls do without.
     async fn described(&self, pull: &Pull, digest: &Digest, what: &What, yes: Yes) -> Result<Found> {
         let pushing = matches!(what, What::Blob(_));
-        let held = self.0.index.hold(digest, self.0.clock.now());
+        let here = self.here(digest);
         let known = self.0.grants.known(&pull.place, pull.asker.credential, Some(digest));
         let granted = yes == Yes::Given || known.granted(self.0.grants.belief(), self.0.clock.now());
-        let (size, media_type, outcome, stale) = match (&held, granted && !pushing) {
-            (Some(held), true) => (held.size, held.media_type.clone(), Outcome::Hit, None),
-            _ => match (self.ask_digest(pull, digest, what).await, &held) {
-                (Ok(said), _) => {
-                    let size = said.size.or(held.as_ref().map(|held| held.size));
+        let stands = here.is_some() && known.stands(self.0.grants.belief(), self.0.clock.now());
+        let deadline = stands.then(|| self.0.upstream.resolve_deadline());
+        let asking = self.ask_digest(pull, digest, what);
+        let (size, media_type, outcome, stale) = match (here, granted && !pushing) {
+            (Some((size, media_type)), true) => (size, media_type, Outcome::Hit, None),
+            (here, _) => match (self.0.upstream.in_time(&pull.site, deadline, asking).await, here) {
+                (Ok(said), here) => {
+                    let outcome = if here.is_some() { Outcome::Hit } else { Outcome::Bypass };
+                    let size = said.size.or(here.map(|(size, _)| size));
                     let Some(size) = size else { return self.measured(pull, digest, what, yes).await };
-                    let outcome = if held.is_some() { Outcome::Hit } else { Outcome::Bypass };
                     (size, Some(said.media_type.into()), outcome, None)
                 }
-                (Err(error), Some(held)) if known.stands(self.0.grants.belief(), self.0.clock.now()) => {
+                (Err(error), Some((size, media_type))) if stands => {
                     let missing = pushing && error.kind() == Kind::Missing;
                     let stale = self.stale(pull, &error).filter(|_| !missing).ok_or(error)?;
-                    (held.size, held.media_type.clone(), Outcome::Stale, Some(stale))
+                    (size, media_type, Outcome::Stale, Some(stale))
                 }
                 (Err(error), _) => return Err(error),
             },
@@ -210,6 +213,16 @@ impl Cache {
         let manifest = self.0.manifests.find(digest).map(|manifest| manifest.media_type.clone());
         let media_type = manifest.or(media_type).filter(|name| !name.is_empty()).unwrap_or_else(|| OCTET_STREAM.into());
         Ok(Found { digest: digest.clone(), media_type, content: Content::Sized(size), outcome, age: None, stale })
+    }
+
+    /// Length and type of what is on disk, or in memory at least.
+    fn here(&self, digest: &Digest) -> Option<(u64, Option<Arc<str>>)> {
+        let held = self.0.index.hold(digest, self.0.clock.now());
+        let in_memory = || {
+            let manifest = self.0.manifests.find(digest)?;
+            Some((manifest.bytes.len() as u64, Some(manifest.media_type.clone())))
+        };
+        held.map(|held| (held.size, held.media_type.clone())).or_else(in_memory)
     }
 
     /// For registries that do not say how long a manifest is: it is fetched, and kept.

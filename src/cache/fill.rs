@@ -29,6 +29,7 @@ use crate::policy::retry;
 use crate::store::Partial;
 use crate::task;
 use crate::upstream::Fetched;
+use crate::upstream::breaker::{jitter, not_asked};
 
 /// Bytes that gather while the ones before are written.
 const GATHER: usize = 256 << 10;
@@ -220,10 +221,18 @@ impl Fill {
         fruitless: &mut u32,
         mut error: Error,
     ) -> Result<Fetched> {
+        let (tasks, idle) = (&self.cache.0.tasks, self.way.upstream.idle_timeout());
+        let silent = tokio::time::Instant::now();
         loop {
             let pause = retry::pause(*fruitless, jitter()).ok_or_else(|| error.clone())?;
             debug!(%error, at = partial.len(), "a download broke off: it is taken up again");
-            tokio::time::sleep(pause).await;
+            // While its host is known not to answer there is nothing to attempt, and nothing to give up for.
+            let away = not_asked(&error);
+            let wait = away.unwrap_or_default() + pause + self.way.upstream.pace(&self.way.site.registry.name);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = tasks.stopping(), if away.is_some() => return Err(error),
+            }
             error = match self.way.fetch(partial.len()).await {
                 Ok(fetched) if fetched.total != total && total.is_some() => {
                     return Err(Error::new(Kind::Broken, "upstream changed its mind about the length"));
@@ -236,7 +245,11 @@ impl Fill {
                 }
                 Err(error) => error,
             };
-            *fruitless += 1;
+            match not_asked(&error) {
+                Some(_) if silent.elapsed() >= idle => return Err(error),
+                Some(_) => {}
+                None => *fruitless += 1,
+            }
         }
     }
 
@@ -303,13 +316,6 @@ async fn write(mut partial: Partial, chunks: Vec<Bytes>) -> Written {
 fn no_room(error: FsError) -> Error {
     warn!(%error, "the cache cannot be written: this download is passed through and not kept");
     Error::caused(Kind::Full, "the cache cannot be written", error)
-}
-
-fn jitter() -> f64 {
-    let mut byte = [0];
-    // Without random bytes there is no jitter, which is no harm.
-    let _ = aws_lc_rs::rand::fill(&mut byte);
-    f64::from(byte[0]) / 255.0
 }
 
 /// What arrives while other bytes are written.

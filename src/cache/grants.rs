@@ -1,7 +1,8 @@
 //! Whose yes upstream gave, for which repository, and what a repository was seen to hold.
 //!
 //! - A yes to nobody makes a repository public. It is written down, and stands while upstream cannot be asked.
-//! - A yes to a credential is kept in memory, under a keyed hash.
+//! - A yes to a credential is kept in memory, under a keyed hash. For a login it is written down if the operator says so: see
+//!   [`logins`](super::logins).
 //! - What a repository holds is upstream's own word: an answer for that digest in that repository. It is kept with the blobs that are
 //!   here (`index`), and for a while for those that are not.
 //! - What a manifest lists is a claim of whoever wrote it, who may list what is not theirs. It counts where nothing is given away by
@@ -14,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use moka::sync::Cache;
 use parking_lot::RwLock;
 
+use super::logins::Logins;
 use crate::index::Index;
 use crate::index::journal::{Journal, Table, seconds, time};
 use crate::lru::lru;
@@ -27,6 +29,7 @@ pub struct Grants {
     belief: Belief,
     index: Index,
     journal: Journal,
+    logins: Logins,
     public: RwLock<HashMap<Arc<str>, SystemTime>>,
     own: Cache<(Arc<str>, Fingerprint), SystemTime>,
     /// Of digests that are not here, or are claimed only.
@@ -47,9 +50,14 @@ const COARSE: Duration = Duration::from_secs(60);
 
 impl Grants {
     /// With what the journal knew: `REGISTRY/REPOSITORY` and seconds since 1970.
-    pub fn new(belief: Belief, index: Index, journal: Journal, public: Vec<(String, u64)>) -> Grants {
+    pub fn new(belief: Belief, index: Index, journal: Journal, logins: Logins, public: Vec<(String, u64)>) -> Grants {
         let public = public.into_iter().map(|(place, at)| (place.into(), time(at))).collect();
-        Grants { belief, index, journal, public: RwLock::new(public), own: lru(100_000), facts: lru(50_000) }
+        Grants { belief, index, journal, logins, public: RwLock::new(public), own: lru(100_000), facts: lru(50_000) }
+    }
+
+    /// Whose logins are remembered.
+    pub fn logins(&self) -> &Logins {
+        &self.logins
     }
 
     /// How long a yes is believed.
@@ -59,12 +67,13 @@ impl Grants {
 
     /// What is known of `who` in `place`, and of `digest` there if one is asked for.
     pub fn known(&self, place: &Arc<str>, who: Credential, digest: Option<&Digest>) -> Known {
-        let own = match who {
-            Credential::Anonymous => None,
-            Credential::Known(print) => self.own.get(&(place.clone(), print)),
+        let (own, remembered) = match who {
+            Credential::Anonymous => (None, None),
+            Credential::Known(print) => (self.own.get(&(place.clone(), print)), self.logins.read_by(print, place)),
+            Credential::Remembered(login) => (None, self.logins.read(login, place)),
         };
         let public = self.public.read().get(place).copied();
-        Known { public, own, holds: digest.is_none_or(|digest| self.holds(place, digest)) }
+        Known { public, own, remembered, holds: digest.is_none_or(|digest| self.holds(place, digest)) }
     }
 
     fn holds(&self, place: &Arc<str>, digest: &Digest) -> bool {
@@ -95,14 +104,19 @@ impl Grants {
     fn grant_own(&self, place: &Arc<str>, who: Credential, now: SystemTime) {
         if let Credential::Known(print) = who {
             self.own.insert((place.clone(), print), now);
+            self.logins.granted(print, place);
         }
     }
 
     /// Upstream did not let `who` read in `place`.
     pub fn revoke(&self, place: &Arc<str>, who: Credential) {
         match who {
-            Credential::Known(print) => self.own.invalidate(&(place.clone(), print)),
-            Credential::Anonymous => {
+            Credential::Known(print) => {
+                self.own.invalidate(&(place.clone(), print));
+                self.logins.revoked(print, place);
+            }
+            // Nobody was asked for.
+            Credential::Anonymous | Credential::Remembered(_) => {
                 if self.public.write().remove(place).is_some() {
                     self.journal.remove(Table::Public, place.to_string());
                 }
@@ -140,8 +154,9 @@ mod tests {
     #[test]
     fn a_yes_is_for_one_repository_and_one_credential() {
         let index = Index::new(Journal::off());
-        let belief = Belief { public: Duration::from_secs(900), own: Duration::from_secs(300) };
-        let grants = Grants::new(belief, index, Journal::off(), Vec::new());
+        let belief =
+            Belief { public: Duration::from_secs(900), own: Duration::from_secs(300), offline: Duration::ZERO };
+        let grants = Grants::new(belief, index, Journal::off(), Logins::off(), Vec::new());
         let (ring, now) = (Keyring::new(), time(1000));
         let who = |text: &'static str| ring.asker(Some(&http::HeaderValue::from_static(text)), now).credential;
         let (alice, bob) = (who("Basic a"), who("Basic b"));
@@ -164,8 +179,9 @@ mod tests {
     #[test]
     fn a_manifests_claim_opens_only_what_is_public_somewhere() {
         let index = Index::new(Journal::off());
-        let belief = Belief { public: Duration::from_secs(900), own: Duration::from_secs(300) };
-        let grants = Grants::new(belief, index.clone(), Journal::off(), Vec::new());
+        let belief =
+            Belief { public: Duration::from_secs(900), own: Duration::from_secs(300), offline: Duration::ZERO };
+        let grants = Grants::new(belief, index.clone(), Journal::off(), Logins::off(), Vec::new());
         let (private, public, evil): (Arc<str>, Arc<str>, Arc<str>) =
             ("r/acme/app".into(), "r/a/b".into(), "r/e/vil".into());
         let digest = Digest::of(Algorithm::Sha256, b"x");

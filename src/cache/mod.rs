@@ -14,10 +14,12 @@ mod content;
 mod fill;
 pub mod flight;
 pub mod grants;
+pub mod logins;
 pub mod manifests;
 mod pay;
 pub mod reader;
 mod resolve;
+pub mod secret;
 pub mod sweep;
 pub mod tags;
 pub mod through;
@@ -63,6 +65,8 @@ pub struct Settings {
     pub public_ttl: Duration,
     /// How long upstream's yes to a credential is believed.
     pub grant_ttl: Duration,
+    /// How long a login that upstream took may read what it was let read, while upstream cannot be asked. Nothing: not at all.
+    pub offline_grants: Duration,
     /// How tags age.
     pub tags: Tags,
 }
@@ -145,6 +149,7 @@ struct Inner {
     clock: Clock,
     tasks: Tasks,
     metrics: Metrics,
+    secret: Arc<secret::Secret>,
 }
 
 impl std::fmt::Debug for Cache {
@@ -171,13 +176,18 @@ pub struct Base {
     pub tasks: Tasks,
     /// Counts.
     pub metrics: Metrics,
+    /// What this installation alone knows.
+    pub secret: Arc<secret::Secret>,
 }
 
 impl Cache {
     /// On what is there. The index is restored already.
     pub fn new(settings: &Settings, base: Base) -> Cache {
-        let Base { upstream, store, index, journal, records, clock, tasks, metrics } = base;
-        let belief = Belief { public: settings.public_ttl, own: settings.grant_ttl };
+        let Base { upstream, store, index, journal, records, clock, tasks, metrics, secret } = base;
+        let offline = settings.offline_grants;
+        let belief = Belief { public: settings.public_ttl, own: settings.grant_ttl, offline };
+        let (of_logins, at) = (records.logins, clock.clone());
+        let logins = logins::Logins::new(offline, secret.clone(), journal.clone(), at, tasks.clone(), of_logins);
         let flights = flight::Flights::default();
         let sweep = sweep::Sweep {
             store: store.clone(),
@@ -192,7 +202,7 @@ impl Cache {
         Cache(Arc::new(Inner {
             upstream,
             store,
-            grants: grants::Grants::new(belief, index.clone(), journal.clone(), records.public),
+            grants: grants::Grants::new(belief, index.clone(), journal.clone(), logins, records.public),
             index,
             flights,
             bindings: tags::Bindings::new(journal, records.tags),
@@ -204,6 +214,7 @@ impl Cache {
             clock,
             tasks,
             metrics,
+            secret,
         }))
     }
 
@@ -212,13 +223,24 @@ impl Cache {
     /// # Errors
     /// Upstream refused, or has no such thing, or cannot be asked and there is no copy.
     pub async fn get(&self, pull: &Pull) -> Result<Found> {
+        self.meet(pull).await;
         match &pull.wanted {
             Wanted::Blob(digest) => self.content(pull, digest, &What::Blob(digest.clone()), content::Yes::Needed).await,
             Wanted::Manifest(Reference::Digest(digest), _) => {
+                pull.asker.bill.pin();
                 let what = What::Manifest(Reference::Digest(digest.clone()));
                 self.content(pull, digest, &what, content::Yes::Needed).await
             }
             Wanted::Manifest(Reference::Tag(tag), accept) => self.tagged(pull, tag, *accept).await,
+        }
+    }
+
+    /// A login that is shown with the pull itself may be one that was good.
+    async fn meet(&self, pull: &Pull) {
+        let (logins, Credential::Known(print)) = (self.logins(), pull.asker.credential) else { return };
+        let shown = pull.asker.authorization.as_ref().filter(|_| logins.is_on());
+        if let Some(login) = shown.and_then(|value| crate::oci::token_request::basic(value.as_bytes())) {
+            logins.meet(&pull.site.namespace, &login, print).await;
         }
     }
 
@@ -287,8 +309,19 @@ impl Cache {
         known.stands(self.0.grants.belief(), self.0.clock.now())
     }
 
+    /// Logins that were good before upstream went away.
+    pub fn logins(&self) -> &logins::Logins {
+        self.0.grants.logins()
+    }
+
+    /// What this installation alone knows.
+    pub fn secret(&self) -> &secret::Secret {
+        &self.0.secret
+    }
+
     /// Keeps the cache within its limits. Blocks.
     pub fn tidy(&self) {
+        self.logins().prune();
         self.0.sweep.tidy();
     }
 

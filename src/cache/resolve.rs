@@ -11,8 +11,8 @@ use crate::oci::manifest::MAX_MANIFEST;
 use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Tag};
 use crate::policy::freshness::{self, After, Answer, Before, Granted, Reason};
+use crate::upstream::What;
 use crate::upstream::asker::Credential;
-use crate::upstream::{What, in_time};
 
 /// A tag, resolved.
 #[derive(Debug)]
@@ -33,8 +33,9 @@ pub struct Stale {
     pub message: String,
 }
 
-/// What is asked once for many: a tag, by clients that accept the same, for one credential, since the last push.
-pub(super) type Question = (Arc<str>, Accept, crate::upstream::asker::Credential, u64);
+/// What is asked once for many: a tag, by clients that accept the same, for one credential, since the last push and
+/// the last trial.
+pub(super) type Question = (Arc<str>, Accept, crate::upstream::asker::Credential, u64, u32);
 
 impl Cache {
     pub(super) async fn resolve(&self, pull: &Pull, tag: &Tag, accept: Accept) -> Result<Resolved> {
@@ -56,7 +57,7 @@ impl Cache {
         // Impatient only where there is something to fall back on.
         let deadline =
             (kept.is_some() && known.stands(self.0.grants.belief(), now)).then(|| self.0.upstream.resolve_deadline());
-        let asked = in_time(&pull.site, deadline, self.ask_tag(pull, tag, accept, &key)).await;
+        let asked = self.0.upstream.in_time(&pull.site, deadline, self.ask_tag(pull, tag, accept, &key)).await;
         self.0.metrics.resolve(self.0.clock.now().duration_since(now).unwrap_or_default());
         self.settle(pull, &key, kept, asked)
     }
@@ -66,7 +67,7 @@ impl Cache {
         let epoch = self.0.bindings.epoch();
         let (cache, pull, key) = (self.clone(), pull.clone(), key.clone());
         let what = What::Manifest(Reference::Tag(tag.clone()));
-        let question = (key.clone(), accept, pull.asker.credential, epoch);
+        let question = (key.clone(), accept, pull.asker.credential, epoch, self.0.upstream.turn(&pull.site));
         let work = move || async move {
             let (binding, yes_to) = cache.describe_tag(&pull, &what, accept).await?;
             cache.allowed(&pull.place, yes_to, &binding.digest);

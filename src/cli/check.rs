@@ -1,4 +1,7 @@
-//! `seawall check`: what the configuration means, or whether the seawall that runs by it is ready. Wrong ones do not get here.
+//! `seawall check`: what the configuration means, what registries say to it, or whether the seawall that runs by it is ready. Wrong
+//! ones do not get here.
+
+mod ask;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -11,6 +14,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::json;
 
+use self::ask::{Asking, Image, Quota};
 use super::serve::reachable;
 use crate::config::Config;
 use crate::policy::registry::{Account, Registry};
@@ -18,6 +22,9 @@ use crate::policy::registry::{Account, Registry};
 pub(super) const EXAMPLE: &str = "\
 Example: before a restart
   seawall check -c /etc/seawall/seawall.toml && systemctl restart seawall
+
+Example: what is left of Docker Hub's quota, and what an image names, asked the way `serve` would ask
+  seawall check docker.io/library/alpine:3.20
 
 Example: the health check of a container
   seawall check --health";
@@ -32,24 +39,50 @@ pub struct CheckArgs {
     #[arg(long)]
     json: bool,
     /// Asks the seawall that runs by this configuration whether it serves pulls; needs its admin listener
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "image", "offline"])]
     health: bool,
+    /// Asks no registry: the configuration alone
+    #[arg(long, conflicts_with = "image")]
+    offline: bool,
+    /// Resolves this image too: what it names, or why not
+    #[arg(value_name = "IMAGE")]
+    image: Option<String>,
 }
 
-/// Prints the summary to stdout, or asks for health.
+/// Prints the summary to stdout and what registries say, or asks for health.
 ///
 /// # Errors
-/// stdout cannot be written to; it is not healthy.
+/// stdout cannot be written to; it is not healthy; the image is not there. A quota that cannot be asked for is no error.
 pub fn run(args: &CheckArgs, config: &Config) -> anyhow::Result<()> {
     use std::io::Write as _;
     if args.health {
         let admin = config.admin.context("there is no admin listener to ask: `admin` is \"\"")?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        return runtime.block_on(health(reachable(admin)));
+        return runtime()?.block_on(health(reachable(admin)));
     }
-    let summary = if args.json { as_json(config) } else { as_text(config) };
+    let said = if args.offline { Said::default() } else { runtime()?.block_on(asked(args, config))? };
+    let summary = if args.json { as_json(config, &said) } else { as_text(config, &said) };
     std::io::stdout().write_all(summary.as_bytes())?;
-    Ok(())
+    said.image.map_or(Ok(()), |image| image.found())
+}
+
+/// What registries said.
+#[derive(Default)]
+struct Said {
+    quotas: Vec<Quota>,
+    image: Option<Image>,
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+async fn asked(args: &CheckArgs, config: &Config) -> anyhow::Result<Said> {
+    let asking = Asking::new(config)?;
+    let image = match &args.image {
+        Some(name) => Some(asking.image(config, name).await?),
+        None => None,
+    };
+    Ok(Said { quotas: asking.quotas(config).await, image })
 }
 
 /// Asks `/readyz` at `admin`.
@@ -105,7 +138,7 @@ fn texts<T: ToString>(items: &[T]) -> Vec<String> {
     items.iter().map(ToString::to_string).collect()
 }
 
-fn as_text(config: &Config) -> String {
+fn as_text(config: &Config, said: &Said) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| writeln!(text, "{name:<10} {value}").expect("a String can be written to");
     line("ok", &source(config));
@@ -119,10 +152,16 @@ fn as_text(config: &Config) -> String {
         let account = account(registry).map(|account| format!(", account {account}")).unwrap_or_default();
         line(if n == 0 { "registries" } else { "" }, &format!("{name}: {hosts} -> {}{account}", upstream(registry)));
     }
+    for (n, quota) in said.quotas.iter().enumerate() {
+        line(if n == 0 { "quota" } else { "" }, &quota.text());
+    }
+    if let Some(image) = said.image.as_ref().and_then(Image::text) {
+        line("image", &image);
+    }
     text
 }
 
-fn as_json(config: &Config) -> String {
+fn as_json(config: &Config, said: &Said) -> String {
     let registries = config.registries.iter().map(|registry| {
         json!({
             "name": &*registry.name,
@@ -143,6 +182,8 @@ fn as_json(config: &Config) -> String {
         "data": config.data.display().to_string(),
         "ca": { "dir": config.ca.dir.display().to_string(), "state": ca_state(config) },
         "registries": registries.collect::<Vec<_>>(),
+        "quotas": said.quotas.iter().map(Quota::json).collect::<Vec<_>>(),
+        "image": said.image.as_ref().map(Image::json),
     });
     format!("{summary:#}\n")
 }
@@ -166,7 +207,7 @@ mod tests {
     fn the_summary_says_what_is_meant() {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path());
-        let text = as_text(&config);
+        let text = as_text(&config, &Said::default());
         let at = dir.path().display();
         let start = format!(
             "ok         {at}/a.toml\n\
@@ -177,7 +218,7 @@ mod tests {
              registries lab: lab, *.lab.io -> the host asked for\n           docker.io: registry-1.docker.io, "
         );
         assert!(text.starts_with(&start), "{text}");
-        let value: serde_json::Value = serde_json::from_str(&as_json(&config)).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&as_json(&config, &Said::default())).unwrap();
         assert_eq!(value["registries"][1]["upstream"], "https://registry-1.docker.io");
         assert_eq!(value["listen"][0], "127.0.0.1:3128");
     }
@@ -187,7 +228,8 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (ready, tasks) = (Ready::new(), Tasks::new());
-        let admin = Admin { metrics: Metrics::new(), ready: ready.clone() };
+        let (ledger, clock) = (crate::ledger::Ledger::default(), crate::clock::Clock::system());
+        let admin = Admin { metrics: Metrics::new(), ready: ready.clone(), ledger, clock };
         let stop = tasks.clone();
         tasks.spawn(admin::serve(listener, admin, async move { stop.stopping().await }));
         let said = async || health(address).await.map_err(|error| format!("{error:#}"));
@@ -213,7 +255,9 @@ mod tests {
     fn health_needs_an_admin_listener() {
         let dir = tempfile::tempdir().unwrap();
         let config = Config { admin: None, ..config(dir.path()) };
-        let said = run(&CheckArgs { json: false, health: true }, &config).unwrap_err().to_string();
+        let said = run(&CheckArgs { json: false, health: true, offline: false, image: None }, &config)
+            .unwrap_err()
+            .to_string();
         assert!(said.contains("`admin` is \"\""), "{said}");
     }
 

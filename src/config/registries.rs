@@ -62,6 +62,8 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
     let repositories = repositories(&mut section, name.as_deref().unwrap_or_default(), problems);
     let account = account::read(&mut section, problems);
     account::check_share(&section, &repositories, account.as_ref(), problems);
+    // None by default: whoever asks first pulls first.
+    let reserve = section.take("reserve", problems, |value| value.whole(0, 1_000_000)).unwrap_or(0);
     let sources = section.take("upstreams", problems, |value| Ok(value.clone()));
     let sources = sources.map(|value| sources::read(&value, problems)).unwrap_or_default();
     let rewrite = sources::rewrites(&mut section, problems);
@@ -105,6 +107,7 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
         repositories,
         account: upstream_account.or(account),
         chain,
+        reserve: u64::try_from(reserve).unwrap_or(0),
         realms,
     })
 }

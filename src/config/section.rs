@@ -5,9 +5,6 @@ use std::collections::BTreeSet;
 use super::problem::{Fault, Place, Problem};
 use super::tree::{Table, Value};
 
-/// What the design has and this version does not: (section, keys). Each leaves this list with the issue that brings it.
-const LATER: &[(&str, &[&str])] = &[("registry", &["reserve"])];
-
 /// Where keys live that people put elsewhere. The sections ask for them; this is for messages alone.
 const HOMES: &[(&str, &[&str])] = &[
     ("the top level, before the first [section]", &["listen", "admin", "data", "drain_timeout", "client_timeout"]),
@@ -27,7 +24,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "proxy_password_file",
         ],
     ),
-    ("[cache]", &["max_size", "min_free", "memory", "public_ttl", "grant_ttl"]),
+    ("[cache]", &["max_size", "min_free", "memory", "public_ttl", "grant_ttl", "offline_grants"]),
     ("[cache.tags]", &["ttl", "stale", "gone", "rules"]),
     (
         "[[registry]]",
@@ -41,6 +38,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "docker_config",
             "share",
             "deny",
+            "reserve",
             "client_certificate_file",
             "client_key_file",
         ],
@@ -128,9 +126,6 @@ impl Section {
     }
 
     fn unknown(&self, key: &str, in_variable: bool) -> String {
-        if LATER.iter().any(|(section, keys)| *section == self.path && keys.contains(&key)) {
-            return format!("{key:?} is in the design but not in this version");
-        }
         let spelled = |known: &str| {
             if in_variable {
                 format!("`SEAWALL_{}`", self.path_of(known).to_uppercase().replace('.', "__"))

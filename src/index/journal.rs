@@ -65,6 +65,10 @@ pub struct Records {
     pub public: Vec<(String, u64)>,
     /// JSON by name space: how it asks for credentials.
     pub challenges: Vec<(String, Vec<u8>)>,
+    /// Seconds since 1970 by what names a login, and by that and `REGISTRY/REPOSITORY`: when it was proved, and when it was let read.
+    pub logins: Vec<(String, u64)>,
+    /// JSON: the books of upstream's quota.
+    pub quota: Vec<(String, Vec<u8>)>,
 }
 
 /// The tables.
@@ -78,6 +82,10 @@ pub enum Table {
     Public,
     /// [`Records::challenges`].
     Challenges,
+    /// [`Records::logins`].
+    Logins,
+    /// [`Records::quota`].
+    Quota,
 }
 
 impl Table {
@@ -87,6 +95,8 @@ impl Table {
             Table::Tags => "tags",
             Table::Public => "public",
             Table::Challenges => "challenges",
+            Table::Logins => "logins",
+            Table::Quota => "quota",
         }
     }
 }
@@ -211,6 +221,8 @@ fn open(dir: &Path) -> Result<(sled::Db, Records), String> {
             tags: read_raw(&db, Table::Tags)?,
             public: read::<u64>(&db, Table::Public)?,
             challenges: read_raw(&db, Table::Challenges)?,
+            logins: read::<u64>(&db, Table::Logins)?,
+            quota: read_raw(&db, Table::Quota)?,
         };
         Ok((db, records))
     };

@@ -26,8 +26,10 @@ fn names_and_labels_are_those_of_the_design() {
     m.disk_full();
     m.client_refused("allow");
     m.account_failed("r");
+    m.limited("r", "pulls");
+    m.held_back("r", "abuse");
     m.other_source("r", "s");
-    let _running = (m.fill(), m.tunnel(), m.connection());
+    let _running = (m.fill(), m.tunnel(), m.connection(), m.upstream_open("docker.io"));
     let mut got = samples(&m);
     got.sort();
     assert_eq!(
@@ -43,7 +45,9 @@ fn names_and_labels_are_those_of_the_design() {
             r#"seawall_other_sources_total{registry="r",source="s"} 1"#,
             r#"seawall_pulls_charged_total{registry="docker.io"} 1"#,
             r#"seawall_pulls_spared_total{registry="docker.io"} 1"#,
+            r#"seawall_ratelimit_held_back_total{registry="r",limit="abuse"} 1"#,
             r#"seawall_ratelimit_limit{registry="docker.io",source="192.0.2.1"} 100"#,
+            r#"seawall_ratelimit_refusals_total{registry="r",limit="pulls"} 1"#,
             r#"seawall_ratelimit_remaining{registry="docker.io",source="192.0.2.1"} 99"#,
             r#"seawall_ratelimit_window_seconds{registry="docker.io",source="192.0.2.1"} 3600"#,
             r#"seawall_requests_total{registry="docker.io",kind="manifest",outcome="hit"} 1"#,
@@ -52,6 +56,7 @@ fn names_and_labels_are_those_of_the_design() {
             r#"seawall_tunnels 1"#,
             r#"seawall_uncached_total{reason="disk-full"} 1"#,
             r#"seawall_upstream_bytes_total{registry="docker.io"} 11"#,
+            r#"seawall_upstream_open{registry="docker.io"} 1"#,
             r#"seawall_upstream_requests_total{registry="docker.io",kind="blob",method="GET",status="200"} 1"#,
             r#"seawall_upstream_requests_total{registry="docker.io",kind="blob",method="HEAD",status="none"} 1"#,
         ]

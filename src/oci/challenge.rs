@@ -6,7 +6,7 @@ use std::str::Chars;
 
 use super::percent;
 
-pub use super::token::{TokenReply, parse_token_reply, pulled_repositories, renamed_scopes};
+pub use super::token::{TokenReply, parse_token_reply, renamed_scopes};
 
 /// How a registry wants to be convinced.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,17 @@ impl Challenge {
     /// What was wrong with the token that was sent: `invalid_token`, `insufficient_scope`.
     pub fn error(&self) -> Option<&str> {
         self.param("error")
+    }
+
+    /// The same of no repository, and of no token that was sent before it.
+    #[must_use]
+    pub fn in_general(mut self) -> Challenge {
+        self.params.retain(|(name, value)| match name.as_str() {
+            "scope" => !value.contains(':'),
+            "error" | "error_description" => false,
+            _ => true,
+        });
+        self
     }
 
     fn param(&self, name: &str) -> Option<&str> {
@@ -263,6 +274,10 @@ mod tests {
         assert_eq!(hub.service(), Some("registry.docker.io"));
         assert_eq!(hub.scope(), Some("repository:library/alpine:pull,push"));
         assert_eq!(hub.error(), Some("invalid_token"));
+        let general = hub.in_general().to_string();
+        assert_eq!(general, r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io""#);
+        let aws = r#"Bearer realm="https://public.ecr.aws/token/",service="public.ecr.aws",scope="aws""#;
+        assert_eq!(one(aws).in_general().to_string(), aws);
         let ecr = one(r#"Basic realm="https://1.dkr.ecr.eu-west-1.amazonaws.com/",service="ecr.amazonaws.com""#);
         assert_eq!((ecr.scheme.clone(), ecr.token_url(None)), (Scheme::Basic, None));
     }

@@ -15,3 +15,4 @@ mod percent;
 pub mod rate_limit;
 pub mod route;
 mod token;
+pub mod token_request;

@@ -1,8 +1,8 @@
 //! What a registry says about its quota. No standard fixes it; this is what Docker Hub sends, and the older IETF drafts with it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use ::http::HeaderMap;
+use ::http::{HeaderMap, header};
 
 /// A quota and what is left of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,14 +25,28 @@ impl RateLimit {
             [("ratelimit-limit", "ratelimit-remaining"), ("x-ratelimit-limit", "x-ratelimit-remaining")]
                 .into_iter()
                 .find_map(|(limit, remaining)| Some((numbers(headers, limit)?, numbers(headers, remaining)?)))?;
-        let source = headers.get("docker-ratelimit-source").and_then(|v| v.to_str().ok());
         Some(RateLimit {
             limit: limit.first,
             remaining: remaining.first,
             window: limit.window.or(remaining.window),
-            source: source.map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned),
+            source: source(headers),
         })
     }
+}
+
+/// `Retry-After`, in seconds or as a date (RFC 9110, 10.2.3); a date that is past is no wait.
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    match text.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => httpdate::parse_http_date(text).ok().map(|date| date.duration_since(now).unwrap_or_default()),
+    }
+}
+
+/// Whose quota it is, as the registry sees it. Docker Hub says so on a 401 too, and without any figures.
+pub fn source(headers: &HeaderMap) -> Option<String> {
+    let source = headers.get("docker-ratelimit-source")?.to_str().ok()?.trim();
+    (!source.is_empty()).then(|| source.to_owned())
 }
 
 /// In seconds. A longer window is no window, and could overflow a clock.
@@ -110,7 +124,34 @@ mod tests {
         assert_eq!(source(" "), None);
     }
 
+    #[test]
+    fn when_to_come_again() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (value, seconds) in [
+            ("60", Some(60)),
+            (" 0 ", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10)),
+            ("Sunday, 06-Nov-94 08:49:38 GMT", Some(1)),
+            ("Sun, 06 Nov 1994 08:49:30 GMT", Some(0)),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_static(value))]);
+            assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{value:?}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
     proptest! {
+        #[test]
+        fn any_time(value: Vec<u8>) {
+            if let Ok(value) = HeaderValue::from_bytes(&value) {
+                retry_after(&HeaderMap::from_iter([(header::RETRY_AFTER, value)]), SystemTime::UNIX_EPOCH);
+            }
+        }
+
         #[test]
         fn any_value(limit: Vec<u8>, remaining in "[0-9;w=, ]{0,12}") {
             let mut headers = HeaderMap::new();

@@ -10,7 +10,6 @@ use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use super::name::Repository;
-use super::percent;
 
 /// A token, and how long it is good.
 #[derive(Clone, PartialEq, Eq)]
@@ -86,46 +85,11 @@ pub fn renamed_scopes(query: &str, renamed: impl Fn(&Repository) -> Repository) 
     query_again.finish()
 }
 
-/// The repositories that the query of a token request asks to pull from. `None` if it asks for anything else besides, or for
-/// nothing (distribution-spec, auth/scope.md; more than one scope may stand in one parameter, with blanks between).
-pub fn pulled_repositories(query: &str) -> Option<Vec<Repository>> {
-    let values = query.split('&').filter_map(|pair| pair.strip_prefix("scope="));
-    let scopes: Vec<String> = values
-        .flat_map(|value| {
-            let plain = percent::decoded(&value.replace('+', " ")).into_owned();
-            plain.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect::<Vec<_>>()
-        })
-        .collect();
-    let repository = |scope: &String| scope.strip_prefix("repository:")?.strip_suffix(":pull")?.parse().ok();
-    let wanted: Option<Vec<Repository>> = scopes.iter().map(repository).collect();
-    wanted.filter(|all| !all.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn what_a_token_is_asked_for() {
-        for (query, expected) in [
-            ("service=s&scope=repository:a/b:pull", Some("a/b")),
-            ("scope=repository%3Aa%2Fb%3Apull&scope=repository:c:pull", Some("a/b c")),
-            ("scope=repository:a:pull%20repository:b:pull+repository:c:pull", Some("a b c")),
-            ("scope=repository:a:pull,push", None),
-            ("scope=repository:a:pull repository:b:*", None),
-            ("scope=repository:A:pull", None),
-            ("scope=registry:catalog:*", None),
-            ("scope=", None),
-            ("service=s", None),
-            ("", None),
-        ] {
-            let said =
-                pulled_repositories(query).map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
-            assert_eq!(said.as_deref(), expected, "{query}");
-        }
-    }
 
     #[test]
     fn scopes_are_renamed() {

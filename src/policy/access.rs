@@ -9,6 +9,8 @@ pub struct Known {
     pub public: Option<SystemTime>,
     /// When upstream last opened it to this client's credential.
     pub own: Option<SystemTime>,
+    /// When upstream last opened it to the login that this client proved before upstream went away, if that is remembered.
+    pub remembered: Option<SystemTime>,
     /// Upstream said that the repository holds this digest. True where no digest is asked for.
     pub holds: bool,
 }
@@ -20,6 +22,8 @@ pub struct Belief {
     pub public: Duration,
     /// One to a credential.
     pub own: Duration,
+    /// One to a login, while upstream cannot be asked.
+    pub offline: Duration,
 }
 
 /// Whether something `since` is no older than `limit`. `Duration::MAX` is forever. What a wrong clock wrote down as of the future is as
@@ -40,9 +44,10 @@ impl Known {
     }
 
     /// Granted when upstream cannot be asked: its last anonymous yes stands, however old; a yes to a credential only as long as
-    /// it would have been believed anyway.
+    /// it would have been believed anyway, or as long as the operator said.
     pub fn stands(&self, belief: Belief, now: SystemTime) -> bool {
-        self.holds && (self.public.is_some() || within(self.own, belief.own, now))
+        let own = within(self.own, belief.own, now) || within(self.remembered, belief.offline, now);
+        self.holds && (self.public.is_some() || own)
     }
 }
 
@@ -54,18 +59,25 @@ mod tests {
     fn the_matrix() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         let ago = |seconds| Some(now - Duration::from_secs(seconds));
-        let belief = Belief { public: Duration::from_secs(900), own: Duration::from_secs(300) };
-        for (public, own, holds, granted, stands) in [
-            (None, None, true, false, false),
-            (ago(0), None, true, true, true),
-            (ago(899), None, true, true, true),
-            (ago(900), None, true, false, true),
-            (ago(900_000), None, true, false, true),
-            (None, ago(299), true, true, true),
-            (None, ago(300), true, false, false),
-            (ago(0), ago(0), false, false, false),
+        let belief = Belief {
+            public: Duration::from_secs(900),
+            own: Duration::from_secs(300),
+            offline: Duration::from_secs(7000),
+        };
+        for (public, own, remembered, holds, granted, stands) in [
+            (None, None, None, true, false, false),
+            (ago(0), None, None, true, true, true),
+            (ago(899), None, None, true, true, true),
+            (ago(900), None, None, true, false, true),
+            (ago(900_000), None, None, true, false, true),
+            (None, ago(299), None, true, true, true),
+            (None, ago(300), None, true, false, false),
+            (ago(0), ago(0), ago(0), false, false, false),
+            (None, None, ago(0), true, false, true),
+            (None, None, ago(6999), true, false, true),
+            (None, ago(300), ago(7000), true, false, false),
         ] {
-            let known = Known { public, own, holds };
+            let known = Known { public, own, remembered, holds };
             assert_eq!((known.granted(belief, now), known.stands(belief, now)), (granted, stands), "{known:?}");
         }
     }

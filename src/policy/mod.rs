@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod admission;
+pub mod breaker;
 pub mod chain;
 pub mod client_certificate;
 pub mod clients;
@@ -10,8 +11,10 @@ pub mod guard;
 pub mod intercept;
 pub mod mirror;
 pub mod no_proxy;
+pub mod quota;
 pub mod redirect;
 pub mod registry;
 pub mod repositories;
 pub mod retry;
+pub mod stand_in;
 pub mod users;

@@ -33,6 +33,8 @@ pub struct Registry {
     pub repositories: Repositories,
     /// Where the operator's account is written, if there is one.
     pub account: Option<Account>,
+    /// Pulls of the quota that are kept for what is pinned.
+    pub reserve: u64,
     /// Hosts that the account may be sent to for a token, besides `hosts` and `auth_hosts`. They are not intercepted.
     pub realms: Vec<HostPattern>,
 }

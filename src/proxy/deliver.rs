@@ -111,7 +111,10 @@ fn beyond(total: u64) -> Response<Body> {
 fn part_of_upstreams(upstream: Response<hyper::body::Incoming>, idle: std::time::Duration) -> Response<Body> {
     let (parts, body) = upstream.into_parts();
     let mut response = status(parts.status, Body::upstream(body, idle));
-    for name in [header::CONTENT_LENGTH, header::CONTENT_RANGE] {
+    // Of this very answer, which is not kept: what a probe of the quota asks for.
+    let quota = ["ratelimit-limit", "ratelimit-remaining", "x-ratelimit-limit", "x-ratelimit-remaining"];
+    let quota = quota.into_iter().chain(["docker-ratelimit-source"]).map(header::HeaderName::from_static);
+    for name in quota.chain([header::CONTENT_LENGTH, header::CONTENT_RANGE]) {
         if let Some(value) = parts.headers.get(&name) {
             response.headers_mut().insert(name, value.clone());
         }

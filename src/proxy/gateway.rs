@@ -69,7 +69,8 @@ impl std::fmt::Debug for Gateway {
 impl Gateway {
     /// Never fails: every error becomes a response.
     pub async fn handle(&self, session: &Session, mut request: Request<Incoming>) -> Response<Body> {
-        stand_in::lay_down(request.headers_mut());
+        let owner = stand_in::lay_down(request.headers_mut(), self.cache.secret(), self.clock.now());
+        request.extensions_mut().insert(owner);
         mark_sensitive(request.headers_mut());
         let method = request.method().clone();
         let mut record = Box::new(Record::new(self.books.clone(), session.peer, method.clone()));
@@ -114,7 +115,7 @@ impl Gateway {
         origin: &crate::http::origin::Origin,
         record: &mut Record,
     ) -> Result<Response<Body>> {
-        let asker = self.asker(request.headers())?;
+        let asker = stand_in::stood_for(&request, self.asker(request.headers())?);
         record.bill = asker.bill.clone();
         let is_realm = self.upstream.auth().is_realm(&site.namespace, origin, request.uri().path());
         if role == Role::Tokens || is_realm {
@@ -128,7 +129,9 @@ impl Gateway {
         }
         permitted(&site, &route, &request)?;
         let asker = self.on_behalf(&site, route.repository(), asker);
-        match route {
+        let remembers = self.cache.logins().is_on();
+        let whose = route.repository().filter(|_| remembers).map(|r| (site.clone(), r.clone(), asker.clone()));
+        let answered = match route {
             Route::Ping => self.ping(request, &site, &asker, record).await,
             Route::Manifest { repository, reference } => {
                 self.manifest(request, site, repository, reference, asker, record).await
@@ -146,7 +149,11 @@ impl Gateway {
                 self.as_asked(&request, &site, repository, &what, &asker).await
             }
             other => self.pass(request, &site, other, &asker, record).await,
-        }
+        };
+        answered.map_err(|error| match whose {
+            Some((site, repository, asker)) => self.challenged(&site, &repository, &asker, error),
+            None => error,
+        })
     }
 
     /// A client that shows no credential reads what the operator shares with the operator's account.

@@ -11,6 +11,7 @@ mod entrance;
 pub mod gateway;
 pub mod listener;
 mod opening;
+mod own_token;
 pub mod pages;
 pub mod passing;
 mod password;
@@ -22,6 +23,7 @@ pub mod rescue;
 mod serve;
 pub mod sniff;
 mod stand_in;
+mod token_asked;
 pub mod tunnel;
 mod upload;
 

@@ -13,19 +13,20 @@ use super::body::Body;
 use super::gateway::Gateway;
 use super::record::Record;
 use super::rescue::ours;
+use super::token_asked::TokenAsked;
 use super::upload;
 use crate::error::Result;
 use crate::http::cache_status::{Outcome, cache_status};
 use crate::http::headers::relayed;
 use crate::http::origin::Origin;
 use crate::index::journal::{Journal, Table, seconds, time};
-use crate::oci::challenge::renamed_scopes;
+use crate::oci::challenge::{self, Scheme, renamed_scopes};
 use crate::oci::error::Code;
-use crate::oci::name::Reference;
+use crate::oci::name::{Reference, Repository};
 use crate::oci::route::{Kind, Route};
 use crate::policy::access::within;
 use crate::policy::registry::Site;
-use crate::upstream::asker::Asker;
+use crate::upstream::asker::{Asker, Credential};
 use crate::upstream::auth::SHORTEST_LIFE;
 use crate::upstream::in_time;
 
@@ -60,6 +61,37 @@ impl Pings {
     /// All challenges, by name space.
     pub fn challenges(&self) -> Vec<(Arc<str>, Vec<String>)> {
         self.seen.read().iter().map(|(namespace, ping)| (namespace.clone(), ping.challenges.clone())).collect()
+    }
+
+    /// What a client without credentials is told when upstream cannot tell it: how to show some, to read `repository`.
+    pub(super) fn challenge(&self, namespace: &str, repository: &Repository) -> HeaderMap {
+        let lines = self.last(namespace).map(|ping| ping.challenges).unwrap_or_default();
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            let read = challenge::parse([line.as_str()].into_iter());
+            let wants_scope = matches!(&read[..], [one] if one.scheme == Scheme::Bearer && one.scope().is_none());
+            let line = if wants_scope { format!("{line},scope=\"repository:{repository}:pull\"") } else { line };
+            if let Ok(value) = HeaderValue::try_from(line) {
+                headers.append(header::WWW_AUTHENTICATE, value);
+            }
+        }
+        headers
+    }
+
+    /// Keeps the challenge of a refused pull, if `/v2/` was never asked for: containerd does not. It is for one repository, which is left
+    /// out, and no answer to `/v2/` but for want of a better one.
+    pub(super) fn learn(&self, namespace: &Arc<str>, headers: &HeaderMap) {
+        if self.last(namespace).is_some() {
+            return;
+        }
+        let lines = headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|line| line.to_str().ok());
+        let mut general = HeaderMap::new();
+        for challenge in challenge::parse(lines) {
+            if let Ok(value) = HeaderValue::try_from(challenge.in_general().to_string()) {
+                general.append(header::WWW_AUTHENTICATE, value);
+            }
+        }
+        self.remember(namespace, StatusCode::UNAUTHORIZED, &general, SystemTime::UNIX_EPOCH);
     }
 
     fn fresh(&self, namespace: &str, now: SystemTime) -> Option<Ping> {
@@ -134,7 +166,9 @@ impl Gateway {
         if !nobody {
             return self.pass_to(request, &site.registry.name, &site.origin, Kind::Other, asker).await;
         }
-        if let Some(ping) = self.pings.fresh(&site.namespace, self.clock.now()) {
+        // A token of our own stands for a login: its client is no stranger.
+        let is_known = matches!(asker.credential, Credential::Remembered(_));
+        if let Some(ping) = self.pings.fresh(&site.namespace, self.clock.now()).filter(|_| !is_known) {
             record.outcome = Outcome::Hit;
             return Ok(ping.answer(Outcome::Hit));
         }
@@ -146,6 +180,10 @@ impl Gateway {
                 self.upstream.learn(site, response.headers());
                 self.pings.remember(&site.namespace, response.status(), response.headers(), self.clock.now());
                 Ok(relay(response, self.upstream.idle_timeout()))
+            }
+            _ if is_known => {
+                record.outcome = Outcome::Stale;
+                Ok(pong())
             }
             answered => match known {
                 Some(ping) => {
@@ -161,18 +199,27 @@ impl Gateway {
     /// is asked for it, once for all who ask: by its URL alone, so that no cookie makes it somebody's.
     pub(super) async fn token(
         &self,
-        request: Request<Incoming>,
+        asked: TokenAsked,
         site: &Site,
         origin: &Origin,
         asker: &Asker,
         record: &mut Record,
     ) -> Result<Response<Body>> {
-        record.kind = Kind::Token;
-        let request = renamed(request, site);
-        if asker.authorization.is_some() || *request.method() != Method::GET || !is_nobodys(request.uri().query()) {
-            return self.pass_to(request, &site.registry.name, origin, Kind::Token, asker).await;
+        let TokenAsked { target, query, mut request, wanted, .. } = asked;
+        let target = renamed(target, site);
+        if self.cache.logins().is_on() {
+            // The token is read as it passes.
+            request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        let url = format!("{origin}{}", target(&request));
+        if asker.authorization.is_some() || *request.method() != Method::GET || !is_nobodys(query.as_deref()) {
+            let (registry, bill) = (&site.registry.name, &asker.bill);
+            let response = self.upstream.pass(registry, Kind::Token, bill, origin, &target, request).await?;
+            return match wanted.filter(|wanted| wanted.login.is_some() && self.cache.logins().is_on()) {
+                Some(wanted) => self.noted(site, &wanted, response).await,
+                None => Ok(relay(response, self.upstream.idle_timeout())),
+            };
+        }
+        let url = format!("{origin}{target}");
         let now = self.clock.now();
         if let Some(token) = self.upstream.auth().token(&url, now).filter(|token| token.left(now) >= SHORTEST_LIFE) {
             record.outcome = Outcome::Hit;
@@ -252,17 +299,17 @@ impl Gateway {
 }
 
 /// A token for what a repository is called upstream.
-fn renamed(mut request: Request<Incoming>, site: &Site) -> Request<Incoming> {
+fn renamed(target: String, site: &Site) -> String {
     let chain = &site.registry.chain;
-    let (Some(query), false) = (request.uri().query(), chain.is_plain()) else { return request };
-    let query = renamed_scopes(query, |repository| chain.at_registry(repository));
-    if let Ok(uri) = format!("{}?{query}", request.uri().path()).parse() {
-        *request.uri_mut() = uri;
+    match target.split_once('?').filter(|_| !chain.is_plain()) {
+        Some((path, query)) => {
+            format!("{path}?{}", renamed_scopes(query, |repository| chain.at_registry(repository)))
+        }
+        None => target,
     }
-    request
 }
 
-fn target(request: &Request<Incoming>) -> String {
+pub(super) fn target(request: &Request<Incoming>) -> String {
     request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string)
 }
 

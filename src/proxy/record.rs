@@ -84,7 +84,7 @@ impl Record {
         let spared = self.kind == Kind::Manifest && self.bill.charged() == 0 && status.is_success();
         if spared && matches!(self.method, Method::GET | Method::HEAD) {
             self.books.metrics.spared(&self.registry);
-            self.books.ledger.spared(&self.registry);
+            self.books.ledger.spared(&self.registry, &self.subject);
         }
     }
 

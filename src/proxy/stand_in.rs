@@ -1,48 +1,74 @@
 //! A token of our own: while the token service is away, and for what the operator shares.
 //!
 //! Most clients ask for a token before they ask for an image, and theirs last minutes. What everybody may read is served from
-//! here without upstream; this lets them get as far as asking for it. The token is no secret and opens nothing: whoever sends it
-//! is nobody, and it never leaves.
+//! here without upstream; this lets them get as far as asking for it. The token stands for nobody ([`own_token`]), and it never
+//! leaves.
+//!
+//! A client that shows a credential gets one too where it wants what everybody may read: `docker login` is no reason to be without
+//! `alpine` for the time of an outage. Its credential is not verified by that, and opens nothing.
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use super::body::Body;
 use super::gateway::Gateway;
-use super::passing::{issued, says_nothing};
+use super::own_token::{self, LIFE, Owner};
+use super::passing::{issued, relay, says_nothing};
 use super::record::Record;
-use crate::error::{Error, Kind, Result};
+use super::token_asked::TokenAsked;
+use crate::cache::place;
+use crate::cache::secret::Secret;
+use crate::error::{Error, Kind, Reply, Result};
 use crate::http::cache_status::{Outcome, cache_status};
+use crate::http::headers::relayed;
 use crate::http::origin::Origin;
-use crate::oci::challenge::pulled_repositories;
+use crate::oci::challenge::parse_token_reply;
+use crate::oci::login::Login;
 use crate::oci::name::Repository;
 use crate::oci::route;
+use crate::oci::token_request::{Scope, TokenRequest};
 use crate::policy::registry::Site;
-use crate::upstream::asker::{Asker, Credential};
-use crate::upstream::auth::SHORTEST_LIFE;
-
-const TOKEN: &str = "seawall-stands-for-nobody";
+use crate::policy::stand_in::{Author, Shows, may_stand_in};
+use crate::upstream::asker::{Asker, Credential, LoginId, Purse};
 
 /// No name and no password: what podman shows to a registry that wants Basic when it has no login for it.
 const NOBODY: &str = "Og==";
 
-/// Takes the stand-in out of a request: what is left is what it means.
-pub(super) fn lay_down(headers: &mut HeaderMap) {
-    let means_nobody = |value: &HeaderValue| {
+/// How many times the deadline of a HEAD the token service has where only a remembered login can stand in for it: what that opens is
+/// less than what it would.
+const PATIENCE_WITH_LOGINS: u32 = 3;
+/// Bytes of a token reply that are read.
+const MAX_TOKEN_REPLY: usize = 256 << 10;
+
+/// Takes a token of our own out of a request: what is left is what it means, and whom it stands for.
+pub(super) fn lay_down(headers: &mut HeaderMap, secret: &Secret, now: std::time::SystemTime) -> Owner {
+    let meant = |value: &HeaderValue| {
         let (scheme, shown) = value.to_str().unwrap_or_default().split_once(' ').unwrap_or_default();
-        let is = |name: &str, what: &str| scheme.eq_ignore_ascii_case(name) && shown.trim() == what;
-        is("bearer", TOKEN) || is("basic", NOBODY)
+        let shown = shown.trim();
+        if scheme.eq_ignore_ascii_case("bearer") && own_token::is_own(shown) {
+            return Some(own_token::owner(secret, shown, now));
+        }
+        (scheme.eq_ignore_ascii_case("basic") && shown == NOBODY).then_some(Owner::Nobody)
     };
     let mut shown = headers.get_all(header::AUTHORIZATION).iter();
-    if shown.next().is_some_and(means_nobody) && shown.next().is_none() {
-        headers.remove(header::AUTHORIZATION);
+    let (first, second) = (shown.next().and_then(meant), shown.next());
+    let Some(owner) = first.filter(|_| second.is_none()) else { return Owner::Nobody };
+    headers.remove(header::AUTHORIZATION);
+    owner
+}
+
+/// Whoever a token that was laid down stands for.
+pub(super) fn stood_for<B>(request: &Request<B>, asker: Asker) -> Asker {
+    match request.extensions().get() {
+        Some(Owner::Login(id)) => asker.standing_for(*id),
+        Some(Owner::Nobody) | None => asker,
     }
 }
 
 /// Whether all that a token is wanted for is what the operator shares.
-fn all_shared(site: &Site, wanted: &Option<Vec<Repository>>) -> bool {
-    let shared = |all: &Vec<Repository>| all.iter().all(|repository| site.registry.repositories.shares(repository));
-    site.registry.account.is_some() && wanted.as_ref().is_some_and(shared)
+fn all_shared(site: &Site, wanted: &TokenRequest) -> bool {
+    let shared = |scope: &Scope| matches!(scope, Scope::Pull(name) if site.registry.repositories.shares(name));
+    site.registry.account.is_some() && !wanted.scopes.is_empty() && wanted.scopes.iter().all(shared)
 }
 
 impl Gateway {
@@ -55,28 +81,143 @@ impl Gateway {
         asker: &Asker,
         record: &mut Record,
     ) -> Result<Response<Body>> {
-        let wanted = pulled_repositories(request.uri().query().unwrap_or_default());
-        if asker.credential == Credential::Anonymous && *request.method() == Method::GET && all_shared(site, &wanted) {
+        record.kind = route::Kind::Token;
+        let asked = TokenAsked::read(request, asker, self.upstream.idle_timeout()).await?;
+        let (shows, wanted) = (asked.shows, asked.wanted.as_ref());
+        if shows == Shows::Nothing && wanted.is_some_and(|wanted| all_shared(site, wanted)) {
             // What the operator shares needs no token, and none of the operator's leaves.
-            record.kind = route::Kind::Token;
             record.outcome = Outcome::Hit;
-            return Ok(issued(TOKEN, SHORTEST_LIFE, cache_status(Outcome::Hit, None)));
+            return Ok(self.own_token(Owner::Nobody, cache_status(Outcome::Hit, None)));
         }
-        let public = wanted.is_some_and(|all| all.iter().all(|repository| self.cache.is_public(site, repository)));
-        if !public || *request.method() != Method::GET {
-            return self.token(request, site, origin, asker, record).await;
-        }
+        let writes_scopes = self.upstream.auth().writes_scopes(&site.namespace);
+        let author = if writes_scopes { Author::Registry } else { Author::Client };
+        let is_public = |repository: &_| self.cache.is_public(site, repository);
+        let may = wanted.is_some_and(|wanted| may_stand_in(wanted, shows, author, is_public));
+        let login = wanted.and_then(|wanted| wanted.login.clone());
+        let login = login.filter(|_| self.cache.logins().knows_some(&site.namespace));
         let deadline = self.upstream.resolve_deadline();
-        let answered = tokio::time::timeout(deadline, self.token(request, site, origin, asker, record)).await;
-        let why = match answered {
-            Ok(Ok(response)) if !says_nothing(response.status()) => return Ok(response),
-            Ok(Ok(response)) => Error::new(Kind::Broken, format!("{} answered {}", origin.host, response.status())),
-            Ok(Err(error)) => error,
-            Err(_) => Error::new(Kind::Timeout, format!("{} did not answer in time", origin.host)),
+        let deadline = match (may, &login) {
+            (true, _) => deadline,
+            (false, Some(_)) => deadline * PATIENCE_WITH_LOGINS,
+            (false, None) => return self.token(asked, site, origin, asker, record).await,
         };
+        let mut asking = Box::pin(self.token(asked, site, origin, asker, record));
+        let answered = tokio::time::timeout(deadline, &mut asking).await.ok();
+        let why = match &answered {
+            Some(Ok(response)) if !says_nothing(response.status()) => return answered.expect("it was looked at"),
+            Some(Ok(response)) => Error::new(Kind::Broken, format!("{} answered {}", origin.host, response.status())),
+            Some(Err(error)) => error.clone(),
+            None => Error::new(Kind::Timeout, format!("{} did not answer in time", origin.host)),
+        };
+        let owner = match (self.remembered(site, login.as_ref()).await, may, answered) {
+            (Some(id), _, _) => Owner::Login(id),
+            (None, true, _) => Owner::Nobody,
+            (None, false, Some(answered)) => return answered,
+            (None, false, None) => return asking.await,
+        };
+        drop(asking);
         record.failed(&why);
         record.outcome = Outcome::Stale;
-        // Good for the shortest time that clients believe in: the token service may be back soon.
-        Ok(issued(TOKEN, SHORTEST_LIFE, cache_status(Outcome::Stale, Some(why.kind().as_str()))))
+        Ok(self.own_token(owner, cache_status(Outcome::Stale, Some(why.kind().as_str()))))
+    }
+
+    async fn remembered(&self, site: &Site, login: Option<&Login>) -> Option<LoginId> {
+        self.cache.logins().recognised(&site.namespace, login?).await
+    }
+
+    /// Upstream's answer to a login, as it comes; whether it was good is remembered.
+    pub(super) async fn noted(
+        &self,
+        site: &Site,
+        wanted: &TokenRequest,
+        response: Response<Incoming>,
+    ) -> Result<Response<Body>> {
+        let (logins, Some(login)) = (self.cache.logins(), &wanted.login) else {
+            return Ok(relay(response, self.upstream.idle_timeout()));
+        };
+        let places = || wanted.scopes.iter().filter_map(|scope| Some(place(site, scope.repository()?))).collect();
+        match response.status() {
+            StatusCode::UNAUTHORIZED => logins.refused(&site.namespace, login, None),
+            // ghcr.io says this of a repository to whom it knows well.
+            StatusCode::FORBIDDEN => {
+                logins.refused(&site.namespace, login, (!wanted.scopes.is_empty()).then(places));
+            }
+            StatusCode::OK => {
+                let (mut parts, body) = response.into_parts();
+                let body = self.upstream.collect(body, MAX_TOKEN_REPLY).await?;
+                if let Some(reply) = parse_token_reply(&body) {
+                    let print = self.upstream.keyring().bearer(&reply.token);
+                    logins.proved(&site.namespace, login, print, reply.expires_in);
+                }
+                let mut answer = Response::new(Body::full(body));
+                *answer.headers_mut() = relayed(&std::mem::take(&mut parts.headers));
+                answer.headers_mut().insert("cache-status", cache_status(Outcome::Bypass, None));
+                return Ok(answer);
+            }
+            _ => {}
+        }
+        Ok(relay(response, self.upstream.idle_timeout()))
+    }
+
+    /// What a client is told whose pull failed because upstream is away, if it may be somebody whose login is remembered: to log in, as
+    /// upstream would have told it. containerd shows none before that. It is told of every repository, whether it is there or not.
+    pub(super) fn challenged(&self, site: &Site, repository: &Repository, asker: &Asker, error: Error) -> Error {
+        if let Some(reply) = error.reply().filter(|reply| reply.status == StatusCode::UNAUTHORIZED) {
+            self.pings.learn(&site.namespace, &reply.headers);
+        }
+        let bearer =
+            |value: &HeaderValue| value.as_bytes().get(..7).is_some_and(|b| b.eq_ignore_ascii_case(b"bearer "));
+        let may_log_in = match asker.credential {
+            Credential::Anonymous => asker.purse == Purse::Own,
+            // A token may have ended; a login that is shown itself was looked up already.
+            Credential::Known(_) => asker.authorization.as_ref().is_some_and(bearer),
+            Credential::Remembered(_) => false,
+        };
+        let is_away = matches!(error.kind(), Kind::Unreachable | Kind::Timeout | Kind::Broken);
+        if !is_away || !may_log_in || self.cache.is_public(site, repository) {
+            return error;
+        }
+        let headers = self.pings.challenge(&site.namespace, repository);
+        if headers.is_empty() || !self.cache.logins().knows_some(&site.namespace) {
+            return error;
+        }
+        let reply = Reply { status: StatusCode::UNAUTHORIZED, headers, body: bytes::Bytes::new() };
+        Error::replied(Kind::Refused, format!("authentication required ({})", error.message()), reply)
+    }
+
+    fn own_token(&self, owner: Owner, cache_status: HeaderValue) -> Response<Body> {
+        issued(&own_token::issue(self.cache.secret(), owner, self.clock.now()), LIFE, cache_status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[test]
+    fn what_is_laid_down_and_what_is_not() {
+        let (secret, now) = (Secret::random(), std::time::SystemTime::UNIX_EPOCH);
+        let alice = Owner::Login(LoginId([7; 16]));
+        let token = own_token::issue(&secret, alice, now);
+        let bearer = format!("bEARER  {token} ");
+        let twice = [bearer.as_str(), "Bearer a"];
+        let late = now + std::time::Duration::from_secs(3600);
+        for (shown, now, left, owner) in [
+            (&[bearer.as_str()][..], now, 0, alice),
+            (&[bearer.as_str()], late, 0, Owner::Nobody),
+            (&["Bearer seawall.forged"], now, 0, Owner::Nobody),
+            (&["basic Og=="], now, 0, Owner::Nobody),
+            (&["Bearer Og=="], now, 1, Owner::Nobody),
+            (&["Basic dTpw"], now, 1, Owner::Nobody),
+            (&["Bearer a"], now, 1, Owner::Nobody),
+            (&twice, now, 2, Owner::Nobody),
+            (&[], now, 0, Owner::Nobody),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in shown {
+                headers.append(header::AUTHORIZATION, HeaderValue::try_from(*value).unwrap());
+            }
+            assert_eq!(lay_down(&mut headers, &secret, now), owner, "{shown:?}");
+            assert_eq!(headers.get_all(header::AUTHORIZATION).iter().count(), left, "{shown:?}");
+        }
     }
 }

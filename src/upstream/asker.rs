@@ -1,7 +1,7 @@
 //! On whose behalf upstream is asked.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -10,8 +10,10 @@ use http::HeaderValue;
 use moka::sync::Cache;
 use zeroize::Zeroizing;
 
+use crate::ledger::Identity;
 use crate::lru::lru;
 use crate::policy::chain::{Reach, Source};
+use crate::policy::quota::Aim;
 
 /// A keyed hash of a credential. The key is this process's own, so the hash means nothing elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,6 +25,17 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
+/// A login that was proved before upstream went away: the name of what is remembered of it. It is made of a slow, keyed hash, and tells
+/// nothing of the credential.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LoginId(pub [u8; 16]);
+
+impl fmt::Debug for LoginId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LoginId")
+    }
+}
+
 /// Who a client is, as far as registries go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Credential {
@@ -30,6 +43,18 @@ pub enum Credential {
     Anonymous,
     /// Somebody.
     Known(Fingerprint),
+    /// Somebody whose login was good before upstream went away. There is nothing to show to upstream, which is asked for nobody.
+    Remembered(LoginId),
+}
+
+impl Credential {
+    /// Whose quota its requests are taken off.
+    pub fn identity(self) -> Identity {
+        match self {
+            Credential::Anonymous | Credential::Remembered(_) => Identity::Anonymous,
+            Credential::Known(Fingerprint(print)) => Identity::Client(print),
+        }
+    }
 }
 
 /// With whose credential upstream is asked.
@@ -78,6 +103,12 @@ impl Asker {
         Asker { purse: Purse::AccountForAll, ..self }
     }
 
+    /// The same, by a token of our own that stands for a login.
+    #[must_use]
+    pub fn standing_for(self, login: LoginId) -> Asker {
+        Asker { credential: Credential::Remembered(login), authorization: None, ..self }
+    }
+
     /// The same, known to be allowed.
     #[must_use]
     pub fn allowed(self) -> Asker {
@@ -93,7 +124,11 @@ impl Asker {
 
     /// Of whom upstream's yes to this asker is a yes to: of nobody else than the account, where that may have paid.
     pub fn vouched(&self) -> Option<Credential> {
-        (self.purse != Purse::AccountForAll).then_some(self.credential)
+        let asked_for = match self.credential {
+            Credential::Remembered(_) => Credential::Anonymous,
+            other => other,
+        };
+        (self.purse != Purse::AccountForAll).then_some(asked_for)
     }
 }
 
@@ -102,6 +137,7 @@ impl Asker {
 pub struct Bill {
     requests: AtomicU32,
     charged: AtomicU32,
+    pinned: AtomicBool,
     served_by: OnceLock<Arc<str>>,
 }
 
@@ -114,6 +150,16 @@ impl Bill {
     /// One more request that upstream counts.
     pub fn add_charge(&self) {
         self.charged.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It is for what is pinned: the last pulls are kept for that.
+    pub fn pin(&self) {
+        self.pinned.store(true, Ordering::Relaxed);
+    }
+
+    /// What it is for.
+    pub fn aim(&self) -> Aim {
+        if self.pinned.load(Ordering::Relaxed) { Aim::Pinned } else { Aim::Floating }
     }
 
     /// Another source than the registry answered; the first is told.
@@ -182,8 +228,12 @@ impl Keyring {
 
     /// Remembers that `token` was issued to a request without credentials.
     pub fn remember_anonymous(&self, token: &str, good_for: Duration, now: SystemTime) {
-        let value = Zeroizing::new(format!("bearer {token}"));
-        self.anonymous.insert(self.fingerprint(value.as_bytes()), now + good_for);
+        self.anonymous.insert(self.bearer(token), now + good_for);
+    }
+
+    /// Of whoever will show this token.
+    pub fn bearer(&self, token: &str) -> Fingerprint {
+        self.fingerprint(Zeroizing::new(format!("bearer {token}")).as_bytes())
     }
 }
 

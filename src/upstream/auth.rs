@@ -90,6 +90,13 @@ impl Auth {
         self.challenges.get(namespace).is_some_and(|all| all.iter().any(|c| c.scheme == Scheme::Basic))
     }
 
+    /// Whether `namespace` says in its realm what a token is to allow, as nvcr.io does.
+    pub fn writes_scopes(&self, namespace: &str) -> bool {
+        let challenges = self.challenges.get(namespace);
+        let mut realms = challenges.iter().flat_map(|all| all.iter()).filter_map(Challenge::realm);
+        realms.any(|realm| realm.contains("?scope=") || realm.contains("&scope="))
+    }
+
     /// Whether `namespace` said that tokens are had at this path of this origin.
     pub fn is_realm(&self, namespace: &str, origin: &Origin, path: &str) -> bool {
         let challenges = self.challenges.get(namespace);
@@ -193,5 +200,6 @@ mod tests {
         learn(r#"Bearer realm="https://nvcr.io/proxy_auth?scope=repository:library/alpine:pull,push""#);
         assert!(auth.token_url("docker.io", &repository).is_some());
         assert_eq!(auth.token_url("docker.io", &"library/other".parse().unwrap()), None);
+        assert!(auth.writes_scopes("docker.io") && !auth.writes_scopes("ghcr.io"));
     }
 }

@@ -18,9 +18,11 @@ use super::Settings;
 use super::account::Accounts;
 use super::asker::{Bill, Keyring};
 use super::auth::Auth;
+use super::breaker::Outages;
 use super::connect::{DialError, Dialer, dial_error};
 use super::dial_error::certificate_refused;
 use super::pay::is_on_account;
+use super::quota::Debit;
 use super::send::is_elsewhere;
 use super::tls::{Https, Protocols, TlsError, https_connector, tls_config};
 use crate::clock::Clock;
@@ -28,7 +30,6 @@ use crate::error::{Error, Kind, Reply, Result};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::oci::error::code_of;
-use crate::oci::rate_limit::RateLimit;
 use crate::oci::route;
 use crate::policy::registry::{Registries, Registry};
 use crate::task::{Coalesced, Tasks};
@@ -54,6 +55,7 @@ pub(super) struct Inner {
     pub(super) tasks: Tasks,
     pub(super) metrics: Metrics,
     pub(super) ledger: Ledger,
+    pub(super) outages: Outages,
     pub(super) auth: Auth,
     pub(super) accounts: Accounts,
     pub(super) keyring: Keyring,
@@ -83,8 +85,10 @@ pub struct About<'a> {
     pub registry: &'a Arc<str>,
     /// Of what.
     pub kind: route::Kind,
-    /// Who pays.
+    /// What it costs the client.
     pub bill: &'a Bill,
+    /// Whose quota it is taken off; `None` for what no quota counts, or not the registry's own.
+    pub debit: Option<Debit<'a>>,
 }
 
 /// Everything that [`Upstream`] shares with the rest of the process.
@@ -127,6 +131,7 @@ impl Upstream {
             open: Pool::new(settings, &nobody, dialer)?,
             idle_timeout: settings.idle_timeout,
             resolve_deadline: settings.resolve_deadline,
+            outages: Outages::new(shared.clock.clone(), shared.metrics.clone(), settings.resolve_deadline),
             clock: shared.clock,
             tasks: shared.tasks,
             metrics: shared.metrics,
@@ -158,23 +163,27 @@ impl Upstream {
         self.0.idle_timeout
     }
 
-    /// Sends one request and waits for the head of its response, at most the idle timeout.
+    /// Sends one request and waits for the head of its response, at most the idle timeout; not at all if its host is known not
+    /// to answer.
     pub(super) async fn send(
         &self,
         about: About<'_>,
         wire: Wire,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>> {
+        let mut permit = self.0.outages.admit(about, &request)?;
         let method = label(request.method());
-        about.bill.add_request();
         let host = request.uri().host().unwrap_or_default().to_owned();
+        let ask = self.may_ask(about, &request)?;
+        about.bill.add_request();
         let pool = self.0.pools.get(about.registry).unwrap_or(&self.0.open);
         let client = match wire {
             Wire::Any => &pool.both,
             Wire::H1 => &pool.h1,
         };
         let activity = request.extensions().get::<Activity>().cloned().unwrap_or_default();
-        let answered = match activity.while_active(self.0.idle_timeout, client.request(request)).await {
+        let sent = activity.while_active(self.0.idle_timeout, client.request(request));
+        let answered = match permit.watch(sent).await {
             Some(Ok(response)) => Ok(response),
             Some(Err(error)) => Err(failure(&host, error)),
             None => Err(Error::new(
@@ -182,28 +191,13 @@ impl Upstream {
                 format!("{host} did not answer within {}", humantime::format_duration(self.0.idle_timeout)),
             )),
         };
+        permit.settle(&answered);
         let status = answered.as_ref().map_or(0, |response| response.status().as_u16());
         self.0.metrics.upstream_request(about.registry, about.kind.as_str(), method, status);
         if let Ok(response) = &answered {
-            self.keep_books(about, method, response);
+            self.keep_books(about, &ask, response);
         }
         answered
-    }
-
-    fn keep_books(&self, about: About<'_>, method: &str, response: &Response<Incoming>) {
-        // The same names mean another limit on token hosts (protocol: auth.docker.io).
-        if about.kind != route::Kind::Manifest {
-            return;
-        }
-        let Some(limit) = RateLimit::of(response.headers()) else { return };
-        let source = limit.source.as_deref().unwrap_or_default();
-        self.0.metrics.rate_limit(about.registry, source, limit.limit, limit.remaining, limit.window);
-        if method == "GET" && response.status() == StatusCode::OK {
-            about.bill.add_charge();
-            self.0.metrics.charged(about.registry);
-            self.0.ledger.charged(about.registry);
-        }
-        self.0.ledger.record(about.registry, limit, self.0.clock.now());
     }
 
     /// Reads the rest of a response that is not what was hoped for, and says what it means.

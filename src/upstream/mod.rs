@@ -4,20 +4,23 @@
 //! - [`fetch`](Upstream::fetch): GET of a digest, redirects followed here.
 //! - [`pass`](Upstream::pass): anything else, streamed untouched.
 //!
-//! [`client`] sends, [`asker`] says for whom, [`auth`] keeps challenges and tokens of nobody, `account` what is known of the
+//! [`client`] sends, [`asker`] says for whom, [`quota`] keeps the books and holds back what would be refused, [`auth`] keeps challenges and tokens of nobody, `account` what is known of the
 //! operator's logins: [`source`] reads them, `prove` shows them, `pay` asks with them; [`connect`] dials: straight, or
-//! through the [`parent`] proxy.
+//! through the [`parent`] proxy; [`breaker`] knows who does not answer.
 
 mod account;
 pub mod asker;
 pub mod auth;
+pub mod breaker;
 pub mod client;
 mod describe;
 mod fetch;
 mod pass;
 mod pay;
+mod probe;
 mod program;
 mod prove;
+pub mod quota;
 mod send;
 pub mod source;
 mod sources;
@@ -40,6 +43,7 @@ use crate::http::origin::Host;
 pub use client::{RequestBody, Upstream};
 pub use describe::{Description, in_time};
 pub use fetch::Fetched;
+pub use probe::Probed;
 pub use send::What;
 pub use sources::is_yes;
 

@@ -29,7 +29,7 @@ impl Upstream {
             .map_err(|error| Error::caused(Kind::Request, "the path is not one that can be sent on", error))?;
         parts.version = http::Version::HTTP_11;
         clean(&mut parts.headers);
-        self.send(About { registry, kind, bill }, Wire::Any, Request::from_parts(parts, body)).await
+        self.send(About { registry, kind, bill, debit: None }, Wire::Any, Request::from_parts(parts, body)).await
     }
 }
 

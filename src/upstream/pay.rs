@@ -12,6 +12,7 @@ use super::client::Upstream;
 use super::prove::{Proof, Shown};
 use super::send::{Question, is_elsewhere};
 use crate::error::{Error, Kind, Result};
+use crate::ledger::Identity;
 
 /// Marks a response to the operator's account.
 #[derive(Clone, Copy)]
@@ -64,6 +65,10 @@ impl Upstream {
     }
 
     async fn paid(&self, question: Question<'_>) -> Result<Paid> {
+        let question = Question { payer: Identity::Account, ..question };
+        if self.is_held_back(question) {
+            return Ok(Paid::Refused);
+        }
         let shown = match self.shown_in_time(question).await {
             Ok(shown) => shown,
             Err(error) => return Ok(unusable(question, error)),

@@ -148,7 +148,7 @@ impl Upstream {
                 (request, route::Kind::Other)
             }
         };
-        let about = About { registry: &site.registry.name, kind, bill };
+        let about = About { registry: &site.registry.name, kind, bill, debit: None };
         let status = self.send(about, Wire::Any, request).await?.status();
         let now = self.0.clock.now();
         match status.as_u16() {
@@ -189,7 +189,7 @@ impl Upstream {
 
     async fn issue(&self, site: &Site, realm: &(Origin, String), login: &Login, bill: &Bill) -> Result<Arc<Token>> {
         let request = token_request(&realm.0, &realm.1, login)?;
-        let about = About { registry: &site.registry.name, kind: route::Kind::Token, bill };
+        let about = About { registry: &site.registry.name, kind: route::Kind::Token, bill, debit: None };
         let response = self.send(about, Wire::Any, request).await?;
         let status = response.status();
         match status.as_u16() {

@@ -14,8 +14,10 @@ use hyper::body::Incoming;
 use super::asker::{Asker, Credential, Purse};
 use super::auth::{Token, token_url};
 use super::client::{About, Upstream, Wire, no_body};
+use super::quota::Debit;
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::{Origin, Scheme};
+use crate::ledger::Identity;
 use crate::oci::challenge::{self, Challenge, parse_token_reply};
 use crate::oci::digest::Digest;
 use crate::oci::error::Code;
@@ -81,6 +83,8 @@ pub(super) struct Question<'a> {
     pub(super) method: &'a Method,
     pub(super) fields: &'a HeaderMap,
     pub(super) asker: &'a Asker,
+    /// Whose credential is shown.
+    pub(super) payer: Identity,
 }
 
 /// Marks a response that a redirect led to, at another origin: its refusals are not the registry's.
@@ -107,7 +111,8 @@ impl Upstream {
 
     pub(super) async fn ask_as_client(&self, question: Question<'_>) -> Result<Response<Incoming>> {
         let Question { site, repository, asker, .. } = question;
-        if asker.purse == Purse::Own && asker.credential != Credential::Anonymous {
+        if asker.purse == Purse::Own && matches!(asker.credential, Credential::Known(_)) {
+            let question = Question { payer: asker.credential.identity(), ..question };
             return self.follow(question, asker.authorization.clone()).await;
         }
         let sent = self.nobodys(site, repository).or_else(|| asker.authorization.clone());
@@ -170,10 +175,11 @@ impl Upstream {
         question: Question<'_>,
         authorization: Option<HeaderValue>,
     ) -> Result<Response<Incoming>> {
-        let Question { site, repository, what, method, fields, asker } = question;
+        let Question { site, repository, what, method, fields, asker, payer } = question;
         let (mut origin, mut target) = (site.origin.clone(), what.path(repository));
         let (mut credential, mut wire) = (authorization, what.wire());
-        let about = About { registry: &site.registry.name, kind: what.kind(), bill: &asker.bill };
+        let debit = Some(Debit { site, repository, payer });
+        let mut about = About { registry: &site.registry.name, kind: what.kind(), bill: &asker.bill, debit };
         for hop in 0.. {
             let request = || build(method, &origin, &target, fields, credential.as_ref());
             let mut response = match self.send(about, wire, request()?).await {
@@ -199,6 +205,7 @@ impl Upstream {
                 .map_err(|refused| Error::new(Kind::Broken, format!("{} sent {refused}", origin.host)))?;
             if next.origin != origin {
                 credential = None;
+                about.debit = None;
                 wire = what.wire();
             }
             (origin, target) = (next.origin, next.target);
@@ -221,7 +228,7 @@ impl Upstream {
                 return Err(Error::new(Kind::Broken, format!("{} sends for tokens in the clear", site.namespace)));
             }
             let request = build(&Method::GET, &origin, &target, &HeaderMap::new(), None)?;
-            let about = About { registry: &site.registry.name, kind: route::Kind::Token, bill: &bill };
+            let about = About { registry: &site.registry.name, kind: route::Kind::Token, bill: &bill, debit: None };
             let response = upstream.send(about, Wire::Any, request).await?;
             if response.status() != StatusCode::OK {
                 return Err(upstream.refusal(&origin.host.to_string(), response).await);

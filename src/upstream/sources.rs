@@ -10,6 +10,7 @@ use super::asker::Asker;
 use super::client::Upstream;
 use super::send::{Question, What, is_elsewhere};
 use crate::error::{Error, Kind, Result};
+use crate::ledger::Identity;
 use crate::oci::name::{Reference, Repository};
 use crate::policy::chain::{Answer, Asked, Leg, Source, below};
 use crate::policy::registry::Site;
@@ -35,7 +36,8 @@ impl Upstream {
         asker: &Asker,
     ) -> Result<Response<Incoming>> {
         let chain = &site.registry.chain;
-        let question = Question { site, repository, what, method, fields, asker };
+        let payer = Identity::Anonymous;
+        let question = Question { site, repository, what, method, fields, asker, payer };
         if chain.is_plain() {
             return self.ask_one(question).await;
         }

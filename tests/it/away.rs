@@ -207,6 +207,8 @@ async fn a_refusal_with_nothing_cached_is_passed_on() {
     let text = String::from_utf8_lossy(reply.bytes()).into_owned();
     assert!(text.contains("You have reached your unauthenticated pull rate limit"), "{text}");
     assert_eq!(reply.header("ratelimit-remaining"), "0;w=21600");
+    // Until the window ends nothing of this sort is asked.
+    seawall.clock.advance(Duration::from_secs(21_600));
     registry.fault(Fault::on("manifests").abuse_limit(60));
     let reply = get(&client, &format!("{HUB}/v2/library/alpine/manifests/{}", Image::two_platforms().digest())).await;
     assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (429, "60"));

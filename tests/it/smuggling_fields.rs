@@ -202,7 +202,7 @@ async fn one_credential_is_one() {
 /// Where the first of two is the token that seawall gave itself, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_credential_is_one_beside_the_stand_in() {
-    let two = "{GET}\r\nAuthorization: Bearer seawall-stands-for-nobody\r\nAuthorization: Bearer a\r\n\r\n{NEXT}";
+    let two = "{GET}\r\nAuthorization: Bearer seawall.stands-for-nobody\r\nAuthorization: Bearer a\r\n\r\n{NEXT}";
     check(&[Way::Connect, Way::Absolute], &[("two", two, "400 GET")], |_, _, _| None).await;
 }
 

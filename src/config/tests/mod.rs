@@ -100,6 +100,7 @@ fn nothing_said_means_the_defaults_of_the_design() {
     assert_eq!((config.cache.max_size, config.cache.min_free, config.cache.memory), (20 << 30, 1 << 30, 64 << 20));
     assert_eq!(config.cache.public_ttl, Duration::from_secs(900));
     assert_eq!(config.cache.grant_ttl, Duration::from_secs(300));
+    assert_eq!(config.cache.offline_grants, Duration::ZERO);
     assert_eq!(config.cache.tags.ttl, Duration::from_secs(60));
     assert_eq!(config.cache.tags.stale, Duration::MAX);
     assert_eq!(config.cache.tags.gone, cache::Gone::Serve);

@@ -8,18 +8,31 @@ fn what_is_wrong_is_said_with_its_place() {
         (
             "[cache]\nmax_sise = \"1GiB\"",
             "seawall.toml:2:1: cache.max_sise: unknown key, did you mean `max_size`? \
-             valid here: grant_ttl, max_size, memory, min_free, public_ttl, tags",
+             valid here: grant_ttl, max_size, memory, min_free, offline_grants, public_ttl, tags",
         ),
         (
             "[cache]\nmax_size = \"20 potatoes\"",
             "seawall.toml:2:12: cache.max_size: \"20 potatoes\" is not a size; valid: \"20GiB\", \"500MB\"",
         ),
         ("[cache]\nmax_size = 20", "seawall.toml:2:12: cache.max_size: wants a size such as \"20GiB\", not 20"),
+        (
+            "[cache]\noffline_grants = \"forever\"",
+            "seawall.toml:2:18: cache.offline_grants: an access that was taken away would come back with every outage; \
+             valid: \"7d\", \"0s\" for off",
+        ),
+        (
+            "[cache]\noffline_grants = \"1y\"",
+            "seawall.toml:2:18: cache.offline_grants: is 90 days at most; valid: \"7d\", \"0s\" for off",
+        ),
+        (
+            "[cache]\noffline_grants = true",
+            "seawall.toml:2:18: cache.offline_grants: wants a time such as \"500ms\", \"10s\", \"2m\", not true",
+        ),
         ("[cache]\nmax_size = \"0\"", "seawall.toml:2:12: cache.max_size: must be more than 0"),
         (
             "[cache]\nstale = \"1d\"",
             "seawall.toml:2:1: cache.stale: unknown key here, it belongs in [cache.tags]; \
-             valid here: grant_ttl, max_size, memory, min_free, public_ttl, tags",
+             valid here: grant_ttl, max_size, memory, min_free, offline_grants, public_ttl, tags",
         ),
         (
             "[clients]\n  users_file = \"/nowhere/users\"",
@@ -49,11 +62,16 @@ fn what_is_wrong_is_said_with_its_place() {
         (
             "[cache]\nmax_per_client = 9",
             "seawall.toml:2:1: cache.max_per_client: unknown key here, it belongs in [clients]; \
-             valid here: grant_ttl, max_size, memory, min_free, public_ttl, tags",
+             valid here: grant_ttl, max_size, memory, min_free, offline_grants, public_ttl, tags",
         ),
         (
-            "[[registry]]\nname = \"lab\"\nreserve = 5",
-            "seawall.toml:3:1: registry.reserve: \"reserve\" is in the design but not in this version",
+            "[[registry]]\nname = \"lab\"\nreserve = -1",
+            "seawall.toml:3:11: registry.reserve: wants a whole number from 0 to 1000000, not -1",
+        ),
+        (
+            "reserve = 5",
+            "seawall.toml:1:1: reserve: unknown key here, it belongs in [[registry]]; valid here: admin, ca, cache, \
+             client_timeout, clients, data, drain_timeout, listen, log, registry, tunnel, upstream",
         ),
         (
             "lissten = []",
@@ -221,7 +239,7 @@ fn a_wrong_variable_is_named() {
             "SEAWALL_CACHE__MAX_SISE",
             "1GiB",
             "SEAWALL_CACHE__MAX_SISE: cache.max_sise: unknown key, did you mean `SEAWALL_CACHE__MAX_SIZE`? \
-             valid here: grant_ttl, max_size, memory, min_free, public_ttl, tags",
+             valid here: grant_ttl, max_size, memory, min_free, offline_grants, public_ttl, tags",
         ),
         (
             "SEAWALL_CACHE__MAX_SIZE",

@@ -38,6 +38,7 @@ fn gateway(dir: &std::path::Path, tasks: &Tasks, registries: &Arc<Registries>, d
         memory: 1 << 20,
         public_ttl: LONG,
         grant_ttl: LONG,
+        offline_grants: Duration::ZERO,
         tags: crate::cache::Tags { ttl: LONG, stale: LONG, gone: crate::cache::Gone::Serve, rules: Vec::new() },
     };
     let base = crate::cache::Base {
@@ -49,6 +50,7 @@ fn gateway(dir: &std::path::Path, tasks: &Tasks, registries: &Arc<Registries>, d
         clock: clock.clone(),
         tasks: tasks.clone(),
         metrics: metrics.clone(),
+        secret: Arc::new(crate::cache::secret::Secret::random()),
     };
     Arc::new(Gateway {
         registries: registries.clone(),

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use data_encoding::BASE64;
 use http::{Method, Uri};
 use rustls::{ClientConfig, HandshakeKind};
+use seawall::clock::Clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -111,6 +112,14 @@ impl Client {
     /// Sent before anything else on a connection: a PROXY protocol header.
     pub(crate) fn preamble(mut self, bytes: impl Into<Bytes>) -> Client {
         self.preamble = bytes.into();
+        self
+    }
+
+    /// Looks at certificates at this clock's time: a test that moves seawall's moves the days its leaves begin and end on.
+    pub(crate) fn at_time_of(mut self, clock: &Clock) -> Client {
+        let mut config = ClientConfig::clone(&self.tls);
+        config.time_provider = Arc::new(tls::TimeOf(clock.clone()));
+        self.tls = Arc::new(config);
         self
     }
 

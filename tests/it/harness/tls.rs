@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::SystemTime;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::client::danger::HandshakeSignatureValid;
@@ -11,10 +12,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::time_provider::TimeProvider;
 use rustls::{
     ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
     SupportedProtocolVersion,
 };
+use seawall::clock::Clock;
 
 /// Which HTTP versions a side offers by ALPN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,6 +208,16 @@ pub(crate) fn trusting(ca_pem: &str, alpn: Alpn, with_sni: Sni) -> Arc<ClientCon
     config.alpn_protocols = alpn.protocols();
     config.enable_sni = with_sni == Sni::Sent;
     Arc::new(config)
+}
+
+/// A clock that rustls reads.
+#[derive(Debug)]
+pub(super) struct TimeOf(pub(super) Clock);
+
+impl TimeProvider for TimeOf {
+    fn current_time(&self) -> Option<UnixTime> {
+        self.0.now().duration_since(SystemTime::UNIX_EPOCH).ok().map(UnixTime::since_unix_epoch)
+    }
 }
 
 /// Whether the client names the server in its hello.

@@ -1,0 +1,332 @@
+//! The books of upstream's quota: what it last said, what was charged, what was spared, and which of its refusals stand.
+//!
+//! - Figures are kept for whoever pays (nobody, the operator's account, a client with a credential of its own) and the source that upstream
+//!   names; of clients, the source alone tells them apart where there is one: their tokens change every few minutes.
+//! - A refusal (429) stands for one payer at one host. One credential's is never another's.
+//! - [`kept`] is what the next start is told. Clients' figures and refusals are not: a fingerprint means nothing in another process.
+
+mod bounded;
+mod kept;
+mod pulls;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use tracing::warn;
+
+use crate::oci::rate_limit::RateLimit;
+use crate::policy::quota::{Figures, Limit, stands_until};
+
+use bounded::Bounded;
+pub use kept::Kept;
+pub use pulls::{OfRepository, Pulls};
+
+/// Whose quota a request is taken off.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Identity {
+    /// Nobody's: that of the address seawall is seen by.
+    Anonymous,
+    /// The operator's account's.
+    Account,
+    /// A client's own, by a keyed hash of its credential.
+    Client([u8; 16]),
+}
+
+impl Identity {
+    /// The word of the log and of the API. A hash is not shown.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Identity::Anonymous => "anonymous",
+            Identity::Account => "account",
+            Identity::Client(_) => "client",
+        }
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Who pays, and where: mirrors of one registry count for themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Payer {
+    /// The registry's name.
+    pub registry: Arc<str>,
+    /// The host that counts, with its port if that is not the usual one.
+    pub host: Arc<str>,
+    /// Whose quota it is.
+    pub identity: Identity,
+}
+
+/// A quota: that of a payer, as far as upstream sees that as one source.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Account {
+    /// Who pays. A client that upstream names has no hash here.
+    pub payer: Payer,
+    /// As upstream says: an address, an IPv6 /64, an account's name. Empty: it does not.
+    pub source: Arc<str>,
+}
+
+impl Account {
+    fn of(payer: &Payer, source: Option<&str>) -> Account {
+        let identity = match payer.identity {
+            Identity::Client(_) if source.is_some() => Identity::Client([0; 16]),
+            other => other,
+        };
+        Account { payer: Payer { identity, ..payer.clone() }, source: source.unwrap_or_default().into() }
+    }
+}
+
+/// A 429 that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Of which limit.
+    pub limit: Limit,
+    /// Until when.
+    pub until: SystemTime,
+    /// Whose quota it is, as upstream said.
+    pub source: Option<Arc<str>>,
+    /// The whole quota, where that is known: pulls in a window.
+    pub allowed: Option<(u64, Option<Duration>)>,
+}
+
+/// All that is known of quota, for an operator.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// By registry.
+    pub pulls: Vec<(Arc<str>, Pulls, Vec<OfRepository>)>,
+    /// Of registries.
+    pub quotas: Vec<(Account, Figures)>,
+    /// Of token services.
+    pub tokens: Vec<(Account, Figures)>,
+    /// What stands now.
+    pub standing: Vec<(Payer, Standing)>,
+}
+
+/// Who writes down what the next start wants to know; `None` takes a key out.
+pub type Keeper = Box<dyn Fn(String, Option<&Kept>) + Send>;
+
+/// The books. Clones share one.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger(Arc<Mutex<Books>>);
+
+#[derive(Default)]
+struct Books {
+    figures: Bounded<Account, Figures>,
+    tokens: Bounded<Account, Figures>,
+    pulls_limit: Bounded<Payer, Standing>,
+    abuse_limit: Bounded<Payer, Standing>,
+    token_limit: Bounded<Payer, Standing>,
+    pulls: pulls::Books,
+    keeper: Option<Keeper>,
+}
+
+impl fmt::Debug for Books {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Books")
+    }
+}
+
+impl Books {
+    fn write(&self, key: impl FnOnce() -> String, kept: impl FnOnce() -> Option<Kept>) {
+        if let (Some(keeper), Some(kept)) = (&self.keeper, kept()) {
+            keeper(key(), Some(&kept));
+        }
+    }
+
+    fn forget(&self, key: impl FnOnce() -> String) {
+        if let Some(keeper) = &self.keeper {
+            keeper(key(), None);
+        }
+    }
+
+    fn standings(&mut self, limit: Limit) -> &mut Bounded<Payer, Standing> {
+        match limit {
+            Limit::Pulls => &mut self.pulls_limit,
+            Limit::Abuse => &mut self.abuse_limit,
+            Limit::Tokens => &mut self.token_limit,
+        }
+    }
+
+    fn stand(&mut self, payer: &Payer, standing: Standing) {
+        let limit = standing.limit;
+        self.write(|| kept::standing_key(payer, limit), || Kept::standing(payer, &standing));
+        if let Some(old) = self.standings(limit).insert(payer.identity, payer.clone(), standing) {
+            self.forget(|| kept::standing_key(&old, limit));
+        }
+    }
+
+    fn latest(&self, payer: &Payer) -> Option<&Figures> {
+        let ours = self.figures.iter().filter(|(account, _)| account.payer == *payer);
+        ours.map(|(_, figures)| figures).max_by_key(|figures| figures.at)
+    }
+}
+
+impl Ledger {
+    /// Takes over what another run wrote down, and tells `keeper` from now on. What is no longer so is taken out.
+    pub fn restore(&self, kept: &[(String, Vec<u8>)], keeper: Keeper, now: SystemTime) {
+        let mut books = self.0.lock();
+        books.keeper = Some(keeper);
+        for (key, value) in kept {
+            match serde_json::from_slice::<Kept>(value).ok().and_then(|kept| kept.restored(now)) {
+                Some(kept::Restored::Figures(account, figures)) => {
+                    books.figures.insert(account.payer.identity, account, figures);
+                }
+                Some(kept::Restored::Standing(payer, standing)) => {
+                    books.standings(standing.limit).insert(payer.identity, payer, standing);
+                }
+                Some(kept::Restored::Pulls(registry, pulls, repositories)) => {
+                    books.pulls.restore(registry, pulls, repositories);
+                }
+                None => books.forget(|| key.clone()),
+            }
+        }
+    }
+
+    /// Writes down what a reply of a registry said. A pull limit that upstream itself says is over stands no longer.
+    pub fn record(&self, payer: &Payer, said: &RateLimit, now: SystemTime) {
+        let mut books = self.0.lock();
+        if said.remaining > 0 && books.pulls_limit.remove(payer.identity, payer).is_some() {
+            books.forget(|| kept::standing_key(payer, Limit::Pulls));
+        }
+        let account = Account::of(payer, said.source.as_deref());
+        let identity = account.payer.identity;
+        let figures = match books.figures.find(identity, &account) {
+            Some(figures) => {
+                figures.update(said, now);
+                figures
+            }
+            None => {
+                if let Some(old) = books.figures.insert(identity, account.clone(), Figures::new(said, now)) {
+                    books.forget(|| kept::figures_key(&old));
+                }
+                let Some(new) = books.figures.find(identity, &account) else { return };
+                new
+            }
+        };
+        if let Some(percent) = figures.warning() {
+            warn_of(&account, percent, figures, now);
+        }
+        let figures = figures.clone();
+        books.write(|| kept::figures_key(&account), || Kept::figures(&account, &figures));
+    }
+
+    /// The same of a token service: another quota, by the same names (protocol 1.3).
+    pub fn record_tokens(&self, payer: &Payer, said: &RateLimit, now: SystemTime) {
+        let account = Account::of(payer, said.source.as_deref());
+        let mut books = self.0.lock();
+        match books.tokens.find(payer.identity, &account) {
+            Some(figures) => figures.update(said, now),
+            None => {
+                books.tokens.insert(payer.identity, account, Figures::new(said, now));
+            }
+        }
+    }
+
+    /// Writes down a 429. `source` and `retry_after` are its own words.
+    pub fn limited(
+        &self,
+        payer: &Payer,
+        limit: Limit,
+        source: Option<&str>,
+        retry_after: Option<Duration>,
+        now: SystemTime,
+    ) -> Standing {
+        let mut books = self.0.lock();
+        let account = Account::of(payer, source);
+        let figures = books.figures.find(account.payer.identity, &account).cloned();
+        let figures = figures.or_else(|| books.latest(payer).cloned());
+        let figures = figures.as_ref();
+        let standing = Standing {
+            limit,
+            until: stands_until(limit, retry_after, figures, now),
+            source: source.map(Into::into),
+            allowed: figures.filter(|_| limit == Limit::Pulls).map(|figures| (figures.limit, figures.window)),
+        };
+        books.stand(payer, standing.clone());
+        standing
+    }
+
+    /// The 429 of this limit that stands for this payer now.
+    pub fn standing(&self, payer: &Payer, limit: Limit, now: SystemTime) -> Option<Standing> {
+        let mut books = self.0.lock();
+        let standings = books.standings(limit);
+        let standing = standings.find(payer.identity, payer)?;
+        if now < standing.until {
+            return Some(standing.clone());
+        }
+        standings.remove(payer.identity, payer);
+        books.forget(|| kept::standing_key(payer, limit));
+        None
+    }
+
+    /// What upstream last said to this payer.
+    pub fn figures(&self, payer: &Payer) -> Option<Figures> {
+        self.0.lock().latest(payer).cloned()
+    }
+
+    /// Counts a manifest GET that upstream counted.
+    pub fn charged(&self, registry: &Arc<str>, repository: &str) {
+        self.0.lock().pulls.add(registry, repository, Pulls { charged: 1, spared: 0 });
+    }
+
+    /// Counts a client's manifest request that cost nothing.
+    pub fn spared(&self, registry: &Arc<str>, repository: &str) {
+        self.0.lock().pulls.add(registry, repository, Pulls { charged: 0, spared: 1 });
+    }
+
+    /// What was charged and spared.
+    pub fn pulls(&self, registry: &str) -> Pulls {
+        self.0.lock().pulls.total(registry)
+    }
+
+    /// Everything.
+    pub fn report(&self, now: SystemTime) -> Report {
+        let books = self.0.lock();
+        let copies = |figures: &Bounded<Account, Figures>| {
+            figures.iter().map(|(account, figures)| (account.clone(), figures.clone())).collect()
+        };
+        let standing =
+            [&books.pulls_limit, &books.abuse_limit, &books.token_limit].into_iter().flat_map(|all| all.iter());
+        Report {
+            pulls: books.pulls.report(),
+            quotas: copies(&books.figures),
+            tokens: copies(&books.tokens),
+            standing: standing
+                .filter(|(_, standing)| now < standing.until)
+                .map(|(payer, standing)| (payer.clone(), standing.clone()))
+                .collect(),
+        }
+    }
+
+    /// Writes down what was charged and spared since the last time: too often for each.
+    pub fn save(&self) {
+        let mut books = self.0.lock();
+        for (registry, pulls, repositories) in books.pulls.changed() {
+            books.write(|| kept::pulls_key(&registry), || Some(Kept::pulls(&registry, pulls, repositories)));
+        }
+    }
+}
+
+fn warn_of(account: &Account, percent: u64, figures: &Figures, now: SystemTime) {
+    let forecast = figures.forecast(now);
+    let time = |at: Option<SystemTime>| at.map(|at| humantime::format_rfc3339_seconds(at).to_string());
+    warn!(
+        registry = %account.payer.registry,
+        host = %account.payer.host,
+        identity = account.payer.identity.as_str(),
+        source = %account.source,
+        remaining = figures.remaining,
+        limit = figures.limit,
+        spent = time(forecast.spent_at),
+        free = time(forecast.free_at),
+        "less than {percent} % of the pull quota is left"
+    );
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! Manifest requests: what they cost, and what they did not.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hashlink::LruCache;
+use serde::{Deserialize, Serialize};
+
+/// Manifest requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulls {
+    /// Asked upstream and counted there.
+    pub charged: u64,
+    /// Answered without that.
+    pub spared: u64,
+}
+
+/// Those of one repository.
+pub type OfRepository = (Arc<str>, Pulls);
+
+/// Repositories of one registry that are counted for themselves; the least recently used go first. Clients choose their names.
+pub(super) const REPOSITORIES: usize = 500;
+
+#[derive(Default)]
+pub(super) struct Books(HashMap<Arc<str>, Book>);
+
+struct Book {
+    total: Pulls,
+    repositories: LruCache<Arc<str>, Pulls>,
+    changed: bool,
+}
+
+impl Default for Book {
+    fn default() -> Book {
+        Book { total: Pulls::default(), repositories: LruCache::new(REPOSITORIES), changed: false }
+    }
+}
+
+impl Pulls {
+    fn add(&mut self, more: Pulls) {
+        self.charged = self.charged.saturating_add(more.charged);
+        self.spared = self.spared.saturating_add(more.spared);
+    }
+}
+
+impl Book {
+    /// In order of use: the last used is the last.
+    fn repositories(&self) -> Vec<OfRepository> {
+        self.repositories.iter().map(|(name, pulls)| (name.clone(), *pulls)).collect()
+    }
+}
+
+impl Books {
+    pub(super) fn add(&mut self, registry: &Arc<str>, repository: &str, more: Pulls) {
+        let book = self.0.entry(registry.clone()).or_default();
+        book.changed = true;
+        book.total.add(more);
+        if let Some(pulls) = book.repositories.get_mut(repository) {
+            pulls.add(more);
+        } else {
+            book.repositories.insert(repository.into(), more);
+        }
+    }
+
+    pub(super) fn restore(&mut self, registry: Arc<str>, total: Pulls, repositories: Vec<OfRepository>) {
+        let book = self.0.entry(registry).or_default();
+        book.total.add(total);
+        repositories.into_iter().for_each(|(name, pulls)| {
+            book.repositories.insert(name, pulls);
+        });
+    }
+
+    pub(super) fn total(&self, registry: &str) -> Pulls {
+        self.0.get(registry).map(|book| book.total).unwrap_or_default()
+    }
+
+    pub(super) fn report(&self) -> Vec<(Arc<str>, Pulls, Vec<OfRepository>)> {
+        self.0.iter().map(|(name, book)| (name.clone(), book.total, book.repositories())).collect()
+    }
+
+    /// Those that changed since the last time.
+    pub(super) fn changed(&mut self) -> Vec<(Arc<str>, Pulls, Vec<OfRepository>)> {
+        let changed = self.0.iter_mut().filter_map(|(name, book)| {
+            std::mem::take(&mut book.changed).then(|| (name.clone(), book.total, book.repositories()))
+        });
+        changed.collect()
+    }
+}

@@ -1,0 +1,317 @@
+//! May a host be asked that did not answer lately?
+//!
+//! ```text
+//! closed ── ROW failures in a row ──→ open ── its pause is over ──→ half-open: one request is the trial
+//!   ↑                                  ↑ └──────────────────────────────┤ it fails, or is given up
+//!   └──────────── any answer ──────────┴────────────────────────────────┘
+//! ```
+//!
+//! An answer ends an outage whoever got it, also one that was asked for before. Failures are evidence only one after another: of a
+//! hundred streams on a connection that broke one counts, since the others had begun before it failed.
+
+use std::time::{Duration, SystemTime};
+
+/// Failures in a row that open. One is a blip; two may be one blip, since a request on a kept connection that broke is sent again
+/// at once; the third is another request's. Of a host that is silent it takes as many deadlines until nobody waits for it.
+const ROW: u32 = 3;
+/// Until the first trial, about. A trial is one request that fails or is answered, so it may be early and often.
+const FIRST: Duration = Duration::from_secs(1);
+/// Until any later trial, at most: what comes back is asked again within this. Also how long a trial that says nothing keeps
+/// others from being one.
+pub const LONGEST: Duration = Duration::from_secs(5);
+
+/// What is done with requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// They are sent.
+    Closed,
+    /// They fail at once.
+    Open,
+    /// One of them is on its way, the others fail at once.
+    HalfOpen,
+}
+
+impl State {
+    /// The log's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Closed => "closed",
+            State::Open => "open",
+            State::HalfOpen => "half-open",
+        }
+    }
+}
+
+/// How a request is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// As any.
+    Free,
+    /// As the trial of this number.
+    Trial(u32),
+}
+
+/// How a host failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// There was no answer: DNS, TCP, TLS, a connection that broke, silence.
+    Silent,
+    /// A gateway answered that it gets none (502, 503, 504), for this subject. Of one subject only one counts: an image that
+    /// is broken there, asked for again and again, says nothing of the others.
+    Answered(u64),
+}
+
+/// What is known of one host.
+#[derive(Clone, Debug)]
+pub struct Breaker {
+    phase: Phase,
+    since: SystemTime,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    Closed { row: u32, last: Option<(SystemTime, Failure)> },
+    Open { trials: u32, until: SystemTime },
+    HalfOpen { trials: u32, began: SystemTime },
+}
+
+impl Breaker {
+    /// Closed, at `now`.
+    pub fn new(now: SystemTime) -> Breaker {
+        Breaker { phase: Phase::Closed { row: 0, last: None }, since: now }
+    }
+
+    /// What is done with requests.
+    pub fn state(&self) -> State {
+        match self.phase {
+            Phase::Closed { .. } => State::Closed,
+            Phase::Open { .. } => State::Open,
+            Phase::HalfOpen { .. } => State::HalfOpen,
+        }
+    }
+
+    /// When the first of the failures in a row was.
+    pub fn since(&self) -> SystemTime {
+        self.since
+    }
+
+    /// Whether a request may be sent.
+    ///
+    /// # Errors
+    /// How long until the next one may be the trial.
+    pub fn admit(&mut self, now: SystemTime) -> Result<Pass, Duration> {
+        let Some((trials, until)) = self.outage() else { return Ok(Pass::Free) };
+        match until.duration_since(now) {
+            Ok(left) if !left.is_zero() => Err(left),
+            _ => {
+                self.phase = Phase::HalfOpen { trials: trials + 1, began: now };
+                Ok(Pass::Trial(trials + 1))
+            }
+        }
+    }
+
+    /// 0 while closed; else the number of the trial that a request made now would be, or follow. Questions of different turns
+    /// are different questions: who asks in this one does not wait for what an earlier one will never hear.
+    pub fn turn(&self, now: SystemTime) -> u32 {
+        self.outage().map_or(0, |(trials, until)| trials + u32::from(now >= until))
+    }
+
+    /// Trials so far, and when the next may be.
+    fn outage(&self) -> Option<(u32, SystemTime)> {
+        match self.phase {
+            Phase::Closed { .. } => None,
+            Phase::Open { trials, until } => Some((trials, until)),
+            Phase::HalfOpen { trials, began } => Some((trials, began + LONGEST)),
+        }
+    }
+
+    /// A request that was sent at `began`, or is silent since then, failed. `Some`: this changed the state.
+    ///
+    /// `jitter` in 0..=1 spreads the trials of many who lost the same host: the pause is half to all of 1 s, 2 s, 4 s, 5 s …
+    pub fn failed(
+        &mut self,
+        pass: Pass,
+        failure: Failure,
+        began: SystemTime,
+        now: SystemTime,
+        jitter: f64,
+    ) -> Option<State> {
+        match &mut self.phase {
+            Phase::Closed { row, last } => {
+                if !last.is_none_or(|(at, before)| began >= at && !same_subject(before, failure)) {
+                    return None;
+                }
+                if *row == 0 {
+                    self.since = now;
+                }
+                (*row, *last) = (*row + 1, Some((now, failure)));
+                if *row < ROW {
+                    return None;
+                }
+                self.phase = Phase::Open { trials: 0, until: now + pause(0, jitter) };
+                Some(State::Open)
+            }
+            Phase::HalfOpen { trials, .. } if pass == Pass::Trial(*trials) => {
+                let trials = *trials;
+                self.phase = Phase::Open { trials, until: now + pause(trials, jitter) };
+                Some(State::Open)
+            }
+            Phase::Open { .. } | Phase::HalfOpen { .. } => None,
+        }
+    }
+
+    /// The host answered. `Some`: this changed the state.
+    pub fn answered(&mut self) -> Option<State> {
+        let before = self.state();
+        self.phase = Phase::Closed { row: 0, last: None };
+        (before != State::Closed).then_some(State::Closed)
+    }
+
+    /// Nobody waits for a request any more, and it says nothing of the host: the next one may be the trial.
+    pub fn given_up(&mut self, pass: Pass, now: SystemTime) {
+        if let Phase::HalfOpen { trials, .. } = self.phase
+            && pass == Pass::Trial(trials)
+        {
+            self.phase = Phase::Open { trials, until: now };
+        }
+    }
+}
+
+fn same_subject(before: Failure, failure: Failure) -> bool {
+    matches!(failure, Failure::Answered(_)) && before == failure
+}
+
+fn pause(trials: u32, jitter: f64) -> Duration {
+    let whole = FIRST.saturating_mul(1 << trials.min(8)).min(LONGEST);
+    whole.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(millis: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
+    }
+
+    fn fail(breaker: &mut Breaker, began: u64, now: u64) -> Option<State> {
+        breaker.failed(Pass::Free, Failure::Silent, at(began), at(now), 1.0)
+    }
+
+    fn open() -> Breaker {
+        let mut breaker = Breaker::new(at(0));
+        assert_eq!(
+            [fail(&mut breaker, 0, 0), fail(&mut breaker, 0, 0), fail(&mut breaker, 0, 0)],
+            [None, None, Some(State::Open)]
+        );
+        breaker
+    }
+
+    #[test]
+    fn three_in_a_row_open_and_what_overlaps_is_one() {
+        for (failures, state) in [
+            (vec![(0, 1), (2, 3)], State::Closed),
+            (vec![(0, 1), (2, 3), (4, 5)], State::Open),
+            // Streams of one connection.
+            (vec![(0, 5), (1, 5), (2, 5), (3, 6), (4, 7)], State::Closed),
+            (vec![(0, 5), (1, 6), (5, 7), (6, 7), (7, 8)], State::Open),
+        ] {
+            let mut breaker = Breaker::new(at(0));
+            for (began, now) in &failures {
+                fail(&mut breaker, *began, *now);
+            }
+            assert_eq!(breaker.state(), state, "{failures:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_begins_a_new_row() {
+        let mut breaker = Breaker::new(at(0));
+        for now in 0..20 {
+            assert_eq!(fail(&mut breaker, now, now), None);
+            assert_eq!(fail(&mut breaker, now, now), None);
+            assert_eq!(breaker.answered(), None);
+        }
+    }
+
+    #[test]
+    fn one_broken_image_opens_nothing_and_three_do() {
+        let mut breaker = Breaker::new(at(0));
+        let mut answered = |subject, now| breaker.failed(Pass::Free, Failure::Answered(subject), at(now), at(now), 1.0);
+        assert!((0..100).all(|now| answered(1, now).is_none()));
+        assert_eq!((answered(2, 100), answered(3, 101)), (None, Some(State::Open)));
+    }
+
+    #[test]
+    fn a_trial_at_a_time_ever_later_until_one_is_answered() {
+        let mut breaker = open();
+        assert_eq!(breaker.since(), at(0));
+        let mut now = 0;
+        for (n, pause) in [1000, 2000, 4000, 5000, 5000].into_iter().enumerate() {
+            let n = u32::try_from(n).unwrap();
+            assert_eq!(breaker.turn(at(now)), n);
+            assert_eq!(breaker.admit(at(now + pause - 1)), Err(Duration::from_millis(1)));
+            now += pause;
+            assert_eq!((breaker.turn(at(now)), breaker.admit(at(now))), (n + 1, Ok(Pass::Trial(n + 1))));
+            assert_eq!((breaker.state(), breaker.turn(at(now))), (State::HalfOpen, n + 1));
+            assert_eq!(breaker.admit(at(now)), Err(LONGEST), "one at a time");
+            assert_eq!(fail(&mut breaker, now, now), None, "not the trial's");
+            assert_eq!(breaker.failed(Pass::Trial(n + 1), Failure::Silent, at(now), at(now), 1.0), Some(State::Open));
+        }
+        assert_eq!(breaker.answered(), Some(State::Closed));
+        assert_eq!((breaker.admit(at(now)), breaker.turn(at(now))), (Ok(Pass::Free), 0));
+    }
+
+    #[test]
+    fn a_trial_that_is_given_up_or_says_nothing_keeps_nobody() {
+        let mut breaker = open();
+        assert_eq!(breaker.admit(at(1000)), Ok(Pass::Trial(1)));
+        breaker.given_up(Pass::Trial(1), at(1001));
+        assert_eq!(breaker.admit(at(1001)), Ok(Pass::Trial(2)));
+        assert_eq!(breaker.admit(at(6001)), Ok(Pass::Trial(3)));
+        breaker.given_up(Pass::Trial(2), at(6002));
+        assert_eq!(breaker.failed(Pass::Trial(2), Failure::Silent, at(1001), at(6002), 1.0), None, "long past");
+        assert_eq!(breaker.state(), State::HalfOpen);
+    }
+
+    proptest! {
+            /// Whatever happens: nobody is refused for longer than the longest pause, one answer ends it, trials do not overlap but
+            /// where one says nothing, and no state is without a way out.
+            #[test]
+            fn whatever_happens(events in proptest::collection::vec((0u8..5, 0u64..3000, 0.0f64..1.0), 0..200)) {
+                let (mut breaker, mut now) = (Breaker::new(at(0)), 0);
+                let mut trial: Option<(Pass, u64)> = None;
+                for (event, later, jitter) in events {
+                    now += later;
+                    match event {
+                        0 => match breaker.admit(at(now)) {
+                            Ok(pass @ Pass::Trial(_)) => {
+                                prop_assert!(trial.is_none_or(|(_, began)| at(now) >= at(began) + LONGEST));
+                                trial = Some((pass, now));
+                            }
+                            Ok(Pass::Free) => prop_assert_eq!(breaker.state(), State::Closed),
+                            Err(wait) => {
+                                prop_assert!(breaker.state() != State::Closed && wait <= LONGEST && !wait.is_zero());
+                                let (next, mut other) = (at(now) + wait, breaker.clone());
+                                prop_assert!(matches!(other.admit(next), Ok(Pass::Trial(_))));
+                            }
+                        },
+                        1 => { breaker.failed(Pass::Free, Failure::Silent, at(now), at(now), jitter); }
+                        2 => if let Some((pass, began)) = trial.take() {
+                            breaker.failed(pass, Failure::Answered(later), at(began), at(now), jitter);
+                            prop_assert!(breaker.state() != State::HalfOpen);
+                        },
+                        3 => if let Some((pass, _)) = trial.take() { breaker.given_up(pass, at(now)); },
+                        _ => {
+                            breaker.answered();
+                            trial = None;
+                            prop_assert_eq!(breaker.admit(at(now)), Ok(Pass::Free));
+                        }
+                    }
+    prop_assert!(breaker.turn(at(now)) == 0 || breaker.state() != State::Closed);
+                }
+            }
+        }
+}

@@ -1,0 +1,115 @@
+//! Tokens of seawall's own making: for whom, until when, signed.
+//!
+//! ```text
+//! seawall.<base64url of: 1 byte version, 8 bytes end (seconds since 1970), 16 bytes login or zeros, 32 bytes HMAC-SHA256 of those>
+//! ```
+//!
+//! Whoever has one has what it stands for, and no more: nobody, or a login that was proved before the outage (`cache/logins`). None
+//! ever leaves, good or not: what looks like one is taken out of a request before anything else is done with it.
+
+use std::time::{Duration, SystemTime};
+
+use data_encoding::BASE64URL_NOPAD;
+
+use crate::cache::secret::Secret;
+use crate::index::journal::{seconds, time};
+use crate::upstream::asker::LoginId;
+use crate::upstream::auth::SHORTEST_LIFE;
+
+const MARK: &str = "seawall.";
+const VERSION: u8 = 1;
+/// Bytes that are signed.
+const SIGNED: usize = 1 + 8 + 16;
+
+/// What a client is told: the shortest time that clients believe in. The token service may be back soon.
+pub(super) const LIFE: Duration = SHORTEST_LIFE;
+/// How much longer one is good: for what was under way when it ended, and for clients whose clock starts late.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// For whom a token is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// Nobody: it opens what everybody may read.
+    Nobody,
+    /// Somebody who showed a login that was good.
+    Login(LoginId),
+}
+
+/// A new one.
+pub(super) fn issue(secret: &Secret, owner: Owner, now: SystemTime) -> String {
+    let mut bytes = vec![VERSION];
+    bytes.extend(seconds(now + LIFE + GRACE).to_be_bytes());
+    bytes.extend(match owner {
+        Owner::Nobody => [0; 16],
+        Owner::Login(id) => id.0,
+    });
+    let signature = secret.signature(&bytes);
+    bytes.extend(signature);
+    format!("{MARK}{}", BASE64URL_NOPAD.encode(&bytes))
+}
+
+/// Whether a bearer token is, or pretends to be, one of these.
+pub(super) fn is_own(token: &str) -> bool {
+    token.starts_with(MARK)
+}
+
+/// For whom it is. One that is forged or over is nobody's.
+pub(super) fn owner(secret: &Secret, token: &str, now: SystemTime) -> Owner {
+    read(secret, token, now).unwrap_or(Owner::Nobody)
+}
+
+fn read(secret: &Secret, token: &str, now: SystemTime) -> Option<Owner> {
+    let bytes = BASE64URL_NOPAD.decode(token.strip_prefix(MARK)?.as_bytes()).ok()?;
+    let (signed, signature) = bytes.split_at_checked(SIGNED)?;
+    if !secret.is_signature(signed, signature) {
+        return None;
+    }
+    let (version, rest) = signed.split_first()?;
+    let (end, login) = rest.split_first_chunk::<8>()?;
+    let (login, _) = login.split_first_chunk::<16>()?;
+    // The end is near, or the clock was wrong when it was signed.
+    let left = time(u64::from_be_bytes(*end)).duration_since(now).ok()?;
+    if *version != VERSION || left.is_zero() || left > LIFE + GRACE {
+        return None;
+    }
+    Some(if *login == [0; 16] { Owner::Nobody } else { Owner::Login(LoginId(*login)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn it_is_good_for_its_time_and_here_alone() {
+        let (secret, now) = (Secret::random(), time(1_000_000));
+        let alice = Owner::Login(LoginId([7; 16]));
+        let token = issue(&secret, alice, now);
+        assert!(is_own(&token) && token.bytes().all(|b| b.is_ascii_graphic()) && token.len() < 100, "{token}");
+        assert_eq!(owner(&secret, &token, now), alice);
+        assert_eq!(owner(&secret, &token, now + Duration::from_secs(119)), alice);
+        assert_eq!(owner(&secret, &token, now + Duration::from_secs(120)), Owner::Nobody);
+        assert_eq!(owner(&secret, &token, now - Duration::from_secs(3600)), Owner::Nobody, "from the future");
+        assert_eq!(owner(&Secret::random(), &token, now), Owner::Nobody);
+        assert_eq!(read(&secret, &issue(&secret, Owner::Nobody, now), now), Some(Owner::Nobody));
+    }
+
+    proptest! {
+        #[test]
+        fn one_that_was_changed_is_nobodys(at in 0_usize..84, with in "[A-Za-z0-9_-]") {
+            let (secret, now) = (Secret::random(), time(1_000_000));
+            let token = issue(&secret, Owner::Login(LoginId([7; 16])), now);
+            let mut changed = token.clone();
+            changed.replace_range(at..=at, &with);
+            prop_assert!(changed == token || owner(&secret, &changed, now) == Owner::Nobody);
+        }
+
+        #[test]
+        fn any_text(text: String) {
+            let secret = Secret::random();
+            prop_assert_eq!(owner(&secret, &text, time(0)), Owner::Nobody);
+            prop_assert_eq!(owner(&secret, &format!("{MARK}{text}"), time(0)), Owner::Nobody);
+        }
+    }
+}

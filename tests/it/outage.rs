@@ -1,0 +1,255 @@
+//! A host that does not answer is known not to: policy/breaker from end to end. What reaches upstream is counted, and who waits.
+
+use std::time::Duration;
+
+use http::Method;
+
+use crate::flight::until;
+use crate::harness::exchange::Reply;
+use crate::harness::*;
+use crate::tags::{ALL, HUB, MINUTE, TAG, ask, get, hub};
+
+/// Longer than any pause between two trials.
+const DUE: Duration = Duration::from_secs(5);
+
+fn is_open(seawall: &Seawall) -> bool {
+    seawall.metric("seawall_upstream_open{") > 0.0
+}
+
+fn manifest(name: &str) -> String {
+    format!("{HUB}/v2/library/{name}/manifests/1")
+}
+
+fn is_stale(reply: &Reply) -> bool {
+    reply.status == 200 && reply.header("cache-status").starts_with("seawall; hit; fwd=stale")
+}
+
+/// The registry and a copy of its image, with every yes believed long enough to stand and every tag too old.
+async fn warm(pki: &Pki, toml: &str) -> (Registry, Seawall) {
+    let registry = hub(pki).await;
+    let seawall = Seawall::before(&registry).toml(toml).start(pki).await;
+    for style in Style::ALL {
+        seawall.client().pull("docker.io/library/alpine:3.20", style).await.unwrap();
+    }
+    seawall.clock.advance(MINUTE);
+    (registry, seawall)
+}
+
+/// An answer that was not asked for upstream. On a slow machine a request may be the trial, and fail as one.
+async fn refused(seawall: &Seawall, url: &str) -> Reply {
+    for _ in 0..10 {
+        let reply = get(&seawall.client(), url).await;
+        if reply.headers.contains_key("retry-after") {
+            return reply;
+        }
+    }
+    panic!("{url} is asked for upstream again and again");
+}
+
+/// Three failures in a row: then nothing more reaches upstream, what is here is served at once and says why, what is not gets its
+/// error at once and is told when to come back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_three_failures_nothing_reaches_upstream_and_nobody_waits() {
+    let pki = Pki::new();
+    let (registry, seawall) = warm(&pki, "").await;
+    registry.fault(Fault::on("*").hang_up());
+    registry.reset_counts();
+    for name in ["a", "b", "c"] {
+        assert_eq!(get(&seawall.client(), &manifest(name)).await.status, 502);
+    }
+    assert!(is_open(&seawall), "{}", registry.log());
+    let reached = registry.requests().len();
+    assert!((3..=4).contains(&reached), "{}", registry.log());
+    for _ in 0..20 {
+        for method in [Method::GET, Method::HEAD] {
+            let reply = ask(&seawall.client(), method, TAG, &ALL).await;
+            assert!(is_stale(&reply), "{:?}", reply.headers);
+            assert!(
+                reply.header("warning").contains("registry-1.docker.io does not answer since 20"),
+                "{:?}",
+                reply.headers
+            );
+        }
+        let reply = refused(&seawall, &manifest("other")).await;
+        assert_eq!((reply.status.as_u16(), reply.header("content-type")), (502, "application/json"));
+        assert_eq!(reply.json()["errors"][0]["code"], "UNAVAILABLE");
+        assert!((1..=5).contains(&reply.header("retry-after").parse::<u32>().unwrap()));
+    }
+    for style in Style::ALL {
+        seawall.client().pull("docker.io/library/alpine:3.20", style).await.unwrap();
+    }
+    // Trials that became due meanwhile, on a slow machine.
+    assert!(registry.requests().len() <= reached + 20, "{}", registry.log());
+    assert!(seawall.metric("seawall_stale_total{registry=\"docker.io\",reason=\"unreachable\"}") >= 43.0);
+}
+
+/// It half-opens by itself: the request that comes when a trial is due is the trial, and gets its answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_for_what_is_not_here_is_the_trial_and_ends_the_outage() {
+    for (down, up) in [(true, true), (false, false)] {
+        let pki = Pki::new();
+        let (registry, seawall) = warm(&pki, "").await;
+        if down {
+            registry.down();
+        } else {
+            registry.fault(Fault::on("*").hang_up());
+        }
+        for name in ["a", "b", "c", "d"] {
+            assert_eq!(get(&seawall.client(), &manifest(name)).await.status, 502);
+        }
+        assert!(is_open(&seawall));
+        registry.add_image("library/new:1", &Image::multi_layer());
+        if up {
+            registry.up();
+        } else {
+            registry.clear_faults();
+        }
+        seawall.clock.advance(DUE);
+        let reply = get(&seawall.client(), &manifest("new")).await;
+        assert_eq!(reply.status, 200, "{}", registry.log());
+        assert!(!is_open(&seawall));
+        assert_eq!(get(&seawall.client(), TAG).await.header("cache-status"), "seawall; hit", "and fresh");
+    }
+}
+
+/// A pull of what is here does not wait for the trial that it begins; there is one at a time; the answer is kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cached_pull_begins_the_trial_and_does_not_wait_for_it() {
+    let pki = Pki::new();
+    let (registry, seawall) = warm(&pki, "[upstream]\nCA_FILE\nresolve_deadline = \"10m\"").await;
+    registry.fault(Fault::on("*").hang_up());
+    for name in ["a", "b", "c"] {
+        assert_eq!(get(&seawall.client(), &manifest(name)).await.status, 502);
+    }
+    registry.clear_faults();
+    let gate = Gate::new();
+    registry.fault(Fault::on("*").hold_head(&gate));
+    seawall.clock.advance(DUE);
+    assert!(is_stale(&get(&seawall.client(), TAG).await));
+    gate.reached().await;
+    for _ in 0..10 {
+        assert!(is_stale(&get(&seawall.client(), TAG).await));
+        assert_eq!(get(&seawall.client(), &manifest("other")).await.status, 502);
+    }
+    assert_eq!(gate.arrivals(), 1, "{}", registry.log());
+    gate.open();
+    until("the trial is answered", || !is_open(&seawall)).await;
+    until_fresh(&seawall).await;
+}
+
+async fn until_fresh(seawall: &Seawall) {
+    let fresh = async { while get(&seawall.client(), TAG).await.header("cache-status") != "seawall; hit" {} };
+    tokio::time::timeout(crate::harness::faults::PATIENCE, fresh).await.expect("it stays stale");
+}
+
+/// Pitfall 29: a host that accepts and says nothing is one that does not answer, though every question is still on its way. Its
+/// late answers end the outage.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence_opens_and_a_late_answer_closes() {
+    let pki = Pki::new();
+    let (registry, seawall) = warm(&pki, "[upstream]\nCA_FILE\nresolve_deadline = \"100ms\"").await;
+    let gate = Gate::new();
+    registry.fault(Fault::on("manifests").hold_head(&gate));
+    // One question, for all who ask: its silence alone is enough.
+    assert!(is_stale(&get(&seawall.client(), TAG).await));
+    until("nobody is asked any more", || is_open(&seawall)).await;
+    assert_eq!(gate.arrivals(), 1, "{}", registry.log());
+    let reply = get(&seawall.client(), TAG).await;
+    assert!(is_stale(&reply) && reply.header("warning").contains("no answer within 900ms"), "{:?}", reply.headers);
+    // The host is another one now, and the question that was swallowed keeps nobody from asking again.
+    registry.clear_faults();
+    seawall.clock.advance(DUE);
+    get(&seawall.client(), TAG).await;
+    until("a new question is answered", || !is_open(&seawall)).await;
+    until_fresh(&seawall).await;
+    gate.open();
+}
+
+/// A client that hangs up says nothing of the host that it waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_go_away_open_nothing() {
+    let pki = Pki::new();
+    let (registry, seawall) = warm(&pki, "").await;
+    let gate = Gate::new();
+    registry.fault(Fault::on("tags").hold_head(&gate));
+    let client = seawall.client();
+    for n in 1..=5 {
+        let url = format!("{HUB}/v2/library/alpine/tags/list");
+        let mut asking = Box::pin(client.get(&url).send());
+        tokio::select! {
+            _ = &mut asking => panic!("answered"),
+            () = gate.reached_by(n) => {}
+        }
+    }
+    assert!(!is_open(&seawall));
+    gate.open();
+    assert_eq!(get(&client, TAG).await.header("cache-status"), "seawall; hit");
+}
+
+/// One repository that is broken there, asked for by clients that try again and again, takes nothing from the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_broken_repository_is_not_the_registrys_outage() {
+    let pki = Pki::new();
+    let (registry, seawall) = warm(&pki, "").await;
+    registry.add_image("library/good:1", &Image::multi_layer());
+    registry.fault(Fault::on("*").path_contains("library/broken").status(503, ""));
+    for _ in 0..5 {
+        for url in [manifest("broken"), format!("{HUB}/v2/library/broken/blobs/{}", sha256(b"x"))] {
+            assert_eq!(get(&seawall.client(), &url).await.status, 503);
+        }
+    }
+    assert_eq!(get(&seawall.client(), &manifest("good")).await.status, 200);
+    // All of it: three repositories in a row.
+    registry.clear_faults();
+    registry.fault(Fault::on("*").status(503, ""));
+    for name in ["a", "b", "c"] {
+        assert_eq!(get(&seawall.client(), &manifest(name)).await.status, 503);
+    }
+    assert!(is_open(&seawall));
+    refused(&seawall, &manifest("d")).await;
+}
+
+/// 4xx and 429 are answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_are_answers() {
+    let pki = Pki::new();
+    let (registry, seawall) = warm(&pki, "").await;
+    for fault in [
+        Fault::on("*").pull_limit(),
+        Fault::on("*").status(500, ""),
+        Fault::on("*").status(404, ""),
+        Fault::on("*").status(403, ""),
+    ] {
+        registry.clear_faults();
+        registry.fault(fault);
+        for n in 0..6 {
+            assert_ne!(get(&seawall.client(), &manifest(&n.to_string())).await.status, 502);
+        }
+        assert!(!is_open(&seawall), "{}", registry.log());
+    }
+}
+
+/// A CDN is a host of its own: its outage is not the registry's, nor the other way round.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cdn_has_an_outage_of_its_own() {
+    let pki = Pki::new();
+    let (registry, seawall) = warm(&pki, "").await;
+    let image = Image::of((0..5).map(|n| Blob::generated(100 + n, 1000)).collect());
+    registry.add_image("library/new:1", &image);
+    registry.down_host("cdn.example.test");
+    let blob = |n: usize| format!("{HUB}/v2/library/new/blobs/{}", image.layers()[n].digest());
+    for n in 0..4 {
+        assert_eq!(get(&seawall.client(), &blob(n)).await.status, 502);
+    }
+    assert!(is_open(&seawall));
+    let reply = refused(&seawall, &blob(4)).await;
+    assert_eq!(reply.status, 502);
+    let message = reply.json()["errors"][0]["message"].to_string();
+    assert!(message.contains("cdn.example.test"), "{message}");
+    assert_eq!(get(&seawall.client(), &manifest("new")).await.status, 200);
+    assert_eq!(get(&seawall.client(), TAG).await.header("cache-status"), "seawall; hit");
+    registry.up();
+    seawall.clock.advance(DUE);
+    assert_eq!(get(&seawall.client(), &blob(4)).await.status, 200);
+    assert!(!is_open(&seawall));
+}
