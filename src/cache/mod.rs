@@ -285,6 +285,7 @@ impl Cache {
     /// Keeps the cache within its limits. Blocks.
     pub fn tidy(&self) {
         self.logins().prune();
+        self.0.upstream.tidy();
         self.0.sweep.tidy();
     }
 
