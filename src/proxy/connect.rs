@@ -14,6 +14,7 @@ use tracing::debug;
 
 use super::body::Body;
 use super::conn::{Conn, Target, tunnelled, within};
+use super::linger::Linger;
 use super::opening::Socket;
 use super::replay::Replay;
 use super::{Session, Way};
@@ -113,8 +114,8 @@ async fn take_over(conn: &Conn, upgrade: OnUpgrade) -> Option<(Bytes, TcpStream)
             return None;
         }
     };
-    let parts = downcast::<TokioIo<Socket>>(upgraded).ok()?;
-    let (unread, socket) = parts.io.into_inner().into_parts();
+    let parts = downcast::<TokioIo<Linger<Socket>>>(upgraded).ok()?;
+    let (unread, socket) = parts.io.into_inner().into_inner().into_parts();
     Some((joined(parts.read_buf, unread), socket))
 }
 

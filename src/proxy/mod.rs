@@ -9,6 +9,7 @@ pub mod deliver;
 pub mod door;
 mod entrance;
 pub mod gateway;
+mod linger;
 pub mod listener;
 mod opening;
 mod own_token;

@@ -20,6 +20,7 @@ use tracing::debug;
 
 use super::body::Body;
 use super::conn::Conn;
+use super::linger::Linger;
 use super::opening::Socket;
 use super::{Session, Way, connect, password};
 use crate::task::Tasks;
@@ -42,7 +43,7 @@ pub(super) async fn plain(conn: Conn, socket: Socket, way: Way) {
     let pulse = Pulse::new();
     let builder = builder(&conn).http1_only();
     let service = service(conn.clone(), way, pulse.clone());
-    finish(&conn, &pulse, builder.serve_connection_with_upgrades(TokioIo::new(socket), service)).await;
+    finish(&conn, &pulse, builder.serve_connection_with_upgrades(TokioIo::new(Linger::new(socket)), service)).await;
 }
 
 /// Serves within TLS: what ALPN chose, h1 where it chose nothing.
@@ -53,7 +54,7 @@ pub(super) async fn encrypted(conn: Conn, stream: TlsStream<Socket>, way: Way) {
         _ => builder(&conn).http1_only(),
     };
     let service = service(conn.clone(), way, pulse.clone());
-    finish(&conn, &pulse, builder.serve_connection(TokioIo::new(stream), service)).await;
+    finish(&conn, &pulse, builder.serve_connection(TokioIo::new(Linger::new(stream)), service)).await;
 }
 
 fn builder(conn: &Conn) -> Builder<Spawner> {

@@ -9,6 +9,7 @@ mod bad;
 mod clients;
 mod clients_balancer;
 mod daemon;
+mod daemon_close;
 mod dial;
 mod dial_tls;
 mod disk;
