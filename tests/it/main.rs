@@ -10,6 +10,7 @@ mod clients;
 mod clients_balancer;
 mod daemon;
 mod daemon_close;
+mod daemon_journal;
 mod dial;
 mod dial_tls;
 mod disk;
