@@ -18,6 +18,7 @@ pub mod passing;
 mod password;
 mod permitted;
 pub mod proxy_header;
+mod pulse;
 pub mod record;
 pub mod replay;
 pub mod rescue;
