@@ -46,6 +46,7 @@ mod repositories;
 mod secrets;
 mod serve;
 mod serve_hard;
+mod slow;
 mod smuggling;
 mod smuggling_fields;
 mod smuggling_framing;
