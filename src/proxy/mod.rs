@@ -16,6 +16,7 @@ pub mod pages;
 pub mod passing;
 mod password;
 mod permitted;
+pub mod ping;
 pub mod proxy_header;
 pub mod record;
 pub mod replay;
