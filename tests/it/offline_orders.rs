@@ -72,6 +72,9 @@ async fn all_orders(toml: &str, go_away: impl Fn(&Registry)) {
     everybody_pulls(&seawall, toml, "at once").await;
     seawall.clock.advance(HOUR);
     everybody_pulls(&seawall, toml, "when all tokens have ended").await;
+    // Two images that are broken there are no outage; three are.
+    let third = Pull::new("docker.io/acme/other:1", Style::Docker).user(ALICE.0, ALICE.1);
+    third.run(&seawall.client()).await.expect_err("it is not here");
     registry.reset_counts();
     let began = seawall.clock.now();
     everybody_pulls(&seawall, toml, "once more").await;
