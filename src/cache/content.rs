@@ -149,7 +149,7 @@ impl Cache {
     }
 
     /// Why upstream's answer is no reason not to serve what is here, if it is none.
-    fn stale(&self, pull: &Pull, error: &Error) -> Option<Stale> {
+    pub(super) fn stale(&self, pull: &Pull, error: &Error) -> Option<Stale> {
         let kept = error.kind() == Kind::Missing && self.0.tags.gone == Gone::Serve;
         let reason = away(error).or(kept.then_some(Reason::Gone))?;
         self.0.metrics.stale(&pull.site.registry.name, reason.as_str());

@@ -46,7 +46,9 @@ impl Cache {
         let named = bound.as_ref().map(|binding| &binding.digest);
         let known = self.0.grants.known(&pull.place, pull.asker.credential, named);
         let granted = yes(known.granted(self.0.grants.belief(), now));
-        let checked = bound.as_ref().map(|binding| binding.checked);
+        // What never came is asked for anew: it may be out of reach now.
+        let came = |binding: &&Binding| binding.before.is_none() || self.is_here(&binding.digest);
+        let checked = bound.as_ref().filter(came).map(|binding| binding.checked);
         if let (Before::Serve, Some(binding)) =
             (freshness::before(checked, self.0.tags.ttl_of(&key), granted, now), &bound)
         {
@@ -57,13 +59,20 @@ impl Cache {
         // Impatient only where there is something to fall back on.
         let deadline =
             (kept.is_some() && known.stands(self.0.grants.belief(), now)).then(|| self.0.upstream.resolve_deadline());
-        let asked = self.0.upstream.in_time(&pull.site, deadline, self.ask_tag(pull, tag, accept, &key)).await;
+        let asked =
+            self.0.upstream.in_time(&pull.site, deadline, self.ask_tag(pull, tag, accept, (&key, kept.clone()))).await;
         self.0.metrics.resolve(self.0.clock.now().duration_since(now).unwrap_or_default());
         self.settle(pull, &key, kept, asked)
     }
 
     /// One HEAD for all who ask for the same at once. What it says is bound whether they wait for it or not.
-    async fn ask_tag(&self, pull: &Pull, tag: &Tag, accept: Accept, key: &Arc<str>) -> Result<Binding> {
+    async fn ask_tag(
+        &self,
+        pull: &Pull,
+        tag: &Tag,
+        accept: Accept,
+        (key, last): (&Arc<str>, Option<Binding>),
+    ) -> Result<Binding> {
         let epoch = self.0.bindings.epoch();
         let (cache, pull, key) = (self.clone(), pull.clone(), key.clone());
         let what = What::Manifest(Reference::Tag(tag.clone()));
@@ -71,6 +80,7 @@ impl Cache {
         let work = move || async move {
             let (binding, yes_to) = cache.describe_tag(&pull, &what, accept).await?;
             cache.allowed(&pull.place, yes_to, &binding.digest);
+            let binding = binding.after(last, |digest| cache.is_here(digest));
             cache.0.bindings.bind(&key, accept, binding.clone(), epoch);
             Ok(binding)
         };
@@ -86,7 +96,7 @@ impl Cache {
                 let yes_to = said.yes_to(&asker);
                 let Some(digest) = said.digest else { return Ok((self.read_tag(pull, what, accept).await?, yes_to)) };
                 let (media_type, size) = (said.media_type.into(), said.size.filter(|size| *size > 0));
-                Ok((Binding { digest, media_type, size, checked: self.0.clock.now() }, yes_to))
+                Ok((Binding { digest, media_type, size, checked: self.0.clock.now(), before: None }, yes_to))
             }
             Err(error) if error.status().as_u16() == 405 => {
                 Ok((self.read_tag(pull, what, accept).await?, pull.asker.vouched()))
@@ -112,7 +122,7 @@ impl Cache {
         let size = Some(manifest.bytes.len() as u64);
         let media_type = manifest.media_type.clone();
         self.0.manifests.keep(&digest, Arc::new(manifest));
-        Ok(Binding { digest, media_type, size, checked: self.0.clock.now() })
+        Ok(Binding { digest, media_type, size, checked: self.0.clock.now(), before: None })
     }
 
     fn settle(&self, pull: &Pull, key: &Arc<str>, kept: Option<Binding>, asked: Result<Binding>) -> Result<Resolved> {
@@ -146,7 +156,7 @@ impl Cache {
     }
 }
 
-fn age(binding: &Binding, now: SystemTime) -> Duration {
+pub(super) fn age(binding: &Binding, now: SystemTime) -> Duration {
     now.duration_since(binding.checked).unwrap_or_default()
 }
 

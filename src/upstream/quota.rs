@@ -12,14 +12,16 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use hyper::body::Incoming;
 use tracing::debug;
 
+use super::asker::{Asker, Purse};
 use super::client::{About, RequestBody, Upstream};
-use super::send::Question;
+use super::send::{Question, What};
 use crate::error::{Error, Kind, Reply, Result};
 use crate::http::origin::Origin;
 use crate::ledger::{Identity, Payer, Standing};
 use crate::oci::name::Repository;
 use crate::oci::rate_limit::{RateLimit, retry_after, source};
 use crate::oci::route;
+use crate::policy::chain::{Asked, Leg};
 use crate::policy::quota::{Aim, Cost, Figures, Limit, limit_of, may_spend};
 use crate::policy::registry::Site;
 
@@ -75,14 +77,39 @@ impl Upstream {
 
     /// Whether a question would not be sent now: somebody else may be asked at once.
     pub(super) fn is_held_back(&self, question: Question<'_>) -> bool {
-        let payer = Payer {
-            registry: question.site.registry.name.clone(),
-            host: authority(&question.site.origin),
-            identity: question.payer,
-        };
-        let ask = Ask { payer, cost: cost(question.what.kind(), question.method) };
-        let held = self.held(&ask, question.site, question.asker.bill.aim());
+        let held = self.held(&Ask::of(question), question.site, question.asker.bill.aim());
         held.inspect(|held| self.0.metrics.held_back(&question.site.registry.name, held.word())).is_some()
+    }
+
+    /// The 429 that a question would come to, as far as the books tell.
+    fn would_be_refused(&self, question: Question<'_>) -> Option<Error> {
+        let (ask, site, now) = (Ask::of(question), question.site, self.0.clock.now());
+        if let Some(held) = self.held(&ask, site, question.asker.bill.aim()) {
+            return Some(refused(&held, &ask.payer, site, now));
+        }
+        self.0.ledger.figures(&ask.payer).filter(|figures| figures.remaining == 0 && figures.hold(now))?;
+        Some(Error::new(Kind::Limited, format!("{} says that no pulls are left", site.registry.name)))
+    }
+
+    /// Why nobody gives the bytes of a manifest now, for want of quota, if so it is.
+    pub fn spent(&self, site: &Site, repository: &Repository, what: &What, asker: &Asker) -> Option<Error> {
+        let fields = HeaderMap::new();
+        let mut refused = None;
+        for leg in site.registry.chain.legs(Asked::Bytes, asker.reach) {
+            let (site, asker) = match leg {
+                Leg::Registry => (site, asker.clone()),
+                Leg::Source(source) => (&source.site, asker.at_source(source)),
+            };
+            for payer in payers(&asker) {
+                let question =
+                    Question { site, repository, what, method: &Method::GET, fields: &fields, asker: &asker, payer };
+                let said = self.would_be_refused(question)?;
+                if matches!(leg, Leg::Registry) || refused.is_none() {
+                    refused = Some(said);
+                }
+            }
+        }
+        refused
     }
 
     fn held(&self, ask: &Ask, site: &Site, aim: Aim) -> Option<Held> {
@@ -140,6 +167,26 @@ impl Upstream {
         self.0.metrics.limited(&payer.registry, limit.as_str());
         self.0.ledger.limited(payer, limit, source(headers).as_deref(), retry_after(headers, now), now);
     }
+}
+
+impl Ask {
+    fn of(question: Question<'_>) -> Ask {
+        let payer = Payer {
+            registry: question.site.registry.name.clone(),
+            host: authority(&question.site.origin),
+            identity: question.payer,
+        };
+        Ask { payer, cost: cost(question.what.kind(), question.method) }
+    }
+}
+
+/// With whose credentials bytes are asked for, until one gets them.
+fn payers(asker: &Asker) -> impl Iterator<Item = Identity> {
+    let (account, client) = match asker.purse {
+        Purse::Own => (None, asker.credential.identity()),
+        Purse::Account | Purse::AccountForAll => (Some(Identity::Account), Identity::Anonymous),
+    };
+    account.into_iter().chain([client])
 }
 
 fn cost(kind: route::Kind, method: &Method) -> Cost {
