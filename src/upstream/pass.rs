@@ -4,6 +4,7 @@ use http::{HeaderMap, Request, Response, Uri, header};
 use hyper::body::Incoming;
 
 use super::asker::Bill;
+use super::breaker::Passed;
 use super::client::{About, RequestBody, Upstream, Wire};
 use crate::error::{Error, Kind, Result};
 use crate::http::headers::{strip_hop_by_hop, strip_look_alikes};
@@ -28,6 +29,7 @@ impl Upstream {
         parts.uri = Uri::try_from(format!("{origin}{target}"))
             .map_err(|error| Error::caused(Kind::Request, "the path is not one that can be sent on", error))?;
         parts.version = http::Version::HTTP_11;
+        parts.extensions.insert(Passed);
         clean(&mut parts.headers);
         self.send(About { registry, kind, bill, debit: None }, Wire::Any, Request::from_parts(parts, body)).await
     }

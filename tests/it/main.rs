@@ -40,6 +40,7 @@ mod parent;
 mod passing;
 mod pull;
 mod quota;
+mod quota_reserve;
 mod repositories;
 mod secrets;
 mod serve;
