@@ -17,6 +17,7 @@ pub mod pages;
 pub mod passing;
 mod password;
 mod permitted;
+pub mod ping;
 pub mod proxy_header;
 mod pulse;
 pub mod record;

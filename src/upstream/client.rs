@@ -64,7 +64,7 @@ pub(super) struct Inner {
     pub(super) auth: Auth,
     pub(super) accounts: Accounts,
     pub(super) keyring: Keyring,
-    pub(super) tokens: Coalesced<String, Result<Arc<super::auth::Token>>>,
+    pub(super) tokens: Coalesced<(String, u64), Result<Arc<super::auth::Token>>>,
 }
 
 struct Pool {

@@ -34,6 +34,8 @@ mod model_world;
 mod moved;
 mod offline;
 mod offline_grants;
+mod offline_orders;
+mod offline_tokens;
 mod origins;
 mod outage;
 mod outage_rows;
