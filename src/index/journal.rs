@@ -1,4 +1,4 @@
-//! What makes the next start warm: a [`Book`] on disk, written by one thread, read once at start.
+//! What makes the next start warm: a book on disk, written by one thread, read once at start.
 //!
 //! Nothing here is needed to serve. A book that cannot be read is set aside and begun anew. While it cannot be written, what changes
 //! waits in memory, within bounds, and is written when the disk takes it. At most a second of it is lost when the process is killed.
