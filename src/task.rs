@@ -90,7 +90,7 @@ where
     T: Clone + Send + Sync + 'static,
 {
     /// The result of `work` under `key`, begun here or already on its way.
-    pub async fn run<F>(&self, tasks: &Tasks, key: K, work: impl FnOnce() -> F) -> T
+    pub async fn run<F>(&self, key: K, work: impl FnOnce() -> F) -> T
     where
         F: Future<Output = T> + Send + 'static,
     {
@@ -99,8 +99,10 @@ where
             match all.get(&key) {
                 Some(running) => running.clone(),
                 None => {
-                    let handle = tasks
-                        .spawn(Leaving { work: work(), _place: Place { all: self.0.clone(), key: key.clone() } }.run());
+                    // Who waits for the answer is counted, the question alone is wanted by nobody.
+                    let handle = uncounted(
+                        Leaving { work: work(), _place: Place { all: self.0.clone(), key: key.clone() } }.run(),
+                    );
                     let running = async move {
                         match handle.await {
                             Ok(value) => value,
@@ -116,6 +118,11 @@ where
         };
         running.await
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the place it is kept for")]
+fn uncounted<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    tokio::spawn(work)
 }
 
 struct Leaving<F, K: Eq + Hash, T> {
@@ -151,28 +158,27 @@ mod tests {
 
     #[tokio::test]
     async fn many_ask_and_one_works_and_then_it_is_forgotten() {
-        let (tasks, runs) = (Tasks::new(), Arc::new(AtomicU32::new(0)));
+        let runs = Arc::new(AtomicU32::new(0));
         let coalesced: Coalesced<&str, u32> = Coalesced::default();
         let work = || {
             let runs = runs.clone();
             async move { runs.fetch_add(1, Ordering::Relaxed) }
         };
-        let all = futures_util::future::join_all((0..10).map(|_| coalesced.run(&tasks, "k", work))).await;
+        let all = futures_util::future::join_all((0..10).map(|_| coalesced.run("k", work))).await;
         assert_eq!(all, [0; 10]);
-        assert_eq!(coalesced.run(&tasks, "k", work).await, 1);
+        assert_eq!(coalesced.run("k", work).await, 1);
     }
 
     #[tokio::test]
     async fn the_work_outlives_who_began_it() {
-        let tasks = Tasks::new();
         let coalesced: Coalesced<&str, u32> = Coalesced::default();
         let (go, gone) = tokio::sync::oneshot::channel::<()>();
-        let first = coalesced.run(&tasks, "k", || async move {
+        let first = coalesced.run("k", || async move {
             gone.await.expect("the test holds it");
             7
         });
         assert!(futures_util::poll!(Box::pin(first)).is_pending(), "begun, then dropped");
-        let second = Box::pin(coalesced.run(&tasks, "k", || async { 8 }));
+        let second = Box::pin(coalesced.run("k", || async { 8 }));
         go.send(()).unwrap();
         assert_eq!(second.await, 7);
     }

@@ -180,7 +180,7 @@ impl Cache {
             }
             said
         };
-        self.0.admissions.run(&self.0.tasks, question, work).await
+        self.0.admissions.run(question, work).await
     }
 
     /// What upstream's no takes away.

@@ -130,7 +130,7 @@ impl Logins {
     ) -> Logins {
         let logins = Logins(Arc::new(Inner {
             term,
-            hashes: Hashes::new(secret, clock.clone(), tasks.clone()),
+            hashes: Hashes::new(secret, clock.clone()),
             journal,
             clock,
             tasks,

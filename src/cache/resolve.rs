@@ -85,7 +85,7 @@ impl Cache {
             cache.0.bindings.bind(&key, accept, binding.clone(), epoch);
             Ok(binding)
         };
-        self.0.questions.run(&self.0.tasks, question, work).await
+        self.0.questions.run(question, work).await
     }
 
     /// What it names, and to whom that is a yes.

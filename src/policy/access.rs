@@ -66,20 +66,22 @@ mod tests {
             own: Duration::from_secs(300),
             offline: Duration::from_secs(7000),
         };
-        for (public, own, remembered, holds, granted, stands) in [
-            (None, None, None, true, false, false),
-            (ago(0), None, None, true, true, true),
-            (ago(899), None, None, true, true, true),
-            (ago(900), None, None, true, false, true),
-            (ago(900_000), None, None, true, false, true),
-            (None, ago(299), None, true, true, true),
-            (None, ago(300), None, true, false, false),
-            (ago(0), ago(0), ago(0), false, false, false),
-            (None, None, ago(0), true, false, true),
-            (None, None, ago(6999), true, false, true),
-            (None, ago(300), ago(7000), true, false, false),
+        for (public, own, shared, remembered, holds, granted, stands) in [
+            (None, None, None, None, true, false, false),
+            (ago(0), None, None, None, true, true, true),
+            (ago(899), None, None, None, true, true, true),
+            (ago(900), None, None, None, true, false, true),
+            (ago(900_000), None, None, None, true, false, true),
+            (None, ago(299), None, None, true, true, true),
+            (None, ago(300), None, None, true, false, false),
+            (ago(0), ago(0), None, ago(0), false, false, false),
+            (None, None, None, ago(0), true, false, true),
+            (None, None, None, ago(6999), true, false, true),
+            (None, ago(300), None, ago(7000), true, false, false),
+            (None, ago(300), ago(900_000), None, true, false, true),
+            (None, None, ago(0), None, false, false, false),
         ] {
-            let known = Known { public, own, remembered, holds };
+            let known = Known { public, own, shared, remembered, holds };
             assert_eq!((known.granted(belief, now), known.stands(belief, now)), (granted, stands), "{known:?}");
         }
     }

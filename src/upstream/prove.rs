@@ -92,7 +92,7 @@ impl Upstream {
             }
             issued
         };
-        self.0.accounts.asked.run(&self.0.tasks, key, work).await.map(Some)
+        self.0.accounts.asked.run(key, work).await.map(Some)
     }
 
     /// The login at `site`, once it was seen to be good.
@@ -104,7 +104,7 @@ impl Upstream {
         let key = account::key(site);
         let (upstream, tried, site, bill) = (self.clone(), login.clone(), site.clone(), bill.clone());
         let work = move || async move { upstream.prove(&site, gate, &tried, &bill).await };
-        self.0.accounts.proofs.run(&self.0.tasks, key, work).await?;
+        self.0.accounts.proofs.run(key, work).await?;
         Ok(Some(login))
     }
 
@@ -136,7 +136,7 @@ impl Upstream {
             }
             upstream.0.accounts.was_read(&site, read, upstream.0.clock.now());
         };
-        self.0.accounts.reads.run(&self.0.tasks, key, work).await;
+        self.0.accounts.reads.run(key, work).await;
     }
 
     async fn prove(&self, site: &Site, gate: Gate, login: &Arc<Login>, bill: &Bill) -> Result<()> {

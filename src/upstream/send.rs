@@ -240,7 +240,7 @@ impl Upstream {
                 Error::new(Kind::Broken, format!("{} answered a request for a token with something else", origin.host))
             })
         };
-        self.0.tokens.run(&self.0.tasks, (url, turn), work).await
+        self.0.tokens.run((url, turn), work).await
     }
 
     /// Keeps the token of a reply to a request without credentials.

@@ -286,6 +286,35 @@ async fn what_was_shared_is_served_while_the_account_is_broken() {
     assert_eq!(client.get(&shared).send().await.unwrap().status, 401, "{}", registry.log());
 }
 
+/// What the operator shares is the operator's word, and stands as what is public does: through a long outage, and a restart in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_shared_is_served_as_long_as_upstream_is_away() {
+    let pki = Pki::new();
+    let World { registry, mut seawall, password: _kept } = world(&pki, "share = [\"acme/shared\"]").await;
+    for style in Style::ALL {
+        seawall.client().pull("docker.io/acme/shared:1", style).await.unwrap();
+    }
+    registry.down();
+    for when in ["a day later", "after a restart"] {
+        seawall.clock.advance(Duration::from_secs(86_400));
+        for style in Style::ALL {
+            let pulled = seawall.client().pull("docker.io/acme/shared:1", style).await;
+            pulled.unwrap_or_else(|error| panic!("{when}, {style:?}: {error}"));
+        }
+        seawall = seawall.restart(&pki).await;
+    }
+    registry.up();
+    registry.make_private("acme/shared", &["alice"]);
+    registry.revoke_tokens();
+    seawall.clock.advance(Duration::from_secs(86_400));
+    let shared = format!("{HUB}/v2/acme/shared/manifests/1");
+    assert_eq!(seawall.client().get(&shared).send().await.unwrap().status, 401, "{}", registry.log());
+    registry.down();
+    seawall.clock.advance(Duration::from_secs(86_400));
+    let reply = seawall.client().get(&shared).send().await.unwrap();
+    assert_eq!(reply.status, 502, "what was taken back does not come back with an outage");
+}
+
 /// A token service that is silent for the account, a program that hangs: the pull goes on as nobody's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_account_that_is_slow_to_be_had_is_not_waited_for() {

@@ -77,20 +77,19 @@ pub(super) struct Hashes {
     clock: Clock,
     known: Cache<Word, (LoginId, SystemTime)>,
     asked: Arc<Coalesced<Word, Option<LoginId>>>,
-    tasks: Tasks,
     cores: Arc<Semaphore>,
     queue: Arc<Mutex<Queue>>,
     most_guesses: usize,
 }
 
 impl Hashes {
-    pub(super) fn new(secret: Arc<Secret>, clock: Clock, tasks: Tasks) -> Hashes {
+    pub(super) fn new(secret: Arc<Secret>, clock: Clock) -> Hashes {
         // Half of them go on serving.
         let cores = std::thread::available_parallelism().map_or(1, |all| (all.get() / 2).max(1));
         let most_guesses = MOST_GUESSES * cores;
         let cores = Arc::new(Semaphore::new(cores));
         let (known, asked, queue) = (lru(10_000), Arc::default(), Arc::default());
-        Hashes { secret, clock, known, asked, tasks, cores, queue, most_guesses }
+        Hashes { secret, clock, known, asked, cores, queue, most_guesses }
     }
 
     pub(super) fn proof(&self, namespace: &str, login: &Login) -> Proof {
@@ -125,7 +124,7 @@ impl Hashes {
             return Some(id);
         }
         let (hashes, shown) = (self.clone(), proof.clone());
-        self.asked.run(&self.tasks, *proof.word, move || async move { hashes.hashed(shown, why).await }).await
+        self.asked.run(*proof.word, move || async move { hashes.hashed(shown, why).await }).await
     }
 
     async fn hashed(self, proof: Proof, why: Why) -> Option<LoginId> {
