@@ -156,7 +156,8 @@ impl Upstream {
                 self.0.metrics.account_failed(&site.registry.name);
                 Err(self.0.accounts.refused(site, login, now))
             }
-            429 | 500.. => Err(Error::new(Kind::Broken, unwilling(site, status))),
+            429 => Err(Error::new(Kind::Limited, unwilling(site, status))),
+            500.. => Err(Error::new(Kind::Broken, unwilling(site, status))),
             _ => {
                 self.0.accounts.accepted(site, login, now);
                 Ok(())
@@ -195,6 +196,7 @@ impl Upstream {
         match status.as_u16() {
             200 => {}
             401 | 403 => return Err(Error::new(Kind::Refused, unwilling(site, status))),
+            429 => return Err(Error::new(Kind::Limited, unwilling(site, status))),
             _ => return Err(Error::new(Kind::Broken, unwilling(site, status))),
         }
         let body = Zeroizing::new(self.collect(response.into_body(), MAX_TOKEN_REPLY).await?.to_vec());

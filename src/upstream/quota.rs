@@ -46,6 +46,15 @@ enum Held {
     Reserved(Figures),
 }
 
+impl Ask {
+    fn of(question: Question<'_>) -> Ask {
+        let site = question.site;
+        let (registry, host) = (site.registry.name.clone(), authority(&site.origin));
+        let payer = Payer { registry, host, identity: question.payer };
+        Ask { payer, cost: cost(question.what.kind(), question.method) }
+    }
+}
+
 impl Held {
     fn word(&self) -> &'static str {
         match self {
@@ -67,25 +76,28 @@ impl Upstream {
         };
         let ask = Ask { payer, cost: cost(about.kind, request.method()) };
         let Some(debit) = about.debit else { return Ok(ask) };
-        let Some(held) = self.held(&ask, debit.site, about.bill.aim()) else { return Ok(ask) };
+        let Some(held) = self.why_held(&ask, debit.site, about.bill.aim()) else { return Ok(ask) };
         self.0.metrics.held_back(about.registry, held.word());
         debug!(registry = %about.registry, identity = ask.payer.identity.as_str(), why = held.word(), "not sent upstream");
         Err(refused(&held, &ask.payer, debit.site, self.0.clock.now()))
     }
 
-    /// Whether a question would not be sent now: somebody else may be asked at once.
-    pub(super) fn is_held_back(&self, question: Question<'_>) -> bool {
-        let payer = Payer {
-            registry: question.site.registry.name.clone(),
-            host: authority(&question.site.origin),
-            identity: question.payer,
-        };
-        let ask = Ask { payer, cost: cost(question.what.kind(), question.method) };
-        let held = self.held(&ask, question.site, question.asker.bill.aim());
-        held.inspect(|held| self.0.metrics.held_back(&question.site.registry.name, held.word())).is_some()
+    /// Why a question is not sent now, if it is not: somebody else may be asked at once.
+    pub(super) fn held_back(&self, question: Question<'_>) -> Option<Error> {
+        let (ask, site) = (Ask::of(question), question.site);
+        let held = self.why_held(&ask, site, question.asker.bill.aim())?;
+        self.0.metrics.held_back(&site.registry.name, held.word());
+        Some(refused(&held, &ask.payer, site, self.0.clock.now()))
     }
 
-    fn held(&self, ask: &Ask, site: &Site, aim: Aim) -> Option<Held> {
+    /// The same of what was just answered 429.
+    pub(super) fn held(&self, question: Question<'_>) -> Option<Error> {
+        let ask = Ask::of(question);
+        let held = self.why_held(&ask, question.site, question.asker.bill.aim())?;
+        Some(refused(&held, &ask.payer, question.site, self.0.clock.now()))
+    }
+
+    fn why_held(&self, ask: &Ask, site: &Site, aim: Aim) -> Option<Held> {
         let (ledger, now) = (&self.0.ledger, self.0.clock.now());
         let mut limits = [Limit::Abuse, Limit::Pulls].into_iter().filter(|limit| limit.holds(ask.cost));
         if let Some(standing) = limits.find_map(|limit| ledger.standing(&ask.payer, limit, now)) {
@@ -153,7 +165,9 @@ fn authority(origin: &Origin) -> Arc<str> {
 
 fn refused(held: &Held, payer: &Payer, site: &Site, now: SystemTime) -> Error {
     let (registry, until) = (&site.registry.name, until(held, now));
-    let when = humantime::format_rfc3339_seconds(until);
+    // Rounded up: who comes then is not sent away again.
+    let wait = (until.duration_since(now).unwrap_or_default() + Duration::from_millis(999)).as_secs().max(1);
+    let when = format!("{} (in {})", humantime::format_rfc3339_seconds(until), roughly(wait));
     let advice = advice(payer.identity, site);
     let message = match held {
         Held::Reserved(figures) => format!(
@@ -162,18 +176,22 @@ fn refused(held: &Held, payer: &Payer, site: &Site, now: SystemTime) -> Error {
             figures.remaining, figures.limit, site.registry.reserve
         ),
         Held::Standing(standing) if standing.limit == Limit::Abuse => {
-            format!("{registry} wants no requests{} until {when}: wait; it had too many at once", of(standing))
+            let whom = whom(payer.identity, standing);
+            format!("{registry} wants no requests{whom} until {when}: wait; it had too many at once")
         }
         Held::Standing(standing) => {
-            let quota = standing.allowed.map(allowance).unwrap_or_default();
-            format!("{registry} allows no more pulls{}{quota} until {when}: wait, or {advice}", of(standing))
+            let (whom, quota) = (whom(payer.identity, standing), standing.allowed.map(allowance).unwrap_or_default());
+            format!("{registry} allows no more pulls{whom}{quota} until {when}: wait, or {advice}")
         }
     };
-    let mut headers = HeaderMap::new();
-    // Rounded up: who comes then is not sent away again.
-    let wait = until.duration_since(now).unwrap_or_default();
-    headers.insert(header::RETRY_AFTER, HeaderValue::from((wait + Duration::from_millis(999)).as_secs().max(1)));
+    let headers = HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from(wait))]);
     Error::replied(Kind::Limited, message, Reply { status: StatusCode::TOO_MANY_REQUESTS, headers, body: Bytes::new() })
+}
+
+/// Seconds that a person reads: hours without seconds.
+fn roughly(seconds: u64) -> humantime::FormattedDuration {
+    let rounded = if seconds < 3600 { seconds } else { seconds.div_ceil(60) * 60 };
+    humantime::format_duration(Duration::from_secs(rounded))
 }
 
 fn until(held: &Held, now: SystemTime) -> SystemTime {
@@ -183,8 +201,13 @@ fn until(held: &Held, now: SystemTime) -> SystemTime {
     }
 }
 
-fn of(standing: &Standing) -> String {
-    standing.source.as_ref().map(|source| format!(" to {source}")).unwrap_or_default()
+/// Whose quota it is, as upstream sees it. The name of the operator's account is nobody else's business.
+fn whom(identity: Identity, standing: &Standing) -> String {
+    match (identity, &standing.source) {
+        (Identity::Account, _) => " to seawall's own account".to_owned(),
+        (_, Some(source)) => format!(" to {source}"),
+        (_, None) => String::new(),
+    }
 }
 
 fn allowance((limit, window): (u64, Option<Duration>)) -> String {
@@ -196,7 +219,9 @@ fn allowance((limit, window): (u64, Option<Duration>)) -> String {
 fn advice(identity: Identity, site: &Site) -> &'static str {
     match identity {
         Identity::Client(_) => "use another account",
-        _ if site.registry.account.is_some() => "give seawall an account with a larger quota, or a mirror (upstreams)",
-        _ => "give seawall an account there (username and password_file of its [[registry]]), or a mirror (upstreams)",
+        _ if site.registry.account.is_some() => {
+            "have its operator give seawall an account with a larger quota, or a mirror (upstreams)"
+        }
+        _ => "have its operator give seawall an account there (username and password_file), or a mirror (upstreams)",
     }
 }
