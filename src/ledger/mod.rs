@@ -72,6 +72,11 @@ pub struct Account {
 }
 
 impl Account {
+    /// What the metrics call it: as upstream does, else by whose it is.
+    pub fn label(&self) -> &str {
+        if self.source.is_empty() { self.payer.identity.as_str() } else { &self.source }
+    }
+
     fn of(payer: &Payer, source: Option<&str>) -> Account {
         let identity = match payer.identity {
             Identity::Client(_) if source.is_some() => Identity::Client([0; 16]),
@@ -314,17 +319,17 @@ impl Ledger {
 
 fn warn_of(account: &Account, percent: u64, figures: &Figures, now: SystemTime) {
     let forecast = figures.forecast(now);
-    let time = |at: Option<SystemTime>| at.map(|at| humantime::format_rfc3339_seconds(at).to_string());
+    let time = |at: SystemTime| humantime::format_rfc3339_seconds(at);
     warn!(
         registry = %account.payer.registry,
         host = %account.payer.host,
         identity = account.payer.identity.as_str(),
-        source = %account.source,
+        source = Some(&*account.source).filter(|source| !source.is_empty()),
         remaining = figures.remaining,
         limit = figures.limit,
-        spent = time(forecast.spent_at),
-        free = time(forecast.free_at),
-        "less than {percent} % of the pull quota is left"
+        spent = forecast.spent_at.map(time).map(tracing::field::display),
+        free = forecast.free_at.map(time).map(tracing::field::display),
+        "no more than {percent} % of the pull quota is left"
     );
 }
 

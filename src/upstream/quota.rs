@@ -128,7 +128,7 @@ impl Upstream {
         }
         let Some(debit) = about.debit else { return };
         if let Some(said) = said.as_ref().filter(|_| about.kind == route::Kind::Manifest) {
-            let source = said.source.as_deref().unwrap_or_default();
+            let source = said.source.as_deref().unwrap_or(payer.identity.as_str());
             self.0.metrics.rate_limit(about.registry, source, said.limit, said.remaining, said.window);
             ledger.record(payer, said, now);
             if ask.cost == Cost::Counted && response.status() == StatusCode::OK {
