@@ -39,6 +39,7 @@ mod parent;
 mod passing;
 mod pull;
 mod quota;
+mod quota_books;
 mod quota_spent;
 mod repositories;
 mod secrets;
