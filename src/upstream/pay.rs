@@ -93,7 +93,7 @@ impl Upstream {
             if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
                 self.0.accounts.denied(question.site, question.repository, now);
             }
-            let limited = self.held(question).filter(|_| status == StatusCode::TOO_MANY_REQUESTS);
+            let limited = self.limited(question).filter(|_| status == StatusCode::TOO_MANY_REQUESTS);
             return Ok(limited.map_or(Paid::Refused, Paid::Limited));
         }
         let fields = std::mem::take(response.headers_mut());

@@ -15,10 +15,12 @@ use super::account::{self, Next};
 use super::asker::Bill;
 use super::auth::Token;
 use super::client::{About, RequestBody, Upstream, Wire};
+use super::quota::Applicant;
 use super::send::{MAX_TOKEN_REPLY, build};
 use super::source;
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::Origin;
+use crate::ledger::Identity;
 use crate::oci::challenge::parse_token_reply;
 use crate::oci::login::Login;
 use crate::oci::name::Repository;
@@ -241,8 +243,11 @@ fn basic(login: &Login) -> Option<HeaderValue> {
 
 /// A GET with a name and a password (distribution-spec, auth/token.md), a POST with an identity token (auth/oauth.md).
 fn token_request(origin: &Origin, target: &str, login: &Login) -> Result<Request<RequestBody>> {
+    let accounts = Applicant(Some(Identity::Account));
     let Login::Identity(identity) = login else {
-        return build(&Method::GET, origin, target, &HeaderMap::new(), basic(login).as_ref());
+        let mut request = build(&Method::GET, origin, target, &HeaderMap::new(), basic(login).as_ref())?;
+        request.extensions_mut().insert(accounts);
+        return Ok(request);
     };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut form = Serializer::new(query.to_owned());
@@ -250,6 +255,7 @@ fn token_request(origin: &Origin, target: &str, login: &Login) -> Result<Request
     let form = form.append_pair("refresh_token", identity).finish();
     let request = build(&Method::POST, origin, path, &HeaderMap::new(), None)?;
     let (mut parts, _) = request.into_parts();
+    parts.extensions.insert(accounts);
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
     Ok(Request::from_parts(parts, Full::from(form).map_err(|never| match never {}).boxed_unsync()))
 }

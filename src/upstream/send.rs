@@ -178,6 +178,7 @@ impl Upstream {
         question: Question<'_>,
         authorization: Option<HeaderValue>,
     ) -> Result<Response<Incoming>> {
+        self.ask_whether_it_stands(question, authorization.clone()).await;
         let Question { site, repository, known_as, what, method, fields, asker, payer } = question;
         let (mut origin, mut target) = (site.origin.clone(), what.path(repository));
         let (mut credential, mut wire) = (authorization, what.wire());
