@@ -252,6 +252,10 @@ impl Ledger {
             source: source.map(Into::into),
             allowed: figures.filter(|_| limit == Limit::Pulls).map(|figures| (figures.limit, figures.window)),
         };
+        let is_news = books.standings.find(payer, limit).is_none_or(|known| known.until <= now);
+        if is_news && !matches!(payer.identity, Identity::Client(_)) {
+            warn_of_limit(payer, &standing);
+        }
         books.stand(payer, standing.clone());
         standing
     }
@@ -375,6 +379,19 @@ fn warn_of(account: &Account, percent: u64, figures: &Figures, now: SystemTime) 
         spent = forecast.spent_at.map(time).map(tracing::field::display),
         free = forecast.free_at.map(time).map(tracing::field::display),
         "no more than {percent} % of the pull quota is left"
+    );
+}
+
+/// Of the operator's own; a client reads it in its answer.
+fn warn_of_limit(payer: &Payer, standing: &Standing) {
+    warn!(
+        registry = %payer.registry,
+        host = %payer.host,
+        identity = payer.identity.as_str(),
+        source = standing.source.as_deref(),
+        limit = standing.limit.as_str(),
+        until = %humantime::format_rfc3339_seconds(standing.until),
+        "upstream answered 429: requests of this limit are held back"
     );
 }
 

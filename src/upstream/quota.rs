@@ -111,12 +111,15 @@ impl Upstream {
         let is_counted = matches!(question.what, What::Manifest(_)) && question.method == Method::GET;
         if is_counted && self.0.ledger.doubts(&payer(question), self.0.clock.now()) {
             let head = Question { method: &Method::HEAD, ..question };
-            // What it says is in the books.
-            let _ = match question.payer {
-                Identity::Account => Box::pin(self.follow(head, authorization)).await,
-                // Nobody may need a token first.
-                Identity::Anonymous | Identity::Client(_) => Box::pin(self.ask_as_client(head)).await,
+            let asked = async {
+                match question.payer {
+                    Identity::Account => Box::pin(self.follow(head, authorization)).await,
+                    // Nobody may need a token first.
+                    Identity::Anonymous | Identity::Client(_) => Box::pin(self.ask_as_client(head)).await,
+                }
             };
+            // What it says is in the books.
+            let _ = tokio::time::timeout(self.0.resolve_deadline, asked).await;
         }
     }
 

@@ -339,7 +339,7 @@ async fn check_asks_what_is_left_and_what_an_image_names() {
     };
     let (code, out, _) = check(&["alpine:3.20"]).await;
     let digest = Image::two_platforms().digest();
-    let left = "quota      docker.io anonymous: 100 of 100 pulls left in 6h, as 203.0.113.7";
+    let left = "quota      docker.io anonymous: 100 of 100 pulls left in windows of 6h, counted for 203.0.113.7";
     assert!(code == 0 && out.contains(left), "{out}\n{}", registry.log());
     assert!(out.contains("docker.io account: not known: ") && !out.contains("not-the-password"), "{out}");
     assert!(out.contains(&format!("image      docker.io/library/alpine:3.20: {digest}, application/vnd.oci")), "{out}");

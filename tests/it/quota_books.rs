@@ -53,6 +53,12 @@ async fn warnings() {
         assert!(first.contains(part), "{part} in {first}");
     }
     assert!(last.contains("no more than 10 %") && last.contains("remaining=10"), "{last}");
+    for _ in 0..3 {
+        assert_eq!(get(&seawall.client(), TAG).await.status, 429);
+    }
+    let text = log.text();
+    let limits: Vec<&str> = text.lines().filter(|line| line.contains("upstream answered 429")).collect();
+    assert!(limits.len() == 1 && limits[0].contains("limit=\"pulls\" until=20"), "{limits:#?}");
     seawall.clock.advance(WINDOW);
     registry.set_remaining(ANONYMOUS_SOURCE, 5);
     assert_eq!(ask(&seawall.client(), Method::HEAD, TAG, &ALL).await.status, 200);
