@@ -32,6 +32,8 @@ pub enum Kind {
     Missing,
     /// The registry said 429.
     Limited,
+    /// The registry does not take the request: 400, 405, 431 …
+    Rejected,
     /// The registry said 5xx, or something that makes no sense.
     Broken,
     /// Nobody could be reached: DNS, TCP, TLS.
@@ -57,6 +59,7 @@ impl Kind {
             Kind::Refused => "refused",
             Kind::Missing => "missing",
             Kind::Limited => "rate-limited",
+            Kind::Rejected => "rejected",
             Kind::Broken => "broken",
             Kind::Unreachable => "unreachable",
             Kind::Timeout => "timeout",
@@ -84,7 +87,9 @@ impl Kind {
             Kind::Missing => StatusCode::NOT_FOUND,
             Kind::Limited => StatusCode::TOO_MANY_REQUESTS,
             Kind::Timeout => StatusCode::GATEWAY_TIMEOUT,
-            Kind::Broken | Kind::Unreachable | Kind::Forbidden | Kind::Corrupt => StatusCode::BAD_GATEWAY,
+            Kind::Rejected | Kind::Broken | Kind::Unreachable | Kind::Forbidden | Kind::Corrupt => {
+                StatusCode::BAD_GATEWAY
+            }
             Kind::Full => StatusCode::INSUFFICIENT_STORAGE,
             Kind::Ours => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -92,7 +97,7 @@ impl Kind {
 
     fn code(self) -> Code {
         match self {
-            Kind::Request | Kind::Misdirected => Code::Unsupported,
+            Kind::Request | Kind::Misdirected | Kind::Rejected => Code::Unsupported,
             Kind::Refused => Code::Denied,
             Kind::Missing => Code::NameUnknown,
             Kind::Limited => Code::TooManyRequests,
@@ -161,6 +166,15 @@ impl Error {
             };
         }
         error
+    }
+
+    /// The same, with its cause.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.source = Some(source.into());
+        }
+        self
     }
 
     /// The same with another code in its JSON, for a registry's answer that has no words of its own.

@@ -50,8 +50,8 @@ pub(super) enum Yes {
     Needed,
 }
 
-/// What is asked once for many: a digest in a repository, for one credential, since the last trial.
-pub(super) type Admission = (Arc<str>, What, Credential, u32);
+/// What is asked once for many: a digest in a repository, for one credential, to push it or not, since the last trial.
+pub(super) type Admission = (Arc<str>, What, Credential, bool, u64);
 
 /// How far behind what a client asks for a fill may be. Further, and the client gets its bytes straight from upstream. Less would
 /// send each of a client's parallel range requests upstream.
@@ -114,7 +114,7 @@ impl Cache {
         tokio::time::timeout(self.0.upstream.resolve_deadline(), flight.flowing()).await.is_err()
     }
 
-    fn refused(&self, pull: &Pull, error: &Error) {
+    pub(super) fn refused(&self, pull: &Pull, error: &Error) {
         if error.kind() == Kind::Refused {
             self.0.grants.revoke(&pull.place, pull.asker.credential);
         }
@@ -149,7 +149,7 @@ impl Cache {
     }
 
     /// Why upstream's answer is no reason not to serve what is here, if it is none.
-    fn stale(&self, pull: &Pull, error: &Error) -> Option<Stale> {
+    pub(super) fn stale(&self, pull: &Pull, error: &Error) -> Option<Stale> {
         let kept = error.kind() == Kind::Missing && self.0.tags.gone == Gone::Serve;
         let reason = away(error).or(kept.then_some(Reason::Gone))?;
         self.0.metrics.stale(&pull.site.registry.name, reason.as_str());
@@ -163,25 +163,30 @@ impl Cache {
         digest: &Digest,
         what: &What,
     ) -> Result<crate::upstream::Description> {
-        let question = (pull.place.clone(), what.clone(), pull.asker.credential, self.0.upstream.turn(&pull.site));
-        let (cache, asked, subject) = (self.clone(), pull.clone(), what.clone());
+        let (pushing, turn) = (may_push(pull, what), self.0.upstream.turn(&pull.site));
+        let question = (pull.place.clone(), what.clone(), pull.asker.credential, pushing, turn);
+        let (cache, asked, subject, digest) = (self.clone(), pull.clone(), what.clone(), digest.clone());
         let work = move || async move {
             let upstream = &cache.0.upstream;
-            upstream.describe(&asked.site, &asked.repository, &subject, Accept::ANYTHING, &asked.asker).await
-        };
-        let said = self.0.admissions.run(&self.0.tasks, question, work).await;
-        match &said {
-            Ok(said) => self.allowed(&pull.place, said.yes_to(&pull.asker), digest),
-            // Who asks for a blob by HEAD may be about to push: from now on it is missing for all, and asked for anew.
-            Err(error) if error.kind() == Kind::Missing => {
-                let pushing = pull.method == Method::Head && matches!(what, What::Blob(_));
-                if pushing || self.0.tags.gone == Gone::Forget {
-                    self.0.grants.holds_no_more(&pull.place, digest);
-                }
+            let said =
+                upstream.describe(&asked.site, &asked.repository, &subject, Accept::ANYTHING, &asked.asker).await;
+            // Also when it comes too late for who asked.
+            match &said {
+                Ok(said) => cache.allowed(&asked.place, said.yes_to(&asked.asker), &digest),
+                Err(error) => cache.denied(&asked, &subject, &digest, error),
             }
-            Err(error) => self.refused(pull, error),
+            said
+        };
+        self.0.admissions.run(&self.0.tasks, question, work).await
+    }
+
+    /// What upstream's no takes away.
+    fn denied(&self, pull: &Pull, what: &What, digest: &Digest, error: &Error) {
+        self.refused(pull, error);
+        // From now on it is missing for all, and asked for anew.
+        if error.kind() == Kind::Missing && (may_push(pull, what) || self.0.tags.gone == Gone::Forget) {
+            self.0.grants.holds_no_more(&pull.place, digest);
         }
-        said
     }
 
     /// A HEAD. Who asks for a blob's is about to push, and is told what upstream says now: pulls do without.
@@ -405,6 +410,11 @@ impl Cache {
         let through = Through::new(fetched.body, verify, total, self.0.upstream.idle_timeout());
         Ok(passed(digest, media_type, Content::Through(Box::new(through), total)))
     }
+}
+
+/// Who asks for a blob by HEAD may be about to push.
+fn may_push(pull: &Pull, what: &What) -> bool {
+    pull.method == Method::Head && matches!(what, What::Blob(_))
 }
 
 fn passed(digest: Digest, media_type: String, content: Content) -> Found {

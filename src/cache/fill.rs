@@ -29,7 +29,8 @@ use crate::policy::retry;
 use crate::store::Partial;
 use crate::task;
 use crate::upstream::Fetched;
-use crate::upstream::breaker::{jitter, not_asked};
+use crate::upstream::breaker::not_asked;
+use crate::upstream::pace::jitter;
 
 /// Bytes that gather while the ones before are written.
 const GATHER: usize = 256 << 10;
@@ -228,21 +229,24 @@ impl Fill {
             debug!(%error, at = partial.len(), "a download broke off: it is taken up again");
             // While its host is known not to answer there is nothing to attempt, and nothing to give up for.
             let away = not_asked(&error);
-            let wait = away.unwrap_or_default() + pause + self.way.upstream.pace(&self.way.site.registry.name);
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(away.unwrap_or_default() + pause) => {}
                 () = tasks.stopping(), if away.is_some() => return Err(error),
             }
+            if let Err(still) = self.way.upstream.is_due(&self.way.site) {
+                if silent.elapsed() >= idle {
+                    return Err(still);
+                }
+                error = still;
+                continue;
+            }
+            tokio::time::sleep(self.way.upstream.pace(&self.way.site.registry.name)).await;
             error = match self.way.fetch(partial.len()).await {
                 Ok(fetched) if fetched.total != total && total.is_some() => {
                     return Err(Error::new(Kind::Broken, "upstream changed its mind about the length"));
                 }
                 Ok(fetched) => return Ok(fetched),
-                Err(error)
-                    if matches!(error.kind(), Kind::Refused | Kind::Missing | Kind::Limited | Kind::Forbidden) =>
-                {
-                    return Err(error);
-                }
+                Err(error) if is_final(error.kind()) => return Err(error),
                 Err(error) => error,
             };
             match not_asked(&error) {
@@ -285,6 +289,11 @@ impl Fill {
         let held = inner.index.hold(&digest, now);
         lead.land(held);
     }
+}
+
+/// Whether upstream would say so again.
+fn is_final(kind: Kind) -> bool {
+    matches!(kind, Kind::Refused | Kind::Missing | Kind::Limited | Kind::Rejected | Kind::Forbidden)
 }
 
 /// What readers may have: all but the last chunk, once that may be the end.

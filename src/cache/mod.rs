@@ -21,6 +21,7 @@ pub mod reader;
 mod resolve;
 pub mod secret;
 pub mod sweep;
+mod tagged;
 pub mod tags;
 pub mod through;
 
@@ -37,7 +38,7 @@ use crate::index::Index;
 use crate::index::journal::{Journal, Records};
 use crate::metrics::Metrics;
 use crate::oci::digest::Digest;
-use crate::oci::media_type::{Accept, is_index, is_manifest, is_schema1};
+use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Repository, Tag};
 use crate::policy::access::Belief;
 pub use crate::policy::freshness::{Gone, Rule, Tags};
@@ -199,13 +200,19 @@ impl Cache {
             max_size: settings.max_size,
             min_free: settings.min_free,
         };
+        let grants = grants::Grants::new(belief, index.clone(), journal.clone(), logins, records.public);
+        let bindings = tags::Bindings::new(journal, records.tags);
+        // Of what is here the index knows.
+        for (place, digest) in bindings.words().into_iter().filter(|(_, digest)| !index.has(digest)) {
+            grants.word(&place, &digest);
+        }
         Cache(Arc::new(Inner {
             upstream,
             store,
-            grants: grants::Grants::new(belief, index.clone(), journal.clone(), logins, records.public),
+            grants,
             index,
             flights,
-            bindings: tags::Bindings::new(journal, records.tags),
+            bindings,
             manifests: manifests::Manifests::new(settings.memory),
             sweep,
             questions: Coalesced::default(),
@@ -244,58 +251,14 @@ impl Cache {
         }
     }
 
-    async fn tagged(&self, pull: &Pull, tag: &Tag, accept: Accept) -> Result<Found> {
-        let resolve::Resolved { binding, age, stale } = self.resolve(pull, tag, accept).await?;
-        if is_schema1(&binding.media_type) {
-            return self.as_asked(pull, tag, accept, binding).await;
-        }
-        let what = What::Manifest(Reference::Digest(binding.digest.clone()));
-        let known_size = binding.size.filter(|_| pull.method == Method::Head);
-        let mut found = match known_size {
-            // What a HEAD wants to know is known, whether the bytes are here or not.
-            Some(size) => Found {
-                digest: binding.digest.clone(),
-                media_type: binding.media_type.clone(),
-                content: Content::Sized(size),
-                outcome: Outcome::Hit,
-                age: None,
-                stale: None,
-            },
-            None => self.content(pull, &binding.digest, &what, content::Yes::Given).await?,
-        };
-        if is_manifest(&binding.media_type) || is_index(&binding.media_type) {
-            found.media_type = binding.media_type;
-        } else if let Some(manifest) = self.0.manifests.find(&binding.digest) {
-            // Upstream says something else, or nothing: the bytes know better.
-            found.media_type = manifest.media_type.clone();
-        }
-        if stale.is_some() {
-            found.outcome = Outcome::Stale;
-        }
-        Ok(Found { age: Some(age), stale, ..found })
-    }
-
-    /// Schema 1 is not what its digest is of (the signatures are left out): it is passed on, and never kept.
-    async fn as_asked(&self, pull: &Pull, tag: &Tag, accept: Accept, binding: tags::Binding) -> Result<Found> {
-        let what = What::Manifest(Reference::Tag(tag.clone()));
-        let method = match pull.method {
-            Method::Get => http::Method::GET,
-            Method::Head => http::Method::HEAD,
-        };
-        let mut fields = http::HeaderMap::new();
-        if let Ok(value) = HeaderValue::try_from(accept.header()) {
-            fields.insert(http::header::ACCEPT, value);
-        }
-        let (site, repository, asker) = (&pull.site, &pull.repository, &pull.asker);
-        let response = self.0.upstream.fetch_as_asked(site, repository, &what, &method, &fields, asker).await?;
-        let (digest, media_type) = (binding.digest, binding.media_type);
-        let content = Content::Part(response);
-        Ok(Found { digest, media_type, content, outcome: Outcome::Bypass, age: None, stale: None })
-    }
-
     /// A push, or a removal, that upstream took: what the tag named is wrong now, and the next request for it asks.
     pub fn tag_changed(&self, site: &Site, repository: &Repository, tag: &Tag) {
         self.0.bindings.forget(&tags::key(&place(site, repository), tag));
+    }
+
+    /// Whether its bytes are here.
+    fn is_here(&self, digest: &Digest) -> bool {
+        self.0.index.has(digest) || self.0.manifests.find(digest).is_some()
     }
 
     /// Upstream was told to remove a digest from a repository. The bytes stay for other repositories.
@@ -322,6 +285,7 @@ impl Cache {
     /// Keeps the cache within its limits. Blocks.
     pub fn tidy(&self) {
         self.logins().prune();
+        self.0.upstream.tidy();
         self.0.sweep.tidy();
     }
 

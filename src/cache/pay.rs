@@ -26,8 +26,7 @@ impl Cache {
 
     /// Before the account pays it must be known that everybody may read this: a HEAD for nobody, which costs nothing, tells.
     pub(super) async fn ask_before_paying(&self, pull: &Pull, digest: &Digest, what: &What, yes: Yes) -> Result<()> {
-        let here = || self.0.index.has(digest) || self.0.manifests.find(digest).is_some();
-        if yes == Yes::Given || !may_be_paid(pull) || self.is_open(&self.known(pull)) || here() {
+        if yes == Yes::Given || !may_be_paid(pull) || self.is_open(&self.known(pull)) || self.is_here(digest) {
             return Ok(());
         }
         match self.ask_digest(pull, digest, what).await {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::tags::{self, Binding};
-use super::{Cache, Pull};
+use super::{Cache, Gone, Pull};
 use crate::error::{Error, Kind, Result};
 use crate::oci::digest::{Algorithm, Digest};
 use crate::oci::manifest::MAX_MANIFEST;
@@ -35,7 +35,7 @@ pub struct Stale {
 
 /// What is asked once for many: a tag, by clients that accept the same, for one credential, since the last push and
 /// the last trial.
-pub(super) type Question = (Arc<str>, Accept, crate::upstream::asker::Credential, u64, u32);
+pub(super) type Question = (Arc<str>, Accept, Credential, u64, u64);
 
 impl Cache {
     pub(super) async fn resolve(&self, pull: &Pull, tag: &Tag, accept: Accept) -> Result<Resolved> {
@@ -46,7 +46,9 @@ impl Cache {
         let named = bound.as_ref().map(|binding| &binding.digest);
         let known = self.0.grants.known(&pull.place, pull.asker.credential, named);
         let granted = yes(known.granted(self.0.grants.belief(), now));
-        let checked = bound.as_ref().map(|binding| binding.checked);
+        // What never came is asked for anew: it may be out of reach now.
+        let came = |binding: &&Binding| binding.before.is_none() || self.is_here(&binding.digest);
+        let checked = bound.as_ref().filter(came).map(|binding| binding.checked);
         if let (Before::Serve, Some(binding)) =
             (freshness::before(checked, self.0.tags.ttl_of(&key), granted, now), &bound)
         {
@@ -57,20 +59,29 @@ impl Cache {
         // Impatient only where there is something to fall back on.
         let deadline =
             (kept.is_some() && known.stands(self.0.grants.belief(), now)).then(|| self.0.upstream.resolve_deadline());
-        let asked = self.0.upstream.in_time(&pull.site, deadline, self.ask_tag(pull, tag, accept, &key)).await;
+        let asked =
+            self.0.upstream.in_time(&pull.site, deadline, self.ask_tag(pull, tag, accept, (&key, kept.clone()))).await;
         self.0.metrics.resolve(self.0.clock.now().duration_since(now).unwrap_or_default());
-        self.settle(pull, &key, kept, asked)
+        self.settle(pull, kept, asked)
     }
 
     /// One HEAD for all who ask for the same at once. What it says is bound whether they wait for it or not.
-    async fn ask_tag(&self, pull: &Pull, tag: &Tag, accept: Accept, key: &Arc<str>) -> Result<Binding> {
+    async fn ask_tag(
+        &self,
+        pull: &Pull,
+        tag: &Tag,
+        accept: Accept,
+        (key, last): (&Arc<str>, Option<Binding>),
+    ) -> Result<Binding> {
         let epoch = self.0.bindings.epoch();
         let (cache, pull, key) = (self.clone(), pull.clone(), key.clone());
         let what = What::Manifest(Reference::Tag(tag.clone()));
         let question = (key.clone(), accept, pull.asker.credential, epoch, self.0.upstream.turn(&pull.site));
         let work = move || async move {
-            let (binding, yes_to) = cache.describe_tag(&pull, &what, accept).await?;
+            let described = cache.describe_tag(&pull, &what, accept).await;
+            let (binding, yes_to) = described.inspect_err(|error| cache.believe(&pull, &key, error))?;
             cache.allowed(&pull.place, yes_to, &binding.digest);
+            let binding = binding.after(last, |digest| cache.is_here(digest));
             cache.0.bindings.bind(&key, accept, binding.clone(), epoch);
             Ok(binding)
         };
@@ -86,7 +97,7 @@ impl Cache {
                 let yes_to = said.yes_to(&asker);
                 let Some(digest) = said.digest else { return Ok((self.read_tag(pull, what, accept).await?, yes_to)) };
                 let (media_type, size) = (said.media_type.into(), said.size.filter(|size| *size > 0));
-                Ok((Binding { digest, media_type, size, checked: self.0.clock.now() }, yes_to))
+                Ok((Binding { digest, media_type, size, checked: self.0.clock.now(), before: None }, yes_to))
             }
             Err(error) if error.status().as_u16() == 405 => {
                 Ok((self.read_tag(pull, what, accept).await?, pull.asker.vouched()))
@@ -112,10 +123,10 @@ impl Cache {
         let size = Some(manifest.bytes.len() as u64);
         let media_type = manifest.media_type.clone();
         self.0.manifests.keep(&digest, Arc::new(manifest));
-        Ok(Binding { digest, media_type, size, checked: self.0.clock.now() })
+        Ok(Binding { digest, media_type, size, checked: self.0.clock.now(), before: None })
     }
 
-    fn settle(&self, pull: &Pull, key: &Arc<str>, kept: Option<Binding>, asked: Result<Binding>) -> Result<Resolved> {
+    fn settle(&self, pull: &Pull, kept: Option<Binding>, asked: Result<Binding>) -> Result<Resolved> {
         let now = self.0.clock.now();
         let named = kept.as_ref().map(|binding| &binding.digest);
         let known = self.0.grants.known(&pull.place, pull.asker.credential, named);
@@ -131,22 +142,22 @@ impl Cache {
                 let stale = Some(Stale { reason, message: error.message().to_owned() });
                 Ok(Resolved { age: age(&binding, now), binding, stale })
             }
-            (after, asked, _) => {
-                if after == After::Forget {
-                    self.0.bindings.forget(key);
-                }
-                let error =
-                    asked.err().unwrap_or_else(|| Error::new(Kind::Ours, "a tag was asked for and not answered"));
-                if error.kind() == Kind::Refused {
-                    self.0.grants.revoke(&pull.place, pull.asker.credential);
-                }
-                Err(error)
+            (_, asked, _) => {
+                Err(asked.err().unwrap_or_else(|| Error::new(Kind::Ours, "a tag was asked for and not answered")))
             }
+        }
+    }
+
+    /// What upstream's no takes away, also when it comes too late for who asked.
+    fn believe(&self, pull: &Pull, key: &Arc<str>, error: &Error) {
+        self.refused(pull, error);
+        if error.kind() == Kind::Missing && self.0.tags.gone == Gone::Forget {
+            self.0.bindings.forget(key);
         }
     }
 }
 
-fn age(binding: &Binding, now: SystemTime) -> Duration {
+pub(super) fn age(binding: &Binding, now: SystemTime) -> Duration {
     now.duration_since(binding.checked).unwrap_or_default()
 }
 
@@ -173,6 +184,12 @@ pub(super) fn away(error: &Error) -> Option<Reason> {
         Kind::Timeout => Some(Reason::Timeout),
         Kind::Limited => Some(Reason::RateLimited),
         Kind::Broken | Kind::Corrupt => Some(Reason::Broken),
-        Kind::Request | Kind::Misdirected | Kind::Refused | Kind::Missing | Kind::Full | Kind::Ours => None,
+        Kind::Request
+        | Kind::Misdirected
+        | Kind::Rejected
+        | Kind::Refused
+        | Kind::Missing
+        | Kind::Full
+        | Kind::Ours => None,
     }
 }

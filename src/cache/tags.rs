@@ -24,12 +24,36 @@ pub struct Binding {
     pub size: Option<u64>,
     /// When upstream last confirmed it.
     pub checked: SystemTime,
+    /// What the tag named before, and can be served: this one may never come.
+    pub before: Option<Arc<Binding>>,
+}
+
+impl Binding {
+    /// This, where the tag named `last` until now.
+    #[must_use]
+    pub fn after(self, last: Option<Binding>, is_here: impl Fn(&Digest) -> bool) -> Binding {
+        let before = match last {
+            Some(last) if last.digest != self.digest && is_here(&last.digest) => {
+                Some(Arc::new(Binding { before: None, ..last }))
+            }
+            last => last.and_then(|last| last.before),
+        };
+        Binding { before: before.filter(|before| before.digest != self.digest), ..self }
+    }
 }
 
 /// As it is written down.
 #[derive(Serialize, Deserialize)]
 struct Record {
     accept: u8,
+    #[serde(flatten)]
+    named: Named,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<Named>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Named {
     digest: Digest,
     media_type: Arc<str>,
     size: Option<u64>,
@@ -65,6 +89,16 @@ impl Bindings {
             bound.insert(key.into(), variants);
         }
         Bindings { journal, bound, epoch: AtomicU64::new(0) }
+    }
+
+    /// Upstream's words that each of these repositories holds this digest.
+    pub fn words(&self) -> Vec<(Arc<str>, Digest)> {
+        let of = |key: &str, variants: &Variants| {
+            let place: Option<Arc<str>> = key.rsplit_once(':').map(|(place, _)| place.into());
+            let named = variants.iter().map(|(_, binding)| binding.digest.clone());
+            named.filter_map(|digest| Some((place.clone()?, digest))).collect::<Vec<_>>()
+        };
+        self.bound.iter().flat_map(|(key, variants)| of(&key, &variants)).collect()
     }
 
     /// What the tag names for clients that accept just this.
@@ -113,8 +147,18 @@ impl Bindings {
 
 impl Record {
     fn of(accept: Accept, binding: &Binding) -> Record {
-        Record {
-            accept: accept.bits(),
+        Record { accept: accept.bits(), named: Named::of(binding), before: binding.before.as_deref().map(Named::of) }
+    }
+
+    fn read(self) -> (Accept, Binding) {
+        let before = self.before.map(|before| Arc::new(before.read()));
+        (Accept::from_bits(self.accept), Binding { before, ..self.named.read() })
+    }
+}
+
+impl Named {
+    fn of(binding: &Binding) -> Named {
+        Named {
             digest: binding.digest.clone(),
             media_type: binding.media_type.clone(),
             size: binding.size,
@@ -122,9 +166,9 @@ impl Record {
         }
     }
 
-    fn read(self) -> (Accept, Binding) {
-        let Record { accept, digest, media_type, size, checked } = self;
-        (Accept::from_bits(accept), Binding { digest, media_type, size, checked: time(checked) })
+    fn read(self) -> Binding {
+        let Named { digest, media_type, size, checked } = self;
+        Binding { digest, media_type, size, checked: time(checked), before: None }
     }
 }
 
@@ -136,7 +180,7 @@ mod tests {
 
     fn binding(media_type: &str, at: u64) -> Binding {
         let digest = Digest::of(Algorithm::Sha256, media_type.as_bytes());
-        Binding { digest, media_type: media_type.into(), size: Some(1), checked: time(at) }
+        Binding { digest, media_type: media_type.into(), size: Some(1), checked: time(at), before: None }
     }
 
     /// Pitfalls 1 and 13: the registry and what the client accepts are in the key.
@@ -158,5 +202,41 @@ mod tests {
         assert_eq!(bindings.find_readable(&hub, new), None);
         bindings.bind(&hub, new, binding(OCI_INDEX, 9), asked_before);
         assert_eq!(bindings.find(&hub, new), None, "a push came between");
+    }
+
+    #[test]
+    fn what_was_served_last_stays_at_hand_until_what_is_new_is_here() {
+        let (one, two, three) = (binding("one", 1), binding("two", 2), binding("three", 3));
+        let here = |names: &'static [&str]| {
+            move |digest: &Digest| names.iter().any(|name| *digest == Digest::of(Algorithm::Sha256, name.as_bytes()))
+        };
+        let before = |binding: &Binding| binding.before.as_ref().map(|before| before.media_type.to_string());
+        assert_eq!(before(&one.clone().after(None, here(&["one"]))), None);
+        let moved = two.clone().after(Some(one.clone()), here(&["one"]));
+        assert_eq!(before(&moved).as_deref(), Some("one"));
+        assert_eq!(
+            before(&two.clone().after(Some(moved.clone()), here(&["one"]))).as_deref(),
+            Some("one"),
+            "confirmed"
+        );
+        assert_eq!(
+            before(&three.clone().after(Some(moved.clone()), here(&["one"]))).as_deref(),
+            Some("one"),
+            "moved on"
+        );
+        assert_eq!(before(&three.after(Some(moved.clone()), here(&["one", "two"]))).as_deref(), Some("two"), "it came");
+        assert_eq!(before(&one.clone().after(Some(moved), here(&["one"]))), None, "moved back");
+        assert_eq!(before(&two.after(Some(one), here(&[]))), None, "nothing to serve");
+    }
+
+    #[test]
+    fn what_a_tag_named_before_is_written_down_too() {
+        let new = binding("new", 2).after(Some(binding("old", 1)), |_| true);
+        let accept = Accept::of([OCI_MANIFEST].into_iter());
+        let written = serde_json::to_vec(&[Record::of(accept, &new)]).unwrap();
+        let read: Vec<Record> = serde_json::from_slice(&written).unwrap();
+        assert_eq!(read.into_iter().map(Record::read).collect::<Vec<_>>(), [(accept, new)]);
+        let plain = serde_json::to_string(&Record::of(accept, &binding("new", 2))).unwrap();
+        assert!(!plain.contains("before"), "{plain}: as it was written by earlier versions");
     }
 }

@@ -7,13 +7,14 @@
 //! ```
 //!
 //! An answer ends an outage whoever got it, also one that was asked for before. Failures are evidence only one after another: of a
-//! hundred streams on a connection that broke one counts, since the others had begun before it failed.
+//! hundred streams on a connection that broke one counts, since the others had begun before it failed; and what was sent before the
+//! last answer says nothing, however late it fails. No single request, and no single image that is broken there, opens anything.
 
 use std::time::{Duration, SystemTime};
 
 /// Failures in a row that open. One is a blip; two may be one blip, since a request on a kept connection that broke is sent again
 /// at once; the third is another request's. Of a host that is silent it takes as many deadlines until nobody waits for it.
-const ROW: u32 = 3;
+const ROW: usize = 3;
 /// Until the first trial, about. A trial is one request that fails or is answered, so it may be early and often.
 const FIRST: Duration = Duration::from_secs(1);
 /// Until any later trial, at most: what comes back is asked again within this. Also how long a trial that says nothing keeps
@@ -54,11 +55,37 @@ pub enum Pass {
 /// How a host failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// There was no answer: DNS, TCP, TLS, a connection that broke, silence.
-    Silent,
-    /// A gateway answered that it gets none (502, 503, 504), for this subject. Of one subject only one counts: an image that
-    /// is broken there, asked for again and again, says nothing of the others.
-    Answered(u64),
+    /// There was no connection: DNS, TCP, TLS.
+    Unreachable,
+    /// The connection broke, or a gateway answered that it gets none (502, 503, 504), for this subject: an image that is broken
+    /// there, asked for again and again, says nothing of the others.
+    Of(u64),
+    /// The request of this number is silent. It may be slow to answer, and goes on being so.
+    Silent(u64),
+}
+
+impl Failure {
+    /// How often it counts in one row.
+    fn most(self) -> usize {
+        match self {
+            Failure::Unreachable => ROW,
+            Failure::Of(_) => 1,
+            Failure::Silent(_) => ROW - 1,
+        }
+    }
+}
+
+/// A failure, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Failed {
+    /// How.
+    pub how: Failure,
+    /// When the request was sent.
+    pub sent: SystemTime,
+    /// Since when it failed: when it was sent, or the last time that its silence was counted.
+    pub since: SystemTime,
+    /// Now.
+    pub at: SystemTime,
 }
 
 /// What is known of one host.
@@ -66,11 +93,14 @@ pub enum Failure {
 pub struct Breaker {
     phase: Phase,
     since: SystemTime,
+    answered: Option<SystemTime>,
+    /// Goes up with each failure that counts and each trial, and never down.
+    turn: u64,
 }
 
 #[derive(Clone, Debug)]
 enum Phase {
-    Closed { row: u32, last: Option<(SystemTime, Failure)> },
+    Closed { row: Vec<Failure>, last: Option<SystemTime> },
     Open { trials: u32, until: SystemTime },
     HalfOpen { trials: u32, began: SystemTime },
 }
@@ -78,7 +108,7 @@ enum Phase {
 impl Breaker {
     /// Closed, at `now`.
     pub fn new(now: SystemTime) -> Breaker {
-        Breaker { phase: Phase::Closed { row: 0, last: None }, since: now }
+        Breaker { phase: Phase::closed(), since: now, answered: None, turn: 0 }
     }
 
     /// What is done with requests.
@@ -104,16 +134,17 @@ impl Breaker {
         match until.duration_since(now) {
             Ok(left) if !left.is_zero() => Err(left),
             _ => {
+                self.turn += 1;
                 self.phase = Phase::HalfOpen { trials: trials + 1, began: now };
                 Ok(Pass::Trial(trials + 1))
             }
         }
     }
 
-    /// 0 while closed; else the number of the trial that a request made now would be, or follow. Questions of different turns
-    /// are different questions: who asks in this one does not wait for what an earlier one will never hear.
-    pub fn turn(&self, now: SystemTime) -> u32 {
-        self.outage().map_or(0, |(trials, until)| trials + u32::from(now >= until))
+    /// Questions of different turns are different questions: who asks in this one does not wait for what an earlier one will never
+    /// hear. Another one after each failure, and when it is time for a trial.
+    pub fn turn(&self, now: SystemTime) -> u64 {
+        self.turn + u64::from(self.outage().is_some_and(|(_, until)| now >= until))
     }
 
     /// Trials so far, and when the next may be.
@@ -125,35 +156,33 @@ impl Breaker {
         }
     }
 
-    /// A request that was sent at `began`, or is silent since then, failed. `Some`: this changed the state.
+    /// A request failed, or is silent. `Some`: this changed the state.
     ///
     /// `jitter` in 0..=1 spreads the trials of many who lost the same host: the pause is half to all of 1 s, 2 s, 4 s, 5 s …
-    pub fn failed(
-        &mut self,
-        pass: Pass,
-        failure: Failure,
-        began: SystemTime,
-        now: SystemTime,
-        jitter: f64,
-    ) -> Option<State> {
+    pub fn failed(&mut self, pass: Pass, failed: Failed, jitter: f64) -> Option<State> {
         match &mut self.phase {
             Phase::Closed { row, last } => {
-                if !last.is_none_or(|(at, before)| began >= at && !same_subject(before, failure)) {
+                let is_news = last.is_none_or(|last| failed.since >= last)
+                    && self.answered.is_none_or(|answered| failed.sent >= answered);
+                let counted = row.iter().filter(|before| **before == failed.how).count();
+                if !is_news || counted >= failed.how.most() {
                     return None;
                 }
-                if *row == 0 {
-                    self.since = now;
+                if row.is_empty() {
+                    self.since = failed.at;
                 }
-                (*row, *last) = (*row + 1, Some((now, failure)));
-                if *row < ROW {
+                row.push(failed.how);
+                *last = Some(failed.at);
+                self.turn += 1;
+                if row.len() < ROW {
                     return None;
                 }
-                self.phase = Phase::Open { trials: 0, until: now + pause(0, jitter) };
+                self.phase = Phase::Open { trials: 0, until: failed.at + pause(0, jitter) };
                 Some(State::Open)
             }
             Phase::HalfOpen { trials, .. } if pass == Pass::Trial(*trials) => {
                 let trials = *trials;
-                self.phase = Phase::Open { trials, until: now + pause(trials, jitter) };
+                self.phase = Phase::Open { trials, until: failed.at + pause(trials, jitter) };
                 Some(State::Open)
             }
             Phase::Open { .. } | Phase::HalfOpen { .. } => None,
@@ -161,9 +190,10 @@ impl Breaker {
     }
 
     /// The host answered. `Some`: this changed the state.
-    pub fn answered(&mut self) -> Option<State> {
+    pub fn answered(&mut self, now: SystemTime) -> Option<State> {
         let before = self.state();
-        self.phase = Phase::Closed { row: 0, last: None };
+        self.phase = Phase::closed();
+        self.answered = Some(now);
         (before != State::Closed).then_some(State::Closed)
     }
 
@@ -177,8 +207,10 @@ impl Breaker {
     }
 }
 
-fn same_subject(before: Failure, failure: Failure) -> bool {
-    matches!(failure, Failure::Answered(_)) && before == failure
+impl Phase {
+    fn closed() -> Phase {
+        Phase::Closed { row: Vec::new(), last: None }
+    }
 }
 
 fn pause(trials: u32, jitter: f64) -> Duration {
@@ -196,8 +228,12 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
     }
 
+    fn failed(how: Failure, since: u64, now: u64) -> Failed {
+        Failed { how, sent: at(since), since: at(since), at: at(now) }
+    }
+
     fn fail(breaker: &mut Breaker, began: u64, now: u64) -> Option<State> {
-        breaker.failed(Pass::Free, Failure::Silent, at(began), at(now), 1.0)
+        breaker.failed(Pass::Free, failed(Failure::Unreachable, began, now), 1.0)
     }
 
     fn open() -> Breaker {
@@ -232,16 +268,38 @@ mod tests {
         for now in 0..20 {
             assert_eq!(fail(&mut breaker, now, now), None);
             assert_eq!(fail(&mut breaker, now, now), None);
-            assert_eq!(breaker.answered(), None);
+            assert_eq!(breaker.answered(at(now)), None);
         }
     }
 
     #[test]
-    fn one_broken_image_opens_nothing_and_three_do() {
-        let mut breaker = Breaker::new(at(0));
-        let mut answered = |subject, now| breaker.failed(Pass::Free, Failure::Answered(subject), at(now), at(now), 1.0);
-        assert!((0..100).all(|now| answered(1, now).is_none()));
-        assert_eq!((answered(2, 100), answered(3, 101)), (None, Some(State::Open)));
+    fn what_one_image_or_one_request_does_opens_nothing() {
+        use Failure::{Of, Silent, Unreachable};
+        for (row, state) in [
+            (vec![Of(1); 100], State::Closed),
+            (vec![Of(1), Of(2), Of(1), Of(2), Of(1)], State::Closed),
+            (vec![Of(1), Of(2), Of(3)], State::Open),
+            (vec![Silent(1); 100], State::Closed),
+            (vec![Silent(1), Silent(1), Silent(2)], State::Open),
+            (vec![Silent(1), Of(1), Unreachable], State::Open),
+        ] {
+            let mut breaker = Breaker::new(at(0));
+            for (how, now) in row.iter().zip(0..) {
+                breaker.failed(Pass::Free, failed(*how, now, now), 1.0);
+            }
+            assert_eq!(breaker.state(), state, "{row:?}");
+        }
+    }
+
+    /// What was swallowed before an outage goes on being silent after it.
+    #[test]
+    fn what_was_sent_before_the_last_answer_says_nothing() {
+        let mut breaker = open();
+        assert_eq!(breaker.answered(at(10)), Some(State::Closed));
+        for (now, request) in (20..100).zip([1, 2, 3].into_iter().cycle()) {
+            let late = Failed { how: Failure::Silent(request), sent: at(9), since: at(now), at: at(now) };
+            assert_eq!(breaker.failed(Pass::Free, late, 1.0), None);
+        }
     }
 
     #[test]
@@ -250,18 +308,19 @@ mod tests {
         assert_eq!(breaker.since(), at(0));
         let mut now = 0;
         for (n, pause) in [1000, 2000, 4000, 5000, 5000].into_iter().enumerate() {
-            let n = u32::try_from(n).unwrap();
-            assert_eq!(breaker.turn(at(now)), n);
+            let (trial, turn) = (u32::try_from(n).unwrap() + 1, breaker.turn(at(now)));
             assert_eq!(breaker.admit(at(now + pause - 1)), Err(Duration::from_millis(1)));
             now += pause;
-            assert_eq!((breaker.turn(at(now)), breaker.admit(at(now))), (n + 1, Ok(Pass::Trial(n + 1))));
-            assert_eq!((breaker.state(), breaker.turn(at(now))), (State::HalfOpen, n + 1));
+            assert_eq!((breaker.turn(at(now)), breaker.admit(at(now))), (turn + 1, Ok(Pass::Trial(trial))));
+            assert_eq!((breaker.state(), breaker.turn(at(now))), (State::HalfOpen, turn + 1));
             assert_eq!(breaker.admit(at(now)), Err(LONGEST), "one at a time");
             assert_eq!(fail(&mut breaker, now, now), None, "not the trial's");
-            assert_eq!(breaker.failed(Pass::Trial(n + 1), Failure::Silent, at(now), at(now), 1.0), Some(State::Open));
+            let vain = failed(Failure::Of(1), now, now);
+            assert_eq!(breaker.failed(Pass::Trial(trial), vain, 1.0), Some(State::Open));
         }
-        assert_eq!(breaker.answered(), Some(State::Closed));
-        assert_eq!((breaker.admit(at(now)), breaker.turn(at(now))), (Ok(Pass::Free), 0));
+        let turn = breaker.turn(at(now));
+        assert_eq!(breaker.answered(at(now)), Some(State::Closed));
+        assert_eq!((breaker.admit(at(now)), breaker.turn(at(now))), (Ok(Pass::Free), turn), "none comes twice");
     }
 
     #[test]
@@ -272,46 +331,48 @@ mod tests {
         assert_eq!(breaker.admit(at(1001)), Ok(Pass::Trial(2)));
         assert_eq!(breaker.admit(at(6001)), Ok(Pass::Trial(3)));
         breaker.given_up(Pass::Trial(2), at(6002));
-        assert_eq!(breaker.failed(Pass::Trial(2), Failure::Silent, at(1001), at(6002), 1.0), None, "long past");
+        let late = failed(Failure::Unreachable, 1001, 6002);
+        assert_eq!(breaker.failed(Pass::Trial(2), late, 1.0), None, "long past");
         assert_eq!(breaker.state(), State::HalfOpen);
     }
 
     proptest! {
-            /// Whatever happens: nobody is refused for longer than the longest pause, one answer ends it, trials do not overlap but
-            /// where one says nothing, and no state is without a way out.
-            #[test]
-            fn whatever_happens(events in proptest::collection::vec((0u8..5, 0u64..3000, 0.0f64..1.0), 0..200)) {
-                let (mut breaker, mut now) = (Breaker::new(at(0)), 0);
-                let mut trial: Option<(Pass, u64)> = None;
-                for (event, later, jitter) in events {
-                    now += later;
-                    match event {
-                        0 => match breaker.admit(at(now)) {
-                            Ok(pass @ Pass::Trial(_)) => {
-                                prop_assert!(trial.is_none_or(|(_, began)| at(now) >= at(began) + LONGEST));
-                                trial = Some((pass, now));
-                            }
-                            Ok(Pass::Free) => prop_assert_eq!(breaker.state(), State::Closed),
-                            Err(wait) => {
-                                prop_assert!(breaker.state() != State::Closed && wait <= LONGEST && !wait.is_zero());
-                                let (next, mut other) = (at(now) + wait, breaker.clone());
-                                prop_assert!(matches!(other.admit(next), Ok(Pass::Trial(_))));
-                            }
-                        },
-                        1 => { breaker.failed(Pass::Free, Failure::Silent, at(now), at(now), jitter); }
-                        2 => if let Some((pass, began)) = trial.take() {
-                            breaker.failed(pass, Failure::Answered(later), at(began), at(now), jitter);
-                            prop_assert!(breaker.state() != State::HalfOpen);
-                        },
-                        3 => if let Some((pass, _)) = trial.take() { breaker.given_up(pass, at(now)); },
-                        _ => {
-                            breaker.answered();
-                            trial = None;
-                            prop_assert_eq!(breaker.admit(at(now)), Ok(Pass::Free));
+        /// Whatever happens: nobody is refused for longer than the longest pause, one answer ends it, trials do not overlap but
+        /// where one says nothing, and no state is without a way out.
+        #[test]
+        fn whatever_happens(events in proptest::collection::vec((0u8..5, 0u64..3000, 0.0f64..1.0), 0..200)) {
+            let (mut breaker, mut now, mut turn) = (Breaker::new(at(0)), 0, 0);
+            let mut trial: Option<(Pass, u64)> = None;
+            for (event, later, jitter) in events {
+                now += later;
+                match event {
+                    0 => match breaker.admit(at(now)) {
+                        Ok(pass @ Pass::Trial(_)) => {
+                            prop_assert!(trial.is_none_or(|(_, began)| at(now) >= at(began) + LONGEST));
+                            trial = Some((pass, now));
                         }
+                        Ok(Pass::Free) => prop_assert_eq!(breaker.state(), State::Closed),
+                        Err(wait) => {
+                            prop_assert!(breaker.state() != State::Closed && wait <= LONGEST && !wait.is_zero());
+                            let (next, mut other) = (at(now) + wait, breaker.clone());
+                            prop_assert!(matches!(other.admit(next), Ok(Pass::Trial(_))));
+                        }
+                    },
+                    1 => { breaker.failed(Pass::Free, failed(Failure::Silent(later % 3), now, now), jitter); }
+                    2 => if let Some((pass, began)) = trial.take() {
+                        breaker.failed(pass, failed(Failure::Of(later), began, now), jitter);
+                        prop_assert!(breaker.state() != State::HalfOpen);
+                    },
+                    3 => if let Some((pass, _)) = trial.take() { breaker.given_up(pass, at(now)); },
+                    _ => {
+                        breaker.answered(at(now));
+                        trial = None;
+                        prop_assert_eq!(breaker.admit(at(now)), Ok(Pass::Free));
                     }
-    prop_assert!(breaker.turn(at(now)) == 0 || breaker.state() != State::Closed);
                 }
+                prop_assert!(breaker.turn >= turn);
+                turn = breaker.turn;
             }
         }
+    }
 }

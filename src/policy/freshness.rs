@@ -129,6 +129,11 @@ pub enum After {
     Fail,
 }
 
+/// Whether a binding that was last confirmed at `checked` may be served while there is no newer answer.
+pub fn may_be_stale(checked: SystemTime, tags: &Tags, now: SystemTime) -> bool {
+    within(Some(checked), tags.stale, now)
+}
+
 /// Decides after `answer`. `checked`: when the binding was last confirmed, `None` if there is none; `stands`: whether the client
 /// may read the repository while upstream cannot be asked.
 pub fn after(answer: Answer, checked: Option<SystemTime>, stands: Granted, tags: &Tags, now: SystemTime) -> After {

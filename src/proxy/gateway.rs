@@ -38,6 +38,7 @@ use crate::policy::intercept::{self, Tunnels, Verdict};
 use crate::policy::mirror;
 use crate::policy::registry::{Registries, Role, Site};
 use crate::upstream::asker::{Asker, Credential, Purse};
+use crate::upstream::client::NO_REGISTRY;
 use crate::upstream::{Upstream, What};
 
 /// Answers requests.
@@ -290,7 +291,7 @@ impl Gateway {
         }
         let asker = self.asker(request.headers())?;
         record.bill = asker.bill.clone();
-        self.pass_to(request, &"-".into(), origin, route::Kind::Other, &asker).await
+        self.pass_to(request, &NO_REGISTRY.into(), origin, route::Kind::Other, &asker).await
     }
 
     pub(super) fn asker(&self, headers: &HeaderMap) -> Result<Asker> {

@@ -14,6 +14,7 @@ use crate::ledger::Ledger;
 use crate::metrics::{Metrics, Served};
 use crate::oci::route::Kind;
 use crate::upstream::asker::Bill;
+use crate::upstream::client::NO_REGISTRY;
 
 /// Where records go.
 #[derive(Clone, Debug)]
@@ -65,7 +66,7 @@ impl Record {
             books,
             peer,
             method,
-            registry: "-".into(),
+            registry: NO_REGISTRY.into(),
             kind: Kind::Other,
             subject: String::new(),
             reference: String::new(),

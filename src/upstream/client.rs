@@ -21,6 +21,7 @@ use super::auth::Auth;
 use super::breaker::Outages;
 use super::connect::{DialError, Dialer, dial_error};
 use super::dial_error::certificate_refused;
+use super::pace::Paces;
 use super::pay::is_on_account;
 use super::quota::Debit;
 use super::send::is_elsewhere;
@@ -36,6 +37,9 @@ use crate::task::{Coalesced, Tasks};
 
 /// What is sent upstream: nothing, or what a client uploads.
 pub type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The name of what is no registry.
+pub const NO_REGISTRY: &str = "-";
 
 /// The body of a request that has none.
 pub fn no_body() -> RequestBody {
@@ -56,6 +60,7 @@ pub(super) struct Inner {
     pub(super) metrics: Metrics,
     pub(super) ledger: Ledger,
     pub(super) outages: Outages,
+    pub(super) paces: Paces,
     pub(super) auth: Auth,
     pub(super) accounts: Accounts,
     pub(super) keyring: Keyring,
@@ -125,13 +130,14 @@ impl Upstream {
         for registry in registries.iter() {
             pools.insert(registry.name.clone(), Pool::new(settings, registry, dialer)?);
         }
-        let nobody = Arc::new(Registry { name: "-".into(), ..Registry::default() });
+        let nobody = Arc::new(Registry { name: NO_REGISTRY.into(), ..Registry::default() });
         Ok(Upstream(Arc::new(Inner {
             pools,
             open: Pool::new(settings, &nobody, dialer)?,
             idle_timeout: settings.idle_timeout,
             resolve_deadline: settings.resolve_deadline,
             outages: Outages::new(shared.clock.clone(), shared.metrics.clone(), settings.resolve_deadline),
+            paces: Paces::default(),
             clock: shared.clock,
             tasks: shared.tasks,
             metrics: shared.metrics,
@@ -215,6 +221,8 @@ impl Upstream {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Kind::Refused,
             StatusCode::NOT_FOUND | StatusCode::GONE => Kind::Missing,
             StatusCode::TOO_MANY_REQUESTS => Kind::Limited,
+            StatusCode::REQUEST_TIMEOUT => Kind::Broken,
+            status if status.is_client_error() && !elsewhere => Kind::Rejected,
             _ => Kind::Broken,
         };
         let said = code_of(&body).map(|code| format!(" {code}")).unwrap_or_default();

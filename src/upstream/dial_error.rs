@@ -85,6 +85,15 @@ pub enum DialError {
     },
 }
 
+impl DialError {
+    /// Whether the host is there, and does not speak what it was asked in (RFC 7301, 3.2): HTTP/1.1, to most.
+    pub fn wants_another_protocol(&self) -> bool {
+        let DialError::Tls { source, .. } = self else { return false };
+        let said = tls_error(root_cause(source.as_ref()));
+        matches!(said, Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)))
+    }
+}
+
 impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -15,6 +15,7 @@ pub mod breaker;
 pub mod client;
 mod describe;
 mod fetch;
+pub mod pace;
 mod pass;
 mod pay;
 mod probe;

@@ -4,6 +4,7 @@ use http::{HeaderMap, Request, Response, Uri, header};
 use hyper::body::Incoming;
 
 use super::asker::Bill;
+use super::breaker::Passed;
 use super::client::{About, RequestBody, Upstream, Wire};
 use super::quota::Applicant;
 use crate::error::{Error, Kind, Result};
@@ -29,6 +30,7 @@ impl Upstream {
         parts.uri = Uri::try_from(format!("{origin}{target}"))
             .map_err(|error| Error::caused(Kind::Request, "the path is not one that can be sent on", error))?;
         parts.version = http::Version::HTTP_11;
+        parts.extensions.insert(Passed);
         clean(&mut parts.headers);
         if kind == route::Kind::Token {
             // Where it is in a form, or in the query, it is not seen.

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use hyper::body::Incoming;
 use tracing::debug;
 
+use super::asker::{Asker, Purse};
 use super::client::{About, RequestBody, Upstream};
 use super::send::{Question, What};
 use crate::error::{Error, Kind, Reply, Result};
@@ -21,6 +22,7 @@ use crate::ledger::{Identity, Payer, Spending, Standing};
 use crate::oci::name::Repository;
 use crate::oci::rate_limit::{RateLimit, retry_after, source};
 use crate::oci::route;
+use crate::policy::chain::{Asked, Leg};
 use crate::policy::quota::{Aim, Cost, Figures, Limit, limit_of};
 use crate::policy::registry::Site;
 
@@ -96,6 +98,46 @@ impl Upstream {
         let standing = self.standing(&payer, cost, Some(question.known_as))?;
         self.0.metrics.held_back(&question.site.registry.name, standing.limit.as_str());
         Some(refused(&Held::Standing(standing), &payer, Some(question.site), self.0.clock.now()))
+    }
+
+    /// Why nobody gives the bytes of a manifest now, for want of quota, if so it is.
+    pub fn spent(&self, site: &Site, repository: &Repository, what: &What, asker: &Asker) -> Option<Error> {
+        let fields = HeaderMap::new();
+        let mut refused = None;
+        for leg in site.registry.chain.legs(Asked::Bytes, asker.reach) {
+            let (site, asker) = match leg {
+                Leg::Registry => (site, asker.clone()),
+                Leg::Source(source) => (&source.site, asker.at_source(source)),
+            };
+            for payer in payers(&asker) {
+                let (known_as, method) = (repository, &Method::GET);
+                let question =
+                    Question { site, repository, known_as, what, method, fields: &fields, asker: &asker, payer };
+                let said = self.would_be_refused(question)?;
+                if matches!(leg, Leg::Registry) || refused.is_none() {
+                    refused = Some(said);
+                }
+            }
+        }
+        refused
+    }
+
+    /// The 429 that a pull would come to, as far as the books tell.
+    fn would_be_refused(&self, question: Question<'_>) -> Option<Error> {
+        let (ledger, now, payer) = (&self.0.ledger, self.0.clock.now(), payer(question));
+        let (site, repository) = (question.site, question.known_as);
+        if ledger.would_doubt(&payer, now) {
+            return None;
+        }
+        let mut ask = Ask { payer, cost: Cost::Counted, sent: now, _spending: None };
+        let held = self.standing(&ask.payer, ask.cost, Some(repository)).map(Held::Standing);
+        let spent = || self.spend(&mut ask, Some(site), Some(repository), question.asker.bill.aim()).err();
+        if let Some(held) = held.or_else(spent) {
+            return Some(refused(&held, &ask.payer, Some(site), now));
+        }
+        let none_left = ledger.figures(&ask.payer).is_some_and(|figures| figures.remaining == 0 && figures.hold(now));
+        let is_counted = none_left && !ledger.is_uncounted(&ask.payer, repository.as_str());
+        is_counted.then(|| Error::new(Kind::Limited, format!("{} says that no pulls are left", site.registry.name)))
     }
 
     /// What the answer to this question, a 429, means for all that follow.
@@ -207,6 +249,15 @@ impl Upstream {
 fn payer(question: Question<'_>) -> Payer {
     let site = question.site;
     Payer { registry: site.registry.name.clone(), host: authority(&site.origin), identity: question.payer }
+}
+
+/// With whose credentials bytes are asked for, until one gets them.
+fn payers(asker: &Asker) -> impl Iterator<Item = Identity> {
+    let (account, client) = match asker.purse {
+        Purse::Own => (None, asker.credential.identity()),
+        Purse::Account | Purse::AccountForAll => (Some(Identity::Account), Identity::Anonymous),
+    };
+    account.into_iter().chain([client])
 }
 
 fn cost(kind: route::Kind, method: &Method) -> Cost {

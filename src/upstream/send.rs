@@ -13,7 +13,9 @@ use hyper::body::Incoming;
 
 use super::asker::{Asker, Credential, Purse};
 use super::auth::{Token, token_url};
+use super::breaker::not_asked;
 use super::client::{About, Upstream, Wire, no_body};
+use super::connect::{DialError, dial_error};
 use super::quota::Debit;
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::{Origin, Scheme};
@@ -188,11 +190,9 @@ impl Upstream {
             let request = || build(method, &origin, &target, fields, credential.as_ref());
             let mut response = match self.send(about, wire, request()?).await {
                 // The other side closed a kept connection just then. Nothing was lost by asking: this has no body.
-                Err(error) if error.kind() == Kind::Unreachable && !is_dial(&error) => {
-                    self.send(about, wire, request()?).await?
-                }
+                Err(error) if is_broken(&error) => self.send(about, wire, request()?).await?,
                 // It speaks HTTP/2 alone.
-                Err(error) if wire == Wire::H1 && error.message().contains("NoApplicationProtocol") => {
+                Err(error) if wire == Wire::H1 && dial(&error).is_some_and(DialError::wants_another_protocol) => {
                     wire = Wire::Any;
                     self.send(about, wire, request()?).await?
                 }
@@ -268,8 +268,13 @@ fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-fn is_dial(error: &Error) -> bool {
-    error.cause().is_some_and(|cause| super::connect::dial_error(cause).is_some())
+/// Whether a connection broke that was there.
+fn is_broken(error: &Error) -> bool {
+    error.kind() == Kind::Unreachable && dial(error).is_none() && not_asked(error).is_none()
+}
+
+fn dial(error: &Error) -> Option<&DialError> {
+    error.cause().and_then(dial_error)
 }
 
 pub(super) fn build(

@@ -100,7 +100,7 @@ fn answer(answered: &Result<Response<Incoming>>) -> Answer {
         Ok(response) if is_elsewhere(response) && !response.status().is_success() => Answer::None,
         Ok(response) => Answer::Status(response.status().as_u16()),
         Err(error) => match error.kind() {
-            Kind::Refused | Kind::Missing | Kind::Limited => Answer::Status(error.status().as_u16()),
+            Kind::Refused | Kind::Missing | Kind::Limited | Kind::Rejected => Answer::Status(error.status().as_u16()),
             Kind::Request | Kind::Misdirected => Answer::Status(400),
             _ => Answer::None,
         },

@@ -29,6 +29,7 @@ mod model;
 mod model_books;
 mod model_judge;
 mod model_world;
+mod moved;
 mod offline;
 mod offline_grants;
 mod origins;

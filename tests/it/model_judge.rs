@@ -34,13 +34,14 @@ impl World {
 
     /// What must come for a digest.
     fn must_have(&self, who: Who, repo: u8, digest: &str, blob: bool, now: Span) -> Must {
-        // Short deadlines: a busy machine is as good as an outage.
-        let reachable = match self.outage {
-            None => !self.is_recovering(now) && !self.silent(),
-            Some(Outage::PullLimit) => blob && !self.silent(),
-            Some(Outage::NoTokens) => who != Who::Nobody && !self.silent(),
+        let answers = match self.outage {
+            None => true,
+            Some(Outage::PullLimit) => blob,
+            Some(Outage::NoTokens) => who != Who::Nobody,
             Some(_) => false,
         };
+        // Short deadlines: a busy machine is as good as an outage.
+        let reachable = answers && !self.is_recovering(now) && !self.silent();
         if reachable && self.admits(repo, who) && self.has(repo, digest) {
             return Some("upstream has it, and lets them");
         }
