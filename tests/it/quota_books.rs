@@ -115,3 +115,35 @@ async fn pulls_are_booked_under_the_name_that_clients_know() {
     let expected = serde_json::json!([{ "name": "bitnami/nginx", "charged": 1, "spared": 1 }]);
     assert_eq!(pulls["repositories"], expected, "{pulls:#}");
 }
+
+/// Sources are told, as upstream names them; nothing that opens anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_tells_no_credential() {
+    let pki = Pki::new();
+    let registry = Registry::new("registry-1.docker.io")
+        .image("library/alpine:3.20", Image::two_platforms())
+        .user("alice", "alices-password")
+        .token_auth()
+        .quota(100)
+        .start(&pki)
+        .await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    for style in [Style::Docker, Style::Containerd] {
+        let pull = Pull::new("docker.io/library/alpine:3.20", style).user("alice", "alices-password");
+        pull.run(&seawall.client()).await.unwrap();
+    }
+    registry.set_remaining("alice", 0);
+    registry.add_image("library/new:1", &Image::single(&[b"new"]));
+    let pull = Pull::new("docker.io/library/new:1", Style::Docker).user("alice", "alices-password");
+    pull.run(&seawall.client()).await.unwrap_err();
+    let told = ratelimits(&seawall).await;
+    assert_eq!((&told["limited"][0]["source"], &told["limited"][0]["identity"]), (&"alice".into(), &"client".into()));
+    let mut told = told.to_string();
+    told.push_str(&gauges(&seawall).await.join("\n"));
+    let shown: Vec<String> = registry.requests().iter().filter_map(|s| Some(s.authorization()?.to_owned())).collect();
+    assert!(shown.len() > 3, "{}", registry.log());
+    for secret in shown.iter().filter_map(|shown| shown.split_once(' ')).map(|(_, secret)| secret) {
+        assert!(!told.contains(secret), "{secret} in {told}");
+    }
+    assert!(!told.contains("alices-password"), "{told}");
+}
