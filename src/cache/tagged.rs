@@ -59,6 +59,9 @@ impl Cache {
             return self.as_asked(pull, tag, accept, binding).await;
         }
         let what = What::Manifest(Reference::Digest(binding.digest.clone()));
+        if pull.method == Method::Head && pull.site.registry.reserve > 0 {
+            self.0.bindings.tell(&pull.place, &binding.digest, self.0.clock.now());
+        }
         let known_size = binding.size.filter(|_| pull.method == Method::Head);
         let mut found = match known_size {
             // What a HEAD wants to know is known, whether the bytes are here or not.

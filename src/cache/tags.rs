@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use crate::lru::lru;
 use crate::oci::digest::Digest;
 use crate::oci::media_type::Accept;
 use crate::oci::name::Tag;
+use crate::policy::access::within;
 
 /// What a tag names, for clients that accept the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +68,8 @@ type Variants = Arc<[(Accept, Binding)]>;
 pub struct Bindings {
     journal: Journal,
     bound: Cache<Arc<str>, Variants>,
+    /// Digests that clients were told a tag names, and are about to ask for.
+    told: Cache<(Arc<str>, Digest), SystemTime>,
     /// Goes up with every push and removal: an answer that was asked for before one is old news after it.
     epoch: AtomicU64,
 }
@@ -78,6 +81,8 @@ pub fn key(place: &str, tag: &Tag) -> Arc<str> {
 
 /// Tags that are remembered: about 400 bytes each.
 const MOST: u64 = 200_000;
+/// How long after it was told what a tag names a client asks for that.
+const TOLD: Duration = Duration::from_secs(60);
 
 impl Bindings {
     /// With what the journal knew.
@@ -88,7 +93,7 @@ impl Bindings {
             let variants: Variants = records.into_iter().map(Record::read).collect();
             bound.insert(key.into(), variants);
         }
-        Bindings { journal, bound, epoch: AtomicU64::new(0) }
+        Bindings { journal, bound, told: lru(10_000), epoch: AtomicU64::new(0) }
     }
 
     /// Upstream's words that each of these repositories holds this digest.
@@ -137,6 +142,16 @@ impl Bindings {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.bound.invalidate(key);
         self.journal.remove(Table::Tags, key.to_string());
+    }
+
+    /// A client was told that a tag in `place` names `digest`.
+    pub fn tell(&self, place: &Arc<str>, digest: &Digest, now: SystemTime) {
+        self.told.insert((place.clone(), digest.clone()), now);
+    }
+
+    /// Whether a client that asks for `digest` may do so for a tag's sake: docker and containerd ask for what they were told.
+    pub fn is_told(&self, place: &Arc<str>, digest: &Digest, now: SystemTime) -> bool {
+        within(self.told.get(&(place.clone(), digest.clone())), TOLD, now)
     }
 
     fn write(&self, key: &Arc<str>, variants: &Variants) {

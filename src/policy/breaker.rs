@@ -120,6 +120,11 @@ impl Breaker {
         }
     }
 
+    /// Whether the host is known not to answer: open, and tried lately. After a quiet night it may be back, and is worth waiting for.
+    pub fn is_away(&self, now: SystemTime) -> bool {
+        self.outage().is_some_and(|(_, until)| now < until + LONGEST)
+    }
+
     /// When the first of the failures in a row was.
     pub fn since(&self) -> SystemTime {
         self.since
@@ -318,6 +323,10 @@ mod tests {
             let vain = failed(Failure::Of(1), now, now);
             assert_eq!(breaker.failed(Pass::Trial(trial), vain, 1.0), Some(State::Open));
         }
+        assert!(
+            breaker.is_away(at(now + 9999)) && !breaker.is_away(at(now + 10_000)),
+            "5 s after the next trial was due"
+        );
         let turn = breaker.turn(at(now));
         assert_eq!(breaker.answered(at(now)), Some(State::Closed));
         assert_eq!((breaker.admit(at(now)), breaker.turn(at(now))), (Ok(Pass::Free), turn), "none comes twice");

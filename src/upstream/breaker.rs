@@ -133,7 +133,7 @@ impl Outages {
     /// Why it is not asked but by a trial.
     fn refusal(&self, key: &Key) -> Option<Error> {
         let (now, hosts) = (self.clock.now(), self.hosts.lock());
-        let host = hosts.get(key).filter(|host| host.breaker.state() != State::Closed)?;
+        let host = hosts.get(key).filter(|host| host.breaker.is_away(now))?;
         // A copy of it: nothing is tried.
         Some(host.refusal(&key.1, host.breaker.clone().admit(now).err().unwrap_or_default()))
     }

@@ -41,6 +41,7 @@ mod passing;
 mod pull;
 mod quota;
 mod quota_books;
+mod quota_reserve;
 mod quota_spent;
 mod repositories;
 mod secrets;

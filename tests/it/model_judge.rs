@@ -35,9 +35,9 @@ impl World {
     /// What must come for a digest.
     fn must_have(&self, who: Who, repo: u8, digest: &str, blob: bool, now: Span) -> Must {
         let answers = match self.outage {
-            None => true,
+            None => blob || !self.is_limited(now),
             Some(Outage::PullLimit) => blob,
-            Some(Outage::NoTokens) => who != Who::Nobody,
+            Some(Outage::NoTokens) => who != Who::Nobody && (blob || !self.is_limited(now)),
             Some(_) => false,
         };
         // Short deadlines: a busy machine is as good as an outage.
@@ -56,7 +56,12 @@ impl World {
     fn may_name(&self, who: Who, repo: u8, tag: u8, now: Span) -> Option<Vec<String>> {
         let known = self.books.confirmed(&name(repo), &tag.to_string());
         let named = self.named(repo, tag).filter(|_| !self.outage.is_some_and(Outage::is_total));
-        if self.outage.is_none() && !self.is_recovering(now) && named.is_some() && self.admits(repo, who) {
+        if self.outage.is_none()
+            && !self.is_recovering(now)
+            && !self.is_limited(now)
+            && named.is_some()
+            && self.admits(repo, who)
+        {
             let fresh = known.into_iter().filter(|known| known.at.may_be_within(TTL, now)).map(|known| known.digest);
             return Some(fresh.chain(named).collect());
         }
@@ -134,7 +139,7 @@ impl World {
     /// An answer that upstream did not confirm may stand.
     fn is_excused(&self, repo: u8, tag: u8, now: Span) -> bool {
         let gone = self.named(repo, tag).is_none() && !self.settings.forget;
-        self.outage.is_some() || self.is_recovering(now) || self.silent() || gone
+        self.outage.is_some() || self.is_recovering(now) || self.is_limited(now) || self.silent() || gone
     }
 
     fn judge_tag(&self, repo: u8, tag: u8, digest: &str, excused: bool, now: Span) -> Result<(), String> {
@@ -145,7 +150,13 @@ impl World {
     }
 
     fn may(&self, repo: u8, who: Who, words: Option<&str>, now: Span) -> Result<(), String> {
-        let away = self.outage.is_some() || self.is_recovering(now) || self.silent() || self.is_gone;
+        let unasked = match self.outage {
+            // HEADs are answered.
+            None | Some(Outage::PullLimit) => false,
+            Some(Outage::NoTokens) => who == Who::Nobody,
+            Some(_) => true,
+        };
+        let away = unasked || self.is_recovering(now) || self.silent() || self.is_gone;
         self.books.may(&name(repo), who, words, away, now)
     }
 

@@ -17,7 +17,7 @@ use crate::model_books::{Books, Span, wasted};
 /// In every layer that is one repository's own.
 pub(crate) const SECRET: &str = "nobody else's business";
 /// How long after upstream's return an answer may still say that it is away.
-const GRACE: Duration = Duration::from_secs(15);
+const GRACE: Duration = Duration::from_secs(6);
 /// How long after a pull limit's end it may still be believed: the window of the quota.
 const WINDOW: Duration = Duration::from_secs(6 * 3600);
 const LIMIT: u64 = 1_000_000;
@@ -259,9 +259,12 @@ impl World {
 
     /// An outage is over, but that may not be known yet.
     pub(crate) fn is_recovering(&self, now: Span) -> bool {
-        let lately =
-            |at: Option<SystemTime>, long| at.is_some_and(|at| now.from.duration_since(at).unwrap_or_default() < long);
-        lately(self.recovered, GRACE) || lately(self.unlimited, WINDOW)
+        is_within(self.recovered, GRACE, now)
+    }
+
+    /// A pull limit is over, but may stand still for who ran into it.
+    pub(crate) fn is_limited(&self, now: Span) -> bool {
+        is_within(self.unlimited, WINDOW, now)
     }
 
     // What clients ask.
@@ -360,4 +363,8 @@ impl World {
 fn with_log(wrong: &str, log: &[Seen]) -> String {
     let lines: String = log.iter().map(|seen| format!("    {} as {:?}\n", seen.line(), seen.authorization())).collect();
     format!("{wrong}\n  upstream saw:\n{lines}")
+}
+
+fn is_within(since: Option<SystemTime>, limit: Duration, now: Span) -> bool {
+    since.is_some_and(|at| now.from.duration_since(at).unwrap_or_default() < limit)
 }

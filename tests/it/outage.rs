@@ -137,6 +137,21 @@ async fn a_cached_pull_begins_the_trial_and_does_not_wait_for_it() {
     until_fresh(&seawall).await;
 }
 
+/// Nobody asked for anything all night: who comes first in the morning gets what is true then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_long_ago_is_not_believed() {
+    let pki = Pki::new();
+    let (registry, seawall) = warm(&pki, "").await;
+    registry.down();
+    for name in ["a", "b", "c"] {
+        assert_eq!(get(&seawall.client(), &manifest(name)).await.status, 502);
+    }
+    assert!(is_open(&seawall));
+    registry.up();
+    seawall.clock.advance(2 * DUE + MINUTE);
+    assert_eq!(get(&seawall.client(), TAG).await.header("cache-status"), "seawall; hit");
+}
+
 async fn until_fresh(seawall: &Seawall) {
     let fresh = async { while get(&seawall.client(), TAG).await.header("cache-status") != "seawall; hit" {} };
     tokio::time::timeout(crate::harness::faults::PATIENCE, fresh).await.expect("it stays stale");
