@@ -2,8 +2,8 @@
 //!
 //! - Figures are kept for whoever pays (nobody, the operator's account, a client with a credential of its own) and the source that upstream
 //!   names; of clients, the source alone tells them apart where there is one: their tokens change every few minutes.
-//! - A refusal (429) stands for one payer at one host. One credential's is never another's.
-//! - [`kept`] is what the next start is told. Clients' figures and refusals are not: a fingerprint means nothing in another process.
+//! - A refusal (429) stands for one payer at one host, whatever token a client that upstream names shows. One credential's is never another's.
+//! - `kept` is what the next start is told. Clients' figures and refusals are not: a fingerprint means nothing in another process.
 
 mod bounded;
 mod kept;
