@@ -23,7 +23,7 @@ use crate::proxy::conn::Front;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::listener::Listeners;
 use crate::proxy::pages::Pages;
-use crate::proxy::passing::Pings;
+use crate::proxy::ping::Pings;
 use crate::proxy::record::Books;
 use crate::store::Store;
 use crate::task::{self, Tasks};

@@ -81,13 +81,23 @@ impl Grants {
             return true;
         }
         match self.facts.get(&(place.clone(), digest.clone())) {
-            Some(Fact::Word) => true,
+            Some(Fact::Word) => {
+                // It may have come since: what is here is written down.
+                self.index.seen_in(digest, place);
+                true
+            }
             Some(Fact::Claim) => {
                 let public = self.public.read();
                 self.index.is_seen_where(digest, |place| public.contains_key(place))
             }
             None => false,
         }
+    }
+
+    /// Whether any repository of a name space is public, by upstream's last word.
+    pub fn opens_some(&self, namespace: &str) -> bool {
+        let here = |place: &Arc<str>| place.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('/'));
+        self.public.read().keys().any(here)
     }
 
     /// Upstream let `who` read in `place`.
@@ -173,6 +183,21 @@ mod tests {
         assert!(!may(&app, alice, None));
         grants.grant(&app, Credential::Anonymous, now);
         assert!(may(&app, bob, None), "public is for all");
+    }
+
+    /// A client has the last byte before the file is in its place, and may ask for the same in another repository by then.
+    #[test]
+    fn what_was_said_of_a_digest_before_it_was_here_is_written_down_when_it_is() {
+        let index = Index::new(Journal::off());
+        let belief = Belief { public: Duration::ZERO, own: Duration::ZERO, offline: Duration::ZERO };
+        let grants = Grants::new(belief, index.clone(), Journal::off(), Logins::off(), Vec::new());
+        let (first, then): (Arc<str>, Arc<str>) = ("r/first".into(), "r/then".into());
+        let digest = Digest::of(Algorithm::Sha256, b"x");
+        grants.word(&then, &digest);
+        index.insert(&digest, 1, None, &first, time(1000));
+        assert!(!index.is_seen_in(&digest, &then));
+        assert!(grants.known(&then, Credential::Anonymous, Some(&digest)).holds);
+        assert!(index.is_seen_in(&digest, &then));
     }
 
     /// Whoever lists a private digest in a manifest of their own gets nothing by it.

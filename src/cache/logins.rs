@@ -5,7 +5,8 @@
 //! 2. Upstream says yes to a request with that token: the repository is written down under that name.
 //! 3. Upstream is away, and the login is shown again: it is hashed again, and found. A token of our own stands for it; it opens what is
 //!    written there, no older than the operator said, and only while upstream cannot be asked.
-//! 4. Upstream refuses the login: all of it is forgotten. It refuses a repository: that is.
+//! 4. Upstream refuses the login: all of it is forgotten. It refuses a repository: that is. When too many wait to be hashed for this to be
+//!    looked up, whatever is known of that account goes: a no is never lost.
 //!
 //! # What an attacker gets
 //!
@@ -16,8 +17,9 @@
 //! - *A network place.* An outage that an attacker brings about (a cut line) brings the last state back: somebody who lost access less
 //!   than `offline_grants` ago, still has the old credential, and is an allowed client, reads what is in the cache and was theirs. This
 //!   is why it is off by default, and what its length is for. While upstream answers, it is asked, and its no is final.
-//! - *Guesses during an outage.* Each costs a bcrypt, so many at a time; what waits too long is told that upstream is away. Whoever
-//!   floods this keeps others from logging in during an outage, and from nothing else.
+//! - *Guesses during an outage.* Each costs a bcrypt, whether the account is known or not, so many at a time, and few of one account;
+//!   what waits too long is told that upstream is away. Whoever floods this keeps others from logging in during an outage, and from
+//!   nothing else. While upstream answers, nobody waits for a hash.
 //! - *A token of ours.* What its login may read here, for two minutes. It names the login by nothing that leads back to it.
 
 use std::collections::HashMap;
@@ -27,42 +29,31 @@ use std::time::{Duration, SystemTime};
 use data_encoding::HEXLOWER;
 use moka::sync::Cache;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Semaphore;
-use zeroize::Zeroizing;
 
 use super::secret::Secret;
 use crate::clock::Clock;
 use crate::index::journal::{Journal, Table, seconds, time};
+use crate::lru::lru;
 use crate::oci::login::Login;
 use crate::policy::access::within;
-use crate::task::{self, Tasks};
+use crate::task::Tasks;
 use crate::upstream::asker::{Fingerprint, LoginId};
+use hashes::{Account, Hashes, Proof, Why, account};
 
-/// bcrypt's: about 60 ms of a core.
-const COST: u32 = if cfg!(debug_assertions) { 6 } else { 10 };
-/// Hashes that wait. One more login is not remembered this time.
-const WAITING: usize = 256;
 /// How long a client waits for its login to be hashed.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long after its last use a login need not be hashed again.
-const KNOWN_FOR: Duration = Duration::from_secs(10 * 60);
 /// Logins that are remembered.
 const MOST_LOGINS: usize = 10_000;
 /// Repositories of one.
 const MOST_PLACES: usize = 2_000;
+/// Repositories of all: some tens of megabytes of the journal.
+const MOST_IN_ALL: usize = 200_000;
+/// What upstream says of one while it is hashed.
+const MOST_MEANWHILE: usize = 100;
 /// What is written down is written again when it is this old.
 const COARSE: Duration = Duration::from_secs(60);
 /// How long what was shown to a registry itself (Basic) is known by its fingerprint.
 const SHOWN_FOR: Duration = Duration::from_secs(10 * 60);
-
-type Word = [u8; 32];
-
-/// What a login is hashed from: neither its password nor its name.
-#[derive(Clone)]
-struct Proof {
-    salt: [u8; 16],
-    word: Zeroizing<Word>,
-}
 
 /// One that was good.
 #[derive(Default)]
@@ -73,6 +64,8 @@ struct Good {
 
 /// What a client shows with its pulls: a token, or the login itself.
 struct Session {
+    /// Of the registry that took it. Shown to another it says nothing of this login.
+    namespace: Arc<str>,
     until: SystemTime,
     state: Mutex<State>,
 }
@@ -92,15 +85,30 @@ pub struct Logins(Arc<Inner>);
 
 struct Inner {
     term: Duration,
-    secret: Arc<Secret>,
+    hashes: Hashes,
     journal: Journal,
     clock: Clock,
     tasks: Tasks,
-    book: RwLock<HashMap<LoginId, Good>>,
+    book: RwLock<Book>,
     sessions: Cache<Fingerprint, Arc<Session>>,
-    known: Cache<Word, (LoginId, SystemTime)>,
-    cores: Arc<Semaphore>,
-    queue: Arc<Semaphore>,
+}
+
+/// All that were good.
+#[derive(Default)]
+struct Book {
+    good: HashMap<LoginId, Good>,
+    /// Repositories of all.
+    places: usize,
+}
+
+impl Book {
+    fn oldest(&self) -> Option<LoginId> {
+        self.good.iter().min_by_key(|(_, good)| good.proved).map(|(id, _)| *id)
+    }
+
+    fn of(&self, whose: Account) -> Vec<LoginId> {
+        self.good.keys().filter(|id| account(**id) == whose).copied().collect()
+    }
 }
 
 impl std::fmt::Debug for Logins {
@@ -120,20 +128,14 @@ impl Logins {
         tasks: Tasks,
         written: Vec<(String, u64)>,
     ) -> Logins {
-        let lru = || Cache::builder().max_capacity(50_000).eviction_policy(moka::policy::EvictionPolicy::lru());
-        // Half of them go on serving.
-        let cores = std::thread::available_parallelism().map_or(1, |all| (all.get() / 2).max(1));
         let logins = Logins(Arc::new(Inner {
             term,
-            secret,
+            hashes: Hashes::new(secret, clock.clone(), tasks.clone()),
             journal,
             clock,
             tasks,
             book: RwLock::default(),
-            sessions: lru().build(),
-            known: Cache::builder().max_capacity(10_000).eviction_policy(moka::policy::EvictionPolicy::lru()).build(),
-            cores: Arc::new(Semaphore::new(cores)),
-            queue: Arc::new(Semaphore::new(WAITING)),
+            sessions: lru(50_000),
         }));
         logins.restore(written);
         logins.prune();
@@ -156,10 +158,13 @@ impl Logins {
                 self.0.journal.remove(Table::Logins, key);
                 continue;
             };
-            let good = book.entry(id).or_default();
+            let good = book.good.entry(id).or_default();
             match place {
                 None => good.proved = at,
-                Some(place) => drop(good.places.insert(place.into(), at)),
+                Some(place) => {
+                    good.places.insert(place.into(), at);
+                    book.places += 1;
+                }
             }
         }
     }
@@ -169,61 +174,16 @@ impl Logins {
         !self.0.term.is_zero()
     }
 
-    fn proof(&self, namespace: &str, login: &Login) -> Proof {
-        let (kind, account, word) = match login {
-            Login::Password { username, password } => (&b"password"[..], username.as_str(), password),
-            Login::Identity(token) => (&b"identity"[..], "", token),
-        };
-        let of = |use_of: &[u8], last: &[u8]| {
-            self.0.secret.hash(&[use_of, namespace.as_bytes(), kind, account.as_bytes(), last])
-        };
-        let mut salt = [0; 16];
-        salt.copy_from_slice(&of(b"salt", b"")[..16]);
-        // bcrypt looks at 72 bytes: a hash of all of them is shorter.
-        Proof { salt, word: of(b"word", word.as_bytes()) }
-    }
-
-    fn known(&self, proof: &Proof) -> Option<LoginId> {
-        let now = self.0.clock.now();
-        let (id, _) = self.0.known.get(&*proof.word).filter(|(_, until)| now < *until)?;
-        self.0.known.insert(*proof.word, (id, now + KNOWN_FOR));
-        Some(id)
-    }
-
-    /// The name of a login. `None`: too many wait.
-    async fn hashed(&self, proof: &Proof) -> Option<LoginId> {
-        if let Some(id) = self.known(proof) {
-            return Some(id);
-        }
-        let waiting = self.0.queue.clone().try_acquire_owned().ok()?;
-        let core = self.0.cores.clone().acquire_owned().await.ok()?;
-        if let Some(id) = self.known(proof) {
-            return Some(id);
-        }
-        let (logins, proof) = (self.clone(), proof.clone());
-        // The permits go with it: it cannot be stopped when the client leaves.
-        Some(
-            task::blocking(move || {
-                let slow = Zeroizing::new(bcrypt::bcrypt(COST, proof.salt, proof.word.as_slice()));
-                let mut id = [0; 16];
-                id.copy_from_slice(&logins.0.secret.hash(&[b"login", slow.as_slice()])[..16]);
-                logins.0.known.insert(*proof.word, (LoginId(id), logins.0.clock.now() + KNOWN_FOR));
-                drop((waiting, core));
-                LoginId(id)
-            })
-            .await,
-        )
-    }
-
     /// The token service of `namespace` took `login`, and gave it a token that is shown as `print` for so long.
-    pub fn proved(&self, namespace: &str, login: &Login, print: Fingerprint, good_for: Duration) {
+    pub fn proved(&self, namespace: &Arc<str>, login: &Login, print: Fingerprint, good_for: Duration) {
         if self.is_on() {
             let session = Arc::new(Session {
+                namespace: namespace.clone(),
                 until: self.0.clock.now() + good_for,
                 state: Mutex::new(State::Hashing(Vec::new())),
             });
             self.0.sessions.insert(print, session.clone());
-            self.hash(session, self.proof(namespace, login));
+            self.hash(session, self.0.hashes.proof(namespace, login));
         }
     }
 
@@ -231,7 +191,7 @@ impl Logins {
     fn hash(&self, session: Arc<Session>, proof: Proof) {
         let (logins, proved) = (self.clone(), self.0.clock.now());
         self.0.tasks.spawn(async move {
-            let Some(id) = logins.hashed(&proof).await else { return };
+            let Some(id) = logins.0.hashes.name(&proof, Why::Word).await else { return };
             logins.note_proof(id, proved);
             let before = std::mem::replace(&mut *session.state.lock(), State::Hashed(id));
             if let State::Hashing(places) = before {
@@ -247,11 +207,10 @@ impl Logins {
 
     fn note_proof(&self, id: LoginId, now: SystemTime) {
         let mut book = self.0.book.write();
-        if book.len() >= MOST_LOGINS && !book.contains_key(&id) {
-            let oldest = book.iter().min_by_key(|(_, good)| good.proved).map(|(id, _)| *id);
-            oldest.into_iter().for_each(|id| self.forget(&mut book, id));
+        if book.good.len() >= MOST_LOGINS && !book.good.contains_key(&id) {
+            book.oldest().into_iter().for_each(|id| self.forget(&mut book, id));
         }
-        let good = book.entry(id).or_default();
+        let good = book.good.entry(id).or_default();
         if seconds(now).abs_diff(good.proved) >= COARSE.as_secs() {
             good.proved = seconds(now);
             self.0.journal.write(Table::Logins, key(id, None), &good.proved);
@@ -261,10 +220,20 @@ impl Logins {
     fn note_place(&self, id: LoginId, place: &Arc<str>, now: SystemTime) {
         let mut book = self.0.book.write();
         // Forgotten meanwhile: upstream refused it.
-        let Some(good) = book.get_mut(&id) else { return };
-        if good.places.len() >= MOST_PLACES && !good.places.contains_key(place) {
-            return;
+        let Some(good) = book.good.get(&id) else { return };
+        if !good.places.contains_key(place) {
+            if good.places.len() >= MOST_PLACES {
+                return;
+            }
+            if book.places >= MOST_IN_ALL {
+                book.oldest().filter(|oldest| *oldest != id).into_iter().for_each(|id| self.forget(&mut book, id));
+            }
+            if book.places >= MOST_IN_ALL {
+                return;
+            }
+            book.places += 1;
         }
+        let Some(good) = book.good.get_mut(&id) else { return };
         let at = good.places.entry(place.clone()).or_default();
         if seconds(now).abs_diff(*at) >= COARSE.as_secs() {
             *at = seconds(now);
@@ -278,12 +247,12 @@ impl Logins {
 
     /// Upstream let whoever shows `print` read in `place`.
     pub fn granted(&self, print: Fingerprint, place: &Arc<str>) {
-        let Some(session) = self.session(print) else { return };
+        let Some(session) = self.session(print).filter(|session| is_in(place, &session.namespace)) else { return };
         let now = self.0.clock.now();
         let mut state = session.state.lock();
         match &mut *state {
             State::Hashed(id) => self.note_place(*id, place, now),
-            State::Hashing(places) if places.len() < MOST_PLACES => places.push((place.clone(), Some(now))),
+            State::Hashing(places) if places.len() < MOST_MEANWHILE => places.push((place.clone(), Some(now))),
             State::Hashing(_) => {}
             State::Shown(proof) => {
                 let proof = proof.clone();
@@ -302,33 +271,48 @@ impl Logins {
                 places.retain(|(known, _)| known != place);
                 places.push((place.clone(), None));
             }
-            State::Shown(_) => {}
+            State::Shown(proof) => self.take_back(proof.clone(), Some(vec![place.clone()])),
         }
     }
 
     /// The token service refused `login`: for these repositories, or altogether.
     pub fn refused(&self, namespace: &str, login: &Login, places: Option<Vec<Arc<str>>>) {
-        if !self.is_on() || self.0.book.read().is_empty() {
+        if self.is_on() {
+            self.take_back(self.0.hashes.proof(namespace, login), places);
+        }
+    }
+
+    fn take_back(&self, proof: Proof, places: Option<Vec<Arc<str>>>) {
+        let whose = proof.account();
+        // What is hashed now may be in the book a moment later.
+        if self.0.book.read().of(whose).is_empty() && !self.0.hashes.has_words() {
             return;
         }
-        let (logins, proof) = (self.clone(), self.proof(namespace, login));
+        let logins = self.clone();
         self.0.tasks.spawn(async move {
-            let Some(id) = logins.hashed(&proof).await else { return };
-            match places {
-                Some(places) => places.iter().for_each(|place| logins.forget_place(id, place)),
-                None => logins.forget(&mut logins.0.book.write(), id),
+            let named = logins.0.hashes.name(&proof, Why::Word).await.map(|id| vec![id]);
+            // Too many wait to find out which login of this account it is.
+            let ids = named.unwrap_or_else(|| logins.0.book.read().of(whose));
+            for id in ids {
+                match &places {
+                    Some(places) => places.iter().for_each(|place| logins.forget_place(id, place)),
+                    None => logins.forget(&mut logins.0.book.write(), id),
+                }
             }
         });
     }
 
     fn forget_place(&self, id: LoginId, place: &Arc<str>) {
-        if self.0.book.write().get_mut(&id).is_some_and(|good| good.places.remove(place).is_some()) {
+        let mut book = self.0.book.write();
+        if book.good.get_mut(&id).is_some_and(|good| good.places.remove(place).is_some()) {
+            book.places -= 1;
             self.0.journal.remove(Table::Logins, key(id, Some(place)));
         }
     }
 
-    fn forget(&self, book: &mut HashMap<LoginId, Good>, id: LoginId) {
-        if let Some(good) = book.remove(&id) {
+    fn forget(&self, book: &mut Book, id: LoginId) {
+        if let Some(good) = book.good.remove(&id) {
+            book.places -= good.places.len();
             self.0.journal.remove(Table::Logins, key(id, None));
             good.places.keys().for_each(|place| self.0.journal.remove(Table::Logins, key(id, Some(place))));
         }
@@ -337,7 +321,7 @@ impl Logins {
     /// When upstream last let this login read in `place`, if it was proved no longer ago than the operator said.
     pub fn read(&self, id: LoginId, place: &str) -> Option<SystemTime> {
         let book = self.0.book.read();
-        let good = book.get(&id).filter(|good| self.is_recent(good.proved))?;
+        let good = book.good.get(&id).filter(|good| self.is_recent(good.proved))?;
         good.places.get(place).map(|at| time(*at))
     }
 
@@ -354,8 +338,9 @@ impl Logins {
     /// Whether some login may be known that was good for `namespace`: whether it is worth a bcrypt to look.
     pub fn knows_some(&self, namespace: &str) -> bool {
         let book = self.0.book.read();
-        let here = |place: &Arc<str>| place.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('/'));
-        book.values().any(|good| self.is_recent(good.proved) && good.places.keys().any(here))
+        // All that a login reads is in one name space.
+        let here = |good: &Good| good.places.keys().next().is_some_and(|place| is_in(place, namespace));
+        book.good.values().any(|good| here(good) && self.is_recent(good.proved))
     }
 
     /// A login that cannot be shown to `namespace` now: the one that was good, if it is one.
@@ -363,32 +348,46 @@ impl Logins {
         if !self.is_on() || !self.knows_some(namespace) {
             return None;
         }
-        let proof = self.proof(namespace, login);
-        let id = tokio::time::timeout(PATIENCE, self.hashed(&proof)).await.ok().flatten()?;
-        self.0.book.read().get(&id).is_some_and(|good| self.is_recent(good.proved)).then_some(id)
+        let proof = self.0.hashes.proof(namespace, login);
+        let id = tokio::time::timeout(PATIENCE, self.0.hashes.name(&proof, Why::Guess)).await.ok().flatten()?;
+        self.0.book.read().good.get(&id).is_some_and(|good| self.is_recent(good.proved)).then_some(id)
     }
 
-    /// A login that is shown to the registry itself, with each request (Basic). It is hashed when upstream says yes to it, or when it may
-    /// be one that was good.
-    pub async fn meet(&self, namespace: &str, login: &Login, print: Fingerprint) {
-        if !self.is_on() || self.session(print).is_some() {
-            return;
+    /// A login that is shown to the registry itself, with each request (Basic). It is hashed when upstream says yes to it, or cannot
+    /// say.
+    pub fn meet(&self, namespace: &Arc<str>, login: &Login, print: Fingerprint) {
+        if self.is_on() && self.session(print).is_none() {
+            let (until, proof) = (self.0.clock.now() + SHOWN_FOR, self.0.hashes.proof(namespace, login));
+            let state = Mutex::new(State::Shown(proof));
+            self.0.sessions.insert(print, Arc::new(Session { namespace: namespace.clone(), until, state }));
         }
-        let state = match self.recognised(namespace, login).await {
-            Some(id) => State::Hashed(id),
-            None => State::Shown(self.proof(namespace, login)),
-        };
-        let until = self.0.clock.now() + SHOWN_FOR;
-        self.0.sessions.insert(print, Arc::new(Session { until, state: Mutex::new(state) }));
+    }
+
+    /// Whether it is found out just now that the login which is shown as `print` was good.
+    pub async fn recognise(&self, namespace: &str, login: &Login, print: Fingerprint) -> bool {
+        let is_new = |session: &Session| matches!(*session.state.lock(), State::Shown(_));
+        let Some(session) = self.session(print).filter(|session| is_new(session)) else { return false };
+        let Some(id) = self.recognised(namespace, login).await else { return false };
+        let mut state = session.state.lock();
+        if let State::Shown(_) = *state {
+            *state = State::Hashed(id);
+        }
+        matches!(*state, State::Hashed(_))
+    }
+
+    /// Upstream says that the login which is shown as `print` is none. What it says later of it is heard anew.
+    pub fn forget_shown(&self, print: Fingerprint) {
+        self.0.sessions.invalidate(&print);
     }
 
     /// Forgets what is too old to be of use.
     pub fn prune(&self) {
         let mut book = self.0.book.write();
         let old: Vec<LoginId> =
-            book.iter().filter(|(_, good)| !self.is_recent(good.proved)).map(|(id, _)| *id).collect();
+            book.good.iter().filter(|(_, good)| !self.is_recent(good.proved)).map(|(id, _)| *id).collect();
         old.into_iter().for_each(|id| self.forget(&mut book, id));
-        for (id, good) in book.iter_mut() {
+        let mut left = 0;
+        for (id, good) in &mut book.good {
             good.places.retain(|place, at| {
                 let stays = self.is_recent(*at);
                 if !stays {
@@ -396,7 +395,9 @@ impl Logins {
                 }
                 stays
             });
+            left += good.places.len();
         }
+        book.places = left;
     }
 
     fn is_recent(&self, at: u64) -> bool {
@@ -404,10 +405,15 @@ impl Logins {
     }
 }
 
+fn is_in(place: &str, namespace: &str) -> bool {
+    place.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('/'))
+}
+
 fn key(id: LoginId, place: Option<&str>) -> String {
     let name = HEXLOWER.encode(&id.0);
     place.map_or_else(|| name.clone(), |place| format!("{name} {place}"))
 }
 
+mod hashes;
 #[cfg(test)]
 mod tests;

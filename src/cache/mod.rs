@@ -16,6 +16,7 @@ pub mod flight;
 pub mod grants;
 pub mod logins;
 pub mod manifests;
+mod meet;
 mod pay;
 pub mod reader;
 mod resolve;
@@ -45,7 +46,7 @@ pub use crate::policy::freshness::{Gone, Rule, Tags};
 use crate::policy::registry::Site;
 use crate::store::Store;
 use crate::task::{Coalesced, Tasks};
-use crate::upstream::asker::{Asker, Credential};
+use crate::upstream::asker::Asker;
 use crate::upstream::{Description, Upstream, What};
 
 pub use content::Content;
@@ -230,7 +231,13 @@ impl Cache {
     /// # Errors
     /// Upstream refused, or has no such thing, or cannot be asked and there is no copy.
     pub async fn get(&self, pull: &Pull) -> Result<Found> {
-        self.meet(pull).await;
+        match self.shown(pull) {
+            Some((print, login)) => self.get_by_login(pull, print, &login).await,
+            None => self.find(pull).await,
+        }
+    }
+
+    async fn find(&self, pull: &Pull) -> Result<Found> {
         match &pull.wanted {
             Wanted::Blob(digest) => self.content(pull, digest, &What::Blob(digest.clone()), content::Yes::Needed).await,
             Wanted::Manifest(Reference::Digest(digest), _) => {
@@ -241,15 +248,6 @@ impl Cache {
                 self.content(pull, digest, &what, content::Yes::Needed).await
             }
             Wanted::Manifest(Reference::Tag(tag), accept) => self.tagged(pull, tag, *accept).await,
-        }
-    }
-
-    /// A login that is shown with the pull itself may be one that was good.
-    async fn meet(&self, pull: &Pull) {
-        let (logins, Credential::Known(print)) = (self.logins(), pull.asker.credential) else { return };
-        let shown = pull.asker.authorization.as_ref().filter(|_| logins.is_on());
-        if let Some(login) = shown.and_then(|value| crate::oci::token_request::basic(value.as_bytes())) {
-            logins.meet(&pull.site.namespace, &login, print).await;
         }
     }
 
@@ -266,22 +264,6 @@ impl Cache {
     /// Upstream was told to remove a digest from a repository. The bytes stay for other repositories.
     pub fn digest_removed(&self, site: &Site, repository: &Repository, digest: &Digest) {
         self.0.grants.holds_no_more(&place(site, repository), digest);
-    }
-
-    /// Whether upstream's last word was that everybody may read this repository.
-    pub fn is_public(&self, site: &Site, repository: &Repository) -> bool {
-        let known = self.0.grants.known(&place(site, repository), Credential::Anonymous, None);
-        known.stands(self.0.grants.belief(), self.0.clock.now())
-    }
-
-    /// Logins that were good before upstream went away.
-    pub fn logins(&self) -> &logins::Logins {
-        self.0.grants.logins()
-    }
-
-    /// What this installation alone knows.
-    pub fn secret(&self) -> &secret::Secret {
-        &self.0.secret
     }
 
     /// Keeps the cache within its limits. Blocks.

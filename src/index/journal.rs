@@ -1,20 +1,19 @@
-//! What makes the next start warm: sled, written by one thread, read once at start.
+//! What makes the next start warm: a [`Book`] on disk, written by one thread, read once at start.
 //!
-//! Nothing here is needed to serve. A journal that cannot be opened is set aside and begun anew; one that cannot be written is
-//! left alone until the next start. At most a second of it is lost when the process is killed.
+//! Nothing here is needed to serve. A book that cannot be read is set aside and begun anew. While it cannot be written, what changes
+//! waits in memory, within bounds, and is written when the disk takes it. At most a second of it is lost when the process is killed.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use super::backlog::{Backlog, Orders};
+use super::book::{Book, BookError};
 use crate::oci::digest::Digest;
 
 /// What is written of a blob.
@@ -72,7 +71,7 @@ pub struct Records {
 }
 
 /// The tables.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Table {
     /// [`Records::blobs`].
     Blobs,
@@ -89,7 +88,7 @@ pub enum Table {
 }
 
 impl Table {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Table::Blobs => "blobs",
             Table::Tags => "tags",
@@ -101,20 +100,38 @@ impl Table {
     }
 }
 
-/// Of the layout of the tables; another one is begun anew.
-const SCHEMA: &[u8] = b"1";
-/// In memory, for sled's pages. They are read once.
-const PAGES: u64 = 16 << 20;
-const FLUSH_EVERY: Duration = Duration::from_secs(1);
-
-enum Order {
-    Write(Table, Vec<u8>, Option<Vec<u8>>),
-    Close(Sender<()>),
-}
+/// What changed is written this often, and tried again this much later when that fails.
+const PACE: Duration = Duration::from_secs(1);
+/// The end waits this long for a disk that does not answer.
+const AT_THE_END: Duration = Duration::from_secs(5);
 
 /// Takes orders to write. Clones share one thread.
 #[derive(Clone, Debug)]
-pub struct Journal(Option<Arc<Mutex<Sender<Order>>>>);
+pub struct Journal(Option<Arc<Hand>>);
+
+/// Dropped: nobody orders any more.
+#[derive(Debug)]
+struct Hand(Arc<Desk>);
+
+/// Between those who order and the one who writes.
+#[derive(Debug)]
+struct Desk {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    backlog: Backlog,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Open,
+    Closing,
+    Closed,
+}
 
 impl Journal {
     /// One that keeps nothing.
@@ -123,43 +140,28 @@ impl Journal {
     }
 
     /// Opens the journal in `dir` and reads all of it. What cannot be read is set aside as `index.corrupt-…`, with a line in the
-    /// log.
+    /// log; what cannot be opened now, because the disk is full, stays where it is and is written later.
     pub fn open(dir: &Path, now: SystemTime) -> (Journal, Records) {
-        match open(dir) {
-            Ok((db, records)) => (Journal::writing(db), records),
-            Err(why) => {
-                warn!(%why, "the index cannot be read: it is set aside and rebuilt from the files; permissions are asked again");
-                let aside = dir.with_file_name(format!("index.corrupt-{}", seconds(now)));
-                if let Err(error) = crate::fs::rename(dir, &aside) {
-                    warn!(%error, "the old index cannot be set aside: seawall goes on without one");
-                    return (Journal::off(), Records::default());
-                }
-                info!(path = %aside.display(), "the old index is there");
-                match open(dir) {
-                    Ok((db, records)) => (Journal::writing(db), records),
-                    Err(why) => {
-                        warn!(%why, "no index can be made: seawall goes on without one, and the next start is cold");
-                        (Journal::off(), Records::default())
-                    }
-                }
-            }
-        }
+        let mut book = Book::closed(dir, dir.with_file_name(format!("index.corrupt-{}", seconds(now))));
+        let records = match book.open() {
+            Err(BookError::Broken(why)) if book.set_aside(&why) => book.open(),
+            opened => opened,
+        };
+        let records = records.unwrap_or_else(|why| {
+            warn!(%why, "the index cannot be opened: seawall starts cold, and writes it when it can");
+            Records::default()
+        });
+        (Journal::with(PACE, move |orders| book.write(orders)), records)
     }
 
-    fn writing(db: sled::Db) -> Journal {
-        let (orders, received) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("journal".into());
-        let spawned = thread.spawn(move || {
-            let closed = catch_unwind(AssertUnwindSafe(|| write_all(&db, &received))).unwrap_or_else(|_| {
-                warn!("the index broke: seawall goes on without one, and the next start is cold");
-                None
-            });
-            drop(db);
-            // Said after the file is closed: who waits may open it again.
-            closed.map(|done| done.send(()));
-        });
+    /// One whose orders `write` gets, all that came within `pace` at once. It is dropped at the end.
+    fn with(pace: Duration, write: impl FnMut(&Orders) -> Result<(), BookError> + Send + 'static) -> Journal {
+        let state = Mutex::new(State { backlog: Backlog::new(pace), stage: Stage::Open });
+        let desk = Arc::new(Desk { state, changed: Condvar::new() });
+        let shared = desk.clone();
+        let spawned = std::thread::Builder::new().name("journal".into()).spawn(move || shared.work(write));
         match spawned {
-            Ok(_) => Journal(Some(Arc::new(Mutex::new(orders)))),
+            Ok(_) => Journal(Some(Arc::new(Hand(desk)))),
             Err(error) => {
                 warn!(%error, "no thread for the index: seawall goes on without one");
                 Journal::off()
@@ -174,110 +176,105 @@ impl Journal {
 
     /// Takes out a blob.
     pub fn forget_blob(&self, digest: &Digest) {
-        self.order(Order::Write(Table::Blobs, digest.to_string().into_bytes(), None));
+        self.order(Table::Blobs, digest.to_string(), None);
     }
 
     /// Writes a value under a key.
     pub fn write(&self, table: Table, key: String, value: &impl Serialize) {
         if let Ok(value) = serde_json::to_vec(value) {
-            self.order(Order::Write(table, key.into_bytes(), Some(value)));
+            self.order(table, key, Some(value));
         }
     }
 
     /// Takes out a key.
     pub fn remove(&self, table: Table, key: String) {
-        self.order(Order::Write(table, key.into_bytes(), None));
+        self.order(table, key, None);
     }
 
     /// Writes what was ordered and closes the file. Blocks.
     pub fn close(&self) {
-        let (done, closed) = mpsc::channel();
-        self.order(Order::Close(done));
-        let _ = closed.recv_timeout(Duration::from_secs(5));
-    }
-
-    fn order(&self, order: Order) {
-        if let Some(orders) = &self.0 {
-            // Where nobody takes orders any more, the log has said so.
-            let _ = orders.lock().send(order);
-        }
-    }
-}
-
-fn open(dir: &Path) -> Result<(sled::Db, Records), String> {
-    let work = || -> Result<(sled::Db, Records), sled::Error> {
-        let db = sled::Config::new().path(dir).cache_capacity(PAGES).flush_every_ms(None).open()?;
-        if db.get("schema")?.is_some_and(|schema| schema != SCHEMA) {
-            for table in db.tree_names() {
-                db.drop_tree(table).ok();
+        let Some(hand) = &self.0 else { return };
+        let until = now() + AT_THE_END;
+        let mut state = hand.0.close();
+        while state.stage != Stage::Closed {
+            if hand.0.changed.wait_until(&mut state, until).timed_out() {
+                return warn!("the index is still being written: the next start knows less");
             }
         }
-        db.insert("schema", SCHEMA)?;
-        let records = Records {
-            blobs: read::<BlobRecord>(&db, Table::Blobs)?
-                .into_iter()
-                .filter_map(|(digest, record)| Some((digest.parse().ok()?, record)))
-                .collect(),
-            tags: read_raw(&db, Table::Tags)?,
-            public: read::<u64>(&db, Table::Public)?,
-            challenges: read_raw(&db, Table::Challenges)?,
-            logins: read::<u64>(&db, Table::Logins)?,
-            quota: read_raw(&db, Table::Quota)?,
-        };
-        Ok((db, records))
-    };
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(opened) => opened.map_err(|error| error.to_string()),
-        Err(_) => Err("it made its reader panic".to_owned()),
     }
-}
 
-fn read_raw(db: &sled::Db, table: Table) -> Result<Vec<(String, Vec<u8>)>, sled::Error> {
-    let mut all = Vec::new();
-    for pair in &db.open_tree(table.name())? {
-        let (key, value) = pair?;
-        if let Ok(key) = String::from_utf8(key.to_vec()) {
-            all.push((key, value.to_vec()));
+    fn order(&self, table: Table, key: String, value: Option<Vec<u8>>) {
+        if let Some(hand) = &self.0 {
+            hand.0.order(table, key.into_bytes(), value);
         }
     }
-    Ok(all)
 }
 
-fn read<T: DeserializeOwned>(db: &sled::Db, table: Table) -> Result<Vec<(String, T)>, sled::Error> {
-    let parsed = |(key, value): (String, Vec<u8>)| Some((key, serde_json::from_slice(&value).ok()?));
-    Ok(read_raw(db, table)?.into_iter().filter_map(parsed).collect())
+impl Drop for Hand {
+    fn drop(&mut self) {
+        drop(self.0.close());
+    }
 }
 
-/// Takes what has gathered, writes it, and syncs at most once a second. Returns whom to tell that it is closed.
-fn write_all(db: &sled::Db, orders: &mpsc::Receiver<Order>) -> Option<Sender<()>> {
-    let mut unsynced: Option<Instant> = None;
-    loop {
-        let wait = unsynced.map_or(FLUSH_EVERY, |since| FLUSH_EVERY.saturating_sub(since.elapsed()));
-        match orders.recv_timeout(wait) {
-            Ok(Order::Write(table, key, value)) => {
-                let since = *unsynced.get_or_insert_with(now);
-                if let Err(error) = apply(db, table, key, value) {
-                    warn!(%error, "the index cannot be written: seawall goes on without one, and the next start is cold");
-                    return None;
+impl Desk {
+    fn order(&self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
+        let mut state = self.state.lock();
+        if state.stage != Stage::Open {
+            return;
+        }
+        let now = now();
+        let before = state.backlog.wait(now);
+        let first_left_out = state.backlog.order(table, key, value, now);
+        if state.backlog.wait(now) != before {
+            self.changed.notify_all();
+        }
+        drop(state);
+        if first_left_out {
+            warn!("more waits to be written to the index than memory is spent on: the next start knows less");
+        }
+    }
+
+    fn close(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        if state.stage == Stage::Open {
+            state.stage = Stage::Closing;
+            self.changed.notify_all();
+        }
+        state
+    }
+
+    /// Writes what has gathered, until the end.
+    fn work(&self, mut write: impl FnMut(&Orders) -> Result<(), BookError>) {
+        let mut state = self.state.lock();
+        loop {
+            let closing = state.stage == Stage::Closing;
+            match state.backlog.wait(now()) {
+                None if closing => break,
+                None => self.changed.wait(&mut state),
+                Some(wait) if !closing && !wait.is_zero() => drop(self.changed.wait_for(&mut state, wait)),
+                Some(_) => {
+                    let orders = state.backlog.begin();
+                    let written = MutexGuard::unlocked(&mut state, || write(&orders));
+                    match written {
+                        Ok(()) if state.backlog.written() => info!("the index is written again"),
+                        Ok(()) => {}
+                        Err(why) if closing => {
+                            let lost = orders.len();
+                            warn!(%why, lost, "the index could not be written at the end: the next start knows less");
+                        }
+                        Err(why) => {
+                            if state.backlog.failed(orders, now()) {
+                                warn!(%why, "the index cannot be written: what changes waits in memory until it can");
+                            }
+                        }
+                    }
                 }
-                if since.elapsed() < FLUSH_EVERY {
-                    continue;
-                }
             }
-            Ok(Order::Close(done)) => {
-                let _ = db.flush();
-                return Some(done);
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return None,
         }
-        if unsynced.take().is_none() {
-            continue;
-        }
-        if let Err(error) = db.flush() {
-            warn!(%error, "the index cannot be written: seawall goes on without one, and the next start is cold");
-            return None;
-        }
+        // The file is closed before that is said: who waits may open it again.
+        MutexGuard::unlocked(&mut state, || drop(write));
+        state.stage = Stage::Closed;
+        self.changed.notify_all();
     }
 }
 
@@ -287,11 +284,59 @@ fn now() -> Instant {
     Instant::now()
 }
 
-fn apply(db: &sled::Db, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) -> Result<(), sled::Error> {
-    let tree = db.open_tree(table.name())?;
-    match value {
-        Some(value) => tree.insert(key, value)?,
-        None => tree.remove(key)?,
-    };
-    Ok(())
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+
+    type Given = Vec<(String, Option<String>)>;
+
+    /// A journal whose writer fails until it gets so many orders at once, and tells what it was given each time.
+    fn failing(until: usize) -> (Journal, Receiver<Given>) {
+        let (given, came) = channel();
+        let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).unwrap();
+        let journal = Journal::with(Duration::from_millis(1), move |orders| {
+            given.send(orders.iter().map(|((_, key), value)| (text(key), value.as_ref().map(text))).collect()).unwrap();
+            if orders.len() >= until { Ok(()) } else { Err(BookError::Away("no space left on device".into())) }
+        });
+        (journal, came)
+    }
+
+    fn written(key: &str, value: &str) -> (String, Option<String>) {
+        (key.to_owned(), Some(value.to_owned()))
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_later_with_the_last_word_on_each_key() {
+        let (journal, came) = failing(3);
+        journal.write(Table::Tags, "a".into(), &1);
+        assert_eq!(came.recv().unwrap(), [written("a", "1")]);
+        journal.write(Table::Tags, "b".into(), &2);
+        journal.write(Table::Tags, "a".into(), &3);
+        journal.remove(Table::Logins, "c".into());
+        let last = || came.iter().find(|orders| orders.len() == 3).unwrap();
+        assert_eq!(last(), [written("b", "2"), written("a", "3"), ("c".to_owned(), None)]);
+        journal.close();
+        // Nothing is written twice once it was written.
+        journal.write(Table::Tags, "d".into(), &4);
+        assert!(came.iter().all(|orders| orders.len() == 3));
+    }
+
+    #[test]
+    fn the_end_is_one_more_attempt_and_no_more() {
+        let (journal, came) = failing(usize::MAX);
+        journal.write(Table::Tags, "a".into(), &1);
+        came.recv().unwrap();
+        journal.close();
+        assert_eq!(came.iter().last().unwrap(), [written("a", "1")]);
+    }
+
+    #[test]
+    fn who_orders_no_more_ends_it() {
+        let (journal, came) = failing(0);
+        journal.write(Table::Tags, "a".into(), &1);
+        drop(journal);
+        assert_eq!(came.iter().count(), 1);
+    }
 }

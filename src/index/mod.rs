@@ -4,6 +4,8 @@
 //! - Least recently used first is the order of the map. What is being read is skipped.
 //! - The [`journal`] behind it makes the next start warm. It may be lost: the files are the truth.
 
+mod backlog;
+mod book;
 pub mod journal;
 mod places;
 

@@ -54,6 +54,14 @@ impl Challenge {
     /// The same of no repository, and of no token that was sent before it.
     #[must_use]
     pub fn in_general(mut self) -> Challenge {
+        // nvcr.io says in its realm what for.
+        for (_, realm) in self.params.iter_mut().filter(|(name, _)| name == "realm") {
+            if let Some((path, query)) = realm.split_once('?') {
+                let kept: Vec<&str> = query.split('&').filter(|pair| !is_of_one(pair)).collect();
+                let joint = if kept.is_empty() { "" } else { "?" };
+                *realm = format!("{path}{joint}{}", kept.join("&"));
+            }
+        }
         self.params.retain(|(name, value)| match name.as_str() {
             "scope" => !value.contains(':'),
             "error" | "error_description" => false,
@@ -97,6 +105,11 @@ impl Challenge {
         }
         Some(url)
     }
+}
+
+/// Whether a part of a query is a scope of one repository.
+fn is_of_one(pair: &str) -> bool {
+    pair.strip_prefix("scope=").is_some_and(|scope| scope.contains(':') || scope.contains("%3"))
 }
 
 /// Prints the value of a `WWW-Authenticate` line; it is printable ASCII.
@@ -341,6 +354,25 @@ mod tests {
             ("Bearer abc=", None, None),
         ] {
             assert_eq!(one(line).token_url(scope).as_deref(), url, "{line}");
+        }
+    }
+
+    #[test]
+    fn in_general_no_repository_is_named() {
+        for (line, expected) in [
+            (
+                r#"Bearer realm="https://a/t",scope="repository:x:pull",error="invalid_token""#,
+                r#"Bearer realm="https://a/t""#,
+            ),
+            (r#"Bearer realm="https://a/t",scope="aws""#, r#"Bearer realm="https://a/t",scope="aws""#),
+            (r#"Bearer realm="https://a/t?scope=repository:x:pull,push""#, r#"Bearer realm="https://a/t""#),
+            (r#"Bearer realm="https://a/t?b=c&scope=repository%3Ax%3Apull&d""#, r#"Bearer realm="https://a/t?b=c&d""#),
+            (r#"Bearer realm="https://a/t?scope=aws""#, r#"Bearer realm="https://a/t?scope=aws""#),
+            (r#"Basic realm="x""#, r#"Basic realm="x""#),
+        ] {
+            let general: Vec<String> =
+                parse([line].into_iter()).into_iter().map(|c| c.in_general().to_string()).collect();
+            assert_eq!(general, [expected]);
         }
     }
 

@@ -109,6 +109,14 @@ pub struct Site {
     pub origin: Origin,
 }
 
+impl Site {
+    /// The same, dialled elsewhere: at its token service.
+    #[must_use]
+    pub fn at(&self, origin: Origin) -> Site {
+        Site { origin, ..self.clone() }
+    }
+}
+
 impl fmt::Debug for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {}", self.namespace, self.origin)

@@ -7,15 +7,13 @@ use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use hyper_util::server::conn::auto::upgrade::downcast;
 use tokio::net::TcpStream;
 use tracing::debug;
 
 use super::body::Body;
 use super::conn::{Conn, Target, tunnelled, within};
-use super::opening::Socket;
 use super::replay::Replay;
+use super::serve::beneath;
 use super::{Session, Way};
 use crate::http::origin::{Host, Origin, parse_authority};
 use crate::policy::clients::Refusal;
@@ -113,9 +111,9 @@ async fn take_over(conn: &Conn, upgrade: OnUpgrade) -> Option<(Bytes, TcpStream)
             return None;
         }
     };
-    let parts = downcast::<TokioIo<Socket>>(upgraded).ok()?;
-    let (unread, socket) = parts.io.into_inner().into_parts();
-    Some((joined(parts.read_buf, unread), socket))
+    let (first, socket) = beneath(upgraded)?;
+    let (unread, socket) = socket.into_parts();
+    Some((joined(first, unread), socket))
 }
 
 fn joined(first: Bytes, then: Bytes) -> Bytes {

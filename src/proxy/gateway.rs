@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! door → a registry → token host or realm → passing::token      (a token of nobody is remembered; stand_in while there is none)
-//!                   → oci/route → /v2/    → passing::ping       (the challenge last seen)
+//!                   → oci/route → /v2/    → ping::ping          (the challenge last seen)
 //!                               → a pull  → cache.get → deliver
 //!                               → else    → passing::pass       (streamed untouched)
 //!      → itself     → /v2/…   → the registry that the path or `ns` means, for nobody
@@ -20,8 +20,8 @@ use super::body::Body;
 use super::deliver::{Asked, Negotiated, deliver};
 use super::door::{Door, door};
 use super::pages::Pages;
-use super::passing::Pings;
 use super::permitted::{permitted, permitted_repository};
+use super::ping::Pings;
 use super::record::{Books, Record};
 use super::rescue::{Facing, outcome, rescue};
 use super::{Session, Settings, stand_in};
@@ -195,7 +195,9 @@ impl Gateway {
         negotiated: Negotiated,
         record: &mut Record,
     ) -> Result<Response<Body>> {
-        let found = self.cache.get(pull).await?;
+        let found = self.cache.get(pull).await;
+        self.challenge_seen(&pull.site, &pull.asker);
+        let found = found?;
         record.outcome = found.outcome;
         let warned = warned(&found, &pull.site);
         let asked = Asked { method: pull.method, headers, negotiated, idle: self.upstream.idle_timeout() };
@@ -225,7 +227,7 @@ impl Gateway {
         let path = request.uri().path().to_owned();
         if path == "/v2" || path == "/v2/" {
             record.outcome = Outcome::Hit;
-            return Ok(super::passing::pong());
+            return Ok(super::ping::pong());
         }
         if !path.starts_with("/v2/") {
             record.outcome = Outcome::Hit;

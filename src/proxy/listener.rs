@@ -195,4 +195,16 @@ mod tests {
         assert_eq!(came_in[..2], listeners.addresses());
         assert_eq!(came_in[2..], listeners.addresses());
     }
+
+    /// Pitfall 23: a client that takes nothing for that long is gone, as far as anybody can tell.
+    #[tokio::test]
+    async fn the_kernel_ends_a_connection_whose_client_takes_nothing() {
+        use tokio::io::AsyncWriteExt as _;
+        let mut listeners = Listeners::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let _client = TcpStream::connect(listeners.addresses()[0]).await.unwrap();
+        let (mut socket, _) = listeners.accept().await;
+        prepare(&socket, Duration::from_millis(300)).unwrap();
+        let writing = async { while socket.write_all(&[0; 64 << 10]).await.is_ok() {} };
+        tokio::time::timeout(Duration::from_secs(60), writing).await.expect("it is ended");
+    }
 }

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
 
+use super::linger::Linger;
 use super::replay::Replay;
 use super::sniff::{Hello, HelloError, HelloReader, Sniff, sniff};
 
@@ -107,8 +108,9 @@ async fn say_why(socket: TcpStream, failed: HelloError) -> OpeningError {
 }
 
 /// Says something and hangs up. Whoever has gone already does not hear it.
-pub(super) async fn say_last(mut socket: TcpStream, bytes: &[u8]) {
+pub(super) async fn say_last(socket: TcpStream, bytes: &[u8]) {
     use tokio::io::AsyncWriteExt;
+    let mut socket = Linger::new(socket);
     let _ = socket.write_all(bytes).await;
     let _ = socket.shutdown().await;
 }

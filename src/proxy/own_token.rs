@@ -1,11 +1,13 @@
 //! Tokens of seawall's own making: for whom, until when, signed.
 //!
 //! ```text
-//! seawall.<base64url of: 1 byte version, 8 bytes end (seconds since 1970), 16 bytes login or zeros, 32 bytes HMAC-SHA256 of those>
+//! seawall.<base64url of: 1 byte version, 8 bytes end (seconds since 1970), 24 bytes login or zeros, 32 bytes HMAC-SHA256 of those>
 //! ```
 //!
-//! Whoever has one has what it stands for, and no more: nobody, or a login that was proved before the outage (`cache/logins`). None
-//! ever leaves, good or not: what looks like one is taken out of a request before anything else is done with it.
+//! Whoever has one has what it stands for, and no more: nobody, or a login that was proved before the outage (`cache/logins`). A login is
+//! one of one registry, and opens what that let it read, so neither is said here; nor is what the client asked the token for, since who
+//! gets it could ask for the rest. None ever leaves, good or not: what looks like one is taken out of a request before anything else
+//! is done with it. Upstream, once it answers, is asked for nobody, and the client gets its challenge.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,9 +19,9 @@ use crate::upstream::asker::LoginId;
 use crate::upstream::auth::SHORTEST_LIFE;
 
 const MARK: &str = "seawall.";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Bytes that are signed.
-const SIGNED: usize = 1 + 8 + 16;
+const SIGNED: usize = 1 + 8 + 24;
 
 /// What a client is told: the shortest time that clients believe in. The token service may be back soon.
 pub(super) const LIFE: Duration = SHORTEST_LIFE;
@@ -40,7 +42,7 @@ pub(super) fn issue(secret: &Secret, owner: Owner, now: SystemTime) -> String {
     let mut bytes = vec![VERSION];
     bytes.extend(seconds(now + LIFE + GRACE).to_be_bytes());
     bytes.extend(match owner {
-        Owner::Nobody => [0; 16],
+        Owner::Nobody => [0; 24],
         Owner::Login(id) => id.0,
     });
     let signature = secret.signature(&bytes);
@@ -66,13 +68,13 @@ fn read(secret: &Secret, token: &str, now: SystemTime) -> Option<Owner> {
     }
     let (version, rest) = signed.split_first()?;
     let (end, login) = rest.split_first_chunk::<8>()?;
-    let (login, _) = login.split_first_chunk::<16>()?;
+    let (login, _) = login.split_first_chunk::<24>()?;
     // The end is near, or the clock was wrong when it was signed.
     let left = time(u64::from_be_bytes(*end)).duration_since(now).ok()?;
     if *version != VERSION || left.is_zero() || left > LIFE + GRACE {
         return None;
     }
-    Some(if *login == [0; 16] { Owner::Nobody } else { Owner::Login(LoginId(*login)) })
+    Some(if *login == [0; 24] { Owner::Nobody } else { Owner::Login(LoginId(*login)) })
 }
 
 #[cfg(test)]
@@ -84,7 +86,7 @@ mod tests {
     #[test]
     fn it_is_good_for_its_time_and_here_alone() {
         let (secret, now) = (Secret::random(), time(1_000_000));
-        let alice = Owner::Login(LoginId([7; 16]));
+        let alice = Owner::Login(LoginId([7; 24]));
         let token = issue(&secret, alice, now);
         assert!(is_own(&token) && token.bytes().all(|b| b.is_ascii_graphic()) && token.len() < 100, "{token}");
         assert_eq!(owner(&secret, &token, now), alice);
@@ -99,7 +101,7 @@ mod tests {
         #[test]
         fn one_that_was_changed_is_nobodys(at in 0_usize..84, with in "[A-Za-z0-9_-]") {
             let (secret, now) = (Secret::random(), time(1_000_000));
-            let token = issue(&secret, Owner::Login(LoginId([7; 16])), now);
+            let token = issue(&secret, Owner::Login(LoginId([7; 24])), now);
             let mut changed = token.clone();
             changed.replace_range(at..=at, &with);
             prop_assert!(changed == token || owner(&secret, &changed, now) == Owner::Nobody);

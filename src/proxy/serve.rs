@@ -1,26 +1,27 @@
 //! HTTP on a connection: h1 or h2, its limits, when it ends.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::conn::auto::upgrade::downcast;
 use hyper_util::server::graceful::GracefulConnection;
-use tokio::sync::watch;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
 use super::body::Body;
 use super::conn::Conn;
+use super::linger::Linger;
 use super::opening::Socket;
+use super::pulse::{Pulse, Tracked, Watched};
 use super::{Session, Way, connect, password};
 use crate::task::Tasks;
 
@@ -37,12 +38,26 @@ const MAX_SEND_BUFFER: usize = 1 << 20;
 /// An h2 peer that is gone is noticed after this and as long again.
 const PING: Duration = Duration::from_secs(20);
 
+/// What HTTP in the clear is read from and written to.
+type Plain = TokioIo<Watched<Linger<Socket>>>;
+
+/// The socket beneath a connection that a CONNECT took over, and what was read of it already.
+pub(super) fn beneath(upgraded: Upgraded) -> Option<(Bytes, Socket)> {
+    let parts = downcast::<Plain>(upgraded).ok()?;
+    Some((parts.read_buf, parts.io.into_inner().into_inner().into_inner()))
+}
+
 /// Serves in the clear. A CONNECT may take the connection over.
 pub(super) async fn plain(conn: Conn, socket: Socket, way: Way) {
     let pulse = Pulse::new();
     let builder = builder(&conn).http1_only();
     let service = service(conn.clone(), way, pulse.clone());
-    finish(&conn, &pulse, builder.serve_connection_with_upgrades(TokioIo::new(socket), service)).await;
+    finish(
+        &conn,
+        &pulse,
+        builder.serve_connection_with_upgrades(TokioIo::new(pulse.watching(Linger::new(socket))), service),
+    )
+    .await;
 }
 
 /// Serves within TLS: what ALPN chose, h1 where it chose nothing.
@@ -53,7 +68,7 @@ pub(super) async fn encrypted(conn: Conn, stream: TlsStream<Socket>, way: Way) {
         _ => builder(&conn).http1_only(),
     };
     let service = service(conn.clone(), way, pulse.clone());
-    finish(&conn, &pulse, builder.serve_connection(TokioIo::new(stream), service)).await;
+    finish(&conn, &pulse, builder.serve_connection(TokioIo::new(pulse.watching(Linger::new(stream))), service)).await;
 }
 
 fn builder(conn: &Conn) -> Builder<Spawner> {
@@ -86,10 +101,12 @@ fn service(
 ) -> impl Service<Request<Incoming>, Response = Response<Tracked>, Error = Infallible, Future: Send + 'static> {
     let session = Arc::new(Session { peer: conn.peer, way });
     service_fn(move |request| {
-        let (conn, session, running) = (conn.clone(), session.clone(), pulse.begin());
+        let (conn, session, mut running) = (conn.clone(), session.clone(), pulse.begin());
         async move {
             let response = answer(&conn, &session, request).await;
-            Ok::<_, Infallible>(response.map(|body| Tracked { body, _running: running }))
+            // A client whose window is closed is asked for no body at all.
+            running.gave(true);
+            Ok::<_, Infallible>(response.map(|body| Tracked { body, running }))
         }
     })
 }
@@ -139,129 +156,5 @@ where
 {
     fn execute(&self, work: F) {
         self.0.spawn(work);
-    }
-}
-
-/// How many requests a connection has had, and has.
-#[derive(Clone, Copy, Debug, Default)]
-struct Requests {
-    begun: u64,
-    running: u64,
-}
-
-/// Knows when a connection has nothing to do.
-#[derive(Clone, Debug)]
-struct Pulse(watch::Sender<Requests>);
-
-impl Pulse {
-    fn new() -> Pulse {
-        Pulse(watch::Sender::new(Requests::default()))
-    }
-
-    fn begin(&self) -> Running {
-        self.0.send_modify(|requests| {
-            requests.begun += 1;
-            requests.running += 1;
-        });
-        Running(self.0.clone())
-    }
-
-    /// Resolves when there was no request for `patience` from the start, or for `idle` since the last one ended.
-    async fn silence(&self, patience: Duration, idle: Duration) {
-        let mut requests = self.0.subscribe();
-        let mut begun = 0;
-        let mut limit = patience;
-        loop {
-            let next = requests.wait_for(|now| now.begun > begun);
-            if tokio::time::timeout(limit, next).await.is_err() {
-                return;
-            }
-            // Both counts at one moment: a request that begins after it counts as the next. `self` holds the sender, so
-            // there is an answer as long as this waits.
-            let Ok(quiet) = requests.wait_for(|now| now.running == 0).await else { return };
-            begun = quiet.begun;
-            limit = idle;
-        }
-    }
-}
-
-/// A request that has not been answered to the last byte.
-#[derive(Debug)]
-struct Running(watch::Sender<Requests>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.send_modify(|requests| requests.running -= 1);
-    }
-}
-
-/// A body whose request runs until it is dropped.
-struct Tracked {
-    body: Body,
-    _running: Running,
-}
-
-impl http_body::Body for Tracked {
-    type Data = Bytes;
-    type Error = crate::error::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, crate::error::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::FutureExt;
-    use tokio::time::{Instant, sleep};
-
-    const PATIENCE: Duration = Duration::from_secs(10);
-    const IDLE: Duration = Duration::from_secs(60);
-
-    #[tokio::test(start_paused = true)]
-    async fn no_first_request_is_silence_after_patience() {
-        let began = Instant::now();
-        Pulse::new().silence(PATIENCE, IDLE).await;
-        assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_request_that_came_and_went_unseen_counts() {
-        let pulse = Pulse::new();
-        drop(pulse.begin());
-        let began = Instant::now();
-        pulse.silence(PATIENCE, IDLE).await;
-        assert_eq!(began.elapsed().as_secs(), IDLE.as_secs());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_request_may_take_as_long_as_it_takes() {
-        let pulse = Pulse::new();
-        let mut silence = Box::pin(pulse.silence(PATIENCE, IDLE));
-        assert!((&mut silence).now_or_never().is_none());
-        let first = pulse.begin();
-        assert!((&mut silence).now_or_never().is_none());
-        sleep(IDLE * 10).await;
-        let second = pulse.begin();
-        drop(first);
-        assert!((&mut silence).now_or_never().is_none());
-        sleep(IDLE * 10).await;
-        assert!((&mut silence).now_or_never().is_none());
-        drop(second);
-        let ended = Instant::now();
-        silence.await;
-        assert_eq!(ended.elapsed().as_secs(), IDLE.as_secs());
     }
 }

@@ -7,6 +7,7 @@
 //! A client that shows a credential gets one too where it wants what everybody may read: `docker login` is no reason to be without
 //! `alpine` for the time of an outage. Its credential is not verified by that, and opens nothing.
 
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
@@ -101,8 +102,13 @@ impl Gateway {
             (false, Some(_)) => deadline * PATIENCE_WITH_LOGINS,
             (false, None) => return self.token(asked, site, origin, asker, record).await,
         };
+        // Of those who want nobody's token none waits for a service that does not answer; what they began goes on, and is the trial.
+        let at_once = may && asked.is_nobodys && self.upstream.away(&site.at(origin.clone())).is_some();
         let mut asking = Box::pin(self.token(asked, site, origin, asker, record));
-        let answered = tokio::time::timeout(deadline, &mut asking).await.ok();
+        let answered = match at_once {
+            true => (&mut asking).now_or_never(),
+            false => tokio::time::timeout(deadline, &mut asking).await.ok(),
+        };
         let why = match &answered {
             Some(Ok(response)) if !says_nothing(response.status()) => return answered.expect("it was looked at"),
             Some(Ok(response)) => Error::new(Kind::Broken, format!("{} answered {}", origin.host, response.status())),
@@ -162,8 +168,9 @@ impl Gateway {
     /// What a client is told whose pull failed because upstream is away, if it may be somebody whose login is remembered: to log in, as
     /// upstream would have told it. containerd shows none before that. It is told of every repository, whether it is there or not.
     pub(super) fn challenged(&self, site: &Site, repository: &Repository, asker: &Asker, error: Error) -> Error {
-        if let Some(reply) = error.reply().filter(|reply| reply.status == StatusCode::UNAUTHORIZED) {
-            self.pings.learn(&site.namespace, &reply.headers);
+        let is_refused = error.reply().is_some_and(|reply| reply.status == StatusCode::UNAUTHORIZED);
+        if is_refused && error.kind() == Kind::Refused {
+            self.cache.login_refused(site, asker);
         }
         let bearer =
             |value: &HeaderValue| value.as_bytes().get(..7).is_some_and(|b| b.eq_ignore_ascii_case(b"bearer "));
@@ -173,12 +180,14 @@ impl Gateway {
             Credential::Known(_) => asker.authorization.as_ref().is_some_and(bearer),
             Credential::Remembered(_) => false,
         };
-        let is_away = matches!(error.kind(), Kind::Unreachable | Kind::Timeout | Kind::Broken);
+        // 429: nobody's pulls are spent, or nobody's tokens, which need not be so of who logs in.
+        let is_away = matches!(error.kind(), Kind::Unreachable | Kind::Timeout | Kind::Broken | Kind::Limited);
         if !is_away || !may_log_in || self.cache.is_public(site, repository) {
             return error;
         }
-        let headers = self.pings.challenge(&site.namespace, repository);
-        if headers.is_empty() || !self.cache.logins().knows_some(&site.namespace) {
+        let knows_some = self.cache.logins().knows_some(&site.namespace);
+        let headers = if knows_some { self.stand_in_challenge(site, repository) } else { HeaderMap::new() };
+        if headers.is_empty() {
             return error;
         }
         let reply = Reply { status: StatusCode::UNAUTHORIZED, headers, body: bytes::Bytes::new() };
@@ -196,7 +205,7 @@ mod tests {
     #[test]
     fn what_is_laid_down_and_what_is_not() {
         let (secret, now) = (Secret::random(), std::time::SystemTime::UNIX_EPOCH);
-        let alice = Owner::Login(LoginId([7; 16]));
+        let alice = Owner::Login(LoginId([7; 24]));
         let token = own_token::issue(&secret, alice, now);
         let bearer = format!("bEARER  {token} ");
         let twice = [bearer.as_str(), "Bearer a"];

@@ -21,14 +21,14 @@ const LONGEST_FORM: usize = 64 << 10;
 pub(super) struct TokenAsked {
     /// Its path and query.
     pub(super) target: String,
-    /// Its query.
-    pub(super) query: Option<String>,
     /// Its fields and its body.
     pub(super) request: Request<RequestBody>,
     /// What it wants, if it is of a form that is known.
     pub(super) wanted: Option<TokenRequest>,
     /// What the client shows with it.
     pub(super) shows: Shows,
+    /// It is a GET that shows nothing, and its URL names nobody: whoever asks the same gets the same.
+    pub(super) is_nobodys: bool,
 }
 
 impl TokenAsked {
@@ -43,7 +43,7 @@ impl TokenAsked {
         let is_get = parts.method == Method::GET;
         if !is_get && (parts.method != Method::POST || !is_form(&parts.headers)) {
             let request = upload::forward(parts.headers, parts.method, body);
-            return Ok(TokenAsked { target, query, request, wanted: None, shows: Shows::Credential });
+            return Ok(TokenAsked { target, request, wanted: None, shows: Shows::Credential, is_nobodys: false });
         }
         let (wanted, request) = if is_get {
             let authorization = asker.authorization.as_ref();
@@ -56,8 +56,17 @@ impl TokenAsked {
         };
         let nobody = is_get && asker.credential == Credential::Anonymous;
         let shows = if nobody { Shows::Nothing } else { Shows::Credential };
-        Ok(TokenAsked { target, query, request, wanted: Some(wanted), shows })
+        let is_nobodys = is_get && asker.authorization.is_none() && names_nobody(query.as_deref());
+        Ok(TokenAsked { target, request, wanted: Some(wanted), shows, is_nobodys })
     }
+}
+
+/// Whether the query of a request for a token names nobody. What is not known may be a credential: `account`, `private_token`.
+fn names_nobody(query: Option<&str>) -> bool {
+    let names =
+        || query.into_iter().flat_map(|query| query.split('&')).map(|pair| pair.split('=').next().unwrap_or(pair));
+    let known = |name| matches!(name, "" | "service" | "scope" | "client_id");
+    names().all(known) && names().any(|name| matches!(name, "service" | "scope"))
 }
 
 fn is_form(headers: &HeaderMap) -> bool {

@@ -25,10 +25,10 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// A login that was proved before upstream went away: the name of what is remembered of it. It is made of a slow, keyed hash, and tells
-/// nothing of the credential.
+/// A login that was proved before upstream went away: the name of what is remembered of it. It is made of keyed hashes, the first eight
+/// bytes of one of the account, the rest of a slow one of all of it, and tells nothing of the credential.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct LoginId(pub [u8; 16]);
+pub struct LoginId(pub [u8; 24]);
 
 impl fmt::Debug for LoginId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -80,6 +80,11 @@ impl Auth {
         }
     }
 
+    /// The challenges that `namespace` made last, if it made any.
+    pub fn challenges(&self, namespace: &str) -> Option<Arc<[Challenge]>> {
+        self.challenges.get(namespace)
+    }
+
     /// Where a token to read `repository` is to be had, if `namespace` was ever seen to want one.
     pub fn token_url(&self, namespace: &str, repository: &Repository) -> Option<String> {
         token_url(&self.challenges.get(namespace)?, repository)

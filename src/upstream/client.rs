@@ -1,6 +1,6 @@
 //! The connection pools, and one request over them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ pub(super) struct Inner {
     pub(super) auth: Auth,
     pub(super) accounts: Accounts,
     pub(super) keyring: Keyring,
-    pub(super) tokens: Coalesced<String, Result<Arc<super::auth::Token>>>,
+    pub(super) tokens: Coalesced<(String, u64), Result<Arc<super::auth::Token>>>,
 }
 
 struct Pool {
@@ -72,6 +72,8 @@ struct Pool {
     both: Client<Https, RequestBody>,
     /// Blobs: a connection each, so that one does not wait for the window of another, and costs less per byte.
     h1: Client<Https, RequestBody>,
+    /// Hosts that speak HTTP/2 alone.
+    h2_alone: Mutex<HashSet<String>>,
 }
 
 /// What a request is spoken over.
@@ -184,8 +186,8 @@ impl Upstream {
         about.bill.add_request();
         let pool = self.0.pools.get(about.registry).unwrap_or(&self.0.open);
         let client = match wire {
-            Wire::Any => &pool.both,
-            Wire::H1 => &pool.h1,
+            Wire::H1 if !pool.h2_alone.lock().contains(&host) => &pool.h1,
+            Wire::H1 | Wire::Any => &pool.both,
         };
         let activity = request.extensions().get::<Activity>().cloned().unwrap_or_default();
         let sent = activity.while_active(self.0.idle_timeout, client.request(request));
@@ -198,6 +200,9 @@ impl Upstream {
             )),
         };
         permit.settle(&answered);
+        if wire == Wire::H1 && answered.as_ref().is_err_and(speaks_h2_alone) {
+            pool.h2_alone.lock().insert(host);
+        }
         let status = answered.as_ref().map_or(0, |response| response.status().as_u16());
         self.0.metrics.upstream_request(about.registry, about.kind.as_str(), method, status);
         if let Ok(response) = &answered {
@@ -261,7 +266,7 @@ impl Pool {
                 .http2_keep_alive_timeout(Duration::from_secs(10))
                 .build(https_connector(dialer.clone(), registry.clone(), own.clone(), others.clone(), alpn))
         };
-        Ok(Pool { both: client(Protocols::H2AndH1), h1: client(Protocols::H1) })
+        Ok(Pool { both: client(Protocols::H2AndH1), h1: client(Protocols::H1), h2_alone: Mutex::default() })
     }
 }
 
@@ -306,6 +311,11 @@ fn label(method: &http::Method) -> &'static str {
         "DELETE" => "DELETE",
         _ => "other",
     }
+}
+
+/// The other side has no protocol that was offered.
+fn speaks_h2_alone(error: &Error) -> bool {
+    error.cause().and_then(|cause| dial_error(cause)).is_some_and(DialError::wants_another_protocol)
 }
 
 fn failure(host: &str, error: hyper_util::client::legacy::Error) -> Error {

@@ -222,6 +222,8 @@ impl Upstream {
     /// # Errors
     /// The token service said no, nothing, or something that is no token.
     pub async fn token(&self, site: &Site, url: String, asker: &Asker) -> Result<Arc<Token>> {
+        // When it is time for a trial, nobody waits for what an earlier question will never hear.
+        let turn = Origin::from_url(&url).map_or(0, |(origin, _)| self.turn(&site.at(origin)));
         let (upstream, site, bill) = (self.clone(), site.clone(), asker.bill.clone());
         let asked = url.clone();
         let work = move || async move {
@@ -242,7 +244,7 @@ impl Upstream {
                 Error::new(Kind::Broken, format!("{} answered a request for a token with something else", origin.host))
             })
         };
-        self.0.tokens.run(&self.0.tasks, url, work).await
+        self.0.tokens.run(&self.0.tasks, (url, turn), work).await
     }
 
     /// Keeps the token of a reply to a request without credentials.

@@ -136,11 +136,15 @@ pub fn https_connector(
 ) -> Https {
     let patience = dialer.connect_timeout();
     let connector = Connector::new(dialer, registry);
-    let wrap = |tls| {
-        let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
-        match alpn {
-            Protocols::H2AndH1 => builder.enable_all_versions().wrap_connector(connector.clone()),
-            Protocols::H1 => builder.enable_http1().wrap_connector(connector.clone()),
+    let wrap = |mut tls: ClientConfig| match alpn {
+        Protocols::H2AndH1 => {
+            let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+            builder.enable_all_versions().wrap_connector(connector.clone())
+        }
+        // The builder would name none, and who speaks h2 alone would not say so.
+        Protocols::H1 => {
+            tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+            HttpsConnector::from((connector.clone(), tls))
         }
     };
     Https { own: wrap(own), others: wrap(others), connector, patience }

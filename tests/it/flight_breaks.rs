@@ -12,7 +12,7 @@ async fn signing_registry(pki: &Pki, blob: &Blob) -> Registry {
 }
 
 /// The `Range` of each request for bytes, in order.
-fn ranges(registry: &Registry, kind: &str) -> Vec<Option<String>> {
+pub(crate) fn ranges(registry: &Registry, kind: &str) -> Vec<Option<String>> {
     let seen = registry.requests().into_iter().filter(|seen| seen.method == "GET" && seen.kind() == kind);
     seen.filter(|seen| [200, 206].contains(&seen.status())).map(|seen| seen.range().map(str::to_owned)).collect()
 }

@@ -234,7 +234,6 @@ fn every_answer_is_one_that_the_model_allows_when_upstream_can_be_silent() {
 /// Found by seeds 69 and 96: containerd and a single request never ask for `/v2/`; what they brought is not pulled by docker and podman
 /// while upstream is away, for want of its challenge.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "issue 4, Offline: `/v2/` is answered from the challenge last seen, but only from one that `/v2/` itself got"]
 async fn what_containerd_brought_is_pulled_by_all_while_upstream_is_away() {
     let settings = Settings { small: false, forget: false, silence: false, strict: true };
     for style in Style::ALL {

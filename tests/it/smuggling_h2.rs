@@ -12,14 +12,14 @@ use crate::smuggling::World;
 type Field = (&'static str, &'static str);
 
 const TAG: &str = "/v2/library/alpine/manifests/3.20";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const END_STREAM: u8 = 1;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
-const ACK: u8 = 1;
+pub(crate) const ACK: u8 = 1;
 
 /// What follows the head.
 #[derive(Clone, Copy)]
@@ -29,7 +29,7 @@ enum Rest {
     DataAndTrailers(&'static str, &'static [Field]),
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];
     frame.extend(stream.to_be_bytes());
@@ -152,6 +152,13 @@ fn owned(fields: &[Field]) -> Vec<(String, String)> {
 }
 
 const GET: [Field; 4] = [(":method", "GET"), (":scheme", "https"), (":authority", HUB), (":path", TAG)];
+
+/// The frame of a GET, on stream 1.
+pub(crate) fn get(path: &str) -> Vec<u8> {
+    let (mut fields, last) = (owned(&GET[..3]), (":path".to_owned(), path.to_owned()));
+    fields.push(last);
+    frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&fields))
+}
 
 /// A good head with these fields instead (`-name`: without it), and these after it.
 fn head(instead: &[Field], after: &[Field]) -> Vec<(String, String)> {

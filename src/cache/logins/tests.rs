@@ -1,3 +1,5 @@
+use zeroize::Zeroizing;
+
 use super::*;
 use crate::upstream::asker::Keyring;
 
@@ -23,7 +25,7 @@ async fn a_login_opens_what_it_was_let_read_and_no_other_does() {
     let logins = logins(&clock, &tasks);
     let place = |name: &str| Arc::<str>::from(format!("docker.io/{name}"));
     let (print, now) = (ring.bearer("t"), clock.now());
-    logins.proved("docker.io", &login("x"), print, TERM);
+    logins.proved(&"docker.io".into(), &login("x"), print, TERM);
     // Before it is hashed, and after.
     ["a", "b", "c"].iter().for_each(|name| logins.granted(print, &place(name)));
     logins.revoked(print, &place("b"));
@@ -44,7 +46,7 @@ async fn a_login_opens_what_it_was_let_read_and_no_other_does() {
     clock.advance(COARSE);
     assert_eq!(logins.read(id, "docker.io/a"), None);
     logins.prune();
-    assert!(logins.0.book.read().is_empty());
+    assert!(logins.0.book.read().good.is_empty());
 }
 
 /// Upstream's no that comes while a login is hashed once more is not lost: what was written of it before is taken out.
@@ -53,12 +55,12 @@ async fn a_no_is_heard_while_the_login_is_hashed() {
     let (clock, tasks, ring) = (Clock::system(), Tasks::new(), Keyring::new());
     let logins = logins(&clock, &tasks);
     let app: Arc<str> = "r/app".into();
-    let id = logins.hashed(&logins.proof("r", &login("x"))).await.unwrap();
+    let id = logins.0.hashes.name(&logins.0.hashes.proof("r", &login("x")), Why::Word).await.unwrap();
     logins.note_proof(id, clock.now());
     logins.note_place(id, &app, clock.now());
-    clock.advance(KNOWN_FOR);
+    clock.advance(hashes::KNOWN_FOR);
     let print = ring.bearer("t");
-    logins.proved("r", &login("x"), print, TERM);
+    logins.proved(&"r".into(), &login("x"), print, TERM);
     logins.revoked(print, &app);
     settled(&tasks).await;
     assert_eq!(logins.read(id, "r/app"), None);
@@ -75,7 +77,7 @@ async fn a_no_is_heard_while_the_login_is_hashed() {
 
 #[test]
 fn what_was_written_is_read_again() {
-    let (id, now) = (LoginId([0xab; 16]), seconds(Clock::system().now()));
+    let (id, now) = (LoginId([0xab; 24]), seconds(Clock::system().now()));
     let written = |age: u64| {
         let place = |name: &str| (key(id, Some(name)), now - age);
         vec![(key(id, None), now - age), place("r/a"), place("r/b"), ("nonsense".to_owned(), now)]
@@ -86,6 +88,99 @@ fn what_was_written_is_read_again() {
     };
     assert!(load(TERM, 100).read(id, "r/a").is_some() && load(TERM, 100).knows_some("r"));
     assert_eq!((load(TERM, 100).read(id, "r/c"), load(TERM, 100).knows_some("q")), (None, false));
-    assert!(load(TERM, 8000).0.book.read().is_empty(), "too old");
-    assert!(load(Duration::ZERO, 0).0.book.read().is_empty(), "off");
+    assert!(load(TERM, 8000).0.book.read().good.is_empty(), "too old");
+    assert!(load(Duration::ZERO, 0).0.book.read().good.is_empty(), "off");
+}
+
+/// A token that is shown to another registry says nothing of the login that it was issued to.
+#[tokio::test]
+async fn a_login_is_one_of_one_registry() {
+    let (clock, tasks, ring) = (Clock::system(), Tasks::new(), Keyring::new());
+    let logins = logins(&clock, &tasks);
+    let print = ring.bearer("t");
+    logins.proved(&"r".into(), &login("x"), print, TERM);
+    logins.granted(print, &"q/app".into());
+    logins.granted(print, &"r2/app".into());
+    logins.granted(print, &"r/app".into());
+    settled(&tasks).await;
+    let id = logins.recognised("r", &login("x")).await.unwrap();
+    let read = |place: &str| logins.read(id, place).is_some();
+    assert_eq!(["q/app", "r2/app", "r/app"].map(read), [false, false, true]);
+    assert!(logins.knows_some("r") && !logins.knows_some("q"));
+}
+
+/// With more logins to be hashed than may wait, a no takes back what is known of that account, and of no other.
+#[tokio::test]
+async fn a_no_is_heard_in_a_flood_of_others() {
+    let (clock, tasks) = (Clock::system(), Tasks::new());
+    let logins = logins(&clock, &tasks);
+    let named = |name: &str, password: &str| Login::Password {
+        username: name.into(),
+        password: Zeroizing::new(password.into()),
+    };
+    let mut ids = Vec::new();
+    for name in ["alice", "bob"] {
+        let id = logins.0.hashes.name(&logins.0.hashes.proof("r", &named(name, "x")), Why::Word).await.unwrap();
+        logins.note_proof(id, clock.now());
+        logins.note_place(id, &"r/app".into(), clock.now());
+        ids.push(id);
+    }
+    clock.advance(hashes::KNOWN_FOR);
+    // None of these is in the book, and none costs a hash.
+    (0..1000).for_each(|n| logins.refused("r", &named("mallory", &n.to_string()), None));
+    assert!(!logins.0.hashes.has_words());
+    (0..1000).for_each(|n| logins.refused("r", &named("alice", &n.to_string()), None));
+    logins.refused("r", &named("alice", "x"), None);
+    settled(&tasks).await;
+    let read = |id| logins.read(id, "r/app").is_some();
+    assert_eq!((read(ids[0]), read(ids[1])), (false, true));
+}
+
+/// Who shows the login itself (Basic) is refused before it was ever looked up.
+#[tokio::test]
+async fn a_no_to_a_login_that_was_only_shown_is_heard() {
+    let (clock, tasks, ring) = (Clock::system(), Tasks::new(), Keyring::new());
+    let logins = logins(&clock, &tasks);
+    let (print, app): (_, Arc<str>) = (ring.bearer("t"), "r/app".into());
+    let id = logins.0.hashes.name(&logins.0.hashes.proof("r", &login("x")), Why::Word).await.unwrap();
+    let good = || {
+        logins.note_proof(id, clock.now());
+        logins.note_place(id, &app, clock.now());
+    };
+    good();
+    logins.meet(&"r".into(), &login("x"), print);
+    logins.revoked(print, &app);
+    tasks.stop();
+    tasks.drained().await;
+    assert_eq!(logins.read(id, "r/app"), None);
+    good();
+    assert_eq!(logins.read_by(print, "r/app"), None, "nobody looked");
+    assert!(logins.recognise("r", &login("x"), print).await);
+    assert!(logins.read_by(print, "r/app").is_some());
+    assert!(!logins.recognise("r", &login("x"), print).await, "it is known by now");
+    logins.forget_shown(print);
+    assert_eq!(logins.read_by(print, "r/app"), None);
+}
+
+/// What is written down has an end, whoever reads how much.
+#[test]
+fn the_books_have_an_end() {
+    let clock = Clock::system();
+    let logins = logins(&clock, &Tasks::new());
+    let id = |n: u32| {
+        let mut bytes = [0; 24];
+        bytes[..4].copy_from_slice(&n.to_be_bytes());
+        LoginId(bytes)
+    };
+    let most = u32::try_from(MOST_IN_ALL / MOST_PLACES).unwrap();
+    let place = |n: usize| -> Arc<str> { format!("r/{n}").into() };
+    for n in 0..=most {
+        clock.advance(Duration::from_secs(1));
+        logins.note_proof(id(n), clock.now());
+        (0..=MOST_PLACES).for_each(|at| logins.note_place(id(n), &place(at), clock.now()));
+    }
+    let book = logins.0.book.read();
+    assert_eq!(book.places, MOST_IN_ALL);
+    assert_eq!(book.places, book.good.values().map(|good| good.places.len()).sum::<usize>());
+    assert!(!book.good.contains_key(&id(0)) && book.good.contains_key(&id(1)), "the oldest goes");
 }

@@ -57,7 +57,7 @@ fn gateway(dir: &std::path::Path, tasks: &Tasks, registries: &Arc<Registries>, d
         cache: crate::cache::Cache::new(&settings_of_cache, base),
         upstream,
         pages: crate::proxy::pages::Pages { ca_pem: String::new() },
-        pings: crate::proxy::passing::Pings::new(LONG, Journal::off(), &[]),
+        pings: crate::proxy::ping::Pings::new(LONG, Journal::off(), &[]),
         settings: settings(),
         books: crate::proxy::record::Books { metrics, ledger, clock: clock.clone() },
         clock,

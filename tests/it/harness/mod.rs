@@ -36,7 +36,7 @@ pub(crate) use faults::{Fault, Gate};
 pub(crate) use forward::ForwardProxy;
 pub(crate) use image::{Algorithm, Blob, Hash, Image, sha256};
 pub(crate) use log::{Log, alone};
-pub(crate) use process::Process;
+pub(crate) use process::{Process, Room};
 pub(crate) use pull::{Pull, Style};
 pub(crate) use record::{End, Seen};
 pub(crate) use registry::Registry;

@@ -2,15 +2,36 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::{Client, Pki, Registry};
+
+/// What its disk takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Room {
+    Plenty,
+    None,
+}
+
+impl Room {
+    fn as_str(self) -> &'static str {
+        match self {
+            Room::Plenty => "unlimited",
+            Room::None => "0",
+        }
+    }
+}
 
 /// Dropped: it is killed.
 pub(crate) struct Process {
     child: Child,
     address: SocketAddr,
     pub(crate) ca_pem: String,
+    log: Arc<Mutex<String>>,
     _dir: tempfile::TempDir,
 }
 
@@ -19,6 +40,31 @@ impl Process {
     pub(crate) fn start(registry: &Registry, pki: &Pki, toml: &str) -> Process {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
+        Process::run(Command::new(env!("CARGO_BIN_EXE_seawall")), dir, &data, registry, pki, toml)
+    }
+
+    /// The same, with its data in `data`, on a disk of the test's: see [`Process::room`].
+    pub(crate) fn on_disk(room: Room, data: &Path, registry: &Registry, pki: &Pki) -> Process {
+        let mut command = Command::new("bash");
+        let limit = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$0\" \"$@\"", room.as_str());
+        command.args(["-c", &limit, env!("CARGO_BIN_EXE_seawall")]);
+        Process::run(command, tempfile::tempdir().unwrap(), data, registry, pki, "")
+    }
+
+    /// From now on.
+    pub(crate) fn room(&self, room: Room) {
+        let (limit, pid) = (format!("--fsize={}:unlimited", room.as_str()), self.child.id().to_string());
+        assert!(Command::new("prlimit").args([&limit, "--pid", &pid]).status().unwrap().success());
+    }
+
+    fn run(
+        mut command: Command,
+        dir: tempfile::TempDir,
+        data: &Path,
+        registry: &Registry,
+        pki: &Pki,
+        toml: &str,
+    ) -> Process {
         let (ca, file) = (dir.path().join("upstream-ca.pem"), dir.path().join("seawall.toml"));
         std::fs::write(&ca, pki.ca_pem()).unwrap();
         let hosts: Vec<String> = registry.hosts().iter().map(|(host, addr)| format!("{host:?} = \"{addr}\"")).collect();
@@ -27,7 +73,7 @@ impl Process {
             hosts.join(", ")
         );
         std::fs::write(&file, text).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_seawall"))
+        let mut child = command
             .args(["--config".as_ref(), file.as_os_str(), "serve".as_ref()])
             .env_remove("RUST_LOG")
             .stderr(Stdio::piped())
@@ -43,9 +89,16 @@ impl Process {
             said.push_str(&line);
         };
         // Its stderr is read to the end, or it would stop when the pipe is full.
-        std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
+        let said = Arc::new(Mutex::new(said));
+        let hears = said.clone();
+        std::thread::spawn(move || log.map_while(Result::ok).for_each(|line| hears.lock().push_str(&(line + "\n"))));
         let ca_pem = std::fs::read_to_string(data.join("ca/ca.crt")).unwrap();
-        Process { child, address, ca_pem, _dir: dir }
+        Process { child, address, ca_pem, log: said, _dir: dir }
+    }
+
+    /// Whether its log has this.
+    pub(crate) fn said(&self, text: &str) -> bool {
+        self.log.lock().contains(text)
     }
 
     pub(crate) fn client(&self) -> Client {
