@@ -203,19 +203,33 @@ impl Metrics {
 
     /// Upstream said how much of its quota is left. `source`: the address or account it counts for.
     pub fn rate_limit(&self, registry: &str, source: &str, limit: u64, remaining: u64, window: Option<Duration>) {
-        let mut labels = QuotaLabels { registry: registry.into(), source: source.into() };
         let mut known = self.0.known_quotas.lock();
-        if known.len() < SOURCES {
-            known.insert(labels.clone());
-        } else if !known.contains(&labels) {
+        let mut labels = QuotaLabels { registry: registry.into(), source: source.into() };
+        if !known.contains(&labels) && known.len() >= SOURCES {
             labels.source = "other".to_owned();
         }
-        drop(known);
+        known.insert(labels.clone());
         self.0.ratelimit_limit.get_or_create(&labels).set(limit);
         self.0.ratelimit_remaining.get_or_create(&labels).set(remaining);
         if let Some(window) = window {
             self.0.ratelimit_window.get_or_create(&labels).set(window.as_secs());
         }
+    }
+
+    /// Shows no figures but those of these (registry, source): the windows of all others are over.
+    pub fn keep_rate_limits<'a>(&self, current: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        let labels =
+            |(registry, source): (&str, &str)| QuotaLabels { registry: registry.into(), source: source.into() };
+        let current: HashSet<QuotaLabels> = current.into_iter().map(labels).collect();
+        self.0.known_quotas.lock().retain(|labels| {
+            let is_current = current.contains(labels);
+            if !is_current {
+                self.0.ratelimit_limit.remove(labels);
+                self.0.ratelimit_remaining.remove(labels);
+                self.0.ratelimit_window.remove(labels);
+            }
+            is_current
+        });
     }
 
     /// Upstream took a pull off the quota.

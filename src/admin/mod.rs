@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::ledger::Ledger;
 use crate::metrics::{CONTENT_TYPE, Metrics};
+use crate::policy::quota::Figures;
 
 /// How long requests that are running when it stops may take.
 const GRACE: Duration = Duration::from_secs(2);
@@ -134,7 +135,21 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
+    show_quotas(&admin);
     typed(StatusCode::OK, CONTENT_TYPE, admin.metrics.encode())
+}
+
+/// The gauges of quotas are what the ledger holds true now: a restart loses none, and none outlives its window.
+fn show_quotas(admin: &Admin) {
+    let (now, metrics) = (admin.clock.now(), &admin.metrics);
+    let mut current = admin.ledger.report(now).quotas;
+    current.retain(|(_, figures)| figures.hold(now));
+    // Mirrors of a registry may name one source: the last word is shown.
+    current.sort_by_key(|(_, figures)| figures.at);
+    metrics.keep_rate_limits(current.iter().map(|(account, _)| (&*account.payer.registry, account.label())));
+    for (account, Figures { limit, remaining, window, .. }) in &current {
+        metrics.rate_limit(&account.payer.registry, account.label(), *limit, *remaining, *window);
+    }
 }
 
 async fn ratelimits(State(admin): State<Admin>) -> Response {

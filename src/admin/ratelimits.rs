@@ -143,9 +143,9 @@ mod tests {
             source: source.map(str::to_owned),
         };
         let (nobody, client) = (payer(Identity::Anonymous), payer(Identity::Client([7; 16])));
-        ledger.record(&nobody, &said(100, Some("203.0.113.7")), at(0));
-        ledger.record(&nobody, &said(90, Some("203.0.113.7")), at(600));
-        ledger.record(&client, &said(1, None), at(600));
+        ledger.record(&nobody, &said(100, Some("203.0.113.7")), at(0), at(0));
+        ledger.record(&nobody, &said(90, Some("203.0.113.7")), at(600), at(600));
+        ledger.record(&client, &said(1, None), at(600), at(600));
         ledger.limited(&client, Limit::Abuse, None, Some(Duration::from_secs(60)), at(600));
         ledger.charged(&nobody.registry, "library/a");
         ledger.spared(&nobody.registry, "library/b");

@@ -138,7 +138,8 @@ impl Kept {
             Entry::Standing { registry, host, identity, of, until, source, allowed } => {
                 let until = time(until)?;
                 let allowed = allowed.map(|(limit, window)| (limit, window.map(Duration::from_secs)));
-                let standing = Standing { limit: of, until, source, allowed };
+                let doubted = (of == Limit::Pulls).then_some(now);
+                let standing = Standing { limit: of, since: now, until, doubted, source, allowed };
                 (now < until && until <= now.checked_add(crate::policy::quota::LONGEST)?)
                     .then(|| Restored::Standing(payer(registry, host, identity), standing))
             }

@@ -2,12 +2,14 @@
 //!
 //! - Figures are kept for whoever pays (nobody, the operator's account, a client with a credential of its own) and the source that upstream
 //!   names; of clients, the source alone tells them apart where there is one: their tokens change every few minutes.
-//! - A refusal (429) stands for one payer at one host. One credential's is never another's.
-//! - [`kept`] is what the next start is told. Clients' figures and refusals are not: a fingerprint means nothing in another process.
+//! - A refusal (429) stands for one payer at one host, whatever token a client that upstream names shows. One credential's is never another's.
+//! - `kept` is what the next start is told. Clients' figures and refusals are not: a fingerprint means nothing in another process.
 
 mod bounded;
 mod kept;
 mod pulls;
+mod spending;
+mod standing;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,11 +19,13 @@ use parking_lot::Mutex;
 use tracing::warn;
 
 use crate::oci::rate_limit::RateLimit;
-use crate::policy::quota::{Figures, Limit, stands_until};
+use crate::policy::quota::{Aim, Figures, Limit, may_spend, stands_until};
 
 use bounded::Bounded;
 pub use kept::Kept;
 pub use pulls::{OfRepository, Pulls};
+pub use spending::Spending;
+pub use standing::Standing;
 
 /// Whose quota a request is taken off.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,6 +76,11 @@ pub struct Account {
 }
 
 impl Account {
+    /// What the metrics call it: as upstream does, else by whose it is.
+    pub fn label(&self) -> &str {
+        if self.source.is_empty() { self.payer.identity.as_str() } else { &self.source }
+    }
+
     fn of(payer: &Payer, source: Option<&str>) -> Account {
         let identity = match payer.identity {
             Identity::Client(_) if source.is_some() => Identity::Client([0; 16]),
@@ -79,19 +88,6 @@ impl Account {
         };
         Account { payer: Payer { identity, ..payer.clone() }, source: source.unwrap_or_default().into() }
     }
-}
-
-/// A 429 that stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// Of which limit.
-    pub limit: Limit,
-    /// Until when.
-    pub until: SystemTime,
-    /// Whose quota it is, as upstream said.
-    pub source: Option<Arc<str>>,
-    /// The whole quota, where that is known: pulls in a window.
-    pub allowed: Option<(u64, Option<Duration>)>,
 }
 
 /// All that is known of quota, for an operator.
@@ -118,9 +114,9 @@ pub struct Ledger(Arc<Mutex<Books>>);
 struct Books {
     figures: Bounded<Account, Figures>,
     tokens: Bounded<Account, Figures>,
-    pulls_limit: Bounded<Payer, Standing>,
-    abuse_limit: Bounded<Payer, Standing>,
-    token_limit: Bounded<Payer, Standing>,
+    standings: standing::Standings,
+    uncounted: Bounded<(Payer, Arc<str>), ()>,
+    pending: spending::Pending,
     pulls: pulls::Books,
     keeper: Option<Keeper>,
 }
@@ -144,24 +140,24 @@ impl Books {
         }
     }
 
-    fn standings(&mut self, limit: Limit) -> &mut Bounded<Payer, Standing> {
-        match limit {
-            Limit::Pulls => &mut self.pulls_limit,
-            Limit::Abuse => &mut self.abuse_limit,
-            Limit::Tokens => &mut self.token_limit,
-        }
-    }
-
     fn stand(&mut self, payer: &Payer, standing: Standing) {
         let limit = standing.limit;
         self.write(|| kept::standing_key(payer, limit), || Kept::standing(payer, &standing));
-        if let Some(old) = self.standings(limit).insert(payer.identity, payer.clone(), standing) {
+        if let Some(old) = self.standings.insert(payer, standing) {
             self.forget(|| kept::standing_key(&old, limit));
         }
     }
 
-    fn latest(&self, payer: &Payer) -> Option<&Figures> {
-        let ours = self.figures.iter().filter(|(account, _)| account.payer == *payer);
+    fn end(&mut self, payer: &Payer, limit: Limit) {
+        self.standings.remove(payer, limit);
+        self.forget(|| kept::standing_key(payer, limit));
+    }
+
+    /// What upstream last said to this payer, by whatever source.
+    fn latest(&mut self, payer: &Payer) -> Option<&Figures> {
+        let known_as = self.standings.account(payer);
+        let is_same = |account: &Account| *account == known_as || account.payer == *payer;
+        let ours = self.figures.iter().filter(|(account, _)| is_same(account));
         ours.map(|(_, figures)| figures).max_by_key(|figures| figures.at)
     }
 }
@@ -177,7 +173,7 @@ impl Ledger {
                     books.figures.insert(account.payer.identity, account, figures);
                 }
                 Some(kept::Restored::Standing(payer, standing)) => {
-                    books.standings(standing.limit).insert(payer.identity, payer, standing);
+                    books.standings.insert(&payer, standing);
                 }
                 Some(kept::Restored::Pulls(registry, pulls, repositories)) => {
                     books.pulls.restore(registry, pulls, repositories);
@@ -187,11 +183,17 @@ impl Ledger {
         }
     }
 
-    /// Writes down what a reply of a registry said. A pull limit that upstream itself says is over stands no longer.
-    pub fn record(&self, payer: &Payer, said: &RateLimit, now: SystemTime) {
+    /// Writes down what a reply of a registry said to a request that was `sent` then. A pull limit that upstream itself says is over
+    /// stands no longer; what it said before it is no such word.
+    pub fn record(&self, payer: &Payer, said: &RateLimit, sent: SystemTime, now: SystemTime) {
         let mut books = self.0.lock();
-        if said.remaining > 0 && books.pulls_limit.remove(payer.identity, payer).is_some() {
-            books.forget(|| kept::standing_key(payer, Limit::Pulls));
+        books.standings.learn(payer, said.source.as_deref());
+        match books.standings.find(payer, Limit::Pulls) {
+            Some(standing) if said.remaining == 0 => {
+                standing.doubted = standing.doubted.and(Standing::doubted_after(Limit::Pulls, None, now));
+            }
+            Some(standing) if standing.since <= sent => books.end(payer, Limit::Pulls),
+            _ => {}
         }
         let account = Account::of(payer, said.source.as_deref());
         let identity = account.payer.identity;
@@ -237,16 +239,23 @@ impl Ledger {
         now: SystemTime,
     ) -> Standing {
         let mut books = self.0.lock();
+        books.standings.learn(payer, source);
         let account = Account::of(payer, source);
         let figures = books.figures.find(account.payer.identity, &account).cloned();
         let figures = figures.or_else(|| books.latest(payer).cloned());
         let figures = figures.as_ref();
         let standing = Standing {
             limit,
+            since: now,
             until: stands_until(limit, retry_after, figures, now),
+            doubted: Standing::doubted_after(limit, retry_after, now),
             source: source.map(Into::into),
             allowed: figures.filter(|_| limit == Limit::Pulls).map(|figures| (figures.limit, figures.window)),
         };
+        let is_news = books.standings.find(payer, limit).is_none_or(|known| known.until <= now);
+        if is_news && !matches!(payer.identity, Identity::Client(_)) {
+            warn_of_limit(payer, &standing);
+        }
         books.stand(payer, standing.clone());
         standing
     }
@@ -254,14 +263,64 @@ impl Ledger {
     /// The 429 of this limit that stands for this payer now.
     pub fn standing(&self, payer: &Payer, limit: Limit, now: SystemTime) -> Option<Standing> {
         let mut books = self.0.lock();
-        let standings = books.standings(limit);
-        let standing = standings.find(payer.identity, payer)?;
+        let standing = books.standings.find(payer, limit)?.clone();
         if now < standing.until {
-            return Some(standing.clone());
+            return Some(standing);
         }
-        standings.remove(payer.identity, payer);
-        books.forget(|| kept::standing_key(payer, limit));
+        books.end(payer, limit);
         None
+    }
+
+    /// Whether upstream should be asked, by what it does not count, if a pull limit still stands that it gave no end of. One who asks is
+    /// told so for a while: it is they who ask.
+    pub fn doubts(&self, payer: &Payer, now: SystemTime) -> bool {
+        let mut books = self.0.lock();
+        let Some(standing) = books.standings.find(payer, Limit::Pulls) else { return false };
+        let is_doubted = standing.doubted.is_some_and(|from| from <= now) && now < standing.until;
+        if is_doubted {
+            standing.doubted = Standing::doubted_after(Limit::Pulls, None, now);
+        }
+        is_doubted
+    }
+
+    /// Whether the next pull of this payer begins with that question.
+    pub fn would_doubt(&self, payer: &Payer, now: SystemTime) -> bool {
+        let mut books = self.0.lock();
+        books.standings.find(payer, Limit::Pulls).is_some_and(|s| s.doubted.is_some_and(|from| from <= now))
+    }
+
+    /// Upstream described this repository without a word of the quota of which it speaks elsewhere: its pulls are not counted (Docker Hub:
+    /// sponsored images, those of verified publishers).
+    pub fn counts_not(&self, payer: &Payer, repository: &str) {
+        self.0.lock().uncounted.insert(payer.identity, (payer.clone(), repository.into()), ());
+    }
+
+    /// It does.
+    pub fn counts(&self, payer: &Payer, repository: &str) {
+        self.0.lock().uncounted.remove(payer.identity, &(payer.clone(), repository.into()));
+    }
+
+    /// Whether this payer's quota is known, and known not to be what this repository's pulls are taken off.
+    pub fn is_uncounted(&self, payer: &Payer, repository: &str) -> bool {
+        let mut books = self.0.lock();
+        let key = (payer.clone(), repository.into());
+        books.uncounted.find(payer.identity, &key).is_some() && books.latest(payer).is_some()
+    }
+
+    /// Takes a pull off what is left above the last `reserve`, unless these are what it is for.
+    ///
+    /// # Errors
+    /// No more is left.
+    pub fn spend(&self, payer: &Payer, reserve: u64, aim: Aim, now: SystemTime) -> Result<Spending, Figures> {
+        let mut books = self.0.lock();
+        let kept = reserve.saturating_add(books.pending.of(payer));
+        match books.latest(payer).filter(|figures| !may_spend(figures, kept, aim, now)) {
+            Some(figures) => Err(figures.clone()),
+            None => {
+                books.pending.add(payer);
+                Ok(Spending { ledger: self.clone(), payer: payer.clone() })
+            }
+        }
     }
 
     /// What upstream last said to this payer.
@@ -290,16 +349,11 @@ impl Ledger {
         let copies = |figures: &Bounded<Account, Figures>| {
             figures.iter().map(|(account, figures)| (account.clone(), figures.clone())).collect()
         };
-        let standing =
-            [&books.pulls_limit, &books.abuse_limit, &books.token_limit].into_iter().flat_map(|all| all.iter());
         Report {
             pulls: books.pulls.report(),
             quotas: copies(&books.figures),
             tokens: copies(&books.tokens),
-            standing: standing
-                .filter(|(_, standing)| now < standing.until)
-                .map(|(payer, standing)| (payer.clone(), standing.clone()))
-                .collect(),
+            standing: books.standings.report(now),
         }
     }
 
@@ -314,17 +368,30 @@ impl Ledger {
 
 fn warn_of(account: &Account, percent: u64, figures: &Figures, now: SystemTime) {
     let forecast = figures.forecast(now);
-    let time = |at: Option<SystemTime>| at.map(|at| humantime::format_rfc3339_seconds(at).to_string());
+    let time = |at: SystemTime| humantime::format_rfc3339_seconds(at);
     warn!(
         registry = %account.payer.registry,
         host = %account.payer.host,
         identity = account.payer.identity.as_str(),
-        source = %account.source,
+        source = Some(&*account.source).filter(|source| !source.is_empty()),
         remaining = figures.remaining,
         limit = figures.limit,
-        spent = time(forecast.spent_at),
-        free = time(forecast.free_at),
-        "less than {percent} % of the pull quota is left"
+        spent = forecast.spent_at.map(time).map(tracing::field::display),
+        free = forecast.free_at.map(time).map(tracing::field::display),
+        "no more than {percent} % of the pull quota is left"
+    );
+}
+
+/// Of the operator's own; a client reads it in its answer.
+fn warn_of_limit(payer: &Payer, standing: &Standing) {
+    warn!(
+        registry = %payer.registry,
+        host = %payer.host,
+        identity = payer.identity.as_str(),
+        source = standing.source.as_deref(),
+        limit = standing.limit.as_str(),
+        until = %humantime::format_rfc3339_seconds(standing.until),
+        "upstream answered 429: requests of this limit are held back"
     );
 }
 

@@ -47,11 +47,11 @@ impl Written {
 #[test]
 fn the_last_word_counts_and_names_are_bounded() {
     let (ledger, nobody) = (Ledger::default(), payer(NOBODY));
-    ledger.record(&nobody, &said(99, "a"), at(0));
-    ledger.record(&nobody, &said(98, "a"), at(1));
+    ledger.record(&nobody, &said(99, "a"), at(0), at(0));
+    ledger.record(&nobody, &said(98, "a"), at(1), at(1));
     assert_eq!(ledger.figures(&nobody).unwrap().remaining, 98);
     for n in 0..3 * bounded::MOST {
-        ledger.record(&nobody, &said(1, &n.to_string()), at(2));
+        ledger.record(&nobody, &said(1, &n.to_string()), at(2), at(2));
         ledger.limited(&payer(Identity::Client((n as u128).to_be_bytes())), Limit::Pulls, None, None, at(2));
         ledger.spared(&nobody.registry, &format!("library/{n}"));
     }
@@ -65,11 +65,11 @@ fn the_last_word_counts_and_names_are_bounded() {
 #[test]
 fn clients_do_not_push_out_what_is_the_operators() {
     let (ledger, nobody) = (Ledger::default(), payer(NOBODY));
-    ledger.record(&nobody, &said(7, "a"), at(0));
+    ledger.record(&nobody, &said(7, "a"), at(0), at(0));
     ledger.limited(&nobody, Limit::Pulls, Some("a"), None, at(0));
     for n in 0..2 * bounded::MOST {
         let client = payer(Identity::Client((n as u128).to_be_bytes()));
-        ledger.record(&client, &said(0, ""), at(1));
+        ledger.record(&client, &said(0, ""), at(1), at(1));
         ledger.limited(&client, Limit::Pulls, None, None, at(1));
     }
     assert_eq!(ledger.figures(&nobody).unwrap().remaining, 7);
@@ -79,10 +79,10 @@ fn clients_do_not_push_out_what_is_the_operators() {
 #[test]
 fn clients_with_one_source_are_one_and_those_without_are_not() {
     let ledger = Ledger::default();
-    ledger.record(&client(1), &said(9, "alice"), at(0));
-    ledger.record(&client(2), &said(8, "alice"), at(1));
-    ledger.record(&client(3), &said(7, ""), at(1));
-    ledger.record(&client(4), &said(6, ""), at(1));
+    ledger.record(&client(1), &said(9, "alice"), at(0), at(0));
+    ledger.record(&client(2), &said(8, "alice"), at(1), at(1));
+    ledger.record(&client(3), &said(7, ""), at(1), at(1));
+    ledger.record(&client(4), &said(6, ""), at(1), at(1));
     let mut left: Vec<_> =
         ledger.report(at(2)).quotas.iter().map(|(a, f)| (a.source.to_string(), f.remaining)).collect();
     left.sort();
@@ -93,7 +93,7 @@ fn clients_with_one_source_are_one_and_those_without_are_not() {
 #[test]
 fn a_429_stands_for_who_got_it_until_it_is_over() {
     let (ledger, nobody) = (Ledger::default(), payer(NOBODY));
-    ledger.record(&nobody, &said(0, "a"), at(0));
+    ledger.record(&nobody, &said(0, "a"), at(0), at(0));
     let standing = ledger.limited(&nobody, Limit::Pulls, Some("a"), None, at(10));
     assert_eq!((standing.until, standing.allowed), (at(3600), Some((100, Some(Duration::from_secs(3600))))));
     assert_eq!(ledger.standing(&nobody, Limit::Pulls, at(3599)), Some(standing));
@@ -112,9 +112,9 @@ fn what_upstream_says_is_over_stands_no_longer() {
     let (ledger, nobody) = (Ledger::default(), payer(NOBODY));
     ledger.limited(&nobody, Limit::Pulls, None, None, at(0));
     ledger.limited(&nobody, Limit::Abuse, None, Some(Duration::from_secs(30)), at(0));
-    ledger.record(&nobody, &said(0, "a"), at(1));
+    ledger.record(&nobody, &said(0, "a"), at(1), at(1));
     assert!(ledger.standing(&nobody, Limit::Pulls, at(1)).is_some());
-    ledger.record(&nobody, &said(100, "a"), at(2));
+    ledger.record(&nobody, &said(100, "a"), at(2), at(2));
     assert!(ledger.standing(&nobody, Limit::Pulls, at(2)).is_none());
     assert!(ledger.standing(&nobody, Limit::Abuse, at(2)).is_some(), "that is another limit");
 }
@@ -135,10 +135,10 @@ fn what_is_the_operators_survives_a_restart() {
     let (written, first) = (Written::default(), Ledger::default());
     first.restore(&[], written.keeper(), at(0));
     let (nobody, account) = (payer(NOBODY), payer(Identity::Account));
-    first.record(&nobody, &said(10, "192.0.2.1"), at(0));
-    first.record(&account, &said(60, "ci"), at(5));
+    first.record(&nobody, &said(10, "192.0.2.1"), at(0), at(0));
+    first.record(&account, &said(60, "ci"), at(5), at(5));
     first.limited(&account, Limit::Abuse, Some("ci"), Some(Duration::from_secs(60)), at(5));
-    first.record(&client(1), &said(1, "alice"), at(5));
+    first.record(&client(1), &said(1, "alice"), at(5), at(5));
     first.limited(&client(1), Limit::Pulls, Some("alice"), None, at(5));
     first.charged(&nobody.registry, "library/alpine");
     first.spared(&nobody.registry, "library/alpine");
@@ -178,6 +178,81 @@ proptest! {
         let ledger = Ledger::default();
         let all = [("a".to_owned(), value), ("b".to_owned(), figures.into()), ("c".to_owned(), standing.into())];
         ledger.restore(&all, Box::new(|_, _| {}), at(0));
-        ledger.record(&Payer { registry: "r".into(), host: "h".into(), identity: Identity::Account }, &said(5, ""), at(9));
+        ledger.record(&Payer { registry: "r".into(), host: "h".into(), identity: Identity::Account }, &said(5, ""), at(9), at(9));
     }
+}
+
+/// Tokens last for minutes, what stands for whom they are of for hours.
+#[test]
+fn a_429_stands_for_a_client_with_another_token() {
+    let (ledger, [one, two, other]) = (Ledger::default(), [1, 2, 3].map(client));
+    ledger.limited(&one, Limit::Pulls, Some("alice"), None, at(0));
+    assert_eq!(ledger.standing(&two, Limit::Pulls, at(1)), None, "nobody knows whose that is");
+    for (payer, source) in [(&two, "alice"), (&other, "bob")] {
+        ledger.record(payer, &said(0, source), at(1), at(1));
+    }
+    assert!(ledger.standing(&two, Limit::Pulls, at(1)).is_some());
+    assert_eq!(ledger.standing(&other, Limit::Pulls, at(1)), None);
+    assert_eq!(ledger.figures(&two), ledger.figures(&one));
+    ledger.record(&two, &said(9, "alice"), at(2), at(2));
+    assert_eq!(ledger.standing(&one, Limit::Pulls, at(2)), None, "what is over is over for her");
+    // Upstream names nobody in its 429: it stands for that token, and goes on when the source is named.
+    ledger.limited(&client(4), Limit::Pulls, None, None, at(0));
+    ledger.record(&client(4), &said(0, "carol"), at(1), at(1));
+    assert!(ledger.standing(&client(4), Limit::Pulls, at(1)).is_some());
+}
+
+/// A HEAD that was answered before the last pull was taken says that one is left.
+#[test]
+fn what_upstream_said_before_a_429_does_not_end_it() {
+    let (ledger, nobody) = (Ledger::default(), payer(NOBODY));
+    ledger.limited(&nobody, Limit::Pulls, None, None, at(5));
+    ledger.record(&nobody, &said(1, "a"), at(4), at(6));
+    assert!(ledger.standing(&nobody, Limit::Pulls, at(6)).is_some());
+    ledger.record(&nobody, &said(1, "a"), at(5), at(6));
+    assert_eq!(ledger.standing(&nobody, Limit::Pulls, at(6)), None);
+}
+
+#[test]
+fn an_end_that_upstream_did_not_say_is_doubted_once_a_minute() {
+    let (ledger, nobody) = (Ledger::default(), payer(NOBODY));
+    assert!(!ledger.doubts(&nobody, at(0)));
+    ledger.record(&nobody, &said(0, "a"), at(0), at(0));
+    ledger.limited(&nobody, Limit::Pulls, None, None, at(0));
+    assert!(!ledger.doubts(&nobody, at(59)) && !ledger.would_doubt(&nobody, at(59)));
+    assert!(ledger.would_doubt(&nobody, at(60)) && ledger.doubts(&nobody, at(60)));
+    assert!(!ledger.doubts(&nobody, at(61)), "somebody asks");
+    ledger.record(&nobody, &said(0, "a"), at(100), at(100));
+    assert!(!ledger.doubts(&nobody, at(159)) && ledger.doubts(&nobody, at(160)), "it was said to stand");
+    assert!(!ledger.doubts(&nobody, at(3600)), "it is over");
+    for (limit, wait) in [(Limit::Pulls, Some(Duration::from_secs(600))), (Limit::Abuse, None), (Limit::Tokens, None)] {
+        ledger.limited(&client(1), limit, None, wait, at(0));
+        assert!(!ledger.doubts(&client(1), at(599)), "{limit:?}");
+    }
+}
+
+#[test]
+fn a_repository_is_uncounted_where_others_are_counted() {
+    let (ledger, nobody) = (Ledger::default(), payer(NOBODY));
+    ledger.counts_not(&nobody, "library/a");
+    assert!(!ledger.is_uncounted(&nobody, "library/a"), "this registry says nothing of quotas");
+    ledger.record(&nobody, &said(0, "a"), at(0), at(0));
+    assert!(ledger.is_uncounted(&nobody, "library/a") && !ledger.is_uncounted(&nobody, "library/b"));
+    assert!(!ledger.is_uncounted(&payer(Identity::Account), "library/a"));
+    ledger.counts(&nobody, "library/a");
+    assert!(!ledger.is_uncounted(&nobody, "library/a"));
+}
+
+#[test]
+fn pulls_that_are_not_answered_yet_are_taken_off_what_is_left() {
+    let (ledger, nobody) = (Ledger::default(), payer(NOBODY));
+    ledger.record(&nobody, &said(12, "a"), at(0), at(0));
+    let spend = |aim| ledger.spend(&nobody, 10, aim, at(0)).map_err(|figures| figures.remaining);
+    let (one, two) = (spend(Aim::Floating).unwrap(), spend(Aim::Floating).unwrap());
+    assert_eq!(spend(Aim::Floating).map(drop), Err(12));
+    drop(spend(Aim::Pinned).unwrap());
+    drop(one);
+    spend(Aim::Floating).unwrap();
+    drop(two);
+    assert!(ledger.0.lock().pending.of(&nobody) == 0);
 }

@@ -36,8 +36,8 @@ impl Limit {
     pub fn holds(self, cost: Cost) -> bool {
         match self {
             Limit::Pulls => cost == Cost::Counted,
-            Limit::Abuse => true,
-            Limit::Tokens => false,
+            Limit::Abuse => cost != Cost::Token,
+            Limit::Tokens => cost == Cost::Token,
         }
     }
 }
@@ -47,15 +47,21 @@ impl Limit {
 pub enum Cost {
     /// A GET of a manifest.
     Counted,
-    /// Anything else: HEAD, blobs, lists.
+    /// Anything else of a registry: HEAD, blobs, lists.
     Free,
+    /// A token, or a login: of another service.
+    Token,
 }
 
 /// Of a 429 to a request that costs this: which limit is it? Docker Hub's pull limit is JSON, its abuse limit text.
 pub fn limit_of(cost: Cost, content_type: &str, said: Option<&RateLimit>) -> Limit {
     let is_json = content_type.to_ascii_lowercase().contains("json");
     let is_spent = said.is_some_and(|said| said.remaining == 0);
-    if cost == Cost::Counted && (is_json || is_spent) { Limit::Pulls } else { Limit::Abuse }
+    match cost {
+        Cost::Token => Limit::Tokens,
+        Cost::Counted if is_json || is_spent => Limit::Pulls,
+        Cost::Counted | Cost::Free => Limit::Abuse,
+    }
 }
 
 /// How long a 429 stands that says nothing of it.
@@ -233,7 +239,7 @@ mod tests {
     /// Docker Hub's two 429s (protocol 1.4), and those of others.
     #[test]
     fn which_limit_a_429_speaks_of() {
-        use Cost::{Counted, Free};
+        use Cost::{Counted, Free, Token};
         let (spent, left) = (said(0, None), said(9, None));
         for (cost, content_type, said, limit) in [
             (Counted, "application/json", Some(&spent), Limit::Pulls),
@@ -246,13 +252,17 @@ mod tests {
             // HEAD is answered when no pull is left: one that is not has another reason.
             (Free, "application/json", Some(&spent), Limit::Abuse),
             (Free, "text/plain", None, Limit::Abuse),
+            (Token, "application/json", Some(&spent), Limit::Tokens),
+            (Token, "text/plain", None, Limit::Tokens),
         ] {
             assert_eq!(limit_of(cost, content_type, said), limit, "{cost:?} {content_type:?}");
         }
-        for (limit, counted, free) in
-            [(Limit::Pulls, true, false), (Limit::Abuse, true, true), (Limit::Tokens, false, false)]
-        {
-            assert_eq!((limit.holds(Counted), limit.holds(Free)), (counted, free), "{limit:?}");
+        for (limit, held) in [
+            (Limit::Pulls, [true, false, false]),
+            (Limit::Abuse, [true, true, false]),
+            (Limit::Tokens, [false, false, true]),
+        ] {
+            assert_eq!([Counted, Free, Token].map(|cost| limit.holds(cost)), held, "{limit:?}");
         }
     }
 

@@ -6,6 +6,7 @@ use hyper::body::Incoming;
 use super::asker::Bill;
 use super::breaker::Passed;
 use super::client::{About, RequestBody, Upstream, Wire};
+use super::quota::Applicant;
 use crate::error::{Error, Kind, Result};
 use crate::http::headers::{strip_hop_by_hop, strip_look_alikes};
 use crate::http::origin::Origin;
@@ -31,6 +32,12 @@ impl Upstream {
         parts.version = http::Version::HTTP_11;
         parts.extensions.insert(Passed);
         clean(&mut parts.headers);
+        if kind == route::Kind::Token {
+            // Where it is in a form, or in the query, it is not seen.
+            let shown = parts.headers.get(header::AUTHORIZATION);
+            let asker = shown.map(|value| self.keyring().asker(Some(value), self.0.clock.now()));
+            parts.extensions.insert(Applicant(asker.map(|asker| asker.credential.identity())));
+        }
         self.send(About { registry, kind, bill, debit: None }, Wire::Any, Request::from_parts(parts, body)).await
     }
 }

@@ -42,6 +42,8 @@ enum Paid {
     Answer(Response<Incoming>),
     /// The registry does not give it that.
     Refused,
+    /// A 429 stands for it.
+    Limited(Error),
     /// It cannot be used now.
     Unusable(Error),
 }
@@ -49,31 +51,34 @@ enum Paid {
 impl Upstream {
     /// With the account; for nobody where that gets nothing.
     pub(super) async fn ask_on_account(&self, question: Question<'_>) -> Result<Response<Incoming>> {
-        let unusable = match self.paid(question).await? {
-            Paid::Answer(response) => return Ok(response),
-            Paid::Refused => None,
-            Paid::Unusable(error) => Some(error),
-        };
+        let paid = self.paid(question).await?;
+        if let Paid::Answer(response) = paid {
+            return Ok(response);
+        }
         let answered = self.ask_as_client(question).await;
-        match unusable {
+        match (paid, question.asker.purse) {
             // Nobody's lack of permission says nothing of what the operator shares.
-            Some(error) if question.asker.purse == Purse::Account => {
-                answered.map_err(|nobodys| blamed(nobodys, &error))
-            }
+            (Paid::Unusable(error), Purse::Account) => answered.map_err(|nobodys| blamed(nobodys, &error)),
+            (Paid::Limited(error), Purse::Account) if has_nothing(&answered) => Err(error),
+            (Paid::Limited(error), _) => answered.map_err(|nobodys| sooner(nobodys, error)),
             _ => answered,
         }
     }
 
     async fn paid(&self, question: Question<'_>) -> Result<Paid> {
         let question = Question { payer: Identity::Account, ..question };
-        if self.is_held_back(question) {
-            return Ok(Paid::Refused);
+        if let Some(error) = self.held_back(question) {
+            return Ok(Paid::Limited(error));
         }
         let shown = match self.shown_in_time(question).await {
             Ok(shown) => shown,
             Err(error) => return Ok(unusable(question, error)),
         };
-        let mut response = self.follow(question, shown.as_ref().map(|shown| shown.value.clone())).await?;
+        let mut response = match self.follow(question, shown.as_ref().map(|shown| shown.value.clone())).await {
+            // Somebody else was told so meanwhile.
+            Err(error) if error.kind() == Kind::Limited => return Ok(Paid::Limited(error)),
+            answered => answered?,
+        };
         if response.status() == StatusCode::UNAUTHORIZED && !is_elsewhere(&response) {
             response = match self.once_more(question, response, shown).await {
                 Ok(Some(response)) => response,
@@ -88,7 +93,8 @@ impl Upstream {
             if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
                 self.0.accounts.denied(question.site, question.repository, now);
             }
-            return Ok(Paid::Refused);
+            let limited = self.limited(question).filter(|_| status == StatusCode::TOO_MANY_REQUESTS);
+            return Ok(limited.map_or(Paid::Refused, Paid::Limited));
         }
         let fields = std::mem::take(response.headers_mut());
         response.headers_mut().extend(about_the_content(fields));
@@ -142,7 +148,28 @@ const SLOW: &str = "";
 
 fn unusable(question: Question<'_>, error: Error) -> Paid {
     debug!(site = ?question.site, %error, "the operator's account cannot be used");
-    if error.kind() == Kind::Refused { Paid::Refused } else { Paid::Unusable(error) }
+    match error.kind() {
+        Kind::Refused => Paid::Refused,
+        Kind::Limited => Paid::Limited(error),
+        _ => Paid::Unusable(error),
+    }
+}
+
+/// Whether nobody gets it, or is told to come later too.
+fn has_nothing(answered: &Result<Response<Incoming>>) -> bool {
+    match answered {
+        Ok(response) => gets_nothing(response.status()) && !is_elsewhere(response),
+        Err(error) => matches!(error.kind(), Kind::Refused | Kind::Missing | Kind::Limited),
+    }
+}
+
+/// Nobody and the account have to wait: as long as who waits less.
+fn sooner(nobodys: Error, accounts: Error) -> Error {
+    let wait = |error: &Error| error.reply()?.headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse::<u64>().ok();
+    match (wait(&nobodys), wait(&accounts)) {
+        (Some(nobody), Some(account)) if nobodys.kind() == Kind::Limited && account < nobody => accounts,
+        _ => nobodys,
+    }
 }
 
 /// Nobody was refused because the account could not be used: the refusal is passed on, and ends no grant.

@@ -35,7 +35,8 @@ impl Upstream {
         asker: &Asker,
     ) -> Result<Probed> {
         let fields = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(ANY_MANIFEST))]);
-        let question = Question { site, repository, what, method: &Method::HEAD, fields: &fields, asker, payer };
+        let (known_as, method) = (repository, &Method::HEAD);
+        let question = Question { site, repository, known_as, what, method, fields: &fields, asker, payer };
         let response = match payer {
             Identity::Account => {
                 if self.auth().token_url(&site.namespace, repository).is_none() {

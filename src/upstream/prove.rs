@@ -15,10 +15,12 @@ use super::account::{self, Next};
 use super::asker::Bill;
 use super::auth::Token;
 use super::client::{About, RequestBody, Upstream, Wire};
+use super::quota::Applicant;
 use super::send::{MAX_TOKEN_REPLY, build};
 use super::source;
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::Origin;
+use crate::ledger::Identity;
 use crate::oci::challenge::parse_token_reply;
 use crate::oci::login::Login;
 use crate::oci::name::Repository;
@@ -156,7 +158,8 @@ impl Upstream {
                 self.0.metrics.account_failed(&site.registry.name);
                 Err(self.0.accounts.refused(site, login, now))
             }
-            429 | 500.. => Err(Error::new(Kind::Broken, unwilling(site, status))),
+            429 => Err(Error::new(Kind::Limited, unwilling(site, status))),
+            500.. => Err(Error::new(Kind::Broken, unwilling(site, status))),
             _ => {
                 self.0.accounts.accepted(site, login, now);
                 Ok(())
@@ -195,6 +198,7 @@ impl Upstream {
         match status.as_u16() {
             200 => {}
             401 | 403 => return Err(Error::new(Kind::Refused, unwilling(site, status))),
+            429 => return Err(Error::new(Kind::Limited, unwilling(site, status))),
             _ => return Err(Error::new(Kind::Broken, unwilling(site, status))),
         }
         let body = Zeroizing::new(self.collect(response.into_body(), MAX_TOKEN_REPLY).await?.to_vec());
@@ -239,8 +243,11 @@ fn basic(login: &Login) -> Option<HeaderValue> {
 
 /// A GET with a name and a password (distribution-spec, auth/token.md), a POST with an identity token (auth/oauth.md).
 fn token_request(origin: &Origin, target: &str, login: &Login) -> Result<Request<RequestBody>> {
+    let accounts = Applicant(Some(Identity::Account));
     let Login::Identity(identity) = login else {
-        return build(&Method::GET, origin, target, &HeaderMap::new(), basic(login).as_ref());
+        let mut request = build(&Method::GET, origin, target, &HeaderMap::new(), basic(login).as_ref())?;
+        request.extensions_mut().insert(accounts);
+        return Ok(request);
     };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut form = Serializer::new(query.to_owned());
@@ -248,6 +255,7 @@ fn token_request(origin: &Origin, target: &str, login: &Login) -> Result<Request
     let form = form.append_pair("refresh_token", identity).finish();
     let request = build(&Method::POST, origin, path, &HeaderMap::new(), None)?;
     let (mut parts, _) = request.into_parts();
+    parts.extensions.insert(accounts);
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
     Ok(Request::from_parts(parts, Full::from(form).map_err(|never| match never {}).boxed_unsync()))
 }

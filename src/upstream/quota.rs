@@ -1,8 +1,9 @@
 //! The books of each reply, and what is not asked because upstream would only refuse it.
 //!
 //! While a 429 of the pull limit stands, its payer's GETs of manifests are answered here, and so is everything of its while one of the abuse
-//! limit does. HEADs go on under the pull limit: they are not counted, and say when pulls are left again. The last pulls of the operator's quota
-//! may be reserved for what is pinned.
+//! limit does. HEADs go on under the pull limit: they are not counted, and say when pulls are left again; so do pulls of what is not counted
+//! either. Token services have a limit of their own, for those who ask for tokens. The last pulls of the operator's quota may be reserved for
+//! what is pinned.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,12 +18,12 @@ use super::client::{About, RequestBody, Upstream};
 use super::send::{Question, What};
 use crate::error::{Error, Kind, Reply, Result};
 use crate::http::origin::Origin;
-use crate::ledger::{Identity, Payer, Standing};
+use crate::ledger::{Identity, Payer, Spending, Standing};
 use crate::oci::name::Repository;
 use crate::oci::rate_limit::{RateLimit, retry_after, source};
 use crate::oci::route;
 use crate::policy::chain::{Asked, Leg};
-use crate::policy::quota::{Aim, Cost, Figures, Limit, limit_of, may_spend};
+use crate::policy::quota::{Aim, Cost, Figures, Limit, limit_of};
 use crate::policy::registry::Site;
 
 /// What a request is taken off, if upstream counts it.
@@ -36,10 +37,17 @@ pub struct Debit<'a> {
     pub payer: Identity,
 }
 
+/// Goes with a request for a token: whose that is to be. `None`: it is not to be seen. A request without this is nobody's.
+#[derive(Clone, Copy)]
+pub(super) struct Applicant(pub(super) Option<Identity>);
+
 /// One request, as the books see it.
 pub(super) struct Ask {
     payer: Payer,
     cost: Cost,
+    sent: SystemTime,
+    /// Until it is answered.
+    _spending: Option<Spending>,
 }
 
 /// Why a request is not sent.
@@ -62,33 +70,34 @@ impl Upstream {
     /// It is not to be sent now: [`Kind::Limited`], with the reason and what to do.
     pub(super) fn may_ask(&self, about: About<'_>, request: &Request<RequestBody>) -> Result<Ask> {
         let host = request.uri().authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        let applicant = request.extensions().get().copied().unwrap_or(Applicant(Some(Identity::Anonymous)));
+        let identity = about.debit.map(|debit| debit.payer).or(applicant.0);
         let payer = Payer {
             registry: about.registry.clone(),
             host: host.into(),
-            identity: about.debit.map_or(Identity::Anonymous, |debit| debit.payer),
+            identity: identity.unwrap_or(Identity::Anonymous),
         };
-        let ask = Ask { payer, cost: cost(about.kind, request.method()) };
-        let Some(debit) = about.debit else { return Ok(ask) };
-        let Some(held) = self.held(&ask, debit.site, about.bill.aim()) else { return Ok(ask) };
+        let now = self.0.clock.now();
+        let mut ask = Ask { payer, cost: cost(about.kind, request.method()), sent: now, _spending: None };
+        let is_free_of_limits = identity.is_none() || (about.debit.is_none() && ask.cost != Cost::Token);
+        let (site, repository) = about.debit.map(|debit| (debit.site, debit.repository)).unzip();
+        let held = self.standing(&ask.payer, ask.cost, repository).filter(|_| !is_free_of_limits).map(Held::Standing);
+        let held = held.map_or_else(|| self.spend(&mut ask, site, repository, about.bill.aim()), Err);
+        let Err(held) = held else { return Ok(ask) };
         self.0.metrics.held_back(about.registry, held.word());
         debug!(registry = %about.registry, identity = ask.payer.identity.as_str(), why = held.word(), "not sent upstream");
-        Err(refused(&held, &ask.payer, debit.site, self.0.clock.now()))
+        Err(refused(&held, &ask.payer, site, now))
     }
 
-    /// Whether a question would not be sent now: somebody else may be asked at once.
-    pub(super) fn is_held_back(&self, question: Question<'_>) -> bool {
-        let held = self.held(&Ask::of(question), question.site, question.asker.bill.aim());
-        held.inspect(|held| self.0.metrics.held_back(&question.site.registry.name, held.word())).is_some()
-    }
-
-    /// The 429 that a question would come to, as far as the books tell.
-    fn would_be_refused(&self, question: Question<'_>) -> Option<Error> {
-        let (ask, site, now) = (Ask::of(question), question.site, self.0.clock.now());
-        if let Some(held) = self.held(&ask, site, question.asker.bill.aim()) {
-            return Some(refused(&held, &ask.payer, site, now));
+    /// Why a question is not sent now, if it is not: somebody else may be asked at once.
+    pub(super) fn held_back(&self, question: Question<'_>) -> Option<Error> {
+        let (payer, cost) = (payer(question), cost(question.what.kind(), question.method));
+        if cost == Cost::Counted && self.0.ledger.would_doubt(&payer, self.0.clock.now()) {
+            return None;
         }
-        self.0.ledger.figures(&ask.payer).filter(|figures| figures.remaining == 0 && figures.hold(now))?;
-        Some(Error::new(Kind::Limited, format!("{} says that no pulls are left", site.registry.name)))
+        let standing = self.standing(&payer, cost, Some(question.known_as))?;
+        self.0.metrics.held_back(&question.site.registry.name, standing.limit.as_str());
+        Some(refused(&Held::Standing(standing), &payer, Some(question.site), self.0.clock.now()))
     }
 
     /// Why nobody gives the bytes of a manifest now, for want of quota, if so it is.
@@ -101,8 +110,9 @@ impl Upstream {
                 Leg::Source(source) => (&source.site, asker.at_source(source)),
             };
             for payer in payers(&asker) {
+                let (known_as, method) = (repository, &Method::GET);
                 let question =
-                    Question { site, repository, what, method: &Method::GET, fields: &fields, asker: &asker, payer };
+                    Question { site, repository, known_as, what, method, fields: &fields, asker: &asker, payer };
                 let said = self.would_be_refused(question)?;
                 if matches!(leg, Leg::Registry) || refused.is_none() {
                     refused = Some(said);
@@ -112,72 +122,133 @@ impl Upstream {
         refused
     }
 
-    fn held(&self, ask: &Ask, site: &Site, aim: Aim) -> Option<Held> {
-        let (ledger, now) = (&self.0.ledger, self.0.clock.now());
-        let mut limits = [Limit::Abuse, Limit::Pulls].into_iter().filter(|limit| limit.holds(ask.cost));
-        if let Some(standing) = limits.find_map(|limit| ledger.standing(&ask.payer, limit, now)) {
-            return Some(Held::Standing(standing));
-        }
-        let reserve = site.registry.reserve;
-        // A client's own quota is its own.
-        if reserve == 0 || ask.cost == Cost::Free || matches!(ask.payer.identity, Identity::Client(_)) {
+    /// The 429 that a pull would come to, as far as the books tell.
+    fn would_be_refused(&self, question: Question<'_>) -> Option<Error> {
+        let (ledger, now, payer) = (&self.0.ledger, self.0.clock.now(), payer(question));
+        let (site, repository) = (question.site, question.known_as);
+        if ledger.would_doubt(&payer, now) {
             return None;
         }
-        ledger.figures(&ask.payer).filter(|figures| !may_spend(figures, reserve, aim, now)).map(Held::Reserved)
+        let mut ask = Ask { payer, cost: Cost::Counted, sent: now, _spending: None };
+        let held = self.standing(&ask.payer, ask.cost, Some(repository)).map(Held::Standing);
+        let spent = || self.spend(&mut ask, Some(site), Some(repository), question.asker.bill.aim()).err();
+        if let Some(held) = held.or_else(spent) {
+            return Some(refused(&held, &ask.payer, Some(site), now));
+        }
+        let none_left = ledger.figures(&ask.payer).is_some_and(|figures| figures.remaining == 0 && figures.hold(now));
+        let is_counted = none_left && !ledger.is_uncounted(&ask.payer, repository.as_str());
+        is_counted.then(|| Error::new(Kind::Limited, format!("{} says that no pulls are left", site.registry.name)))
+    }
+
+    /// What the answer to this question, a 429, means for all that follow.
+    pub(super) fn limited(&self, question: Question<'_>) -> Option<Error> {
+        let (payer, cost) = (payer(question), cost(question.what.kind(), question.method));
+        let standing = self.standing(&payer, cost, None)?;
+        Some(refused(&Held::Standing(standing), &payer, Some(question.site), self.0.clock.now()))
+    }
+
+    /// A pull limit's end is a guess where upstream does not say it. Once a minute a HEAD of what is to be pulled, which is not counted,
+    /// tells whether it still stands.
+    pub(super) async fn ask_whether_it_stands(&self, question: Question<'_>, authorization: Option<HeaderValue>) {
+        let is_counted = matches!(question.what, What::Manifest(_)) && question.method == Method::GET;
+        if is_counted && self.0.ledger.doubts(&payer(question), self.0.clock.now()) {
+            let head = Question { method: &Method::HEAD, ..question };
+            let asked = async {
+                match question.payer {
+                    Identity::Account => Box::pin(self.follow(head, authorization)).await,
+                    // Nobody may need a token first.
+                    Identity::Anonymous | Identity::Client(_) => Box::pin(self.ask_as_client(head)).await,
+                }
+            };
+            // What it says is in the books.
+            let _ = tokio::time::timeout(self.0.resolve_deadline, asked).await;
+        }
+    }
+
+    fn standing(&self, payer: &Payer, cost: Cost, repository: Option<&Repository>) -> Option<Standing> {
+        let (ledger, now) = (&self.0.ledger, self.0.clock.now());
+        let mut limits = [Limit::Abuse, Limit::Pulls, Limit::Tokens].into_iter().filter(|limit| limit.holds(cost));
+        let standing = limits.find_map(|limit| ledger.standing(payer, limit, now))?;
+        let is_uncounted = |repository: &Repository| ledger.is_uncounted(payer, repository.as_str());
+        let is_free = standing.limit == Limit::Pulls && repository.is_some_and(is_uncounted);
+        (!is_free).then_some(standing)
+    }
+
+    /// A pull, off what is above the reserve. A client's own quota is its own.
+    fn spend(
+        &self,
+        ask: &mut Ask,
+        site: Option<&Site>,
+        repository: Option<&Repository>,
+        aim: Aim,
+    ) -> std::result::Result<(), Held> {
+        let (ledger, payer) = (&self.0.ledger, &ask.payer);
+        let (Some(site), Some(repository)) = (site, repository) else { return Ok(()) };
+        let is_ours = !matches!(payer.identity, Identity::Client(_));
+        if site.registry.reserve == 0 || ask.cost != Cost::Counted || !is_ours {
+            return Ok(());
+        }
+        if ledger.is_uncounted(payer, repository.as_str()) {
+            return Ok(());
+        }
+        let spending = ledger.spend(payer, site.registry.reserve, aim, ask.sent).map_err(Held::Reserved)?;
+        ask._spending = Some(spending);
+        Ok(())
     }
 
     /// Writes down what a reply says of quota.
     pub(super) fn keep_books(&self, about: About<'_>, ask: &Ask, response: &Response<Incoming>) {
         let (ledger, now, payer) = (&self.0.ledger, self.0.clock.now(), &ask.payer);
         let said = RateLimit::of(response.headers());
-        let refused = response.status() == StatusCode::TOO_MANY_REQUESTS;
-        // The same names mean another limit on token hosts (protocol 1.3: auth.docker.io).
-        if about.kind == route::Kind::Token {
-            if let Some(said) = &said {
-                ledger.record_tokens(payer, said, now);
+        let is_limited = response.status() == StatusCode::TOO_MANY_REQUESTS;
+        match (ask.cost, about.debit) {
+            // The same names mean another limit on token hosts (protocol 1.3: auth.docker.io).
+            (Cost::Token, _) => {
+                if let Some(said) = &said {
+                    ledger.record_tokens(payer, said, now);
+                }
             }
-            if refused {
-                self.write_refusal(payer, Limit::Tokens, response.headers());
+            (_, Some(debit)) if about.kind == route::Kind::Manifest => {
+                self.note_quota(about, ask, debit, said.as_ref(), response.status());
             }
-            return;
+            (_, Some(_)) => {}
+            (_, None) => return,
         }
-        let Some(debit) = about.debit else { return };
-        if let Some(said) = said.as_ref().filter(|_| about.kind == route::Kind::Manifest) {
-            let source = said.source.as_deref().unwrap_or_default();
-            self.0.metrics.rate_limit(about.registry, source, said.limit, said.remaining, said.window);
-            ledger.record(payer, said, now);
-            if ask.cost == Cost::Counted && response.status() == StatusCode::OK {
-                about.bill.add_charge();
-                self.0.metrics.charged(about.registry);
-                ledger.charged(about.registry, debit.repository.as_str());
-            }
-        }
-        if refused {
+        if is_limited {
             let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-            self.write_refusal(
-                payer,
-                limit_of(ask.cost, content_type.unwrap_or_default(), said.as_ref()),
-                response.headers(),
-            );
+            let limit = limit_of(ask.cost, content_type.unwrap_or_default(), said.as_ref());
+            self.0.metrics.limited(&payer.registry, limit.as_str());
+            let (source, wait) = (source(response.headers()), retry_after(response.headers(), now));
+            ledger.limited(payer, limit, source.as_deref(), wait, now);
         }
     }
 
-    fn write_refusal(&self, payer: &Payer, limit: Limit, headers: &HeaderMap) {
-        let now = self.0.clock.now();
-        self.0.metrics.limited(&payer.registry, limit.as_str());
-        self.0.ledger.limited(payer, limit, source(headers).as_deref(), retry_after(headers, now), now);
+    fn note_quota(&self, about: About<'_>, ask: &Ask, debit: Debit<'_>, said: Option<&RateLimit>, status: StatusCode) {
+        let (ledger, now, payer, repository) =
+            (&self.0.ledger, self.0.clock.now(), &ask.payer, debit.repository.as_str());
+        let Some(said) = said else {
+            match status {
+                StatusCode::OK => ledger.counts_not(payer, repository),
+                StatusCode::TOO_MANY_REQUESTS => ledger.counts(payer, repository),
+                _ => {}
+            }
+            return;
+        };
+        let source = said.source.as_deref().unwrap_or(payer.identity.as_str());
+        self.0.metrics.rate_limit(about.registry, source, said.limit, said.remaining, said.window);
+        ledger.record(payer, said, ask.sent, now);
+        ledger.counts(payer, repository);
+        if ask.cost == Cost::Counted && status == StatusCode::OK {
+            about.bill.add_charge();
+            self.0.metrics.charged(about.registry);
+            ledger.charged(about.registry, repository);
+        }
     }
 }
 
-impl Ask {
-    fn of(question: Question<'_>) -> Ask {
-        let payer = Payer {
-            registry: question.site.registry.name.clone(),
-            host: authority(&question.site.origin),
-            identity: question.payer,
-        };
-        Ask { payer, cost: cost(question.what.kind(), question.method) }
-    }
+fn payer(question: Question<'_>) -> Payer {
+    let site = question.site;
+    Payer { registry: site.registry.name.clone(), host: authority(&site.origin), identity: question.payer }
 }
 
 /// With whose credentials bytes are asked for, until one gets them.
@@ -190,7 +261,11 @@ fn payers(asker: &Asker) -> impl Iterator<Item = Identity> {
 }
 
 fn cost(kind: route::Kind, method: &Method) -> Cost {
-    if kind == route::Kind::Manifest && method == Method::GET { Cost::Counted } else { Cost::Free }
+    match kind {
+        route::Kind::Manifest if method == Method::GET => Cost::Counted,
+        route::Kind::Token => Cost::Token,
+        _ => Cost::Free,
+    }
 }
 
 /// As a request's URL has it.
@@ -198,29 +273,42 @@ fn authority(origin: &Origin) -> Arc<str> {
     origin.to_string().split_once("://").map_or("", |(_, authority)| authority).into()
 }
 
-fn refused(held: &Held, payer: &Payer, site: &Site, now: SystemTime) -> Error {
-    let (registry, until) = (&site.registry.name, until(held, now));
-    let when = humantime::format_rfc3339_seconds(until);
+fn refused(held: &Held, payer: &Payer, site: Option<&Site>, now: SystemTime) -> Error {
+    let (registry, until) = (&payer.registry, until(held, now));
+    // Rounded up: who comes then is not sent away again.
+    let wait = (until.duration_since(now).unwrap_or_default() + Duration::from_millis(999)).as_secs().max(1);
+    let when = format!("{} (in {})", humantime::format_rfc3339_seconds(until), roughly(wait));
     let advice = advice(payer.identity, site);
     let message = match held {
         Held::Reserved(figures) => format!(
             "{} of {} pulls are left at {registry} until {when}, and the last {} are for what is asked for by digest: \
              wait, or {advice}",
-            figures.remaining, figures.limit, site.registry.reserve
+            figures.remaining,
+            figures.limit,
+            site.map_or(0, |site| site.registry.reserve)
         ),
-        Held::Standing(standing) if standing.limit == Limit::Abuse => {
-            format!("{registry} wants no requests{} until {when}: wait; it had too many at once", of(standing))
-        }
         Held::Standing(standing) => {
-            let quota = standing.allowed.map(allowance).unwrap_or_default();
-            format!("{registry} allows no more pulls{}{quota} until {when}: wait, or {advice}", of(standing))
+            let (whom, quota) = (whom(payer.identity, standing), standing.allowed.map(allowance).unwrap_or_default());
+            match standing.limit {
+                Limit::Pulls => format!("{registry} allows no more pulls{whom}{quota} until {when}: wait, or {advice}"),
+                Limit::Abuse => {
+                    format!("{registry} wants no requests{whom} until {when}: wait; it had too many at once")
+                }
+                Limit::Tokens => format!(
+                    "the token service of {registry} ({}) gives no tokens{whom} until {when}: wait; it was asked too often",
+                    payer.host
+                ),
+            }
         }
     };
-    let mut headers = HeaderMap::new();
-    // Rounded up: who comes then is not sent away again.
-    let wait = until.duration_since(now).unwrap_or_default();
-    headers.insert(header::RETRY_AFTER, HeaderValue::from((wait + Duration::from_millis(999)).as_secs().max(1)));
+    let headers = HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from(wait))]);
     Error::replied(Kind::Limited, message, Reply { status: StatusCode::TOO_MANY_REQUESTS, headers, body: Bytes::new() })
+}
+
+/// Seconds that a person reads: hours without seconds.
+fn roughly(seconds: u64) -> humantime::FormattedDuration {
+    let rounded = if seconds < 3600 { seconds } else { seconds.div_ceil(60) * 60 };
+    humantime::format_duration(Duration::from_secs(rounded))
 }
 
 fn until(held: &Held, now: SystemTime) -> SystemTime {
@@ -230,8 +318,13 @@ fn until(held: &Held, now: SystemTime) -> SystemTime {
     }
 }
 
-fn of(standing: &Standing) -> String {
-    standing.source.as_ref().map(|source| format!(" to {source}")).unwrap_or_default()
+/// Whose quota it is, as upstream sees it. The name of the operator's account is nobody else's business.
+fn whom(identity: Identity, standing: &Standing) -> String {
+    match (identity, &standing.source) {
+        (Identity::Account, _) => " to seawall's own account".to_owned(),
+        (_, Some(source)) => format!(" to {source}"),
+        (_, None) => String::new(),
+    }
 }
 
 fn allowance((limit, window): (u64, Option<Duration>)) -> String {
@@ -240,10 +333,12 @@ fn allowance((limit, window): (u64, Option<Duration>)) -> String {
 }
 
 /// What can be done, and by whom.
-fn advice(identity: Identity, site: &Site) -> &'static str {
+fn advice(identity: Identity, site: Option<&Site>) -> &'static str {
     match identity {
         Identity::Client(_) => "use another account",
-        _ if site.registry.account.is_some() => "give seawall an account with a larger quota, or a mirror (upstreams)",
-        _ => "give seawall an account there (username and password_file of its [[registry]]), or a mirror (upstreams)",
+        _ if site.is_some_and(|site| site.registry.account.is_some()) => {
+            "have its operator give seawall an account with a larger quota, or a mirror (upstreams)"
+        }
+        _ => "have its operator give seawall an account there (username and password_file), or a mirror (upstreams)",
     }
 }

@@ -80,7 +80,10 @@ impl What {
 #[derive(Clone, Copy)]
 pub(super) struct Question<'a> {
     pub(super) site: &'a Site,
+    /// As it is called there.
     pub(super) repository: &'a Repository,
+    /// As the client calls it.
+    pub(super) known_as: &'a Repository,
     pub(super) what: &'a What,
     pub(super) method: &'a Method,
     pub(super) fields: &'a HeaderMap,
@@ -177,10 +180,11 @@ impl Upstream {
         question: Question<'_>,
         authorization: Option<HeaderValue>,
     ) -> Result<Response<Incoming>> {
-        let Question { site, repository, what, method, fields, asker, payer } = question;
+        self.ask_whether_it_stands(question, authorization.clone()).await;
+        let Question { site, repository, known_as, what, method, fields, asker, payer } = question;
         let (mut origin, mut target) = (site.origin.clone(), what.path(repository));
         let (mut credential, mut wire) = (authorization, what.wire());
-        let debit = Some(Debit { site, repository, payer });
+        let debit = Some(Debit { site, repository: known_as, payer });
         let mut about = About { registry: &site.registry.name, kind: what.kind(), bill: &asker.bill, debit };
         for hop in 0.. {
             let request = || build(method, &origin, &target, fields, credential.as_ref());

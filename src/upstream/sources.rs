@@ -37,7 +37,7 @@ impl Upstream {
     ) -> Result<Response<Incoming>> {
         let chain = &site.registry.chain;
         let payer = Identity::Anonymous;
-        let question = Question { site, repository, what, method, fields, asker, payer };
+        let question = Question { site, repository, known_as: repository, what, method, fields, asker, payer };
         if chain.is_plain() {
             return self.ask_one(question).await;
         }

@@ -115,6 +115,8 @@ async fn who_had_logged_in_reads_on_while_tokens_are_refused() {
             pull(&seawall, APP, style, BOB).await.expect_err("another");
         }
         registry.clear_faults();
+        // A 429 that says no time stands for a minute.
+        seawall.clock.advance(Duration::from_secs(60));
         for style in Style::ALL {
             pull(&seawall, APP, style, BOB).await.unwrap();
         }

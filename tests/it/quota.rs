@@ -13,7 +13,7 @@ use crate::tags::{ALL, HUB, MINUTE, TAG, ask, get, hub};
 const WINDOW: Duration = Duration::from_secs(21_600);
 
 /// `/api/v1/ratelimits` of docker.io.
-async fn ratelimits(seawall: &Seawall) -> Value {
+pub(crate) async fn ratelimits(seawall: &Seawall) -> Value {
     let admin = Client::plain(seawall.admin());
     let reply = admin.get(&format!("http://{}/api/v1/ratelimits", seawall.admin())).send().await.unwrap();
     assert_eq!((reply.status.as_u16(), reply.header("content-type")), (200, "application/json"));
@@ -25,7 +25,7 @@ fn by_digest(image: &Image) -> String {
     format!("{HUB}/v2/library/alpine/manifests/{}", image.digest())
 }
 
-fn message(reply: &Reply) -> String {
+pub(crate) fn message(reply: &Reply) -> String {
     assert_eq!((reply.status.as_u16(), reply.header("content-type")), (429, "application/json"));
     let error = reply.json()["errors"][0].clone();
     assert_eq!(error["code"], "TOOMANYREQUESTS");
@@ -82,9 +82,11 @@ async fn five_retries_cost_upstream_nothing() {
         for _ in 0..5 {
             let reply = get(&client, &url).await;
             let said = message(&reply);
-            for part in
-                ["docker.io allows no more pulls to 203.0.113.7 (100 in 6h) until 20", "Z: wait", "password_file"]
-            {
+            for part in [
+                "docker.io allows no more pulls to 203.0.113.7 (100 in 6h) until 20",
+                "Z (in 6h): wait, or have its operator give seawall an account",
+                "password_file",
+            ] {
                 assert!(said.contains(part), "{part} in {said}");
             }
             let wait: u64 = reply.header("retry-after").parse().unwrap();
@@ -180,7 +182,7 @@ async fn with_account(pki: &Pki, more: &str) -> (Registry, Seawall, tempfile::Na
     (registry, seawall, password)
 }
 
-fn gets_of(registry: &Registry, user: &str) -> usize {
+pub(crate) fn gets_of(registry: &Registry, user: &str) -> usize {
     let theirs = format!("-{user}.");
     registry.count(|seen| {
         let shown = seen.authorization().is_some_and(|shown| shown.contains(&theirs));
@@ -298,7 +300,9 @@ async fn the_last_pulls_are_for_what_is_asked_for_by_digest() {
     let said = message(&reply);
     assert!(said.contains("10 of 100 pulls are left at docker.io until 20"), "{said}");
     assert!(
-        said.contains("the last 10 are for what is asked for by digest: wait, or give seawall an account"),
+        said.contains(
+            "the last 10 are for what is asked for by digest: wait, or have its operator give seawall an account"
+        ),
         "{said}"
     );
     assert_eq!((registry.gets("manifests"), registry.remaining(ANONYMOUS_SOURCE)), (0, Some(10)), "{}", registry.log());
@@ -335,7 +339,7 @@ async fn check_asks_what_is_left_and_what_an_image_names() {
     };
     let (code, out, _) = check(&["alpine:3.20"]).await;
     let digest = Image::two_platforms().digest();
-    let left = "quota      docker.io anonymous: 100 of 100 pulls left in 6h, as 203.0.113.7";
+    let left = "quota      docker.io anonymous: 100 of 100 pulls left in windows of 6h, counted for 203.0.113.7";
     assert!(code == 0 && out.contains(left), "{out}\n{}", registry.log());
     assert!(out.contains("docker.io account: not known: ") && !out.contains("not-the-password"), "{out}");
     assert!(out.contains(&format!("image      docker.io/library/alpine:3.20: {digest}, application/vnd.oci")), "{out}");

@@ -129,8 +129,9 @@ impl Quota {
         written.expect("a String can be written to");
         if let Ok(Probed { quota, source }) = &self.said {
             let window = quota.as_ref().and_then(|quota| quota.window);
-            text += &window.map(|window| format!(" in {}", humantime::format_duration(window))).unwrap_or_default();
-            text += &source.as_ref().map(|source| format!(", as {source}")).unwrap_or_default();
+            let window = window.map(|window| format!(" in windows of {}", humantime::format_duration(window)));
+            text += &window.unwrap_or_default();
+            text += &source.as_ref().map(|source| format!(", counted for {source}")).unwrap_or_default();
         }
         text
     }
