@@ -13,7 +13,7 @@ use crate::cache::secret::Secret;
 use crate::clock::Clock;
 use crate::lru::lru;
 use crate::oci::login::Login;
-use crate::task::{self, Coalesced, Tasks};
+use crate::task::{self, Coalesced};
 use crate::upstream::asker::LoginId;
 
 /// bcrypt's: about 60 ms of a core.
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     fn hashes() -> Hashes {
-        Hashes::new(Arc::new(Secret::random()), Clock::system(), Tasks::new())
+        Hashes::new(Arc::new(Secret::random()), Clock::system())
     }
 
     fn login(username: &str, password: &str) -> Login {
