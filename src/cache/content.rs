@@ -23,7 +23,7 @@ use crate::oci::media_type::{Accept, OCTET_STREAM};
 use crate::policy::freshness::Reason;
 use crate::store::is_missing;
 use crate::upstream::asker::Credential;
-use crate::upstream::{Fetched, What, is_yes};
+use crate::upstream::{Fetched, What, is_bad_login, is_yes};
 use crate::{fs, task};
 
 /// What there is to send.
@@ -117,6 +117,9 @@ impl Cache {
     pub(super) fn refused(&self, pull: &Pull, error: &Error) {
         if error.kind() == Kind::Refused {
             self.0.grants.revoke(&pull.place, pull.asker.credential);
+        }
+        if is_bad_login(error) {
+            self.0.grants.account_refused(&pull.place);
         }
     }
 

@@ -3,6 +3,7 @@
 //! - A yes to nobody makes a repository public. It is written down, and stands while upstream cannot be asked.
 //! - A yes to a credential is kept in memory, under a keyed hash. For a login it is written down if the operator says so: see
 //!   [`logins`](super::logins).
+//! - A yes to the operator's account, for what the operator shares, is written down too, and stands until upstream refuses the account.
 //! - What a repository holds is upstream's own word: an answer for that digest in that repository. It is kept with the blobs that are
 //!   here (`index`), and for a while for those that are not.
 //! - What a manifest lists is a claim of whoever wrote it, who may list what is not theirs. It counts where nothing is given away by
@@ -31,9 +32,18 @@ pub struct Grants {
     journal: Journal,
     logins: Logins,
     public: RwLock<HashMap<Arc<str>, SystemTime>>,
+    shared: RwLock<HashMap<Arc<str>, Shared>>,
     own: Cache<(Arc<str>, Fingerprint), SystemTime>,
     /// Of digests that are not here, or are claimed only.
     facts: Cache<(Arc<str>, Digest), Fact>,
+}
+
+/// A yes to the operator's account.
+#[derive(Clone, Copy, Debug)]
+struct Shared {
+    at: SystemTime,
+    /// Not once the account itself was refused.
+    stands: bool,
 }
 
 /// Who says that a repository holds a digest.
@@ -45,14 +55,26 @@ enum Fact {
     Claim,
 }
 
-/// A public repository is written down again when the last time is this old.
+/// What upstream opened: `REGISTRY/REPOSITORY` and seconds since 1970.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// To everybody.
+    pub public: Vec<(String, u64)>,
+    /// To the operator's account.
+    pub shared: Vec<(String, u64)>,
+}
+
+/// A repository is written down again when the last time is this old.
 const COARSE: Duration = Duration::from_secs(60);
 
 impl Grants {
-    /// With what the journal knew: `REGISTRY/REPOSITORY` and seconds since 1970.
-    pub fn new(belief: Belief, index: Index, journal: Journal, logins: Logins, public: Vec<(String, u64)>) -> Grants {
-        let public = public.into_iter().map(|(place, at)| (place.into(), time(at))).collect();
-        Grants { belief, index, journal, logins, public: RwLock::new(public), own: lru(100_000), facts: lru(50_000) }
+    /// With what the journal knew.
+    pub fn new(belief: Belief, index: Index, journal: Journal, logins: Logins, opened: Opened) -> Grants {
+        let read = |known: Vec<(String, u64)>| known.into_iter().map(|(place, at)| (Arc::<str>::from(place), time(at)));
+        let public = read(opened.public).collect();
+        let shared = read(opened.shared).map(|(place, at)| (place, Shared { at, stands: true })).collect();
+        let (public, shared) = (RwLock::new(public), RwLock::new(shared));
+        Grants { belief, index, journal, logins, public, shared, own: lru(100_000), facts: lru(50_000) }
     }
 
     /// Whose logins are remembered.
@@ -67,13 +89,22 @@ impl Grants {
 
     /// What is known of `who` in `place`, and of `digest` there if one is asked for.
     pub fn known(&self, place: &Arc<str>, who: Credential, digest: Option<&Digest>) -> Known {
-        let (own, remembered) = match who {
-            Credential::Anonymous => (None, None),
-            Credential::Known(print) => (self.own.get(&(place.clone(), print)), self.logins.read_by(print, place)),
-            Credential::Remembered(login) => (None, self.logins.read(login, place)),
-        };
+        let (mut own, mut shared, mut remembered) = (None, None, None);
+        match who {
+            Credential::Anonymous => {}
+            Credential::Account => {
+                let known = self.shared.read().get(place).copied();
+                own = known.map(|known| known.at);
+                shared = known.filter(|known| known.stands).map(|known| known.at);
+            }
+            Credential::Known(print) => {
+                own = self.own.get(&(place.clone(), print));
+                remembered = self.logins.read_by(print, place);
+            }
+            Credential::Remembered(login) => remembered = self.logins.read(login, place),
+        }
         let public = self.public.read().get(place).copied();
-        Known { public, own, remembered, holds: digest.is_none_or(|digest| self.holds(place, digest)) }
+        Known { public, own, shared, remembered, holds: digest.is_none_or(|digest| self.holds(place, digest)) }
     }
 
     fn holds(&self, place: &Arc<str>, digest: &Digest) -> bool {
@@ -102,19 +133,26 @@ impl Grants {
 
     /// Upstream let `who` read in `place`.
     pub fn grant(&self, place: &Arc<str>, who: Credential, now: SystemTime) {
-        let Credential::Anonymous = who else {
-            return self.grant_own(place, who, now);
-        };
-        let before = self.public.write().insert(place.clone(), now);
-        if before.is_none_or(|at| now.duration_since(at).unwrap_or_default() >= COARSE) {
-            self.journal.write(Table::Public, place.to_string(), &seconds(now));
-        }
-    }
-
-    fn grant_own(&self, place: &Arc<str>, who: Credential, now: SystemTime) {
-        if let Credential::Known(print) = who {
-            self.own.insert((place.clone(), print), now);
-            self.logins.granted(print, place);
+        let is_old = |at: SystemTime| now.duration_since(at).unwrap_or_default() >= COARSE;
+        match who {
+            Credential::Anonymous => {
+                let before = self.public.write().insert(place.clone(), now);
+                if before.is_none_or(is_old) {
+                    self.journal.write(Table::Public, place.to_string(), &seconds(now));
+                }
+            }
+            Credential::Account => {
+                let before = self.shared.write().insert(place.clone(), Shared { at: now, stands: true });
+                if before.is_none_or(|before| !before.stands || is_old(before.at)) {
+                    self.journal.write(Table::Shared, place.to_string(), &seconds(now));
+                }
+            }
+            Credential::Known(print) => {
+                self.own.insert((place.clone(), print), now);
+                self.logins.granted(print, place);
+            }
+            // Nobody was asked for.
+            Credential::Remembered(_) => {}
         }
     }
 
@@ -125,6 +163,11 @@ impl Grants {
                 self.own.invalidate(&(place.clone(), print));
                 self.logins.revoked(print, place);
             }
+            Credential::Account => {
+                if self.shared.write().remove(place).is_some() {
+                    self.journal.remove(Table::Shared, place.to_string());
+                }
+            }
             // Nobody was asked for.
             Credential::Anonymous | Credential::Remembered(_) => {
                 if self.public.write().remove(place).is_some() {
@@ -132,6 +175,15 @@ impl Grants {
                 }
             }
         }
+    }
+
+    /// Upstream refused the operator's account itself: what it opened in `place` is believed for as long as any yes, and no outage makes
+    /// that longer.
+    pub fn account_refused(&self, place: &Arc<str>) {
+        let mut shared = self.shared.write();
+        let Some(known) = shared.get_mut(place).filter(|known| known.stands) else { return };
+        known.stands = false;
+        self.journal.remove(Table::Shared, place.to_string());
     }
 
     /// Upstream said that it has this in `place`.
@@ -166,7 +218,7 @@ mod tests {
         let index = Index::new(Journal::off());
         let belief =
             Belief { public: Duration::from_secs(900), own: Duration::from_secs(300), offline: Duration::ZERO };
-        let grants = Grants::new(belief, index, Journal::off(), Logins::off(), Vec::new());
+        let grants = Grants::new(belief, index, Journal::off(), Logins::off(), Opened::default());
         let (ring, now) = (Keyring::new(), time(1000));
         let who = |text: &'static str| ring.asker(Some(&http::HeaderValue::from_static(text)), now).credential;
         let (alice, bob) = (who("Basic a"), who("Basic b"));
@@ -190,7 +242,7 @@ mod tests {
     fn what_was_said_of_a_digest_before_it_was_here_is_written_down_when_it_is() {
         let index = Index::new(Journal::off());
         let belief = Belief { public: Duration::ZERO, own: Duration::ZERO, offline: Duration::ZERO };
-        let grants = Grants::new(belief, index.clone(), Journal::off(), Logins::off(), Vec::new());
+        let grants = Grants::new(belief, index.clone(), Journal::off(), Logins::off(), Opened::default());
         let (first, then): (Arc<str>, Arc<str>) = ("r/first".into(), "r/then".into());
         let digest = Digest::of(Algorithm::Sha256, b"x");
         grants.word(&then, &digest);
@@ -206,7 +258,7 @@ mod tests {
         let index = Index::new(Journal::off());
         let belief =
             Belief { public: Duration::from_secs(900), own: Duration::from_secs(300), offline: Duration::ZERO };
-        let grants = Grants::new(belief, index.clone(), Journal::off(), Logins::off(), Vec::new());
+        let grants = Grants::new(belief, index.clone(), Journal::off(), Logins::off(), Opened::default());
         let (private, public, evil): (Arc<str>, Arc<str>, Arc<str>) =
             ("r/acme/app".into(), "r/a/b".into(), "r/e/vil".into());
         let digest = Digest::of(Algorithm::Sha256, b"x");

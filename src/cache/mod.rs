@@ -201,7 +201,8 @@ impl Cache {
             max_size: settings.max_size,
             min_free: settings.min_free,
         };
-        let grants = grants::Grants::new(belief, index.clone(), journal.clone(), logins, records.public);
+        let opened = grants::Opened { public: records.public, shared: records.shared };
+        let grants = grants::Grants::new(belief, index.clone(), journal.clone(), logins, opened);
         let bindings = tags::Bindings::new(journal, records.tags);
         // Of what is here the index knows.
         for (place, digest) in bindings.words().into_iter().filter(|(_, digest)| !index.has(digest)) {

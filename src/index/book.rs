@@ -93,7 +93,7 @@ impl Book {
 
 fn write(db: &sled::Db, unread: bool, orders: &Orders) -> Result<(), sled::Error> {
     if unread {
-        for table in [Table::Public, Table::Logins] {
+        for table in [Table::Public, Table::Shared, Table::Logins] {
             db.open_tree(table.name())?.clear()?;
         }
     }
@@ -145,6 +145,7 @@ fn read_all(db: &sled::Db) -> Result<Records, sled::Error> {
             .collect(),
         tags: read_raw(db, Table::Tags)?,
         public: read::<u64>(db, Table::Public)?,
+        shared: read::<u64>(db, Table::Shared)?,
         challenges: read_raw(db, Table::Challenges)?,
         logins: read::<u64>(db, Table::Logins)?,
         quota: read_raw(db, Table::Quota)?,

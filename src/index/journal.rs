@@ -1,4 +1,4 @@
-//! What makes the next start warm: a [`Book`] on disk, written by one thread, read once at start.
+//! What makes the next start warm: a book on disk, written by one thread, read once at start.
 //!
 //! Nothing here is needed to serve. A book that cannot be read is set aside and begun anew. While it cannot be written, what changes
 //! waits in memory, within bounds, and is written when the disk takes it. At most a second of it is lost when the process is killed.
@@ -62,6 +62,8 @@ pub struct Records {
     pub tags: Vec<(String, Vec<u8>)>,
     /// Seconds since 1970 by `REGISTRY/REPOSITORY`: when it was last seen to be public.
     pub public: Vec<(String, u64)>,
+    /// `REGISTRY/REPOSITORY`, and when upstream last opened it to the operator's account, in seconds since 1970.
+    pub shared: Vec<(String, u64)>,
     /// JSON by name space: how it asks for credentials.
     pub challenges: Vec<(String, Vec<u8>)>,
     /// Seconds since 1970 by what names a login, and by that and `REGISTRY/REPOSITORY`: when it was proved, and when it was let read.
@@ -79,6 +81,8 @@ pub enum Table {
     Tags,
     /// [`Records::public`].
     Public,
+    /// [`Records::shared`].
+    Shared,
     /// [`Records::challenges`].
     Challenges,
     /// [`Records::logins`].
@@ -93,6 +97,7 @@ impl Table {
             Table::Blobs => "blobs",
             Table::Tags => "tags",
             Table::Public => "public",
+            Table::Shared => "shared",
             Table::Challenges => "challenges",
             Table::Logins => "logins",
             Table::Quota => "quota",

@@ -9,6 +9,8 @@ pub struct Known {
     pub public: Option<SystemTime>,
     /// When upstream last opened it to this client's credential.
     pub own: Option<SystemTime>,
+    /// When upstream last opened it to the operator's account, if this client may read with that.
+    pub shared: Option<SystemTime>,
     /// When upstream last opened it to the login that this client proved before upstream went away, if that is remembered.
     pub remembered: Option<SystemTime>,
     /// Upstream said that the repository holds this digest. True where no digest is asked for.
@@ -43,11 +45,11 @@ impl Known {
         within(self.public, belief.public, now)
     }
 
-    /// Granted when upstream cannot be asked: its last anonymous yes stands, however old; a yes to a credential only as long as
-    /// it would have been believed anyway, or as long as the operator said.
+    /// Granted when upstream cannot be asked: its last anonymous yes stands, and one for what the operator shares, however old; a yes
+    /// to a credential only as long as it would have been believed anyway, or as long as the operator said.
     pub fn stands(&self, belief: Belief, now: SystemTime) -> bool {
         let own = within(self.own, belief.own, now) || within(self.remembered, belief.offline, now);
-        self.holds && (self.public.is_some() || own)
+        self.holds && (self.public.is_some() || self.shared.is_some() || own)
     }
 }
 

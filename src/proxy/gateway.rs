@@ -162,7 +162,7 @@ impl Gateway {
         let registry = &site.registry;
         let shared = registry.account.is_some() && repository.is_some_and(|r| registry.repositories.shares(r));
         match asker.credential {
-            Credential::Anonymous if shared => asker.on_account(self.upstream.keyring(), &site.namespace),
+            Credential::Anonymous if shared => asker.on_account(),
             _ => asker,
         }
     }

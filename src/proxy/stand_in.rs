@@ -30,7 +30,7 @@ use crate::oci::route;
 use crate::oci::token_request::{Scope, TokenRequest};
 use crate::policy::registry::Site;
 use crate::policy::stand_in::{Author, Shows, may_stand_in};
-use crate::upstream::asker::{Asker, Credential, LoginId, Purse};
+use crate::upstream::asker::{Asker, Credential, LoginId};
 
 /// No name and no password: what podman shows to a registry that wants Basic when it has no login for it.
 const NOBODY: &str = "Og==";
@@ -175,10 +175,10 @@ impl Gateway {
         let bearer =
             |value: &HeaderValue| value.as_bytes().get(..7).is_some_and(|b| b.eq_ignore_ascii_case(b"bearer "));
         let may_log_in = match asker.credential {
-            Credential::Anonymous => asker.purse == Purse::Own,
+            Credential::Anonymous => true,
             // A token may have ended; a login that is shown itself was looked up already.
             Credential::Known(_) => asker.authorization.as_ref().is_some_and(bearer),
-            Credential::Remembered(_) => false,
+            Credential::Account | Credential::Remembered(_) => false,
         };
         // 429: nobody's pulls are spent, or nobody's tokens, which need not be so of who logs in.
         let is_away = matches!(error.kind(), Kind::Unreachable | Kind::Timeout | Kind::Broken | Kind::Limited);

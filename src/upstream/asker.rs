@@ -41,6 +41,8 @@ impl fmt::Debug for LoginId {
 pub enum Credential {
     /// Nobody: no credential, or a token that was issued to nobody.
     Anonymous,
+    /// The operator's account of the registry that is asked, for what the operator shares.
+    Account,
     /// Somebody.
     Known(Fingerprint),
     /// Somebody whose login was good before upstream went away. There is nothing to show to upstream, which is asked for nobody.
@@ -52,6 +54,7 @@ impl Credential {
     pub fn identity(self) -> Identity {
         match self {
             Credential::Anonymous | Credential::Remembered(_) => Identity::Anonymous,
+            Credential::Account => Identity::Account,
             Credential::Known(Fingerprint(print)) => Identity::Client(print),
         }
     }
@@ -90,11 +93,10 @@ impl fmt::Debug for Asker {
 }
 
 impl Asker {
-    /// The same, with the operator's account of `registry`. No client can show what its credential is made of: a field has no NUL.
+    /// The same, with the operator's account.
     #[must_use]
-    pub fn on_account(self, keyring: &Keyring, registry: &str) -> Asker {
-        let credential = Credential::Known(keyring.fingerprint(format!("\0account {registry}").as_bytes()));
-        Asker { credential, purse: Purse::Account, authorization: None, ..self }
+    pub fn on_account(self) -> Asker {
+        Asker { credential: Credential::Account, purse: Purse::Account, authorization: None, ..self }
     }
 
     /// The same, paid for by the operator's account.

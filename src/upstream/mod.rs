@@ -44,6 +44,7 @@ use crate::http::origin::Host;
 pub use client::{RequestBody, Upstream};
 pub use describe::{Description, in_time};
 pub use fetch::Fetched;
+pub use pay::is_bad_login;
 pub use probe::Probed;
 pub use send::What;
 pub use sources::is_yes;

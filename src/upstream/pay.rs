@@ -148,9 +148,22 @@ fn unusable(question: Question<'_>, error: Error) -> Paid {
 /// Nobody was refused because the account could not be used: the refusal is passed on, and ends no grant.
 fn blamed(nobodys: Error, unusable: &Error) -> Error {
     match (nobodys.kind(), nobodys.reply()) {
-        (Kind::Refused, Some(reply)) => Error::replied(Kind::Broken, unusable.message(), reply.clone()),
+        (Kind::Refused, Some(reply)) => {
+            let error = Error::replied(Kind::Broken, unusable.message(), reply.clone());
+            if unusable.kind() == Kind::Ours { error.because(LoginIsBad) } else { error }
+        }
         _ => nobodys,
     }
+}
+
+/// The registry is there, and it is the operator's login that is refused, or cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("its login is refused, or cannot be read")]
+struct LoginIsBad;
+
+/// Whether an error is that of an account that upstream did not take.
+pub fn is_bad_login(error: &Error) -> bool {
+    error.cause().is_some_and(|cause| cause.is::<LoginIsBad>())
 }
 
 /// 401 and 403: it may not; 404: what some say instead; 429: it has used up its pulls.

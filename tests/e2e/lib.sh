@@ -52,10 +52,12 @@ start() {
 stop() {
   local name=$1 pid=${PID[$1]:-} i
   [ -n "$pid" ] || return 0
-  kill "-${2:-TERM}" "$pid" 2>/dev/null || true
-  for i in $(seq 200); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
-  kill -KILL "$pid" 2>/dev/null || true
-  wait "$pid" 2>/dev/null || true
+  {
+    kill "-${2:-TERM}" "$pid" || true
+    for i in $(seq 200); do kill -0 "$pid" || break; sleep 0.1; done
+    kill -KILL "$pid" || true
+    wait "$pid" || true
+  } 2>/dev/null # bash would say "Killed" there
   unset "PID[$name]"
 }
 

@@ -3,8 +3,9 @@
 
 # What is added to its environment: a PATH. `start` prints it.
 SEAWALL_ENV=()
-# The namespace it lives in.
+# The namespace it lives in, and how long it believes a tag.
 SEAWALL_IN=world
+TAG_TTL=2s
 
 # One CA for the whole run, so that daemons trust it once. `configure` adds to this.
 configure_seawall() {
@@ -15,7 +16,7 @@ data = "$STATE/data"
 [ca]
 dir = "$STATE/ca"
 [cache.tags]
-ttl = "2s"
+ttl = "$TAG_TTL"
 [upstream]
 ca_file = "$STATE/pki/ca.crt"
 [upstream.hosts]

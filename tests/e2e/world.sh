@@ -5,6 +5,7 @@
 #               10.99.1.3 ghcr.io (open)                 10.99.1.4 quay.io (open, slow: 40 MB/s)
 #               10.99.1.5 registry.e2e.test (accounts)   10.99.1.6 tokens.e2e.test, its token service (accounts.sh)
 #               10.99.0.3 nginx in front of seawall, with the PROXY protocol (cases_network.sh)
+#               10.99.1.7 registry-1.docker.io itself, where fault.py stands before it (cases_outage.sh)
 #   proxy    10.99.2.2, reaches seawall alone, no DNS at all: clients with HTTPS_PROXY
 #   dns      10.99.3.2, reaches seawall alone, DNS says every registry is seawall: clients that know nothing
 #   direct   10.99.4.2, reaches the upstream, DNS tells the truth: is the machine able to do all this?
@@ -14,7 +15,7 @@
 
 SEAWALL_ADDRESS=10.99.0.1
 FRONT=10.99.0.3
-HUB=10.99.1.1 AUTH=10.99.1.2 GHCR=10.99.1.3 QUAY=10.99.1.4 LAB=10.99.1.5 TOKENS=10.99.1.6
+HUB=10.99.1.1 AUTH=10.99.1.2 GHCR=10.99.1.3 QUAY=10.99.1.4 LAB=10.99.1.5 TOKENS=10.99.1.6 ORIGIN=10.99.1.7
 NAMESPACES=(world proxy dns direct office)
 
 ns() { echo "e2e-$$-$1"; }
@@ -26,7 +27,7 @@ make_network() {
     ip -n "$(ns $name)" link set lo up
     : >"$STATE/resolv.$(ns $name)"
   done
-  for name in $SEAWALL_ADDRESS $FRONT $HUB $AUTH $GHCR $QUAY $LAB $TOKENS; do ip -n "$(ns world)" address add "$name/32" dev lo; done
+  for name in $SEAWALL_ADDRESS $FRONT $HUB $AUTH $GHCR $QUAY $LAB $TOKENS $ORIGIN; do ip -n "$(ns world)" address add "$name/32" dev lo; done
   for name in proxy dns direct office; do
     ip -n "$(ns world)" link add "to-$name" type veth peer name eth0 netns "$(ns $name)"
     ip -n "$(ns world)" address add "10.99.$n.1/24" dev "to-$name"
@@ -128,10 +129,12 @@ CONF
   NS=$(ns world) start nginx nginx -c "$STATE/nginx.conf" -e "$STATE/nginx/error.log"
 }
 
+start_hub() { start_registry hub "${HUB_AT:-$HUB}" https://auth.docker.io/token registry.docker.io; }
+
 start_upstream() {
   ACCESS=$STATE/access.log
   : >>"$ACCESS"
-  start_registry hub $HUB https://auth.docker.io/token registry.docker.io
+  start_hub
   start_registry ghcr $GHCR
   start_nginx
   start_lab
@@ -143,4 +146,9 @@ start_upstream() {
 
 answers() { enter "$(ns world)" bash -c "exec 3<>/dev/tcp/$1/$2"; } # ADDRESS PORT
 
-stop_upstream() { local name; for name in hub ghcr nginx lab tokens; do stop $name; done; }
+# stop_upstream [SIGNAL]. nginx is asked to end at once: killed, it would leave its worker behind.
+stop_upstream() {
+  local name
+  stop nginx
+  for name in hub ghcr lab tokens; do stop $name "${1:-TERM}"; done
+}

@@ -79,7 +79,7 @@ impl Asking {
         let keyring = self.upstream.keyring();
         let asker = keyring.asker(None, self.clock.now());
         let shared = site.registry.account.is_some() && site.registry.repositories.shares(&repository);
-        let asker = if shared { asker.on_account(keyring, &site.namespace) } else { asker };
+        let asker = if shared { asker.on_account() } else { asker };
         let joint = if reference.tag().is_some() { ':' } else { '@' };
         let name = format!("{}/{repository}{joint}{reference}", site.namespace);
         let what = What::Manifest(reference);
