@@ -79,7 +79,7 @@ mod tests {
             (None, None, ago(6999), true, false, true),
             (None, ago(300), ago(7000), true, false, false),
         ] {
-            let known = Known { public, own, remembered, holds };
+            let known = Known { public, own, remembered, holds, shared: None };
             assert_eq!((known.granted(belief, now), known.stands(belief, now)), (granted, stands), "{known:?}");
         }
     }
