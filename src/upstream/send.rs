@@ -12,7 +12,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use super::asker::{Asker, Credential, Purse};
-use super::auth::{Token, token_url};
+use super::auth::{SHORTEST_LIFE, Token, token_url};
 use super::breaker::not_asked;
 use super::client::{About, Upstream, Wire, no_body};
 use super::connect::{DialError, dial_error};
@@ -227,6 +227,11 @@ impl Upstream {
         let (upstream, site, bill) = (self.clone(), site.clone(), asker.bill.clone());
         let asked = url.clone();
         let work = move || async move {
+            // Who looked for one before another's came asks after it has come.
+            let now = upstream.0.clock.now();
+            if let Some(token) = upstream.0.auth.token(&asked, now).filter(|token| token.left(now) >= SHORTEST_LIFE) {
+                return Ok(token);
+            }
             let (origin, target) = Origin::from_url(&asked).map_err(|error| {
                 Error::caused(Kind::Broken, format!("{} has no usable realm", site.namespace), error)
             })?;

@@ -15,8 +15,8 @@ const PASSWORD: &str = "hunter2-is-no-password";
 pub(crate) fn hub() -> Registry {
     Registry::new("registry-1.docker.io")
         .image("library/alpine:3.20", Image::two_platforms())
-        .image("acme/app:1", Image::two_platforms())
-        .image("acme/other:1", Image::two_platforms())
+        .image("acme/app:1", Image::index(&[("linux/amd64", Image::single(&[b"alice's and bob's"]))]))
+        .image("acme/other:1", Image::single(&[b"another of theirs"]))
         .user("alice", PASSWORD)
         .user("bob", "b")
         .private("acme/app", &["alice", "bob"])
