@@ -81,6 +81,18 @@ pub fn stands_until(
     now + wait.clamp(Duration::from_secs(1), LONGEST)
 }
 
+/// Clients that do as `Retry-After` says, in silence: a minute at a time, four times and more (containers/image: podman, skopeo, buildah,
+/// CRI-O). With an hour to wait their users see nothing for minutes, and then that it failed.
+const OBEDIENT: [&str; 6] = ["containers/", "skopeo/", "libpod/", "podman/", "buildah/", "cri-o/"];
+/// What is worth waiting for.
+const SHORT: Duration = Duration::from_secs(60);
+
+/// Whether a client that calls itself `user_agent` is told to come back after `wait`, when it is told so in words anyway.
+pub fn is_told_to_wait(user_agent: &str, wait: Duration) -> bool {
+    let obeys = |name: &&str| user_agent.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    wait <= SHORT || !OBEDIENT.iter().any(|name| obeys(&name))
+}
+
 /// What a pull is for, where the last pulls are kept for some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aim {
@@ -237,6 +249,22 @@ mod tests {
     }
 
     /// Docker Hub's two 429s (protocol 1.4), and those of others.
+    #[test]
+    fn who_waits_in_silence_is_not_told_to_wait_for_hours() {
+        for (user_agent, seconds, told) in [
+            ("containers/5.24.2 (github.com/containers/image)", 61, false),
+            ("skopeo/1.9.3", 3600, false),
+            ("Buildah/1.28.2", 3600, false),
+            ("containers/5.24.2 (github.com/containers/image)", 60, true),
+            ("containerd/1.6.20+unknown", 3600, true),
+            ("docker/20.10.24", 3600, true),
+            ("é", 3600, true),
+            ("", 3600, true),
+        ] {
+            assert_eq!(is_told_to_wait(user_agent, Duration::from_secs(seconds)), told, "{user_agent} {seconds}");
+        }
+    }
+
     #[test]
     fn which_limit_a_429_speaks_of() {
         use Cost::{Counted, Free, Token};

@@ -76,6 +76,7 @@ impl Gateway {
         let method = request.method().clone();
         let mut record = Box::new(Record::new(self.books.clone(), session.peer, method.clone()));
         record.subject = request.uri().path().to_owned();
+        let user_agent = request.headers().get(header::USER_AGENT).cloned();
         let sound = sound(request.headers());
         let last = sound.is_err();
         let meant = sound.and_then(|()| door(session, &request, &self.registries));
@@ -92,7 +93,7 @@ impl Gateway {
             record.outcome = outcome(&error);
             record.failed(&error);
             debug!(%error, kind = error.kind().as_str(), "request failed");
-            rescue(&error, facing, record.kind)
+            rescue(&error, facing, record.kind, user_agent.as_ref())
         });
         record.answered(response.status());
         if last {
@@ -130,8 +131,8 @@ impl Gateway {
         }
         permitted(&site, &route, &request)?;
         let asker = self.on_behalf(&site, route.repository(), asker);
-        let remembers = self.cache.logins().is_on();
-        let whose = route.repository().filter(|_| remembers).map(|r| (site.clone(), r.clone(), asker.clone()));
+        let may_log_in = asker.authorization.is_none() || self.cache.logins().is_on();
+        let whose = route.repository().filter(|_| may_log_in).map(|r| (site.clone(), r.clone(), asker.clone()));
         let answered = match route {
             Route::Ping => self.ping(request, &site, &asker, record).await,
             Route::Manifest { repository, reference } => {

@@ -1,6 +1,8 @@
 //! The one place where an error becomes a response.
 
-use http::{HeaderValue, Response, StatusCode, header};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::body::Body;
 use crate::error::{Error, Kind, Reply};
@@ -8,6 +10,7 @@ use crate::http::cache_status::{Outcome, cache_status};
 use crate::http::headers::relayed;
 use crate::oci::error::{Code, body};
 use crate::oci::route;
+use crate::policy::quota::is_told_to_wait;
 
 /// Whom the client thinks it speaks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +31,7 @@ pub fn outcome(error: &Error) -> Outcome {
 }
 
 /// The response that says so.
-pub fn rescue(error: &Error, facing: Facing, about: route::Kind) -> Response<Body> {
+pub fn rescue(error: &Error, facing: Facing, about: route::Kind, user_agent: Option<&HeaderValue>) -> Response<Body> {
     let mut response = match (error.reply(), facing) {
         (Some(_), Facing::Mirror) if error.kind() == Kind::Refused => refused_mirror(error),
         (Some(reply), _) if reply.body.is_empty() => told(reply, about, error.message()),
@@ -36,18 +39,23 @@ pub fn rescue(error: &Error, facing: Facing, about: route::Kind) -> Response<Bod
             let mut response = Response::new(Body::full(reply.body.clone()));
             *response.status_mut() = reply.status;
             *response.headers_mut() = relayed(&reply.headers);
-            if reply.body.is_empty() {
-                // Upstream was asked by HEAD: what it would have said to a GET is said for it.
-                say(&mut response, error_code(error), error.message());
-            }
             response
         }
         (None, _) => ours(error.status(), error.code(), error.message()),
     };
     let headers = response.headers_mut();
+    let user_agent = user_agent.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if error.kind() == Kind::Limited && !is_told_to_wait(user_agent, wait(headers)) {
+        headers.remove(header::RETRY_AFTER);
+    }
     headers.insert("cache-status", cache_status(outcome(error), Some(error.kind().as_str())));
     headers.insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
     response
+}
+
+fn wait(headers: &HeaderMap) -> Duration {
+    let seconds = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    Duration::from_secs(seconds.unwrap_or_default())
 }
 
 /// A registry's refusal that came without words: it was asked by HEAD, and the client may have asked by GET.
@@ -75,10 +83,6 @@ fn refused_mirror(error: &Error) -> Response<Body> {
         error.message()
     );
     ours(StatusCode::FORBIDDEN, Code::Denied, &message)
-}
-
-fn error_code(error: &Error) -> Code {
-    if error.status() == StatusCode::UNAUTHORIZED { Code::Unauthorized } else { error.code() }
 }
 
 /// An error of seawall's own, in the registries' JSON, which clients print.

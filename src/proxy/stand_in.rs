@@ -31,6 +31,7 @@ use crate::oci::token_request::{Scope, TokenRequest};
 use crate::policy::registry::Site;
 use crate::policy::stand_in::{Author, Shows, may_stand_in};
 use crate::upstream::asker::{Asker, Credential, LoginId};
+use crate::upstream::quota::is_for_want_of_pulls;
 
 /// No name and no password: what podman shows to a registry that wants Basic when it has no login for it.
 const NOBODY: &str = "Og==";
@@ -165,8 +166,8 @@ impl Gateway {
         Ok(relay(response, self.upstream.idle_timeout()))
     }
 
-    /// What a client is told whose pull failed because upstream is away, if it may be somebody whose login is remembered: to log in, as
-    /// upstream would have told it. containerd shows none before that. It is told of every repository, whether it is there or not.
+    /// What a client is told whose pull failed because upstream is away, if it may be somebody whose login is remembered, or because nobody's
+    /// pulls are spent: to log in, as upstream would have told it. It is told so of every repository, whether it is there or not.
     pub(super) fn challenged(&self, site: &Site, repository: &Repository, asker: &Asker, error: Error) -> Error {
         let is_refused = error.reply().is_some_and(|reply| reply.status == StatusCode::UNAUTHORIZED);
         if is_refused && error.kind() == Kind::Refused {
@@ -180,13 +181,16 @@ impl Gateway {
             Credential::Known(_) => asker.authorization.as_ref().is_some_and(bearer),
             Credential::Account | Credential::Remembered(_) => false,
         };
-        // 429: nobody's pulls are spent, or nobody's tokens, which need not be so of who logs in.
+        // 429: nobody's pulls are spent, or nobody's tokens, which need not be so of who logs in. Who shows nothing may have a login:
+        // containerd waits to be asked for it, and what is public is asked for nobody until then.
+        let shows_nothing = asker.credential == Credential::Anonymous && asker.authorization.is_none();
+        let may_pay = is_for_want_of_pulls(&error) && shows_nothing;
         let is_away = matches!(error.kind(), Kind::Unreachable | Kind::Timeout | Kind::Broken | Kind::Limited);
-        if !is_away || !may_log_in || self.cache.is_public(site, repository) {
+        if !may_pay && (!is_away || !may_log_in || self.cache.is_public(site, repository)) {
             return error;
         }
-        let knows_some = self.cache.logins().knows_some(&site.namespace);
-        let headers = if knows_some { self.stand_in_challenge(site, repository) } else { HeaderMap::new() };
+        let may_be_known = may_pay || self.cache.logins().knows_some(&site.namespace);
+        let headers = if may_be_known { self.stand_in_challenge(site, repository) } else { HeaderMap::new() };
         if headers.is_empty() {
             return error;
         }

@@ -23,7 +23,7 @@ use super::connect::{DialError, Dialer, dial_error};
 use super::dial_error::certificate_refused;
 use super::pace::Paces;
 use super::pay::is_on_account;
-use super::quota::Debit;
+use super::quota::{Debit, Means};
 use super::send::is_elsewhere;
 use super::tls::{Https, Protocols, TlsError, https_connector, tls_config};
 use crate::clock::Clock;
@@ -191,7 +191,7 @@ impl Upstream {
         };
         let activity = request.extensions().get::<Activity>().cloned().unwrap_or_default();
         let sent = activity.while_active(self.0.idle_timeout, client.request(request));
-        let answered = match permit.watch(sent).await {
+        let mut answered = match permit.watch(sent).await {
             Some(Ok(response)) => Ok(response),
             Some(Err(error)) => Err(failure(&host, error)),
             None => Err(Error::new(
@@ -205,7 +205,7 @@ impl Upstream {
         }
         let status = answered.as_ref().map_or(0, |response| response.status().as_u16());
         self.0.metrics.upstream_request(about.registry, about.kind.as_str(), method, status);
-        if let Ok(response) = &answered {
+        if let Ok(response) = &mut answered {
             self.keep_books(about, &ask, response);
         }
         answered
@@ -214,12 +214,16 @@ impl Upstream {
     /// Reads the rest of a response that is not what was hoped for, and says what it means.
     pub(super) async fn refusal(&self, host: &str, response: Response<Incoming>) -> Error {
         let (elsewhere, on_account) = (is_elsewhere(&response), is_on_account(&response));
+        let means = response.extensions().get::<Means>().cloned();
         let (parts, body) = response.into_parts();
         let limited = http_body_util::Limited::new(body, MAX_ERROR_BODY);
         let body = match tokio::time::timeout(self.0.idle_timeout, limited.collect()).await {
             Ok(Ok(collected)) => collected.to_bytes(),
             _ => Bytes::new(),
         };
+        if let Some(Means(error)) = means {
+            return error;
+        }
         let kind = match parts.status {
             // Storage that a redirect led to: an expired signature is nobody's lack of permission.
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if elsewhere => Kind::Broken,

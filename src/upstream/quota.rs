@@ -41,6 +41,10 @@ pub struct Debit<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Applicant(pub(super) Option<Identity>);
 
+/// Goes with a 429: what it means, until when, and what can be done, in seawall's words.
+#[derive(Clone)]
+pub(super) struct Means(pub(super) Error);
+
 /// One request, as the books see it.
 pub(super) struct Ask {
     payer: Payer,
@@ -197,7 +201,7 @@ impl Upstream {
     }
 
     /// Writes down what a reply says of quota.
-    pub(super) fn keep_books(&self, about: About<'_>, ask: &Ask, response: &Response<Incoming>) {
+    pub(super) fn keep_books(&self, about: About<'_>, ask: &Ask, response: &mut Response<Incoming>) {
         let (ledger, now, payer) = (&self.0.ledger, self.0.clock.now(), &ask.payer);
         let said = RateLimit::of(response.headers());
         let is_limited = response.status() == StatusCode::TOO_MANY_REQUESTS;
@@ -219,7 +223,9 @@ impl Upstream {
             let limit = limit_of(ask.cost, content_type.unwrap_or_default(), said.as_ref());
             self.0.metrics.limited(&payer.registry, limit.as_str());
             let (source, wait) = (source(response.headers()), retry_after(response.headers(), now));
-            ledger.limited(payer, limit, source.as_deref(), wait, now);
+            let standing = ledger.limited(payer, limit, source.as_deref(), wait, now);
+            let site = about.debit.map(|debit| debit.site);
+            response.extensions_mut().insert(Means(refused(&Held::Standing(standing), payer, site, now)));
         }
     }
 
@@ -302,7 +308,22 @@ fn refused(held: &Held, payer: &Payer, site: Option<&Site>, now: SystemTime) -> 
         }
     };
     let headers = HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from(wait))]);
-    Error::replied(Kind::Limited, message, Reply { status: StatusCode::TOO_MANY_REQUESTS, headers, body: Bytes::new() })
+    let reply = Reply { status: StatusCode::TOO_MANY_REQUESTS, headers, body: Bytes::new() };
+    let error = Error::replied(Kind::Limited, message, reply);
+    match held {
+        Held::Standing(standing) if standing.limit != Limit::Pulls => error,
+        _ => error.because(NoPullsLeft),
+    }
+}
+
+/// Whose pulls are spent: somebody else may have some.
+#[derive(Debug, thiserror::Error)]
+#[error("no pulls are left")]
+struct NoPullsLeft;
+
+/// Whether a 429 is for want of pulls, and of those of who asked alone.
+pub fn is_for_want_of_pulls(error: &Error) -> bool {
+    error.cause().is_some_and(|cause| cause.is::<NoPullsLeft>())
 }
 
 /// Seconds that a person reads: hours without seconds.

@@ -298,7 +298,8 @@ async fn what_was_shared_is_served_as_long_as_upstream_is_away() {
     for when in ["a day later", "after a restart"] {
         seawall.clock.advance(Duration::from_secs(86_400));
         for style in Style::ALL {
-            let pulled = seawall.client().pull("docker.io/acme/shared:1", style).await;
+            let client = seawall.client().at_time_of(&seawall.clock);
+            let pulled = client.pull("docker.io/acme/shared:1", style).await;
             pulled.unwrap_or_else(|error| panic!("{when}, {style:?}: {error}"));
         }
         seawall = seawall.restart(&pki).await;
@@ -308,10 +309,12 @@ async fn what_was_shared_is_served_as_long_as_upstream_is_away() {
     registry.revoke_tokens();
     seawall.clock.advance(Duration::from_secs(86_400));
     let shared = format!("{HUB}/v2/acme/shared/manifests/1");
-    assert_eq!(seawall.client().get(&shared).send().await.unwrap().status, 401, "{}", registry.log());
+    let client = seawall.client().at_time_of(&seawall.clock);
+    assert_eq!(client.get(&shared).send().await.unwrap().status, 401, "{}", registry.log());
     registry.down();
     seawall.clock.advance(Duration::from_secs(86_400));
-    let reply = seawall.client().get(&shared).send().await.unwrap();
+    let client = seawall.client().at_time_of(&seawall.clock);
+    let reply = client.get(&shared).send().await.unwrap();
     assert_eq!(reply.status, 502, "what was taken back does not come back with an outage");
 }
 

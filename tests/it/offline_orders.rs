@@ -205,7 +205,6 @@ async fn without_a_copy_the_ping_tells_the_truth() {
 /// Not an outage, but the same order: containerd (and docker since 29) shows no login before it was asked to. What is public is asked for
 /// nobody then, and nobody's pulls may be spent where this client's own are not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "issue 4, Spending: a 429 to nobody is passed on to a client that showed nothing, where a challenge would let it log in"]
 async fn who_shows_nothing_is_asked_to_log_in_when_nobodys_pulls_are_spent() {
     let pki = Pki::new();
     let registry = hub().quota(100).start(&pki).await;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use http::Method;
 
 use crate::harness::*;
-use crate::quota::ratelimits;
-use crate::tags::{ALL, HUB, MINUTE, TAG, ask, get, hub};
+use crate::quota::{as_client, ratelimits};
+use crate::tags::{ALL, HUB, MINUTE, TAG, ask, hub};
 
 const WINDOW: Duration = Duration::from_secs(21_600);
 
@@ -54,7 +54,7 @@ async fn warnings() {
     }
     assert!(last.contains("no more than 10 %") && last.contains("remaining=10"), "{last}");
     for _ in 0..3 {
-        assert_eq!(get(&seawall.client(), TAG).await.status, 429);
+        assert_eq!(as_client(&seawall.client(), TAG).await.status, 429);
     }
     let text = log.text();
     let limits: Vec<&str> = text.lines().filter(|line| line.contains("upstream answered 429")).collect();
@@ -82,7 +82,7 @@ async fn gauges_are_there_after_a_restart_and_gone_with_their_window() {
     let pki = Pki::new();
     let registry = hub(&pki).await;
     let seawall = Seawall::before(&registry).start(&pki).await;
-    assert_eq!(get(&seawall.client(), TAG).await.status, 200);
+    assert_eq!(as_client(&seawall.client(), TAG).await.status, 200);
     let of = |name: &str, value: u64| {
         format!("seawall_ratelimit_{name}{{registry=\"docker.io\",source=\"203.0.113.7\"}} {value}")
     };
@@ -109,7 +109,7 @@ async fn pulls_are_booked_under_the_name_that_clients_know() {
     let seawall = Seawall::before(&registry).toml(toml).start(&pki).await;
     for _ in 0..2 {
         let url = format!("{HUB}/v2/bitnami/nginx/manifests/1");
-        assert_eq!(get(&seawall.client(), &url).await.status, 200, "{}", registry.log());
+        assert_eq!(as_client(&seawall.client(), &url).await.status, 200, "{}", registry.log());
     }
     let pulls = ratelimits(&seawall).await["pulls"].clone();
     let expected = serde_json::json!([{ "name": "bitnami/nginx", "charged": 1, "spared": 1 }]);

@@ -1,8 +1,9 @@
 //! Who is asked, and who is not, while a 429 stands.
 
+use crate::access::token;
 use crate::harness::*;
-use crate::quota::{gets_of, message, ratelimits};
-use crate::tags::{HUB, MINUTE, TAG, get, hub};
+use crate::quota::{as_client, gets_of, message, ratelimits};
+use crate::tags::{ALL, HUB, MINUTE, TAG, hub};
 
 const PASSWORD: &str = "the-operators-own-password";
 
@@ -32,10 +33,10 @@ async fn what_is_shared_and_cannot_be_paid_for_is_a_429() {
     let (registry, seawall, _kept) = sharing(&pki).await;
     let client = seawall.client();
     let url = |tag: &str| format!("{HUB}/v2/acme/shared/manifests/{tag}");
-    assert_eq!(get(&client, &url("1")).await.status, 200, "{}", registry.log());
+    assert_eq!(as_client(&client, &url("1")).await.status, 200, "{}", registry.log());
     registry.set_remaining("ci", 0);
     for round in ["upstream said so", "it stands"] {
-        let reply = get(&client, &url("2")).await;
+        let reply = as_client(&client, &url("2")).await;
         let said = message(&reply);
         assert!(
             said.contains("docker.io allows no more pulls to seawall's own account (100 in 6h) until 20"),
@@ -47,7 +48,7 @@ async fn what_is_shared_and_cannot_be_paid_for_is_a_429() {
         assert!((21_000..=21_600).contains(&wait), "{wait}");
     }
     assert_eq!(gets_of(&registry, "ci"), 2, "{}", registry.log());
-    assert_eq!(get(&client, &url("1")).await.status, 200, "what is here is served");
+    assert_eq!(as_client(&client, &url("1")).await.status, 200, "what is here is served");
 }
 
 const MIRROR: &str = "mirror.example.test";
@@ -87,7 +88,7 @@ async fn a_source_whose_pulls_are_spent_is_passed_over() {
         registry.add_image("library/new:1", &Image::single(&[b"new"]));
     }
     for round in 0..5 {
-        message(&get(&client, &format!("{HUB}/v2/library/new/manifests/1")).await);
+        message(&as_client(&client, &format!("{HUB}/v2/library/new/manifests/1")).await);
         let asked = mirror.gets("manifests") + hub.count(|seen| seen.status() == 429);
         assert_eq!(asked, usize::from(round == 0), "{round}: {}\n{}", mirror.log(), hub.log());
         [&hub, &mirror].into_iter().for_each(Registry::reset_counts);
@@ -147,20 +148,20 @@ async fn a_429_without_an_end_is_doubted_by_a_head() {
     let client = seawall.client();
     let url = format!("{HUB}/v2/library/alpine/manifests/{}", Image::two_platforms().digest());
     registry.set_remaining(ANONYMOUS_SOURCE, 0);
-    assert_eq!(get(&client, &url).await.status, 429);
+    assert_eq!(as_client(&client, &url).await.status, 429);
     for _ in 0..3 {
         registry.reset_counts();
         for _ in 0..5 {
-            assert_eq!(get(&client, &url).await.status, 429);
+            assert_eq!(as_client(&client, &url).await.status, 429);
         }
         assert_eq!(registry.requests().len(), 0, "{}", registry.log());
         seawall.clock.advance(MINUTE);
-        assert_eq!(get(&client, &url).await.status, 429);
+        assert_eq!(as_client(&client, &url).await.status, 429);
         assert_eq!((registry.requests().len(), registry.heads("manifests")), (1, 1), "{}", registry.log());
     }
     registry.set_remaining(ANONYMOUS_SOURCE, 1);
     seawall.clock.advance(6 * MINUTE);
-    assert_eq!(get(&client, &url).await.status, 200, "with a new token: {}", registry.log());
+    assert_eq!(as_client(&client, &url).await.status, 200, "with a new token: {}", registry.log());
 }
 
 /// Docker Hub does not count pulls of sponsored images, and says nothing of quota with them (protocol 1.2).
@@ -176,9 +177,9 @@ async fn what_is_not_counted_is_pulled_when_nothing_is_left() {
     for reserve in [0, 10] {
         let toml = format!("[[registry]]\nname = \"docker.io\"\nreserve = {reserve}");
         let seawall = Seawall::before(&registry).toml(&toml).start(&pki).await;
-        assert_eq!(get(&seawall.client(), TAG).await.status, 429, "{}", registry.log());
-        assert_eq!(get(&seawall.client(), TAG).await.status, 429);
-        let reply = get(&seawall.client(), &format!("{HUB}/v2/sponsored/app/manifests/1")).await;
+        assert_eq!(as_client(&seawall.client(), TAG).await.status, 429, "{}", registry.log());
+        assert_eq!(as_client(&seawall.client(), TAG).await.status, 429);
+        let reply = as_client(&seawall.client(), &format!("{HUB}/v2/sponsored/app/manifests/1")).await;
         assert_eq!(reply.status, 200, "{reserve}: {}", registry.log());
     }
 }
@@ -199,11 +200,11 @@ async fn pulls_under_way_are_taken_off_what_is_left() {
     let (client, urls) = (seawall.client(), names.map(|name| format!("{HUB}/v2/{name}/manifests/1")));
     let late = async {
         gate.reached_by(2).await;
-        let said = message(&get(&client, &urls[2]).await);
+        let said = message(&as_client(&client, &urls[2]).await);
         gate.open();
         said
     };
-    let (one, two, said) = tokio::join!(get(&client, &urls[0]), get(&client, &urls[1]), late);
+    let (one, two, said) = tokio::join!(as_client(&client, &urls[0]), as_client(&client, &urls[1]), late);
     assert_eq!((one.status.as_u16(), two.status.as_u16()), (200, 200), "{}", registry.log());
     assert!(said.contains("the last 98 are for what is asked for by digest"), "{said}");
     assert_eq!(registry.remaining(ANONYMOUS_SOURCE), Some(98));
@@ -262,11 +263,38 @@ async fn the_accounts_login_rests_while_its_429_stands() {
     for _ in 0..5 {
         // Past what failed a moment ago.
         seawall.clock.advance(std::time::Duration::from_secs(11));
-        let reply = get(&client, &format!("{HUB}/v2/acme/shared/manifests/1")).await;
+        let reply = as_client(&client, &format!("{HUB}/v2/acme/shared/manifests/1")).await;
         assert_eq!(reply.status, 429, "{}", registry.log());
     }
     assert_eq!(registry.count(asks_as("ci")), 1, "{}", registry.log());
     registry.clear_faults();
     seawall.clock.advance(MINUTE);
-    assert_eq!(get(&client, &format!("{HUB}/v2/acme/shared/manifests/1")).await.status, 200, "{}", registry.log());
+    assert_eq!(
+        as_client(&client, &format!("{HUB}/v2/acme/shared/manifests/1")).await.status,
+        200,
+        "{}",
+        registry.log()
+    );
+}
+
+/// containers/image does as it is told, a minute at a time, and says nothing to its user meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_in_silence_is_told_to_wait_in_words_alone() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    registry.set_remaining(ANONYMOUS_SOURCE, 0);
+    for (user_agent, told) in [("containerd/2.1", true), ("containers/5.24.2 (github.com/containers/image)", false)] {
+        let client = seawall.client();
+        let (mut replies, shown) = (Vec::new(), token(&client, None, "library/alpine").await);
+        for _ in 0..2 {
+            let ask = client.get(TAG).header("user-agent", user_agent).bearer(&shown);
+            replies.push(ask.header("accept", &ALL.join(",")).send().await.unwrap());
+        }
+        for reply in replies {
+            assert_eq!((reply.status.as_u16(), reply.header("retry-after").is_empty()), (429, !told), "{user_agent}");
+            let said = reply.json()["errors"][0]["message"].to_string();
+            assert!(said.contains("allows no more pulls") && said.contains("until 20"), "{said}");
+        }
+    }
 }
