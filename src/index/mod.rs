@@ -125,13 +125,15 @@ impl Index {
     pub fn insert(&self, digest: &Digest, size: u64, media_type: Option<Arc<str>>, place: &str, now: SystemTime) {
         let mut inner = self.inner.lock();
         let place = inner.places.of(place);
-        if let Some(before) = inner.entries.get(digest) {
-            // It was here all along: a file that came again is the same file.
-            let gone = before.size;
-            inner.bytes -= gone;
+        // It was here all along: a file that came again is the same file.
+        let before = inner.entries.get(digest);
+        let (gone, readers) = before.map_or((0, 0), |before| (before.size, before.readers));
+        let mut places = before.map(|before| before.places.clone()).unwrap_or_default();
+        if !places.contains(&place) {
+            places.push(place);
         }
-        let readers = inner.entries.get(digest).map_or(0, |entry| entry.readers);
-        inner.entries.insert(digest.clone(), Entry { size, used: now, media_type, places: vec![place], readers });
+        inner.bytes -= gone;
+        inner.entries.insert(digest.clone(), Entry { size, used: now, media_type, places, readers });
         inner.entries.to_back(digest);
         inner.bytes += size;
         self.write_down(&inner, digest);

@@ -112,3 +112,12 @@ fn a_corrupt_journal_is_set_aside_and_begun_anew() {
     drop(journal);
     assert_eq!(Journal::open(&path, at(2)).1.public.len(), 1);
 }
+
+#[test]
+fn a_blob_that_comes_again_is_still_where_it_was_seen() {
+    let index = index(1);
+    index.insert(&digest(0), 10, None, "docker.io/acme/app", at(2));
+    let is_seen_in = |place| index.is_seen_in(&digest(0), place);
+    assert!(is_seen_in("docker.io/library/alpine") && is_seen_in("docker.io/acme/app"));
+    assert!(!is_seen_in("docker.io/acme/other"));
+}

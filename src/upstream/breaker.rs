@@ -115,7 +115,7 @@ impl Outages {
             outages: self.clone(),
             key,
             number: self.requests.fetch_add(1, Ordering::Relaxed),
-            subject: subject(uri),
+            subject: subject(about.kind, uri),
             asks: asks(about, request),
             pass,
             sent: now,
@@ -376,13 +376,14 @@ fn asks(about: About<'_>, request: &Request<RequestBody>) -> Asks {
     }
 }
 
-/// What stands for all that is broken together: a repository of a registry; else a path.
-fn subject(uri: &Uri) -> u64 {
+/// What stands for all that is broken together: a repository of a registry, the scope of a token; else a path.
+fn subject(kind: route::Kind, uri: &Uri) -> u64 {
     let path = uri.path();
     let parts = ["/manifests/", "/blobs/", "/tags/", "/referrers/"];
     let end = parts.iter().filter_map(|part| path.rfind(part)).max().filter(|_| path.starts_with("/v2/"));
     let mut hasher = DefaultHasher::new();
     path[..end.unwrap_or(path.len())].hash(&mut hasher);
+    uri.query().filter(|_| kind == route::Kind::Token).hash(&mut hasher);
     hasher.finish()
 }
 

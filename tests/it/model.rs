@@ -1,8 +1,8 @@
 //! Seawall against a model: random steps of an upstream that changes, breaks and comes back, and of clients between them. The model
 //! (`model_books`) says of every answer whether it was allowed, and of some that they had to come.
 //!
-//! A failure prints its seed and the shortest steps that fail still. `SEAWALL_MODEL_SEED=n` plays one again, `SEAWALL_MODEL_SEEDS=n`
-//! and `SEAWALL_MODEL_STEPS=n` play more.
+//! A failure prints its seed and the shortest steps that fail still. `MODEL_SEED=n` plays one again, `MODEL_SEEDS=n`
+//! and `MODEL_STEPS=n` play more.
 //!
 //! No `proptest-state-machine`: no step here has a precondition (one that has nothing to do does nothing), so a `Vec<Step>` shrinks as
 //! it is.
@@ -194,7 +194,7 @@ fn play(seed: u64, settings: Settings, steps: usize) -> Result<(), String> {
     played.map_err(|error| match error {
         TestError::Fail(why, steps) => {
             let steps: String = steps.iter().map(|step| format!("    {step:?}\n")).collect();
-            format!("SEAWALL_MODEL_SEED={seed}, {settings:?}: {why}\n  the steps:\n{steps}")
+            format!("MODEL_SEED={seed}, {settings:?}: {why}\n  the steps:\n{steps}")
         }
         TestError::Abort(why) => format!("seed {seed}: {why}"),
     })
@@ -209,10 +209,10 @@ fn settings(seed: u64, silence: bool) -> Settings {
 }
 
 fn play_all(first: u64, seeds: u64, steps: usize, silence: bool) {
-    let steps = number("SEAWALL_MODEL_STEPS").map_or(steps, |steps| usize::try_from(steps).unwrap());
-    let seeds = match number("SEAWALL_MODEL_SEED") {
+    let steps = number("MODEL_STEPS").map_or(steps, |steps| usize::try_from(steps).unwrap());
+    let seeds = match number("MODEL_SEED") {
         Some(one) => one..one + 1,
-        None => first..first + number("SEAWALL_MODEL_SEEDS").unwrap_or(seeds),
+        None => first..first + number("MODEL_SEEDS").unwrap_or(seeds),
     };
     let all = seeds.clone().count();
     let played = |seed| play(seed, settings(seed, silence), steps).inspect_err(|wrong| eprintln!("{wrong}"));

@@ -52,6 +52,8 @@ pub(crate) struct Confirmed {
 pub(crate) struct Books {
     /// By repository, tag and what was accepted.
     confirmed: HashMap<(String, String), HashMap<String, Confirmed>>,
+    /// All that a tag ever named: what it names now may not be had.
+    ever: HashSet<(String, String, String)>,
     /// The last yes to nobody that no refusal followed.
     open: HashMap<String, Span>,
     /// … to these very words.
@@ -127,6 +129,7 @@ impl Books {
         let lines = seen.headers.get_all("accept").iter();
         let accept: Vec<&str> = lines.map(|line| line.to_str().unwrap_or_default()).collect();
         let variants = self.confirmed.entry((repository.to_owned(), tag.clone())).or_default();
+        self.ever.insert((repository.to_owned(), tag.clone(), digest.clone()));
         let late = if settings.silence { &digest[..] } else { "" };
         variants.insert(accept.join(",") + late, Confirmed { digest, at });
     }
@@ -220,6 +223,9 @@ impl Books {
         let all = self.confirmed(repository, tag);
         let good = |known: &&Confirmed| excused || known.at.is_in(now) || known.at.may_be_within(TTL, now);
         if all.iter().filter(|known| known.digest == digest).any(|known| good(&known)) {
+            return Ok(());
+        }
+        if excused && self.ever.contains(&(repository.to_owned(), tag.to_owned(), digest.to_owned())) {
             return Ok(());
         }
         Err(format!(

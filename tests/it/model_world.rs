@@ -18,8 +18,8 @@ use crate::model_books::{Books, Span, wasted};
 pub(crate) const SECRET: &str = "nobody else's business";
 /// How long after upstream's return an answer may still say that it is away.
 const GRACE: Duration = Duration::from_secs(6);
-/// How long after a pull limit's end it may still be believed: the window of the quota.
-const WINDOW: Duration = Duration::from_secs(6 * 3600);
+/// How long after a pull limit's end it may still be believed: it is doubted once a minute.
+const WINDOW: Duration = Duration::from_secs(63);
 const LIMIT: u64 = 1_000_000;
 
 pub(crate) struct World {

@@ -298,3 +298,18 @@ async fn who_waits_in_silence_is_told_to_wait_in_words_alone() {
         }
     }
 }
+
+/// A registry that throttles one endpoint says nothing of the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_429_to_a_list_holds_back_no_pull() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    registry.fault(Fault::on("tags").abuse_limit(3600));
+    let client = Client::plain(seawall.addr());
+    for path in ["v2/docker.io/library/alpine/tags/list", "v2/library/alpine/tags/list"] {
+        let reply = client.get(&format!("http://{}/{path}", seawall.addr())).send().await.unwrap();
+        assert_eq!(reply.status, 429, "{path}");
+    }
+    seawall.client().pull("docker.io/library/alpine:3.20", Style::Docker).await.unwrap();
+}
