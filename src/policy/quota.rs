@@ -90,7 +90,7 @@ const SHORT: Duration = Duration::from_secs(60);
 /// Whether a client that calls itself `user_agent` is told to come back after `wait`, when it is told so in words anyway.
 pub fn is_told_to_wait(user_agent: &str, wait: Duration) -> bool {
     let obeys = |name: &&str| user_agent.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-    wait <= SHORT || !OBEDIENT.iter().any(|name| obeys(&name))
+    wait <= SHORT || !OBEDIENT.iter().any(obeys)
 }
 
 /// What a pull is for, where the last pulls are kept for some.

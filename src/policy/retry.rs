@@ -24,7 +24,7 @@ const APART: Duration = Duration::from_millis(50);
 /// Attempts that need not wait for that: one break of a connection with the fills of a few images on it.
 const AT_ONCE: u32 = 20;
 
-/// The budget that all fills of one registry share for attempts again: a bucket of [`AT_ONCE`] that fills up every [`APART`] (GCRA).
+/// The budget that all fills of one registry share for attempts again: a bucket of twenty that fills up every 50 ms (GCRA).
 #[derive(Clone, Debug, Default)]
 pub struct Pace {
     /// When all that was taken so far is paid back.

@@ -1,8 +1,8 @@
 //! Hosts that did not answer lately, the registries' and whoever else they send to: policy/breaker for each of them.
 //!
-//! 1. [`Outages::admit`]: a request gets a permit, or fails at once with what happened to those before it;
-//! 2. [`Permit::watch`]: a question that is answered by silence counts as failed, while it is still waited for;
-//! 3. [`Permit::settle`]: what came of it. A permit that is dropped unsettled was given up by who asked, and says nothing.
+//! 1. `Outages::admit`: a request gets a permit, or fails at once with what happened to those before it;
+//! 2. `Permit::watch`: a question that is answered by silence counts as failed, while it is still waited for;
+//! 3. `Permit::settle`: what came of it. A permit that is dropped unsettled was given up by who asked, and says nothing.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

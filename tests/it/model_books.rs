@@ -60,8 +60,6 @@ pub(crate) struct Books {
     own: HashMap<(String, String), Span>,
     /// … to whatever a user showed.
     users: HashMap<(String, Who), Span>,
-    /// Upstream's own `/v2/` was seen.
-    pub(crate) challenged: bool,
     /// What upstream has in a repository, since seawall has it without a break.
     words: HashSet<(String, String)>,
 }
@@ -85,7 +83,6 @@ impl Books {
         named: impl Fn(&str, &str) -> Option<String>,
     ) {
         for seen in log {
-            self.challenged |= seen.ask == Ask::Ping && seen.status() == 401;
             let (Some(repository), "manifests" | "blobs") = (seen.ask.repository(), seen.kind()) else { continue };
             match seen.status() {
                 200..=399 => self.yes(seen, repository, at, settings, &named),

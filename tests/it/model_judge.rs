@@ -2,7 +2,7 @@
 
 use crate::harness::exchange::{ClientError, Reply};
 use crate::harness::pull::Pulled;
-use crate::harness::{Image, Style, sha256};
+use crate::harness::{Image, sha256};
 use crate::model::{Outage, Thing, Who};
 use crate::model_books::{Span, TTL};
 use crate::model_world::{Asked, SECRET, World, name};
@@ -95,12 +95,7 @@ impl World {
         }
     }
 
-    pub(crate) fn must_pull(&self, who: Who, repo: u8, tag: u8, style: Style) -> Must {
-        // Known, and a test of its own: `/v2/` is answered from its own challenge alone.
-        let away = self.outage.is_some_and(Outage::is_total) || self.is_recovering(self.span());
-        if !self.settings.strict && away && style != Style::Containerd && !self.books.challenged {
-            return None;
-        }
+    pub(crate) fn must_pull(&self, who: Who, repo: u8, tag: u8) -> Must {
         let now = self.span();
         let mut why = None;
         for digest in self.may_name(who, repo, tag, now)? {

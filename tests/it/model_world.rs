@@ -282,7 +282,7 @@ impl World {
             Who::Alice => pull.user("alice", "alices-password"),
             Who::Bob => pull.user("bob", "bobs-password"),
         };
-        let (from, must) = (self.now(), self.must_pull(who, repo, tag, style));
+        let (from, must) = (self.now(), self.must_pull(who, repo, tag));
         let here = self.here();
         let pulled: Result<Pulled, ClientError> = pull.run(&self.client(false)).await;
         let (now, log) = self.learn(from).await;
