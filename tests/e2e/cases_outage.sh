@@ -34,18 +34,6 @@ buildah_() { enter "$NS" "${WITH[@]}" "${PROXY[@]}" buildah --root "$STATE/build
 buildah_pull() { buildah_ pull --quiet --cert-dir "$TRUST" "$1"; }
 buildah_wipe() { buildah_ rmi --all --force; }
 
-# ---- bugs that are known: what shows them is left out, aloud. E2E_BUGS=1 runs it.
-
-declare -A BUG=(
-  [ping]='/v2/ is answered 502 while upstream is away, if no client that asks for it came before (containerd and mirrors do not)'
-  [drain]='SIGTERM while upstream hangs: seawall waits to the end of drain_timeout for an answer that no client wants any more'
-  [token]='each token that a client asks for takes resolve_deadline while the token service hangs, as if there were no breaker'
-  [retry]='podman, buildah and skopeo wait as long as Retry-After says, a minute at most, four times, and podman does that four times: without a word'
-  [first429]="who meets a 429 first gets upstream's own words, which do not say when it ends"
-)
-# known BUG WHAT: whether WHAT is to be left out.
-known() { [ -z "${E2E_BUGS:-}" ] && skip "$2: BUG: ${BUG[$1]}"; }
-
 # ---- words
 
 # push_small TAG: an index of two platforms with a layer of noise each, no two alike, as library/e2e:TAG. SMALL: the index's digest.
@@ -175,11 +163,6 @@ longest() { printf '%s\n' "${TOOK[@]}" | sort -n | tail -n 1; }
 filled_by() {
   local filler=$1 image=$2 others=()
   read -ra others < <(after "$filler" "${CLIENTS[@]}")
-  case $filler in containerd | *_mirror)
-    if known ping "filled by $filler, upstream killed: podman, buildah, skopeo and crane pull"; then
-      read -ra others < <(printf '%s\n' "${others[@]}" | grep -vxE 'podman|buildah|skopeo|crane' | xargs)
-    fi ;;
-  esac
   seawall_short
   check "$filler pulls it" ${filler}_pull "$image" || true
   stop_upstream KILL
@@ -259,19 +242,16 @@ case_hang() {
   freeze nginx
   sleep 1.1
   all_pull 'requests are not answered' $REPOSITORY:small "${CLIENTS[@]}"
-  local began=$SECONDS how=KILL
-  if ! known drain 'seawall ends soon'; then
-    stop seawall
-    equal 'seawall ends soon' yes "$([ $((SECONDS - began)) -le 5 ] && echo yes || echo "$((SECONDS - began)) s")"
-    how=TERM
-  fi
+  local began=$SECONDS
+  stop seawall
+  equal 'seawall ends soon' yes "$([ $((SECONDS - began)) -le 5 ] && echo yes || echo "$((SECONDS - began)) s")"
   freeze fault
-  anew $how
+  anew TERM
   TOOK=()
   all_pull 'TLS is not answered, seawall started anew' $REPOSITORY:small "${CLIENTS[@]}"
   TOOK=()
   all_pull 'once more' $REPOSITORY:small docker podman skopeo
-  known token 'none waits' || equal 'none waits' yes "$(awk -v s="$(longest)" 'BEGIN {print (s < 1.9 ? "yes" : s " s")}')"
+  equal 'none waits' yes "$(awk -v s="$(longest)" 'BEGIN {print (s < 1.9 ? "yes" : s " s")}')"
   stop seawall KILL
   thaw fault nginx
   clients_down
@@ -310,11 +290,7 @@ case_limited() {
   show_came
   local client until='until [0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]*Z'
   # What podman and buildah do is what skopeo does.
-  local first=$until
-  if known first429 'the first client says when it ends'; then first=''; fi
-  says_limited docker $REPOSITORY:other "$first"
-  for client in docker containerd crane; do says_limited $client $REPOSITORY:other "$until"; done
-  known retry 'skopeo says it within some seconds' || says_limited skopeo $REPOSITORY:other "$until"
+  for client in docker docker containerd crane skopeo; do says_limited $client $REPOSITORY:other "$until"; done
   equal 'for what is not here it was asked once' 1 "$(came '^GET .*/manifests/')"
   show_came
   all_pull 'the limit stands' $REPOSITORY:small "${CLIENTS[@]}"
