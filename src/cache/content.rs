@@ -20,6 +20,7 @@ use crate::index::Held;
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::manifest::MAX_MANIFEST;
 use crate::oci::media_type::{Accept, OCTET_STREAM};
+use crate::policy::access::Known;
 use crate::policy::freshness::Reason;
 use crate::store::is_missing;
 use crate::upstream::asker::Credential;
@@ -101,7 +102,10 @@ impl Cache {
                     let fill = Fill { cache: self.clone(), way: self.way(pull, what), place: pull.place.clone() };
                     self.0.tasks.spawn(fill.run(lead));
                     let led = self.flown(pull, what, &flight, Outcome::Miss).await;
-                    return led.inspect_err(|error| self.refused(pull, error));
+                    return led.inspect_err(|error| {
+                        self.refused(pull, error);
+                        self.note_in_vain(pull, digest, error);
+                    });
                 }
             }
         }
@@ -147,8 +151,13 @@ impl Cache {
         let deadline = stands.then(|| self.0.upstream.resolve_deadline());
         match self.0.upstream.in_time(&pull.site, deadline, self.ask_digest(pull, digest, what)).await {
             Ok(_) => Ok(None),
-            Err(error) => self.stale(pull, &error).filter(|_| stands).map(Some).ok_or(error),
+            Err(error) => self.stale(pull, &error).filter(|_| self.stands_after(known, &error)).map(Some).ok_or(error),
         }
+    }
+
+    fn stands_after(&self, known: Known, error: &Error) -> bool {
+        let known = if error.kind() == Kind::Missing { known.where_missing() } else { known };
+        known.stands(self.0.grants.belief(), self.0.clock.now())
     }
 
     /// Why upstream's answer is no reason not to serve what is here, if it is none.
@@ -210,7 +219,7 @@ impl Cache {
                     let Some(size) = size else { return self.measured(pull, digest, what, yes).await };
                     (size, Some(said.media_type.into()), outcome, None)
                 }
-                (Err(error), Some((size, media_type))) if stands => {
+                (Err(error), Some((size, media_type))) if self.stands_after(known, &error) => {
                     let missing = pushing && error.kind() == Kind::Missing;
                     let stale = self.stale(pull, &error).filter(|_| !missing).ok_or(error)?;
                     (size, media_type, Outcome::Stale, Some(stale))
@@ -301,7 +310,7 @@ impl Cache {
     }
 
     /// `None`: the bytes are not those of the digest.
-    async fn load(
+    pub(super) async fn load(
         &self,
         digest: &Digest,
         file: Arc<std::fs::File>,

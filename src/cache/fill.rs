@@ -240,7 +240,11 @@ impl Fill {
                 error = still;
                 continue;
             }
-            tokio::time::sleep(self.way.upstream.pace(&self.way.site.registry.name)).await;
+            let turn = self.way.upstream.pace(&self.way.site.registry.name);
+            tokio::select! {
+                () = tokio::time::sleep(turn) => {}
+                () = tasks.stopping(), if !turn.is_zero() => return Err(error),
+            }
             error = match self.way.fetch(partial.len()).await {
                 Ok(fetched) if fetched.total != total && total.is_some() => {
                     return Err(Error::new(Kind::Broken, "upstream changed its mind about the length"));

@@ -35,6 +35,11 @@ impl Manifest {
         Manifest { bytes, media_type, children, told: Mutex::default() }
     }
 
+    /// What it lists.
+    pub fn children(&self) -> &[Digest] {
+        &self.children
+    }
+
     /// Upstream has this in `place`: what it lists is claimed to be there too.
     pub fn vouch(&self, grants: &Grants, place: &Arc<str>) {
         if self.told.lock().contains(place) {

@@ -37,6 +37,9 @@ pub struct Stale {
 /// the last trial.
 pub(super) type Question = (Arc<str>, Accept, Credential, u64, u64);
 
+/// The ttl of what a tag names, as long as that is not here.
+const SOON: Duration = Duration::from_secs(5);
+
 impl Cache {
     pub(super) async fn resolve(&self, pull: &Pull, tag: &Tag, accept: Accept) -> Result<Resolved> {
         let key = tags::key(&pull.place, tag);
@@ -46,12 +49,9 @@ impl Cache {
         let named = bound.as_ref().map(|binding| &binding.digest);
         let known = self.0.grants.known(&pull.place, pull.asker.credential, named);
         let granted = yes(known.granted(self.0.grants.belief(), now));
-        // What never came is asked for anew: it may be out of reach now.
-        let came = |binding: &&Binding| binding.before.is_none() || self.is_here(&binding.digest);
-        let checked = bound.as_ref().filter(came).map(|binding| binding.checked);
-        if let (Before::Serve, Some(binding)) =
-            (freshness::before(checked, self.0.tags.ttl_of(&key), granted, now), &bound)
-        {
+        let checked = bound.as_ref().map(|binding| binding.checked);
+        let ttl = self.ttl(&key, bound.as_ref());
+        if let (Before::Serve, Some(binding)) = (freshness::before(checked, ttl, granted, now), &bound) {
             return Ok(Resolved { age: age(binding, now), binding: binding.clone(), stale: None });
         }
         // While upstream is silent a binding of other clients will do, if these can read it.
@@ -63,6 +63,16 @@ impl Cache {
             self.0.upstream.in_time(&pull.site, deadline, self.ask_tag(pull, tag, accept, (&key, kept.clone()))).await;
         self.0.metrics.resolve(self.0.clock.now().duration_since(now).unwrap_or_default());
         self.settle(pull, kept, asked)
+    }
+
+    /// What never came, where something else could be served, may be out of reach: it is asked for again soon.
+    fn ttl(&self, key: &str, bound: Option<&Binding>) -> Duration {
+        let ttl = self.0.tags.ttl_of(key);
+        let before = bound.and_then(|binding| Some((binding, binding.before.as_ref()?)));
+        match before {
+            Some((now, before)) if !self.is_here(&now.digest) && self.is_here(&before.digest) => ttl.min(SOON),
+            _ => ttl,
+        }
     }
 
     /// One HEAD for all who ask for the same at once. What it says is bound whether they wait for it or not.
@@ -131,6 +141,7 @@ impl Cache {
         let named = kept.as_ref().map(|binding| &binding.digest);
         let known = self.0.grants.known(&pull.place, pull.asker.credential, named);
         let answer = answer(&asked, kept.as_ref());
+        let known = if answer == Answer::Missing { known.where_missing() } else { known };
         let stands = known.stands(self.0.grants.belief(), now);
         let checked = kept.as_ref().map(|binding| binding.checked);
         match (freshness::after(answer, checked, yes(stands), &self.0.tags, now), asked, kept) {
@@ -151,7 +162,7 @@ impl Cache {
     /// What upstream's no takes away, also when it comes too late for who asked.
     fn believe(&self, pull: &Pull, key: &Arc<str>, error: &Error) {
         self.refused(pull, error);
-        if error.kind() == Kind::Missing && self.0.tags.gone == Gone::Forget {
+        if error.kind() == Kind::Missing && self.0.tags.gone == Gone::Forget && self.0.bindings.knows(key) {
             self.0.bindings.forget(key);
         }
     }

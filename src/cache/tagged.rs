@@ -1,55 +1,151 @@
 //! A tag's manifest: what the tag names now, or what it named before where that alone can be had.
 
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
 use http::{HeaderMap, HeaderValue, header};
 
 use super::content::{Content, Yes};
-use super::resolve::{Resolved, Stale, age};
+use super::manifests::Manifest;
+use super::resolve::{Resolved, Stale, age, away};
 use super::tags::Binding;
-use super::{Cache, Found, Method, Pull};
-use crate::error::Result;
+use super::{Cache, Found, Method, Pull, Wanted};
+use crate::error::{Error, Result};
 use crate::http::cache_status::Outcome;
+use crate::lru::lru;
+use crate::oci::digest::Digest;
+use crate::oci::manifest::MAX_MANIFEST;
 use crate::oci::media_type::{Accept, is_index, is_manifest, is_schema1};
 use crate::oci::name::{Reference, Tag};
 use crate::policy::freshness;
+use crate::task;
 use crate::upstream::What;
+
+/// Manifests that could not be had a moment ago, and why.
+pub(super) struct Vain(moka::sync::Cache<(Arc<str>, Digest), (Error, SystemTime)>);
+
+impl Default for Vain {
+    fn default() -> Vain {
+        Vain(lru(10_000))
+    }
+}
+
+/// A manifest is not tried again for a tag's sake for so long, where something else can be served.
+const RESTS: Duration = Duration::from_secs(10);
+
+/// What of an image is not here, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Lack {
+    /// Bytes, which no registry counts.
+    Blob,
+    /// Its manifest, or that of each of its platforms.
+    Manifest,
+}
+
+/// What a tag named before, and can be served better than what it names now.
+struct Fallback {
+    before: Binding,
+    lack: Lack,
+}
 
 impl Cache {
     /// A HEAD tells what a tag names now, though the quota for its bytes may be spent, or their store away: then the answer is what
     /// the tag named before, if that is here.
     pub(super) async fn tagged(&self, pull: &Pull, tag: &Tag, accept: Accept) -> Result<Found> {
         let resolved = self.resolve(pull, tag, accept).await?;
-        let Some(before) = self.before(pull, &resolved) else {
+        let Some(Fallback { before, lack }) = self.fallback(pull, accept, &resolved).await else {
             return self.named(pull, tag, accept, resolved).await;
         };
-        let stale = match self.cannot_come(pull, &resolved) {
+        let stale = match self.cannot_come(pull, &resolved, lack) {
             Some(stale) => stale,
-            None => match self.named(pull, tag, accept, resolved).await {
-                Err(error) => self.stale(pull, &error).ok_or(error)?,
-                found => return found,
-            },
+            None => {
+                let deadline = Some(self.0.upstream.resolve_deadline());
+                let named = self.named(pull, tag, accept, resolved);
+                match crate::upstream::in_time(&pull.site, deadline, named).await {
+                    Err(error) => self.stale(pull, &error).ok_or(error)?,
+                    found => return found,
+                }
+            }
         };
         let age = age(&before, self.0.clock.now());
         let before = Resolved { binding: before, age, stale: Some(stale) };
         self.named(pull, tag, accept, before).await
     }
 
-    /// What the tag named before, if that is here, and what it names now is not.
-    fn before(&self, pull: &Pull, resolved: &Resolved) -> Option<Binding> {
-        let before = resolved.binding.before.as_deref()?;
+    /// What the tag named before, if more of that is here than of what it names now.
+    async fn fallback(&self, pull: &Pull, accept: Accept, resolved: &Resolved) -> Option<Fallback> {
+        let before = resolved.binding.before.as_deref().filter(|before| self.is_here(&before.digest))?;
         let now = self.0.clock.now();
         let known = self.0.grants.known(&pull.place, pull.asker.credential, Some(&before.digest));
         let stands = known.stands(self.0.grants.belief(), now);
-        let may_be_served = freshness::may_be_stale(before.checked, &self.0.tags, now);
-        let alone = self.is_here(&before.digest) && !self.is_here(&resolved.binding.digest);
-        (alone && stands && may_be_served).then(|| before.clone())
+        let may_be_served =
+            accept.admits(&before.media_type) && freshness::may_be_stale(before.checked, &self.0.tags, now);
+        if !stands || !may_be_served {
+            return None;
+        }
+        let lack = self.lack(&resolved.binding.digest).await?;
+        (self.lack(&before.digest).await < Some(lack)).then(|| Fallback { before: before.clone(), lack })
     }
 
-    /// Why what a tag names now will not come, where that is known without asking for it: upstream is away, or no quota is left. Who
-    /// asks by HEAD is about to GET it.
-    fn cannot_come(&self, pull: &Pull, resolved: &Resolved) -> Option<Stale> {
-        let what = What::Manifest(Reference::Digest(resolved.binding.digest.clone()));
+    /// What of an image is not here. Of an index one platform is enough.
+    async fn lack(&self, digest: &Digest) -> Option<Lack> {
+        let Some(manifest) = self.manifest(digest).await else { return Some(Lack::Manifest) };
+        if !is_index(&manifest.media_type) {
+            return self.lack_of_blobs(&manifest);
+        }
+        let mut least = Some(Lack::Manifest).filter(|_| !manifest.children().is_empty());
+        for child in manifest.children() {
+            let lack = match self.manifest(child).await {
+                Some(platform) => self.lack_of_blobs(&platform),
+                None => Some(Lack::Manifest),
+            };
+            least = least.min(lack);
+        }
+        least
+    }
+
+    fn lack_of_blobs(&self, manifest: &Manifest) -> Option<Lack> {
+        let all_here = manifest.children().iter().all(|blob| self.is_here(blob));
+        (!all_here).then_some(Lack::Blob)
+    }
+
+    /// One that is here, read into memory.
+    async fn manifest(&self, digest: &Digest) -> Option<Arc<Manifest>> {
+        if let Some(manifest) = self.0.manifests.find(digest) {
+            return Some(manifest);
+        }
+        let held = self.0.index.hold(digest, self.0.clock.now()).filter(|held| held.size <= MAX_MANIFEST as u64)?;
+        let (store, name) = (self.0.store.clone(), digest.clone());
+        let blob = task::blocking(move || store.blob(&name)).await.ok()?;
+        self.load(digest, blob.file, blob.size, held.media_type.as_deref()).await.ok()?
+    }
+
+    /// Why what a tag names now will not come, where that is known without asking for it: upstream is away and there is no other source,
+    /// it did not come a moment ago, or no quota is left. Who asks by HEAD is about to GET it.
+    fn cannot_come(&self, pull: &Pull, resolved: &Resolved, lack: Lack) -> Option<Stale> {
+        let chain = &pull.site.registry.chain;
+        let is_alone = chain.before.is_empty() && chain.after.is_empty();
+        if let Some(stale) = resolved.stale.as_ref().filter(|_| is_alone) {
+            return Some(stale.clone());
+        }
+        let digest = &resolved.binding.digest;
+        let what = What::Manifest(Reference::Digest(digest.clone()));
         let spent = || self.0.upstream.spent(&pull.site, &pull.repository, &what, &self.payer(pull));
-        resolved.stale.clone().or_else(|| self.stale(pull, &spent()?))
+        let error = self.in_vain(pull, digest).or_else(spent).filter(|_| lack == Lack::Manifest)?;
+        self.stale(pull, &error)
+    }
+
+    /// A manifest did not come.
+    pub(super) fn note_in_vain(&self, pull: &Pull, digest: &Digest, error: &Error) {
+        if matches!(pull.wanted, Wanted::Manifest(..)) && away(error).is_some() {
+            let until = self.0.clock.now() + RESTS;
+            self.0.vain.0.insert((pull.place.clone(), digest.clone()), (error.clone(), until));
+        }
+    }
+
+    fn in_vain(&self, pull: &Pull, digest: &Digest) -> Option<Error> {
+        let (error, until) = self.0.vain.0.get(&(pull.place.clone(), digest.clone()))?;
+        (self.0.clock.now() < until).then_some(error)
     }
 
     /// The manifest that a tag was resolved to.

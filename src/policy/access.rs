@@ -45,6 +45,12 @@ impl Known {
         within(self.public, belief.public, now)
     }
 
+    /// The same for where upstream says that there is no such thing, which some say to who may not read: what is shared ends with that.
+    #[must_use]
+    pub fn where_missing(self) -> Known {
+        Known { shared: None, ..self }
+    }
+
     /// Granted when upstream cannot be asked: its last anonymous yes stands, and one for what the operator shares, however old; a yes
     /// to a credential only as long as it would have been believed anyway, or as long as the operator said.
     pub fn stands(&self, belief: Belief, now: SystemTime) -> bool {

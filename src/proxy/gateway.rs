@@ -24,7 +24,8 @@ use super::permitted::{permitted, permitted_repository};
 use super::ping::Pings;
 use super::record::{Books, Record};
 use super::rescue::{Facing, outcome, rescue};
-use super::{Session, Settings, stand_in};
+use super::stand_in::{self, Shown, Whose};
+use super::{Session, Settings};
 use crate::cache::{self, Cache, Found, Pull, Wanted};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
@@ -70,8 +71,9 @@ impl std::fmt::Debug for Gateway {
 impl Gateway {
     /// Never fails: every error becomes a response.
     pub async fn handle(&self, session: &Session, mut request: Request<Incoming>) -> Response<Body> {
-        let owner = stand_in::lay_down(request.headers_mut(), self.cache.secret(), self.clock.now());
-        request.extensions_mut().insert(owner);
+        if let Some(owner) = stand_in::lay_down(request.headers_mut(), self.cache.secret(), self.clock.now()) {
+            request.extensions_mut().insert(owner);
+        }
         mark_sensitive(request.headers_mut());
         let method = request.method().clone();
         let mut record = Box::new(Record::new(self.books.clone(), session.peer, method.clone()));
@@ -131,8 +133,14 @@ impl Gateway {
         }
         permitted(&site, &route, &request)?;
         let asker = self.on_behalf(&site, route.repository(), asker);
-        let may_log_in = asker.authorization.is_none() || self.cache.logins().is_on();
-        let whose = route.repository().filter(|_| may_log_in).map(|r| (site.clone(), r.clone(), asker.clone()));
+        let shown = stand_in::shown(&request, &asker);
+        let may_log_in = shown == Shown::Nothing || self.cache.logins().is_on();
+        let whose = route.repository().filter(|_| may_log_in).map(|repository| Whose {
+            site: site.clone(),
+            repository: repository.clone(),
+            asker: asker.clone(),
+            shown,
+        });
         let answered = match route {
             Route::Ping => self.ping(request, &site, &asker, record).await,
             Route::Manifest { repository, reference } => {
@@ -153,7 +161,7 @@ impl Gateway {
             other => self.pass(request, &site, other, &asker, record).await,
         };
         answered.map_err(|error| match whose {
-            Some((site, repository, asker)) => self.challenged(&site, &repository, &asker, error),
+            Some(whose) => self.challenged(&whose, error),
             None => error,
         })
     }

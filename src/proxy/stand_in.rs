@@ -30,6 +30,7 @@ use crate::oci::route;
 use crate::oci::token_request::{Scope, TokenRequest};
 use crate::policy::registry::Site;
 use crate::policy::stand_in::{Author, Shows, may_stand_in};
+use crate::upstream::MAX_TOKEN_REPLY;
 use crate::upstream::asker::{Asker, Credential, LoginId};
 use crate::upstream::quota::is_for_want_of_pulls;
 
@@ -39,11 +40,8 @@ const NOBODY: &str = "Og==";
 /// How many times the deadline of a HEAD the token service has where only a remembered login can stand in for it: what that opens is
 /// less than what it would.
 const PATIENCE_WITH_LOGINS: u32 = 3;
-/// Bytes of a token reply that are read.
-const MAX_TOKEN_REPLY: usize = 256 << 10;
-
-/// Takes a token of our own out of a request: what is left is what it means, and whom it stands for.
-pub(super) fn lay_down(headers: &mut HeaderMap, secret: &Secret, now: std::time::SystemTime) -> Owner {
+/// Takes a token of our own out of a request, if there is one: what is left is what it means. Whom it stands for.
+pub(super) fn lay_down(headers: &mut HeaderMap, secret: &Secret, now: std::time::SystemTime) -> Option<Owner> {
     let meant = |value: &HeaderValue| {
         let (scheme, shown) = value.to_str().unwrap_or_default().split_once(' ').unwrap_or_default();
         let shown = shown.trim();
@@ -54,9 +52,9 @@ pub(super) fn lay_down(headers: &mut HeaderMap, secret: &Secret, now: std::time:
     };
     let mut shown = headers.get_all(header::AUTHORIZATION).iter();
     let (first, second) = (shown.next().and_then(meant), shown.next());
-    let Some(owner) = first.filter(|_| second.is_none()) else { return Owner::Nobody };
+    let owner = first.filter(|_| second.is_none())?;
     headers.remove(header::AUTHORIZATION);
-    owner
+    Some(owner)
 }
 
 /// Whoever a token that was laid down stands for.
@@ -71,6 +69,29 @@ pub(super) fn stood_for<B>(request: &Request<B>, asker: Asker) -> Asker {
 fn all_shared(site: &Site, wanted: &TokenRequest) -> bool {
     let shared = |scope: &Scope| matches!(scope, Scope::Pull(name) if site.registry.repositories.shares(name));
     site.registry.account.is_some() && !wanted.scopes.is_empty() && wanted.scopes.iter().all(shared)
+}
+
+/// Whose a pull is, for who has to tell them what went wrong.
+pub(super) struct Whose {
+    pub(super) site: Site,
+    pub(super) repository: Repository,
+    pub(super) asker: Asker,
+    pub(super) shown: Shown,
+}
+
+/// What a request has to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// Nothing: it may not have been asked to.
+    Nothing,
+    /// A credential, or a token of ours.
+    Something,
+}
+
+/// What a request showed before a token of ours was laid down.
+pub(super) fn shown<B>(request: &Request<B>, asker: &Asker) -> Shown {
+    let laid_down = request.extensions().get::<Owner>().is_some();
+    if asker.authorization.is_none() && !laid_down { Shown::Nothing } else { Shown::Something }
 }
 
 impl Gateway {
@@ -168,7 +189,8 @@ impl Gateway {
 
     /// What a client is told whose pull failed because upstream is away, if it may be somebody whose login is remembered, or because nobody's
     /// pulls are spent: to log in, as upstream would have told it. It is told so of every repository, whether it is there or not.
-    pub(super) fn challenged(&self, site: &Site, repository: &Repository, asker: &Asker, error: Error) -> Error {
+    pub(super) fn challenged(&self, who: &Whose, error: Error) -> Error {
+        let Whose { site, repository, asker, shown } = who;
         let is_refused = error.reply().is_some_and(|reply| reply.status == StatusCode::UNAUTHORIZED);
         if is_refused && error.kind() == Kind::Refused {
             self.cache.login_refused(site, asker);
@@ -181,10 +203,9 @@ impl Gateway {
             Credential::Known(_) => asker.authorization.as_ref().is_some_and(bearer),
             Credential::Account | Credential::Remembered(_) => false,
         };
-        // 429: nobody's pulls are spent, or nobody's tokens, which need not be so of who logs in. Who shows nothing may have a login:
+        // 429: nobody's pulls are spent, which need not be so of who logs in. Who shows nothing may have a login:
         // containerd waits to be asked for it, and what is public is asked for nobody until then.
-        let shows_nothing = asker.credential == Credential::Anonymous && asker.authorization.is_none();
-        let may_pay = is_for_want_of_pulls(&error) && shows_nothing;
+        let may_pay = is_for_want_of_pulls(&error) && *shown == Shown::Nothing;
         let is_away = matches!(error.kind(), Kind::Unreachable | Kind::Timeout | Kind::Broken | Kind::Limited);
         if !may_pay && (!is_away || !may_log_in || self.cache.is_public(site, repository)) {
             return error;
@@ -215,15 +236,15 @@ mod tests {
         let twice = [bearer.as_str(), "Bearer a"];
         let late = now + std::time::Duration::from_secs(3600);
         for (shown, now, left, owner) in [
-            (&[bearer.as_str()][..], now, 0, alice),
-            (&[bearer.as_str()], late, 0, Owner::Nobody),
-            (&["Bearer seawall.forged"], now, 0, Owner::Nobody),
-            (&["basic Og=="], now, 0, Owner::Nobody),
-            (&["Bearer Og=="], now, 1, Owner::Nobody),
-            (&["Basic dTpw"], now, 1, Owner::Nobody),
-            (&["Bearer a"], now, 1, Owner::Nobody),
-            (&twice, now, 2, Owner::Nobody),
-            (&[], now, 0, Owner::Nobody),
+            (&[bearer.as_str()][..], now, 0, Some(alice)),
+            (&[bearer.as_str()], late, 0, Some(Owner::Nobody)),
+            (&["Bearer seawall.forged"], now, 0, Some(Owner::Nobody)),
+            (&["basic Og=="], now, 0, Some(Owner::Nobody)),
+            (&["Bearer Og=="], now, 1, None),
+            (&["Basic dTpw"], now, 1, None),
+            (&["Bearer a"], now, 1, None),
+            (&twice, now, 2, None),
+            (&[], now, 0, None),
         ] {
             let mut headers = HeaderMap::new();
             for value in shown {
@@ -232,5 +253,19 @@ mod tests {
             assert_eq!(lay_down(&mut headers, &secret, now), owner, "{shown:?}");
             assert_eq!(headers.get_all(header::AUTHORIZATION).iter().count(), left, "{shown:?}");
         }
+    }
+
+    /// Who shows a token of ours was asked to log in already: to be asked again is to be sent round for ever.
+    #[test]
+    fn a_token_of_ours_is_something() {
+        let keyring = crate::upstream::asker::Keyring::new();
+        let asker = |value: Option<&'static str>| {
+            keyring.asker(value.map(HeaderValue::from_static).as_ref(), std::time::SystemTime::UNIX_EPOCH)
+        };
+        let mut request = Request::new(());
+        assert_eq!(shown(&request, &asker(None)), Shown::Nothing);
+        assert_eq!(shown(&request, &asker(Some("Bearer a"))), Shown::Something);
+        request.extensions_mut().insert(Owner::Nobody);
+        assert_eq!(shown(&request, &asker(None)), Shown::Something);
     }
 }

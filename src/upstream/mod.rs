@@ -46,7 +46,7 @@ pub use describe::{Description, in_time};
 pub use fetch::Fetched;
 pub use pay::is_bad_login;
 pub use probe::Probed;
-pub use send::What;
+pub use send::{MAX_TOKEN_REPLY, What};
 pub use sources::is_yes;
 
 /// What the configuration says of dialling.

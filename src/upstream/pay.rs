@@ -11,7 +11,7 @@ use super::asker::Purse;
 use super::client::Upstream;
 use super::prove::{Proof, Shown};
 use super::send::{Question, is_elsewhere};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Reply, Result};
 use crate::ledger::Identity;
 
 /// Marks a response to the operator's account.
@@ -40,8 +40,8 @@ const ABOUT_THE_CONTENT: [HeaderName; 9] = [
 enum Paid {
     /// It got this.
     Answer(Response<Incoming>),
-    /// The registry does not give it that.
-    Refused,
+    /// The registry does not give it that: it may not, or there is no such thing.
+    Refused(Kind),
     /// A 429 stands for it.
     Limited(Error),
     /// It cannot be used now.
@@ -61,6 +61,8 @@ impl Upstream {
             (Paid::Unusable(error), Purse::Account) => answered.map_err(|nobodys| blamed(nobodys, &error)),
             (Paid::Limited(error), Purse::Account) if has_nothing(&answered) => Err(error),
             (Paid::Limited(error), _) => answered.map_err(|nobodys| sooner(nobodys, error)),
+            // That nobody cannot be asked is no reason to forget what the account was told.
+            (Paid::Refused(kind), Purse::Account) => answered.map_err(|nobodys| refused_too(nobodys, kind, question)),
             _ => answered,
         }
     }
@@ -82,7 +84,7 @@ impl Upstream {
         if response.status() == StatusCode::UNAUTHORIZED && !is_elsewhere(&response) {
             response = match self.once_more(question, response, shown).await {
                 Ok(Some(response)) => response,
-                Ok(None) => return Ok(Paid::Refused),
+                Ok(None) => return Ok(Paid::Refused(Kind::Refused)),
                 Err(error) if matches!(error.kind(), Kind::Unreachable | Kind::Timeout) => return Err(error),
                 Err(error) => return Ok(unusable(question, error)),
             };
@@ -94,7 +96,8 @@ impl Upstream {
                 self.0.accounts.denied(question.site, question.repository, now);
             }
             let limited = self.limited(question).filter(|_| status == StatusCode::TOO_MANY_REQUESTS);
-            return Ok(limited.map_or(Paid::Refused, Paid::Limited));
+            let kind = if status == StatusCode::NOT_FOUND { Kind::Missing } else { Kind::Refused };
+            return Ok(limited.map_or(Paid::Refused(kind), Paid::Limited));
         }
         let fields = std::mem::take(response.headers_mut());
         response.headers_mut().extend(about_the_content(fields));
@@ -149,7 +152,7 @@ const SLOW: &str = "";
 fn unusable(question: Question<'_>, error: Error) -> Paid {
     debug!(site = ?question.site, %error, "the operator's account cannot be used");
     match error.kind() {
-        Kind::Refused => Paid::Refused,
+        Kind::Refused => Paid::Refused(Kind::Refused),
         Kind::Limited => Paid::Limited(error),
         _ => Paid::Unusable(error),
     }
@@ -161,6 +164,16 @@ fn has_nothing(answered: &Result<Response<Incoming>>) -> bool {
         Ok(response) => gets_nothing(response.status()) && !is_elsewhere(response),
         Err(error) => matches!(error.kind(), Kind::Refused | Kind::Missing | Kind::Limited),
     }
+}
+
+/// The account was refused, and nobody was told nothing that helps.
+fn refused_too(nobodys: Error, kind: Kind, question: Question<'_>) -> Error {
+    if matches!(nobodys.kind(), Kind::Refused | Kind::Missing) {
+        return nobodys;
+    }
+    let status = if kind == Kind::Missing { StatusCode::NOT_FOUND } else { StatusCode::FORBIDDEN };
+    let message = format!("{} does not let seawall's account read {}", question.site.registry.name, question.known_as);
+    Error::replied(kind, message, Reply { status, headers: HeaderMap::new(), body: bytes::Bytes::new() })
 }
 
 /// Nobody and the account have to wait: as long as who waits less.

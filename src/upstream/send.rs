@@ -102,7 +102,7 @@ pub(super) fn is_elsewhere(response: &Response<Incoming>) -> bool {
 }
 
 /// Bytes of a token reply that are read.
-pub(super) const MAX_TOKEN_REPLY: usize = 256 << 10;
+pub const MAX_TOKEN_REPLY: usize = 256 << 10;
 
 impl Upstream {
     /// The final response of one source: no redirect, no challenge that could be met. What is no success comes back as it is; a client

@@ -318,6 +318,31 @@ async fn what_was_shared_is_served_as_long_as_upstream_is_away() {
     assert_eq!(reply.status, 502, "what was taken back does not come back with an outage");
 }
 
+/// The account's no is a no, though nobody's question cannot be answered at all; and so is a 404, which some say instead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_account_lost_is_not_served_because_nobody_cannot_be_asked() {
+    for (row, fault) in [
+        ("nobody's tokens are limited", Fault::on("token").when(|seen| seen.authorization().is_none()).abuse_limit(60)),
+        ("nobody's tokens fail", Fault::on("token").when(|seen| seen.authorization().is_none()).status(503, "")),
+        ("it is hidden", Fault::on("manifests").status(404, "")),
+    ] {
+        let pki = Pki::new();
+        let World { registry, seawall, password: _kept } = world(&pki, "share = [\"acme/shared\"]").await;
+        let shared = format!("{HUB}/v2/acme/shared/manifests/1");
+        assert_eq!(seawall.client().get(&shared).send().await.unwrap().status, 200);
+        registry.make_private("acme/shared", &["alice"]);
+        registry.revoke_tokens();
+        registry.fault(fault);
+        for _ in 0..2 {
+            seawall.clock.advance(Duration::from_secs(3600));
+            let client = seawall.client().at_time_of(&seawall.clock);
+            let reply = client.get(&shared).send().await.unwrap();
+            assert!(reply.status.is_client_error(), "{row}: {} {}", reply.status, registry.log());
+            assert_eq!(reply.header("warning"), "", "{row}");
+        }
+    }
+}
+
 /// A token service that is silent for the account, a program that hangs: the pull goes on as nobody's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_account_that_is_slow_to_be_had_is_not_waited_for() {

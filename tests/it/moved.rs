@@ -23,11 +23,15 @@ struct Moved {
 
 /// The old image is here, and the tag's time is up.
 async fn moved() -> Moved {
+    moved_with("").await
+}
+
+async fn moved_with(toml: &str) -> Moved {
     let pki = Pki::new();
     let (old, new) = (Image::single(&[b"old"]), Image::single(&[b"new"]));
     let registry = Registry::new("registry-1.docker.io").token_auth().quota(100).image("acme/app:1", old.clone());
     let registry = registry.start(&pki).await;
-    let seawall = Seawall::before(&registry).start(&pki).await;
+    let seawall = Seawall::before(&registry).toml(toml).start(&pki).await;
     seawall.client().pull(APP, Style::Docker).await.unwrap();
     registry.add_image("acme/app:1", &new);
     seawall.clock.advance(Duration::from_secs(70));
@@ -84,6 +88,7 @@ async fn while_upstream_is_down_after_it_said_what_is_new() {
         let mut moved = moved().await;
         moved.is_asked_for().await;
         moved.registry.down();
+        moved.seawall.clock.advance(Duration::from_secs(5));
         moved.pulls(style, &moved.old, "within the ttl").await;
         moved.seawall.clock.advance(Duration::from_secs(70));
         moved.pulls(style, &moved.old, "after the ttl").await;
@@ -95,14 +100,75 @@ async fn while_upstream_is_down_after_it_said_what_is_new() {
     }
 }
 
-/// A store that is broken is not the registry: HEAD goes on answering.
+/// A store that is broken is not the registry: HEAD goes on answering. Who asks by HEAD first has to try once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_only_the_bytes_cannot_be_had() {
-    let moved = moved().await;
-    moved.registry.fault(Fault::on("manifests").method(Method::GET).error(503, "UNAVAILABLE"));
-    moved.pulls(Style::Podman, &moved.old, "503").await;
-    moved.registry.clear_faults();
-    moved.pulls(Style::Podman, &moved.new, "mended").await;
+    for (style, hangs) in Style::ALL.into_iter().flat_map(|style| [(style, false), (style, true)]) {
+        let moved = moved_with("[upstream]\nCA_FILE\nresolve_deadline = \"300ms\"\nidle_timeout = \"2s\"").await;
+        let (fault, gate) = (Fault::on("manifests").method(Method::GET), Gate::new());
+        moved.registry.fault(if hangs { fault.hold_head(&gate) } else { fault.error(503, "UNAVAILABLE") });
+        if style != Style::Podman {
+            assert!(moved.seawall.client().pull(APP, style).await.is_err());
+        }
+        moved.pulls(style, &moved.old, "bytes").await;
+        gate.open();
+        moved.registry.clear_faults();
+        moved.seawall.clock.advance(Duration::from_secs(70));
+        moved.pulls(style, &moved.new, "mended").await;
+    }
+}
+
+/// Half of what is new hides nothing: the last pull went for its index, or upstream went away between its manifest and its layers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_only_half_of_it_came() {
+    for style in Style::ALL {
+        let pki = Pki::new();
+        let (old, new) = (
+            Image::two_platforms(),
+            Image::index(&[("linux/amd64", Image::multi_layer()), ("linux/arm64", Image::single(&[b"arm"]))]),
+        );
+        let registry = Registry::new("registry-1.docker.io").token_auth().quota(100).image("acme/app:1", old.clone());
+        let registry = registry.start(&pki).await;
+        let seawall = Seawall::before(&registry).start(&pki).await;
+        seawall.client().pull(APP, style).await.unwrap();
+        registry.add_image("acme/app:1", &new);
+        seawall.clock.advance(Duration::from_secs(70));
+        registry.set_remaining(ANONYMOUS_SOURCE, 1);
+        assert!(seawall.client().pull(APP, style).await.is_err(), "the last pull goes for the index");
+        let pulled = seawall.client().pull(APP, style).await.unwrap_or_else(|error| panic!("{style:?}: {error}"));
+        assert_eq!(pulled.digest, old.digest(), "{style:?}");
+    }
+    for style in Style::ALL {
+        let moved = moved().await;
+        moved.registry.fault(Fault::on("bytes").hang_up());
+        assert!(moved.seawall.client().pull(APP, style).await.is_err());
+        assert_eq!(moved.registry.gets("manifests"), 1, "{}", moved.registry.log());
+        moved.registry.down();
+        moved.seawall.clock.advance(Duration::from_secs(70));
+        moved.pulls(style, &moved.old, "its layers never came").await;
+    }
+}
+
+/// Another source may have it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn not_while_another_source_has_what_is_new() {
+    let pki = Pki::new();
+    let (old, new) = (Image::single(&[b"old"]), Image::single(&[b"new"]));
+    let registry =
+        Registry::new("registry-1.docker.io").token_auth().image("acme/app:1", old.clone()).start(&pki).await;
+    let mirror = Registry::new("mirror.example.test").image("acme/app:1", new.clone()).start(&pki).await;
+    let toml = "[[registry]]\nname = \"docker.io\"\nupstreams = [{ url = \"https://registry-1.docker.io\" }, { url = \"https://mirror.example.test\" }]";
+    let seawall = Seawall::before(&registry).front(&mirror).toml(toml).start(&pki).await;
+    let pull = async |style| seawall.client().pull(APP, style).await.map(|pulled| pulled.digest);
+    assert_eq!(pull(Style::Docker).await.unwrap(), old.digest());
+    registry.add_image("acme/app:1", &new);
+    seawall.clock.advance(Duration::from_secs(70));
+    assert_eq!(named(&ask(&seawall.client(), Method::HEAD, TAG, &ALL).await), (200, &*new.digest()));
+    registry.down();
+    seawall.clock.advance(Duration::from_secs(70));
+    for style in Style::ALL {
+        assert_eq!(pull(style).await.unwrap(), new.digest(), "{style:?}");
+    }
 }
 
 /// Who may read no more is told so, whatever is here.

@@ -238,6 +238,7 @@ async fn no_client_makes_an_outage() {
     let (registry, seawall) = warm(&pki, "").await;
     registry.add_image("library/good:1", &Image::multi_layer());
     registry.fault(Fault::on("catalog").hang_up());
+    registry.fault(Fault::on("tags").status(504, ""));
     let addr = seawall.addr();
     for n in 0..6 {
         let mut raw = Raw::connect(addr).await;
@@ -250,6 +251,8 @@ async fn no_client_makes_an_outage() {
         raw.read_to_end().await;
         let url = format!("{HUB}/v2/_catalog?n={n}");
         assert_eq!(seawall.client().get(&url).bearer("x").send().await.unwrap().status, 502);
+        let url = format!("{HUB}/v2/acme/app-{n}/tags/list");
+        assert_eq!(seawall.client().get(&url).bearer("x").send().await.unwrap().status, 504);
     }
     assert!(!is_open(&seawall), "{}", registry.log());
     assert_eq!(get(&seawall.client(), &manifest("good")).await.status, 200);
