@@ -191,7 +191,9 @@ impl Logins {
     fn hash(&self, session: Arc<Session>, proof: Proof) {
         let (logins, proved) = (self.clone(), self.0.clock.now());
         self.0.tasks.spawn(async move {
-            let Some(id) = logins.0.hashes.name(&proof, Why::Word).await else { return };
+            let Some(id) = logins.0.hashes.name(&proof, Why::Word).await else {
+                return logins.not_remembered(&session, proof);
+            };
             logins.note_proof(id, proved);
             let before = std::mem::replace(&mut *session.state.lock(), State::Hashed(id));
             if let State::Hashing(places) = before {
@@ -203,6 +205,16 @@ impl Logins {
                 }
             }
         });
+    }
+
+    /// Too many are hashed: what a session was let read is forgotten, what was taken from it is not.
+    fn not_remembered(&self, session: &Session, proof: Proof) {
+        let before = std::mem::replace(&mut *session.state.lock(), State::Shown(proof.clone()));
+        let State::Hashing(places) = before else { return };
+        let lost: Vec<_> = places.into_iter().filter(|(_, at)| at.is_none()).map(|(place, _)| place).collect();
+        if !lost.is_empty() {
+            self.take_back(proof, Some(lost));
+        }
     }
 
     fn note_proof(&self, id: LoginId, now: SystemTime) {

@@ -244,7 +244,7 @@ impl Cache {
         match &pull.wanted {
             Wanted::Blob(digest) => self.content(pull, digest, &What::Blob(digest.clone()), content::Yes::Needed).await,
             Wanted::Manifest(Reference::Digest(digest), _) => {
-                if !self.0.bindings.is_told(&pull.place, digest, self.0.clock.now()) {
+                if !self.0.bindings.is_told(&pull.place, digest, pull.asker.credential, self.0.clock.now()) {
                     pull.asker.bill.pin();
                 }
                 let what = What::Manifest(Reference::Digest(digest.clone()));

@@ -13,6 +13,7 @@ use crate::oci::digest::Digest;
 use crate::oci::media_type::Accept;
 use crate::oci::name::Tag;
 use crate::policy::access::within;
+use crate::upstream::asker::Credential;
 
 /// What a tag names, for clients that accept the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +70,7 @@ pub struct Bindings {
     journal: Journal,
     bound: Cache<Arc<str>, Variants>,
     /// Digests that clients were told a tag names, and are about to ask for.
-    told: Cache<(Arc<str>, Digest), SystemTime>,
+    told: Cache<(Arc<str>, Digest, Credential), SystemTime>,
     /// Goes up with every push and removal: an answer that was asked for before one is old news after it.
     epoch: AtomicU64,
 }
@@ -149,14 +150,14 @@ impl Bindings {
         self.journal.remove(Table::Tags, key.to_string());
     }
 
-    /// A client was told that a tag in `place` names `digest`.
-    pub fn tell(&self, place: &Arc<str>, digest: &Digest, now: SystemTime) {
-        self.told.insert((place.clone(), digest.clone()), now);
+    /// `who` was told that a tag in `place` names `digest`.
+    pub fn tell(&self, place: &Arc<str>, digest: &Digest, who: Credential, now: SystemTime) {
+        self.told.insert((place.clone(), digest.clone(), who), now);
     }
 
-    /// Whether a client that asks for `digest` may do so for a tag's sake: docker and containerd ask for what they were told.
-    pub fn is_told(&self, place: &Arc<str>, digest: &Digest, now: SystemTime) -> bool {
-        within(self.told.get(&(place.clone(), digest.clone())), TOLD, now)
+    /// Whether `who` asks for `digest` for a tag's sake: docker and containerd ask for what they were told.
+    pub fn is_told(&self, place: &Arc<str>, digest: &Digest, who: Credential, now: SystemTime) -> bool {
+        within(self.told.get(&(place.clone(), digest.clone(), who)), TOLD, now)
     }
 
     fn write(&self, key: &Arc<str>, variants: &Variants) {

@@ -101,10 +101,15 @@ impl Pings {
 
     fn keep(&self, namespace: &Arc<str>, ping: Ping) {
         let mut seen = self.seen.write();
-        if seen.len() < NAMESPACES || seen.contains_key(namespace) {
-            self.journal.write(Table::Challenges, namespace.to_string(), &ping);
-            seen.insert(namespace.clone(), ping);
+        if seen.len() >= NAMESPACES && !seen.contains_key(namespace) {
+            let oldest = seen.iter().min_by_key(|(_, ping)| ping.at).map(|(name, _)| name.clone());
+            if let Some(oldest) = oldest {
+                seen.remove(&oldest);
+                self.journal.remove(Table::Challenges, oldest.to_string());
+            }
         }
+        self.journal.write(Table::Challenges, namespace.to_string(), &ping);
+        seen.insert(namespace.clone(), ping);
     }
 }
 
