@@ -29,7 +29,16 @@ docker_ready() { until_true 60 docker_ version; }
 docker_() { "${WITH[@]}" docker --host "unix://$STATE/docker.sock" "$@"; }
 docker_down() { stop dockerd; }
 docker_pull() { docker_ pull "$1"; }
-docker_wipe() { local id; for id in $(docker_ image ls --all --quiet --no-trunc | sort -u); do docker_ image rm --force "$id" || true; done; [ -z "$(docker_ image ls --quiet)" ]; }
+# A container that `--rm` takes away holds its image a moment longer.
+docker_wipe() {
+  local id n
+  for n in 1 2 3 4 5 6 7 8; do
+    for id in $(docker_ image ls --all --quiet --no-trunc | sort -u); do docker_ image rm --force "$id" || true; done
+    [ -n "$(docker_ image ls --quiet)" ] || return 0
+    sleep 0.5
+  done
+  return 1
+}
 docker_run() { docker_ run --rm --network none "$1"; }
 
 # containerd 1.6: `ctr` resolves and fetches by itself, containerd keeps.
