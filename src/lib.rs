@@ -31,7 +31,7 @@
 //! - [`error`]: what went wrong, for the client and for the log · [`policy`]: every decision, a pure function with `now` as argument
 //! - [`clock`], [`fs`], [`task`]: the only places that read time, touch files, spawn · [`lru`]: what may vanish · [`ledger`], [`metrics`]: the books
 //! - [`ca`]: the root and its leaves · [`store`]: the files · [`index`]: which there are · [`upstream`]: everything asked of registries
-//! - [`cache`]: grants, tags, flights, fills, readers
+//! - [`cache`]: grants, tags, flights, fills, readers · [`setup`]: what points a client at seawall
 //! - [`admin`]: health and metrics on a listener of their own
 //! - [`proxy`]: from the socket to the response
 //! - [`config`]: TOML, variables and flags into valid settings · [`daemon`]: builds and drains all this · [`cli`]: the commands
@@ -55,6 +55,7 @@ pub mod store;
 pub mod upstream;
 
 pub mod cache;
+pub mod setup;
 
 pub mod admin;
 
