@@ -16,6 +16,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use clients::{Client, Unknown};
+pub use text::note_item;
 
 use crate::http::origin::Origin;
 use crate::policy::registry::Registries;
@@ -81,6 +82,16 @@ pub struct TrustStore {
     pub file: PathBuf,
     /// What makes it count: `update-ca-certificates`.
     pub command: String,
+}
+
+impl TrustStore {
+    /// Debian's, and Ubuntu's and Alpine's: for a system of which nothing is known.
+    pub fn debian() -> TrustStore {
+        TrustStore {
+            file: PathBuf::from("/usr/local/share/ca-certificates/seawall.crt"),
+            command: "update-ca-certificates".to_owned(),
+        }
+    }
 }
 
 /// What makes a client use seawall.

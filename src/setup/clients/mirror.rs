@@ -10,6 +10,10 @@ pub(super) const PUBLIC: &str = "Clients keep their credentials from mirrors: pu
 /// What is not seen.
 pub(super) const SILENT: &str = "Where seawall answers with an error the client asks the registry itself and says nothing: seawall counts what it refused.";
 
+/// By DNS, what is not on this machine.
+pub(super) const NAMES: &str = "The registries' names have to lead to seawall, which has to listen on port 443: seawall setup dnsmasq, coredns, unbound, \
+                                bind, or hosts on this machine alone.";
+
 /// Whether the mirror's own certificate must be trusted.
 pub(super) fn needs_ca(facts: &Facts) -> bool {
     facts.address.scheme == Scheme::Https

@@ -49,6 +49,11 @@ impl Content {
         }
     }
 
+    /// What the bytes of such a document say.
+    pub(super) fn read(&self, bytes: &[u8]) -> Option<serde_json::Value> {
+        self.document()?.0.parse(text(Some(bytes)).ok()?).ok()
+    }
+
     /// `theirs` with this in it, for `client`.
     pub(super) fn apply(&self, theirs: Option<&[u8]>, client: &str) -> Result<Applied, Unfit> {
         let kept = |bytes: Vec<u8>| Applied { bytes, rewritten: false };

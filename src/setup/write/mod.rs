@@ -32,19 +32,27 @@ pub enum WriteError {
     #[error(transparent)]
     Fs(#[from] FsError),
     /// Somebody has to look at it first.
-    #[error("{}: {1}: mend it or move it away, then do this again; nothing was written", .0.display())]
-    Unfit(PathBuf, String),
-    /// Links in a circle.
-    #[error("{}: too many symbolic links; nothing was written", .0.display())]
-    Links(PathBuf),
+    #[error("{path}: {why}; nothing was written: mend it or move it away, then do this again")]
+    Unfit {
+        /// On the client's machine.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// There is no record of it.
-    #[error("{client} was not set up by `seawall setup {client} --write` below {}: there is nothing to undo", root.display())]
+    #[error("{client} was not set up by `seawall setup {client} --write` below {root}: there is nothing to undo")]
     NotSetUp {
         /// Who.
         client: Client,
         /// Where.
         root: PathBuf,
     },
+}
+
+impl WriteError {
+    fn unfit(path: &Path, why: impl Into<String>) -> WriteError {
+        WriteError::Unfit { path: path.to_owned(), why: why.into() }
+    }
 }
 
 /// One file, worked out.
@@ -98,7 +106,7 @@ fn load(root: Root<'_>) -> Result<Record, WriteError> {
     match root.read(path)? {
         None => Ok(Record::default()),
         Some(present) => serde_json::from_slice(&present.bytes)
-            .map_err(|error| WriteError::Unfit(path.to_owned(), format!("it is not a record of seawall ({error})"))),
+            .map_err(|error| WriteError::unfit(path, format!("it is not a record of seawall ({error})"))),
     }
 }
 
@@ -112,10 +120,19 @@ fn steps(root: Root<'_>, record: &Record, client: Client, plan: Option<&Plan>) -
     let earlier = earlier.map(|(path, _)| (path, None));
     let step = |(path, content): (&PathBuf, Option<&Content>)| {
         let current = root.read(path)?;
-        step(path, current, record.files.get(path), client, content)
-            .map_err(|why| WriteError::Unfit(path.clone(), why.0))
+        let step = step(path, current, record.files.get(path), client, content);
+        step.and_then(|step| accepted(client, content, step)).map_err(|why| WriteError::unfit(path, why.0))
     };
     wanted.chain(earlier).map(step).collect()
+}
+
+/// What the client itself would not start with is not written.
+fn accepted(client: Client, content: Option<&Content>, step: Step) -> Result<Step, content::Unfit> {
+    let merged = content.zip(step.next.as_deref()).and_then(|(content, bytes)| content.read(bytes));
+    match merged.and_then(|merged| client.objection(&step.path, &merged)) {
+        Some(why) => Err(content::Unfit(why.to_owned())),
+        None => Ok(step),
+    }
 }
 
 /// What becomes of one file, of which `client` wants `content` from now on.
@@ -137,7 +154,9 @@ fn step(
         Some(known) => {
             let base = known.base(now)?;
             left = base.left;
-            Entry { claims: known.claims.clone(), ..Entry::of(base.bytes) }
+            let mut entry = Entry::of(base.bytes);
+            entry.claims.clone_from(&known.claims);
+            entry
         }
     };
     entry.claim(client, content);

@@ -36,7 +36,7 @@ impl Root<'_> {
             let Some(target) = fs::read_link(&self.join(&place))? else { continue };
             links += 1;
             if links > MOST_LINKS {
-                return Err(WriteError::Links(path.to_owned()));
+                return Err(WriteError::unfit(path, "too many symbolic links"));
             }
             place.pop();
             if target.is_absolute() {
@@ -58,7 +58,7 @@ impl Root<'_> {
         let place = self.place(path)?;
         match fs::stat(&place)? {
             None => Ok(None),
-            Some(stat) if !stat.is_file => Err(WriteError::Unfit(path.to_owned(), "it is not a file".to_owned())),
+            Some(stat) if !stat.is_file => Err(WriteError::unfit(path, "it is not a file")),
             Some(stat) => Ok(Some(Present { bytes: fs::read(&place)?, stat })),
         }
     }
@@ -81,7 +81,7 @@ impl Root<'_> {
         for dir in above {
             match fs::stat(&self.place(dir)?)? {
                 Some(stat) if stat.is_file => {
-                    return Err(WriteError::Unfit(dir.to_owned(), "it is a file, not a directory".to_owned()));
+                    return Err(WriteError::unfit(dir, "it is a file, not a directory"));
                 }
                 Some(_) => break,
                 None => missing.push(dir.to_owned()),
