@@ -78,7 +78,8 @@ impl Distribution {
 
     /// CONTAINERD_ keeps the variables from the kubelet and the rest: only images come this way.
     fn proxy(&self, facts: &Facts) -> Plan {
-        let lines = environment::lines(facts, "CONTAINERD_");
+        let line = |(name, value)| format!("CONTAINERD_{name}={value}\n");
+        let lines: String = environment::variables_for_images(facts).into_iter().map(line).collect();
         let file = |path: &str| File { path: path.into(), content: Content::Lines(lines.clone()) };
         let mut files = vec![root_in_store(facts)];
         files.extend(self.environment.map(file));

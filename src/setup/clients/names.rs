@@ -85,9 +85,10 @@ impl Mirrored {
     }
 }
 
-/// Whether one of them is spoken to in the clear.
-pub(super) fn any_plain_http(registries: &Registries) -> bool {
-    registries.iter().any(|registry| registry.scheme() == Scheme::Http)
+/// The hosts that are spoken to in the clear.
+pub(super) fn plain_http(registries: &Registries) -> Vec<String> {
+    let clear = registries.iter().filter(|registry| registry.scheme() == Scheme::Http);
+    clear.flat_map(|registry| registry.hosts.iter().map(written)).collect()
 }
 
 /// Whether `name` is `parent` or lies below it.
