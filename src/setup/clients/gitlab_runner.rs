@@ -67,7 +67,9 @@ fn variables(facts: &Facts, mode: Mode) -> String {
     if mode != Mode::Proxy {
         return String::new();
     }
-    let entry = |(name, value)| format!("    \"{name}={value}\",\n");
+    // The docker CLI asks a daemon at tcp://docker:2376 through the proxy, too, if nobody forbids it.
+    let services = |name: &str| if name.eq_ignore_ascii_case("NO_PROXY") { ",docker" } else { "" };
+    let entry = |(name, value): (String, String)| format!("    \"{name}={value}{}\",\n", services(&name));
     let entries: String = environment::in_both_cases(environment::variables(facts)).into_iter().map(entry).collect();
     format!("  environment = [\n{entries}  ]\n")
 }
@@ -128,6 +130,7 @@ mod tests {
                 assert_eq!(runners.len(), 1);
                 assert_eq!(runners[0].get("environment").is_some(), mode == Mode::Proxy);
                 assert!(text.contains("/etc/docker/daemon.json"), "{text}");
+                assert_eq!(text.matches(",docker\"").count(), if mode == Mode::Proxy { 2 } else { 0 }, "{text}");
                 assert_eq!(text.contains(ROOT), root, "{text}");
             }
             assert_eq!(plan.files.iter().any(|file| file.path.ends_with("ca.crt")), root);

@@ -29,24 +29,26 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
         _ => Place::Here,
     };
     let mut files = vec![root_in_store(facts), whole(format!("{DIRECTORY}/seawall.nft"), nftables(&place, port))];
-    let mut commands =
-        vec![facts.store.command.clone(), format!("nft -f {DIRECTORY}/seawall.nft   # or, with iptables:")];
+    let mut instead = Vec::new();
     for (version, tool) in [(4, "iptables"), (6, "ip6tables")] {
         if matches!(&place, Place::There(ip) if ip.is_ipv4() != (version == 4)) {
             continue;
         }
         let path = format!("{DIRECTORY}/rules.v{version}");
-        commands.push(format!("{tool}-restore --noflush {path}"));
-        commands.extend(["OUTPUT", "PREROUTING"].map(|chain| jump(tool, chain)));
+        instead.push(format!("  {tool}-restore --noflush {path}"));
+        instead.extend(["OUTPUT", "PREROUTING"].map(|chain| jump(tool, chain)));
         files.push(whole(path, iptables(&place, port, version)));
     }
-    Plan { files, commands, notes: notes(&place) }
+    let commands = vec![facts.store.command.clone(), format!("nft -f {DIRECTORY}/seawall.nft")];
+    let mut notes = notes(&place);
+    notes.push(format!("Where there is no nft, this does the same, and may be run again.\n{}", instead.join("\n")));
+    Plan { files, commands, notes }
 }
 
 /// Once, however often it is run.
 fn jump(tool: &str, chain: &str) -> String {
     let rule = format!("{chain} -p tcp --dport 443 -j SEAWALL-{chain}");
-    format!("{tool} -t nat -C {rule} 2>/dev/null || {tool} -t nat -A {rule}")
+    format!("  {tool} -t nat -C {rule} 2>/dev/null || {tool} -t nat -A {rule}")
 }
 
 fn nftables(place: &Place, port: u16) -> String {

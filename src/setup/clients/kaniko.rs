@@ -2,7 +2,7 @@
 
 use super::environment::{self, PASSWORD, indented, whole};
 use super::mirror::{self, PUBLIC, SILENT, loopback_note};
-use super::names::Mirrored;
+use super::names::{self, Mirrored};
 use crate::setup::{Facts, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Proxy, Mode::Mirror];
@@ -27,7 +27,11 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
          \"--context=git://github.com/OWNER/REPOSITORY\"\n        - \"--destination=REGISTRY/REPOSITORY:TAG\"\n{arguments}{variables}{mount}{volume}",
         if trusts { format!("{}---\n", config_map(&facts.ca_pem)) } else { String::new() }
     );
-    notes.push("Take the args, env and mount over into your own pod or job; the executor's image itself is pulled by the node.".to_owned());
+    notes.push(
+        "Take the args, env and mount over into your own pod or job; the executor's image itself is pulled by the node. Google's kaniko is \
+         archived since June 2025; its forks take the same flags."
+            .to_owned(),
+    );
     notes.extend(loopback_note(facts, "the pod"));
     Plan { files: vec![whole(POD, text)], commands: vec![format!("kubectl apply -f {POD}")], notes }
 }
@@ -51,13 +55,13 @@ fn proxy(facts: &Facts) -> Parts {
 /// kaniko sends no `?ns=`: the registry is the first part of the path at seawall.
 fn as_mirror(facts: &Facts) -> Parts {
     let authority = facts.address.authority();
-    let mirrored = Mirrored::of(&facts.registries);
-    let map = |host: &String| match host.as_str() {
+    let map = |(host, path): (String, String)| match host.as_str() {
         // What go-containerregistry calls Docker Hub, whatever the Dockerfile does.
-        "docker.io" => format!("--registry-map=index.docker.io={authority}/docker.io"),
-        host => format!("--registry-map={host}={authority}/{host}"),
+        "docker.io" => format!("--registry-map=index.docker.io={authority}/{path}"),
+        host => format!("--registry-map={host}={authority}/{path}"),
     };
-    let mut arguments: Vec<_> = mirrored.hosts.iter().filter(|host| *host != "index.docker.io").map(map).collect();
+    let paths = names::paths(&facts.registries).into_iter().filter(|(host, _)| host != "index.docker.io");
+    let mut arguments: Vec<_> = paths.map(map).collect();
     let trust = if mirror::needs_ca(facts) {
         format!("--registry-certificate={authority}={CA}")
     } else {
@@ -71,7 +75,7 @@ fn as_mirror(facts: &Facts) -> Parts {
             "Docker Hub alone: --registry-mirror={authority}. --skip-default-registry-fallback makes a build fail where seawall has nothing."
         ),
     ];
-    notes.extend(mirrored.note("--registry-map"));
+    notes.extend(Mirrored::of(&facts.registries).note("--registry-map"));
     (arguments, String::new(), notes)
 }
 
@@ -105,9 +109,9 @@ mod tests {
             let plan = plan(&example::facts(address), Mode::Mirror);
             example::assert_sound(&plan);
             let text = example::text(&plan, POD);
-            for host in Mirrored::of(&example::registries()).hosts {
+            for (host, path) in names::paths(&example::registries()) {
                 let asked = if host == "docker.io" { "index.docker.io" } else { host.as_str() };
-                assert!(text.contains(&format!("\"--registry-map={asked}=seawall.lab:3128/{host}\"")), "{host}");
+                assert!(text.contains(&format!("\"--registry-map={asked}=seawall.lab:3128/{path}\"")), "{host}");
             }
             assert!(text.contains(flag), "{text}");
             assert_eq!(text.contains("ConfigMap"), trusts);
