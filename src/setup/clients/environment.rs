@@ -95,6 +95,12 @@ pub(super) fn root_in_store(facts: &Facts) -> File {
     File { path: facts.store.file.clone(), content: Content::Whole(facts.ca_pem.clone()) }
 }
 
+/// The root as the ConfigMap `seawall-ca` with its key `ca.crt`, for pods of one namespace.
+pub(super) fn root_config_map(facts: &Facts) -> String {
+    let pem = indented(&facts.ca_pem, 4);
+    format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: seawall-ca\ndata:\n  ca.crt: |\n{pem}")
+}
+
 /// A file of seawall's own.
 pub(super) fn whole(path: impl Into<PathBuf>, text: impl Into<String>) -> File {
     File { path: path.into(), content: Content::Whole(text.into()) }

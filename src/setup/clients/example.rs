@@ -46,6 +46,7 @@ pub(super) fn facts(address: &str) -> Facts {
             command: "update-ca-certificates".to_owned(),
         },
         registries: registries(),
+        containerd: None,
     }
 }
 

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 
 use super::dind::{self, ROOT};
 use super::environment::{self, ONCE, PASSWORD, root_in_store, whole};
-use super::kaniko::config_map;
 use super::mirror::{PUBLIC, SILENT, loopback_note};
 use crate::setup::{Content, Facts, File, Mode, Plan};
 
@@ -60,7 +59,7 @@ fn on_a_machine(facts: &Facts, plan: &mut Plan) {
 fn in_a_cluster(facts: &Facts, mode: Mode, plan: &mut Plan) {
     plan.files.push(whole(VALUES, values(facts, mode)));
     if dind::needs_root(facts, mode) {
-        plan.files.push(whole(CA, format!("# seawall\n{}", config_map(&facts.ca_pem))));
+        plan.files.push(whole(CA, format!("# seawall\n{}", environment::root_config_map(facts))));
         plan.commands.push(format!("kubectl apply -n RUNNERS -f {CA}   # ARC: the namespace of the scale set"));
     }
     plan.commands.push(format!(

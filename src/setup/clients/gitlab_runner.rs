@@ -47,18 +47,20 @@ fn docker_executor(facts: &Facts, mode: Mode, root: bool) -> File {
     whole(format!("{DIRECTORY}/docker.toml"), text)
 }
 
+/// A ConfigMap for each, since a pod has one volume of a name.
 fn kubernetes_executor(facts: &Facts, mode: Mode, root: bool) -> File {
-    let volume = |path: &str, key: &str| {
+    let volume = |name: &str, path: &str, key: &str| {
         format!(
-            "    [[runners.kubernetes.volumes.config_map]]\n      name = \"seawall\"\n      mount_path = \"{path}\"\n      sub_path = \"{key}\"\n"
+            "    [[runners.kubernetes.volumes.config_map]]\n      name = \"{name}\"\n      mount_path = \"{path}\"\n      sub_path = \
+             \"{key}\"\n"
         )
     };
-    let root = if root { volume(ROOT, "ca.crt") } else { String::new() };
+    let root = if root { volume("seawall-ca", ROOT, "ca.crt") } else { String::new() };
     let text = format!(
         "# seawall: for a new runner, or to be taken over into one of its config.toml (the chart's runners.config).\n[[runners]]\n{}  \
          [runners.kubernetes]\n{}{root}",
         variables(facts, mode),
-        volume("/etc/docker/daemon.json", "daemon.json")
+        volume("seawall-docker", "/etc/docker/daemon.json", "daemon.json")
     );
     whole(format!("{DIRECTORY}/kubernetes.toml"), text)
 }
@@ -75,9 +77,9 @@ fn variables(facts: &Facts, mode: Mode) -> String {
 }
 
 fn config_map(facts: &Facts, mode: Mode, root: bool) -> File {
-    let root = if root { format!("  ca.crt: |\n{}", indented(&facts.ca_pem, 4)) } else { String::new() };
+    let root = if root { format!("---\n{}", environment::root_config_map(facts)) } else { String::new() };
     let text = format!(
-        "# seawall\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: seawall\ndata:\n  daemon.json: |\n{}{root}",
+        "# seawall\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: seawall-docker\ndata:\n  daemon.json: |\n{}{root}",
         indented(&daemon_json(facts, mode), 4)
     );
     whole(format!("{DIRECTORY}/configmap.yaml"), text)

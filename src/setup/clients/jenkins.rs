@@ -2,7 +2,6 @@
 
 use super::dind::{self, ROOT};
 use super::environment::{self, ONCE, PASSWORD, drop_in, root_in_store, whole};
-use super::kaniko::config_map;
 use super::mirror::{PUBLIC, SILENT, loopback_note};
 use crate::setup::{Facts, Mode, Plan};
 
@@ -21,7 +20,7 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
     }
     plan.files.push(whole(POD, pod(facts, mode)));
     if dind::needs_root(facts, mode) {
-        plan.files.push(whole(CA, format!("# seawall\n{}", config_map(&facts.ca_pem))));
+        plan.files.push(whole(CA, format!("# seawall\n{}", environment::root_config_map(facts))));
         plan.commands.push(format!("kubectl apply -n AGENTS -f {CA}   # the namespace of the agents"));
     }
     plan.notes = notes(mode);

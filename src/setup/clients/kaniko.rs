@@ -1,6 +1,6 @@
 //! kaniko: its flags, and a pod that has them (kaniko README, "Additional Flags").
 
-use super::environment::{self, PASSWORD, indented, whole};
+use super::environment::{self, PASSWORD, root_config_map, whole};
 use super::mirror::{self, PUBLIC, SILENT, loopback_note};
 use super::names::{self, Mirrored};
 use crate::setup::{Facts, Mode, Plan};
@@ -25,7 +25,7 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
         "# seawall: a build by kaniko. Its context and destination are yours.\n{}apiVersion: v1\nkind: Pod\nmetadata:\n  name: kaniko\nspec:\n  \
          restartPolicy: Never\n  containers:\n    - name: kaniko\n      image: gcr.io/kaniko-project/executor:latest\n      args:\n        - \
          \"--context=git://github.com/OWNER/REPOSITORY\"\n        - \"--destination=REGISTRY/REPOSITORY:TAG\"\n{arguments}{variables}{mount}{volume}",
-        if trusts { format!("{}---\n", config_map(&facts.ca_pem)) } else { String::new() }
+        if trusts { format!("{}---\n", root_config_map(facts)) } else { String::new() }
     );
     notes.push(
         "Take the args, env and mount over into your own pod or job; the executor's image itself is pulled by the node. Google's kaniko is \
@@ -34,14 +34,6 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
     );
     notes.extend(loopback_note(facts, "the pod"));
     Plan { files: vec![whole(POD, text)], commands: vec![format!("kubectl apply -f {POD}")], notes }
-}
-
-/// The root, for pods of one namespace.
-pub(super) fn config_map(ca_pem: &str) -> String {
-    format!(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: seawall-ca\ndata:\n  ca.crt: |\n{}---\n",
-        indented(ca_pem, 4)
-    )
 }
 
 type Parts = (Vec<String>, String, Vec<String>);

@@ -2,7 +2,6 @@
 
 use super::dind::ROOT;
 use super::environment::{self, PASSWORD, indented, whole};
-use super::kaniko::config_map;
 use super::mirror::{self, PUBLIC, SILENT, hosts_toml, loopback_note};
 use crate::setup::{Facts, Mode, Plan};
 
@@ -149,7 +148,7 @@ fn pods_yaml(facts: &Facts) -> String {
     let variable = |(name, value)| format!("  {name}: \"{value}\"\n");
     let variables: String =
         environment::in_both_cases(environment::variables(facts)).into_iter().map(variable).collect();
-    let root = config_map(&facts.ca_pem);
+    let root = environment::root_config_map(facts);
     format!(
         r#"# seawall: for one namespace, its pods that pull for themselves.
 {root}---
