@@ -1,24 +1,34 @@
-//! One file per client. Shared by several: `names`, `environment`, `mirror`, `dns`.
+//! One file per client. Shared by several: `names`, `environment`, `mirror`, `dns`, `dind`.
 
 mod bind;
+mod buildkit;
 mod containerd;
 mod coredns;
 mod crio;
+mod dind;
 mod dns;
 mod dnsmasq;
 mod docker;
 mod environment;
 #[cfg(test)]
 mod example;
+mod github_actions;
+mod gitlab_runner;
 mod hosts;
+mod iptables;
+mod jenkins;
 mod k3s;
+mod kaniko;
 mod kind;
+mod kubernetes;
 mod minikube;
 mod mirror;
 mod names;
 mod podman;
 mod rke;
 mod rke2;
+mod shell;
+mod systemd;
 mod unbound;
 
 use std::fmt;
@@ -80,11 +90,20 @@ clients! {
     Rke = "rke" rke "RKE, the first one."
     Kind = "kind" kind "Clusters in docker, by kind."
     Minikube = "minikube" minikube "A cluster by minikube."
+    Kubernetes = "kubernetes" kubernetes "Any cluster: its nodes by a DaemonSet, or pods by their environment."
+    Buildkit = "buildkit" buildkit "BuildKit: buildx' docker-container builders, buildkitd."
+    Kaniko = "kaniko" kaniko "kaniko, in a cluster or in CI."
+    GitlabRunner = "gitlab-runner" gitlab_runner "GitLab Runner, with the docker or the kubernetes executor."
+    GithubActions = "github-actions" github_actions "Self-hosted runners of GitHub Actions."
+    Jenkins = "jenkins" jenkins "Jenkins and its agents."
+    Shell = "shell" shell "What is started from shells: crane, helm, oras, cosign, skopeo."
+    Systemd = "systemd" systemd "Any service of systemd."
     Dnsmasq = "dnsmasq" dnsmasq "dnsmasq: the registries' names lead to seawall."
     Coredns = "coredns" coredns "CoreDNS: the registries' names lead to seawall."
     Unbound = "unbound" unbound "Unbound: the registries' names lead to seawall."
     Bind = "bind" bind "BIND: the registries' names lead to seawall."
     Hosts = "hosts" hosts "/etc/hosts of one machine."
+    Iptables = "iptables" iptables "A router's packet filter: port 443 leads to seawall."
 }
 
 impl Client {

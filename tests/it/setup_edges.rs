@@ -148,7 +148,7 @@ fn links_do_not_lead_out_of_the_root() {
     assert!(inside.join("daemon.json").is_file());
     assert!(root.path().join("etc/docker").is_symlink());
     write::undo(root.path(), Client::Docker).unwrap();
-    assert_eq!(tree(root.path()).len(), 2, "etc, and the link in it");
+    assert_eq!(tree(root.path()).len(), 2, "etc, and the link in it: {:?}", tree(root.path()));
 }
 
 /// What is in a file that not everybody may read is not shown, and not to be read in the record.

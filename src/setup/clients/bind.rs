@@ -23,8 +23,8 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
     let zone =
         "zone \"rpz.seawall\" { type primary; file \"/etc/bind/db.rpz.seawall\"; allow-query { localhost; }; };\n";
     let mut notes = vec![
-        "By hand, since it may stand there but once: within options { … } of /etc/bind/named.conf.options write\n  response-policy { zone \
-         \"rpz.seawall\"; } qname-wait-recurse no break-dnssec yes;\nBefore BIND 9.16 a zone's type is master."
+        "By hand, since it may stand there but once: the following goes within options { … } of /etc/bind/named.conf.options.\n  \
+         response-policy { zone \"rpz.seawall\"; } qname-wait-recurse no break-dnssec yes;\nBefore BIND 9.16 a zone's type is master."
             .to_owned(),
     ];
     let example = |parent: &str| format!("*.{parent} {} {}", "A", "ADDRESS");

@@ -26,19 +26,36 @@ pub(super) fn proxy_url(facts: &Facts) -> String {
     format!("{}://{}:{}", address.scheme.as_str(), address.host, address.port)
 }
 
-/// Names and values. Without a registry that is spoken to in the clear plain HTTP goes its own way.
+/// For whatever runs there. HTTP_PROXY is not among them: seawall forwards plain HTTP to the ports of `[tunnel]` alone, 443 if nobody
+/// said otherwise, and apt would stop.
 pub(super) fn variables(facts: &Facts) -> Vec<(&'static str, String)> {
-    let mut variables = vec![("HTTPS_PROXY", proxy_url(facts)), ("NO_PROXY", no_proxy(&facts.registries))];
-    if names::any_plain_http(&facts.registries) {
-        variables.insert(0, ("HTTP_PROXY", proxy_url(facts)));
+    vec![("HTTPS_PROXY", proxy_url(facts)), ("NO_PROXY", no_proxy(&facts.registries))]
+}
+
+/// For what fetches nothing but images: registries that are spoken to in the clear, too.
+pub(super) fn variables_for_images(facts: &Facts) -> Vec<(&'static str, String)> {
+    let mut variables = variables(facts);
+    if !names::plain_http(&facts.registries).is_empty() {
+        variables.push(("HTTP_PROXY", proxy_url(facts)));
     }
     variables
 }
 
-/// The same, with each name in lower case too: curl reads `http_proxy` in lower case alone, Java's tools none.
-pub(super) fn variables_in_both_cases(facts: &Facts) -> Vec<(String, String)> {
+/// What [`variables`] leave out.
+pub(super) fn plain_http_note(facts: &Facts) -> Option<String> {
+    let hosts = names::plain_http(&facts.registries);
+    let said = format!(
+        "HTTP_PROXY is left out, since it would send all plain HTTP to seawall, which refuses ports that are not in [tunnel] ports. Set it \
+         where you pull from {}.",
+        hosts.join(", ")
+    );
+    (!hosts.is_empty()).then_some(said)
+}
+
+/// Each name in lower case too: some programs read but that.
+pub(super) fn in_both_cases(variables: Vec<(&'static str, String)>) -> Vec<(String, String)> {
     let both = |(name, value): (&'static str, String)| [(name.to_owned(), value.clone()), (name.to_lowercase(), value)];
-    variables(facts).into_iter().flat_map(both).collect()
+    variables.into_iter().flat_map(both).collect()
 }
 
 /// [`DIRECT`] without what would lead a configured registry past seawall.
@@ -57,31 +74,31 @@ fn goes_past(entry: &str, pattern: &str) -> bool {
 }
 
 /// A systemd drop-in that gives them to a service.
-pub(super) fn drop_in(facts: &Facts) -> String {
+pub(super) fn drop_in(variables: Vec<(&'static str, String)>) -> String {
     let mut text =
         "# seawall: what this service fetches from registries comes through the cache.\n[Service]\n".to_owned();
-    for (name, value) in variables(facts) {
+    for (name, value) in variables {
         let _ = writeln!(text, "Environment=\"{name}={value}\"");
     }
     text
-}
-
-/// `NAME=VALUE` lines, each name with `prefix` before it.
-pub(super) fn lines(facts: &Facts, prefix: &str) -> String {
-    let line = |(name, value)| format!("{prefix}{name}={value}\n");
-    variables(facts).into_iter().map(line).collect()
 }
 
 /// The entries of a container's `env`, indented by `by` spaces.
 pub(super) fn yaml(facts: &Facts, by: usize) -> String {
     let space = " ".repeat(by);
     let entry = |(name, value)| format!("{space}- {{name: {name}, value: \"{value}\"}}\n");
-    variables_in_both_cases(facts).into_iter().map(entry).collect()
+    in_both_cases(variables(facts)).into_iter().map(entry).collect()
 }
 
 /// The root in the system's store. It counts once `facts.store.command` has run.
 pub(super) fn root_in_store(facts: &Facts) -> File {
     File { path: facts.store.file.clone(), content: Content::Whole(facts.ca_pem.clone()) }
+}
+
+/// The root as the ConfigMap `seawall-ca` with its key `ca.crt`, for pods of one namespace.
+pub(super) fn root_config_map(facts: &Facts) -> String {
+    let pem = indented(&facts.ca_pem, 4);
+    format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: seawall-ca\ndata:\n  ca.crt: |\n{pem}")
 }
 
 /// A file of seawall's own.
@@ -119,17 +136,23 @@ mod tests {
 
     #[test]
     fn a_drop_in_names_the_port() {
-        let text = drop_in(&example::facts("http://seawall.lab:80"));
+        let facts = example::facts("http://seawall.lab:80");
+        let text = drop_in(variables_for_images(&facts));
         assert!(text.contains("Environment=\"HTTPS_PROXY=http://seawall.lab:80\"\n"), "{text}");
-        assert!(text.contains("HTTP_PROXY=") && text.contains("NO_PROXY="));
-        let v6 = proxy_url(&example::facts("https://[fd00::1]:3128"));
-        assert_eq!(v6, "https://[fd00::1]:3128");
+        assert!(text.contains("\"HTTP_PROXY=") && text.contains("\"NO_PROXY="), "{text}");
+        assert_eq!(proxy_url(&example::facts("https://[fd00::1]:3128")), "https://[fd00::1]:3128");
     }
 
     #[test]
-    fn without_a_registry_in_the_clear_plain_http_is_left_alone() {
+    fn plain_http_is_for_what_fetches_images_alone() {
         let mut facts = example::facts("http://seawall.lab:3128");
+        let names =
+            |variables: Vec<(&'static str, String)>| variables.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names(variables(&facts)), ["HTTPS_PROXY", "NO_PROXY"]);
+        assert_eq!(names(variables_for_images(&facts)), ["HTTPS_PROXY", "NO_PROXY", "HTTP_PROXY"]);
+        assert!(plain_http_note(&facts).unwrap().contains("lab.corp:5000"));
         facts.registries = Registries::default();
-        assert_eq!(variables(&facts).iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["HTTPS_PROXY", "NO_PROXY"]);
+        assert_eq!(names(variables_for_images(&facts)), ["HTTPS_PROXY", "NO_PROXY"]);
+        assert_eq!(plain_http_note(&facts), None);
     }
 }

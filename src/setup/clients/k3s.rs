@@ -78,7 +78,8 @@ impl Distribution {
 
     /// CONTAINERD_ keeps the variables from the kubelet and the rest: only images come this way.
     fn proxy(&self, facts: &Facts) -> Plan {
-        let lines = environment::lines(facts, "CONTAINERD_");
+        let line = |(name, value)| format!("CONTAINERD_{name}={value}\n");
+        let lines: String = environment::variables_for_images(facts).into_iter().map(line).collect();
         let file = |path: &str| File { path: path.into(), content: Content::Lines(lines.clone()) };
         let mut files = vec![root_in_store(facts)];
         files.extend(self.environment.map(file));
@@ -107,7 +108,9 @@ mod tests {
     use super::*;
     use crate::setup::clients::{example, rke2};
 
-    const PLANS: [(fn(&Facts, Mode) -> Plan, &str); 2] = [(plan, "k3s"), (rke2::plan, "rke2")];
+    type PlanOf = fn(&Facts, Mode) -> Plan;
+
+    const PLANS: [(PlanOf, &str); 2] = [(plan, "k3s"), (rke2::plan, "rke2")];
 
     #[test]
     fn every_registry_has_a_mirror_and_so_has_the_rest() {
@@ -138,10 +141,9 @@ mod tests {
 
     #[test]
     fn as_a_proxy_only_containerd_asks_it() {
-        for (plan, file) in [
-            (plan as fn(&Facts, Mode) -> Plan, "/etc/systemd/system/k3s.service.env"),
-            (rke2::plan, "/etc/default/rke2-agent"),
-        ] {
+        for (plan, file) in
+            [(plan as PlanOf, "/etc/systemd/system/k3s.service.env"), (rke2::plan, "/etc/default/rke2-agent")]
+        {
             let plan = plan(&example::facts("http://seawall.lab:3128"), Mode::Proxy);
             example::assert_sound(&plan);
             let text = example::text(&plan, file);

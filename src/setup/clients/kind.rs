@@ -42,7 +42,7 @@ fn as_mirror(facts: &Facts) -> Plan {
 fn proxy(facts: &Facts) -> Plan {
     let ca = format!("{DIRECTORY}/ca.crt");
     let files = vec![cluster("", &ca, "/etc/ssl/certs/seawall-ca.pem"), whole(&ca, facts.ca_pem.as_str())];
-    let variables = environment::variables(facts);
+    let variables = environment::variables_for_images(facts);
     let words: Vec<_> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let notes = vec![
         "A cluster that runs keeps its environment: delete and create it. kind adds the cluster's networks to NO_PROXY.".to_owned(),

@@ -44,7 +44,7 @@ fn as_mirror(facts: &Facts) -> Plan {
 }
 
 fn proxy(facts: &Facts) -> Plan {
-    let variables = environment::variables(facts);
+    let variables = environment::variables_for_images(facts);
     let options: Vec<_> = variables.iter().map(|(name, value)| format!("--docker-env {name}={value}")).collect();
     let notes = vec![
         "--docker-env is docker's. Another runtime takes the variables that minikube start itself runs with: export them, and add the \

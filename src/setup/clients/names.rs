@@ -85,9 +85,27 @@ impl Mirrored {
     }
 }
 
-/// Whether one of them is spoken to in the clear.
-pub(super) fn any_plain_http(registries: &Registries) -> bool {
-    registries.iter().any(|registry| registry.scheme() == Scheme::Http)
+/// For tools whose mirrors are written as paths (`seawall:3128/ghcr.io`): hosts of image names, and the first part of the path that
+/// means them at seawall. A part of a path has no colon, so a host with a port goes by its registry's name.
+pub(super) fn paths(registries: &Registries) -> Vec<(String, String)> {
+    let mut paths = Vec::new();
+    for registry in registries.iter() {
+        for pattern in registry.hosts.iter().filter(|pattern| !pattern.is_wildcard()) {
+            let host = written(pattern);
+            match &registry.upstream {
+                _ if !host.contains(':') => paths.push((host.clone(), host)),
+                Some(_) => paths.push((host, registry.name.to_string())),
+                None => {}
+            }
+        }
+    }
+    paths
+}
+
+/// The hosts that are spoken to in the clear.
+pub(super) fn plain_http(registries: &Registries) -> Vec<String> {
+    let clear = registries.iter().filter(|registry| registry.scheme() == Scheme::Http);
+    clear.flat_map(|registry| registry.hosts.iter().map(written)).collect()
 }
 
 /// Whether `name` is `parent` or lies below it.
@@ -138,6 +156,17 @@ mod tests {
         assert_eq!(mirrored.patterns, ["*.gcr.io", "*.pkg.dev", "*.dkr.ecr.*.amazonaws.com"]);
         assert!(mirrored.note("it").unwrap().contains("*.pkg.dev"));
         assert_eq!(Mirrored::default().note("it"), None);
+    }
+
+    #[test]
+    fn a_path_has_no_port_and_seawall_knows_it() {
+        let registries = example::registries();
+        let paths = paths(&registries);
+        assert!(paths.contains(&("ghcr.io".to_owned(), "ghcr.io".to_owned())));
+        assert!(paths.contains(&("lab.corp:5000".to_owned(), "lab".to_owned())));
+        for (host, path) in &paths {
+            assert!(!path.contains(':') && registries.by_name(path).is_some(), "{host} {path}");
+        }
     }
 
     #[test]

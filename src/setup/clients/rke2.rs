@@ -9,7 +9,7 @@ const RKE2: Distribution = Distribution {
     name: "rke2",
     environment: ["/etc/default/rke2-server", "/etc/default/rke2-agent"],
     units: ["rke2-server", "rke2-agent"],
-    caveat: Some("On RHEL and its kin the two files are /etc/sysconfig/rke2-server and /etc/sysconfig/rke2-agent."),
+    caveat: None,
 };
 
 pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {

@@ -75,7 +75,7 @@ pub fn write(root: &Path, client: Client, mode: Mode, plan: &Plan) -> Result<Rep
     let mut record = load(root)?;
     let steps = steps(root, &record, client, Some(plan))?;
     record.clients.insert(client.as_str().to_owned(), mode);
-    carry_out(root, record, steps)
+    carry_out(root, record, steps, None)
 }
 
 /// Takes back what was written for `client`. What somebody else has changed since stays: [`Report::left`].
@@ -84,13 +84,12 @@ pub fn write(root: &Path, client: Client, mode: Mode, plan: &Plan) -> Result<Rep
 /// There is no record of it; a file cannot be read or written.
 pub fn undo(root: &Path, client: Client) -> Result<Report, WriteError> {
     let below = Root(root);
-    let mut record = load(below)?;
+    let record = load(below)?;
     if record.mode(client).is_none() {
         return Err(WriteError::NotSetUp { client, root: root.to_owned() });
     }
     let steps = steps(below, &record, client, None)?;
-    record.clients.remove(client.as_str());
-    carry_out(below, record, steps)
+    carry_out(below, record, steps, Some(client))
 }
 
 /// The way in which `client` is set up below `root`, if it is.
@@ -184,11 +183,13 @@ fn step(
     };
     let diff = report::diff(path, current.as_ref(), next.as_deref());
     let change = Change { path: path.to_owned(), outcome, diff, note: note(outcome, rewritten, is_overwritten, &left) };
-    // Until all is written, a file may be what it was or what it becomes.
-    let mut meanwhile = if is_undo { known.cloned().unwrap_or_default() } else { entry.clone() };
-    if outcome != Outcome::Unchanged {
-        meanwhile.writing(now, next.as_deref());
+    if known != Some(&entry) {
         entry.writing(None, next.as_deref());
+    }
+    let mut meanwhile = if is_undo { known.cloned().unwrap_or_default() } else { entry.clone() };
+    if outcome != Outcome::Left && known != Some(&entry) {
+        // Until all is written, a file may be what it was or what it becomes.
+        meanwhile.writing(now, next.as_deref());
     }
     Ok(Step { path: path.to_owned(), current, next, entry, meanwhile, change })
 }
@@ -207,31 +208,15 @@ fn note(outcome: Outcome, rewritten: bool, is_overwritten: bool, left: &[String]
     rewritten.then(|| text.to_owned())
 }
 
-fn carry_out(root: Root<'_>, mut record: Record, steps: Vec<Step>) -> Result<Report, WriteError> {
-    let is_needed = !record.clients.is_empty();
-    let mut made = root.missing_dirs(Path::new(record::PATH))?;
-    for step in steps.iter().filter(|step| step.next.is_some()) {
-        let missing = root.missing_dirs(&step.path)?;
-        made.extend(missing.into_iter().filter(|dir| !made.contains(dir)).collect::<Vec<_>>());
-    }
-    record.dirs.retain(|dir| !made.contains(dir));
-    record.dirs.extend(made.iter().cloned());
+/// `leaver` is set up no more once all is written.
+fn carry_out(root: Root<'_>, mut record: Record, steps: Vec<Step>, leaver: Option<Client>) -> Result<Report, WriteError> {
+    make_dirs(root, &mut record, &steps)?;
     for step in &steps {
         record.files.insert(step.path.clone(), step.meanwhile.clone());
     }
-    let private = Path::new(record::PATH).parent();
-    for dir in &made {
-        root.make_dir(dir, if Some(dir.as_path()) == private { 0o700 } else { 0o755 })?;
-    }
     save(root, &record)?;
     for step in &steps {
-        match (&step.current, &step.next) {
-            (current, Some(next)) if current.as_ref().is_none_or(|current| current.bytes != *next) => {
-                root.write(&step.path, 0o644, next)?;
-            }
-            (Some(_), None) => root.remove(&step.path)?,
-            _ => {}
-        }
+        put(root, step)?;
     }
     for step in &steps {
         match step.entry.claims.is_empty() {
@@ -239,14 +224,41 @@ fn carry_out(root: Root<'_>, mut record: Record, steps: Vec<Step>) -> Result<Rep
             false => record.files.insert(step.path.clone(), step.entry.clone()),
         };
     }
-    if is_needed {
-        tidy(root, &mut record)?;
-        save(root, &record)?;
-    } else {
+    if let Some(leaver) = leaver {
+        record.clients.remove(leaver.as_str());
+    }
+    if record.clients.is_empty() {
         root.remove(Path::new(record::PATH))?;
         tidy(root, &mut record)?;
+    } else {
+        tidy(root, &mut record)?;
+        save(root, &record)?;
     }
     Ok(Report { changes: steps.into_iter().map(|step| step.change).collect() })
+}
+
+fn put(root: Root<'_>, step: &Step) -> Result<(), WriteError> {
+    let now = step.current.as_ref().map(|present| &present.bytes);
+    match &step.next {
+        Some(next) if now != Some(next) => root.write(&step.path, 0o644, next),
+        None if now.is_some() => root.remove(&step.path),
+        _ => Ok(()),
+    }
+}
+
+/// The record's own first, and remembered in it with the others: undo takes away those that are empty by then.
+fn make_dirs(root: Root<'_>, record: &mut Record, steps: &[Step]) -> Result<(), WriteError> {
+    let record_path = Path::new(record::PATH);
+    let written = steps.iter().filter(|step| step.next.is_some()).map(|step| step.path.as_path());
+    for path in std::iter::once(record_path).chain(written) {
+        for dir in root.missing_dirs(path)? {
+            let is_private = record_path.parent() == Some(dir.as_path());
+            root.make_dir(&dir, if is_private { 0o700 } else { 0o755 })?;
+            record.dirs.retain(|known| *known != dir);
+            record.dirs.push(dir);
+        }
+    }
+    Ok(())
 }
 
 fn save(root: Root<'_>, record: &Record) -> Result<(), WriteError> {

@@ -74,17 +74,16 @@ impl Root<'_> {
         Ok(fs::remove(&self.place(path)?)?)
     }
 
-    /// The directories that must be made before `path` can be written, outer ones first.
+    /// The directories that must be made before `path` can be written, outer ones first, as paths without links.
     pub(super) fn missing_dirs(self, path: &Path) -> Result<Vec<PathBuf>, WriteError> {
+        let parent = self.place(path.parent().unwrap_or(path))?;
         let mut missing = Vec::new();
-        let above = path.ancestors().skip(1).filter(|dir| *dir != Path::new("/"));
-        for dir in above {
-            match fs::stat(&self.place(dir)?)? {
-                Some(stat) if stat.is_file => {
-                    return Err(WriteError::unfit(dir, "it is a file, not a directory"));
-                }
+        for dir in parent.ancestors() {
+            let Ok(inside) = dir.strip_prefix(self.0) else { break };
+            match fs::stat(dir)? {
+                Some(stat) if stat.is_file => return Err(WriteError::unfit(path, "a directory above it is a file")),
                 Some(_) => break,
-                None => missing.push(dir.to_owned()),
+                None => missing.push(Path::new("/").join(inside)),
             }
         }
         missing.reverse();
