@@ -312,9 +312,11 @@ pub fn replace_as(path: &Path, mode: u32, like: Option<&Stat>, bytes: &[u8]) -> 
 pub fn make_dir(path: &Path, mode: u32) -> Result<()> {
     match std::fs::create_dir(path) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => at("create", path, other.and_then(|()| {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-        })),
+        other => at(
+            "create",
+            path,
+            other.and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))),
+        ),
     }
 }
 

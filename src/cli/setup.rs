@@ -53,7 +53,11 @@ impl clap::ValueEnum for Client {
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         let modes: Vec<_> = self.modes().iter().map(|mode| mode.as_str()).collect();
-        Some(PossibleValue::new(self.as_str()).help(format!("{} ({})", self.about().trim_end_matches('.'), modes.join(", "))))
+        Some(PossibleValue::new(self.as_str()).help(format!(
+            "{} ({})",
+            self.about().trim_end_matches('.'),
+            modes.join(", ")
+        )))
     }
 }
 
@@ -122,10 +126,14 @@ fn write_below(args: &SetupArgs, root: &std::path::Path, mode: Mode, plan: &Plan
 fn undo(client: Client, root: &std::path::Path, json: bool) -> anyhow::Result<()> {
     let report = write::undo(root, client)?;
     match json {
-        true => stdout(&format!("{:#}\n", serde_json::json!({ "client": client.as_str(), "changes": report.changes })))?,
+        true => {
+            stdout(&format!("{:#}\n", serde_json::json!({ "client": client.as_str(), "changes": report.changes })))?
+        }
         false => stdout(&report.text())?,
     }
-    eprintln!("Restart what was restarted when {client} was set up; a root that left the system's store counts until its command has run.");
+    eprintln!(
+        "Restart what was restarted when {client} was set up; a root that left the system's store counts until its command has run."
+    );
     let left: Vec<_> = report.left().map(|change| change.path.display().to_string()).collect();
     if !left.is_empty() {
         bail!("not all is taken back, since somebody has changed it: {}", left.join(", "));

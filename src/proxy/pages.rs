@@ -34,8 +34,9 @@ impl Pages {
             _ => match path.strip_prefix("/setup/") {
                 Some(client) => self.setup(client.trim_end_matches('/'), uri.query(), host, registries),
                 None => {
-                    let message =
-                        format!("there is nothing at {path}; a registry's API is at /v2/, a page about this proxy at /");
+                    let message = format!(
+                        "there is nothing at {path}; a registry's API is at /v2/, a page about this proxy at /"
+                    );
                     ours(StatusCode::NOT_FOUND, Code::Unsupported, &message)
                 }
             },
@@ -49,7 +50,10 @@ impl Pages {
         };
         // Only what was read as a host and a port is written into files.
         let Some((host, port)) = parse_authority(host, Scheme::Http.default_port()) else {
-            return plain(StatusCode::BAD_REQUEST, "The Host header has to say how seawall is reached: HOST:PORT.\n".to_owned());
+            return plain(
+                StatusCode::BAD_REQUEST,
+                "The Host header has to say how seawall is reached: HOST:PORT.\n".to_owned(),
+            );
         };
         let address = Origin { scheme: Scheme::Http, host, port };
         let asked = query.unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("mode="));

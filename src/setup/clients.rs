@@ -166,7 +166,9 @@ mod tests {
         for client in Client::ALL {
             assert_eq!(client.as_str().parse(), Ok(*client));
             for mode in client.modes() {
-                for address in ["http://seawall.lab:3128", "https://seawall.lab", "http://10.0.0.7:3128", "http://[fd00::7]:80"] {
+                for address in
+                    ["http://seawall.lab:3128", "https://seawall.lab", "http://10.0.0.7:3128", "http://[fd00::7]:80"]
+                {
                     let facts = example::facts(address);
                     let plan = client.plan(*mode, &facts).unwrap();
                     example::assert_sound(&plan);

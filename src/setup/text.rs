@@ -36,7 +36,8 @@ impl Plan {
     /// Each file with its path and contents, the commands, the notes.
     pub fn text(&self, client: Client, mode: Mode, address: &Origin) -> String {
         let mut text = format!("# {client} comes to {address} by --mode {mode}\n");
-        let others: Vec<_> = client.modes().iter().filter(|other| **other != mode).map(|m| format!("--mode {m}")).collect();
+        let others: Vec<_> =
+            client.modes().iter().filter(|other| **other != mode).map(|m| format!("--mode {m}")).collect();
         if !others.is_empty() {
             let _ = writeln!(text, "# Other ways: {}", others.join(", "));
         }
@@ -58,7 +59,8 @@ impl Plan {
 
     /// The same as data.
     pub fn to_json(&self, client: Client, mode: Mode, address: &Origin) -> serde_json::Value {
-        let file = |file: &File| json!({ "path": file.path, "kind": file.content.kind(), "content": file.content.text() });
+        let file =
+            |file: &File| json!({ "path": file.path, "kind": file.content.kind(), "content": file.content.text() });
         json!({
             "client": client.as_str(),
             "mode": mode,

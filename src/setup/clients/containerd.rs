@@ -66,7 +66,9 @@ fn as_mirror(facts: &Facts) -> Plan {
 /// containerd's defaults.
 fn config_path(version: Option<i64>) -> Table {
     let text = match version {
-        None => "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"/etc/containerd/certs.d\"\n",
+        None => {
+            "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"/etc/containerd/certs.d\"\n"
+        }
         Some(..=1) => "[plugins.cri.registry]\nconfig_path = \"/etc/containerd/certs.d\"\n",
         Some(2) => "[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"/etc/containerd/certs.d\"\n",
         // Its default, written out: some write an empty one into their file.
@@ -99,7 +101,7 @@ fn has_both(plugin: &Value) -> bool {
 fn proxy(facts: &Facts) -> Plan {
     let drop_in = "/etc/systemd/system/containerd.service.d/seawall.conf";
     Plan {
-        files: vec![root_in_store(facts), whole(drop_in, environment::drop_in(facts))],
+        files: vec![root_in_store(facts), whole(drop_in, environment::drop_in(environment::variables_for_images(facts)))],
         commands: vec![facts.store.command.clone(), "systemctl daemon-reload".to_owned(), RESTART.to_owned()],
         notes: vec![
             STORE.to_owned(),
@@ -146,7 +148,9 @@ mod tests {
     fn what_containerd_would_not_start_with_is_refused() {
         let merged = |text: &str| serde_json::to_value(text.parse::<Table>().unwrap()).unwrap();
         let path = Path::new(CONFIG);
-        let both = merged("[plugins.cri.registry]\nconfig_path = \"/x\"\n[plugins.cri.registry.mirrors.\"docker.io\"]\nendpoint = []");
+        let both = merged(
+            "[plugins.cri.registry]\nconfig_path = \"/x\"\n[plugins.cri.registry.mirrors.\"docker.io\"]\nendpoint = []",
+        );
         assert!(objection(path, &both).is_some());
         assert_eq!(objection(Path::new("/etc/other"), &both), None);
         let one = merged("[plugins.cri.registry]\nconfig_path = \"/x\"\n[plugins.cri.registry.mirrors]");

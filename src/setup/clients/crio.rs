@@ -29,7 +29,10 @@ const STORE: &str = "CRI-O reads the system's store when it starts. certs.d know
 fn proxy(facts: &Facts) -> Plan {
     let drop_in = "/etc/systemd/system/crio.service.d/seawall.conf";
     Plan {
-        files: vec![root_in_store(facts), whole(drop_in, environment::drop_in(facts))],
+        files: vec![
+            root_in_store(facts),
+            whole(drop_in, environment::drop_in(environment::variables_for_images(facts))),
+        ],
         commands: vec![facts.store.command.clone(), "systemctl daemon-reload".to_owned(), RESTART.to_owned()],
         notes: vec![
             STORE.to_owned(),

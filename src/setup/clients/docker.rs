@@ -8,7 +8,8 @@ use crate::setup::{Content, Facts, File, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Proxy, Mode::Mirror, Mode::Dns];
 
-const RESTART: &str = "systemctl restart docker   # ends running containers, unless daemon.json has \"live-restore\": true";
+const RESTART: &str =
+    "systemctl restart docker   # ends running containers, unless daemon.json has \"live-restore\": true";
 
 pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
     match mode {
@@ -36,7 +37,10 @@ fn proxy(facts: &Facts) -> Plan {
         PASSWORD.to_owned(),
     ]);
     Plan {
-        files: vec![root_in_store(facts), whole(drop_in, environment::drop_in(facts))],
+        files: vec![
+            root_in_store(facts),
+            whole(drop_in, environment::drop_in(environment::variables_for_images(facts))),
+        ],
         commands: vec![facts.store.command.clone(), "systemctl daemon-reload".to_owned(), RESTART.to_owned()],
         notes,
     }
@@ -92,7 +96,8 @@ mod tests {
     #[test]
     fn a_mirror_over_tls_is_trusted_and_one_in_the_clear_is_named_insecure() {
         let plan = plan(&example::facts("http://seawall.lab:3128"), Mode::Mirror);
-        let daemon = json!({"registry-mirrors": ["http://seawall.lab:3128"], "insecure-registries": ["seawall.lab:3128"]});
+        let daemon =
+            json!({"registry-mirrors": ["http://seawall.lab:3128"], "insecure-registries": ["seawall.lab:3128"]});
         assert_eq!(plan.files, [File { path: "/etc/docker/daemon.json".into(), content: Content::Json(daemon) }]);
         let plan = super::plan(&example::facts("https://seawall.lab:3128"), Mode::Mirror);
         assert_eq!(example::text(&plan, "/etc/docker/certs.d/seawall.lab:3128/seawall.crt"), example::PEM);

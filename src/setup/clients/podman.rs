@@ -19,7 +19,9 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
 
 fn as_mirror(facts: &Facts) -> Plan {
     let mut notes = library_notes(facts);
-    notes.push("Each command reads its files when it starts: nothing is to be restarted but podman system service.".to_owned());
+    notes.push(
+        "Each command reads its files when it starts: nothing is to be restarted but podman system service.".to_owned(),
+    );
     Plan { files: library_files(facts), commands: Vec::new(), notes }
 }
 
@@ -69,7 +71,9 @@ impl Mirrored {
                     continue;
                 }
                 match path_name(registry, &host).filter(|_| !pattern.is_wildcard()) {
-                    Some(name) if mirrored.entries.iter().all(|(known, _)| *known != host) => mirrored.entries.push((host, name)),
+                    Some(name) if mirrored.entries.iter().all(|(known, _)| *known != host) => {
+                        mirrored.entries.push((host, name))
+                    }
                     Some(_) => {}
                     None => mirrored.unreached.push(host),
                 }
@@ -82,8 +86,11 @@ impl Mirrored {
 /// A part of a repository's name (distribution-spec, "Pulling manifests") that means this registry: it has no port.
 fn path_name(registry: &Registry, host: &str) -> Option<String> {
     let is_part = |name: &&str| {
-        let sound = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_'));
-        sound && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.ends_with(|c: char| c.is_ascii_alphanumeric())
+        let sound =
+            name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_'));
+        sound
+            && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.ends_with(|c: char| c.is_ascii_alphanumeric())
     };
     let is_one = registry.upstream.is_some();
     let names = is_one.then(|| std::iter::once(&*registry.name).chain(registry.aliases.iter().map(String::as_str)));
@@ -171,6 +178,12 @@ mod tests {
         let plan = plan(&example::facts("http://seawall.lab:3128"), Mode::Proxy);
         let text = example::text(&plan, "/etc/containers/containers.conf.d/50-seawall.conf");
         let conf: toml::Table = text.parse().unwrap();
-        assert!(conf["engine"]["env"].as_array().unwrap().iter().any(|v| v.as_str() == Some("HTTPS_PROXY=http://seawall.lab:3128")));
+        assert!(
+            conf["engine"]["env"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|v| v.as_str() == Some("HTTPS_PROXY=http://seawall.lab:3128"))
+        );
     }
 }

@@ -34,9 +34,7 @@ impl Content {
             Content::Whole(_) | Content::Lines(_) => None,
             Content::Json(ours) => Some((Format::Json, ours.clone())),
             Content::Yaml(ours) => Some((Format::Yaml, ours.clone())),
-            Content::Toml(ours) => {
-                Some((Format::Toml, serde_json::to_value(ours).expect("our keys are strings")))
-            }
+            Content::Toml(ours) => Some((Format::Toml, serde_json::to_value(ours).expect("our keys are strings"))),
         }
     }
 

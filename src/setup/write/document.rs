@@ -107,7 +107,8 @@ mod tests {
         assert_eq!(edited, Edited { text: expected.to_owned(), rewritten: false });
 
         let toml = "# top\nversion = 2 # two\n\n[plugins]\n  [plugins.\"io.containerd.grpc.v1.cri\"]\n    sandbox_image = \"pause\" # keep\n\n[debug]\nlevel = \"info\"\n";
-        let ours = json!({"plugins": {"io.containerd.grpc.v1.cri": {"registry": {"config_path": "/etc/containerd/certs.d"}}}});
+        let ours =
+            json!({"plugins": {"io.containerd.grpc.v1.cri": {"registry": {"config_path": "/etc/containerd/certs.d"}}}});
         let from = Format::Toml.parse(toml).unwrap();
         let edited = Format::Toml.edit(toml, &from, &merge(&from, &ours));
         let expected = "# top\nversion = 2 # two\n\n[plugins]\n  [plugins.\"io.containerd.grpc.v1.cri\"]\n    sandbox_image = \"pause\" # keep\n\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"/etc/containerd/certs.d\"\n\n[debug]\nlevel = \"info\"\n";
@@ -118,7 +119,9 @@ mod tests {
         let from = Format::Yaml.parse(yaml).unwrap();
         let edited = Format::Yaml.edit(yaml, &from, &merge(&from, &ours));
         assert!(!edited.rewritten, "{edited:?}");
-        for kept in ["# ours\n", "  # the hub\n", "# first", "  quay.io: {endpoint: [\"https://q\"]}\n", "configs: {}\n"] {
+        for kept in
+            ["# ours\n", "  # the hub\n", "# first", "  quay.io: {endpoint: [\"https://q\"]}\n", "configs: {}\n"]
+        {
             assert!(edited.text.contains(kept), "{kept:?}: {}", edited.text);
         }
     }

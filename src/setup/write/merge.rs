@@ -23,11 +23,22 @@ pub(super) fn merge(theirs: &Value, ours: &Value) -> Value {
 
 /// What is left of `current` without `ours`; `original` is what was there before. `None`: nothing. The keys that somebody else
 /// has set anew since then stay, and are named in `left`.
-pub(super) fn take_out(current: &Value, ours: &Value, original: Option<&Value>, left: &mut Vec<String>) -> Option<Value> {
+pub(super) fn take_out(
+    current: &Value,
+    ours: &Value,
+    original: Option<&Value>,
+    left: &mut Vec<String>,
+) -> Option<Value> {
     taken_out("", current, ours, original, left)
 }
 
-fn taken_out(key: &str, current: &Value, ours: &Value, original: Option<&Value>, left: &mut Vec<String>) -> Option<Value> {
+fn taken_out(
+    key: &str,
+    current: &Value,
+    ours: &Value,
+    original: Option<&Value>,
+    left: &mut Vec<String>,
+) -> Option<Value> {
     let untouched = original.map_or_else(|| ours.clone(), |original| merge(original, ours));
     if *current == untouched {
         return original.cloned();
@@ -109,7 +120,8 @@ pub(super) mod tests {
         ];
         let value = scalar.prop_recursive(3, 24, 4, |inner| {
             prop_oneof![
-                vec(prop_oneof!["[a-c]".prop_map(Value::from), (-3i64..3).prop_map(Value::from)], 0..4).prop_map(Value::from),
+                vec(prop_oneof!["[a-c]".prop_map(Value::from), (-3i64..3).prop_map(Value::from)], 0..4)
+                    .prop_map(Value::from),
                 btree_map("[a-d]|x y|\\*", inner, 0..4).prop_map(|map| Value::Object(map.into_iter().collect())),
             ]
         });

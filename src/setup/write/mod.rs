@@ -113,9 +113,8 @@ fn steps(root: Root<'_>, record: &Record, client: Client, plan: Option<&Plan>) -
     let files = plan.map_or(&[][..], |plan| &plan.files);
     let wanted = files.iter().map(|file| (&file.path, Some(&file.content)));
     let has_claim = |entry: &Entry| entry.claims.iter().any(|claim| claim.client == client.as_str());
-    let earlier = record.files.iter().filter(|(path, entry)| {
-        has_claim(entry) && !files.iter().any(|file| file.path == **path)
-    });
+    let earlier =
+        record.files.iter().filter(|(path, entry)| has_claim(entry) && !files.iter().any(|file| file.path == **path));
     let earlier = earlier.map(|(path, _)| (path, None));
     let step = |(path, content): (&PathBuf, Option<&Content>)| {
         let current = root.read(path)?;
@@ -178,7 +177,9 @@ fn step(
         (now, next) if now == next => Outcome::Unchanged,
         (None, _) => Outcome::Made,
         (_, None) => Outcome::Removed,
-        _ if is_undo && entry.claims.is_empty() && known.is_some_and(|known| known.is_untouched(now)) => Outcome::Restored,
+        _ if is_undo && entry.claims.is_empty() && known.is_some_and(|known| known.is_untouched(now)) => {
+            Outcome::Restored
+        }
         _ => Outcome::Changed,
     };
     let diff = report::diff(path, current.as_ref(), next.as_deref());
@@ -209,7 +210,12 @@ fn note(outcome: Outcome, rewritten: bool, is_overwritten: bool, left: &[String]
 }
 
 /// `leaver` is set up no more once all is written.
-fn carry_out(root: Root<'_>, mut record: Record, steps: Vec<Step>, leaver: Option<Client>) -> Result<Report, WriteError> {
+fn carry_out(
+    root: Root<'_>,
+    mut record: Record,
+    steps: Vec<Step>,
+    leaver: Option<Client>,
+) -> Result<Report, WriteError> {
     make_dirs(root, &mut record, &steps)?;
     for step in &steps {
         record.files.insert(step.path.clone(), step.meanwhile.clone());
