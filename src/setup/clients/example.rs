@@ -13,9 +13,9 @@ pub(super) const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIF
 pub(super) fn registries() -> Registries {
     let registry = |name: &str, hosts: &[&str], auth: &[&str], upstream: Option<&str>| Registry {
         name: name.into(),
-        hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
-        auth_hosts: auth.iter().map(|host| host.parse().unwrap()).collect(),
-        upstream: upstream.map(|url| Origin::from_url(url).unwrap().0),
+        hosts: hosts.iter().map(|host| host.parse().expect("an example is valid")).collect(),
+        auth_hosts: auth.iter().map(|host| host.parse().expect("an example is valid")).collect(),
+        upstream: upstream.map(|url| Origin::from_url(url).expect("an example is valid").0),
         ..Registry::default()
     };
     Registries::new(vec![
@@ -39,7 +39,7 @@ pub(super) fn registries() -> Registries {
 /// A Debian client of the seawall at `address`.
 pub(super) fn facts(address: &str) -> Facts {
     Facts {
-        address: Origin::from_url(address).unwrap().0,
+        address: Origin::from_url(address).expect("an example is valid").0,
         ca_pem: PEM.to_owned(),
         store: TrustStore {
             file: PathBuf::from("/usr/local/share/ca-certificates/seawall.crt"),
