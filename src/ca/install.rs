@@ -160,8 +160,7 @@ pub fn trust_store(below: &Path) -> Option<(PathBuf, &'static str)> {
     store(below).map(|store| (Path::new("/").join(store.file), store.command))
 }
 
-/// The same for a system of which nothing is known but that it is one of these: Debian's, and what it is elsewhere, as
-/// `(FILE, COMMAND)`.
+/// All that are known, Debian's first, as file and command.
 pub fn trust_stores() -> impl Iterator<Item = (PathBuf, &'static str)> {
     STORES.iter().rev().map(|store| (Path::new("/").join(store.file), store.command))
 }

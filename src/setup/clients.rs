@@ -142,6 +142,11 @@ impl Client {
     }
 }
 
+/// Whether something is left to be written by hand where seawall's IP address goes.
+pub(super) fn lacks_address(text: &str) -> bool {
+    text.contains(dns::PLACEHOLDER)
+}
+
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -105,6 +105,13 @@ pub struct Plan {
     pub notes: Vec<String>,
 }
 
+impl Plan {
+    /// Whether a file lacks seawall's IP address, which is not known from its name.
+    pub fn lacks_address(&self) -> bool {
+        self.files.iter().any(|file| clients::lacks_address(&file.content.text()))
+    }
+}
+
 /// One file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct File {

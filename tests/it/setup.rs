@@ -25,7 +25,7 @@ pub(crate) fn facts(address: &str) -> Facts {
 }
 
 fn plan(client: Client, mode: Mode) -> Plan {
-    client.plan(mode, &facts("http://seawall.lab:3128")).unwrap()
+    client.plan(mode, &facts("http://10.0.0.7:3128")).unwrap()
 }
 
 /// Every client in every way it has.

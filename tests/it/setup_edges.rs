@@ -170,6 +170,15 @@ fn permissions_stay_and_secrets_are_not_shown() {
     assert_eq!(mode("etc/docker/daemon.json"), 0o640);
 }
 
+/// A file with a blank in it breaks a resolver.
+#[test]
+fn a_name_whose_address_is_not_known_is_not_written() {
+    let root = tempfile::tempdir().unwrap();
+    let said = set_up(root.path(), Client::Hosts, Mode::Dns).unwrap_err().to_string();
+    assert!(said.contains("--address IP:PORT"), "{said}");
+    assert_eq!(tree(root.path()).len(), 0);
+}
+
 #[test]
 fn a_record_that_is_broken_is_not_guessed_at() {
     let root = tempfile::tempdir().unwrap();

@@ -45,7 +45,7 @@ fn as_mirror(facts: &Facts) -> Plan {
     ];
     if facts.containerd.is_none() {
         notes.push(
-            "The key above is containerd 1.x's. Where config.toml says version = 3 or more (containerd 2.x) it is \
+            "The key above is containerd 1.x's, and version = 2 is for a file that is new: leave one that is there. Where config.toml says version = 3 or more (containerd 2.x) it is \
              [plugins.\"io.containerd.cri.v1.images\".registry], with the same config_path; without a config.toml containerd 2.x reads \
              /etc/containerd/certs.d unasked."
                 .to_owned(),

@@ -13,7 +13,7 @@ use crate::setup::{Facts, Mode};
 pub(super) const MODES: &[Mode] = &[Mode::Dns];
 
 /// Stands where an address must be: every resolver refuses to load it.
-const PLACEHOLDER: &str = "SEAWALL-IP-ADDRESS";
+pub(super) const PLACEHOLDER: &str = "SEAWALL-IP-ADDRESS";
 
 /// Where the names lead.
 pub(super) struct Target {

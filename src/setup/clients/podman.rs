@@ -119,9 +119,7 @@ fn proxy(facts: &Facts) -> Plan {
         files: vec![root_in_store(facts), whole("/etc/containers/containers.conf.d/50-seawall.conf", text)],
         commands: vec![facts.store.command.clone()],
         notes: vec![
-            "skopeo reads no containers.conf, and buildah does not take its environment from it in every version: seawall setup shell gives \
-             both the same variables."
-                .to_owned(),
+            "skopeo reads no containers.conf: seawall setup shell gives it the same variables.".to_owned(),
             "An env under [engine] in another file of containers.conf.d that is read later takes the place of this one.".to_owned(),
             "podman hands these variables on to containers and build steps, which do not have the root; http_proxy = false under [containers] \
              stops that."

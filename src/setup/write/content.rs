@@ -136,7 +136,39 @@ fn without_block(text: &str, client: &str) -> Result<String, Unfit> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::super::merge::tests::table;
     use super::*;
+
+    fn documents(ours: &Value) -> [(Format, Content); 3] {
+        let toml = toml::from_str(&Format::Toml.print(ours)).unwrap();
+        [
+            (Format::Json, Content::Json(ours.clone())),
+            (Format::Toml, Content::Toml(toml)),
+            (Format::Yaml, Content::Yaml(ours.clone())),
+        ]
+    }
+
+    proptest! {
+        /// Somebody adds a key to a file with ours in it: without ours it is what it was, and that key.
+        #[test]
+        fn a_document_comes_back(theirs in table(), ours in table(), later in any::<bool>()) {
+            for (format, content) in documents(&ours) {
+                let text = format.print(&theirs);
+                let applied = content.apply(Some(text.as_bytes()), "x").unwrap();
+                let (mut now, mut expected) = (content.read(&applied.bytes).unwrap(), theirs.clone());
+                prop_assert_eq!(&now, &super::super::merge::merge(&theirs, &ours));
+                now["later"] = later.into();
+                expected["later"] = later.into();
+                let now = format.print(&now);
+                let out = content.take_out(now.as_bytes(), Some(text.as_bytes()), "x").unwrap();
+                prop_assert_eq!(content.read(&out.bytes.unwrap()), Some(expected));
+                prop_assert!(out.left.is_empty());
+            }
+        }
+    }
 
     #[test]
     fn lines_have_their_block() {

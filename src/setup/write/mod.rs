@@ -39,6 +39,9 @@ pub enum WriteError {
         /// What is wrong with it.
         why: String,
     },
+    /// What is to be written has a blank in it.
+    #[error("{0} needs seawall's IP address: give --address IP:PORT; nothing was written")]
+    Address(Client),
     /// There is no record of it.
     #[error("{client} was not set up by `seawall setup {client} --write` below {root}: there is nothing to undo")]
     NotSetUp {
@@ -71,6 +74,9 @@ struct Step {
 /// # Errors
 /// A file that cannot be merged with: then nothing is written. A file that cannot be written: `write` and `undo` work from there.
 pub fn write(root: &Path, client: Client, mode: Mode, plan: &Plan) -> Result<Report, WriteError> {
+    if plan.lacks_address() {
+        return Err(WriteError::Address(client));
+    }
     let root = Root(root);
     let mut record = load(root)?;
     let steps = steps(root, &record, client, Some(plan))?;
