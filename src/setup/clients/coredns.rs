@@ -27,7 +27,7 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
     }
     let mut notes = vec![
         format!("By hand: write  import {FILE}  within the server block of the Corefile. In a cluster the file's text becomes a key such as \
-                 seawall.override of the ConfigMap coredns-custom in kube-system (k3s, RKE2 and AKS import it), else part of coredns."),
+                 seawall.override of the ConfigMap coredns-custom in kube-system (k3s and AKS import it), else part of coredns."),
         "A cluster's DNS serves its pods. The kubelet's runtime, which pulls their images, asks the node's resolver: set that one up too, \
          or the nodes by seawall setup kubernetes."
             .to_owned(),
