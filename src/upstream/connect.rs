@@ -68,7 +68,7 @@ impl Dialer {
             Ok::<_, io::Error>((parent.clone(), tls))
         });
         Ok(Dialer(Arc::new(Inner {
-            resolver: Resolver::new(&settings.nameservers)?,
+            resolver: Resolver::new(&settings.nameservers, settings.ca_pem.as_deref())?,
             own,
             fixed: settings.hosts.clone(),
             parent: parent.transpose()?,

@@ -170,7 +170,7 @@ fn advice_on_alert(said: &str) -> &'static str {
 }
 
 /// What the operator can do about a handshake that failed.
-fn advice(cause: &(dyn Error + 'static)) -> &'static str {
+pub(super) fn advice(cause: &(dyn Error + 'static)) -> &'static str {
     use rustls::CertificateError::{BadSignature, UnknownIssuer};
     match tls_error(cause) {
         Some(rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature)) => ROOTS,
