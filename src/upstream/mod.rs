@@ -29,6 +29,7 @@ mod sources;
 pub mod connect;
 pub mod connector;
 pub mod dial_error;
+pub mod loops;
 pub mod nameserver;
 pub mod own;
 pub mod parent;

@@ -230,7 +230,10 @@ mod tests {
     fn what_is_none_is_told_why() {
         for (text, why) in [
             ("", "\"\" is not an IP address, with or without a port"),
-            ("dns.corp", "\"dns.corp\" is a name, and the resolver that is overridden cannot be asked where it is: write its address"),
+            (
+                "dns.corp",
+                "\"dns.corp\" is a name, and the resolver that is overridden cannot be asked where it is: write its address",
+            ),
             ("192.0.2.53:0", "\"192.0.2.53:0\" is not an IP address, with or without a port"),
             ("192.0.2.53:99999", "\"192.0.2.53:99999\" is not an IP address, with or without a port"),
             ("quic://192.0.2.53", "\"quic\" is not a way to ask a name server (udp, tcp, tls, https)"),
@@ -238,7 +241,10 @@ mod tests {
             ("tls://@192.0.2.53", "\"\" cannot be the name of its certificate"),
             ("tls://192.0.2.53/dns-query", "\"/dns-query\" is too much: only https has a path"),
             ("https://192.0.2.53/dns-query{?dns}", "\"/dns-query{?dns}\" is not a path"),
-            ("https://[2001:db8::1]/dns-query", "https to an IPv6 address needs its name: write https://dns.corp.example@[2001:db8::1]/dns-query"),
+            (
+                "https://[2001:db8::1]/dns-query",
+                "https to an IPv6 address needs its name: write https://dns.corp.example@[2001:db8::1]/dns-query",
+            ),
         ] {
             assert_eq!(text.parse::<NameServer>().unwrap_err().to_string(), why, "{text}");
         }
