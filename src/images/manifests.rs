@@ -5,7 +5,7 @@
 //! - any other `image` of an object with `apiVersion` and `kind` that has a registry, a tag or a digest: custom resources;
 //! - in a compose file, every `image`.
 //!
-//! `status` is what was, `data` is a text: neither is looked into.
+//! `status` is what was, `data` is a text: neither is looked into. What a compose file builds is not pulled.
 
 use super::tree::{Node, Scalar, Shape};
 use super::{Place, Read, Reference};
@@ -62,7 +62,11 @@ fn walk(node: &Node, kind: Document, around: Around, read: &mut Read) {
             let is_top = kind == Document::Object && is_object(node);
             for (key, value) in entries {
                 match (key.as_str(), value) {
-                    ("status" | "data" | "stringData" | "binaryData", _) if is_top => {}
+                    ("status" | "metadata" | "data" | "stringData" | "binaryData", _) if is_top => {}
+                    ("annotations" | "labels", _) if kind == Document::Object => {}
+                    ("image", Node::Scalar(scalar)) if kind == Document::Compose && node.find("build").is_some() => {
+                        read.unread.push((scalar.line, scalar.value.clone(), "it is built here"));
+                    }
                     ("image", Node::Scalar(scalar)) => {
                         if is_image(node, scalar, kind, around) {
                             add(scalar, read);
@@ -156,6 +160,7 @@ kind: Deployment
 metadata: {name: web, annotations: {image: not/this:1x/}}
 spec:
   template:
+    metadata: {annotations: {image: not/this:3}}
     spec:
       initContainers:
       - {name: init, image: busybox}
@@ -217,11 +222,14 @@ services:
   web: {<<: *app}
   db: {image: \"postgres:${PG:-17}\"}
   cache: {image: redis}
-  own: {build: .}
+  own: {build: ., image: mine}
   odd: {image: \"${REGISTRY}/app\"}
   worse: {image: \"a b\"}
 ";
-        assert_eq!(found(text), ["ghcr.io/acme/app:1", "postgres:17", "redis", "!8 ${REGISTRY}/app", "!9 a b"]);
+        assert_eq!(
+            found(text),
+            ["ghcr.io/acme/app:1", "postgres:17", "redis", "!7 mine", "!8 ${REGISTRY}/app", "!9 a b"]
+        );
     }
 
     #[test]

@@ -60,7 +60,10 @@ impl Commands {
         if let Some(owner) = owner(object) {
             if !all.iter().any(|other| is(other, &owner)) {
                 let why = format!("{} {} makes it: get that too", owner.0, owner.1);
-                self.left.push((called, why));
+                // Its other pods say no more.
+                if !self.left.iter().any(|(_, known)| *known == why) {
+                    self.left.push((called, why));
+                }
             }
             return;
         }

@@ -21,7 +21,7 @@ pub struct Used {
 
 /// Puts together what means the same. `prefix` is a mirror's: a name below it is the one behind it.
 pub fn used<'a>(
-    references: impl Iterator<Item = &'a Reference>,
+    references: impl IntoIterator<Item = &'a Reference>,
     registries: &Registries,
     prefix: Option<&str>,
 ) -> Vec<Used> {
@@ -93,7 +93,7 @@ pub(super) mod tests {
             "quay.io/a/b",
         ]
         .map(reference);
-        let used = used(references.iter(), &registries(), Some("m:1"));
+        let used = used(&references, &registries(), Some("m:1"));
         let said = used.iter().map(|u| (u.name.to_string(), u.times, u.is_configured, u.upstream.clone()));
         assert_eq!(
             said.collect::<Vec<_>>(),

@@ -102,8 +102,8 @@ impl fmt::Display for DialError {
             DialError::NoHost(url) => write!(f, "{url:?} names no host"),
             DialError::Resolve { host, source } => write!(f, "{host} cannot be resolved: {source}"),
             DialError::Refused { host, refusal } => write!(f, "{host} is refused: {refusal}"),
-            DialError::Loop { host: Host::Ip(_), address } => {
-                write!(f, "{address} is refused, which is seawall itself")
+            DialError::Loop { host: host @ Host::Ip(_), address } => {
+                write!(f, "{host} leads to {address}, which is seawall itself")
             }
             DialError::Loop { host, address } => {
                 write!(f, "{host} resolves to me ({address}, which is seawall itself): {}", loops::ADVICE)

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ProtocolConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
@@ -23,6 +23,8 @@ use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::{ConnectionProvider, PoolContext, Resolver as Resolving};
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 
 use super::dial_error::advice;
@@ -115,7 +117,37 @@ impl Servers {
 /// One name server, and what it answered before.
 struct Asked {
     server: NameServer,
-    resolver: TokioResolver,
+    resolver: Resolving<Connecting>,
+    /// Why there was no connection the last time: hickory 0.26 says no more than that there is none.
+    failed: Arc<Mutex<Option<NetError>>>,
+}
+
+/// Connects as hickory does, and remembers why not.
+#[derive(Clone)]
+struct Connecting {
+    runtime: TokioRuntimeProvider,
+    failed: Arc<Mutex<Option<NetError>>>,
+}
+
+impl ConnectionProvider for Connecting {
+    type Conn = <TokioRuntimeProvider as ConnectionProvider>::Conn;
+    type FutureConn = BoxFuture<'static, Result<Self::Conn, NetError>>;
+    type RuntimeProvider = TokioRuntimeProvider;
+
+    fn new_connection(
+        &self,
+        ip: IpAddr,
+        config: &ConnectionConfig,
+        cx: &PoolContext,
+    ) -> Result<Self::FutureConn, NetError> {
+        let failed = self.failed.clone();
+        let connecting = self.runtime.new_connection(ip, config, cx)?;
+        Ok(Box::pin(async move { connecting.await.inspect_err(|error| *failed.lock() = Some(error.clone())) }))
+    }
+
+    fn runtime_provider(&self) -> &TokioRuntimeProvider {
+        &self.runtime
+    }
 }
 
 impl fmt::Debug for Asked {
@@ -127,16 +159,18 @@ impl fmt::Debug for Asked {
 impl Asked {
     fn new(server: &NameServer, tls: &ClientConfig) -> io::Result<Asked> {
         let config = ResolverConfig::from_name_servers(vec![config(server)]);
-        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let failed = Arc::default();
+        let connecting = Connecting { runtime: TokioRuntimeProvider::default(), failed: Arc::clone(&failed) };
+        let mut builder = Resolving::builder_with_config(config, connecting);
         *builder.options_mut() = options();
         let resolver = builder.with_tls_config(tls.clone()).build().map_err(io::Error::other)?;
-        Ok(Asked { server: server.clone(), resolver })
+        Ok(Asked { server: server.clone(), resolver, failed })
     }
 
     /// What it answers, or why that is no answer.
     async fn ask(&self, name: &str) -> Result<io::Result<Vec<IpAddr>>, String> {
         let (six, four) = tokio::join!(self.resolver.ipv6_lookup(name), self.resolver.ipv4_lookup(name));
-        let (six, four) = (answer(six), answer(four));
+        let (six, four) = (self.answer(six), self.answer(four));
         let found: Vec<IpAddr> = [&six, &four].into_iter().flatten().flatten().flatten().copied().collect();
         if !found.is_empty() {
             return Ok(Ok(found));
@@ -147,17 +181,20 @@ impl Asked {
             _ => Ok(Err(said("says that it has no address"))),
         }
     }
-}
 
-/// Addresses, perhaps none; or `None`: no such name. An error is no answer.
-fn answer(looked_up: Result<Lookup, NetError>) -> Result<Option<Vec<IpAddr>>, String> {
-    match looked_up {
-        Ok(lookup) => Ok(Some(lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect())),
-        Err(NetError::Dns(DnsError::NoRecordsFound(none))) if none.response_code == ResponseCode::NXDomain => Ok(None),
-        Err(NetError::Dns(DnsError::NoRecordsFound(none))) if none.response_code == ResponseCode::NoError => {
-            Ok(Some(Vec::new()))
+    /// Addresses, perhaps none; or `None`: no such name. An error is no answer.
+    fn answer(&self, looked_up: Result<Lookup, NetError>) -> Result<Option<Vec<IpAddr>>, String> {
+        match looked_up {
+            Ok(lookup) => Ok(Some(lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect())),
+            Err(NetError::Dns(DnsError::NoRecordsFound(none))) if none.response_code == ResponseCode::NXDomain => {
+                Ok(None)
+            }
+            Err(NetError::Dns(DnsError::NoRecordsFound(none))) if none.response_code == ResponseCode::NoError => {
+                Ok(Some(Vec::new()))
+            }
+            Err(NetError::NoConnections) => Err(why(self.failed.lock().as_ref().unwrap_or(&NetError::NoConnections))),
+            Err(error) => Err(why(&error)),
         }
-        Err(error) => Err(why(&error)),
     }
 }
 

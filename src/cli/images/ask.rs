@@ -60,8 +60,9 @@ pub(super) fn cached(admin: Option<&str>, config: &Config, names: &[String]) -> 
     let url = format!("{base}/api/v1/images");
     let mut cached = Cached::new();
     for names in names.chunks(AT_A_TIME) {
-        let answers = runtime.block_on(tokio::time::timeout(PATIENCE, post(&url, names)));
-        let answers = answers.unwrap_or_else(|_| bail!("no answer in {}", humantime::format_duration(PATIENCE)));
+        let asking = async { tokio::time::timeout(PATIENCE, post(&url, names)).await };
+        let answers =
+            runtime.block_on(asking).unwrap_or_else(|_| bail!("no answer in {}", humantime::format_duration(PATIENCE)));
         let answers = answers.with_context(|| url.clone())?;
         cached.extend(answers.images.into_iter().map(|answer| (answer.name.clone(), answer)));
     }
