@@ -220,7 +220,7 @@ services:
                 (6, "an alias: it is written where its anchor is"),
                 (7, "localhost:5000 is no registry that is configured: add a [[registry]]"),
                 (10, "a variable is in its name"),
-                (12, "written over several lines or with escapes"),
+                (13, "written over several lines or with escapes"),
             ]
         );
         assert_eq!(rewritten(&said.text).text, said.text);

@@ -99,8 +99,8 @@ async fn what_is_in_the_cache_is_said_of_tags_and_digests() {
         [
             "docker.io/library/alpine:3.20 1 partly true".to_owned(),
             "docker.io/library/nope:latest 1 no true".to_owned(),
-            "docker.io/library/redis:8 2 held true".to_owned(),
             format!("docker.io/library/redis@{digest} 1 held true"),
+            "docker.io/library/redis:8 2 held true".to_owned(),
             format!("ghcr.io/other/redis@{digest} 1 no true"),
             "lab.corp/x:latest 1 no false".to_owned(),
         ]
