@@ -5,6 +5,7 @@ pub mod check;
 pub mod images;
 pub mod log;
 pub mod serve;
+pub mod setup;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -54,6 +55,9 @@ pub enum Command {
     Images(images::ImagesArgs),
     /// Shows, makes and installs the certificate authority that clients have to trust.
     Ca(ca::CaArgs),
+    /// Prints the files and commands that point one client at seawall, or writes the files.
+    #[command(after_help = setup::EXAMPLE)]
+    Setup(setup::SetupArgs),
 }
 
 impl Cli {
@@ -69,6 +73,9 @@ impl Cli {
             }
             Command::Ca(args) => load(self.config, Overrides::default())
                 .and_then(|config| ca::run(args, &config.ca, &config.registry_hosts())),
+            Command::Setup(args) => {
+                load(self.config, Overrides::default()).and_then(|config| setup::run(&args, &config))
+            }
         };
         match result {
             Ok(()) => ExitCode::SUCCESS,

@@ -240,7 +240,7 @@ impl Gateway {
         }
         if !path.starts_with("/v2/") {
             record.outcome = Outcome::Hit;
-            return Ok(self.pages.answer(request.method(), &path, host));
+            return Ok(self.pages.answer(request.method(), request.uri(), host, &self.registries));
         }
         // What a client sends to a mirror is for the mirror: no registry gets it.
         let asker = self.upstream.keyring().asker(None, self.clock.now());
