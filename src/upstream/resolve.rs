@@ -1,7 +1,7 @@
 //! From a name to addresses: by the system, or by name servers of our own where the system's answers lead to seawall.
 //!
 //! 1. Name servers are asked in their order, beginning with the one that answered last.
-//! 2. Where one fails, the next is asked at once; where one is silent, after [`SILENCE`], and the first to answer is believed.
+//! 2. Where one fails, the next is asked at once; where one is silent, after 0.7 s, and the first to answer is believed.
 //! 3. That there is no such name, or no address, is an answer. SERVFAIL, REFUSED and a broken connection are none.
 //!
 //! Names of name servers are never looked up: see [`NameServer`](super::nameserver). Nor is anything else asked of the system then.
