@@ -34,6 +34,9 @@ pub struct Facts {
     pub store: TrustStore,
     /// What is intercepted.
     pub registries: Registries,
+    /// What `version` says in the client's `/etc/containerd/config.toml`, where that is known: 2 (containerd 1.x) and 3 (2.x) have
+    /// other names for the same keys.
+    pub containerd: Option<i64>,
 }
 
 /// A system's trust store.
