@@ -129,7 +129,8 @@ pub(super) fn advice(error: &std::io::Error) -> &'static str {
 async fn pass_through(conn: Conn, greeting: Greeting, host: &Host, port: u16) {
     let Some(_passage) = conn.front.relayed.enter(greeting.bytes()) else {
         let why = format!(
-            "TLS for {host} came back: {host} resolves to seawall (set upstream.nameservers, or tls.names if it is a name of seawall's own)"
+            "TLS for {host} came back: what seawall dials for it leads to seawall (a name: set upstream.nameservers; a redirection: \
+             leave seawall's own connections out of it; a name of seawall's own: put it in tls.names)"
         );
         conn.front.clients.refused(Refusal::Tunnel, conn.peer.ip(), why);
         return greeting.reject(Alert::InternalError).await;
