@@ -70,7 +70,7 @@ pub enum ServerCertificateError {
 }
 
 impl ServerCertificate {
-    /// Reads both, and holds them together and against the names. Whether it is in time is for [`ServerCertificate::is_good_at`].
+    /// Reads both, and holds them together and against the names. Whether it is in time is another question, of the start.
     ///
     /// # Errors
     /// What of them cannot be used.

@@ -22,7 +22,7 @@ pub struct Unknown(pub String);
 /// Which registry and repository `repository` means at a mirror.
 ///
 /// 1. `ns`, the registry's name as containerd sends it (distribution-spec, "Registry Proxying"). A path that was configured besides
-///    (`override_path`, BuildKit's and podman's mirrors, K3s' `rewrite`) is taken off: see [`within`];
+///    (`override_path`, BuildKit's and podman's mirrors, K3s' `rewrite`) is taken off;
 /// 2. a first part that names a registry: `ghcr.io/owner/app`, `dockerhub/library/nginx`;
 /// 3. docker.io, with `library/` before a name of one part.
 ///
