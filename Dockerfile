@@ -1,14 +1,22 @@
-# Two ways to build it:
+# An image with nothing in it but seawall: a static binary, no shell, no libc, no system. Two ways to build it:
 #
-#   docker build -t seawall .                                        compiles inside; needs a builder with Rust and a C compiler
-#   cargo build --release && docker build --target prebuilt -t seawall .   copies target/release/seawall; compiles nothing
+#   docker build -t seawall .                       compiles inside; needs a builder with Rust and a C compiler
+#   docker build --target prebuilt -t seawall .     copies target/release/seawall; compiles nothing. Make it before, static:
+#       cargo rustc --release --bin seawall -- -C target-feature=+crt-static -C strip=symbols
 #
-# BASE is what it runs on: any image with glibc >= the builder's (no shell is needed). BUILDER is what compiles it. Without a network, name images of
-# your own for both: --build-arg BASE=my/base --build-arg BUILDER=my/rust
-ARG BASE=gcr.io/distroless/cc-debian12
+# Other machines: `docker buildx build --platform linux/amd64,linux/arm64 .`; each is compiled on a machine, or an emulation, of its kind.
+# Its symbols, for a debugger: `docker build --target symbols --output . .`
+#
+# BASE: what else is in the image. Nothing has to be: name resolution is in the binary, and so are the roots of the web, which are taken where
+# there is no /etc/ssl/certs. An image with a libc takes a binary that is not static, and docker-credential-… programs need one.
+# BUILDER: what compiles it; its glibc must be 2.34 or newer, from where on DNS works in static programs.
+ARG BASE=scratch
 ARG BUILDER=docker.io/library/rust:1-bookworm
 
 FROM ${BASE} AS runtime
+LABEL org.opencontainers.image.title="seawall" \
+      org.opencontainers.image.description="A caching HTTPS proxy for container registries" \
+      org.opencontainers.image.licenses="Apache-2.0"
 # An empty directory (.dockerignore keeps ca/'s content out) that belongs to the user below: a new volume takes its owner from it.
 COPY --chown=65532:65532 ca/ /var/lib/seawall/
 WORKDIR /var/lib/seawall
@@ -21,14 +29,20 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["/usr/local/bin/
 ENTRYPOINT ["/usr/local/bin/seawall"]
 CMD ["serve", "--listen", "0.0.0.0:3128", "--listen", "0.0.0.0:443"]
 
-# Before the compiling stage: docker's old builder runs every stage up to its target.
+# Before the compiling stages: docker's old builder runs every stage up to its target.
 FROM runtime AS prebuilt
 COPY target/release/seawall /usr/local/bin/seawall
 
 FROM ${BUILDER} AS build
 WORKDIR /build
 COPY . .
-RUN cargo build --release --locked --bin seawall
+# The last step alone is static: build scripts and procedural macros are not.
+RUN cargo rustc --release --locked --bin seawall -- -C target-feature=+crt-static \
+ && objcopy --only-keep-debug --compress-debug-sections target/release/seawall seawall.debug \
+ && objcopy --strip-all --add-gnu-debuglink=seawall.debug target/release/seawall seawall
+
+FROM scratch AS symbols
+COPY --from=build /build/seawall.debug /
 
 FROM runtime
-COPY --from=build /build/target/release/seawall /usr/local/bin/seawall
+COPY --from=build /build/seawall /usr/local/bin/seawall

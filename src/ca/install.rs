@@ -155,6 +155,16 @@ fn system(below: &Path, pem: &str) -> Result<Plan, CaError> {
     })
 }
 
+/// Where the system whose root directory is `below` keeps its roots, as an absolute path there, and what makes one count.
+pub fn trust_store(below: &Path) -> Option<(PathBuf, &'static str)> {
+    store(below).map(|store| (Path::new("/").join(store.file), store.command))
+}
+
+/// All that are known, Debian's first, as file and command.
+pub fn trust_stores() -> impl Iterator<Item = (PathBuf, &'static str)> {
+    STORES.iter().rev().map(|store| (Path::new("/").join(store.file), store.command))
+}
+
 fn store(below: &Path) -> Option<&'static Store> {
     let words = ["etc/os-release", "usr/lib/os-release"]
         .iter()

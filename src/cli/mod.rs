@@ -4,6 +4,7 @@ pub mod ca;
 pub mod check;
 pub mod log;
 pub mod serve;
+pub mod setup;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,6 +49,9 @@ pub enum Command {
     Check(check::CheckArgs),
     /// Shows, makes and installs the certificate authority that clients have to trust.
     Ca(ca::CaArgs),
+    /// Prints the files and commands that point one client at seawall, or writes the files.
+    #[command(after_help = setup::EXAMPLE)]
+    Setup(setup::SetupArgs),
 }
 
 impl Cli {
@@ -60,6 +64,9 @@ impl Cli {
             }
             Command::Ca(args) => load(self.config, Overrides::default())
                 .and_then(|config| ca::run(args, &config.ca, &config.registry_hosts())),
+            Command::Setup(args) => {
+                load(self.config, Overrides::default()).and_then(|config| setup::run(&args, &config))
+            }
         };
         match result {
             Ok(()) => ExitCode::SUCCESS,

@@ -92,7 +92,8 @@ pub enum Demand {
 pub fn demanded(form: Form<'_>) -> Demand {
     match form {
         Form::Authority | Form::Absolute => Demand::Proxy,
-        Form::Origin("/" | "/ca.crt" | "/healthz") => Demand::Nothing,
+        Form::Origin("/" | "/ca.crt" | "/healthz" | "/setup") => Demand::Nothing,
+        Form::Origin(path) if path.starts_with("/setup/") => Demand::Nothing,
         Form::Origin(_) => Demand::Origin,
     }
 }
@@ -195,6 +196,10 @@ mod tests {
             (Form::Origin("/v2/"), Demand::Origin),
             (Form::Origin("/v2/library/alpine/manifests/1"), Demand::Origin),
             (Form::Origin("//v2/"), Demand::Origin),
+            (Form::Origin("/setup"), Demand::Nothing),
+            (Form::Origin("/setup/docker"), Demand::Nothing),
+            (Form::Origin("/setups"), Demand::Origin),
+            (Form::Origin("//setup/docker"), Demand::Origin),
             (Form::Origin("/ca.crt/"), Demand::Origin),
             (Form::Origin("/%2e/"), Demand::Origin),
             (Form::Origin("*"), Demand::Origin),

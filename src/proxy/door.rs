@@ -86,6 +86,8 @@ fn to_itself(
             );
             return Err(Error::new(Kind::Misdirected, message));
         }
+        // The port is said: pages tell it on, and not everywhere does it go without saying that it is TLS's.
+        (Scheme::Https, Some((host, port))) => return Ok(Door::Own { host: format!("{host}:{port}") }),
         // What the kernel took from a registry that is spoken to in the clear, on its way there.
         (Scheme::Http, Some((host, port))) if reached.original.is_some_and(|to| to.port() == port) => {
             if let Some((site, role)) = registries.by_host(Scheme::Http, &host, port) {
@@ -256,10 +258,10 @@ mod tests {
     #[test]
     fn over_tls_the_host_is_one_of_its_names() {
         let tls = Session { way: Way::Own(Scheme::Https), ..own() };
-        assert_eq!(whose(&tls, "/v2/", Some("seawall.corp")), "own seawall.corp");
-        assert_eq!(whose(&tls, "/v2/", Some("Seawall.Corp:3128")), "own Seawall.Corp:3128");
+        assert_eq!(whose(&tls, "/v2/", Some("seawall.corp")), "own seawall.corp:443");
+        assert_eq!(whose(&tls, "/v2/", Some("Seawall.Corp:3128")), "own seawall.corp:3128");
         assert_eq!(whose(&tls, "/v2/", Some("10.1.2.3:8443")), "own 10.1.2.3:8443");
-        assert_eq!(whose(&tls, "https://seawall.corp/v2/", None), "own seawall.corp");
+        assert_eq!(whose(&tls, "https://seawall.corp/v2/", None), "own seawall.corp:443");
         assert_eq!(whose(&tls, "/v2/", Some("ghcr.io")), "421");
         assert_eq!(whose(&tls, "https://ghcr.io/v2/", None), "421");
         assert_eq!(whose(&tls, "http://lab:5000/v2/", Some("lab:5000")), "registry http://lab:5000", "as a proxy");

@@ -46,7 +46,7 @@ impl Gateway {
         }
         if !path.starts_with("/v2/") {
             record.outcome = Outcome::Hit;
-            return Ok(self.pages.answer(request.method(), &path, host));
+            return Ok(self.pages.answer(request.method(), request.uri(), host, &self.registries));
         }
         let asker = self.upstream.keyring().asker(None, self.clock.now());
         record.bill = asker.bill.clone();

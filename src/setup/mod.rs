@@ -6,14 +6,24 @@
 //! 3. `write` merges the files into what is below a root directory, says what it changes, and takes it back.
 
 mod clients;
+mod text;
+pub mod write;
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+pub use clients::{Client, Unknown};
+pub use text::note_item;
 
 use crate::http::origin::Origin;
 use crate::policy::registry::Registries;
 
 /// How a client comes to seawall.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// `HTTPS_PROXY`: every registry, and logins work; needs the CA.
     Proxy,
@@ -21,6 +31,32 @@ pub enum Mode {
     Mirror,
     /// The registries' names lead to seawall's port 443; needs the CA.
     Dns,
+}
+
+impl Mode {
+    /// As on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Proxy => "proxy",
+            Mode::Mirror => "mirror",
+            Mode::Dns => "dns",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Mode {
+    type Err = Unknown;
+
+    fn from_str(text: &str) -> Result<Mode, Unknown> {
+        let all = [Mode::Proxy, Mode::Mirror, Mode::Dns];
+        all.into_iter().find(|mode| mode.as_str() == text).ok_or_else(|| Unknown(text.to_owned()))
+    }
 }
 
 /// What a plan is made of.
@@ -48,6 +84,16 @@ pub struct TrustStore {
     pub command: String,
 }
 
+impl TrustStore {
+    /// Debian's, and Ubuntu's and Alpine's: for a system of which nothing is known.
+    pub fn debian() -> TrustStore {
+        TrustStore {
+            file: PathBuf::from("/usr/local/share/ca-certificates/seawall.crt"),
+            command: "update-ca-certificates".to_owned(),
+        }
+    }
+}
+
 /// What makes a client use seawall.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
@@ -57,6 +103,13 @@ pub struct Plan {
     pub commands: Vec<String>,
     /// What these files do not reach, and what surprises: one sentence or two each.
     pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// Whether a file lacks seawall's IP address, which is not known from its name.
+    pub fn lacks_address(&self) -> bool {
+        self.files.iter().any(|file| clients::lacks_address(&file.content.text()))
+    }
 }
 
 /// One file.
@@ -69,7 +122,8 @@ pub struct File {
 }
 
 /// What a file must say, and what becomes of what it says already.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Content {
     /// A file of seawall's own: written whole, removed by undo.
     Whole(String),

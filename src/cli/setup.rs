@@ -1,0 +1,146 @@
+//! `seawall setup`: what points one client at seawall, printed, written below a root directory, and taken back.
+
+mod facts;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::builder::PossibleValue;
+
+use crate::config::Config;
+use crate::setup::{Client, Facts, Mode, Plan, note_item, write};
+
+pub(super) const EXAMPLE: &str = "\
+Examples:
+  seawall setup docker --address seawall.lab:3128                      print what dockerd needs
+  seawall setup containerd --mode mirror --address seawall.lab:3128 --write /
+                                                                       write it, with a diff of each file
+  seawall setup containerd --write / --undo                            take it back
+  curl -fsS http://seawall.lab:3128/setup/docker                       the same, from a machine without seawall";
+
+/// What points one client at seawall.
+#[derive(Debug, clap::Args)]
+pub struct SetupArgs {
+    /// The client.
+    #[arg(value_enum)]
+    client: Client,
+    /// How it comes: by HTTPS_PROXY, by its list of mirrors, or because the registries' names lead to seawall [default: the first that the
+    /// client has]
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
+    /// Where the client reaches seawall: HOST:PORT, or a URL where it is spoken to over TLS [default: what `listen` says]
+    #[arg(long, value_name = "HOST:PORT")]
+    address: Option<String>,
+    /// The root that the client is to trust, in PEM [default: the one in the CA's directory, else http://ADDRESS/ca.crt]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Write the files below this directory: / for this machine. What others wrote in them stays, and doing it again changes nothing.
+    #[arg(long, value_name = "ROOT")]
+    write: Option<PathBuf>,
+    /// Take back what --write wrote.
+    #[arg(long, requires = "write", conflicts_with_all = ["mode", "address", "ca"])]
+    undo: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl clap::ValueEnum for Client {
+    fn value_variants<'a>() -> &'a [Client] {
+        Client::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let modes: Vec<_> = self.modes().iter().map(|mode| mode.as_str()).collect();
+        Some(PossibleValue::new(self.as_str()).help(format!(
+            "{} ({})",
+            self.about().trim_end_matches('.'),
+            modes.join(", ")
+        )))
+    }
+}
+
+impl clap::ValueEnum for Mode {
+    fn value_variants<'a>() -> &'a [Mode] {
+        &[Mode::Proxy, Mode::Mirror, Mode::Dns]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.as_str()).help(match self {
+            Mode::Proxy => "HTTPS_PROXY: every registry, logins too; needs the root",
+            Mode::Mirror => "a mirror: public images; in the clear it needs no root",
+            Mode::Dns => "the registries' names lead to seawall's port 443; needs the root",
+        }))
+    }
+}
+
+/// Does it. The result goes to stdout, what is for people beside it to stderr.
+pub fn run(args: &SetupArgs, config: &Config) -> anyhow::Result<()> {
+    let (client, root) = (args.client, args.write.as_deref());
+    if let Some(root) = root.filter(|_| args.undo) {
+        return undo(client, root, args.json);
+    }
+    let mode = args.mode.unwrap_or(client.default_mode());
+    if !client.modes().contains(&mode) {
+        let modes: Vec<_> = client.modes().iter().map(|mode| mode.as_str()).collect();
+        bail!("{client} cannot come by --mode {mode}: it has {}", modes.join(", "));
+    }
+    let facts = facts::gather(args, mode, config)?;
+    let plan = client.plan(mode, &facts).context("a mode of this client has a plan")?;
+    match root {
+        None => print(args.json, client, mode, &plan, &facts),
+        Some(root) => write_below(args, root, mode, &plan, &facts),
+    }
+}
+
+fn print(json: bool, client: Client, mode: Mode, plan: &Plan, facts: &Facts) -> anyhow::Result<()> {
+    match json {
+        true => stdout(&format!("{:#}\n", plan.to_json(client, mode, &facts.address))),
+        false => stdout(&plan.text(client, mode, &facts.address)),
+    }
+}
+
+fn write_below(args: &SetupArgs, root: &std::path::Path, mode: Mode, plan: &Plan, facts: &Facts) -> anyhow::Result<()> {
+    let client = args.client;
+    let before = write::mode(root, client)?;
+    let report = write::write(root, client, mode, plan)?;
+    if args.json {
+        let mut data = plan.to_json(client, mode, &facts.address);
+        data["changes"] = serde_json::to_value(&report.changes)?;
+        return stdout(&format!("{data:#}\n"));
+    }
+    stdout(&report.text())?;
+    if let Some(before) = before.filter(|before| *before != mode) {
+        eprintln!("{client} came by --mode {before}: that is taken back.");
+    }
+    if plan.files.is_empty() {
+        eprintln!("{client} has no files: this is for its commands.");
+    }
+    let machine = if root == std::path::Path::new("/") { "" } else { " on that machine" };
+    plan.commands.iter().for_each(|command| eprintln!("Now run{machine}: {command}"));
+    plan.notes.iter().for_each(|note| eprint!("{}", note_item(note)));
+    Ok(())
+}
+
+fn undo(client: Client, root: &std::path::Path, json: bool) -> anyhow::Result<()> {
+    let report = write::undo(root, client)?;
+    match json {
+        true => {
+            stdout(&format!("{:#}\n", serde_json::json!({ "client": client.as_str(), "changes": report.changes })))?
+        }
+        false => stdout(&report.text())?,
+    }
+    eprintln!(
+        "Restart what was restarted when {client} was set up; a root that left the system's store counts until its command has run."
+    );
+    let left: Vec<_> = report.left().map(|change| change.path.display().to_string()).collect();
+    if !left.is_empty() {
+        bail!("not all is taken back, since somebody has changed it: {}", left.join(", "));
+    }
+    Ok(())
+}
+
+fn stdout(text: &str) -> anyhow::Result<()> {
+    Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
+}

@@ -1,0 +1,155 @@
+//! K3s, and RKE2, which is made of the same parts (docs.k3s.io/installation/private-registry, /advanced#configuring-an-http-proxy).
+
+use serde_json::{Map, Value, json};
+
+use super::environment::{self, PASSWORD, root_in_store, whole};
+use super::mirror::{self, PUBLIC, SILENT};
+use super::names::Mirrored;
+use crate::setup::{Content, Facts, File, Mode, Plan};
+
+pub(super) const MODES: &[Mode] = &[Mode::Mirror, Mode::Proxy, Mode::Dns];
+
+/// What the two call their files and services.
+pub(super) struct Distribution {
+    /// Below /etc/rancher.
+    pub(super) name: &'static str,
+    /// Environment files of the units of servers and agents.
+    pub(super) environment: [&'static str; 2],
+    /// Those units.
+    pub(super) units: [&'static str; 2],
+    /// What rewrites the files.
+    pub(super) caveat: Option<&'static str>,
+}
+
+const K3S: Distribution = Distribution {
+    name: "k3s",
+    environment: ["/etc/systemd/system/k3s.service.env", "/etc/systemd/system/k3s-agent.service.env"],
+    units: ["k3s", "k3s-agent"],
+    caveat: Some(
+        "K3s' install script writes its .env file anew from its own environment: after an upgrade by that script set this up again, or \
+         keep the lines in /etc/default/k3s, which the unit reads too.",
+    ),
+};
+
+pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
+    K3S.plan(facts, mode)
+}
+
+impl Distribution {
+    /// For every node, servers and agents alike.
+    pub(super) fn plan(&self, facts: &Facts, mode: Mode) -> Plan {
+        match mode {
+            Mode::Mirror => self.mirror(facts),
+            Mode::Proxy => self.proxy(facts),
+            Mode::Dns => self.dns(facts),
+        }
+    }
+
+    fn restart(&self) -> String {
+        let [server, agent] = self.units;
+        format!("systemctl try-restart {server} {agent}")
+    }
+
+    /// `?ns=` tells seawall which registry is meant, so no `rewrite` is needed.
+    fn mirror(&self, facts: &Facts) -> Plan {
+        let endpoint = json!({ "endpoint": [facts.address.to_string()] });
+        let hosts = Mirrored::of(&facts.registries).hosts;
+        let mirrors: Map<String, Value> =
+            hosts.into_iter().chain(["*".to_owned()]).map(|host| (host, endpoint.clone())).collect();
+        let mut registries = json!({ "mirrors": mirrors });
+        let mut files = Vec::new();
+        if mirror::needs_ca(facts) {
+            let ca = format!("/etc/rancher/{}/seawall-ca.crt", self.name);
+            registries["configs"] = json!({ facts.address.authority(): { "tls": { "ca_file": ca } } });
+            files.push(whole(ca, facts.ca_pem.as_str()));
+        }
+        let path = format!("/etc/rancher/{}/registries.yaml", self.name);
+        files.push(File { path: path.into(), content: Content::Yaml(registries) });
+        let notes = vec![
+            PUBLIC.to_owned(),
+            SILENT.to_owned(),
+            "On every node. With --disable-default-registry-endpoint nodes pull from seawall or not at all: \"*\" makes that hold for \
+             every registry, those that seawall does not know included."
+                .to_owned(),
+            "With --embedded-registry the nodes' own shared images are asked before these endpoints.".to_owned(),
+        ];
+        Plan { files, commands: vec![self.restart()], notes }
+    }
+
+    /// CONTAINERD_ keeps the variables from the kubelet and the rest: only images come this way.
+    fn proxy(&self, facts: &Facts) -> Plan {
+        let line = |(name, value)| format!("CONTAINERD_{name}={value}\n");
+        let lines: String = environment::variables_for_images(facts).into_iter().map(line).collect();
+        let file = |path: &str| File { path: path.into(), content: Content::Lines(lines.clone()) };
+        let mut files = vec![root_in_store(facts)];
+        files.extend(self.environment.map(file));
+        let mut notes = vec![
+            "On every node; a server reads the first of the two environment files, an agent the second.".to_owned(),
+            "containerd reads the system's roots when it starts, so the service is restarted after the store is made anew.".to_owned(),
+            PASSWORD.to_owned(),
+        ];
+        notes.extend(self.caveat.map(str::to_owned));
+        Plan { files, commands: vec![facts.store.command.clone(), self.restart()], notes }
+    }
+
+    fn dns(&self, facts: &Facts) -> Plan {
+        let note = "On every node. The node's resolver must lead the registries' names to seawall (seawall setup \
+                    dnsmasq|unbound|bind|coredns|hosts); the cluster's own DNS is for pods.";
+        Plan {
+            files: vec![root_in_store(facts)],
+            commands: vec![facts.store.command.clone(), self.restart()],
+            notes: vec![note.to_owned()],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setup::clients::{example, rke2};
+
+    type PlanOf = fn(&Facts, Mode) -> Plan;
+
+    const PLANS: [(PlanOf, &str); 2] = [(plan, "k3s"), (rke2::plan, "rke2")];
+
+    #[test]
+    fn every_registry_has_a_mirror_and_so_has_the_rest() {
+        for (plan, name) in PLANS {
+            let plan = plan(&example::facts("http://seawall.lab:3128"), Mode::Mirror);
+            example::assert_sound(&plan);
+            let yaml: Value =
+                serde_json::from_str(&example::text(&plan, &format!("/etc/rancher/{name}/registries.yaml"))).unwrap();
+            for host in Mirrored::of(&example::registries()).hosts.iter().map(String::as_str).chain(["*"]) {
+                assert_eq!(yaml["mirrors"][host]["endpoint"][0], "http://seawall.lab:3128", "{host}");
+                assert_eq!(yaml["mirrors"][host]["rewrite"], Value::Null);
+            }
+            assert_eq!(yaml["configs"], Value::Null);
+        }
+    }
+
+    #[test]
+    fn over_tls_the_root_is_named() {
+        for (plan, name) in PLANS {
+            let plan = plan(&example::facts("https://seawall.lab:3128"), Mode::Mirror);
+            let ca = format!("/etc/rancher/{name}/seawall-ca.crt");
+            assert_eq!(example::text(&plan, &ca), example::PEM);
+            let yaml: Value =
+                serde_json::from_str(&example::text(&plan, &format!("/etc/rancher/{name}/registries.yaml"))).unwrap();
+            assert_eq!(yaml["configs"]["seawall.lab:3128"]["tls"]["ca_file"], ca);
+        }
+    }
+
+    #[test]
+    fn as_a_proxy_only_containerd_asks_it() {
+        for (plan, file) in
+            [(plan as PlanOf, "/etc/systemd/system/k3s.service.env"), (rke2::plan, "/etc/default/rke2-agent")]
+        {
+            let plan = plan(&example::facts("http://seawall.lab:3128"), Mode::Proxy);
+            example::assert_sound(&plan);
+            let text = example::text(&plan, file);
+            assert!(text.contains("CONTAINERD_HTTPS_PROXY=http://seawall.lab:3128\n"), "{text}");
+            assert!(text.lines().all(|line| line.starts_with("CONTAINERD_")), "{text}");
+            assert_eq!(plan.commands[0], "update-ca-certificates");
+        }
+    }
+}

