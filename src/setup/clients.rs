@@ -103,7 +103,7 @@ clients! {
     Unbound = "unbound" unbound "Unbound: the registries' names lead to seawall."
     Bind = "bind" bind "BIND: the registries' names lead to seawall."
     Hosts = "hosts" hosts "/etc/hosts of one machine."
-    Iptables = "iptables" iptables "A router's packet filter: port 443 leads to seawall."
+    Iptables = "iptables" iptables "seawall's own machine, by nftables or iptables: its port 443 leads to seawall."
 }
 
 impl Client {

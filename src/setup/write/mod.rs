@@ -2,7 +2,7 @@
 //!
 //! 1. Every file is read, and what it becomes is worked out: from what it was before any client was set up, what other clients want
 //!    of it, and what this one wants. If one cannot be read, nothing is written.
-//! 2. The [`record`] is written: what was there, what is about to be. From here on a crash loses nothing: a file is as it was or as
+//! 2. The `record` is written: what was there, what is about to be. From here on a crash loses nothing: a file is as it was or as
 //!    it becomes, and the record knows both.
 //! 3. Each file is replaced whole.
 //! 4. The record is written without what has become of no use.
