@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use crate::admin::{self, Admin, Ready, Stage};
+use crate::admin::{self, Admin, Images, Ready, Stage};
 use crate::ca::{Leaves, Root};
 use crate::cache::secret::Secret;
 use crate::cache::{Base, Cache};
@@ -18,6 +18,7 @@ use crate::index::journal::{Journal, Records, Table};
 use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
 use crate::oci::challenge;
+use crate::policy::registry::Registries;
 use crate::proxy::clients::Clients;
 use crate::proxy::conn::Front;
 use crate::proxy::gateway::Gateway;
@@ -30,6 +31,7 @@ use crate::task::{self, Tasks};
 use crate::upstream::Upstream;
 use crate::upstream::client::Shared;
 use crate::upstream::connect::{Dialer, OwnAddresses};
+use crate::upstream::loops;
 
 /// A running seawall.
 #[derive(Debug)]
@@ -64,9 +66,14 @@ impl Daemon {
     pub async fn start_at(config: Config, clock: Clock) -> anyhow::Result<Daemon> {
         let metrics = Metrics::new();
         let (tasks, admin_tasks, ready) = (Tasks::new(), Tasks::new(), Ready::new());
-        let (own, ledger) = (OwnAddresses::new(), Ledger::default());
-        let shown =
-            Admin { metrics: metrics.clone(), ready: ready.clone(), ledger: ledger.clone(), clock: clock.clone() };
+        let (own, ledger, images) = (OwnAddresses::new(), Ledger::default(), Images::default());
+        let shown = Admin {
+            metrics: metrics.clone(),
+            ready: ready.clone(),
+            ledger: ledger.clone(),
+            images: images.clone(),
+            clock: clock.clone(),
+        };
         let admin = serve_admin(&config, shown, &own, &admin_tasks).await?;
 
         let root = Arc::new(Root::load_or_create(&config.ca, clock.now())?);
@@ -99,6 +106,10 @@ impl Daemon {
         };
         let cache = Cache::new(&config.cache, base);
         let registries = Arc::new(config.registries.clone());
+        images.show(cache.clone(), registries.clone());
+        if loops::may_be_overridden(&addresses) {
+            tasks.spawn(warn_of_loops(dialer.clone(), registries.clone(), root.certificate_pem(), tasks.clone()));
+        }
         let gateway = Arc::new(Gateway {
             registries: registries.clone(),
             cache: cache.clone(),
@@ -226,6 +237,18 @@ async fn serve_admin(
         }
     });
     Ok(Some(address))
+}
+
+/// Does not keep the start waiting, nor the end.
+async fn warn_of_loops(dialer: Dialer, registries: Arc<Registries>, root_pem: String, tasks: Tasks) {
+    tokio::select! {
+        () = tasks.stopping() => {}
+        found = loops::find(&dialer, &registries, Some(&root_pem)) => {
+            if !found.is_empty() {
+                error!("{}", loops::Sentence(&found));
+            }
+        }
+    }
 }
 
 /// What the ledger wants to be remembered goes to the journal.

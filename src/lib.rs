@@ -32,6 +32,7 @@
 //! - [`clock`], [`fs`], [`task`]: the only places that read time, touch files, spawn · [`lru`]: what may vanish · [`ledger`], [`metrics`]: the books
 //! - [`ca`]: the root and its leaves · [`store`]: the files · [`index`]: which there are · [`upstream`]: everything asked of registries
 //! - [`cache`]: grants, tags, flights, fills, readers · [`setup`]: what points a client at seawall
+//!   · [`images`]: what manifests, compose files and Dockerfiles name
 //! - [`admin`]: health and metrics on a listener of their own
 //! - [`proxy`]: from the socket to the response
 //! - [`config`]: TOML, variables and flags into valid settings · [`daemon`]: builds and drains all this · [`cli`]: the commands
@@ -55,6 +56,7 @@ pub mod store;
 pub mod upstream;
 
 pub mod cache;
+pub mod images;
 pub mod setup;
 
 pub mod admin;

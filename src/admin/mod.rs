@@ -1,5 +1,6 @@
 //! The operator's listener: health, readiness, metrics, the API. It is never on the port that clients reach.
 
+mod images;
 mod ratelimits;
 
 use std::future::Future;
@@ -20,6 +21,8 @@ use crate::ledger::Ledger;
 use crate::metrics::{CONTENT_TYPE, Metrics};
 use crate::policy::quota::Figures;
 
+pub use images::Images;
+
 /// How long requests that are running when it stops may take.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -30,6 +33,7 @@ seawall's admin listener
 /readyz   200 while pulls are served, 503 while it starts or drains
 /metrics  Prometheus (OpenMetrics text)
 
+/api/v1/images      JSON: tags that are known, what they name, what of it is here
 /api/v1/ratelimits  JSON: quotas, pulls charged and spared, what stands
 ";
 
@@ -91,6 +95,8 @@ pub struct Admin {
     pub ready: Ready,
     /// For `/api/v1/ratelimits`.
     pub ledger: Ledger,
+    /// For `/api/v1/images`.
+    pub images: Images,
     /// The time.
     pub clock: Clock,
 }
@@ -124,6 +130,7 @@ fn router(admin: Admin) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/v1/ratelimits", get(ratelimits))
+        .route("/api/v1/images", get(images::listed).post(images::looked_up))
         .fallback(async || text(StatusCode::NOT_FOUND, "there is nothing here; / lists what there is\n"))
         .with_state(admin)
 }
@@ -154,8 +161,11 @@ fn show_quotas(admin: &Admin) {
 
 async fn ratelimits(State(admin): State<Admin>) -> Response {
     let now = admin.clock.now();
-    let body = ratelimits::json(&admin.ledger.report(now), now);
-    typed(StatusCode::OK, "application/json", format!("{body:#}\n"))
+    json(StatusCode::OK, &ratelimits::json(&admin.ledger.report(now), now))
+}
+
+fn json(status: StatusCode, body: &serde_json::Value) -> Response {
+    typed(status, "application/json", format!("{body:#}\n"))
 }
 
 fn text(status: StatusCode, body: impl Into<String>) -> Response {
@@ -187,8 +197,13 @@ mod tests {
     async fn start() -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let admin =
-            Admin { metrics: Metrics::new(), ready: Ready::new(), ledger: Ledger::default(), clock: Clock::system() };
+        let admin = Admin {
+            metrics: Metrics::new(),
+            ready: Ready::new(),
+            ledger: Ledger::default(),
+            images: Images::default(),
+            clock: Clock::system(),
+        };
         let stop = CancellationToken::new();
         let serving = serve(listener, admin.clone(), stop.clone().cancelled_owned());
         let done = crate::task::Tasks::new().spawn(serving);

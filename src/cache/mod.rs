@@ -14,6 +14,7 @@ mod content;
 mod fill;
 pub mod flight;
 pub mod grants;
+pub mod images;
 pub mod logins;
 pub mod manifests;
 mod meet;

@@ -120,6 +120,23 @@ impl Bindings {
         readable.max_by_key(|binding| binding.checked).cloned()
     }
 
+    /// The newest binding, for whomever it is.
+    pub fn newest(&self, key: &Arc<str>) -> Option<Binding> {
+        self.bound.get(key)?.iter().map(|(_, binding)| binding).max_by_key(|binding| binding.checked).cloned()
+    }
+
+    /// The keys that come after `after`, in order, at most `limit`.
+    pub fn names(&self, after: &str, limit: usize) -> Vec<Arc<str>> {
+        let behind = self.bound.iter().map(|(key, _)| (*key).clone()).filter(|key| **key > *after);
+        let mut names: Vec<Arc<str>> = behind.collect();
+        if names.len() > limit {
+            names.select_nth_unstable(limit);
+            names.truncate(limit);
+        }
+        names.sort_unstable();
+        names
+    }
+
     /// Whether the tag is bound, for anybody.
     pub fn knows(&self, key: &Arc<str>) -> bool {
         self.bound.contains_key(key)

@@ -18,6 +18,7 @@ use self::ask::{Asking, Image, Quota};
 use super::serve::reachable;
 use crate::config::Config;
 use crate::policy::registry::{Account, Registry};
+use crate::upstream::loops::{Loop, Sentence};
 
 pub(super) const EXAMPLE: &str = "\
 Example: before a restart
@@ -52,7 +53,7 @@ pub struct CheckArgs {
 /// Prints the summary to stdout and what registries say, or asks for health.
 ///
 /// # Errors
-/// stdout cannot be written to; it is not healthy; the image is not there. A quota that cannot be asked for is no error.
+/// stdout cannot be written to; it is not healthy; a registry's name leads here; the image is not there. A quota that cannot be asked for is no error.
 pub fn run(args: &CheckArgs, config: &Config) -> anyhow::Result<()> {
     use std::io::Write as _;
     if args.health {
@@ -62,12 +63,16 @@ pub fn run(args: &CheckArgs, config: &Config) -> anyhow::Result<()> {
     let said = if args.offline { Said::default() } else { runtime()?.block_on(asked(args, config))? };
     let summary = if args.json { as_json(config, &said) } else { as_text(config, &said) };
     std::io::stdout().write_all(summary.as_bytes())?;
+    if !said.loops.is_empty() {
+        bail!("{}", Sentence(&said.loops));
+    }
     said.image.map_or(Ok(()), |image| image.found())
 }
 
 /// What registries said.
 #[derive(Default)]
 struct Said {
+    loops: Vec<Loop>,
     quotas: Vec<Quota>,
     image: Option<Image>,
 }
@@ -78,11 +83,12 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 async fn asked(args: &CheckArgs, config: &Config) -> anyhow::Result<Said> {
     let asking = Asking::new(config)?;
+    let loops = asking.loops(config).await;
     let image = match &args.image {
         Some(name) => Some(asking.image(config, name).await?),
         None => None,
     };
-    Ok(Said { quotas: asking.quotas(config).await, image })
+    Ok(Said { loops, quotas: asking.quotas(config).await, image })
 }
 
 /// Asks `/readyz` at `admin`.
@@ -155,6 +161,9 @@ fn as_text(config: &Config, said: &Said) -> String {
     for (n, quota) in said.quotas.iter().enumerate() {
         line(if n == 0 { "quota" } else { "" }, &quota.text());
     }
+    if !said.loops.is_empty() {
+        line("LOOP", &Sentence(&said.loops).to_string());
+    }
     if let Some(image) = said.image.as_ref().and_then(Image::text) {
         line("image", &image);
     }
@@ -182,10 +191,15 @@ fn as_json(config: &Config, said: &Said) -> String {
         "data": config.data.display().to_string(),
         "ca": { "dir": config.ca.dir.display().to_string(), "state": ca_state(config) },
         "registries": registries.collect::<Vec<_>>(),
+        "loops": said.loops.iter().map(looped).collect::<Vec<_>>(),
         "quotas": said.quotas.iter().map(Quota::json).collect::<Vec<_>>(),
         "image": said.image.as_ref().map(Image::json),
     });
     format!("{summary:#}\n")
+}
+
+fn looped(found: &Loop) -> serde_json::Value {
+    json!({ "registry": &*found.registry, "host": found.host.to_string(), "address": found.address })
 }
 
 #[cfg(test)]
@@ -229,7 +243,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (ready, tasks) = (Ready::new(), Tasks::new());
         let (ledger, clock) = (crate::ledger::Ledger::default(), crate::clock::Clock::system());
-        let admin = Admin { metrics: Metrics::new(), ready: ready.clone(), ledger, clock };
+        let images = admin::Images::default();
+        let admin = Admin { metrics: Metrics::new(), ready: ready.clone(), ledger, images, clock };
         let stop = tasks.clone();
         tasks.spawn(admin::serve(listener, admin, async move { stop.stopping().await }));
         let said = async || health(address).await.map_err(|error| format!("{error:#}"));

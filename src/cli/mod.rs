@@ -2,6 +2,7 @@
 
 pub mod ca;
 pub mod check;
+pub mod images;
 pub mod log;
 pub mod serve;
 pub mod setup;
@@ -47,6 +48,11 @@ pub enum Command {
     /// Reads the configuration, says what it means or what is wrong with it, and ends.
     #[command(after_help = check::EXAMPLE)]
     Check(check::CheckArgs),
+    /// Lists the images that manifests, compose files and Dockerfiles name, and what of them is in the cache.
+    ///
+    /// Reads the JSON of `kubectl get -o json`, YAML, compose files and Dockerfiles, told apart by their content.
+    #[command(after_help = images::EXAMPLE)]
+    Images(images::ImagesArgs),
     /// Shows, makes and installs the certificate authority that clients have to trust.
     Ca(ca::CaArgs),
     /// Prints the files and commands that point one client at seawall, or writes the files.
@@ -61,6 +67,9 @@ impl Cli {
             Command::Serve(args) => load(self.config, args.overrides()).and_then(serve::run),
             Command::Check(args) => {
                 load(self.config, Overrides::default()).and_then(|config| check::run(&args, &config))
+            }
+            Command::Images(args) => {
+                load(self.config, Overrides::default()).and_then(|config| images::run(&args, &config))
             }
             Command::Ca(args) => load(self.config, Overrides::default())
                 .and_then(|config| ca::run(args, &config.ca, &config.registry_hosts())),

@@ -14,6 +14,7 @@ use super::problem::Fault;
 use super::tree::Value;
 use crate::http::origin::{Host, HostPattern};
 use crate::upstream::Fixed;
+use crate::upstream::nameserver::NameServer;
 
 /// Beyond it, sums of times overflow; whoever wants more wants `forever`.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -96,9 +97,12 @@ pub(super) fn fixed(value: &Value) -> Result<Fixed, Fault> {
     }
 }
 
-/// A name server; port 53 goes without saying.
-pub(super) fn nameserver(value: &Value) -> Result<SocketAddr, Fault> {
-    fixed(value).map(|fixed| SocketAddr::new(fixed.ip, fixed.port.unwrap_or(53)))
+/// A name server, and how it is asked.
+pub(super) fn nameserver(value: &Value) -> Result<NameServer, Fault> {
+    let valid = "\"192.0.2.53\", \"[2001:db8::1]:5353\", \"tcp://192.0.2.53\", \"tls://dns.corp.example@192.0.2.53\", \
+                 \"https://dns.corp.example@192.0.2.53/dns-query\"";
+    let text = value.text(&format!("a name server such as {valid}"))?;
+    text.trim().parse().map_err(|error| value.fault(format!("{error}; valid: {valid}")))
 }
 
 /// One host, or a pattern of whole labels.

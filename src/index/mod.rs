@@ -121,6 +121,11 @@ impl Index {
         self.inner.lock().entries.contains_key(digest)
     }
 
+    /// When a blob that is here was last used, to the minute.
+    pub fn last_used(&self, digest: &Digest) -> Option<SystemTime> {
+        self.inner.lock().entries.get(digest).map(|entry| entry.used)
+    }
+
     /// Adds a blob whose file is in its place.
     pub fn insert(&self, digest: &Digest, size: u64, media_type: Option<Arc<str>>, place: &str, now: SystemTime) {
         let mut inner = self.inner.lock();

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::future::{Ready, ready};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -68,7 +68,7 @@ impl Dialer {
             Ok::<_, io::Error>((parent.clone(), tls))
         });
         Ok(Dialer(Arc::new(Inner {
-            resolver: Resolver::new(&settings.nameservers)?,
+            resolver: Resolver::new(&settings.nameservers, settings.ca_pem.as_deref())?,
             own,
             fixed: settings.hosts.clone(),
             parent: parent.transpose()?,
@@ -193,13 +193,38 @@ impl Dialer {
         }
     }
 
-    fn check(&self, host: &Host, address: SocketAddr, trust: Trust) -> Result<(), DialError> {
-        let host = || host.to_string();
-        // A translator beside this machine brings a disguised address back to it.
-        let is_own = |ip: IpAddr| self.0.own.contains(SocketAddr::new(ip, address.port()));
-        if guard::disguises(address.ip()).any(is_own) {
-            return Err(DialError::Loop { host: host(), address });
+    /// Where `host` is, seawall's own addresses and forbidden ones included. `None`: nobody knows, or a parent proxy looks it up.
+    pub(super) async fn resolved(&self, host: &Host, port: u16) -> Option<Vec<SocketAddr>> {
+        if let Some(fixed) = self.0.fixed.get(host) {
+            return Some(vec![SocketAddr::new(fixed.ip, fixed.port.unwrap_or(port))]);
         }
+        let looked_up_there = self.parent_for(host, port).is_some_and(|(parent, _)| !parent.protocol.resolves_here());
+        match host {
+            Host::Ip(ip) => Some(vec![SocketAddr::new(*ip, port)]),
+            Host::Name(_) if looked_up_there => None,
+            Host::Name(name) => {
+                let found =
+                    tokio::time::timeout(self.0.connect_timeout, self.0.resolver.lookup(name)).await.ok()?.ok()?;
+                Some(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+            }
+        }
+    }
+
+    /// Whether a connection there comes in here. A translator beside this machine brings a disguised address back to it.
+    pub(super) fn is_own(&self, address: SocketAddr) -> bool {
+        guard::disguises(address.ip()).any(|ip| self.0.own.contains(SocketAddr::new(ip, address.port())))
+    }
+
+    /// From now on it is.
+    pub(super) fn add_own(&self, address: SocketAddr) {
+        self.0.own.add(address);
+    }
+
+    fn check(&self, host: &Host, address: SocketAddr, trust: Trust) -> Result<(), DialError> {
+        if self.is_own(address) {
+            return Err(DialError::Loop { host: host.clone(), address });
+        }
+        let host = || host.to_string();
         match trust {
             Trust::Configured => Ok(()),
             Trust::Open => {

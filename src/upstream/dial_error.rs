@@ -6,7 +6,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::loops;
 use super::parent::ParentError;
+use crate::http::origin::Host;
 use crate::policy::guard::Refusal;
 
 /// How far dialling came.
@@ -42,7 +44,7 @@ pub enum DialError {
     /// Only addresses of seawall itself.
     Loop {
         /// Who has them.
-        host: String,
+        host: Host,
         /// The first of them.
         address: SocketAddr,
     },
@@ -100,8 +102,11 @@ impl fmt::Display for DialError {
             DialError::NoHost(url) => write!(f, "{url:?} names no host"),
             DialError::Resolve { host, source } => write!(f, "{host} cannot be resolved: {source}"),
             DialError::Refused { host, refusal } => write!(f, "{host} is refused: {refusal}"),
+            DialError::Loop { host: host @ Host::Ip(_), address } => {
+                write!(f, "{host} leads to {address}, which is seawall itself")
+            }
             DialError::Loop { host, address } => {
-                write!(f, "{host} is {address}, which is seawall itself: set upstream.nameservers or upstream.hosts")
+                write!(f, "{host} resolves to me ({address}, which is seawall itself): {}", loops::ADVICE)
             }
             DialError::Connect { host, source } => write!(f, "{host} cannot be reached: {source}"),
             DialError::Tls { host, source } => {
@@ -170,7 +175,7 @@ fn advice_on_alert(said: &str) -> &'static str {
 }
 
 /// What the operator can do about a handshake that failed.
-fn advice(cause: &(dyn Error + 'static)) -> &'static str {
+pub(super) fn advice(cause: &(dyn Error + 'static)) -> &'static str {
     use rustls::CertificateError::{BadSignature, UnknownIssuer};
     match tls_error(cause) {
         Some(rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature)) => ROOTS,

@@ -29,6 +29,8 @@ mod sources;
 pub mod connect;
 pub mod connector;
 pub mod dial_error;
+pub mod loops;
+pub mod nameserver;
 pub mod own;
 pub mod parent;
 pub mod resolve;
@@ -36,7 +38,7 @@ pub mod stream;
 pub mod tls;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::http::origin::Host;
@@ -60,8 +62,8 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// A HEAD may take this long while a copy exists.
     pub resolve_deadline: Duration,
-    /// Asked instead of the system's resolver, if any.
-    pub nameservers: Vec<SocketAddr>,
+    /// Asked instead of the system's resolver, if any: the next where one is silent or errs.
+    pub nameservers: Vec<nameserver::NameServer>,
     /// Fixed addresses, trusted as given. No port: the one asked for.
     pub hosts: HashMap<Host, Fixed>,
     /// Asked for every other host, if there is one.

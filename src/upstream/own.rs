@@ -15,7 +15,7 @@ impl OwnAddresses {
         OwnAddresses::default()
     }
 
-    /// Adds where a listener is bound.
+    /// Adds where a listener is bound, or what was found to lead to one.
     pub fn add(&self, listener: SocketAddr) {
         self.0.write().push(listener);
     }
@@ -41,7 +41,7 @@ fn reached(ip: IpAddr) -> IpAddr {
 }
 
 /// Whether `ip` is this machine's: only what is its own can be bound. A wildcard is reached at each of them.
-fn is_local(ip: IpAddr) -> bool {
+pub(super) fn is_local(ip: IpAddr) -> bool {
     ip.is_loopback() || (binds(ip) && (!binds_anything() || source_towards(ip) == Some(ip)))
 }
 

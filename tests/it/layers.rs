@@ -8,7 +8,7 @@ const LAYERS: &[&[&str]] = &[
     &["error", "policy"],
     &["clock", "fs", "ledger", "lru", "metrics", "task"],
     &["ca", "index", "store", "upstream"],
-    &["cache", "setup"],
+    &["cache", "images", "setup"],
     &["admin"],
     &["proxy"],
     &["config"],

@@ -18,6 +18,7 @@ use crate::policy::registry::Site;
 use crate::task::Tasks;
 use crate::upstream::client::Shared;
 use crate::upstream::connect::{Dialer, OwnAddresses};
+use crate::upstream::loops::{self, Loop};
 use crate::upstream::{Description, Probed, Upstream, What};
 
 /// How long each question may take: a check before a restart does not wait for a network that is not there.
@@ -39,6 +40,7 @@ pub(super) struct Image {
 
 /// Asks registries as `serve` would, without one that runs.
 pub(super) struct Asking {
+    dialer: Dialer,
     upstream: Upstream,
     clock: Clock,
 }
@@ -46,10 +48,24 @@ pub(super) struct Asking {
 impl Asking {
     pub(super) fn new(config: &Config) -> anyhow::Result<Asking> {
         let clock = Clock::system();
-        let dialer = Dialer::new(&config.upstream, OwnAddresses::new()).context("the resolver cannot be set up")?;
+        let own = OwnAddresses::new();
+        config.proxy.listen.iter().chain(&config.admin).for_each(|listener| own.add(*listener));
+        let dialer = Dialer::new(&config.upstream, own).context("the resolver cannot be set up")?;
         let shared =
             Shared { clock: clock.clone(), tasks: Tasks::new(), metrics: Metrics::new(), ledger: Ledger::default() };
-        Ok(Asking { upstream: Upstream::new(&config.upstream, &config.registries, &dialer, shared)?, clock })
+        let upstream = Upstream::new(&config.upstream, &config.registries, &dialer, shared)?;
+        Ok(Asking { dialer, upstream, clock })
+    }
+
+    /// Which names of registries lead to the seawall that runs, or would run, by this configuration.
+    pub(super) async fn loops(&self, config: &Config) -> Vec<Loop> {
+        if !loops::may_be_overridden(&config.proxy.listen) {
+            return Vec::new();
+        }
+        let root = crate::fs::read_to_string(&config.ca.dir.join("ca.crt")).ok();
+        let looking = loops::find(&self.dialer, &config.registries, root.as_deref());
+        // What nobody answers is nothing that leads here.
+        tokio::time::timeout(PATIENCE, looking).await.unwrap_or_default()
     }
 
     /// Docker Hub's, for nobody and for the operator's account, if there is one.

@@ -88,6 +88,30 @@ fn a_wrong_parent_proxy_is_said_and_its_password_is_not() {
 }
 
 #[test]
+fn a_wrong_name_server_is_said() {
+    let valid = "valid: \"192.0.2.53\", \"[2001:db8::1]:5353\", \"tcp://192.0.2.53\", \"tls://dns.corp.example@192.0.2.53\", \
+                 \"https://dns.corp.example@192.0.2.53/dns-query\"";
+    for (server, said) in [
+        (
+            "dns.corp",
+            "\"dns.corp\" is a name, and the resolver that is overridden cannot be asked where it is: write its address",
+        ),
+        (
+            "https://dns.google/dns-query",
+            "\"dns.google\" is a name, and the resolver that is overridden cannot be asked where it is: \
+             write https://dns.google@192.0.2.53/dns-query",
+        ),
+        ("quic://1.1.1.1", "\"quic\" is not a way to ask a name server (udp, tcp, tls, https)"),
+        ("192.0.2.53:0", "\"192.0.2.53:0\" is not an IP address, with or without a port"),
+    ] {
+        let error = parse(&format!("[upstream]\nnameservers = [\"1.1.1.1\", \"{server}\"]")).unwrap_err().to_string();
+        assert_eq!(error, format!("seawall.toml:2:27: upstream.nameservers: {said}; {valid}"));
+    }
+    let env = [("SEAWALL_UPSTREAM__NAMESERVERS", "tls://dns.corp@192.0.2.53, https://1.1.1.1/dns-query")];
+    assert_eq!(with_env("", &env).unwrap().upstream.nameservers.len(), 2);
+}
+
+#[test]
 fn a_client_certificate_is_held_against_its_key_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {

@@ -50,7 +50,7 @@ ca_file = ""
 connect_timeout = "1s"
 idle_timeout = "2m"
 resolve_deadline = "500ms"
-nameservers = ["192.0.2.53", "[2001:db8::1]:5353"]
+nameservers = ["192.0.2.53", "[2001:db8::1]:5353", "tls://dns.corp@192.0.2.53"]
 hosts = { "registry-1.docker.io" = "192.0.2.1", "ghcr.io" = "127.0.0.1:9443" }
 proxy = "http://jane:hunter2@proxy.corp:8080"
 proxy_password_file = ""
@@ -136,7 +136,8 @@ fn every_key_does_something() {
     assert_eq!(config.upstream.connect_timeout, Duration::from_secs(1));
     assert_eq!(config.upstream.idle_timeout, Duration::from_secs(120));
     assert_eq!(config.upstream.resolve_deadline, Duration::from_millis(500));
-    assert_eq!(config.upstream.nameservers, ["192.0.2.53:53".parse().unwrap(), "[2001:db8::1]:5353".parse().unwrap()]);
+    let asked: Vec<_> = config.upstream.nameservers.iter().map(ToString::to_string).collect();
+    assert_eq!(asked, ["192.0.2.53", "[2001:db8::1]:5353", "tls://dns.corp@192.0.2.53"]);
     let fixed = |host: &str| config.upstream.hosts[&host.parse().unwrap()];
     assert_eq!(fixed("registry-1.docker.io"), upstream::Fixed { ip: "192.0.2.1".parse().unwrap(), port: None });
     assert_eq!(fixed("ghcr.io"), upstream::Fixed { ip: "127.0.0.1".parse().unwrap(), port: Some(9443) });

@@ -30,7 +30,7 @@ mod tls;
 mod wire;
 
 pub(crate) use client::{Client, Raw};
-pub(crate) use dns::Dns;
+pub(crate) use dns::{Dns, Over};
 pub(crate) use exchange::ClientError;
 pub(crate) use faults::{Fault, Gate};
 pub(crate) use forward::ForwardProxy;

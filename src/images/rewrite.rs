@@ -1,0 +1,249 @@
+//! The same images by the names that they have at seawall's mirror: `seawall.corp:3128/docker.io/library/alpine:3.20`.
+//!
+//! A name keeps its tag and digest as they are written. `rewrite` of a registry is not applied: the mirror does that on the way, and
+//! a name that has it twice would be another.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::name::{Name, tail};
+use super::{Place, Read, Reference};
+use crate::policy::registry::{Registries, Site};
+
+/// `seawall.corp:3128`, perhaps with a path: what is put before names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prefix(String);
+
+/// Not something that can stand before names.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} cannot stand before names of images; valid: seawall.corp:3128")]
+pub struct NotAPrefix(String);
+
+impl std::str::FromStr for Prefix {
+    type Err = NotAPrefix;
+
+    fn from_str(text: &str) -> Result<Prefix, NotAPrefix> {
+        let bare = text.trim_end_matches('/');
+        // It must be read as a registry by every client, or the name would be docker.io's.
+        let read = Name::read(&format!("{bare}/a"));
+        let registry = bare.split('/').next().unwrap_or_default();
+        match read {
+            // A YAML scalar that begins with [ is a list.
+            Ok(read) if read.registry == registry && !registry.starts_with('[') => Ok(Prefix(bare.to_owned())),
+            _ => Err(NotAPrefix(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a name stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It has the prefix already.
+    Already,
+    /// Its registry is none of seawall's.
+    NotConfigured(String),
+    /// Its registry's name has a colon, which a path cannot, and no alias.
+    NoPath(String),
+    /// It is no name.
+    NoName,
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kept::Already => f.write_str("it is rewritten already"),
+            Kept::NotConfigured(registry) => {
+                write!(f, "{registry} is no registry that is configured: add a [[registry]]")
+            }
+            Kept::NoPath(registry) => write!(f, "{registry} cannot stand in a path: give the [[registry]] an alias"),
+            Kept::NoName => f.write_str("it is not the name of an image"),
+        }
+    }
+}
+
+/// What is written in a name's place: registry and repository, without tag and digest.
+///
+/// # Errors
+/// Why it stays as it is.
+fn path(text: &str, registries: &Registries, prefix: &Prefix) -> Result<String, Kept> {
+    if text.strip_prefix(&prefix.0).is_some_and(|rest| rest.starts_with('/')) {
+        return Err(Kept::Already);
+    }
+    let name = Name::read(text).map_err(|_| Kept::NoName)?;
+    let site = registries.by_name(&name.registry).ok_or_else(|| Kept::NotConfigured(name.registry.clone()))?;
+    let part = path_part(&site).ok_or_else(|| Kept::NoPath(site.namespace.to_string()))?;
+    // As it is below docker.io: see Name.
+    let at_hub = Name::read(&format!("{}/{}", site.namespace, name.repository)).map_err(|_| Kept::NoName)?;
+    let path = format!("{prefix}/{part}/{}", at_hub.repository);
+    if Name::read(&path).is_ok() { Ok(path) } else { Err(Kept::NoPath(site.namespace.to_string())) }
+}
+
+/// The registry's name as a part of a path: its own, or an alias where that has a colon.
+fn path_part(site: &Site) -> Option<&str> {
+    let names = std::iter::once(&*site.namespace).chain(site.registry.aliases.iter().map(String::as_str));
+    names.into_iter().find(|name| !name.contains(':'))
+}
+
+/// A whole name, anew.
+///
+/// # Errors
+/// Why it stays as it is.
+pub fn renamed(text: &str, registries: &Registries, prefix: &Prefix) -> Result<String, Kept> {
+    path(text, registries, prefix).map(|path| path + &text[tail(text)])
+}
+
+/// A text with other names in it, and which stayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewritten {
+    /// Every byte as it was, but the names.
+    pub text: String,
+    /// Line, name, why.
+    pub kept: Vec<(usize, String, String)>,
+}
+
+/// Puts the names in `read` anew into `text`, in which they were found.
+pub fn rewrite(text: &str, read: &Read, registries: &Registries, prefix: &Prefix) -> Rewritten {
+    let (mut places, mut kept) = (Vec::<(Range<usize>, String)>::new(), Vec::new());
+    for Reference { text: name, line, place } in &read.references {
+        match (path(name, registries, prefix), place) {
+            (Err(Kept::Already), _) => {}
+            (Err(why), _) => kept.push((*line, name.clone(), why.to_string())),
+            (Ok(_), Place::Elsewhere(why)) => kept.push((*line, name.clone(), (*why).to_owned())),
+            (Ok(path), Place::Bytes(at)) => {
+                let written = &text[at.clone()];
+                let tail = tail(written);
+                if written[..tail.start].contains('$') {
+                    kept.push((*line, written.to_owned(), "a variable is in its name".to_owned()));
+                } else {
+                    places.push((at.start..at.start + tail.start, path));
+                }
+            }
+        }
+    }
+    // One default of an ARG may be several images.
+    places.sort_by_key(|(at, _)| at.start);
+    places.dedup();
+    let (mut rewritten, mut done) = (String::with_capacity(text.len() + 64 * places.len()), 0);
+    for (at, path) in places {
+        rewritten.push_str(&text[done..at.start]);
+        rewritten.push_str(&path);
+        done = at.end;
+    }
+    rewritten.push_str(&text[done..]);
+    Rewritten { text: rewritten, kept }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{kind, read, used::tests::registries};
+    use super::*;
+
+    fn prefix() -> Prefix {
+        "seawall.corp:3128".parse().unwrap()
+    }
+
+    #[test]
+    fn names_below_a_mirror() {
+        let registries = registries();
+        let renamed = |text: &str| renamed(text, &registries, &prefix()).map_err(|kept| kept.to_string());
+        let digest = "@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        for (text, below) in [
+            ("alpine", "docker.io/library/alpine".to_owned()),
+            ("alpine:3.20", "docker.io/library/alpine:3.20".to_owned()),
+            ("registry-1.docker.io/alpine", "docker.io/library/alpine".to_owned()),
+            ("bitnami/redis", "docker.io/bitnami/redis".to_owned()),
+            (&format!("ghcr.io/a/b:1{digest}"), format!("ghcr.io/a/b:1{digest}")),
+            ("lab:5000/app:1", "lab/app:1".to_owned()),
+        ] {
+            let once = renamed(text).unwrap();
+            assert_eq!(once, format!("seawall.corp:3128/{below}"));
+            assert_eq!(renamed(&once).unwrap_err(), "it is rewritten already");
+        }
+        for (text, why) in [
+            ("localhost:5000/app", "localhost:5000 is no registry that is configured: add a [[registry]]"),
+            ("bare:5000/app", "bare:5000 cannot stand in a path: give the [[registry]] an alias"),
+            ("a b", "it is not the name of an image"),
+        ] {
+            assert_eq!(renamed(text).unwrap_err(), why);
+        }
+    }
+
+    #[test]
+    fn prefixes() {
+        for good in ["seawall.corp:3128", "seawall.corp/", "localhost", "seawall.corp:3128/x"] {
+            good.parse::<Prefix>().unwrap_or_else(|error| panic!("{error}"));
+        }
+        for bad in ["", "/", "[::1]:3128", "seawall", "http://seawall.corp", "a b", "seawall.corp:3128:1"] {
+            assert!(bad.parse::<Prefix>().is_err(), "{bad}");
+        }
+    }
+
+    fn rewritten(text: &str) -> Rewritten {
+        rewrite(text, &read(kind(text), text).unwrap(), &registries(), &prefix())
+    }
+
+    #[test]
+    fn nothing_but_names_changes() {
+        let yaml = "\
+# é: a comment with image: nginx
+services:
+  web:   {image:   'nginx:1'} # here
+  db:
+    image: &db \"postgres@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"
+  again: {image: *db}
+  old: {image: localhost:5000/x}
+  new: {image: seawall.corp:3128/docker.io/library/redis}
+  tagged: {image: \"redis:${REDIS:-8}\"}
+  odd: {image: \"${HUB:-docker.io}/redis\"}
+  block:
+    image: >-
+      busybox
+";
+        let said = rewritten(yaml);
+        let expected = yaml
+            .replace("'nginx:1'", "'seawall.corp:3128/docker.io/library/nginx:1'")
+            .replace("\"postgres@", "\"seawall.corp:3128/docker.io/library/postgres@")
+            .replace("\"redis:$", "\"seawall.corp:3128/docker.io/library/redis:$");
+        assert_eq!(said.text, expected);
+        let kept: Vec<_> = said.kept.iter().map(|(line, _, why)| (*line, why.as_str())).collect();
+        assert_eq!(
+            kept,
+            [
+                (6, "an alias: it is written where its anchor is"),
+                (7, "localhost:5000 is no registry that is configured: add a [[registry]]"),
+                (10, "a variable is in its name"),
+                (13, "written over several lines or with escapes"),
+            ]
+        );
+        assert_eq!(rewritten(&said.text).text, said.text);
+    }
+
+    #[test]
+    fn a_dockerfile() {
+        let text = "ARG BASE=alpine:3\nFROM ${BASE} AS a\nFROM $BASE\nFROM node:$V\nFROM --platform=linux/amd64 ghcr.io/a/b\nCOPY --from=a / /\n";
+        let expected = text
+            .replace("BASE=alpine:3", "BASE=seawall.corp:3128/docker.io/library/alpine:3")
+            .replace("ghcr.io/a/b", "seawall.corp:3128/ghcr.io/a/b");
+        assert_eq!(rewritten(text).text, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn twice_is_once(text in "((services:|FROM|ARG A=|image:|- name: x\\n  image:|  a:) ?(alpine|ghcr\\.io/a/b:1|\\$A|\\$\\{A\\}|'x/y'|\"z\"|&a q|\\*a|é|\\||>-|\\{|\\}|\\n| ){0,4}\\n){0,6}") {
+            let kind = kind(&text);
+            if let Ok(found) = read(kind, &text) {
+                let once = rewrite(&text, &found, &registries(), &prefix());
+                let again = read(kind, &once.text).expect("it was read before");
+                prop_assert_eq!(&rewrite(&once.text, &again, &registries(), &prefix()).text, &once.text);
+            }
+        }
+    }
+}
