@@ -2,8 +2,8 @@
 # What seawall is deployed by: units, the image, the Debian package, the Helm chart and the plain manifests, the examples for CI.
 #
 #   SEAWALL=target/release/seawall tests/e2e/deploy.sh      as root on Debian; what cannot be had here is skipped with a line
-#   DEPLOY_ONLY='chart image' tests/e2e/deploy.sh           some parts: units compose chart manifests examples image package
-#   SEAWALL_STATIC=FILE                                     a static binary for the image; else one is linked from what `cargo build` left
+#   DEPLOY_ONLY='chart image' tests/e2e/deploy.sh           some parts: units compose chart manifests setup examples image package
+#   STATIC_SEAWALL=FILE                                     a static binary for the image; else one is linked from what `cargo build` left
 #
 # docker-compose.yml is started for real by tests/e2e/run (compose). Tools are cached in target/e2e. Nothing is installed but into there.
 set -euo pipefail
@@ -62,7 +62,7 @@ case_compose_file() {
 # Two minutes of two cores when it has to be built.
 get_helm() {
   # One that tests/e2e/run has built for its own sake will do.
-  HELM=$(command -v helm || ls "$E2E_CACHE"/bin-helm-*/helm 2>/dev/null | tail -n 1 || true)
+  HELM=$(command -v helm || find "$E2E_CACHE" -path '*/bin-helm-*/helm' | sort | tail -n 1)
   [ -z "$HELM" ] || return 0
   have go || { skip 'Helm: neither it nor Go is here'; return 1; }
   HELM=$E2E_CACHE/bin-helm-$HELM_VERSION/helm
@@ -175,6 +175,23 @@ case_manifests() {
   fi
 }
 
+# What `seawall setup kubernetes` prints fits too.
+case_setup() {
+  say 'seawall setup kubernetes'
+  "$SEAWALL" setup --help >/dev/null 2>&1 || { skip 'this seawall has no setup'; return 0; }
+  get_validate || return 0
+  local way file
+  export SEAWALL_DATA=$STATE/setup
+  "$SEAWALL" ca init >/dev/null 2>&1
+  for way in proxy mirror; do
+    check "$way: it writes its files" "$SEAWALL" setup kubernetes --mode "$way" --address seawall.seawall:3128 --write "$STATE/setup/$way" || continue
+    while read -r file; do
+      check "$way: $(basename "$file") fits Kubernetes $KUBERNETES" "$VALIDATOR/kubernetes-validate" -k "$KUBERNETES" --strict --no-warn --quiet "$file" || true
+    done < <(find "$STATE/setup/$way" -name '*.yaml')
+  done
+  unset SEAWALL_DATA
+}
+
 case_examples() {
   say 'the examples for CI'
   get_validate || return 0
@@ -187,11 +204,11 @@ case_examples() {
 # A static binary without symbols: of the libraries that are compiled already, linked once more. What `cargo build` made stays where it is.
 get_static() {
   local built=target/release/seawall
-  STATIC=$STATE/context/target/release/seawall
-  if [ -z "${SEAWALL_STATIC:-}" ]; then
+  PACKED=$STATE/context/target/release/seawall
+  if [ -z "${STATIC_SEAWALL:-}" ]; then
     if grep -qa '/ld-linux-' "$SEAWALL"; then
       have cargo || { skip 'the image: no cargo to link a static binary'; return 1; }
-      [ "$(realpath -m "$built")" = "$SEAWALL" ] || { skip "the image: $SEAWALL is not static, nor where its libraries are (SEAWALL_STATIC=FILE)"; return 1; }
+      [ "$(realpath -m "$built")" = "$SEAWALL" ] || { skip "the image: $SEAWALL is not static, nor where its libraries are (STATIC_SEAWALL=FILE)"; return 1; }
       mv "$built" "$STATE/dynamic"
       run env CARGO_PROFILE_RELEASE_LTO="${CARGO_PROFILE_RELEASE_LTO:-off}" CARGO_PROFILE_RELEASE_CODEGEN_UNITS="${CARGO_PROFILE_RELEASE_CODEGEN_UNITS:-16}" \
         timeout 170 cargo rustc --release --locked --quiet --bin seawall -- -C target-feature=+crt-static >"$STATE/static.log" 2>&1 || true
@@ -199,14 +216,14 @@ get_static() {
       mv "$STATE/dynamic" "$built"
       [ -f "$STATE/static" ] || { tail -n 3 "$STATE/static.log"; skip 'the image: no static binary in three minutes'; return 1; }
       note "linked once more, static (${SECONDS}s)"
-      SEAWALL_STATIC=$STATE/static
+      STATIC_SEAWALL=$STATE/static
     else
-      SEAWALL_STATIC=$SEAWALL
+      STATIC_SEAWALL=$SEAWALL
     fi
   fi
-  mkdir -p "$(dirname "$STATIC")"
-  objcopy --strip-all "$SEAWALL_STATIC" "$STATIC"
-  note "the binary: $(stat -c %s "$SEAWALL_STATIC") bytes, without symbols $(stat -c %s "$STATIC")"
+  mkdir -p "$(dirname "$PACKED")"
+  objcopy --strip-all "$STATIC_SEAWALL" "$PACKED"
+  note "the binary: $(stat -c %s "$STATIC_SEAWALL") bytes, without symbols $(stat -c %s "$PACKED")"
 }
 
 case_image() {
@@ -321,7 +338,7 @@ case_package() {
     "$(cd "$root" && find etc usr var -path '*seawall*' ! -type d ! -path 'var/lib/dpkg/*' | sort)"
 }
 
-for name in units compose chart manifests examples image package; do
+for name in units compose chart manifests setup examples image package; do
   wanted "$name" || continue
   started=$SECONDS
   case $name in
