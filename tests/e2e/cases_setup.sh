@@ -1,0 +1,144 @@
+# Clients that were set up by `seawall setup` and by nothing else (rooms.sh): each pulls twice, and the second time nothing at all reaches the
+# registries. Sourced by tests/e2e/run.
+# shellcheck shell=bash
+
+# What containers/image does, CRI-O does: podman with CRI-O's files.
+crio_pull() { podman_pull "$@"; }
+crio_wipe() { podman_wipe; }
+
+# containerd as kubelet uses it: what is in its configuration counts, `ctr` would not read it.
+cri_up() { containerd_up; }
+cri_ready() { until_true 60 cri_call Version '' ; }
+cri_down() { containerd_down; }
+cri_pull() {
+  cri_call PullImage "$1" || { tail -n 3 "$STATE/containerd.log"; return 1; }
+}
+cri_wipe() {
+  local name
+  for name in $(ctr_ --namespace k8s.io images ls -q); do ctr_ --namespace k8s.io images rm --sync "$name"; done
+  [ -z "$(ctr_ --namespace k8s.io content ls -q)" ]
+}
+# cri_call METHOD [IMAGE]: gRPC is a POST over HTTP/2, and the one message that is needed has an image's name in two boxes.
+cri_call() {
+  local service=ImageService said
+  [ "$1" = Version ] && service=RuntimeService
+  /usr/bin/python3 -c '
+import struct, sys
+def box(inner): return b"\x0a" + bytes([len(inner)]) + inner
+message = box(box(sys.argv[1].encode())) if sys.argv[1] else b""
+sys.stdout.buffer.write(b"\0" + struct.pack(">I", len(message)) + message)' "${2:-}" >"$STATE/cri.request"
+  said=$(curl -sS --max-time 120 --http2-prior-knowledge --unix-socket "$STATE/containerd/sock" -H 'content-type: application/grpc' -H 'te: trailers' \
+    --data-binary "@$STATE/cri.request" -o "$STATE/cri.reply" -D - "http://localhost/runtime.v1.$service/$1" | tr -d '\r') || return 1
+  grep -qx 'grpc-status: 0' <<<"$said" || { grep -i '^grpc-' <<<"$said"; return 1; }
+}
+
+# K3s makes containerd's hosts.toml of its registries.yaml, and so does RKE2 (k3s.py).
+k3s_up() {
+  /usr/bin/python3 tests/e2e/k3s.py "$ROOM/etc/rancher/k3s/registries.yaml" "$ROOM/var/lib/rancher/k3s/agent/etc/containerd/certs.d" || return 1
+  service k3s
+  mkdir -p "$STATE/containerd"
+  printf 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "%s"\n' "$ROOM/var/lib/rancher/k3s/agent/etc/containerd/certs.d" >"$STATE/containerd/k3s.toml"
+  start containerd "${SERVICE[@]}" "$CONTAINERD" --config "$STATE/containerd/k3s.toml" --root "$STATE/containerd/root" --state "$STATE/containerd/state" --address "$STATE/containerd/sock"
+}
+k3s_ready() { cri_ready; }
+k3s_down() { containerd_down; }
+k3s_pull() { cri_pull "$@"; }
+k3s_wipe() { cri_wipe; }
+
+# A Dockerfile that begins with the image; by the classic builder and by the BuildKit that is in dockerd.
+make_dockerfile() { mkdir -p "$STATE/build-context" && printf 'FROM %s\nCOPY Dockerfile /e2e/\n' "$1" >"$STATE/build-context/Dockerfile"; }
+build_up() { docker_up; }
+build_ready() { docker_ready; }
+build_down() { docker_down; }
+build_pull() { make_dockerfile "$1" && docker_build "$1" "${DOCKER_BUILDKIT:-1}"; }
+docker_build() { # IMAGE 0|1
+  local WITH=("${WITH[@]}" env "DOCKER_BUILDKIT=$2")
+  docker_ build --no-cache -t e2e/built "$STATE/build-context"
+}
+build_wipe() { docker_ builder prune --all --force && docker_wipe; }
+
+crane_path_pull() { crane_ pull --insecure --platform linux/amd64 --format oci "$SEAWALL_ADDRESS:3128/$1" "$STATE/crane"; }
+crane_path_wipe() { crane_wipe; }
+
+# ---- the cases
+
+# lines: of every log of the upstream, token services and all.
+lines() { cat "$ACCESS" "$STATE/nginx/access.log" "$STATE/tokens/log" 2>/dev/null | wc -l; }
+
+# silent WHAT COMMAND…: it succeeds, and nothing at all reached upstream.
+silent() {
+  local what=$1 before
+  shift
+  before=$(lines)
+  mark
+  if check "$what" "$@"; then equal "$what: upstream heard nothing" 0 "$(($(lines) - before))" || true; show_upstream; fi
+}
+
+# twice CLIENT MODE SETUP IMAGE…: the client, set up as SETUP, pulls each image twice.
+twice() {
+  local client=$1 mode=$2 setup=$3 image how="$1 ($2)"
+  shift 3
+  TAG_TTL=1m seawall_fresh
+  set_room "$setup" "$mode" || return 0
+  client_up "$client" || { ROOM=''; return 0; }
+  for image in "$@"; do
+    mark
+    if check "$how pulls $image" "${client}_pull" "$image"; then
+      equal "$how: upstream gave each blob of $image once" 2 "$(blobs_reached)"
+      equal "$how: the index and the manifest too" 2 "$(manifests_reached)"
+      check "$how forgets it" "${client}_wipe" || true
+      silent "$how pulls it again" "${client}_pull" "$image"
+    fi
+    "${client}_wipe" >/dev/null 2>&1 || true
+  done
+  client_down "$client"
+  ROOM=''
+}
+
+HUB_SMALL=docker.io/library/e2e:setup GHCR_SMALL=ghcr.io/library/e2e:setup-ghcr
+
+push_setup_images() {
+  [ ! -d "$STATE/small/setup" ] || return 0
+  push_small setup
+  push_small setup-ghcr
+  [ -n "${TEMPLATE:-}" ] || make_rooms
+}
+
+case_setup_docker() {
+  say 'dockerd, set up by seawall'
+  push_setup_images
+  twice docker proxy docker $HUB_SMALL $GHCR_SMALL
+  twice docker mirror docker $HUB_SMALL
+  twice docker dns docker $HUB_SMALL $GHCR_SMALL
+  twice build proxy docker $HUB_SMALL $GHCR_SMALL
+  twice build mirror docker $HUB_SMALL
+  DOCKER_BUILDKIT=0 twice build mirror docker $HUB_SMALL
+}
+
+case_setup_containerd() {
+  say 'containerd, set up by seawall'
+  push_setup_images
+  twice cri mirror containerd $HUB_SMALL $GHCR_SMALL
+  twice cri proxy containerd $HUB_SMALL $GHCR_SMALL
+  twice cri dns containerd $HUB_SMALL $GHCR_SMALL
+  twice k3s mirror k3s $HUB_SMALL $GHCR_SMALL
+}
+
+case_setup_podman() {
+  say 'podman, skopeo, buildah and CRI-O, set up by seawall'
+  push_setup_images
+  local client mode
+  for mode in proxy mirror dns; do
+    for client in podman skopeo buildah; do twice $client $mode podman $HUB_SMALL $GHCR_SMALL; done
+  done
+  for mode in mirror; do twice crio $mode crio $HUB_SMALL $GHCR_SMALL; done
+}
+
+case_setup_crane() {
+  say 'crane, in a shell set up by seawall'
+  can crane || return 0
+  push_setup_images
+  local mode
+  for mode in proxy dns; do twice crane $mode shell $HUB_SMALL $GHCR_SMALL; done
+  twice crane_path mirror shell $HUB_SMALL $GHCR_SMALL
+}
