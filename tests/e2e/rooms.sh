@@ -79,7 +79,7 @@ set_up() {
     done
   fi
   case $1-$mode in
-    docker-mirror) printf '{"registry-mirrors":["%s"],"insecure-registries":["%s"]}' "$address" "${address#*//}" >"$ROOM/etc/docker/daemon.json" ;;
+    docker-mirror) printf '{"registry-mirrors":["%s"],"insecure-registries":["%s"]}' "$address" "$address" >"$ROOM/etc/docker/daemon.json" ;;
     containerd-mirror)
       mkdir -p "$ROOM/etc/containerd/certs.d/_default"
       printf '[host."%s"]\n  capabilities = ["pull", "resolve"]\n' "$address" >"$ROOM/etc/containerd/certs.d/_default/hosts.toml"

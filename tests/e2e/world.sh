@@ -6,6 +6,7 @@
 #               10.99.1.5 registry.e2e.test (accounts)   10.99.1.6 tokens.e2e.test, its token service (accounts.sh)
 #               10.99.0.3 nginx in front of seawall, with the PROXY protocol (cases_network.sh)
 #               10.99.1.7 registry-1.docker.io itself, where fault.py stands before it (cases_outage.sh)
+#               10.99.1.8 open.e2e.test, another registry (crane's), that knows referrers (cases_artifacts.sh, cases_conform.sh)
 #   proxy    10.99.2.2, reaches seawall alone, no DNS at all: clients with HTTPS_PROXY
 #   dns      10.99.3.2, reaches seawall alone, DNS says every registry is seawall: clients that know nothing
 #   direct   10.99.4.2, reaches the upstream, DNS tells the truth: is the machine able to do all this?
@@ -15,7 +16,8 @@
 
 SEAWALL_ADDRESS=10.99.0.1
 FRONT=10.99.0.3
-HUB=10.99.1.1 AUTH=10.99.1.2 GHCR=10.99.1.3 QUAY=10.99.1.4 LAB=10.99.1.5 TOKENS=10.99.1.6 ORIGIN=10.99.1.7
+HUB=10.99.1.1 AUTH=10.99.1.2 GHCR=10.99.1.3 QUAY=10.99.1.4 LAB=10.99.1.5 TOKENS=10.99.1.6 ORIGIN=10.99.1.7 OPEN=10.99.1.8
+OPEN_HOST=open.e2e.test
 NAMESPACES=(world proxy dns direct office)
 
 ns() { echo "e2e-$$-$1"; }
@@ -27,7 +29,7 @@ make_network() {
     ip -n "$(ns $name)" link set lo up
     : >"$STATE/resolv.$(ns $name)"
   done
-  for name in $SEAWALL_ADDRESS $FRONT $HUB $AUTH $GHCR $QUAY $LAB $TOKENS $ORIGIN; do ip -n "$(ns world)" address add "$name/32" dev lo; done
+  for name in $SEAWALL_ADDRESS $FRONT $HUB $AUTH $GHCR $QUAY $LAB $TOKENS $ORIGIN $OPEN; do ip -n "$(ns world)" address add "$name/32" dev lo; done
   for name in proxy dns direct office; do
     ip -n "$(ns world)" link add "to-$name" type veth peer name eth0 netns "$(ns $name)"
     ip -n "$(ns world)" address add "10.99.$n.1/24" dev "to-$name"
@@ -49,7 +51,7 @@ make_network() {
     --address=/docker.io/$SEAWALL_ADDRESS --address=/ghcr.io/$SEAWALL_ADDRESS --address=/quay.io/$SEAWALL_ADDRESS --address=/e2e.test/$SEAWALL_ADDRESS
   start dns-direct "${common[@]}" --pid-file="$STATE/dns-direct.pid" --interface=to-direct \
     --address=/docker.io/$HUB --address=/auth.docker.io/$AUTH --address=/ghcr.io/$GHCR --address=/quay.io/$QUAY \
-    --address=/registry.e2e.test/$LAB --address=/tokens.e2e.test/$TOKENS
+    --address=/registry.e2e.test/$LAB --address=/tokens.e2e.test/$TOKENS --address=/$OPEN_HOST/$OPEN
 }
 
 remove_network() {
@@ -64,7 +66,7 @@ make_certificates() {
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj '/CN=e2e upstream CA' \
     -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign \
     -keyout "$d/ca.key" -out "$d/ca.crt" 2>/dev/null
-  printf 'subjectAltName=DNS:registry-1.docker.io,DNS:index.docker.io,DNS:docker.io,DNS:auth.docker.io,DNS:ghcr.io,DNS:quay.io,DNS:registry.e2e.test,DNS:tokens.e2e.test\nextendedKeyUsage=serverAuth\n' >"$d/leaf.ext"
+  printf 'subjectAltName=DNS:registry-1.docker.io,DNS:index.docker.io,DNS:docker.io,DNS:auth.docker.io,DNS:ghcr.io,DNS:quay.io,DNS:registry.e2e.test,DNS:tokens.e2e.test,DNS:open.e2e.test\nextendedKeyUsage=serverAuth\n' >"$d/leaf.ext"
   printf 'keyUsage=digitalSignature\n' >"$d/signer.ext"
   local name
   for name in leaf signer; do
@@ -124,6 +126,11 @@ http {
     client_max_body_size 0; proxy_limit_rate 40m; proxy_max_temp_file_size 0; proxy_request_buffering off;
     location / { proxy_pass https://$GHCR; proxy_http_version 1.1; proxy_set_header Host ghcr.io; proxy_ssl_server_name on; proxy_ssl_name ghcr.io; }
   }
+  server {
+    listen $OPEN:443 ssl http2; access_log $ACCESS;
+    client_max_body_size 0; proxy_max_temp_file_size 0;
+    location / { proxy_pass http://127.0.0.1:5080; proxy_http_version 1.1; proxy_set_header Host \$host; }
+  }
 }
 CONF
   NS=$(ns world) start nginx nginx -c "$STATE/nginx.conf" -e "$STATE/nginx/error.log"
@@ -144,11 +151,18 @@ start_upstream() {
   done
 }
 
+# crane's registry, behind nginx. What is pushed there lies in memory.
+start_open() {
+  [ -n "$CRANE" ] || return 1
+  NS=$(ns world) start open "$CRANE" registry serve --address 127.0.0.1:5080
+  until_true 15 answers 127.0.0.1 5080 || { tail "$STATE/open.log"; fail "$OPEN_HOST starts"; return 1; }
+}
+
 answers() { enter "$(ns world)" bash -c "exec 3<>/dev/tcp/$1/$2"; } # ADDRESS PORT
 
 # stop_upstream [SIGNAL]. nginx is asked to end at once: killed, it would leave its worker behind.
 stop_upstream() {
   local name
   stop nginx
-  for name in hub ghcr lab tokens; do stop $name "${1:-TERM}"; done
+  for name in hub ghcr lab tokens open; do stop $name "${1:-TERM}"; done
 }
