@@ -6,7 +6,7 @@
 #               10.99.1.5 registry.e2e.test (accounts)   10.99.1.6 tokens.e2e.test, its token service (accounts.sh)
 #               10.99.0.3 nginx in front of seawall, with the PROXY protocol (cases_network.sh)
 #               10.99.1.7 registry-1.docker.io itself, where fault.py stands before it (cases_outage.sh)
-#               10.99.1.8 open.e2e.test, another registry (crane's), that knows referrers (cases_artifacts.sh, cases_conform.sh)
+#               10.99.1.8 open.e2e.test, another registry, that knows referrers (cases_artifacts.sh, cases_conform.sh)
 #   proxy    10.99.2.2, reaches seawall alone, no DNS at all: clients with HTTPS_PROXY
 #   dns      10.99.3.2, reaches seawall alone, DNS says every registry is seawall: clients that know nothing
 #   direct   10.99.4.2, reaches the upstream, DNS tells the truth: is the machine able to do all this?
@@ -151,10 +151,10 @@ start_upstream() {
   done
 }
 
-# crane's registry, behind nginx. What is pushed there lies in memory.
+# tests/e2e/go/registry, behind nginx. What is pushed there lies in memory.
 start_open() {
-  [ -n "$CRANE" ] || return 1
-  NS=$(ns world) start open "$CRANE" registry serve --address 127.0.0.1:5080
+  built registry || return 1
+  NS=$(ns world) start open "${BIN[registry]}" 127.0.0.1:5080
   until_true 15 answers 127.0.0.1 5080 || { tail "$STATE/open.log"; fail "$OPEN_HOST starts"; return 1; }
 }
 
