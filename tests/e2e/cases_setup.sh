@@ -57,6 +57,38 @@ docker_build() { # IMAGE 0|1
 }
 build_wipe() { docker_ builder prune --all --force && docker_wipe; }
 
+# BuildKit's own daemon: what it builds is thrown away, and so is its cache.
+buildkit_up() {
+  service buildkit
+  start buildkitd "${SERVICE[@]}" "${BIN[buildkitd]}" --config /etc/buildkit/buildkitd.toml --root "$STATE/buildkit" --addr "unix://$STATE/buildkit.sock" --oci-worker-snapshotter "$SNAPSHOTTER" --oci-worker-net host
+}
+buildctl_() { person "${BIN[buildctl]}" --addr "unix://$STATE/buildkit.sock" "$@"; }
+buildkit_ready() { until_true 60 buildctl_ debug workers; }
+buildkit_down() { stop buildkitd; }
+buildkit_pull() {
+  make_dockerfile "$1" && buildctl_ build --no-cache --frontend dockerfile.v0 --local "context=$STATE/build-context" --local "dockerfile=$STATE/build-context" --output "type=oci,dest=$STATE/built.tar"
+}
+buildkit_wipe() { buildctl_ prune --all; }
+
+# kaniko makes the image of the root directory it finds: it gets one of its own.
+kaniko_pull() {
+  local root=$STATE/kaniko flags=()
+  kaniko_wipe
+  mkdir -p "$root"/{kaniko/ssl,workspace,proc,dev,tmp,etc}
+  cp "${BIN[executor]}" "$root/kaniko/executor"
+  cp "$ROOM/etc/resolv.conf" "$ROOM/etc/passwd" "$ROOM/etc/group" "$root/etc/"
+  : >"$root/dev/null"
+  printf 'FROM %s\nCOPY Dockerfile /e2e/\n' "$1" >"$root/workspace/Dockerfile"
+  mapfile -t flags < <(kaniko_flags)
+  enter "$NS" unshare -m bash -c 'mount -t proc proc "$0/proc" && mount --bind /dev/null "$0/dev/null" && mount --bind /etc/resolv.conf "$0/etc/resolv.conf" && exec chroot "$0" "$@"' \
+    "$root" "${SERVICE[@]}" HOME=/root PATH=/kaniko /kaniko/executor --context dir:///workspace --no-push --force --single-snapshot "${flags[@]}"
+}
+kaniko_wipe() { rm -rf "$STATE/kaniko"; }
+
+# What K3s and RKE2 do for their own images.
+wharf_pull() { person "${BIN[wharf]}" "$ROOM/etc/rancher/k3s/registries.yaml" "$1" "$STATE/wharf.tar"; }
+wharf_wipe() { rm -f "$STATE/wharf.tar"; }
+
 crane_path_pull() { crane_ pull --insecure --platform linux/amd64 --format oci "$SEAWALL_ADDRESS:3128/$1" "$STATE/crane"; }
 crane_path_wipe() { crane_wipe; }
 
@@ -122,6 +154,28 @@ case_setup_containerd() {
   twice cri proxy containerd $HUB_SMALL $GHCR_SMALL
   twice cri dns containerd $HUB_SMALL $GHCR_SMALL
   twice k3s mirror k3s $HUB_SMALL $GHCR_SMALL
+  built wharf && twice wharf mirror k3s $HUB_SMALL $GHCR_SMALL
+  if built containerd; then
+    say "containerd $("${BIN[containerd]}" --version | cut -d' ' -f3), set up by seawall"
+    local CONTAINERD=${BIN[containerd]} mode
+    rm -rf "$STATE/containerd"
+    for mode in mirror proxy dns; do twice cri $mode containerd $HUB_SMALL $GHCR_SMALL; done
+    twice k3s mirror k3s $HUB_SMALL $GHCR_SMALL
+    rm -rf "$STATE/containerd"
+  fi
+}
+
+case_setup_builders() {
+  say 'BuildKit and kaniko, set up by seawall'
+  push_setup_images
+  if built buildkitd && built buildctl; then
+    twice buildkit mirror buildkit $HUB_SMALL $GHCR_SMALL
+    twice buildkit proxy buildkit $HUB_SMALL $GHCR_SMALL
+  fi
+  if built executor; then
+    twice kaniko mirror kaniko $HUB_SMALL
+    twice kaniko proxy kaniko $HUB_SMALL $GHCR_SMALL
+  fi
 }
 
 case_setup_podman() {
