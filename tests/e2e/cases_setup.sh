@@ -70,18 +70,39 @@ buildkit_pull() {
 }
 buildkit_wipe() { buildctl_ prune --all; }
 
-# kaniko makes the image of the root directory it finds: it gets one of its own.
+# kaniko makes the image of the root directory it finds: it gets one of its own. Its flags, variables and files are those of the pod that was written.
 kaniko_pull() {
-  local root=$STATE/kaniko flags=()
+  local root=$STATE/kaniko words=()
   kaniko_wipe
-  mkdir -p "$root"/{kaniko/ssl,workspace,proc,dev,tmp,etc}
+  mkdir -p "$root"/{kaniko,workspace,proc,dev,tmp,etc}
   cp "${BIN[executor]}" "$root/kaniko/executor"
-  cp "$ROOM/etc/resolv.conf" "$ROOM/etc/passwd" "$ROOM/etc/group" "$root/etc/"
+  cp "$(command -v busybox)" "$root/kaniko/env"
+  cp "$ROOM/etc"/{resolv.conf,passwd,group} "$root/etc/"
   : >"$root/dev/null"
   printf 'FROM %s\nCOPY Dockerfile /e2e/\n' "$1" >"$root/workspace/Dockerfile"
-  mapfile -t flags < <(kaniko_flags)
+  mapfile -t words < <(/usr/bin/python3 - "$ROOM/etc/seawall/setup/kaniko/pod.yaml" "$root" <<'PYTHON'
+import pathlib, sys, yaml
+
+documents = [d for d in yaml.safe_load_all(pathlib.Path(sys.argv[1]).read_text()) if d]
+maps = {d["metadata"]["name"]: d["data"] for d in documents if d["kind"] == "ConfigMap"}
+spec = next(d["spec"] for d in documents if d["kind"] == "Pod")
+container = spec["containers"][0]
+volumes = {v["name"]: v["configMap"]["name"] for v in spec.get("volumes", [])}
+for mount in container.get("volumeMounts", []):
+    file = pathlib.Path(sys.argv[2] + mount["mountPath"])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(maps[volumes[mount["name"]]][mount["subPath"]])
+for variable in container.get("env", []):
+    print(f"{variable['name']}={variable['value']}")
+print("/kaniko/executor")
+for argument in container["args"]:
+    if not argument.startswith(("--context=", "--destination=")):
+        print(argument)
+PYTHON
+  )
+  # HOME, PATH and SSL_CERT_DIR as in kaniko's own image.
   enter "$NS" unshare -m bash -c 'mount -t proc proc "$0/proc" && mount --bind /dev/null "$0/dev/null" && mount --bind /etc/resolv.conf "$0/etc/resolv.conf" && exec chroot "$0" "$@"' \
-    "$root" "${SERVICE[@]}" HOME=/root PATH=/kaniko /kaniko/executor --context dir:///workspace --no-push --force --single-snapshot "${flags[@]}"
+    "$root" /kaniko/env -i HOME=/root PATH=/kaniko SSL_CERT_DIR=/kaniko/ssl/certs "${words[@]}" --context=dir:///workspace --no-push --force --single-snapshot
 }
 kaniko_wipe() { rm -rf "$STATE/kaniko"; }
 
@@ -91,6 +112,15 @@ wharf_wipe() { rm -f "$STATE/wharf.tar"; }
 
 crane_path_pull() { crane_ pull --insecure --platform linux/amd64 --format oci "$SEAWALL_ADDRESS:3128/$1" "$STATE/crane"; }
 crane_path_wipe() { crane_wipe; }
+
+# What was on the machine before: for current containerd what it writes itself, as most people have it.
+furnish_containerd() { [ "$CONTAINERD" = containerd ] || "$CONTAINERD" config default >"$ROOM/etc/containerd/config.toml"; }
+# A buildkitd of one's own has its variables from its unit.
+also_buildkit() {
+  [ "$1" = proxy ] || return 0
+  set_up systemd proxy
+  COMMANDS=("${COMMANDS[@]/SERVICE=docker/SERVICE=buildkit}")
+}
 
 # ---- the cases
 
@@ -124,7 +154,7 @@ twice() {
     "${client}_wipe" >/dev/null 2>&1 || true
   done
   client_down "$client"
-  ROOM=''
+  leave_room "$setup" "$mode"
 }
 
 HUB_SMALL=docker.io/library/e2e:setup GHCR_SMALL=ghcr.io/library/e2e:setup-ghcr
@@ -183,16 +213,30 @@ case_setup_podman() {
   push_setup_images
   local client mode
   for mode in proxy mirror dns; do
-    for client in podman skopeo buildah; do twice $client $mode podman $HUB_SMALL $GHCR_SMALL; done
+    for client in podman buildah; do twice $client $mode podman $HUB_SMALL $GHCR_SMALL; done
   done
-  for mode in mirror; do twice crio $mode crio $HUB_SMALL $GHCR_SMALL; done
+  for mode in mirror dns; do twice skopeo $mode podman $HUB_SMALL $GHCR_SMALL; done
+  twice skopeo proxy shell $HUB_SMALL $GHCR_SMALL # it reads no containers.conf
+  twice crio mirror crio $HUB_SMALL $GHCR_SMALL
 }
 
 case_setup_crane() {
   say 'crane, in a shell set up by seawall'
   can crane || return 0
   push_setup_images
-  local mode
-  for mode in proxy dns; do twice crane $mode shell $HUB_SMALL $GHCR_SMALL; done
-  twice crane_path mirror shell $HUB_SMALL $GHCR_SMALL
+  twice crane proxy shell $HUB_SMALL $GHCR_SMALL
+  twice crane dns podman $HUB_SMALL $GHCR_SMALL # it needs the root in the system's store, and so does podman
+  twice crane_path mirror podman $HUB_SMALL $GHCR_SMALL
+}
+
+# What it is deployed by (deploy.sh): here the parts that need nothing to be built first, and those that have it already.
+case_deploy() {
+  say 'deployment: tests/e2e/deploy.sh'
+  local parts='units compose setup examples' passed failed skipped
+  if command -v helm >/dev/null || [ -n "$(find "$E2E_CACHE" -path '*/bin-helm-*/helm')" ]; then parts+=' chart manifests'; fi
+  if [[ " ${E2E_CLIENTS:-} " == *" all "* ]]; then parts=''; else skip 'deployment: the image and the package (and the chart without Helm): tests/e2e/deploy.sh, or E2E_CLIENTS=all'; fi
+  SEAWALL=$SEAWALL E2E_CACHE=$E2E_CACHE DEPLOY_ONLY=${DEPLOY_ONLY:-$parts} tests/e2e/deploy.sh >"$STATE/deploy.log" 2>&1 || true
+  sed '/^[0-9]* \(seconds\|passed, .*\)$/d' "$STATE/deploy.log"
+  read -r passed _ failed _ skipped _ < <(tail -n 1 "$STATE/deploy.log" | grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$') || { fail 'deploy.sh did not come to its end'; return 0; }
+  PASSED=$((PASSED + passed)) FAILED=$((FAILED + failed)) SKIPPED=$((SKIPPED + skipped))
 }

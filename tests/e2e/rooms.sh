@@ -1,5 +1,6 @@
 # A room is one client's machine: an /etc of its own, in which `seawall setup CLIENT --mode MODE --write ROOM` wrote what the client needs.
-# The client is started there with nothing but those files: no flag, no variable of ours says where seawall is. Sourced by tests/e2e/run.
+# The commands that it printed are run there, and the client is started with nothing but those files: no flag, no variable of ours says where
+# seawall is. Sourced by tests/e2e/run.
 # shellcheck shell=bash
 
 # The machine's /etc without what somebody may have set up on it, and without any root but what is added.
@@ -7,7 +8,7 @@ make_rooms() {
   TEMPLATE=$STATE/rooms/template
   mkdir -p "$TEMPLATE"/{root,usr/local/share/ca-certificates}
   cp -a /etc "$TEMPLATE/etc"
-  rm -rf "$TEMPLATE/etc"/{docker,environment,profile.d,containerd,buildkit,rancher,crio} "$TEMPLATE/etc/ssl/certs" "$TEMPLATE/etc/containers"/{registries.conf.d,certs.d}
+  rm -rf "$TEMPLATE/etc"/{docker,environment,profile.d,containerd,buildkit,rancher,crio,dnsmasq.d,seawall} "$TEMPLATE/etc/ssl/certs" "$TEMPLATE/etc/containers"/{registries.conf.d,certs.d}
   rm -f "$TEMPLATE/etc/resolv.conf" "$TEMPLATE/etc/ca-certificates.conf"
   mkdir -p "$TEMPLATE/etc"/{profile.d,containerd,docker,ssl/certs}
   : >"$TEMPLATE/etc/resolv.conf"
@@ -15,18 +16,37 @@ make_rooms() {
   [ ! -e /etc/containerd/config.toml ] || cp /etc/containerd/config.toml "$TEMPLATE/etc/containerd/"
 }
 
-# set_room CLIENT MODE [HOW…]: a fresh one. Who lives there knows names in the way `dns` alone.
+# set_room CLIENT MODE [ADDRESS]: a fresh one; furnish_CLIENT may put in what was there before. Who lives there knows names in the way `dns` alone.
 set_room() {
   local client=$1 mode=$2
-  case $mode in dns) set_way dns ;; *) set_way proxy ;; esac
+  case $mode in dns) set_way "${ROOM_IN:-dns}" ;; *) set_way proxy ;; esac
   ROOM=$STATE/rooms/$client-$mode
   rm -rf "$ROOM"
   cp -a "$TEMPLATE" "$ROOM"
   TRUST='' GO_TRUST=() PROXY=()
   # A person's login shell: what is in /etc/profile.d counts.
   WITH=(env -i "PATH=$PATH" "HOME=$ROOM/root" "XDG_RUNTIME_DIR=$STATE/home/run" "TMPDIR=$STATE/tmp" bash -lc 'exec "$@"' login)
+  COMMANDS=()
+  if has "furnish_$client"; then "furnish_$client" "$mode"; fi
+  rm -rf "$STATE/before"
+  cp -a "$ROOM/etc" "$STATE/before"
   set_up "$@" || return 1
-  [ -z "$(ls "$ROOM/usr/local/share/ca-certificates")" ] || enter "$NS" update-ca-certificates >"$STATE/update-ca.log" 2>&1 || { cat "$STATE/update-ca.log"; fail "$client ($mode): update-ca-certificates"; return 1; }
+  if has "also_$client"; then "also_$client" "$mode" || return 1; fi
+  run_commands "$client ($mode)"
+}
+
+# leave_room CLIENT MODE: everything is taken back, but for what the commands and the clients made.
+leave_room() {
+  if ! "$SEAWALL" --config "$STATE/seawall.toml" setup "$1" --write "$ROOM" --undo >"$STATE/setup.out" 2>&1; then
+    fail "$1 ($2): undo"
+    cat "$STATE/setup.out"
+  elif ! diff -r --no-dereference --exclude=certs --exclude=key.json "$STATE/before" "$ROOM/etc" >"$STATE/difference"; then
+    fail "$1 ($2): undo leaves /etc as it was"
+    head -n 20 "$STATE/difference"
+  else
+    pass "$1 ($2): undo leaves /etc as it was"
+  fi
+  ROOM=''
 }
 
 # What systemd would give to a unit: its drop-ins' Environment and EnvironmentFile.
@@ -66,39 +86,21 @@ PYTHON
   for line in "${lines[@]}"; do [ -z "$line" ] || SERVICE+=("$line"); done
 }
 
-# set_up CLIENT MODE: by hand, until `seawall setup` does it.
+# set_up CLIENT MODE [ADDRESS]: what is printed to be run is run in the room, as far as it makes sense there: services are started by the case.
+# (The commands for iptables are in a note.)
+RUN_THESE='^(update-ca-certificates|unbound-checkconf|dnsmasq --test|install |SERVICE=)'
 set_up() {
-  local address=http://$SEAWALL_ADDRESS:3128 mode=$2
-  [ "$mode" = mirror ] || cp "$STATE/ca/ca.crt" "$ROOM/usr/local/share/ca-certificates/seawall.crt"
-  if [ "$mode" = proxy ]; then
-    printf 'export HTTPS_PROXY=%s https_proxy=%s\n' "$address" "$address" >"$ROOM/etc/profile.d/seawall.sh"
-    local unit
-    for unit in docker containerd buildkit; do
-      mkdir -p "$ROOM/etc/systemd/system/$unit.service.d"
-      printf '[Service]\nEnvironment="HTTPS_PROXY=%s"\n' "$address" >"$ROOM/etc/systemd/system/$unit.service.d/seawall.conf"
-    done
-  fi
-  case $1-$mode in
-    docker-mirror) printf '{"registry-mirrors":["%s"],"insecure-registries":["%s"]}' "$address" "$address" >"$ROOM/etc/docker/daemon.json" ;;
-    containerd-mirror)
-      mkdir -p "$ROOM/etc/containerd/certs.d/_default"
-      printf '[host."%s"]\n  capabilities = ["pull", "resolve"]\n' "$address" >"$ROOM/etc/containerd/certs.d/_default/hosts.toml"
-      printf 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/etc/containerd/certs.d"\n' >"$ROOM/etc/containerd/config.toml"
-      ;;
-    podman-mirror | crio-mirror)
-      mkdir -p "$ROOM/etc/containers/registries.conf.d"
-      local registry
-      for registry in docker.io ghcr.io; do
-        printf '[[registry]]\nprefix = "%s"\nlocation = "%s"\n[[registry.mirror]]\nlocation = "%s/%s"\ninsecure = true\n' $registry $registry "${address#*//}" $registry
-      done >"$ROOM/etc/containers/registries.conf.d/seawall.conf"
-      ;;
-    k3s-mirror)
-      mkdir -p "$ROOM/etc/rancher/k3s"
-      printf 'mirrors:\n  "*":\n    endpoint:\n      - "%s"\n' "$address" >"$ROOM/etc/rancher/k3s/registries.yaml"
-      ;;
-    buildkit-mirror)
-      mkdir -p "$ROOM/etc/buildkit"
-      printf '[registry."docker.io"]\n  mirrors = ["%s"]\n[registry."%s"]\n  http = true\n' "${address#*//}/docker.io" "${address#*//}" >"$ROOM/etc/buildkit/buildkitd.toml"
-      ;;
-  esac
+  local command
+  "$SEAWALL" --config "$STATE/seawall.toml" setup "$1" --mode "$2" --address "${3:-http://$SEAWALL_ADDRESS:3128}" --write "$ROOM" >"$STATE/setup.out" 2>"$STATE/setup.err" ||
+    { fail "seawall setup $1 --mode $2"; cat "$STATE/setup.out" "$STATE/setup.err"; return 1; }
+  while read -r command; do
+    if [[ $command =~ $RUN_THESE ]]; then COMMANDS+=("$command"); fi
+  done < <(sed -nE 's/^(Now run on that machine: | +(ip6?tables))/\2/p' "$STATE/setup.err")
+}
+
+# run_commands: those, in order, by one shell of root's.
+run_commands() {
+  [ "${#COMMANDS[@]}" -gt 0 ] || return 0
+  printf '%s\n' "${COMMANDS[@]}" >"$STATE/commands"
+  enter "$NS" env -i "PATH=$PATH" bash -e "$STATE/commands" >"$STATE/commands.log" 2>&1 || { fail "what is to be run for $*"; cat "$STATE/commands" "$STATE/commands.log"; return 1; }
 }
