@@ -11,6 +11,7 @@ mod account;
 mod builtin;
 mod client_certificate;
 mod clients;
+mod own;
 mod parent;
 mod problem;
 mod registries;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::policy::addressee::OwnNames;
 use crate::policy::registry::Registries;
 use crate::{ca, cache, proxy};
 
@@ -49,6 +51,8 @@ pub struct Config {
     pub cache: cache::Settings,
     /// The certificate authority.
     pub ca: ca::Settings,
+    /// TLS to seawall itself.
+    pub tls: ca::OwnTls,
     /// The registries: the operator's, then those built in.
     pub registries: Registries,
     /// Where the admin listener is. `None`: there is none.
@@ -226,13 +230,18 @@ fn read(source: Option<PathBuf>, mut top: Section, problems: &mut Vec<Problem>) 
 
     let registries = registries::read(&mut top, problems);
 
+    let mut section = top.section("tls", problems);
+    let tls = own::read(&mut section, &registries, problems);
+    section.end(problems);
+
     let mut section = top.section("ca", problems);
-    let ca = read_ca(&mut section, &data, &registries, problems);
+    let ca = read_ca(&mut section, &data, &registries, &tls, problems);
     section.end(problems);
 
     let mut tunnel = top.section("tunnel", problems);
     let mut clients = top.section("clients", problems);
-    let proxy = clients::read(listen, patience, &mut clients, &mut tunnel, problems);
+    let own_names = OwnNames::new(&tls.names);
+    let proxy = clients::read(listen, patience, own_names, &mut clients, &mut tunnel, problems);
     clients.end(problems);
 
     let mut section = top.section("upstream", problems);
@@ -247,7 +256,7 @@ fn read(source: Option<PathBuf>, mut top: Section, problems: &mut Vec<Problem>) 
     top.end(problems);
 
     let registries = Registries::new(registries);
-    Config { source, data, proxy, upstream, cache, ca, registries, admin, log, drain }
+    Config { source, data, proxy, upstream, cache, ca, tls, registries, admin, log, drain }
 }
 
 fn check_listeners(top: &Section, listen: &[SocketAddr], admin: Option<SocketAddr>, problems: &mut Vec<Problem>) {
@@ -295,9 +304,13 @@ fn read_ca(
     section: &mut Section,
     data: &Path,
     registries: &[crate::policy::registry::Registry],
+    tls: &ca::OwnTls,
     problems: &mut Vec<Problem>,
 ) -> ca::Settings {
-    let names = section.list("names", problems, words::suffix).unwrap_or_default();
+    let mut names = section.list("names", problems, words::suffix).unwrap_or_default();
+    if tls.certificate.is_none() {
+        names.extend(tls.names.iter().cloned());
+    }
     // The CA/Browser Forum's longest was 398 days; Apple refuses longer leaves.
     let leaf_days = section.take("leaf_days", problems, |value| value.whole(1, 397));
     ca::Settings {

@@ -22,9 +22,11 @@ use crate::proxy::clients::Clients;
 use crate::proxy::conn::Front;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::listener::Listeners;
+use crate::proxy::looped::Relayed;
 use crate::proxy::pages::Pages;
 use crate::proxy::ping::Pings;
 use crate::proxy::record::Books;
+use crate::proxy::refused::Refusals;
 use crate::store::Store;
 use crate::task::{self, Tasks};
 use crate::upstream::Upstream;
@@ -70,14 +72,15 @@ impl Daemon {
         let admin = serve_admin(&config, shown, &own, &admin_tasks).await?;
 
         let root = Arc::new(Root::load_or_create(&config.ca, clock.now())?);
-        let leaves = Arc::new(Leaves::new(root.clone(), config.ca.leaf_days)?);
+        let leaves = Leaves::new(root.clone(), config.ca.leaf_days)?;
+        let leaves = Arc::new(leaves.speaking_as(&config.tls, clock.now())?);
         let loaded = load(&config, &clock).await?;
         let (journal, pings) = (loaded.journal.clone(), loaded.pings(&config));
 
         let listeners = bind(&config)?;
         let addresses = listeners.addresses();
         addresses.iter().for_each(|address| own.add(*address));
-        let dialer = Dialer::new(&config.upstream, own).context("the resolver cannot be set up")?;
+        let dialer = Dialer::new(&config.upstream, own.clone()).context("the resolver cannot be set up")?;
         ledger.restore(&loaded.records.quota, keeper(journal.clone()), clock.now());
         let shared =
             Shared { clock: clock.clone(), tasks: tasks.clone(), metrics: metrics.clone(), ledger: ledger.clone() };
@@ -107,6 +110,7 @@ impl Daemon {
             pings,
             settings: config.proxy.clone(),
             books: Books { metrics: metrics.clone(), ledger: ledger.clone(), clock: clock.clone() },
+            refusals: Refusals::default(),
             clock: clock.clone(),
         });
         let settings = config.proxy.clone();
@@ -117,6 +121,8 @@ impl Daemon {
             registries,
             leaves,
             dialer,
+            own,
+            relayed: Relayed::default(),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
             clock,

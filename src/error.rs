@@ -26,6 +26,8 @@ pub enum Kind {
     Request,
     /// The request reached the wrong place: SNI, CONNECT host and Host do not agree (RFC 9110, 15.5.20).
     Misdirected,
+    /// The request was sent by this very process: what it asked leads back here.
+    Looped,
     /// The registry said 401 or 403.
     Refused,
     /// The registry said 404.
@@ -56,6 +58,7 @@ impl Kind {
         match self {
             Kind::Request => "request",
             Kind::Misdirected => "misdirected",
+            Kind::Looped => "loop",
             Kind::Refused => "refused",
             Kind::Missing => "missing",
             Kind::Limited => "rate-limited",
@@ -74,7 +77,7 @@ impl Kind {
     pub fn fault(self) -> Fault {
         match self {
             Kind::Request | Kind::Misdirected => Fault::Client,
-            Kind::Full | Kind::Ours => Fault::Ours,
+            Kind::Full | Kind::Ours | Kind::Looped => Fault::Ours,
             _ => Fault::Upstream,
         }
     }
@@ -83,6 +86,7 @@ impl Kind {
         match self {
             Kind::Request => StatusCode::BAD_REQUEST,
             Kind::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Kind::Looped => StatusCode::LOOP_DETECTED,
             Kind::Refused => StatusCode::FORBIDDEN,
             Kind::Missing => StatusCode::NOT_FOUND,
             Kind::Limited => StatusCode::TOO_MANY_REQUESTS,

@@ -13,6 +13,7 @@
 //! listener → entrance (may they?) → conn → sniff → policy/intercept → a host that is no registry: spliced, and forgotten
 //!                                                                   → a registry: TLS with a leaf for that host → gateway
 //!                                                                   → CONNECT: 200, and conn once more with that host
+//!                                           → seawall itself: TLS with a leaf for its own names, and all of this once more
 //! gateway: door (who is meant?) → oci/route → permitted → a pull: cache.get → Found → deliver (HEAD, 304, ranges) → response
 //!                                                       → else: upstream.pass, streamed untouched
 //!          any error → rescue → response

@@ -58,6 +58,7 @@ struct Inner {
     tunnels: Gauge,
     connections: Gauge,
     clients_refused: Family<ReasonLabel, Counter>,
+    mirror_refused: Family<CodeLabels, Counter>,
     first_byte: Histogram,
     resolve: Histogram,
 }
@@ -131,6 +132,8 @@ impl Metrics {
         let tunnels = registered(r, "tunnels", "Tunnels open now", Gauge::default());
         let connections = registered(r, "connections", "Connections of clients open now", Gauge::default());
         let clients_refused = family(r, "clients_refused", "Connections and requests of clients sent away, by why");
+        let mirror_refused =
+            family(r, "mirror_refused", "Requests to a mirror that were refused: its clients ask the registry itself");
         let first_byte = registered(
             r,
             "first_byte_seconds",
@@ -169,6 +172,7 @@ impl Metrics {
             tunnels,
             connections,
             clients_refused,
+            mirror_refused,
             first_byte,
             resolve,
         }))
@@ -304,6 +308,11 @@ impl Metrics {
         self.0.clients_refused.get_or_create(&ReasonLabel { reason }).inc();
     }
 
+    /// A mirror refused a request. `registry` is a configured one's name or `unknown`, `code` one of the distribution-spec's.
+    pub fn mirror_refused(&self, registry: &str, code: &'static str) {
+        self.0.mirror_refused.get_or_create(&CodeLabels { registry: registry.into(), code }).inc();
+    }
+
     /// From the end of a client's request head to the first byte of the response.
     pub fn first_byte(&self, took: Duration) {
         self.0.first_byte.observe(took.as_secs_f64());
@@ -395,6 +404,12 @@ struct QuotaLabels {
 struct LimitLabels {
     registry: String,
     limit: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    registry: String,
+    code: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -1,13 +1,14 @@
 //! Leaves: the certificate, the key and the TLS configuration of one host, made when it is first asked for.
 //!
 //! One configuration per host instead of one that looks at the SNI: the host may come from a CONNECT whose client sends
-//! no SNI, as for an IP address. All share one ticketer, so a session resumes whichever configuration it meets again;
+//! no SNI, as for an IP address. seawall's own names have one among them, so that a client which names none gets it, too. All share one ticketer, so a session resumes whichever configuration it meets again;
 //! rustls itself compares the SNI then.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::rand::SecureRandom as _;
+use parking_lot::Mutex;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType, SerialNumber,
 };
@@ -17,6 +18,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
+use super::own::OwnTls;
 use super::root::{BACKDATED, Root};
 use super::sign::Key;
 use super::{CaError, Host};
@@ -34,6 +36,23 @@ pub struct Leaves {
     provider: Arc<CryptoProvider>,
     ticketer: Arc<dyn ProducesTickets>,
     sessions: Arc<dyn StoresServerSessions>,
+    own: Own,
+}
+
+/// What seawall shows where it is spoken to by its own names.
+enum Own {
+    /// A leaf for all of them, made when it is first asked for. No names: there is none.
+    Leaf { names: Vec<Host>, kept: Mutex<Option<Leaf>> },
+    /// The operator's.
+    Given(Arc<ServerConfig>),
+}
+
+/// Which protocol is chosen of those that a client offers.
+#[derive(Clone, Copy)]
+enum Preferred {
+    H2,
+    /// Go offers h2 to a proxy that it reaches over TLS, and then sends it a CONNECT of HTTP/1.1 (net/http, `addTLS`).
+    H1,
 }
 
 #[derive(Clone)]
@@ -57,7 +76,41 @@ impl Leaves {
             provider: Arc::new(preferring(aes_in_hardware())),
             ticketer: provider::Ticketer::new()?,
             sessions: ServerSessionMemoryCache::new(MOST_SESSIONS),
+            own: Own::Leaf { names: Vec::new(), kept: Mutex::default() },
         })
+    }
+
+    /// The same, where seawall has these names of its own, and perhaps a certificate for them that is not of this root.
+    ///
+    /// # Errors
+    /// The certificate is not good now, or TLS cannot be had of it.
+    pub fn speaking_as(mut self, own: &OwnTls, now: SystemTime) -> Result<Leaves, CaError> {
+        self.own = match &own.certificate {
+            None => Own::Leaf { names: own.names.clone(), kept: Mutex::default() },
+            Some(given) => {
+                given.is_good_at(now)?;
+                Own::Given(self.config(given.certified()?, Preferred::H1)?)
+            }
+        };
+        Ok(self)
+    }
+
+    /// The configuration to speak TLS as seawall itself, under any of its names: http/1.1 before h2 by ALPN.
+    ///
+    /// # Errors
+    /// It has no names, or the root has expired.
+    pub fn own_config(&self, now: SystemTime) -> Result<Arc<ServerConfig>, CaError> {
+        let (names, kept) = match &self.own {
+            Own::Given(config) => return Ok(Arc::clone(config)),
+            Own::Leaf { names, kept } => (names, kept),
+        };
+        // Held while one is made: a fraction of a millisecond, once in weeks.
+        let mut kept = kept.lock();
+        if let Some(leaf) = kept.as_ref().filter(|leaf| now < leaf.renew_at) {
+            return Ok(Arc::clone(&leaf.config));
+        }
+        let leaf = self.make(names, Preferred::H1, now)?;
+        Ok(Arc::clone(&kept.insert(leaf).config))
     }
 
     /// The configuration to speak TLS as `host`: h2 and http/1.1 by ALPN, TLS 1.2 and 1.3. Kept; made anew, with a new
@@ -69,27 +122,36 @@ impl Leaves {
             return Ok(leaf.config);
         }
         // Two connections may both come here: each gets a good leaf, one is kept. Cheaper than a lock.
-        let leaf = self.make(host, now)?;
+        let leaf = self.make(std::slice::from_ref(host), Preferred::H2, now)?;
         self.kept.insert(host.clone(), leaf.clone());
         Ok(leaf.config)
     }
 
-    fn make(&self, host: &Host, now: SystemTime) -> Result<Leaf, CaError> {
-        let (certificate, key, not_after) = mint(&self.root, host, self.days, now)?;
+    fn make(&self, hosts: &[Host], preferred: Preferred, now: SystemTime) -> Result<Leaf, CaError> {
+        let (certificate, key, not_after) = mint(&self.root, hosts, self.days, now)?;
         let chain = std::iter::once(certificate).chain(self.root.intermediates()).collect();
         let key = provider::sign::any_ecdsa_type(&key.to_der())?;
+        let left = not_after.duration_since(now).unwrap_or_default();
+        Ok(Leaf { config: self.config(CertifiedKey::new(chain, key), preferred)?, renew_at: now + left * 2 / 3 })
+    }
+
+    fn config(&self, certified: CertifiedKey, preferred: Preferred) -> Result<Arc<ServerConfig>, CaError> {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key))));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        // The server's order holds.
+        let protocols: [&[u8]; 2] = match preferred {
+            Preferred::H2 => [b"h2", b"http/1.1"],
+            Preferred::H1 => [b"http/1.1", b"h2"],
+        };
+        config.alpn_protocols = protocols.map(<[u8]>::to_vec).to_vec();
         config.ignore_client_order = aes_in_hardware();
         config.ticketer = Arc::clone(&self.ticketer);
         config.session_storage = Arc::clone(&self.sessions);
         // Clients keep the last one; a second is bytes for nobody.
         config.send_tls13_tickets = 1;
-        let left = not_after.duration_since(now).unwrap_or_default();
-        Ok(Leaf { config: Arc::new(config), renew_at: now + left * 2 / 3 })
+        Ok(Arc::new(config))
     }
 }
 
@@ -136,15 +198,18 @@ pub(super) fn serial() -> Result<SerialNumber, CaError> {
     Ok(SerialNumber::from_slice(&bytes))
 }
 
-/// Makes the certificate of one host, with a key of its own. The time is when it ends.
+/// Makes the certificate of these hosts, with a key of its own. The time is when it ends.
 pub(super) fn mint(
     root: &Root,
-    host: &Host,
+    hosts: &[Host],
     days: u32,
     now: SystemTime,
 ) -> Result<(CertificateDer<'static>, Key, SystemTime), CaError> {
-    if !root.permits(host) {
+    if let Some(host) = hosts.iter().find(|host| !root.permits(host)) {
         return Err(CaError::NotPermitted(host.clone()));
+    }
+    if hosts.is_empty() {
+        return Err(CaError::Nameless);
     }
     root.is_good_at(now)?;
     let not_after = (now + Duration::from_secs(u64::from(days) * 86_400)).min(root.not_after());
@@ -156,10 +221,11 @@ pub(super) fn mint(
     // OpenSSL takes an address here for a DNS name when it checks name constraints.
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "seawall");
-    params.subject_alt_names = vec![match host {
-        Host::Name(name) => SanType::DnsName(name.as_ref().try_into()?),
-        Host::Ip(ip) => SanType::IpAddress(*ip),
-    }];
+    let san = |host: &Host| match host {
+        Host::Name(name) => Ok::<_, rcgen::Error>(SanType::DnsName(name.as_ref().try_into()?)),
+        Host::Ip(ip) => Ok(SanType::IpAddress(*ip)),
+    };
+    params.subject_alt_names = hosts.iter().map(san).collect::<Result<_, _>>()?;
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

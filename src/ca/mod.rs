@@ -6,13 +6,15 @@
 //! 2. `sign`: the root's key and the one signature it makes.
 //! 3. `constraints`: X.509 name constraints, so that a stolen key forges registries and nothing else.
 //! 4. `leaf`: certificate, key and TLS configuration of one host, made on demand and kept in memory.
-//! 5. `install`: the trust stores of systems and clients.
+//! 5. `own`: seawall's own names, and the operator's certificate for them.
+//! 6. `install`: the trust stores of systems and clients.
 //!
 //! The folder `ca/` of the repository explains it to operators.
 
 mod constraints;
 pub mod install;
 mod leaf;
+pub mod own;
 mod root;
 mod sign;
 
@@ -24,6 +26,7 @@ use crate::fs::FsError;
 use crate::http::origin::Host;
 
 pub use leaf::Leaves;
+pub use own::OwnTls;
 pub use root::Root;
 
 /// What the configuration says of the certificate authority.
@@ -135,6 +138,12 @@ pub enum CaError {
     /// A TLS configuration could not be made.
     #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
+    /// A leaf for nobody.
+    #[error("a certificate needs a name")]
+    Nameless,
+    /// The operator's certificate for seawall's own names.
+    #[error("tls.certificate_file {0}")]
+    Own(String),
     /// No trust store is known for this system.
     #[error(
         "no trust store that seawall knows below {0}: install `ca-certificates`, or copy the output of `seawall ca show --pem` to where this system wants it"

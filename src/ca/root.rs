@@ -147,7 +147,7 @@ impl Root {
         if !self.permits(&host) {
             return Ok(());
         }
-        let (leaf, _, _) = leaf::mint(self, &host, 1, now)?;
+        let (leaf, _, _) = leaf::mint(self, std::slice::from_ref(&host), 1, now)?;
         self.verify(&leaf, &host, now).map_err(|refusal| CaError::Certificate {
             path: self.path.clone(),
             why: format!(

@@ -197,6 +197,7 @@ pub(super) fn away(error: &Error) -> Option<Reason> {
         Kind::Broken | Kind::Corrupt => Some(Reason::Broken),
         Kind::Request
         | Kind::Misdirected
+        | Kind::Looped
         | Kind::Rejected
         | Kind::Refused
         | Kind::Missing

@@ -11,6 +11,7 @@ use super::problem::{Fault, Problem};
 use super::section::Section;
 use super::tree::Value;
 use super::words;
+use crate::policy::addressee::OwnNames;
 use crate::policy::users::{Users, UsersError};
 use crate::proxy;
 
@@ -37,6 +38,7 @@ const DEFAULT_ALLOW: [&str; 8] = [
 pub(super) fn read(
     listen: Vec<SocketAddr>,
     patience: Duration,
+    own_names: OwnNames,
     clients: &mut Section,
     tunnel: &mut Section,
     problems: &mut Vec<Problem>,
@@ -67,6 +69,7 @@ pub(super) fn read(
         tunnel_hosts: tunnel.list("hosts", problems, words::host_glob).unwrap_or_else(everywhere),
         tunnel_ports: ports
             .map_or_else(|| vec![443], |all| all.into_iter().filter_map(|p| p.try_into().ok()).collect()),
+        own_names,
         patience,
         idle_timeout: TUNNEL_IDLE,
     }

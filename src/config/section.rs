@@ -10,6 +10,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("the top level, before the first [section]", &["listen", "admin", "data", "drain_timeout", "client_timeout"]),
     ("[log]", &["level", "format"]),
     ("[clients]", &["allow", "users_file", "proxy_protocol_from", "max_connections", "max_per_client"]),
+    ("[tls]", &["certificate_file", "key_file"]),
     ("[ca]", &["dir", "names", "constrained", "leaf_days"]),
     ("[tunnel]", &["ports", "deny_networks"]),
     (

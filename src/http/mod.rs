@@ -5,3 +5,4 @@ pub mod conditional;
 pub mod headers;
 pub mod origin;
 pub mod range;
+pub mod via;

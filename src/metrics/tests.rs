@@ -29,6 +29,7 @@ fn names_and_labels_are_those_of_the_design() {
     m.limited("r", "pulls");
     m.held_back("r", "abuse");
     m.other_source("r", "s");
+    m.mirror_refused("docker.io", "DENIED");
     let _running = (m.fill(), m.tunnel(), m.connection(), m.upstream_open("docker.io"));
     let mut got = samples(&m);
     got.sort();
@@ -42,6 +43,7 @@ fn names_and_labels_are_those_of_the_design() {
             r#"seawall_connections 1"#,
             r#"seawall_evictions_total 14"#,
             r#"seawall_fills 1"#,
+            r#"seawall_mirror_refused_total{registry="docker.io",code="DENIED"} 1"#,
             r#"seawall_other_sources_total{registry="r",source="s"} 1"#,
             r#"seawall_pulls_charged_total{registry="docker.io"} 1"#,
             r#"seawall_pulls_spared_total{registry="docker.io"} 1"#,

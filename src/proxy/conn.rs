@@ -2,7 +2,7 @@
 //!
 //! 1. The first bytes say what it is: see `sniff`.
 //! 2. HTTP is served. A CONNECT in it may begin the connection anew, with a known target.
-//! 3. TLS is for the host that its ClientHello names: terminated for a registry, passed through for others.
+//! 3. TLS is for the host that its ClientHello names: see `by_name`. Within TLS to seawall itself all is as in the clear.
 //! 4. Within a CONNECT to a registry: TLS is terminated, whatever name it has; the gateway answers 421 where names differ.
 
 use std::net::SocketAddr;
@@ -12,23 +12,25 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::{debug, info, warn};
+use tracing::debug;
 
+use super::by_name::{as_itself, by_name, terminate};
 use super::clients::{Clients, Place};
-use super::connect::not_dialled;
 use super::gateway::Gateway;
-use super::opening::{Alert, Greeting, Opening, OpeningError, Socket, opening, say_last};
+use super::line::Line;
+use super::looped::Relayed;
+use super::opening::{Opening, OpeningError, Socket, opening, say_last};
 use super::tunnel::tunnel;
 use super::{Settings, Way, serve};
 use crate::ca::Leaves;
 use crate::clock::Clock;
 use crate::http::origin::{Host, Origin, Scheme};
 use crate::metrics::{Metrics, Running};
-use crate::policy::clients::Refusal;
+use crate::policy::addressee::Reached;
 use crate::policy::intercept::{self, Tunnels, Verdict};
 use crate::policy::registry::{Registries, Role, Site};
 use crate::task::Tasks;
-use crate::upstream::connect::{Dialer, Trust};
+use crate::upstream::connect::{Dialer, OwnAddresses};
 use crate::upstream::stream::Stream;
 
 /// What every connection needs.
@@ -46,6 +48,10 @@ pub struct Front {
     pub leaves: Arc<Leaves>,
     /// Whom tunnels reach.
     pub dialer: Dialer,
+    /// Where seawall listens.
+    pub own: OwnAddresses,
+    /// What passes through now.
+    pub relayed: Relayed,
     /// Counts connections and tunnels.
     pub metrics: Metrics,
     /// Runs them, and says when to end.
@@ -73,21 +79,40 @@ pub(super) struct Seat {
 pub(super) struct Conn {
     pub(super) front: Arc<Front>,
     pub(super) peer: SocketAddr,
-    port: u16,
+    /// Where it came in.
+    pub(super) reached: Reached,
+    depth: Depth,
     seat: Arc<Seat>,
 }
 
+/// Whether a CONNECT to seawall itself led here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    Outermost,
+    Inside,
+}
+
 impl Conn {
-    /// A connection from `peer` that came in at `port`.
+    /// A connection from `peer`.
     pub(super) fn new(
         front: Arc<Front>,
         peer: SocketAddr,
-        port: u16,
+        reached: Reached,
         place: Place,
         permit: OwnedSemaphorePermit,
     ) -> Conn {
         let seat = Seat { place, _permit: permit, _counted: front.metrics.connection() };
-        Conn { front, peer, port, seat: Arc::new(seat) }
+        Conn { front, peer, reached, depth: Depth::Outermost, seat: Arc::new(seat) }
+    }
+
+    /// The same, within a CONNECT to seawall itself. None: it is that already, and each one more costs a layer of TLS.
+    pub(super) fn inside(&self) -> Option<Conn> {
+        (self.depth == Depth::Outermost).then(|| Conn { depth: Depth::Inside, ..self.clone() })
+    }
+
+    /// Whether `host:port` is seawall as this client reached it.
+    pub(super) fn is_itself(&self, host: &Host, port: u16) -> bool {
+        self.reached.is_at(port) && self.front.settings.own_names.contains(host)
     }
 
     /// What its client can do once at a time.
@@ -95,7 +120,7 @@ impl Conn {
         self.seat.place.turn()
     }
 
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         self.front.settings.patience
     }
 }
@@ -109,15 +134,24 @@ pub(super) struct Target {
 
 /// Serves a connection that was just let in. `ahead` was read of it already.
 pub(super) async fn serve_connection(conn: Conn, socket: TcpStream, ahead: Bytes) {
-    match opened(&conn, socket, ahead).await {
+    match opened(&conn, Line::Tcp(socket), ahead).await {
         Some(Opening::Http(socket)) => serve::plain(conn, socket, Way::Own(Scheme::Http)).await,
         Some(Opening::Tls(greeting)) => by_name(conn, *greeting).await,
         None => {}
     }
 }
 
+/// Serves what follows the 200 to a CONNECT for seawall itself.
+pub(super) async fn serve_itself(conn: Conn, line: Line, ahead: Bytes) {
+    match opened(&conn, line, ahead).await {
+        Some(Opening::Http(socket)) => serve::plain(conn, socket, Way::Own(Scheme::Http)).await,
+        Some(Opening::Tls(greeting)) => as_itself(conn, *greeting).await,
+        None => {}
+    }
+}
+
 /// Serves what follows the 200 to a CONNECT for a registry.
-pub(super) async fn within(conn: Conn, socket: TcpStream, ahead: Bytes, target: Target) {
+pub(super) async fn within(conn: Conn, socket: Line, ahead: Bytes, target: Target) {
     match opened(&conn, socket, ahead).await {
         Some(Opening::Tls(greeting)) => {
             let origin = Origin { scheme: Scheme::Https, ..target.origin.clone() };
@@ -140,7 +174,7 @@ const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 This registry is spoken to over TLS\r\n
     seawall: this registry is spoken to over TLS, not plain HTTP";
 
 /// What the connection is; nothing if it is nothing, or the process stops before it says.
-async fn opened(conn: &Conn, socket: TcpStream, ahead: Bytes) -> Option<Opening> {
+async fn opened(conn: &Conn, socket: Line, ahead: Bytes) -> Option<Opening> {
     let opened = tokio::select! {
         opened = opening(socket, ahead, conn.patience()) => opened,
         () = conn.front.tasks.stopping() => return None,
@@ -151,87 +185,6 @@ async fn opened(conn: &Conn, socket: TcpStream, ahead: Bytes) -> Option<Opening>
         Err(error) => {
             debug!(peer = %conn.peer, %error, "connection closed");
             None
-        }
-    }
-}
-
-/// TLS that came straight here: the client believes seawall to be the host it names.
-async fn by_name(conn: Conn, greeting: Greeting) {
-    if conn.front.clients.authenticator().is_some() {
-        // There is no way to ask for a password here, and a users_file that can be walked around is none.
-        let why = "clients.users_file is set, and TLS that is not within a CONNECT has no place for a password";
-        conn.front.clients.refused(Refusal::Auth, conn.peer.ip(), why);
-        return greeting.reject(Alert::AccessDenied).await;
-    }
-    let Some(host) = greeting.hello().sni.clone() else {
-        debug!(peer = %conn.peer, "TLS without a server name: nobody knows whom it is for");
-        return greeting.reject(Alert::UnrecognizedName).await;
-    };
-    let port = conn.port_of_name(&host);
-    match conn.front.verdict(&host, port) {
-        Verdict::Registry(site, role) => {
-            let origin = Origin { scheme: Scheme::Https, host, port };
-            terminate(conn, greeting, Target { site, role, origin }).await;
-        }
-        Verdict::Tunnel => pass_through(conn, greeting, &host, port).await,
-        Verdict::Refuse(reason) => {
-            let why = format!("TLS for {host} is not passed through: {reason}");
-            conn.front.clients.refused(Refusal::Tunnel, conn.peer.ip(), why);
-            greeting.reject(Alert::AccessDenied).await;
-        }
-    }
-}
-
-impl Conn {
-    /// The port a client meant that names `host` here: that of the listener where it means something, else 443, since a
-    /// listener behind a redirection has a port of its own.
-    fn port_of_name(&self, host: &Host) -> u16 {
-        let usual = Scheme::Https.default_port();
-        let is_registry = |port| matches!(self.front.verdict(host, port), Verdict::Registry(..));
-        let here = is_registry(self.port) || self.front.settings.tunnel_ports.contains(&self.port);
-        if here && !is_registry(usual) { self.port } else { usual }
-    }
-}
-
-/// Finishes the handshake with a leaf for the target and serves it.
-async fn terminate(conn: Conn, greeting: Greeting, target: Target) {
-    let Target { site, role, origin } = target;
-    let config = match conn.front.leaves.config_for(&origin.host, conn.front.clock.now()) {
-        Ok(config) => config,
-        Err(error) => {
-            warn!(host = %origin.host, %error, "no certificate for this host");
-            return greeting.reject(Alert::InternalError).await;
-        }
-    };
-    let sni = greeting.hello().sni.clone();
-    match tokio::time::timeout(conn.patience(), greeting.accept(config)).await {
-        Ok(Ok(stream)) => serve::encrypted(conn, stream, Way::Intercepted { site, role, origin, sni }).await,
-        // At info: a client that does not trust the root is the first thing to go wrong in every installation.
-        Ok(Err(error)) => {
-            info!(peer = %conn.peer, host = %origin.host, %error, "TLS handshake failed{}", advice(&error));
-        }
-        Err(_) => debug!(peer = %conn.peer, host = %origin.host, "TLS handshake took too long"),
-    }
-}
-
-/// What a client that broke the handshake off probably lacks.
-fn advice(error: &std::io::Error) -> &'static str {
-    use rustls::AlertDescription::{BadCertificate, CertificateUnknown, UnknownCA};
-    match error.get_ref().and_then(|error| error.downcast_ref()) {
-        Some(rustls::Error::AlertReceived(UnknownCA | BadCertificate | CertificateUnknown)) => {
-            ": the client does not trust seawall's root (`seawall ca install`, or /ca.crt on this port; daemons read it once)"
-        }
-        _ => "",
-    }
-}
-
-/// Passes TLS through to the true host, unopened.
-async fn pass_through(conn: Conn, greeting: Greeting, host: &Host, port: u16) {
-    match conn.front.dialer.dial(host, port, Trust::Open).await {
-        Ok(upstream) => tunnelled(conn, greeting.into_unread(), upstream).await,
-        Err(error) => {
-            not_dialled(&conn, format_args!("TLS for {host} to be passed through"), &error);
-            greeting.reject(Alert::InternalError).await;
         }
     }
 }

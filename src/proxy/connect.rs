@@ -1,17 +1,17 @@
-//! CONNECT (RFC 9110 9.3.6): a registry is answered for, others are tunnelled to, the rest is told why not.
+//! CONNECT (RFC 9110 9.3.6): a registry is answered for, seawall is seawall, others are tunnelled to, the rest is told why not.
 
 use std::fmt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
-use tokio::net::TcpStream;
 use tracing::debug;
 
 use super::body::Body;
-use super::conn::{Conn, Target, tunnelled, within};
+use super::conn::{Conn, Target, serve_itself, tunnelled, within};
+use super::line::Line;
 use super::replay::Replay;
 use super::serve::beneath;
 use super::{Session, Way};
@@ -31,6 +31,9 @@ pub(super) async fn answer(conn: &Conn, session: &Session, request: Request<Inco
     let Some((host, port)) = target(&request) else {
         return refuse(StatusCode::BAD_REQUEST, "CONNECT needs host:port");
     };
+    if conn.is_itself(&host, port) {
+        return to_itself(conn, request);
+    }
     match conn.front.verdict(&host, port) {
         Verdict::Refuse(reason) => {
             let why = format!("CONNECT {host}:{port}: {reason}");
@@ -43,6 +46,20 @@ pub(super) async fn answer(conn: &Conn, session: &Session, request: Request<Inco
             intercept(conn, Target { site, role, origin }, request)
         }
     }
+}
+
+/// A client that asks its proxy for its mirror. Inside is what would be there without a CONNECT, but no other such CONNECT.
+fn to_itself(conn: &Conn, request: Request<Incoming>) -> Response<Body> {
+    let Some(inside) = conn.inside() else {
+        return refuse(StatusCode::FORBIDDEN, "this is seawall already: a CONNECT to it within another leads nowhere");
+    };
+    let upgrade = hyper::upgrade::on(request);
+    conn.front.tasks.spawn(async move {
+        if let Some((ahead, line)) = take_over(&inside, upgrade).await {
+            serve_itself(inside, line, ahead).await;
+        }
+    });
+    established()
 }
 
 fn target(request: &Request<Incoming>) -> Option<(Host, u16)> {
@@ -102,8 +119,8 @@ fn status_of(error: &DialError) -> StatusCode {
     }
 }
 
-/// The socket beneath the request, and what was read of it already: a client need not wait for the 200.
-async fn take_over(conn: &Conn, upgrade: OnUpgrade) -> Option<(Bytes, TcpStream)> {
+/// What is beneath the request, and what was read of it already.
+async fn take_over(conn: &Conn, upgrade: OnUpgrade) -> Option<(Bytes, Line)> {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -111,18 +128,7 @@ async fn take_over(conn: &Conn, upgrade: OnUpgrade) -> Option<(Bytes, TcpStream)
             return None;
         }
     };
-    let (first, socket) = beneath(upgraded)?;
-    let (unread, socket) = socket.into_parts();
-    Some((joined(first, unread), socket))
-}
-
-fn joined(first: Bytes, then: Bytes) -> Bytes {
-    if then.is_empty() {
-        return first;
-    }
-    let mut both = BytesMut::from(first);
-    both.extend_from_slice(&then);
-    both.freeze()
+    beneath(upgraded)
 }
 
 fn established() -> Response<Body> {

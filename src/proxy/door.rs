@@ -5,7 +5,8 @@ use http::{Request, Version, header};
 
 use super::{Session, Way};
 use crate::error::{Error, Kind, Result};
-use crate::http::origin::{Host, Origin, parse_authority};
+use crate::http::origin::{Host, Origin, Scheme, parse_authority};
+use crate::policy::addressee::{OwnNames, Reached};
 use crate::policy::registry::{Registries, Role, Site};
 
 /// Whom a request means.
@@ -33,7 +34,7 @@ pub enum Door {
 ///
 /// # Errors
 /// The names do not agree, or are none.
-pub fn door<B>(session: &Session, request: &Request<B>, registries: &Registries) -> Result<Door> {
+pub fn door<B>(session: &Session, request: &Request<B>, registries: &Registries, own: &OwnNames) -> Result<Door> {
     let named = authority(request)?;
     if request.uri().path() == "*" {
         // Sent on behind an origin it would be a part of the host's name.
@@ -51,14 +52,51 @@ pub fn door<B>(session: &Session, request: &Request<B>, registries: &Registries)
             }
             Ok(Door::Registry { site: site.clone(), role: *role, origin: origin.clone() })
         }
-        Way::Own(_) => match absolute(request)? {
+        Way::Own(scheme) => match absolute(request)? {
             Some(origin) => Ok(match registries.by_host(origin.scheme, &origin.host, origin.port) {
                 Some((site, role)) => Door::Registry { site, role, origin },
+                // A client that asks its proxy for its mirror.
+                None if is_itself(session.reached, own, &origin) => Door::Own { host: origin.authority() },
                 None => Door::Other(origin),
             }),
-            None => Ok(Door::Own { host: printable(named) }),
+            None => to_itself(session.reached, *scheme, named, registries, own),
         },
     }
+}
+
+/// Whether a URL is for seawall: by its name, at a port where it is.
+fn is_itself(reached: Reached, own: &OwnNames, origin: &Origin) -> bool {
+    own.contains(&origin.host) && reached.is_at(origin.port)
+}
+
+/// The origin form (RFC 9112, 3.2.1), on a connection to seawall itself.
+fn to_itself(
+    reached: Reached,
+    scheme: Scheme,
+    named: Option<String>,
+    registries: &Registries,
+    own: &OwnNames,
+) -> Result<Door> {
+    let read = named.as_deref().and_then(|text| parse_authority(text, scheme.default_port()));
+    match (scheme, read) {
+        // In the clear anything goes: a mirror is behind names that nobody told it. But over TLS the certificate's name was checked.
+        (Scheme::Https, Some((host, _))) if !own.contains(&host) => {
+            let message = format!(
+                "this connection is for seawall itself, the request on it for {host}, which is not in tls.names"
+            );
+            return Err(Error::new(Kind::Misdirected, message));
+        }
+        // The port is said: pages tell it on, and not everywhere does it go without saying that it is TLS's.
+        (Scheme::Https, Some((host, port))) => return Ok(Door::Own { host: format!("{host}:{port}") }),
+        // What the kernel took from a registry that is spoken to in the clear, on its way there.
+        (Scheme::Http, Some((host, port))) if reached.original.is_some_and(|to| to.port() == port) => {
+            if let Some((site, role)) = registries.by_host(Scheme::Http, &host, port) {
+                return Ok(Door::Registry { site, role, origin: Origin { scheme, host, port } });
+            }
+        }
+        _ => {}
+    }
+    Ok(Door::Own { host: printable(named) })
 }
 
 /// What the request itself says: the URL's authority and `Host`, which must agree where both are there.
@@ -113,7 +151,6 @@ fn printable(named: Option<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::origin::Scheme;
     use crate::policy::registry::Registry;
 
     fn registries() -> Registries {
@@ -130,11 +167,17 @@ mod tests {
         let origin = Origin::https("ghcr.io".parse().unwrap());
         let (site, role) = registries().by_host(Scheme::Https, &origin.host, 443).unwrap();
         let sni = sni.map(|name| name.parse().unwrap());
-        Session { peer: ([127, 0, 0, 1], 1).into(), way: Way::Intercepted { site, role, origin, sni } }
+        Session { way: Way::Intercepted { site, role, origin, sni }, ..own() }
     }
 
     fn own() -> Session {
-        Session { peer: ([127, 0, 0, 1], 1).into(), way: Way::Own(Scheme::Http) }
+        let reached = Reached { local: ([127, 0, 0, 1], 3128).into(), original: None };
+        Session { peer: ([127, 0, 0, 1], 1).into(), reached, way: Way::Own(Scheme::Http) }
+    }
+
+    fn door<B>(session: &Session, request: &Request<B>, registries: &Registries) -> Result<Door> {
+        let names = ["seawall.corp".parse().unwrap(), "10.1.2.3".parse().unwrap()];
+        super::door(session, request, registries, &OwnNames::new(&names))
     }
 
     fn request(uri: &str, host: Option<&str>) -> Request<()> {
@@ -201,6 +244,50 @@ mod tests {
         assert_eq!(read("http://ghcr.io/v2/", Some("ghcr.io")), "other http://ghcr.io");
         assert_eq!(read("http://example.com/", Some("example.com")), "other http://example.com");
         assert_eq!(read("https://ghcr.io/v2/", Some("ghcr.io")), "registry ghcr.io");
+    }
+
+    fn whose(session: &Session, uri: &str, host: Option<&str>) -> String {
+        match door(session, &request(uri, host), &registries()) {
+            Ok(Door::Registry { origin, .. }) => format!("registry {origin}"),
+            Ok(Door::Own { host }) => format!("own {host}"),
+            Ok(Door::Other(origin)) => format!("other {origin}"),
+            Err(error) => error.status().as_u16().to_string(),
+        }
+    }
+
+    #[test]
+    fn over_tls_the_host_is_one_of_its_names() {
+        let tls = Session { way: Way::Own(Scheme::Https), ..own() };
+        assert_eq!(whose(&tls, "/v2/", Some("seawall.corp")), "own seawall.corp:443");
+        assert_eq!(whose(&tls, "/v2/", Some("Seawall.Corp:3128")), "own seawall.corp:3128");
+        assert_eq!(whose(&tls, "/v2/", Some("10.1.2.3:8443")), "own 10.1.2.3:8443");
+        assert_eq!(whose(&tls, "https://seawall.corp/v2/", None), "own seawall.corp:443");
+        assert_eq!(whose(&tls, "/v2/", Some("ghcr.io")), "421");
+        assert_eq!(whose(&tls, "https://ghcr.io/v2/", None), "421");
+        assert_eq!(whose(&tls, "http://lab:5000/v2/", Some("lab:5000")), "registry http://lab:5000", "as a proxy");
+        assert_eq!(whose(&own(), "/v2/", Some("ghcr.io")), "own ghcr.io", "in the clear nobody knows its names");
+    }
+
+    #[test]
+    fn its_own_url_is_for_itself() {
+        assert_eq!(whose(&own(), "http://seawall.corp:3128/v2/", Some("seawall.corp:3128")), "own seawall.corp:3128");
+        assert_eq!(
+            whose(&own(), "http://seawall.corp:9090/", Some("seawall.corp:9090")),
+            "other http://seawall.corp:9090"
+        );
+        assert_eq!(whose(&own(), "http://other.corp:3128/", Some("other.corp:3128")), "other http://other.corp:3128");
+    }
+
+    #[test]
+    fn what_was_taken_on_its_way_to_a_plain_registry_is_for_it() {
+        let redirected = |to: &str| {
+            let reached = Reached { original: Some(to.parse().unwrap()), ..own().reached };
+            Session { reached, ..own() }
+        };
+        assert_eq!(whose(&redirected("192.0.2.7:5000"), "/v2/", Some("lab:5000")), "registry http://lab:5000");
+        assert_eq!(whose(&redirected("192.0.2.7:80"), "/v2/", Some("lab:5000")), "own lab:5000");
+        assert_eq!(whose(&redirected("192.0.2.7:80"), "/v2/", Some("ghcr.io")), "own ghcr.io");
+        assert_eq!(whose(&own(), "/v2/", Some("lab:5000")), "own lab:5000");
     }
 
     /// RFC 9112, 3.2.

@@ -17,7 +17,9 @@ use tracing::debug;
 
 use super::clients::Place;
 use super::conn::{Conn, Front, serve_connection};
+use super::original::canonical;
 use super::proxy_header::{Header, Malformed, parse};
+use crate::policy::addressee::Reached;
 use crate::policy::clients::{Client, Refusal, may_connect};
 
 /// A socket that was just accepted.
@@ -25,8 +27,8 @@ pub(super) struct Accepted {
     pub(super) socket: TcpStream,
     /// The other end of it.
     pub(super) peer: SocketAddr,
-    /// Of the listener.
-    pub(super) port: u16,
+    /// Where.
+    pub(super) reached: Reached,
     /// Among all connections.
     pub(super) permit: OwnedSemaphorePermit,
 }
@@ -38,7 +40,7 @@ impl Front {
         accepted.peer = peer;
         if !may_connect(&self.settings.proxy_protocol_from, peer.ip()) {
             if let Some(place) = self.admitted(peer) {
-                let conn = Conn::new(self.clone(), peer, accepted.port, place, accepted.permit);
+                let conn = Conn::new(self.clone(), peer, accepted.reached, place, accepted.permit);
                 self.tasks.spawn(serve_connection(conn, accepted.socket, Bytes::new()));
             }
             return;
@@ -72,14 +74,9 @@ impl Front {
     }
 }
 
-/// A v4 client of a dual-stack socket, its own or the balancer's, comes in v6 clothes.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
 /// Reads the PROXY header and goes on with whom it names.
 async fn introduced(front: Arc<Front>, accepted: Accepted, waiting: Place) {
-    let Accepted { mut socket, peer, port, permit } = accepted;
+    let Accepted { mut socket, peer, reached, permit } = accepted;
     let header = tokio::select! {
         header = read_header(&mut socket, front.settings.patience) => header,
         () = front.tasks.stopping() => return,
@@ -95,7 +92,7 @@ async fn introduced(front: Arc<Front>, accepted: Accepted, waiting: Place) {
     let client = header.source.map_or(peer, canonical);
     drop(waiting);
     if let Some(place) = front.admitted(client) {
-        serve_connection(Conn::new(front, client, port, place, permit), socket, ahead).await;
+        serve_connection(Conn::new(front, client, reached, place, permit), socket, ahead).await;
     }
 }
 

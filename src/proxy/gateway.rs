@@ -1,12 +1,12 @@
 //! One request: whom it means, the fork, the rescue.
 //!
 //! ```text
+//! (a request of seawall's own that came back: 508)
 //! door → a registry → token host or realm → passing::token      (a token of nobody is remembered; stand_in while there is none)
 //!                   → oci/route → /v2/    → ping::ping          (the challenge last seen)
 //!                               → a pull  → cache.get → deliver
 //!                               → else    → passing::pass       (streamed untouched)
-//!      → itself     → /v2/…   → the registry that the path or `ns` means, for nobody
-//!                   → else    → pages
+//!      → itself     → mirror::own                            (/v2/…: the registry that the path or `ns` means; else a page)
 //!      → another    → plain HTTP, forwarded if policy allows
 //! ```
 
@@ -19,27 +19,27 @@ use tracing::debug;
 use super::body::Body;
 use super::deliver::{Asked, Negotiated, deliver};
 use super::door::{Door, door};
+use super::mirror::{is_mirrored, say_namespace};
 use super::pages::Pages;
-use super::permitted::{permitted, permitted_repository};
+use super::permitted::permitted;
 use super::ping::Pings;
 use super::record::{Books, Record};
+use super::refused::Refusals;
 use super::rescue::{Facing, outcome, rescue};
 use super::stand_in::{self, Shown, Whose};
 use super::{Session, Settings};
 use crate::cache::{self, Cache, Found, Pull, Wanted};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::http::cache_status::Outcome;
 use crate::http::headers::mark_sensitive;
 use crate::oci::error::Code;
 use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Repository};
 use crate::oci::route::{self, Route, RouteError};
 use crate::policy::intercept::{self, Tunnels, Verdict};
-use crate::policy::mirror;
 use crate::policy::registry::{Registries, Role, Site};
 use crate::upstream::asker::{Asker, Credential, Purse};
-use crate::upstream::client::NO_REGISTRY;
+use crate::upstream::client::{NO_REGISTRY, leads_back};
 use crate::upstream::{Upstream, What};
 
 /// Answers requests.
@@ -58,6 +58,8 @@ pub struct Gateway {
     pub settings: Settings,
     /// Where it is written down.
     pub books: Books,
+    /// What was refused as a mirror.
+    pub refusals: Refusals,
     /// The time.
     pub clock: Clock,
 }
@@ -81,7 +83,10 @@ impl Gateway {
         let user_agent = request.headers().get(header::USER_AGENT).cloned();
         let sound = sound(request.headers());
         let last = sound.is_err();
-        let meant = sound.and_then(|()| door(session, &request, &self.registries));
+        let asked = request.uri().clone();
+        let meant = sound
+            .and_then(|()| self.not_looped(&request))
+            .and_then(|()| door(session, &request, &self.registries, &self.settings.own_names));
         let (facing, answered) = match meant {
             Ok(Door::Own { host }) => (Facing::Mirror, self.own(request, &host, &mut record).await),
             Ok(Door::Other(origin)) => (Facing::Registry, self.forward(request, &origin, &mut record).await),
@@ -95,8 +100,14 @@ impl Gateway {
             record.outcome = outcome(&error);
             record.failed(&error);
             debug!(%error, kind = error.kind().as_str(), "request failed");
+            if facing == Facing::Mirror && is_mirrored(&method, &asked) {
+                self.refusals.note(&self.books, session.peer, &record, &error);
+            }
             rescue(&error, facing, record.kind, user_agent.as_ref())
         });
+        if facing == Facing::Mirror {
+            say_namespace(response.headers_mut(), &asked, &self.registries);
+        }
         record.answered(response.status());
         if last {
             // What follows may be what another would read as this request's body.
@@ -108,6 +119,19 @@ impl Gateway {
             *response.body_mut() = Body::empty();
         }
         response.map(|body| body.recorded(record))
+    }
+
+    /// A request that seawall sent, and that came back to it: what it was for is behind seawall itself. Where the address is one of
+    /// seawall's own it is not dialled at all; a balancer, a port mapping or NAT in front of it are known only by this.
+    fn not_looped(&self, request: &Request<Incoming>) -> Result<()> {
+        if !self.upstream.has_sent(request.headers()) {
+            return Ok(());
+        }
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = request.uri().host().or(host).unwrap_or("the host");
+        let error = Error::new(Kind::Looped, leads_back(host));
+        self.refusals.say_looped(self.clock.now(), &error);
+        Err(error)
     }
 
     /// A registry, spoken to as itself.
@@ -167,7 +191,7 @@ impl Gateway {
     }
 
     /// A client that shows no credential reads what the operator shares with the operator's account.
-    fn on_behalf(&self, site: &Site, repository: Option<&Repository>, asker: Asker) -> Asker {
+    pub(super) fn on_behalf(&self, site: &Site, repository: Option<&Repository>, asker: Asker) -> Asker {
         let registry = &site.registry;
         let shared = registry.account.is_some() && repository.is_some_and(|r| registry.repositories.shares(r));
         match asker.credential {
@@ -176,7 +200,7 @@ impl Gateway {
         }
     }
 
-    async fn manifest(
+    pub(super) async fn manifest(
         &self,
         request: Request<Incoming>,
         site: Site,
@@ -197,7 +221,7 @@ impl Gateway {
         self.pulled(&pull, request.headers(), negotiated, record).await
     }
 
-    async fn pulled(
+    pub(super) async fn pulled(
         &self,
         pull: &Pull,
         headers: &HeaderMap,
@@ -214,7 +238,7 @@ impl Gateway {
     }
 
     /// With the client's own fields and upstream's own answer, redirects followed. Nothing is kept.
-    async fn as_asked(
+    pub(super) async fn as_asked(
         &self,
         request: &Request<Incoming>,
         site: &Site,
@@ -229,56 +253,6 @@ impl Gateway {
         let method = request.method();
         let response = self.upstream.fetch_as_asked(site, repository, what, method, &fields, asker).await?;
         Ok(super::passing::relay(response, self.upstream.idle_timeout()))
-    }
-
-    /// seawall itself: a mirror, or a web server.
-    async fn own(&self, request: Request<Incoming>, host: &str, record: &mut Record) -> Result<Response<Body>> {
-        let path = request.uri().path().to_owned();
-        if path == "/v2" || path == "/v2/" {
-            record.outcome = Outcome::Hit;
-            return Ok(super::ping::pong());
-        }
-        if !path.starts_with("/v2/") {
-            record.outcome = Outcome::Hit;
-            return Ok(self.pages.answer(request.method(), request.uri(), host, &self.registries));
-        }
-        // What a client sends to a mirror is for the mirror: no registry gets it.
-        let asker = self.upstream.keyring().asker(None, self.clock.now());
-        record.bill = asker.bill.clone();
-        let route = route::route(request.method(), &path, request.uri().query()).map_err(bad_route)?;
-        record.kind = route.kind();
-        let ns = ns(request.uri().query());
-        let unsupported = || Error::request(Code::Unsupported, "a mirror is for pulls: ask the registry itself");
-        let named = route.repository().map(ToString::to_string).ok_or_else(unsupported)?;
-        let meant = mirror::meant(&self.registries, &named, ns.as_deref()).map_err(|unknown| {
-            let message =
-                format!("{:?} is no registry that this mirror is configured for: add a [[registry]]", unknown.0);
-            Error::request(Code::NameUnknown, message)
-        })?;
-        record.registry = meant.site.registry.name.clone();
-        record.subject.clone_from(&meant.repository);
-        let name = |_| Error::request(Code::NameInvalid, format!("{:?} is not a repository's name", meant.repository));
-        let repository: Repository = meant.repository.parse().map_err(name)?;
-        permitted_repository(&meant.site, &repository)?;
-        let asker = self.on_behalf(&meant.site, Some(&repository), asker);
-        match route {
-            Route::Manifest { reference, .. } => {
-                self.manifest(request, meant.site, repository, reference, asker, record).await
-            }
-            Route::Blob { digest, .. } => {
-                record.reference = digest.to_string();
-                let pull = pull(&request, meant.site, repository, Wanted::Blob(digest), asker);
-                self.pulled(&pull, request.headers(), Negotiated::No, record).await
-            }
-            Route::Tags { .. } | Route::Referrers { .. } if *request.method() == Method::GET => {
-                let rest = rest_of(&path, &named, request.uri().query());
-                let what = What::List(rest);
-                let mut response = self.as_asked(&request, &meant.site, &repository, &what, &asker).await?;
-                link_here(response.headers_mut(), &path, ns.as_deref());
-                Ok(response)
-            }
-            _ => Err(unsupported()),
-        }
     }
 
     /// For somebody who is no registry.
@@ -325,14 +299,20 @@ fn sound(headers: &HeaderMap) -> Result<()> {
     Err(Error::new(Kind::Request, "the only transfer coding that is understood is `chunked`, once"))
 }
 
-fn pull(request: &Request<Incoming>, site: Site, repository: Repository, wanted: Wanted, asker: Asker) -> Pull {
+pub(super) fn pull(
+    request: &Request<Incoming>,
+    site: Site,
+    repository: Repository,
+    wanted: Wanted,
+    asker: Asker,
+) -> Pull {
     let method = if *request.method() == Method::HEAD { cache::Method::Head } else { cache::Method::Get };
     let range = request.headers().get(header::RANGE).filter(|_| method == cache::Method::Get).cloned();
     let place = cache::place(&site, &repository);
     Pull { site, repository, wanted, asker, method, range, place }
 }
 
-fn bad_route(error: RouteError) -> Error {
+pub(super) fn bad_route(error: RouteError) -> Error {
     Error::request(error.code(), error.to_string())
 }
 
@@ -341,32 +321,13 @@ fn warned(found: &Found, site: &Site) -> Option<String> {
     Some(format!("served from cache ({}): {}", site.namespace, stale.message))
 }
 
-/// `ns`, the registry's name (distribution-spec, "Registry Proxying").
-fn ns(query: Option<&str>) -> Option<String> {
-    let value = query?.split('&').find_map(|pair| pair.strip_prefix("ns="))?;
-    Some(value.replace("%3A", ":").replace("%3a", ":"))
-}
-
 /// What follows the repository's name, without `ns`.
-fn rest_of(path: &str, repository: &str, query: Option<&str>) -> String {
+pub(super) fn rest_of(path: &str, repository: &str, query: Option<&str>) -> String {
     let rest = path.strip_prefix("/v2/").and_then(|path| path.strip_prefix(repository)).unwrap_or_default();
     let kept: Vec<&str> =
         query.into_iter().flat_map(|q| q.split('&')).filter(|pair| !pair.starts_with("ns=")).collect();
     let rest = rest.trim_start_matches('/');
     if kept.is_empty() { rest.to_owned() } else { format!("{rest}?{}", kept.join("&")) }
-}
-
-/// A list goes on where the client began it: at this mirror, under the name it used (distribution-spec, "Listing Tags").
-fn link_here(headers: &mut HeaderMap, path: &str, ns: Option<&str>) {
-    let Some(link) = headers.remove(header::LINK) else { return };
-    let link = link.to_str().ok().and_then(|link| link.strip_prefix('<')?.split_once('>'));
-    let Some((query, parameters)) = link.and_then(|(to, parameters)| Some((to.split_once('?')?.1, parameters))) else {
-        return;
-    };
-    let ns = ns.map(|ns| format!("&ns={ns}")).unwrap_or_default();
-    if let Ok(value) = HeaderValue::try_from(format!("<{path}?{query}{ns}>{parameters}")) {
-        headers.insert(header::LINK, value);
-    }
 }
 
 fn keep_length(response: &mut Response<Body>) {

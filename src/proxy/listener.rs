@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 
 use super::conn::Front;
 use super::entrance::Accepted;
+use super::original::{Listening, reached};
 
 /// Connections that wait to be accepted, at most; the kernel may lower it (net.core.somaxconn, 4096).
 const BACKLOG: i32 = 4096;
@@ -47,7 +48,7 @@ fn advice(error: &io::Error) -> &'static str {
 /// The listeners of the data port.
 #[derive(Debug)]
 pub struct Listeners {
-    sockets: Vec<TcpListener>,
+    sockets: Vec<(TcpListener, Listening)>,
     next: usize,
 }
 
@@ -57,8 +58,10 @@ impl Listeners {
     /// # Errors
     /// One of them is taken, not here, or needs a privilege.
     pub fn bind(addresses: &[SocketAddr]) -> Result<Listeners, BindError> {
-        let bind =
-            |address: &SocketAddr| bind(*address).map_err(|source| BindError { address: address.to_string(), source });
+        let bind = |address: &SocketAddr| {
+            let bound = bind(*address).and_then(known);
+            bound.map_err(|source| BindError { address: address.to_string(), source })
+        };
         Ok(Listeners { sockets: addresses.iter().map(bind).collect::<Result<_, _>>()?, next: 0 })
     }
 
@@ -69,7 +72,7 @@ impl Listeners {
     pub fn inherit(sockets: Vec<std::net::TcpListener>) -> Result<Listeners, BindError> {
         let adopt = |socket: std::net::TcpListener| {
             let address = socket.local_addr().map_or_else(|_| "an inherited socket".to_owned(), |a| a.to_string());
-            let adopted = socket.set_nonblocking(true).and_then(|()| TcpListener::from_std(socket));
+            let adopted = socket.set_nonblocking(true).and_then(|()| TcpListener::from_std(socket)).and_then(known);
             adopted.map_err(|source| BindError { address, source })
         };
         Ok(Listeners { sockets: sockets.into_iter().map(adopt).collect::<Result<_, _>>()?, next: 0 })
@@ -77,11 +80,11 @@ impl Listeners {
 
     /// Where clients reach them.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+        self.sockets.iter().map(|(_, listening)| listening.address).collect()
     }
 
     /// The next connection of any of them, in turn.
-    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+    async fn accept(&mut self) -> (TcpStream, SocketAddr, Listening) {
         loop {
             match poll_fn(|cx| self.poll_accept(cx)).await {
                 Ok(accepted) => return accepted,
@@ -94,17 +97,23 @@ impl Listeners {
         }
     }
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr, Listening)>> {
         let count = self.sockets.len();
         for turn in 0..count {
             let at = (self.next + turn) % count;
-            if let Poll::Ready(accepted) = self.sockets[at].poll_accept(cx) {
+            let (socket, listening) = &self.sockets[at];
+            if let Poll::Ready(accepted) = socket.poll_accept(cx) {
                 self.next = at + 1;
-                return Poll::Ready(accepted);
+                return Poll::Ready(accepted.map(|(socket, peer)| (socket, peer, *listening)));
             }
         }
         Poll::Pending
     }
+}
+
+fn known(socket: TcpListener) -> io::Result<(TcpListener, Listening)> {
+    let listening = Listening::of(&socket)?;
+    Ok((socket, listening))
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -137,13 +146,16 @@ impl Front {
                 let permit = seats.clone().acquire_owned().await.expect("the semaphore is never closed");
                 (permit, listeners.accept().await)
             };
-            let (permit, (socket, peer)) = tokio::select! {
+            let (permit, (socket, peer, listening)) = tokio::select! {
                 biased;
                 () = self.tasks.stopping() => return,
                 next = next => next,
             };
             match prepare(&socket, self.settings.idle_timeout) {
-                Ok(local) => self.enter(Accepted { socket, peer, port: local.port(), permit }),
+                Ok(local) => {
+                    let reached = reached(&socket, local, listening, &self.own);
+                    self.enter(Accepted { socket, peer, reached, permit });
+                }
                 Err(error) => debug!(%peer, %error, "gone before it was served"),
             }
         }
@@ -189,7 +201,7 @@ mod tests {
         }
         let mut came_in = Vec::new();
         for _ in 0..4 {
-            let (socket, _) = listeners.accept().await;
+            let (socket, _, _) = listeners.accept().await;
             came_in.push(socket.local_addr().unwrap());
         }
         assert_eq!(came_in[..2], listeners.addresses());
@@ -202,7 +214,7 @@ mod tests {
         use tokio::io::AsyncWriteExt as _;
         let mut listeners = Listeners::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
         let _client = TcpStream::connect(listeners.addresses()[0]).await.unwrap();
-        let (mut socket, _) = listeners.accept().await;
+        let (mut socket, _, _) = listeners.accept().await;
         prepare(&socket, Duration::from_millis(300)).unwrap();
         let writing = async { while socket.write_all(&[0; 64 << 10]).await.is_ok() {} };
         tokio::time::timeout(Duration::from_secs(60), writing).await.expect("it is ended");

@@ -2,6 +2,7 @@
 
 mod authenticator;
 pub mod body;
+mod by_name;
 pub mod clients;
 pub mod conn;
 mod connect;
@@ -9,9 +10,13 @@ pub mod deliver;
 pub mod door;
 mod entrance;
 pub mod gateway;
+mod line;
 mod linger;
 pub mod listener;
+pub mod looped;
+mod mirror;
 mod opening;
+mod original;
 mod own_token;
 pub mod pages;
 pub mod passing;
@@ -21,6 +26,7 @@ pub mod ping;
 pub mod proxy_header;
 mod pulse;
 pub mod record;
+pub mod refused;
 pub mod replay;
 pub mod rescue;
 mod serve;
@@ -38,6 +44,7 @@ use ipnet::IpNet;
 use wildmatch::WildMatch;
 
 use crate::http::origin::{Host, Origin, Scheme};
+use crate::policy::addressee::{OwnNames, Reached};
 use crate::policy::registry::{Role, Site};
 use crate::policy::users::Users;
 
@@ -60,6 +67,8 @@ pub struct Settings {
     pub tunnel_hosts: Vec<WildMatch>,
     /// And on which ports.
     pub tunnel_ports: Vec<u16>,
+    /// What clients call seawall itself, over TLS and as a host of plain HTTP.
+    pub own_names: OwnNames,
     /// How long a client may take for its first bytes, its TLS handshake, its request head: each.
     pub patience: Duration,
     /// How long a tunnel or a kept connection may be silent.
@@ -71,6 +80,8 @@ pub struct Settings {
 pub struct Session {
     /// The client.
     pub peer: SocketAddr,
+    /// Where it came in.
+    pub reached: Reached,
     /// How it came.
     pub way: Way,
 }
@@ -78,7 +89,7 @@ pub struct Session {
 /// The way in that a connection took.
 #[derive(Clone, Debug)]
 pub enum Way {
-    /// Spoken to as a proxy or a mirror, or by a person.
+    /// Spoken to as a proxy or a mirror, or by a person: in the clear, or over TLS by a name of its own.
     Own(Scheme),
     /// Spoken to as if it were this host.
     Intercepted {

@@ -8,16 +8,16 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use rustls::ServerConfig;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
 
+use super::line::Line;
 use super::linger::Linger;
 use super::replay::Replay;
 use super::sniff::{Hello, HelloError, HelloReader, Sniff, sniff};
 
 /// A stream that still has all of its bytes.
-pub(super) type Socket = Replay<TcpStream>;
+pub(super) type Socket = Replay<Line>;
 
 /// What a connection opened with.
 pub(super) enum Opening {
@@ -31,7 +31,7 @@ pub(super) enum Opening {
 pub(super) struct Greeting {
     hello: Hello,
     seen: Bytes,
-    socket: TcpStream,
+    socket: Line,
 }
 
 /// Why nothing came of it.
@@ -67,11 +67,11 @@ impl std::error::Error for OpeningError {}
 ///
 /// # Errors
 /// After `patience` in any case. What is bad TLS was told so by an alert.
-pub(super) async fn opening(socket: TcpStream, ahead: Bytes, patience: Duration) -> Result<Opening, OpeningError> {
+pub(super) async fn opening(socket: Line, ahead: Bytes, patience: Duration) -> Result<Opening, OpeningError> {
     tokio::time::timeout(patience, read_opening(socket, ahead)).await.unwrap_or(Err(OpeningError::Slow))
 }
 
-async fn read_opening(mut socket: TcpStream, ahead: Bytes) -> Result<Opening, OpeningError> {
+async fn read_opening(mut socket: Line, ahead: Bytes) -> Result<Opening, OpeningError> {
     let mut seen = BytesMut::from(ahead);
     loop {
         match sniff(&seen) {
@@ -83,7 +83,7 @@ async fn read_opening(mut socket: TcpStream, ahead: Bytes) -> Result<Opening, Op
     }
 }
 
-async fn read_hello(mut socket: TcpStream, mut seen: BytesMut) -> Result<Greeting, OpeningError> {
+async fn read_hello(mut socket: Line, mut seen: BytesMut) -> Result<Greeting, OpeningError> {
     let mut reader = HelloReader::new();
     loop {
         match reader.read(&seen) {
@@ -94,7 +94,7 @@ async fn read_hello(mut socket: TcpStream, mut seen: BytesMut) -> Result<Greetin
     }
 }
 
-async fn read_more(socket: &mut TcpStream, seen: &mut BytesMut) -> Result<(), OpeningError> {
+async fn read_more(socket: &mut Line, seen: &mut BytesMut) -> Result<(), OpeningError> {
     match socket.read_buf(seen).await {
         Ok(0) => Err(OpeningError::Closed),
         Ok(_) => Ok(()),
@@ -102,13 +102,13 @@ async fn read_more(socket: &mut TcpStream, seen: &mut BytesMut) -> Result<(), Op
     }
 }
 
-async fn say_why(socket: TcpStream, failed: HelloError) -> OpeningError {
+async fn say_why(socket: Line, failed: HelloError) -> OpeningError {
     say_last(socket, &failed.alert).await;
     OpeningError::Hello(failed.to_string())
 }
 
 /// Says something and hangs up. Whoever has gone already does not hear it.
-pub(super) async fn say_last(socket: TcpStream, bytes: &[u8]) {
+pub(super) async fn say_last(socket: Line, bytes: &[u8]) {
     use tokio::io::AsyncWriteExt;
     let mut socket = Linger::new(socket);
     let _ = socket.write_all(bytes).await;
@@ -130,6 +130,11 @@ impl Greeting {
     /// What the client says it wants.
     pub(super) fn hello(&self) -> &Hello {
         &self.hello
+    }
+
+    /// The ClientHello as it was sent.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.seen[..self.hello.consumed.min(self.seen.len())]
     }
 
     /// The connection as if nothing had been read of it.

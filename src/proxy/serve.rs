@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -19,6 +19,7 @@ use tracing::debug;
 
 use super::body::Body;
 use super::conn::Conn;
+use super::line::Line;
 use super::linger::Linger;
 use super::opening::Socket;
 use super::pulse::{Pulse, Tracked, Watched};
@@ -38,13 +39,29 @@ const MAX_SEND_BUFFER: usize = 1 << 20;
 /// An h2 peer that is gone is noticed after this and as long again.
 const PING: Duration = Duration::from_secs(20);
 
-/// What HTTP in the clear is read from and written to.
-type Plain = TokioIo<Watched<Linger<Socket>>>;
+/// What HTTP is read from and written to.
+type Carried<T> = TokioIo<Watched<Linger<T>>>;
 
-/// The socket beneath a connection that a CONNECT took over, and what was read of it already.
-pub(super) fn beneath(upgraded: Upgraded) -> Option<(Bytes, Socket)> {
-    let parts = downcast::<Plain>(upgraded).ok()?;
-    Some((parts.read_buf, parts.io.into_inner().into_inner().into_inner()))
+/// What is beneath a connection that a CONNECT took over, and what was read of it already: a client need not wait for the 200.
+pub(super) fn beneath(upgraded: Upgraded) -> Option<(Bytes, Line)> {
+    let upgraded = match downcast::<Carried<Socket>>(upgraded) {
+        Ok(parts) => {
+            let (unread, line) = parts.io.into_inner().into_inner().into_inner().into_parts();
+            return Some((joined(parts.read_buf, unread), line));
+        }
+        Err(upgraded) => upgraded,
+    };
+    let parts = downcast::<Carried<TlsStream<Socket>>>(upgraded).ok()?;
+    Some((parts.read_buf, Line::Tls(Box::new(parts.io.into_inner().into_inner().into_inner()))))
+}
+
+fn joined(first: Bytes, then: Bytes) -> Bytes {
+    if then.is_empty() {
+        return first;
+    }
+    let mut both = BytesMut::from(first);
+    both.extend_from_slice(&then);
+    both.freeze()
 }
 
 /// Serves in the clear. A CONNECT may take the connection over.
@@ -60,15 +77,19 @@ pub(super) async fn plain(conn: Conn, socket: Socket, way: Way) {
     .await;
 }
 
-/// Serves within TLS: what ALPN chose, h1 where it chose nothing.
+/// Serves within TLS: what ALPN chose, h1 where it chose nothing. In h1 to seawall itself a CONNECT may take the connection over.
 pub(super) async fn encrypted(conn: Conn, stream: TlsStream<Socket>, way: Way) {
     let pulse = Pulse::new();
-    let builder = match stream.get_ref().1.alpn_protocol() {
-        Some(b"h2") => builder(&conn).http2_only(),
-        _ => builder(&conn).http1_only(),
-    };
+    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let builder = if is_h2 { builder(&conn).http2_only() } else { builder(&conn).http1_only() };
+    let takes_connect = !is_h2 && matches!(way, Way::Own(_));
     let service = service(conn.clone(), way, pulse.clone());
-    finish(&conn, &pulse, builder.serve_connection(TokioIo::new(pulse.watching(Linger::new(stream))), service)).await;
+    let stream = TokioIo::new(pulse.watching(Linger::new(stream)));
+    if takes_connect {
+        finish(&conn, &pulse, builder.serve_connection_with_upgrades(stream, service)).await;
+    } else {
+        finish(&conn, &pulse, builder.serve_connection(stream, service)).await;
+    }
 }
 
 fn builder(conn: &Conn) -> Builder<Spawner> {
@@ -99,7 +120,7 @@ fn service(
     way: Way,
     pulse: Pulse,
 ) -> impl Service<Request<Incoming>, Response = Response<Tracked>, Error = Infallible, Future: Send + 'static> {
-    let session = Arc::new(Session { peer: conn.peer, way });
+    let session = Arc::new(Session { peer: conn.peer, reached: conn.reached, way });
     service_fn(move |request| {
         let (conn, session, mut running) = (conn.clone(), session.clone(), pulse.begin());
         async move {

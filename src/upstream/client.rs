@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
@@ -28,6 +28,7 @@ use super::send::is_elsewhere;
 use super::tls::{Https, Protocols, TlsError, https_connector, tls_config};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Reply, Result};
+use crate::http::via::Pseudonym;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::oci::error::code_of;
@@ -64,6 +65,7 @@ pub(super) struct Inner {
     pub(super) auth: Auth,
     pub(super) accounts: Accounts,
     pub(super) keyring: Keyring,
+    via: Pseudonym,
     pub(super) tokens: Coalesced<(String, u64), Result<Arc<super::auth::Token>>>,
 }
 
@@ -147,6 +149,7 @@ impl Upstream {
             auth: Auth::default(),
             accounts: Accounts::default(),
             keyring: Keyring::new(),
+            via: Pseudonym::new(random()),
             tokens: Coalesced::default(),
         })))
     }
@@ -154,6 +157,11 @@ impl Upstream {
     /// Tells clients apart by their credentials.
     pub fn keyring(&self) -> &Keyring {
         &self.0.keyring
+    }
+
+    /// Whether a request was sent from here: what it was sent to leads back.
+    pub fn has_sent(&self, headers: &HeaderMap) -> bool {
+        self.0.via.has_signed(headers)
     }
 
     /// Challenges and tokens of nobody.
@@ -177,8 +185,9 @@ impl Upstream {
         &self,
         about: About<'_>,
         wire: Wire,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
     ) -> Result<Response<Incoming>> {
+        self.0.via.sign(request.headers_mut());
         let mut permit = self.0.outages.admit(about, &request)?;
         let method = label(request.method());
         let host = request.uri().host().unwrap_or_default().to_owned();
@@ -235,7 +244,10 @@ impl Upstream {
             _ => Kind::Broken,
         };
         let said = code_of(&body).map(|code| format!(" {code}")).unwrap_or_default();
-        let message = format!("{host} answered {}{said}", parts.status.as_u16());
+        let message = match parts.status {
+            StatusCode::LOOP_DETECTED => leads_back(host),
+            status => format!("{host} answered {}{said}", status.as_u16()),
+        };
         // Its words name the account (Docker Hub: "pull rate limit as 'NAME'").
         let body = if on_account { Bytes::new() } else { body };
         let mut headers = parts.headers;
@@ -248,6 +260,20 @@ impl Upstream {
         let status = if kind == Kind::Broken && elsewhere { StatusCode::BAD_GATEWAY } else { parts.status };
         Error::replied(kind, message, Reply { status, headers, body })
     }
+}
+
+/// What is said of a host that seawall is behind itself.
+pub fn leads_back(host: &str) -> String {
+    format!(
+        "{host} resolves to me: set upstream.nameservers (or its address in upstream.hosts), so that seawall does not ask the overridden resolver"
+    )
+}
+
+/// For a name that nobody guesses.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system has random numbers");
+    u64::from_ne_bytes(bytes)
 }
 
 impl Pool {

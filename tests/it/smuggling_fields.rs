@@ -6,7 +6,7 @@ use crate::harness::*;
 use crate::smuggling::{Case, Way, World, check};
 
 /// What seawall says of itself to a registry when it asks for a pull. A client's own words are not among it, but its credential.
-const OURS: [&str; 6] = ["host", "accept", "accept-encoding", "user-agent", "authorization", "range"];
+const OURS: [&str; 7] = ["host", "accept", "accept-encoding", "user-agent", "authorization", "range", "via"];
 
 /// What a client might hope that somebody behind seawall believes.
 const HOPES: &str = "X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Host: evil.test\r\nX-Forwarded-Proto: http\r\nX-Real-IP: 10.0.0.1\r\n\
@@ -35,6 +35,11 @@ async fn a_pull_takes_nothing_of_the_clients_along() {
             let names: Vec<_> = seen.headers.keys().filter(|name| !OURS.contains(&name.as_str())).collect();
             assert!(names.is_empty(), "{way:?} {path}: {names:?} in {}", seen.line());
             assert!(seen.authorization().is_none(), "{way:?} {path}");
+            let vias: Vec<_> = seen.headers.get_all("via").iter().collect();
+            assert!(
+                vias.len() == 1 && vias[0].to_str().unwrap().starts_with("1.1 seawall-"),
+                "{way:?} {path}: {vias:?}"
+            );
             assert_eq!(seen.authority, if way == Way::Absolute { "plain.test" } else { "registry-1.docker.io" });
         }
     }

@@ -95,7 +95,7 @@ fn shake(
 #[test]
 fn a_leaf_is_what_strict_verifiers_want() {
     let Fixture { root, .. } = &fixture();
-    let (der, _, not_after) = mint(root, &host("registry-1.docker.io"), 30, now()).unwrap();
+    let (der, _, not_after) = mint(root, &[host("registry-1.docker.io")], 30, now()).unwrap();
     let (_, leaf) = x509_parser::parse_x509_certificate(&der).unwrap();
     assert_eq!(leaf.issuer().to_string(), root.subject());
     let san = leaf.subject_alternative_name().unwrap().unwrap();
@@ -127,7 +127,7 @@ fn a_leaf_is_what_strict_verifiers_want() {
     });
     assert!(subject_id.is_some() && authority_id.is_some() && authority_id == roots);
 
-    let (again, _, _) = mint(root, &host("registry-1.docker.io"), 30, now()).unwrap();
+    let (again, _, _) = mint(root, &[host("registry-1.docker.io")], 30, now()).unwrap();
     let (_, again) = x509_parser::parse_x509_certificate(&again).unwrap();
     assert_ne!(leaf.raw_serial(), again.raw_serial());
     assert_ne!(leaf.public_key().raw, again.public_key().raw, "every leaf has its own key");
@@ -137,7 +137,7 @@ fn a_leaf_is_what_strict_verifiers_want() {
 #[test]
 fn an_address_is_an_address_in_the_leaf() {
     let Fixture { root, .. } = &fixture();
-    let (der, _, _) = mint(root, &host("192.0.2.7"), 30, now()).unwrap();
+    let (der, _, _) = mint(root, &[host("192.0.2.7")], 30, now()).unwrap();
     let (_, leaf) = x509_parser::parse_x509_certificate(&der).unwrap();
     let san = leaf.subject_alternative_name().unwrap().unwrap();
     assert_eq!(san.value.general_names, [GeneralName::IPAddress(&[192, 0, 2, 7])]);
@@ -197,7 +197,7 @@ fn a_warm_host_keeps_its_leaf_until_two_thirds_of_its_life() {
 fn no_leaf_outlives_the_root_or_comes_after_it() {
     let Fixture { root, leaves, .. } = &fixture();
     let end = root.not_after();
-    let (der, _, not_after) = mint(root, &host("docker.io"), 30, end - 5 * DAY).unwrap();
+    let (der, _, not_after) = mint(root, &[host("docker.io")], 30, end - 5 * DAY).unwrap();
     assert_eq!(not_after, end);
     let (_, leaf) = x509_parser::parse_x509_certificate(&der).unwrap();
     assert!(leaf.validity().not_after.timestamp() > 1_800_000_000);

@@ -1,6 +1,7 @@
 mod account;
 mod clients;
 mod dial;
+mod own;
 mod wrong;
 
 use proptest::prelude::*;
@@ -36,6 +37,10 @@ users_file = ""
 proxy_protocol_from = ["10.0.0.7", "fd00::/64"]
 max_connections = 5
 max_per_client = 7
+[tls]
+names = ["seawall.corp.example", "10.1.2.3"]
+certificate_file = ""
+key_file = ""
 [ca]
 dir = "keys"
 names = ["corp.example", "*.lab", "10.0.0.5"]

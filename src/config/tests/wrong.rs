@@ -71,12 +71,12 @@ fn what_is_wrong_is_said_with_its_place() {
         (
             "reserve = 5",
             "seawall.toml:1:1: reserve: unknown key here, it belongs in [[registry]]; valid here: admin, ca, cache, \
-             client_timeout, clients, data, drain_timeout, listen, log, registry, tunnel, upstream",
+             client_timeout, clients, data, drain_timeout, listen, log, registry, tls, tunnel, upstream",
         ),
         (
             "lissten = []",
             "seawall.toml:1:1: lissten: unknown key, did you mean `listen`? valid here: admin, ca, cache, \
-             client_timeout, clients, data, drain_timeout, listen, log, registry, tunnel, upstream",
+             client_timeout, clients, data, drain_timeout, listen, log, registry, tls, tunnel, upstream",
         ),
         ("listen = []", "seawall.toml:1:10: listen: must name at least one address; valid: [\"127.0.0.1:3128\"]"),
         (
@@ -214,6 +214,18 @@ fn what_is_wrong_is_said_with_its_place() {
         (
             "[[registry]]\nname = \"a\"\n[[registry]]\nname = \"a\"",
             "seawall.toml:3:1: registry: two registries have the name \"a\"",
+        ),
+        (
+            "certificate_file = \"x\"",
+            "seawall.toml:1:1: certificate_file: unknown key here, it belongs in [tls]; valid here: admin, ca, cache, client_timeout, clients, data, drain_timeout, listen, log, registry, tls, tunnel, upstream",
+        ),
+        (
+            "[tls]\nnames = [\"https://seawall.corp\"]",
+            "seawall.toml:2:10: tls.names: \"https://seawall.corp\" is no host name or IP address (without scheme, port or *); valid: \"seawall.corp.example\", \"10.1.2.3\"",
+        ),
+        (
+            "[tls]\nnames = [\"quay.io\"]",
+            "seawall.toml:2:9: tls.names: quay.io is a host of the registry \"quay.io\", too: whoever names it could mean either; take it out of one of them",
         ),
         (
             "[[registry]]\nname = \"a\"\naliases = [\"dockerhub\"]",

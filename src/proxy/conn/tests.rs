@@ -13,6 +13,7 @@ use wildmatch::WildMatch;
 use super::*;
 use crate::policy::guard::Network;
 use crate::policy::registry::Registry;
+use crate::proxy::by_name::advice;
 use crate::proxy::listener::Listeners;
 use crate::upstream::connect::OwnAddresses;
 use crate::upstream::{self, Fixed};
@@ -60,6 +61,7 @@ fn gateway(dir: &std::path::Path, tasks: &Tasks, registries: &Arc<Registries>, d
         pings: crate::proxy::ping::Pings::new(LONG, Journal::off(), &[]),
         settings: settings(),
         books: crate::proxy::record::Books { metrics, ledger, clock: clock.clone() },
+        refusals: crate::proxy::refused::Refusals::default(),
         clock,
     })
 }
@@ -81,6 +83,7 @@ fn settings() -> Settings {
         max_per_client: 1000,
         tunnel_hosts: vec![WildMatch::new("*")],
         tunnel_ports: vec![443],
+        own_names: crate::policy::addressee::OwnNames::default(),
         patience: LONG,
         idle_timeout: LONG,
     }
@@ -127,7 +130,7 @@ impl Seawall {
         let tls = registry("registry.test", "https://registry.test");
         let plain = registry("plain.test:5000", "http://plain.test:5000");
         let registries = Arc::new(Registries::new(vec![tls, plain]));
-        let dialer = Dialer::new(&upstream, own).unwrap();
+        let dialer = Dialer::new(&upstream, own.clone()).unwrap();
         let metrics = Metrics::new();
         let front = Front {
             clients: Clients::new(&settings, &metrics, &clock),
@@ -136,6 +139,8 @@ impl Seawall {
             registries,
             leaves: Arc::new(Leaves::new(root.clone(), 30).unwrap()),
             dialer,
+            own,
+            relayed: Relayed::default(),
             metrics,
             tasks: tasks.clone(),
             clock,

@@ -43,4 +43,4 @@ pub(crate) use registry::Registry;
 pub(crate) use seawall::Seawall;
 pub(crate) use socks::Socks;
 pub(crate) use state::ANONYMOUS_SOURCE;
-pub(crate) use tls::{Alpn, Pki};
+pub(crate) use tls::{Alpn, Pki, Sni, server_name, trusting};

@@ -118,6 +118,16 @@ impl Pki {
         (leaf.pem(), key.serialize_pem())
     }
 
+    /// A server's certificate for these names and its key, PEM.
+    pub(crate) fn server_certificate(&self, names: &[&str]) -> (String, String) {
+        let sans = |params: &mut CertificateParams| {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            params.subject_alt_names = CertificateParams::new(names).expect("host names").subject_alt_names;
+        };
+        let (leaf, key) = self.leaf("replaced.test", sans);
+        (leaf.pem(), key.serialize_pem())
+    }
+
     /// Asks clients for a certificate of this root, and counts those that show one.
     pub(super) fn asking(&self, mandatory: Mandatory) -> Arc<Counting> {
         let mut roots = RootCertStore::empty();

@@ -1,0 +1,122 @@
+//! Whom a connection is for that came straight here: by the name in its ClientHello, else by the address it was sent to.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::http::origin::Host;
+
+/// What clients call seawall itself. Clones share the list.
+#[derive(Clone, Debug, Default)]
+pub struct OwnNames(Arc<[Host]>);
+
+impl OwnNames {
+    /// These.
+    pub fn new(names: &[Host]) -> OwnNames {
+        OwnNames(names.into())
+    }
+
+    /// Whether `host` is one of them.
+    pub fn contains(&self, host: &Host) -> bool {
+        self.0.contains(host)
+    }
+
+    fn has_address(&self) -> bool {
+        self.0.iter().any(|name| matches!(name, Host::Ip(_)))
+    }
+}
+
+/// Where a connection came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// This end of the socket.
+    pub local: SocketAddr,
+    /// Where its client sent it, if the kernel brought it here instead: REDIRECT, DNAT, TPROXY. Never an address of seawall.
+    pub original: Option<SocketAddr>,
+}
+
+impl Reached {
+    /// Where its client sent it.
+    pub fn destination(&self) -> SocketAddr {
+        self.original.unwrap_or(self.local)
+    }
+
+    /// Whether this is the port that its client sent it to, or that it came in at: where seawall is, for that client.
+    pub fn is_at(&self, port: u16) -> bool {
+        port == self.local.port() || port == self.destination().port()
+    }
+
+    /// The port that its client sent it to, if the kernel brought it to another.
+    ///
+    /// A balancer in the kernel (kube-proxy) translates like a REDIRECT does, mostly to the very same port: that one is a port of
+    /// seawall's, and says nothing of whom the client means.
+    pub fn original_port(&self) -> Option<u16> {
+        self.original.map(|original| original.port()).filter(|port| *port != self.local.port())
+    }
+}
+
+/// Whom TLS is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Addressee {
+    /// seawall itself.
+    Own,
+    /// This host, by its name. The port is what it can be told by.
+    Named(Host),
+    /// Nobody was named, but this is where it was sent.
+    Sent(SocketAddr),
+    /// Nobody can tell.
+    Unknown,
+}
+
+/// Whom a ClientHello is for that names `sni` or nobody. An address is named by none (RFC 6066, 3).
+pub fn addressee(own: &OwnNames, sni: Option<&Host>, reached: Reached) -> Addressee {
+    if let Some(name) = sni {
+        return if own.contains(name) { Addressee::Own } else { Addressee::Named(name.clone()) };
+    }
+    if own.contains(&Host::from(reached.destination().ip())) {
+        return Addressee::Own;
+    }
+    match reached.original {
+        Some(original) => Addressee::Sent(original),
+        // Behind a port mapping the address that was reached is another than the one that clients know: whoever names nobody and
+        // was not redirected can mean nobody else.
+        None if own.has_address() => Addressee::Own,
+        None => Addressee::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reached(local: &str, original: Option<&str>) -> Reached {
+        Reached { local: local.parse().unwrap(), original: original.map(|text| text.parse().unwrap()) }
+    }
+
+    #[test]
+    fn by_name_then_by_address() {
+        let names = |list: &[&str]| OwnNames::new(&list.iter().map(|name| name.parse().unwrap()).collect::<Vec<_>>());
+        let both = names(&["seawall.corp.example", "10.1.2.3"]);
+        let read = |own: &OwnNames, sni: Option<&str>, local, original| {
+            let sni: Option<Host> = sni.map(|name| name.parse().unwrap());
+            format!("{:?}", addressee(own, sni.as_ref(), reached(local, original)))
+        };
+        let far = Some("192.0.2.7:443");
+        assert_eq!(read(&both, Some("Seawall.Corp.Example"), "10.1.2.3:3128", None), "Own");
+        assert_eq!(read(&both, Some("seawall.corp.example"), "10.1.2.3:3128", far), "Own");
+        assert_eq!(read(&both, Some("ghcr.io"), "10.1.2.3:3128", far), "Named(ghcr.io)");
+        assert_eq!(read(&both, None, "10.1.2.3:3128", None), "Own");
+        assert_eq!(read(&both, None, "[::ffff:10.1.2.3]:3128", None), "Own");
+        assert_eq!(read(&both, None, "10.1.2.3:3128", far), "Sent(192.0.2.7:443)");
+        assert_eq!(read(&both, None, "10.0.0.1:3128", Some("10.1.2.3:443")), "Own");
+        assert_eq!(read(&both, None, "172.17.0.2:3128", None), "Own", "a container's port is mapped");
+        assert_eq!(read(&names(&["seawall.corp.example"]), None, "10.1.2.3:3128", None), "Unknown");
+        assert_eq!(read(&names(&[]), None, "10.1.2.3:3128", far), "Sent(192.0.2.7:443)");
+    }
+
+    #[test]
+    fn a_port_that_is_the_same_says_nothing() {
+        assert_eq!(reached("10.0.0.1:3128", Some("192.0.2.7:443")).original_port(), Some(443));
+        assert_eq!(reached("10.0.0.1:3128", Some("10.96.0.5:3128")).original_port(), None);
+        assert_eq!(reached("10.0.0.1:3128", None).original_port(), None);
+    }
+}
