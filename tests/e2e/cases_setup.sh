@@ -136,11 +136,13 @@ silent() {
   if check "$what" "$@"; then equal "$what: upstream heard nothing" 0 "$(($(lines) - before))" || true; show_upstream; fi
 }
 
+# What is added to seawall's configuration.
+MORE=()
 # twice CLIENT MODE SETUP IMAGE…: the client, set up as SETUP, pulls each image twice.
 twice() {
   local client=$1 mode=$2 setup=$3 image how="$1 ($2)"
   shift 3
-  TAG_TTL=1m seawall_fresh
+  TAG_TTL=1m seawall_fresh "${MORE[@]}"
   set_room "$setup" "$mode" || return 0
   client_up "$client" || { ROOM=''; return 0; }
   for image in "$@"; do
@@ -218,6 +220,21 @@ case_setup_podman() {
   for mode in mirror dns; do twice skopeo $mode podman $HUB_SMALL $GHCR_SMALL; done
   twice skopeo proxy shell $HUB_SMALL $GHCR_SMALL # it reads no containers.conf
   twice crio mirror crio $HUB_SMALL $GHCR_SMALL
+}
+
+# Mirrors over TLS, by a name of seawall's own: what trusts it, and where, is in the files too.
+case_setup_tls() {
+  say "TLS to seawall's own name, set up by seawall"
+  push_setup_images
+  local ADDRESS=https://$SEAWALL_NAME:3128 MORE=('[tls]' "names = [\"$SEAWALL_NAME\"]")
+  twice docker mirror docker $HUB_SMALL
+  twice build mirror docker $HUB_SMALL
+  twice cri mirror containerd $HUB_SMALL $GHCR_SMALL
+  twice podman mirror podman $HUB_SMALL $GHCR_SMALL
+  twice k3s mirror k3s $HUB_SMALL $GHCR_SMALL
+  built wharf && twice wharf mirror k3s $HUB_SMALL $GHCR_SMALL
+  [ -z "${BIN[buildkitd]:-}" ] || twice buildkit mirror buildkit $HUB_SMALL $GHCR_SMALL
+  [ -z "${BIN[executor]:-}" ] || twice kaniko mirror kaniko $HUB_SMALL
 }
 
 case_setup_crane() {

@@ -13,6 +13,7 @@ make_rooms() {
   mkdir -p "$TEMPLATE/etc"/{profile.d,containerd,docker,ssl/certs}
   : >"$TEMPLATE/etc/resolv.conf"
   : >"$TEMPLATE/etc/ca-certificates.conf"
+  echo "$SEAWALL_ADDRESS $SEAWALL_NAME" >>"$TEMPLATE/etc/hosts"
   [ ! -e /etc/containerd/config.toml ] || cp /etc/containerd/config.toml "$TEMPLATE/etc/containerd/"
 }
 
@@ -87,11 +88,11 @@ PYTHON
 }
 
 # set_up CLIENT MODE [ADDRESS]: what is printed to be run is run in the room, as far as it makes sense there: services are started by the case.
-# (The commands for iptables are in a note.)
+# (The commands for iptables are in a note.) ADDRESS is where clients reach seawall, if not by its IP address in the clear.
 RUN_THESE='^(update-ca-certificates|unbound-checkconf|dnsmasq --test|install |SERVICE=)'
 set_up() {
   local command
-  "$SEAWALL" --config "$STATE/seawall.toml" setup "$1" --mode "$2" --address "${3:-http://$SEAWALL_ADDRESS:3128}" --write "$ROOM" >"$STATE/setup.out" 2>"$STATE/setup.err" ||
+  "$SEAWALL" --config "$STATE/seawall.toml" setup "$1" --mode "$2" --address "${3:-${ADDRESS:-http://$SEAWALL_ADDRESS:3128}}" --write "$ROOM" >"$STATE/setup.out" 2>"$STATE/setup.err" ||
     { fail "seawall setup $1 --mode $2"; cat "$STATE/setup.out" "$STATE/setup.err"; return 1; }
   while read -r command; do
     if [[ $command =~ $RUN_THESE ]]; then COMMANDS+=("$command"); fi

@@ -15,7 +15,7 @@
 #
 # No namespace has a way out: what a client gets came from our upstream.
 
-SEAWALL_ADDRESS=10.99.0.1
+SEAWALL_ADDRESS=10.99.0.1 SEAWALL_NAME=seawall.lab
 FRONT=10.99.0.3
 HUB=10.99.1.1 AUTH=10.99.1.2 GHCR=10.99.1.3 QUAY=10.99.1.4 LAB=10.99.1.5 TOKENS=10.99.1.6 ORIGIN=10.99.1.7 OPEN=10.99.1.8
 OPEN_HOST=open.e2e.test
