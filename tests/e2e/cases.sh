@@ -40,7 +40,7 @@ case_slow() {
   say 'quay.io, straight'
   set_way direct
   local blob got
-  blob=$(basename "$(find "$LAYOUT/blobs/sha256" -size +300M)")
+  blob=$(basename "$(find "$LAYOUT/blobs/sha256" -size +150M)")
   mark
   got=$(enter "$NS" curl -s -r 1000000- --cacert "$TRUST/ca.crt" -o /dev/null -w '%{http_code} %{size_download} %{time_total}' "https://quay.io/v2/library/e2e/blobs/sha256:$blob") || true
   note "$got"
@@ -105,7 +105,7 @@ case_http2() {
   seawall_fresh
   set_way proxy
   local version blob
-  blob=$(basename "$(find "$LAYOUT/blobs/sha256" -size +300M)")
+  blob=$(basename "$(find "$LAYOUT/blobs/sha256" -size +150M)")
   for version in 1.1 2; do
     local curl=(enter "$NS" curl -s -S -f "--http$version" --proxy "http://$SEAWALL_ADDRESS:3128" --cacert "$TRUST/ca.crt")
     equal "curl speaks HTTP/$version" "$version" "$("${curl[@]}" -o /dev/null -w '%{http_version}' https://ghcr.io/v2/)"
@@ -147,7 +147,7 @@ case_restart() {
   mark
   skopeo_pull "$SLOW" >"$STATE/restart.log" 2>&1 &
   local client=$!
-  if until_true 60 partial_above $((150 << 20)); then pass '150 MiB are in the partial file'; else fail "no partial file grows: $(partial_bytes) bytes"; fi
+  if until_true 60 partial_above $((110 << 20)); then pass '110 MiB are in the partial file'; else fail "no partial file grows: $(partial_bytes) bytes"; fi
   stop seawall KILL
   wait "$client" && note 'the client did not notice' || note "the client: $(tail -n 1 "$STATE/restart.log")"
   skopeo_wipe

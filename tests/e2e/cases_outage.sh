@@ -31,7 +31,7 @@ containerd_mirror_pull() {
 containerd_mirror_wipe() { containerd_wipe; }
 
 buildah_() { enter "$NS" "${WITH[@]}" "${PROXY[@]}" buildah --root "$STATE/buildah" --runroot "$STATE/buildah-run" --storage-driver "$GRAPH_PODMAN" "$@"; }
-buildah_pull() { buildah_ pull --quiet --cert-dir "$TRUST" "$1"; }
+buildah_pull() { buildah_ pull --quiet ${TRUST:+--cert-dir "$TRUST"} "$1"; }
 buildah_wipe() { buildah_ rmi --all --force; }
 
 # ---- words

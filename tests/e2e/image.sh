@@ -1,10 +1,10 @@
 # The images, built by hand as an OCI layout: no builder of the machine is trusted with what the test compares. Sourced by tests/e2e/run.
 # shellcheck shell=bash
 #
-#   library/e2e:1   index: linux/amd64 (Debian root file system, busybox, 320 MiB of noise), linux/arm64 (one small layer)
+#   library/e2e:1   index: linux/amd64 (Debian root file system, busybox, 160 MiB of noise), linux/arm64 (one small layer)
 #   acme/tool:1     the same, converted to Docker's schema 2 by skopeo
 
-NOISE_MIB=320
+NOISE_MIB=160
 
 # The machine's own Debian mirror: the first bookworm-like entry of its apt sources.
 debian_mirror() {
@@ -44,7 +44,7 @@ manifest() {
 
 # Fills $LAYOUT once; later runs find it there.
 make_image() {
-  LAYOUT=$E2E_CACHE/layout-1
+  LAYOUT=$E2E_CACHE/layout-2
   ROOTFS=$E2E_CACHE/rootfs-1.tar
   if [ ! -f "$ROOTFS" ]; then
     local mirror suite

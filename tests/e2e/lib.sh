@@ -71,9 +71,15 @@ until_true() {
   done
 }
 
-# within NAMESPACE: sets IN, the words before a command that run it in a network namespace of ours, with that namespace's resolv.conf.
+# within NAMESPACE: sets IN, the words before a command that run it in a network namespace of ours, with that namespace's resolv.conf, and
+# with the /etc of $ROOM, if there is one (rooms.sh).
 # Not `ip netns exec`, which hides the cgroups that dockerd needs. exec all the way: the pid is the command's own.
-within() { IN=(nsenter "--net=/run/netns/$1" unshare -m -- bash -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$STATE/resolv.$1"); }
+ROOM=''
+within() {
+  local mounts='mount --bind "$0" /etc/resolv.conf'
+  [ -z "$ROOM" ] || mounts="mount --bind '$ROOM/etc' /etc && mount --bind '$ROOM/usr/local/share/ca-certificates' /usr/local/share/ca-certificates && $mounts"
+  IN=(nsenter "--net=/run/netns/$1" unshare -m -- bash -c "$mounts"' && exec "$@"' "$STATE/resolv.$1")
+}
 enter() {
   local IN
   within "$1"
@@ -88,3 +94,4 @@ reached() { since | grep -cE -- "$1" || true; }
 blobs_reached()     { reached '"GET /v2/[^ ]*/blobs/sha256:'; }
 manifests_reached() { reached '"GET /v2/[^ ]*/manifests/'; }
 heads_reached()     { reached '"HEAD /v2/[^ ]*/manifests/'; }
+anything_reached()  { reached '"[A-Z]+ /'; }

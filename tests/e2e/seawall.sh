@@ -26,11 +26,14 @@ ca_file = "$STATE/pki/ca.crt"
 "quay.io" = "$QUAY:443"
 "registry.e2e.test" = "$LAB:443"
 "tokens.e2e.test" = "$TOKENS:443"
+"$OPEN_HOST" = "$OPEN:443"
 [[registry]]
 name = "ghcr.io"
 [[registry]]
 name = "registry.e2e.test"
 auth_hosts = ["tokens.e2e.test"]
+[[registry]]
+name = "$OPEN_HOST"
 TOML
 }
 

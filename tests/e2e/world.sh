@@ -2,21 +2,24 @@
 # shellcheck shell=bash
 #
 #   world    lo: 10.99.0.1 seawall (3128, 443), DNS      10.99.1.1 registry-1.docker.io (tokens)   10.99.1.2 auth.docker.io
-#               10.99.1.3 ghcr.io (open)                 10.99.1.4 quay.io (open, slow: 40 MB/s)
+#               10.99.1.3 ghcr.io (open)                 10.99.1.4 quay.io (open, slow: 20 MB/s)
 #               10.99.1.5 registry.e2e.test (accounts)   10.99.1.6 tokens.e2e.test, its token service (accounts.sh)
 #               10.99.0.3 nginx in front of seawall, with the PROXY protocol (cases_network.sh)
 #               10.99.1.7 registry-1.docker.io itself, where fault.py stands before it (cases_outage.sh)
+#               10.99.1.8 open.e2e.test, another registry, that knows referrers (cases_artifacts.sh, cases_conform.sh)
 #   proxy    10.99.2.2, reaches seawall alone, no DNS at all: clients with HTTPS_PROXY
 #   dns      10.99.3.2, reaches seawall alone, DNS says every registry is seawall: clients that know nothing
 #   direct   10.99.4.2, reaches the upstream, DNS tells the truth: is the machine able to do all this?
+#   sidecar  10.99.6.2, reaches both, DNS tells the truth: what leaves for port 443 is led to seawall, which may be there too (cases_redirect.sh)
 #   office   10.99.5.2, reaches 10.99.5.1 alone, no DNS at all: a corporate proxy's network (cases_network.sh). Has a 10.99.0.1 of its own.
 #
 # No namespace has a way out: what a client gets came from our upstream.
 
-SEAWALL_ADDRESS=10.99.0.1
+SEAWALL_ADDRESS=10.99.0.1 SEAWALL_NAME=seawall.lab
 FRONT=10.99.0.3
-HUB=10.99.1.1 AUTH=10.99.1.2 GHCR=10.99.1.3 QUAY=10.99.1.4 LAB=10.99.1.5 TOKENS=10.99.1.6 ORIGIN=10.99.1.7
-NAMESPACES=(world proxy dns direct office)
+HUB=10.99.1.1 AUTH=10.99.1.2 GHCR=10.99.1.3 QUAY=10.99.1.4 LAB=10.99.1.5 TOKENS=10.99.1.6 ORIGIN=10.99.1.7 OPEN=10.99.1.8
+OPEN_HOST=open.e2e.test
+NAMESPACES=(world proxy dns direct office sidecar)
 
 ns() { echo "e2e-$$-$1"; }
 
@@ -27,8 +30,8 @@ make_network() {
     ip -n "$(ns $name)" link set lo up
     : >"$STATE/resolv.$(ns $name)"
   done
-  for name in $SEAWALL_ADDRESS $FRONT $HUB $AUTH $GHCR $QUAY $LAB $TOKENS $ORIGIN; do ip -n "$(ns world)" address add "$name/32" dev lo; done
-  for name in proxy dns direct office; do
+  for name in $SEAWALL_ADDRESS $FRONT $HUB $AUTH $GHCR $QUAY $LAB $TOKENS $ORIGIN $OPEN; do ip -n "$(ns world)" address add "$name/32" dev lo; done
+  for name in proxy dns direct office sidecar; do
     ip -n "$(ns world)" link add "to-$name" type veth peer name eth0 netns "$(ns $name)"
     ip -n "$(ns world)" address add "10.99.$n.1/24" dev "to-$name"
     ip -n "$(ns world)" link set "to-$name" up
@@ -38,18 +41,22 @@ make_network() {
     n=$((n + 1))
   done
   ip -n "$(ns direct)" route add 10.99.1.0/24 via 10.99.4.1
+  for name in 10.99.1.0/24 10.99.4.1/32; do ip -n "$(ns sidecar)" route add $name via 10.99.6.1; done
   ip -n "$(ns proxy)" route add 10.99.1.0/24 via 10.99.2.1 # for seawall in a container, below; no client here has a name for it
   ip -n "$(ns office)" address add $SEAWALL_ADDRESS/32 dev lo
   for name in proxy office; do echo 'nameserver 127.0.0.1' >"$STATE/resolv.$(ns $name)"; done # nobody listens there
   echo 'nameserver 10.99.3.1' >"$STATE/resolv.$(ns dns)"
-  echo 'nameserver 10.99.4.1' >"$STATE/resolv.$(ns direct)"
-  NS=$(ns world)
-  local common=(dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --bind-interfaces --except-interface=lo --user=root)
-  start dns "${common[@]}" --pid-file="$STATE/dns.pid" --interface=to-dns \
-    --address=/docker.io/$SEAWALL_ADDRESS --address=/ghcr.io/$SEAWALL_ADDRESS --address=/quay.io/$SEAWALL_ADDRESS --address=/e2e.test/$SEAWALL_ADDRESS
-  start dns-direct "${common[@]}" --pid-file="$STATE/dns-direct.pid" --interface=to-direct \
+  echo 'nameserver 10.99.4.1' | tee "$STATE/resolv.$(ns sidecar)" >"$STATE/resolv.$(ns direct)"
+  start_dns
+  NS=$(ns world) start dns-direct "${DNSMASQ[@]}" --pid-file="$STATE/dns-direct.pid" --interface=to-direct --interface=to-sidecar \
     --address=/docker.io/$HUB --address=/auth.docker.io/$AUTH --address=/ghcr.io/$GHCR --address=/quay.io/$QUAY \
-    --address=/registry.e2e.test/$LAB --address=/tokens.e2e.test/$TOKENS
+    --address=/registry.e2e.test/$LAB --address=/tokens.e2e.test/$TOKENS --address=/$OPEN_HOST/$OPEN
+}
+
+DNSMASQ=(dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --bind-interfaces --except-interface=lo --user=root)
+start_dns() {
+  NS=$(ns world) start dns "${DNSMASQ[@]}" --pid-file="$STATE/dns.pid" --interface=to-dns \
+    --address=/docker.io/$SEAWALL_ADDRESS --address=/ghcr.io/$SEAWALL_ADDRESS --address=/quay.io/$SEAWALL_ADDRESS --address=/e2e.test/$SEAWALL_ADDRESS
 }
 
 remove_network() {
@@ -64,7 +71,7 @@ make_certificates() {
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj '/CN=e2e upstream CA' \
     -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign \
     -keyout "$d/ca.key" -out "$d/ca.crt" 2>/dev/null
-  printf 'subjectAltName=DNS:registry-1.docker.io,DNS:index.docker.io,DNS:docker.io,DNS:auth.docker.io,DNS:ghcr.io,DNS:quay.io,DNS:registry.e2e.test,DNS:tokens.e2e.test\nextendedKeyUsage=serverAuth\n' >"$d/leaf.ext"
+  printf 'subjectAltName=DNS:registry-1.docker.io,DNS:index.docker.io,DNS:docker.io,DNS:auth.docker.io,DNS:ghcr.io,DNS:quay.io,DNS:registry.e2e.test,DNS:tokens.e2e.test,DNS:open.e2e.test\nextendedKeyUsage=serverAuth\n' >"$d/leaf.ext"
   printf 'keyUsage=digitalSignature\n' >"$d/signer.ext"
   local name
   for name in leaf signer; do
@@ -121,8 +128,13 @@ http {
   }
   server {
     listen $QUAY:443 ssl http2;
-    client_max_body_size 0; proxy_limit_rate 40m; proxy_max_temp_file_size 0; proxy_request_buffering off;
+    client_max_body_size 0; proxy_limit_rate 20m; proxy_max_temp_file_size 0; proxy_request_buffering off;
     location / { proxy_pass https://$GHCR; proxy_http_version 1.1; proxy_set_header Host ghcr.io; proxy_ssl_server_name on; proxy_ssl_name ghcr.io; }
+  }
+  server {
+    listen $OPEN:443 ssl http2; access_log $ACCESS;
+    client_max_body_size 0; proxy_max_temp_file_size 0;
+    location / { proxy_pass http://127.0.0.1:5080; proxy_http_version 1.1; proxy_set_header Host \$host; }
   }
 }
 CONF
@@ -144,11 +156,18 @@ start_upstream() {
   done
 }
 
+# tests/e2e/go/registry, behind nginx. What is pushed there lies in memory.
+start_open() {
+  built registry || return 1
+  NS=$(ns world) start open "${BIN[registry]}" 127.0.0.1:5080
+  until_true 15 answers 127.0.0.1 5080 || { tail "$STATE/open.log"; fail "$OPEN_HOST starts"; return 1; }
+}
+
 answers() { enter "$(ns world)" bash -c "exec 3<>/dev/tcp/$1/$2"; } # ADDRESS PORT
 
 # stop_upstream [SIGNAL]. nginx is asked to end at once: killed, it would leave its worker behind.
 stop_upstream() {
   local name
   stop nginx
-  for name in hub ghcr lab tokens; do stop $name "${1:-TERM}"; done
+  for name in hub ghcr lab tokens open; do stop $name "${1:-TERM}"; done
 }
