@@ -391,8 +391,9 @@ fn lacks(certificate: &X509Certificate<'_>) -> Option<&'static str> {
 fn signer(path: &Path, key_path: &Path, chain: &[CertificateDer<'_>]) -> Result<Signer, CaError> {
     let pem = Zeroizing::new(fs::read(key_path)?);
     let key = Key::from_pem(&pem).map_err(|why| CaError::Key { path: key_path.to_owned(), why })?;
-    if fs::mode(key_path)? & 0o077 != 0 {
-        tracing::warn!(path = %key_path.display(), "others than its owner may read the CA's key: chmod 600");
+    // A Secret of Kubernetes comes as 0440, root's, for the pod's group (`fsGroup`).
+    if fs::mode(key_path)? & 0o037 != 0 {
+        tracing::warn!(path = %key_path.display(), "others than its owner and group may read the CA's key: chmod 600");
     }
     let first = chain.first().expect("a chain is never empty");
     let unreadable = |_| CaError::Certificate { path: path.to_owned(), why: "it is no X.509 certificate".to_owned() };

@@ -23,7 +23,8 @@ pub struct Unknown(pub String);
 ///
 /// 1. `ns`, the registry's name as containerd sends it (distribution-spec, "Registry Proxying"). A path that was configured besides
 ///    (`override_path`, BuildKit's and podman's mirrors, K3s' `rewrite`) is taken off;
-/// 2. a first part that names a registry: `ghcr.io/owner/app`, `dockerhub/library/nginx`;
+/// 2. a first part that names a registry: `ghcr.io/owner/app`, `dockerhub/library/nginx`; behind `seawall/` too, for clients that take a
+///    first part with a dot for the host to ask (go-containerregistry's default registry: kaniko's `--registry-map`);
 /// 3. docker.io, with `library/` before a name of one part.
 ///
 /// # Errors
@@ -35,6 +36,7 @@ pub fn meant(registries: &Registries, repository: &str, ns: Option<&str>) -> Res
         let repository = within(registries, &site, repository);
         return Ok(hub_name(site, repository));
     }
+    let repository = past_own_name(repository);
     if let Some((first, rest)) = repository.split_once('/') {
         match registries.by_name(first) {
             Some(site) => return Ok(hub_name(site, rest)),
@@ -55,6 +57,12 @@ fn within<'a>(registries: &Registries, site: &Site, repository: &'a str) -> &'a 
     let names_it = registries.by_name(first).is_some_and(|named| named.namespace == site.namespace);
     let is_prefix = is_host(first) || rest.contains('/') || &*site.registry.name == "docker.io";
     if names_it && is_prefix { rest } else { repository }
+}
+
+/// A name at Docker Hub has two parts and no host in the second, so nothing of it is hidden.
+fn past_own_name(repository: &str) -> &str {
+    let rest = repository.strip_prefix("seawall/");
+    rest.filter(|rest| rest.split_once('/').is_some_and(|(host, _)| is_host(host))).unwrap_or(repository)
 }
 
 /// Whether the first part of an image's name is a host, and no owner (distribution/reference, `splitDockerDomain`).
@@ -126,6 +134,10 @@ mod tests {
             ("ghcr.io/owner/app", None, "ghcr.io owner/app"),
             ("dockerhub/library/nginx", None, "docker.io library/nginx"),
             ("dockerhub/nginx", None, "docker.io library/nginx"),
+            ("seawall/ghcr.io/owner/app", None, "ghcr.io owner/app"),
+            ("seawall/docker.io/alpine", None, "docker.io library/alpine"),
+            ("seawall/app", None, "docker.io seawall/app"),
+            ("seawall/app.v2", None, "docker.io seawall/app.v2"),
             ("owner/app", Some("ghcr.io"), "ghcr.io owner/app"),
             ("ghcr.io/owner", Some("docker.io"), "docker.io ghcr.io/owner"),
             ("alpine", Some("registry-1.docker.io"), "docker.io library/alpine"),

@@ -1,6 +1,8 @@
 //! Whom does a request mean? The host that was named by CONNECT, by SNI, by the URL and by `Host` is one and the same, or the
 //! request is in the wrong place (RFC 9110, 15.5.20 and 7.4).
 
+use std::fmt;
+
 use http::{Request, Version, header};
 
 use super::{Session, Way};
@@ -22,12 +24,24 @@ pub enum Door {
         origin: Origin,
     },
     /// seawall itself, as a mirror or a web server.
-    Own {
-        /// As the client reached it.
-        host: String,
-    },
+    Own(Here),
     /// Somebody else, by an absolute URL.
     Other(Origin),
+}
+
+/// How a client reached seawall itself. Printed, it is a URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Here {
+    /// In the clear, or over TLS.
+    pub scheme: Scheme,
+    /// The host, with its port if the client said one.
+    pub host: String,
+}
+
+impl fmt::Display for Here {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme.as_str(), self.host)
+    }
 }
 
 /// Reads who is meant.
@@ -56,7 +70,9 @@ pub fn door<B>(session: &Session, request: &Request<B>, registries: &Registries,
             Some(origin) => Ok(match registries.by_host(origin.scheme, &origin.host, origin.port) {
                 Some((site, role)) => Door::Registry { site, role, origin },
                 // A client that asks its proxy for its mirror.
-                None if is_itself(session.reached, own, &origin) => Door::Own { host: origin.authority() },
+                None if is_itself(session.reached, own, &origin) => {
+                    Door::Own(Here { scheme: origin.scheme, host: origin.authority() })
+                }
                 None => Door::Other(origin),
             }),
             None => to_itself(session.reached, *scheme, named, registries, own),
@@ -87,7 +103,7 @@ fn to_itself(
             return Err(Error::new(Kind::Misdirected, message));
         }
         // The port is said: pages tell it on, and not everywhere does it go without saying that it is TLS's.
-        (Scheme::Https, Some((host, port))) => return Ok(Door::Own { host: format!("{host}:{port}") }),
+        (Scheme::Https, Some((host, port))) => return Ok(Door::Own(Here { scheme, host: format!("{host}:{port}") })),
         // What the kernel took from a registry that is spoken to in the clear, on its way there.
         (Scheme::Http, Some((host, port))) if reached.original.is_some_and(|to| to.port() == port) => {
             if let Some((site, role)) = registries.by_host(Scheme::Http, &host, port) {
@@ -96,7 +112,7 @@ fn to_itself(
         }
         _ => {}
     }
-    Ok(Door::Own { host: printable(named) })
+    Ok(Door::Own(Here { scheme, host: printable(named) }))
 }
 
 /// What the request itself says: the URL's authority and `Host`, which must agree where both are there.
@@ -235,7 +251,7 @@ mod tests {
     fn the_proxys_own_port() {
         let read = |uri, host| match door(&own(), &request(uri, host), &registries()).unwrap() {
             Door::Registry { site, .. } => format!("registry {}", site.namespace),
-            Door::Own { host } => format!("own {host}"),
+            Door::Own(here) => format!("own {}", here.host),
             Door::Other(origin) => format!("other {origin}"),
         };
         assert_eq!(read("/v2/", Some("mirror:3128")), "own mirror:3128");
@@ -249,7 +265,7 @@ mod tests {
     fn whose(session: &Session, uri: &str, host: Option<&str>) -> String {
         match door(session, &request(uri, host), &registries()) {
             Ok(Door::Registry { origin, .. }) => format!("registry {origin}"),
-            Ok(Door::Own { host }) => format!("own {host}"),
+            Ok(Door::Own(here)) => format!("own {}", here.host),
             Ok(Door::Other(origin)) => format!("other {origin}"),
             Err(error) => error.status().as_u16().to_string(),
         }

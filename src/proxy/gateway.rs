@@ -88,7 +88,7 @@ impl Gateway {
             .and_then(|()| self.not_looped(&request))
             .and_then(|()| door(session, &request, &self.registries, &self.settings.own_names));
         let (facing, answered) = match meant {
-            Ok(Door::Own { host }) => (Facing::Mirror, self.own(request, &host, &mut record).await),
+            Ok(Door::Own(here)) => (Facing::Mirror, self.own(request, &here, &mut record).await),
             Ok(Door::Other(origin)) => (Facing::Registry, self.forward(request, &origin, &mut record).await),
             Ok(Door::Registry { site, role, origin }) => {
                 record.registry = site.registry.name.clone();

@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 
 use super::body::Body;
 use super::deliver::Negotiated;
+use super::door::Here;
 use super::gateway::{Gateway, bad_route, pull, rest_of};
 use super::permitted::permitted_repository;
 use super::record::Record;
@@ -36,7 +37,7 @@ impl Gateway {
     pub(super) async fn own(
         &self,
         request: Request<Incoming>,
-        host: &str,
+        here: &Here,
         record: &mut Record,
     ) -> Result<Response<Body>> {
         let path = request.uri().path().to_owned();
@@ -46,7 +47,7 @@ impl Gateway {
         }
         if !path.starts_with("/v2/") {
             record.outcome = Outcome::Hit;
-            return Ok(self.pages.answer(request.method(), request.uri(), host, &self.registries));
+            return Ok(self.pages.answer(request.method(), request.uri(), here, &self.registries));
         }
         let asker = self.upstream.keyring().asker(None, self.clock.now());
         record.bill = asker.bill.clone();

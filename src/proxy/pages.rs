@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use http::{HeaderValue, Method, Response, StatusCode, Uri, header};
 
 use super::body::Body;
+use super::door::Here;
 use super::rescue::ours;
 use crate::ca::install;
-use crate::http::origin::{Origin, Scheme, parse_authority};
+use crate::http::origin::{Origin, parse_authority};
 use crate::oci::error::Code;
 use crate::policy::registry::Registries;
 use crate::setup::{Client, Facts, Mode, TrustStore};
@@ -20,19 +21,19 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// The page at `uri`; `host` is how the client reached this port.
-    pub fn answer(&self, method: &Method, uri: &Uri, host: &str, registries: &Registries) -> Response<Body> {
+    /// The page at `uri`; `here` is how the client reached this port.
+    pub fn answer(&self, method: &Method, uri: &Uri, here: &Here, registries: &Registries) -> Response<Body> {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return ours(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, "only GET and HEAD here");
         }
         let path = uri.path();
         match path {
-            "/" => plain(StatusCode::OK, usage(host)),
+            "/" => plain(StatusCode::OK, usage(here)),
             "/ca.crt" => text(StatusCode::OK, "application/x-pem-file", self.ca_pem.clone()),
             "/healthz" => plain(StatusCode::OK, "ok\n".to_owned()),
-            "/setup" | "/setup/" => plain(StatusCode::OK, clients(host)),
+            "/setup" | "/setup/" => plain(StatusCode::OK, clients(here)),
             _ => match path.strip_prefix("/setup/") {
-                Some(client) => self.setup(client.trim_end_matches('/'), uri.query(), host, registries),
+                Some(client) => self.setup(client.trim_end_matches('/'), uri.query(), here, registries),
                 None => {
                     let message = format!(
                         "there is nothing at {path}; a registry's API is at /v2/, a page about this proxy at /"
@@ -44,18 +45,18 @@ impl Pages {
     }
 
     /// What `seawall setup CLIENT` prints, for a machine without seawall.
-    fn setup(&self, client: &str, query: Option<&str>, host: &str, registries: &Registries) -> Response<Body> {
+    fn setup(&self, client: &str, query: Option<&str>, here: &Here, registries: &Registries) -> Response<Body> {
         let Ok(client) = client.parse::<Client>() else {
-            return plain(StatusCode::NOT_FOUND, format!("No client of this name.\n\n{}", clients(host)));
+            return plain(StatusCode::NOT_FOUND, format!("No client of this name.\n\n{}", clients(here)));
         };
         // Only what was read as a host and a port is written into files.
-        let Some((host, port)) = parse_authority(host, Scheme::Http.default_port()) else {
+        let Some((host, port)) = parse_authority(&here.host, here.scheme.default_port()) else {
             return plain(
                 StatusCode::BAD_REQUEST,
                 "The Host header has to say how seawall is reached: HOST:PORT.\n".to_owned(),
             );
         };
-        let address = Origin { scheme: Scheme::Http, host, port };
+        let address = Origin { scheme: here.scheme, host, port };
         let asked = query.unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("mode="));
         let mode = asked.map_or(Ok(client.default_mode()), str::parse);
         let facts = Facts {
@@ -93,8 +94,8 @@ fn modes(client: Client) -> String {
     modes.join(", ")
 }
 
-fn clients(host: &str) -> String {
-    let mut text = format!("Ask for one of these: curl -fsS http://{host}/setup/docker\n\n");
+fn clients(here: &Here) -> String {
+    let mut text = format!("Ask for one of these: curl -fsS {here}/setup/docker\n\n");
     for client in Client::ALL {
         let _ = writeln!(text, "/setup/{:<15} {}", client.as_str(), client.about());
         let _ = writeln!(text, "{:22} {}", "", modes(*client));
@@ -112,16 +113,17 @@ fn other_stores(this: &TrustStore) -> String {
     )
 }
 
-fn usage(host: &str) -> String {
+fn usage(here: &Here) -> String {
+    let host = &here.host;
     // Whatever a client wrote into Host is not repeated to others: this is plain text for that one client.
     format!(
         "seawall: a caching proxy for container registries\n\n\
-         1. Trust its root:      curl -fsS http://{host}/ca.crt -o /usr/local/share/ca-certificates/seawall.crt\n\
+         1. Trust its root:      curl -fsS {here}/ca.crt -o /usr/local/share/ca-certificates/seawall.crt\n\
          \x20                       update-ca-certificates        (daemons read roots at their start: restart them)\n\
-         2. Pull through it:     HTTPS_PROXY=http://{host} crane pull alpine alpine.tar\n\
+         2. Pull through it:     HTTPS_PROXY={here} crane pull alpine alpine.tar\n\
          \x20  or as a mirror:      crane pull --insecure {host}/library/alpine alpine.tar\n\
          \x20                       ({host}/ghcr.io/owner/app for other registries)\n\
-         3. Set a client up:     curl -fsS http://{host}/setup/docker\n\
-         \x20                       (containerd, podman, k3s, …: http://{host}/setup lists them)\n"
+         3. Set a client up:     curl -fsS {here}/setup/docker\n\
+         \x20                       (containerd, podman, k3s, …: {here}/setup lists them)\n"
     )
 }

@@ -50,7 +50,8 @@ fn what_came_later_stays_when_ours_is_taken_out() {
     let report = write::undo(root.path(), Client::Docker).unwrap();
     assert_eq!(report.left().count(), 0);
     let rest: serde_json::Value = serde_json::from_str(&text(root.path(), DAEMON)).unwrap();
-    let expected = serde_json::json!({"bip": "10.9.0.1/24", "debug": true, "registry-mirrors": ["https://later"]});
+    let later = ["https://later"];
+    let expected = serde_json::json!({"bip": "10.9.0.1/24", "debug": true, "registry-mirrors": later, "insecure-registries": later});
     assert_eq!(rest, expected);
 }
 

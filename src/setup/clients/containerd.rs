@@ -46,8 +46,8 @@ fn as_mirror(facts: &Facts) -> Plan {
     if facts.containerd.is_none() {
         notes.push(
             "The key above is containerd 1.x's, and version = 2 is for a file that is new: leave one that is there. Where config.toml says version = 3 or more (containerd 2.x) it is \
-             [plugins.\"io.containerd.cri.v1.images\".registry], with the same config_path; without a config.toml containerd 2.x reads \
-             /etc/containerd/certs.d unasked."
+             [plugins.\"io.containerd.cri.v1.images\".registry], with the same config_path: its default, which names two directories, is one \
+             that containerd 2.x itself does not find."
                 .to_owned(),
         );
     }
@@ -71,10 +71,8 @@ fn config_path(version: Option<i64>) -> Table {
         }
         Some(..=1) => "[plugins.cri.registry]\nconfig_path = \"/etc/containerd/certs.d\"\n",
         Some(2) => "[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"/etc/containerd/certs.d\"\n",
-        // Its default, written out: some write an empty one into their file.
-        Some(_) => {
-            "[plugins.\"io.containerd.cri.v1.images\".registry]\nconfig_path = \"/etc/containerd/certs.d:/etc/docker/certs.d\"\n"
-        }
+        // Its default is a list of two, which its pulls through the transfer service take for one name (2.1 to 2.4: image_pull.go).
+        Some(_) => "[plugins.\"io.containerd.cri.v1.images\".registry]\nconfig_path = \"/etc/containerd/certs.d\"\n",
     };
     text.parse().expect("our own config.toml is TOML")
 }

@@ -44,12 +44,14 @@ fn proxy(facts: &Facts) -> Parts {
     (Vec::new(), environment::yaml(facts, 8), notes)
 }
 
-/// kaniko sends no `?ns=`: the registry is the first part of the path at seawall.
+/// kaniko sends no `?ns=`: the registry is in the path at seawall, behind a part without a dot, since kaniko takes a first part with
+/// one for the registry to ask (pkg/image/remote, `remapRepository`).
 fn as_mirror(facts: &Facts) -> Parts {
     let authority = facts.address.authority();
     let map = |(host, path): (String, String)| match host.as_str() {
         // What go-containerregistry calls Docker Hub, whatever the Dockerfile does.
-        "docker.io" => format!("--registry-map=index.docker.io={authority}/{path}"),
+        "docker.io" => format!("--registry-map=index.docker.io={authority}"),
+        host if path.contains('.') => format!("--registry-map={host}={authority}/seawall/{path}"),
         host => format!("--registry-map={host}={authority}/{path}"),
     };
     let paths = names::paths(&facts.registries).into_iter().filter(|(host, _)| host != "index.docker.io");
@@ -102,8 +104,13 @@ mod tests {
             example::assert_sound(&plan);
             let text = example::text(&plan, POD);
             for (host, path) in names::paths(&example::registries()) {
-                let asked = if host == "docker.io" { "index.docker.io" } else { host.as_str() };
-                assert!(text.contains(&format!("\"--registry-map={asked}=seawall.lab:3128/{path}\"")), "{host}");
+                let mapped = match (host.as_str(), path.contains('.')) {
+                    ("docker.io", _) => "index.docker.io=seawall.lab:3128".to_owned(),
+                    ("index.docker.io", _) => continue,
+                    (host, true) => format!("{host}=seawall.lab:3128/seawall/{path}"),
+                    (host, false) => format!("{host}=seawall.lab:3128/{path}"),
+                };
+                assert!(text.contains(&format!("\"--registry-map={mapped}\"")), "{mapped}");
             }
             assert!(text.contains(flag), "{text}");
             assert_eq!(text.contains("ConfigMap"), trusts);

@@ -45,8 +45,8 @@ fn nodes(facts: &Facts) -> Plan {
     ];
     let commands = vec![
         format!("kubectl apply -f {NODES}"),
-        "kubectl -n seawall rollout restart daemonset seawall-nodes   # after a change; containerd itself needs no restart".to_owned(),
-        "kubectl -n seawall rollout status daemonset seawall-nodes".to_owned(),
+        "kubectl -n seawall-nodes rollout restart daemonset seawall-nodes   # after a change; containerd itself needs no restart".to_owned(),
+        "kubectl -n seawall-nodes rollout status daemonset seawall-nodes".to_owned(),
     ];
     Plan { files: vec![whole(NODES, nodes_yaml(facts))], commands, notes }
 }
@@ -61,13 +61,15 @@ fn nodes_yaml(facts: &Facts) -> String {
 apiVersion: v1
 kind: Namespace
 metadata:
-  name: seawall
+  name: seawall-nodes
+  # A directory of the node.
+  labels: {{pod-security.kubernetes.io/enforce: privileged}}
 ---
 apiVersion: v1
 kind: ConfigMap
 metadata:
   name: seawall-nodes
-  namespace: seawall
+  namespace: seawall-nodes
 data:
   hosts.toml: |
 {hosts}{root}---
@@ -75,7 +77,7 @@ apiVersion: apps/v1
 kind: DaemonSet
 metadata:
   name: seawall-nodes
-  namespace: seawall
+  namespace: seawall-nodes
   labels: {{app.kubernetes.io/name: seawall-nodes}}
 spec:
   selector:
@@ -193,7 +195,7 @@ spec:
   securityContext: {{fsGroup: 65532}}
   initContainers:
     - name: seawall
-      image: seawall
+      image: localhost/seawall
       restartPolicy: Always
       args: ["serve", "--listen", "127.0.0.1:3128"]
       env:
