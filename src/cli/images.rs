@@ -148,7 +148,7 @@ fn rewritten(inputs: &[Input], config: &Config, prefix: &Prefix) -> anyhow::Resu
             commands.left.iter().for_each(|(object, why)| eprintln!("{object}: left: {why}"));
             commands.lines.iter().for_each(|line| said = std::mem::take(&mut said) + line + "\n");
         } else {
-            let rewritten = rewrite(&input.text, &input.read, &config.registries, prefix);
+            let rewritten = rewrite(input.kind, &input.text, &input.read, &config.registries, prefix);
             for (line, name, why) in &rewritten.kept {
                 eprintln!("{}: {name}: left: {why}", input.at(*line));
             }
