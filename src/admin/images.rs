@@ -29,10 +29,11 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::Admin;
 use crate::cache::Cache;
-use crate::cache::images::Image;
+use crate::cache::images::{Budget, Image};
 use crate::images::name::Name;
 use crate::oci::name::Reference;
 use crate::policy::registry::Registries;
@@ -44,14 +45,34 @@ const USUAL: usize = 100;
 const MOST: usize = 1000;
 
 /// What is shown of the cache, once that is loaded. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct Images(Arc<OnceLock<(Cache, Arc<Registries>)>>);
+#[derive(Clone, Debug)]
+pub struct Images {
+    shown: Arc<OnceLock<(Cache, Arc<Registries>)>>,
+    /// One looks at a time: that reads many files, and clients wait for files.
+    looking: Arc<Semaphore>,
+}
+
+impl Default for Images {
+    fn default() -> Images {
+        Images { shown: Arc::default(), looking: Arc::new(Semaphore::new(1)) }
+    }
+}
 
 impl Images {
     /// From now on it is this.
     pub fn show(&self, cache: Cache, registries: Arc<Registries>) {
         // Set once: a daemon has one cache.
-        let _ = self.0.set((cache, registries));
+        let _ = self.shown.set((cache, registries));
+    }
+
+    /// Does `work` on a thread of its own, and nothing else like it meanwhile, even if nobody waits for it any more.
+    async fn look<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let looking = self.looking.clone().acquire_owned().await.expect("never closed");
+        task::blocking(move || {
+            let _looking = looking;
+            work()
+        })
+        .await
     }
 }
 
@@ -62,28 +83,31 @@ pub(super) struct Wanted {
 }
 
 pub(super) async fn listed(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
-    let Some((cache, _)) = admin.images.0.get().cloned() else { return starting() };
+    let Some((cache, _)) = admin.images.shown.get().cloned() else { return starting() };
     let (after, limit) = match page(query.as_deref().unwrap_or_default()) {
         Ok(page) => page,
         Err(why) => return refused(&why),
     };
-    let known = task::blocking(move || cache.images(&after, limit)).await;
+    let known = admin.images.look(move || cache.images(&after, limit)).await;
     let next = known.last().filter(|_| known.len() == limit).map(|last| last.name.clone());
     let images: Vec<Value> = known.iter().map(image).collect();
     super::json(StatusCode::OK, &json!({ "images": images, "next": next.as_deref() }))
 }
 
 pub(super) async fn looked_up(State(admin): State<Admin>, Json(wanted): Json<Wanted>) -> Response {
-    let Some((cache, registries)) = admin.images.0.get().cloned() else { return starting() };
+    let Some((cache, registries)) = admin.images.shown.get().cloned() else { return starting() };
     if wanted.names.len() > MOST {
         return refused(&format!("{} names are too many: at most {MOST}", wanted.names.len()));
     }
-    let looked_up = move || wanted.names.iter().map(|name| look_up(&cache, &registries, name)).collect::<Vec<_>>();
-    let images = task::blocking(looked_up).await;
+    let looked_up = move || {
+        let mut budget = Budget::default();
+        wanted.names.iter().map(|name| look_up(&cache, &registries, name, &mut budget)).collect::<Vec<_>>()
+    };
+    let images = admin.images.look(looked_up).await;
     super::json(StatusCode::OK, &json!({ "images": images }))
 }
 
-fn look_up(cache: &Cache, registries: &Registries, text: &str) -> Value {
+fn look_up(cache: &Cache, registries: &Registries, text: &str, budget: &mut Budget) -> Value {
     let nothing = |why: String| json!({ "name": text, "cached": "no", "error": why });
     let name = match Name::read(text) {
         Ok(name) => name,
@@ -97,7 +121,7 @@ fn look_up(cache: &Cache, registries: &Registries, text: &str) -> Value {
         (Some(digest), _) => Reference::Digest(digest),
         (None, tag) => Reference::Tag(tag.unwrap_or_else(latest)),
     };
-    let mut found = image(&cache.image(&site, &name.repository, &reference));
+    let mut found = image(&cache.image(&site, &name.repository, &reference, budget));
     found["name"] = text.into();
     found
 }
@@ -158,7 +182,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_query(text in "(after|limit|=|&|%|[0-9]|\\PC){0,12}") {
-            let _ = page(&text);
+            if let Ok((_, limit)) = page(&text) {
+                prop_assert!((1..=MOST).contains(&limit));
+            }
         }
     }
 }

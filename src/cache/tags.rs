@@ -122,19 +122,20 @@ impl Bindings {
 
     /// The newest binding, for whomever it is.
     pub fn newest(&self, key: &Arc<str>) -> Option<Binding> {
-        self.bound.get(key)?.iter().map(|(_, binding)| binding).max_by_key(|binding| binding.checked).cloned()
+        newest(&self.bound.get(key)?)
     }
 
-    /// The keys that come after `after`, in order, at most `limit`.
-    pub fn names(&self, after: &str, limit: usize) -> Vec<Arc<str>> {
-        let behind = self.bound.iter().map(|(key, _)| (*key).clone()).filter(|key| **key > *after);
-        let mut names: Vec<Arc<str>> = behind.collect();
-        if names.len() > limit {
-            names.select_nth_unstable(limit);
-            names.truncate(limit);
+    /// The tags that come after `after`, in order, at most `limit`, and what is newest of each. Who looks does not use them.
+    pub fn known(&self, after: &str, limit: usize) -> Vec<(Arc<str>, Binding)> {
+        let behind = self.bound.iter().filter(|(key, _)| ***key > *after);
+        let mut known: Vec<(Arc<str>, Variants)> = behind.map(|(key, variants)| ((*key).clone(), variants)).collect();
+        let by_name = |a: &(Arc<str>, Variants), b: &(Arc<str>, Variants)| a.0.cmp(&b.0);
+        if known.len() > limit {
+            known.select_nth_unstable_by(limit, by_name);
+            known.truncate(limit);
         }
-        names.sort_unstable();
-        names
+        known.sort_unstable_by(by_name);
+        known.into_iter().filter_map(|(key, variants)| Some((key, newest(&variants)?))).collect()
     }
 
     /// Whether the tag is bound, for anybody.
@@ -181,6 +182,10 @@ impl Bindings {
         let records: Vec<Record> = variants.iter().map(|(accept, binding)| Record::of(*accept, binding)).collect();
         self.journal.write(Table::Tags, key.to_string(), &records);
     }
+}
+
+fn newest(variants: &[(Accept, Binding)]) -> Option<Binding> {
+    variants.iter().map(|(_, binding)| binding).max_by_key(|binding| binding.checked).cloned()
 }
 
 impl Record {

@@ -84,8 +84,12 @@ pub fn run(args: &ImagesArgs, config: &Config) -> anyhow::Result<()> {
     let inputs = inputs(args)?;
     for input in &inputs {
         for (line, text, why) in &input.read.unread {
-            eprintln!("{}: {text}: left out: {why}", input.at(*line));
+            say(&format!("{}: {text}: left out: {why}", input.at(*line)));
         }
+    }
+    let is_empty = |input: &&Input| input.read.references.is_empty() && input.read.unread.is_empty();
+    for input in inputs.iter().filter(is_empty) {
+        say(&format!("no image is named in {}", input.name));
     }
     let said = match &args.rewrite {
         Some(prefix) => rewritten(&inputs, config, prefix)?,
@@ -93,6 +97,22 @@ pub fn run(args: &ImagesArgs, config: &Config) -> anyhow::Result<()> {
     };
     std::io::stdout().write_all(said.as_bytes())?;
     Ok(())
+}
+
+/// To stderr. Names are anybody's: they must not move a terminal's cursor.
+fn say(what: &str) {
+    eprintln!("{}", visible(what));
+}
+
+/// Control characters as they are written in Rust.
+fn visible(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut visible, c| {
+        match c.is_control() {
+            true => visible.extend(c.escape_debug()),
+            false => visible.push(c),
+        }
+        visible
+    })
 }
 
 impl Input {
@@ -127,11 +147,10 @@ fn table(args: &ImagesArgs, config: &Config, inputs: &[Input]) -> anyhow::Result
     let references = inputs.iter().flat_map(|input| &input.read.references);
     let images = used(references, &config.registries, None);
     let names: Vec<String> = images.iter().map(|image| image.name.to_string()).collect();
-    let asked = ask::cached(args.admin.as_deref(), config, &names);
-    let cached = asked.unwrap_or_else(|error| {
-        eprintln!("what is in the cache is not known: {error:#}");
-        ask::Cached::default()
-    });
+    let (cached, failed) = ask::cached(args.admin.as_deref(), config, &names);
+    if let Some(error) = failed {
+        say(&format!("what is in the cache is not known: {error:#}"));
+    }
     Ok(if args.json { show::json(&images, &cached) } else { show::text(&images, &cached) })
 }
 
@@ -145,15 +164,25 @@ fn rewritten(inputs: &[Input], config: &Config, prefix: &Prefix) -> anyhow::Resu
     for input in inputs {
         if is_json(&input) {
             let commands = commands(&input.text, &config.registries, prefix).with_context(|| input.name.clone())?;
-            commands.left.iter().for_each(|(object, why)| eprintln!("{object}: left: {why}"));
+            commands.left.iter().for_each(|(object, why)| say(&format!("{object}: left: {why}")));
             commands.lines.iter().for_each(|line| said = std::mem::take(&mut said) + line + "\n");
         } else {
-            let rewritten = rewrite(&input.text, &input.read, &config.registries, prefix);
+            let rewritten = rewrite(input.kind, &input.text, &input.read, &config.registries, prefix);
             for (line, name, why) in &rewritten.kept {
-                eprintln!("{}: {name}: left: {why}", input.at(*line));
+                say(&format!("{}: {name}: left: {why}", input.at(*line)));
             }
             said.push_str(&rewritten.text);
         }
     }
     Ok(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_foreign_moves_a_cursor() {
+        assert_eq!(visible("a\u{1b}[2J\r\n\u{9b}é \"x\""), "a\\u{1b}[2J\\r\\n\\u{9b}é \"x\"");
+    }
 }

@@ -1,9 +1,14 @@
 //! What a Dockerfile names: `FROM`, `COPY --from`, `RUN --mount=from=`, `# syntax=` (docs.docker.com/reference/dockerfile).
 
-use std::collections::HashMap;
+mod lines;
+
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use lines::{Instruction, Lines, Word, directives};
+
 use super::name::{Name, tail};
+use super::variables::{filled, used, whole};
 use super::{Place, Read, Reference};
 
 /// Whether its first instruction can begin a Dockerfile.
@@ -17,116 +22,12 @@ pub(super) fn is_one(text: &str) -> bool {
 pub(super) fn read(text: &str) -> Read {
     let mut reading = Reading::default();
     let (directives, escape) = directives(text);
-    directives.into_iter().for_each(|(line, word)| reading.name(line, &word, "an image"));
-    let mut lines = Lines { text, at: 0, line: 0 };
+    directives.into_iter().for_each(|(line, word)| reading.name(line, &word));
+    let mut lines = Lines::of(text);
     while let Some(instruction) = lines.instruction(escape) {
-        lines.skip_documents(&instruction);
         reading.instruction(&instruction);
     }
-    reading.read
-}
-
-/// A run of characters without spaces.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Word<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-impl Word<'_> {
-    fn range(&self) -> Range<usize> {
-        self.at..self.at + self.text.len()
-    }
-}
-
-/// The words of one, over all its lines.
-#[derive(Debug, Default)]
-struct Instruction<'a> {
-    line: usize,
-    words: Vec<Word<'a>>,
-}
-
-/// Lines, and where each begins.
-struct Lines<'a> {
-    text: &'a str,
-    at: usize,
-    line: usize,
-}
-
-impl<'a> Lines<'a> {
-    fn next(&mut self) -> Option<(usize, &'a str)> {
-        let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
-        let line = rest.split_inclusive('\n').next()?;
-        let at = self.at;
-        self.at += line.len();
-        self.line += 1;
-        Some((at, line))
-    }
-
-    fn instruction(&mut self, escape: char) -> Option<Instruction<'a>> {
-        let mut instruction = Instruction::default();
-        while let Some((at, line)) = self.next() {
-            // Comments and empty lines do not end an instruction that is continued.
-            if line.trim().is_empty() || line.trim_start().starts_with('#') {
-                continue;
-            }
-            if instruction.words.is_empty() {
-                instruction.line = self.line;
-            }
-            let trimmed = line.trim_end();
-            let bare = trimmed.strip_suffix(escape);
-            instruction.words.extend(words(bare.unwrap_or(trimmed), at));
-            if bare.is_none() {
-                break;
-            }
-        }
-        (!instruction.words.is_empty()).then_some(instruction)
-    }
-
-    /// Here-documents: what stands between `<<EOF` and `EOF` is no instruction.
-    fn skip_documents(&mut self, instruction: &Instruction<'_>) {
-        let mut words = instruction.words.iter();
-        let takes = |word: &Word<'_>| ["run", "copy", "add"].iter().any(|name| word.text.eq_ignore_ascii_case(name));
-        if !words.any(takes) {
-            return;
-        }
-        let ends = words.filter_map(|word| word.text.split_once("<<").map(|(_, end)| end));
-        let ends = ends.map(|end| end.trim_start_matches('-').trim_matches(['"', '\'']));
-        for end in
-            ends.filter(|end| end.bytes().next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_'))
-        {
-            while let Some((_, line)) = self.next() {
-                if line.trim() == end {
-                    break;
-                }
-            }
-        }
-    }
-}
-
-fn words(line: &str, at: usize) -> impl Iterator<Item = Word<'_>> {
-    let begin = line.as_ptr();
-    line.split_ascii_whitespace().map(move |text| Word { text, at: at + (text.as_ptr().addr() - begin.addr()) })
-}
-
-/// `# syntax=docker/dockerfile:1` and ``# escape=` ``: comments before everything else.
-fn directives(text: &str) -> (Vec<(usize, Word<'_>)>, char) {
-    let (mut found, mut escape) = (Vec::new(), '\\');
-    let mut lines = Lines { text, at: 0, line: 0 };
-    while let Some((at, line)) = lines.next() {
-        let Some(comment) = line.trim_start().strip_prefix('#') else { break };
-        let Some((key, value)) = comment.split_once('=') else { break };
-        match key.trim().to_ascii_lowercase().as_str() {
-            "syntax" => {
-                let value_at = at + (value.as_ptr().addr() - line.as_ptr().addr());
-                found.extend(words(value, value_at).next().map(|word| (lines.line, word)));
-            }
-            "escape" if value.trim() == "`" => escape = '`',
-            "escape" | "check" => {}
-            _ => break,
-        }
-    }
-    (found, escape)
+    reading.read()
 }
 
 /// The default of an `ARG`, and where it stands, if it is literal.
@@ -142,27 +43,30 @@ struct Reading {
     arguments: HashMap<String, Default>,
     /// In lower case; one without a name has an empty one.
     stages: Vec<String>,
+    /// Variables that are a part of something: their defaults must stay what they are.
+    parts: HashSet<String>,
+    /// References, by their number, that are a variable and nothing else.
+    by_variable: Vec<(usize, String)>,
 }
+
+const TOGETHER: &str = "it is put together of variables";
+const SHARED: &str = "the default of its variable is a part of other names";
 
 impl Reading {
     fn instruction(&mut self, instruction: &Instruction<'_>) {
         let line = instruction.line;
-        let mut words = instruction.words.as_slice();
-        if let [first, rest @ ..] = words
-            && first.text.eq_ignore_ascii_case("onbuild")
-        {
-            words = rest;
-        }
-        let [first, rest @ ..] = words else { return };
-        match first.text.to_ascii_lowercase().as_str() {
+        let Some((name, rest)) = instruction.split() else { return };
+        match name.to_ascii_lowercase().as_str() {
             "arg" if self.stages.is_empty() => rest.iter().for_each(|word| self.argument(word)),
             "from" => self.from(line, rest),
             "copy" | "add" => {
-                flags(rest).filter_map(|word| after(word, "--from=")).for_each(|word| self.stage(line, &word))
+                flags(rest).filter_map(|word| word.after("--from=")).for_each(|word| self.stage(line, &word))
             }
             "run" => {
-                for mount in flags(rest).filter_map(|word| after(word, "--mount=")) {
-                    parts(&mount).filter_map(|part| after(&part, "from=")).for_each(|word| self.stage(line, &word));
+                for mount in flags(rest).filter_map(|word| word.after("--mount=")) {
+                    let parts = mount.unquoted();
+                    let from = parts.parts().filter_map(|part| part.unquoted().after("from="));
+                    from.for_each(|word| self.stage(line, &word));
                 }
             }
             _ => {}
@@ -171,20 +75,24 @@ impl Reading {
 
     fn argument(&mut self, word: &Word<'_>) {
         let Some((name, value)) = word.text.split_once('=') else { return };
-        let bare = value.trim_matches(['"', '\'']);
-        let at = word.at + (bare.as_ptr().addr() - word.text.as_ptr().addr());
-        let literal = !bare.contains('$');
-        let Some(value) = self.filled(bare) else { return };
-        self.arguments.insert(name.to_owned(), Default { value, at: literal.then(|| at..at + bare.len()) });
+        let at = word.at + (value.as_ptr().addr() - word.text.as_ptr().addr());
+        let bare = Word { text: value, at }.unquoted();
+        self.uses(bare.text);
+        let at = (!bare.text.contains('$')).then(|| bare.range());
+        match self.filled(bare.text) {
+            Some(value) => drop(self.arguments.insert(name.to_owned(), Default { value, at })),
+            None => drop(self.arguments.remove(name)),
+        }
     }
 
     /// `FROM [--platform=…] IMAGE [AS NAME]`
     fn from(&mut self, line: usize, words: &[Word<'_>]) {
+        flags(words).for_each(|flag| self.uses(flag.text));
         let words: Vec<_> = words.iter().skip_while(|word| word.text.starts_with("--")).collect();
-        let Some(image) = words.first() else { return };
+        let Some(image) = words.first().map(|word| word.unquoted()) else { return };
         let is_known = self.stages.contains(&image.text.to_ascii_lowercase());
         if !is_known && !image.text.eq_ignore_ascii_case("scratch") {
-            self.name(line, image, "it is put together of variables");
+            self.name(line, &image);
         }
         let named = words.get(1).is_some_and(|word| word.text.eq_ignore_ascii_case("as"));
         let name = words.get(2).filter(|_| named).map(|word| word.text.to_ascii_lowercase());
@@ -193,13 +101,15 @@ impl Reading {
 
     /// A stage by its name or number, else an image.
     fn stage(&mut self, line: usize, word: &Word<'_>) {
+        let word = word.unquoted();
         let is_stage = word.text.parse::<usize>().is_ok() || self.stages.contains(&word.text.to_ascii_lowercase());
         if !is_stage && !word.text.is_empty() {
-            self.name(line, word, "it is put together of variables");
+            self.name(line, &word);
         }
     }
 
-    fn name(&mut self, line: usize, word: &Word<'_>, why: &'static str) {
+    fn name(&mut self, line: usize, word: &Word<'_>) {
+        self.uses(word.text);
         let Some(text) = self.filled(word.text) else {
             return self.read.unread.push((line, word.text.to_owned(), "it has a variable without a default"));
         };
@@ -209,57 +119,46 @@ impl Reading {
         if Name::read(&text).is_err() {
             return self.read.unread.push((line, word.text.to_owned(), "it is not the name of an image"));
         }
-        let place = self.place(word).map_or(Place::Elsewhere(why), Place::Bytes);
-        self.read.references.push(Reference { text, line, place });
+        let place = self.place(word, &text).map_or(Place::Elsewhere(TOGETHER), Place::Bytes);
+        self.read.references.push(Reference { text, line, place, is_repeated: false });
     }
 
     /// Its own place, or that of the default of the one variable it is.
-    fn place(&self, word: &Word<'_>) -> Option<Range<usize>> {
+    fn place(&mut self, word: &Word<'_>, filled: &str) -> Option<Range<usize>> {
         if !word.text[..tail(word.text).start].contains('$') {
             return Some(word.range());
         }
-        let variable = word.text.strip_prefix('$')?;
-        let variable = variable.strip_prefix('{').and_then(|v| v.strip_suffix('}')).unwrap_or(variable);
-        self.arguments.get(variable)?.at.clone()
+        let variable = whole(word.text)?;
+        let at = self.arguments.get(variable).filter(|known| known.value == filled)?.at.clone();
+        self.by_variable.push((self.read.references.len(), variable.to_owned()));
+        at
     }
 
-    /// `$X`, `${X}`, `${X:-y}`, `${X-y}` with what is known. `None`: something is not.
-    fn filled(&self, text: &str) -> Option<String> {
-        let mut filled = String::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once('$') {
-            filled.push_str(before);
-            let (variable, behind) = match after.strip_prefix('{') {
-                Some(braced) => braced.split_once('}')?,
-                None => {
-                    after.split_at(after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len()))
-                }
-            };
-            let (name, default) = match variable.split_once('-') {
-                Some((name, default)) => (name.trim_end_matches(':'), Some(default)),
-                None => (variable, None),
-            };
-            filled.push_str(self.arguments.get(name).map(|known| known.value.as_str()).or(default)?);
-            rest = behind;
+    /// A variable that is all of a word may be any name; one that is a part of it, not.
+    fn uses(&mut self, text: &str) {
+        if whole(text).is_none() {
+            self.parts.extend(used(text).map(str::to_owned));
         }
-        filled.push_str(rest);
-        Some(filled)
+    }
+
+    fn filled(&self, text: &str) -> Option<String> {
+        filled(text, |name| self.arguments.get(name).map(|known| known.value.as_str()))
+    }
+
+    fn read(mut self) -> Read {
+        for (number, variable) in self.by_variable {
+            if self.parts.contains(&variable)
+                && let Some(reference) = self.read.references.get_mut(number)
+            {
+                reference.place = Place::Elsewhere(SHARED);
+            }
+        }
+        self.read
     }
 }
 
 fn flags<'a, 'b>(words: &'b [Word<'a>]) -> impl Iterator<Item = &'b Word<'a>> {
     words.iter().take_while(|word| word.text.starts_with("--"))
-}
-
-fn after<'a>(word: &Word<'a>, prefix: &str) -> Option<Word<'a>> {
-    let text = word.text.strip_prefix(prefix)?;
-    Some(Word { text, at: word.at + prefix.len() })
-}
-
-/// Those between commas.
-fn parts<'a>(word: &Word<'a>) -> impl Iterator<Item = Word<'a>> {
-    let (begin, at) = (word.text.as_ptr().addr(), word.at);
-    word.text.split(',').map(move |text| Word { text, at: at + (text.as_ptr().addr() - begin) })
 }
 
 #[cfg(test)]
@@ -333,6 +232,45 @@ FROM ${ELSE:-debian}
             read("# escape=`\nFROM `\n  mcr.microsoft.com/windows/nanoserver:ltsc2025\nRUN dir C:\\\nFROM alpine\n");
         let found: Vec<_> = read.references.iter().map(|r| r.text.as_str()).collect();
         assert_eq!(found, ["mcr.microsoft.com/windows/nanoserver:ltsc2025", "alpine"]);
+    }
+
+    fn named(text: &str) -> Vec<String> {
+        read(text).references.into_iter().map(|reference| reference.text).collect()
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_an_image() {
+        assert_eq!(named("\u{feff}FROM alpine:3\nFROM busybox\n"), ["alpine:3", "busybox"]);
+        assert_eq!(named("\u{feff}# syntax=docker/dockerfile:1\nFROM alpine\n"), ["docker/dockerfile:1", "alpine"]);
+    }
+
+    #[test]
+    fn quotes_are_no_part_of_an_image() {
+        assert_eq!(named("FROM \"alpine:3\"\nFROM 'a/b'\n"), ["alpine:3", "a/b"]);
+        assert_eq!(named("FROM scratch\nRUN --mount=type=bind,\"from=b:1\",target=/x true\n"), ["b:1"]);
+    }
+
+    /// A default is only written anew where all that use it are whole names.
+    #[test]
+    fn a_default_that_is_a_part_of_another_name_stays() {
+        let places = |text: &str| {
+            let read = read(text);
+            let shared = |reference: &Reference| reference.place == Place::Elsewhere(SHARED);
+            read.references.iter().map(shared).collect::<Vec<_>>()
+        };
+        for other in
+            ["FROM golang:1-$X", "FROM x/$X", "FROM $X-slim:1", "FROM --platform=$X b", "COPY --from=a/${X} / /"]
+        {
+            assert!(places(&format!("ARG X=alpine\nFROM $X\n{other}\n"))[0], "{other}");
+        }
+        assert!(places("ARG X=alpine\nARG Y=$X:3\nFROM ${X}\n")[0]);
+        assert!(!places("ARG X=alpine\nARG Y=$X\nFROM ${X}\nFROM $X AS b\nRUN echo a$X\n")[0]);
+    }
+
+    #[test]
+    fn other_forms_of_variables_are_said() {
+        let read = read("FROM ${A:?message}\nFROM ${A:+x}\n");
+        assert_eq!((read.references.len(), read.unread.len()), (0, 2));
     }
 
     proptest! {

@@ -10,10 +10,12 @@
 mod dockerfile;
 mod manifests;
 pub mod name;
+mod owners;
 pub mod rewrite;
 pub mod set_image;
 mod tree;
 pub mod used;
+mod variables;
 
 use std::ops::Range;
 
@@ -53,6 +55,8 @@ pub struct Reference {
     pub line: usize,
     /// Where it can be written anew.
     pub place: Place,
+    /// Whether what makes the object that names it names it, too: a Deployment, its ReplicaSet and its Pod are one use.
+    pub is_repeated: bool,
 }
 
 /// Where a reference stands.
@@ -76,11 +80,13 @@ pub struct Read {
 /// What a text is, by its looks.
 pub fn kind(text: &str) -> Kind {
     let trimmed = text.trim_start_matches('\u{feff}').trim_start();
-    if trimmed.starts_with('{')
-        || (trimmed.starts_with('[') && serde_json::from_str::<serde::de::IgnoredAny>(trimmed).is_ok())
-    {
-        // A Helm template that was not rendered begins like that, too.
-        return if trimmed.starts_with("{{") { Kind::Yaml } else { Kind::Json };
+    if let Some(rest) = trimmed.strip_prefix('{') {
+        // YAML begins like that, too, and a Helm template that was not rendered.
+        let is_json = rest.trim_start().starts_with(['"', '}']);
+        return if is_json || rest.trim().is_empty() { Kind::Json } else { Kind::Yaml };
+    }
+    if trimmed.starts_with('[') && serde_json::from_str::<serde::de::IgnoredAny>(trimmed).is_ok() {
+        return Kind::Json;
     }
     if dockerfile::is_one(text) { Kind::Dockerfile } else { Kind::Yaml }
 }

@@ -3,11 +3,12 @@
 //! A name keeps its tag and digest as they are written. `rewrite` of a registry is not applied: the mirror does that on the way, and
 //! a name that has it twice would be another.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
 use super::name::{Name, tail};
-use super::{Place, Read, Reference};
+use super::{Kind, Place, Read, Reference, read};
 use crate::policy::registry::{Registries, Site};
 
 /// `seawall.corp:3128`, perhaps with a path: what is put before names.
@@ -107,10 +108,43 @@ pub struct Rewritten {
     pub kept: Vec<(usize, String, String)>,
 }
 
-/// Puts the names in `read` anew into `text`, in which they were found.
-pub fn rewrite(text: &str, read: &Read, registries: &Registries, prefix: &Prefix) -> Rewritten {
-    let (mut places, mut kept) = (Vec::<(Range<usize>, String)>::new(), Vec::new());
-    for Reference { text: name, line, place } in &read.references {
+/// A place, what is to be written there, and for which reference.
+struct Change {
+    at: Range<usize>,
+    path: String,
+    number: usize,
+}
+
+/// Puts the names in `found` anew into `text`, in which they were found as in a text of this `kind`.
+///
+/// What that makes is read again: where a name is another than it should be, what it was stays.
+pub fn rewrite(kind: Kind, text: &str, found: &Read, registries: &Registries, prefix: &Prefix) -> Rewritten {
+    let (mut changes, mut kept) = changes(text, found, registries, prefix);
+    loop {
+        let rewritten = with(text, &changes);
+        let Some(wrong) = wrong(kind, &rewritten, found, &changes, registries, prefix) else {
+            return Rewritten { text: rewritten, kept };
+        };
+        let is_wrong = |change: &Change| wrong.as_ref().is_none_or(|numbers| numbers.contains(&change.number));
+        let (wrong, right): (Vec<_>, Vec<_>) = changes.into_iter().partition(is_wrong);
+        // One that is not written anew is another: which change that was is not known.
+        let (wrong, right) = if wrong.is_empty() { (right, Vec::new()) } else { (wrong, right) };
+        for Reference { text, line, .. } in wrong.iter().filter_map(|change| found.references.get(change.number)) {
+            kept.push((*line, text.clone(), "written anew here it would change other names".to_owned()));
+        }
+        changes = right;
+    }
+}
+
+/// What can be written anew, in the order of the text, and what cannot.
+fn changes(
+    text: &str,
+    found: &Read,
+    registries: &Registries,
+    prefix: &Prefix,
+) -> (Vec<Change>, Vec<(usize, String, String)>) {
+    let (mut changes, mut kept) = (Vec::<Change>::new(), Vec::new());
+    for (number, Reference { text: name, line, place, .. }) in found.references.iter().enumerate() {
         match (path(name, registries, prefix), place) {
             (Err(Kept::Already), _) => {}
             (Err(why), _) => kept.push((*line, name.clone(), why.to_string())),
@@ -121,29 +155,60 @@ pub fn rewrite(text: &str, read: &Read, registries: &Registries, prefix: &Prefix
                 if written[..tail.start].contains('$') {
                     kept.push((*line, written.to_owned(), "a variable is in its name".to_owned()));
                 } else {
-                    places.push((at.start..at.start + tail.start, path));
+                    changes.push(Change { at: at.start..at.start + tail.start, path, number });
                 }
             }
         }
     }
     // One default of an ARG may be several images.
-    places.sort_by_key(|(at, _)| at.start);
-    places.dedup();
-    let (mut rewritten, mut done) = (String::with_capacity(text.len() + 64 * places.len()), 0);
-    for (at, path) in places {
+    changes.sort_by_key(|change| change.at.start);
+    changes.dedup_by(|a, b| a.at == b.at && a.path == b.path);
+    (changes, kept)
+}
+
+fn with(text: &str, changes: &[Change]) -> String {
+    let (mut rewritten, mut done) = (String::with_capacity(text.len() + 64 * changes.len()), 0);
+    for Change { at, path, .. } in changes {
         rewritten.push_str(&text[done..at.start]);
-        rewritten.push_str(&path);
+        rewritten.push_str(path);
         done = at.end;
     }
     rewritten.push_str(&text[done..]);
-    Rewritten { text: rewritten, kept }
+    rewritten
+}
+
+/// `None`: `rewritten` names what it should. Else the numbers of references that are others now; of all, where it names more or fewer.
+fn wrong(
+    kind: Kind,
+    rewritten: &str,
+    found: &Read,
+    changes: &[Change],
+    registries: &Registries,
+    prefix: &Prefix,
+) -> Option<Option<HashSet<usize>>> {
+    if changes.is_empty() {
+        return None;
+    }
+    let again = match read(kind, rewritten) {
+        Ok(again) if again.references.len() == found.references.len() && again.unread.len() == found.unread.len() => {
+            again
+        }
+        _ => return Some(None),
+    };
+    let pairs = found.references.iter().zip(&again.references).enumerate();
+    let is_wrong = |before: &Reference, now: &Reference| {
+        now.text != before.text && Ok(&now.text) != renamed(&before.text, registries, prefix).as_ref()
+    };
+    let wrong: HashSet<_> =
+        pairs.filter(|(_, (before, now))| is_wrong(before, now)).map(|(number, _)| number).collect();
+    (!wrong.is_empty()).then_some(Some(wrong))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{kind, read, used::tests::registries};
+    use super::super::{kind, used::tests::registries};
     use super::*;
 
     fn prefix() -> Prefix {
@@ -187,7 +252,7 @@ mod tests {
     }
 
     fn rewritten(text: &str) -> Rewritten {
-        rewrite(text, &read(kind(text), text).unwrap(), &registries(), &prefix())
+        rewrite(kind(text), text, &read(kind(text), text).unwrap(), &registries(), &prefix())
     }
 
     #[test]
@@ -235,14 +300,38 @@ services:
         assert_eq!(rewritten(text).text, expected);
     }
 
+    /// A golang that is `golang:1.25-m.corp/…` builds nothing.
+    #[test]
+    fn a_default_that_others_use_stays_and_is_said() {
+        let text = "ARG BASE=alpine\nFROM $BASE\nFROM golang:1-$BASE\n";
+        let said = rewritten(text);
+        assert_eq!(said.text, text.replace("golang", "seawall.corp:3128/docker.io/library/golang"));
+        assert_eq!(
+            said.kept,
+            [(2, "alpine".to_owned(), "the default of its variable is a part of other names".to_owned())]
+        );
+    }
+
+    /// The net below all of it: whatever was read wrongly.
+    #[test]
+    fn what_would_change_other_names_is_put_back() {
+        let text = "ARG X=alpine\nFROM busybox\nFROM golang:1-$X\n";
+        let mut found = read(Kind::Dockerfile, text).unwrap();
+        found.references[0] =
+            Reference { text: "alpine".to_owned(), place: Place::Bytes(6..12), ..found.references[0].clone() };
+        let said = rewrite(Kind::Dockerfile, text, &found, &registries(), &prefix());
+        assert!(said.text.starts_with("ARG X=alpine\n"), "{said:?}");
+        assert!(said.kept.iter().any(|(_, name, why)| name == "alpine" && why.contains("other names")), "{said:?}");
+    }
+
     proptest! {
         #[test]
-        fn twice_is_once(text in "((services:|FROM|ARG A=|image:|- name: x\\n  image:|  a:) ?(alpine|ghcr\\.io/a/b:1|\\$A|\\$\\{A\\}|'x/y'|\"z\"|&a q|\\*a|é|\\||>-|\\{|\\}|\\n| ){0,4}\\n){0,6}") {
+        fn twice_is_once(text in "((services:|FROM|ARG A=|image:|- name: x\\n  image:|  a:) ?(alpine|ghcr\\.io/a/b:1|\\$A|\\$\\{A\\}|-\\$A|x/\\$A|'x/y'|\"z\"|&a q|\\*a|é|\\||>-|\\{|\\}|\\n| ){0,4}\\n){0,6}") {
             let kind = kind(&text);
             if let Ok(found) = read(kind, &text) {
-                let once = rewrite(&text, &found, &registries(), &prefix());
+                let once = rewrite(kind, &text, &found, &registries(), &prefix());
                 let again = read(kind, &once.text).expect("it was read before");
-                prop_assert_eq!(&rewrite(&once.text, &again, &registries(), &prefix()).text, &once.text);
+                prop_assert_eq!(&rewrite(kind, &once.text, &again, &registries(), &prefix()).text, &once.text);
             }
         }
     }

@@ -37,7 +37,7 @@ pub fn used<'a>(
             name,
             times: 0,
         });
-        entry.times += 1;
+        entry.times += usize::from(!reference.is_repeated);
     }
     all.into_values().collect()
 }
@@ -83,7 +83,8 @@ pub(super) mod tests {
 
     #[test]
     fn what_means_the_same_is_one() {
-        let reference = |text: &str| Reference { text: text.to_owned(), line: 1, place: Place::Elsewhere("") };
+        let reference =
+            |text: &str| Reference { text: text.to_owned(), line: 1, place: Place::Elsewhere(""), is_repeated: false };
         let references = [
             "alpine",
             "docker.io/library/alpine:latest",

@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::flight::landed;
 use crate::harness::*;
 
 const HUB: &str = "registry-1.docker.io";
@@ -53,6 +54,7 @@ async fn what_is_in_the_cache_is_said_of_tags_and_digests() {
     client.pull("docker.io/library/redis:8", Style::Docker).await.unwrap();
     let manifest = client.get(&format!("https://{HUB}/v2/library/nginx/manifests/1")).send().await.unwrap();
     assert_eq!(manifest.status, 200);
+    landed(&seawall).await;
 
     let all = api(&seawall, "").await;
     let row = |image: &Value| {
@@ -151,6 +153,8 @@ async fn what_is_wrong_has_a_code_and_a_line() {
         (&["/nowhere/compose.yaml"], "", 1, "/nowhere/compose.yaml"),
         (&[], "a: b\nc: [\n", 1, "seawall: stdin: line 3: not YAML"),
         (&["--kind", "json"], "a: b\n", 1, "seawall: stdin: not JSON"),
+        (&["--admin", "127.0.0.1:1"], "a: b\n", 0, "no image is named in stdin\n"),
+        (&[], "FROM a\u{1b}[2J:x\n", 0, "stdin:1: a\\u{1b}[2J:x: left out"),
         (&["--rewrite", "seawall.corp", "-", "-"], "a: b\n", 1, "one file at a time"),
     ] {
         let output = images(args, stdin).await;

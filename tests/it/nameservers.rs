@@ -116,6 +116,21 @@ async fn each_that_fails_is_named() {
     assert!(status == 502 && said.contains(&wanted), "{said}");
 }
 
+/// One that takes a connection and says nothing is told as what it is, and not as the registry's silence.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_hangs_is_named() {
+    let pki = Pki::new();
+    let lab = lab(&pki).await;
+    let hangs = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = format!("tls://{NAME}@{}", hangs.local_addr().unwrap());
+    let seawall = asking(std::slice::from_ref(&server), &lab, &pki).await;
+    let (status, said) = ask(&seawall).await;
+    assert!(
+        status == 502 && said.contains(&format!("lab.test cannot be resolved: {server} does not answer")),
+        "{said}"
+    );
+}
+
 /// That a name does not exist is what was asked for: the next one is not asked for a better answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_such_name_is_an_answer() {
@@ -134,9 +149,9 @@ async fn no_such_name_is_an_answer() {
     assert!(said.contains(&wanted) && other.asked().is_empty(), "{said}");
 }
 
-/// What the system's resolver would answer is another matter: names that it alone knows are not found, in any way out of here.
+/// That nobody else is asked, `upstream::resolve` tests: here the system knows none of the names.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_way_out_asks_them_and_nobody_else() {
+async fn every_way_out_asks_them() {
     let pki = Pki::new();
     let registry = Registry::new("lab.test").image("some/thing:1", Image::multi_layer()).cdn("cdn.test");
     let registry = registry.token_auth_at("auth.test").start(&pki).await;

@@ -43,22 +43,18 @@ struct Answers {
     images: Vec<Answer>,
 }
 
-/// Asks at `admin`, else where the configuration has it.
-///
-/// # Errors
-/// Nobody is there, or says something else.
-pub(super) fn cached(admin: Option<&str>, config: &Config, names: &[String]) -> anyhow::Result<Cached> {
-    let base = match (admin, config.admin) {
-        (Some(admin), _) => {
-            let bare = admin.trim_end_matches('/');
-            if bare.starts_with("http://") { bare.to_owned() } else { format!("http://{bare}") }
-        }
-        (None, Some(address)) => format!("http://{}", reachable(address)),
-        (None, None) => bail!("there is no admin listener to ask: `admin` is \"\""),
-    };
+/// Asks at `admin`, else where the configuration has it. What was answered until something failed, and what that was: nobody is
+/// there, or says something else.
+pub(super) fn cached(admin: Option<&str>, config: &Config, names: &[String]) -> (Cached, Option<anyhow::Error>) {
+    let mut cached = Cached::new();
+    let failed = ask(admin, config, names, &mut cached).err();
+    (cached, failed)
+}
+
+fn ask(admin: Option<&str>, config: &Config, names: &[String], cached: &mut Cached) -> anyhow::Result<()> {
+    let base = base(admin, config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let url = format!("{base}/api/v1/images");
-    let mut cached = Cached::new();
     for names in names.chunks(AT_A_TIME) {
         let asking = async { tokio::time::timeout(PATIENCE, post(&url, names)).await };
         let answers =
@@ -66,7 +62,18 @@ pub(super) fn cached(admin: Option<&str>, config: &Config, names: &[String]) -> 
         let answers = answers.with_context(|| url.clone())?;
         cached.extend(answers.images.into_iter().map(|answer| (answer.name.clone(), answer)));
     }
-    Ok(cached)
+    Ok(())
+}
+
+fn base(admin: Option<&str>, config: &Config) -> anyhow::Result<String> {
+    Ok(match (admin, config.admin) {
+        (Some(admin), _) => {
+            let bare = admin.trim_end_matches('/');
+            if bare.starts_with("http://") { bare.to_owned() } else { format!("http://{bare}") }
+        }
+        (None, Some(address)) => format!("http://{}", reachable(address)),
+        (None, None) => bail!("there is no admin listener to ask: `admin` is \"\""),
+    })
 }
 
 async fn post(url: &str, names: &[String]) -> anyhow::Result<Answers> {

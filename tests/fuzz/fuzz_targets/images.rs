@@ -28,9 +28,9 @@ fuzz_target!(|text: &str| {
             assert!(commands.lines.iter().all(|line| !line.contains(['$', ';', '`', '|', '&', '\n'])));
             continue;
         }
-        let once = rewrite(text, &found, &REGISTRIES, &prefix).text;
+        let once = rewrite(kind, text, &found, &REGISTRIES, &prefix).text;
         let again = read(kind, &once).expect("only names are others");
         assert_eq!(again.references.len(), found.references.len());
-        assert_eq!(rewrite(&once, &again, &REGISTRIES, &prefix).text, once);
+        assert_eq!(rewrite(kind, &once, &again, &REGISTRIES, &prefix).text, once);
     }
 });
