@@ -213,7 +213,7 @@ case_compose() {
 
   chown 65532 "$STATE/compose-ca"
   configure_seawall
-  sed '/^listen/d; /^admin/d; /^data/d; /^\[ca\]/d; /^dir/d; s|^ca_file = .*|ca_file = "/etc/seawall/upstream.crt"|' "$STATE/seawall.toml" >"$STATE/compose.toml"
+  sed '/^listen/d; /^admin/d; /^data/d; /^\[ca\]/d; /^dir/d; /^names/d; s|^ca_file = .*|ca_file = "/etc/seawall/upstream.crt"|' "$STATE/seawall.toml" >"$STATE/compose.toml"
   cat >"$STATE/override.yml" <<YAML
 services:
   seawall:

@@ -77,7 +77,7 @@ kaniko_pull() {
   mkdir -p "$root"/{kaniko,workspace,proc,dev,tmp,etc}
   cp "${BIN[executor]}" "$root/kaniko/executor"
   cp "$(command -v busybox)" "$root/kaniko/env"
-  cp "$ROOM/etc"/{resolv.conf,passwd,group} "$root/etc/"
+  cp "$ROOM/etc"/{resolv.conf,hosts,passwd,group} "$root/etc/"
   : >"$root/dev/null"
   printf 'FROM %s\nCOPY Dockerfile /e2e/\n' "$1" >"$root/workspace/Dockerfile"
   mapfile -t words < <(/usr/bin/python3 - "$ROOM/etc/seawall/setup/kaniko/pod.yaml" "$root" <<'PYTHON'
