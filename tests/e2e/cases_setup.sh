@@ -118,6 +118,7 @@ furnish_containerd() { [ "$CONTAINERD" = containerd ] || "$CONTAINERD" config de
 # A buildkitd of one's own has its variables from its unit.
 also_buildkit() {
   [ "$1" = proxy ] || return 0
+  ALSO=(systemd)
   set_up systemd proxy
   COMMANDS=("${COMMANDS[@]/SERVICE=docker/SERVICE=buildkit}")
 }
