@@ -9,7 +9,7 @@ GO_CLIENTS='
           crane       v0.20.6  github.com/google/go-containerregistry cmd/crane                       default
           regctl      v0.11.7  github.com/regclient/regclient         cmd/regctl                      default
           oras        v1.3.1   oras.land/oras                         cmd/oras                        default
-          containerd  v2.4.2   github.com/containerd/containerd/v2    cmd/containerd                  default  no_btrfs,no_zfs,no_devmapper,no_tracing,no_rdt
+          containerd  v2.4.2   github.com/containerd/containerd/v2    cmd/containerd                  all      no_btrfs,no_zfs,no_devmapper,no_tracing,no_rdt
           buildctl    v0.28.1  github.com/moby/buildkit               cmd/buildctl                    all
           buildkitd   v0.28.1  github.com/moby/buildkit               cmd/buildkitd                   all
           helm        v4.3.1   helm.sh/helm/v4                        cmd/helm                        all

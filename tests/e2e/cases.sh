@@ -216,7 +216,7 @@ case_compose() {
   if [ -n "${STATIC_SEAWALL:-}" ]; then
     cp "$STATIC_SEAWALL" "$STATE/context/target/release/seawall"
   else
-    note 'on a base: no static binary at hand (STATIC_SEAWALL=FILE, or E2E_CLIENTS=all)'
+    note 'on a base: no static binary at hand (STATIC_SEAWALL=FILE)'
     cp "$SEAWALL" "$STATE/context/target/release/seawall"
     check 'the base image is imported' docker_ import "$ROOTFS" e2e/base || true
     base=(--build-arg BASE=e2e/base)
