@@ -9,7 +9,7 @@ GO_CLIENTS='
           crane       v0.20.6  github.com/google/go-containerregistry cmd/crane                       default
           regctl      v0.11.7  github.com/regclient/regclient         cmd/regctl                      default
           oras        v1.3.1   oras.land/oras                         cmd/oras                        default
-          containerd  v2.4.2   github.com/containerd/containerd/v2    cmd/containerd                  default  no_btrfs,no_zfs,no_devmapper,no_tracing,no_rdt
+          containerd  v2.4.2   github.com/containerd/containerd/v2    cmd/containerd                  all      no_btrfs,no_zfs,no_devmapper,no_tracing,no_rdt
           buildctl    v0.28.1  github.com/moby/buildkit               cmd/buildctl                    all
           buildkitd   v0.28.1  github.com/moby/buildkit               cmd/buildkitd                   all
           helm        v4.3.1   helm.sh/helm/v4                        cmd/helm                        all
@@ -31,17 +31,18 @@ go_build() {
 }
 
 build_clients() {
-  local name version module package tier tags at left=()
+  local name version module package tier tags at source left=()
   while read -r name version module package tier tags; do
     [ -n "$name" ] || continue
     at=$E2E_CACHE/bin-$name-$version/$name
     if [ ! -x "$at" ]; then
       if [ "$tier" != default ] && [[ " ${E2E_CLIENTS:-} " != *" all "* && " ${E2E_CLIENTS:-} " != *" $name "* ]]; then left+=("$name"); continue; fi
       command -v go >/dev/null || continue
-      # A module of our own, and not `go install`, which wants to know whether a newer version takes this one back.
-      mkdir -p "$STATE/go/$name"
-      printf 'module e2e\n\nrequire %s %s\n' "$module" "$version" >"$STATE/go/$name/go.mod"
-      (cd "$STATE/go/$name" && GOFLAGS=-mod=mod go_build "$name $version" "$at" "$tags" "$module/$package") || continue
+      # Where the module itself is, with its own go.sum and what it replaces: as a requirement of another one BuildKit cannot be had, and
+      # `go install` would want to know whether a newer version takes this one back.
+      source=$(cd / && go mod download -json "$module@$version" 2>>"$STATE/go.log" | sed -nE 's/^\t"Dir": "(.*)",$/\1/p') || true
+      [ -n "$source" ] || { note "$module $version cannot be had"; continue; }
+      (cd "$source" && GOFLAGS=-mod=readonly go_build "$name $version" "$at" "$tags" "./$package") || continue
     fi
     BIN[$name]=$at
   done <<<"$GO_CLIENTS"

@@ -2,8 +2,8 @@
 # Each is put straight into a registry, and had through seawall twice. Sourced by tests/e2e/run.
 # shellcheck shell=bash
 
-# straight COMMAND…: at the registries themselves, believing their CA.
-straight() { enter "$(ns direct)" env -i "PATH=$PATH" "HOME=$STATE/straight" "TMPDIR=$STATE/tmp" "SSL_CERT_FILE=$STATE/trust/upstream/ca.crt" SSL_CERT_DIR=/nonexistent "$@"; }
+# straight COMMAND…: at the registries themselves, believing their CA, where the artifacts are (or in $AT).
+straight() { enter "$(ns direct)" env -i -C "${AT:-$STATE/artifacts}" "PATH=$PATH" "HOME=$STATE/straight" "TMPDIR=$STATE/tmp" "SSL_CERT_FILE=$STATE/trust/upstream/ca.crt" SSL_CERT_DIR=/nonexistent "$@"; }
 # person COMMAND…: in the room.
 person() { enter "$NS" "${WITH[@]}" "$@"; }
 
@@ -35,8 +35,8 @@ case_oras() {
   echo '{}' >"$STATE/artifacts/sbom.json"
   local host oras=("${BIN[oras]}")
   for host in ghcr.io $OPEN_HOST; do # one has the referrers API, in the other a tag stands for it
-    (cd "$STATE/artifacts" && check "oras pushes an artifact to $host" straight "${oras[@]}" push --no-tty "$host/acme/artifact:1" --artifact-type application/vnd.e2e hello.txt:text/plain) || continue
-    (cd "$STATE/artifacts" && check "oras attaches to it" straight "${oras[@]}" attach --no-tty "$host/acme/artifact:1" --artifact-type application/vnd.e2e.sbom sbom.json) || continue
+    check "oras pushes an artifact to $host" straight "${oras[@]}" push --no-tty "$host/acme/artifact:1" --artifact-type application/vnd.e2e hello.txt:text/plain || continue
+    check "oras attaches to it" straight "${oras[@]}" attach --no-tty "$host/acme/artifact:1" --artifact-type application/vnd.e2e.sbom sbom.json || continue
     both_times "oras pulls the artifact of $host" oras_gets "$host/acme/artifact:1"
     check "oras sees what refers to it at $host" oras_knows "$host/acme/artifact:1" || true
     both_times "oras pulls it by path from the mirror" oras_gets --plain-http "$SEAWALL_ADDRESS:3128/$host/acme/artifact:1"
@@ -52,7 +52,7 @@ case_regctl() {
   artifacts_begin proxy || return 0
   local regctl=("${BIN[regctl]}") image=$OPEN_HOST/acme/copied:1
   check 'regctl copies an image in' straight "${regctl[@]}" image copy "ocidir://$STATE/small/setup:1" "$image" || true
-  built oras && (cd "$STATE/small" && check 'oras attaches something to it' straight "${BIN[oras]}" attach --no-tty "$image" --artifact-type application/vnd.e2e.note setup/index.json) || true
+  built oras && AT=$STATE/small check 'oras attaches something to it' straight "${BIN[oras]}" attach --no-tty "$image" --artifact-type application/vnd.e2e.note setup/index.json || true
   both_times 'regctl copies it out, all platforms' regctl_copies "$image"
   check 'regctl copies it out with its referrers' regctl_copies --referrers "$image" || true
   equal 'they are in the copy' 1 "$(person "${regctl[@]}" artifact list --format '{{len .Descriptors}}' "ocidir://$STATE/artifacts/layout:1" || true)"
@@ -76,18 +76,28 @@ case_helm() {
   artifacts_end
 }
 
+# What refers to an image may change at any time: seawall asks for that list, and for nothing else.
+cosign_verifies() {
+  local what=$1
+  shift
+  check "$what" person "${BIN[cosign]}" verify --key "$STATE/artifacts/cosign.pub" --insecure-ignore-tlog "$@" || return 0
+  mark
+  check "$what, again" person "${BIN[cosign]}" verify --key "$STATE/artifacts/cosign.pub" --insecure-ignore-tlog "$@" || return 0
+  equal "$what, again: upstream was asked for nothing but the list of what refers to it" 0 "$(($(anything_reached) - $(reached '"GET /v2/acme/signed/referrers/sha256:')))"
+}
+
 case_cosign() {
   say 'cosign: a signature'
   built cosign && start_open || return 0
   artifacts_begin proxy || return 0
-  local cosign=("${BIN[cosign]}") host digest key=$STATE/artifacts/cosign
-  (cd "$STATE/artifacts" && check 'cosign makes a key' straight env COSIGN_PASSWORD= "${cosign[@]}" generate-key-pair) || { artifacts_end; return 0; }
+  local cosign=("${BIN[cosign]}") host digest
+  check 'cosign makes a key' straight env COSIGN_PASSWORD= "${cosign[@]}" generate-key-pair || { artifacts_end; return 0; }
   digest=$(sed -nE 's/.*"digest":"(sha256:[0-9a-f]*)".*/\1/p' "$STATE/small/setup/index.json")
   for host in ghcr.io $OPEN_HOST; do
     check "an image to sign, at $host" straight skopeo --insecure-policy copy --quiet --all --dest-cert-dir "$STATE/trust/upstream" "oci:$STATE/small/setup:1" "docker://$host/acme/signed:1" || continue
-    check "cosign signs it at $host" straight env COSIGN_PASSWORD= "${cosign[@]}" sign --key "$key.key" --yes --tlog-upload=false --use-signing-config=false "$host/acme/signed@$digest" || continue
-    both_times "cosign verifies the image of $host" person "${cosign[@]}" verify --key "$key.pub" --insecure-ignore-tlog "$host/acme/signed:1"
-    both_times "cosign verifies it by digest" person "${cosign[@]}" verify --key "$key.pub" --insecure-ignore-tlog "$host/acme/signed@$digest"
+    check "cosign signs it at $host" straight env COSIGN_PASSWORD= "${cosign[@]}" sign --key cosign.key --yes --tlog-upload=false --use-signing-config=false "$host/acme/signed@$digest" || continue
+    cosign_verifies "cosign verifies the image of $host" "$host/acme/signed:1"
+    cosign_verifies "cosign verifies it by digest" "$host/acme/signed@$digest"
   done
   artifacts_end
 }

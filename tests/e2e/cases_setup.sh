@@ -77,7 +77,7 @@ kaniko_pull() {
   mkdir -p "$root"/{kaniko,workspace,proc,dev,tmp,etc}
   cp "${BIN[executor]}" "$root/kaniko/executor"
   cp "$(command -v busybox)" "$root/kaniko/env"
-  cp "$ROOM/etc"/{resolv.conf,passwd,group} "$root/etc/"
+  cp "$ROOM/etc"/{resolv.conf,hosts,passwd,group} "$root/etc/"
   : >"$root/dev/null"
   printf 'FROM %s\nCOPY Dockerfile /e2e/\n' "$1" >"$root/workspace/Dockerfile"
   mapfile -t words < <(/usr/bin/python3 - "$ROOM/etc/seawall/setup/kaniko/pod.yaml" "$root" <<'PYTHON'
@@ -118,6 +118,7 @@ furnish_containerd() { [ "$CONTAINERD" = containerd ] || "$CONTAINERD" config de
 # A buildkitd of one's own has its variables from its unit.
 also_buildkit() {
   [ "$1" = proxy ] || return 0
+  ALSO=(systemd)
   set_up systemd proxy
   COMMANDS=("${COMMANDS[@]/SERVICE=docker/SERVICE=buildkit}")
 }
@@ -205,7 +206,7 @@ case_setup_builders() {
     twice buildkit proxy buildkit $HUB_SMALL $GHCR_SMALL
   fi
   if built executor; then
-    twice kaniko mirror kaniko $HUB_SMALL
+    twice kaniko mirror kaniko $HUB_SMALL $GHCR_SMALL
     twice kaniko proxy kaniko $HUB_SMALL $GHCR_SMALL
   fi
 }
@@ -234,7 +235,7 @@ case_setup_tls() {
   twice k3s mirror k3s $HUB_SMALL $GHCR_SMALL
   built wharf && twice wharf mirror k3s $HUB_SMALL $GHCR_SMALL
   [ -z "${BIN[buildkitd]:-}" ] || twice buildkit mirror buildkit $HUB_SMALL $GHCR_SMALL
-  [ -z "${BIN[executor]:-}" ] || twice kaniko mirror kaniko $HUB_SMALL
+  [ -z "${BIN[executor]:-}" ] || twice kaniko mirror kaniko $HUB_SMALL $GHCR_SMALL
 }
 
 case_setup_crane() {
@@ -251,7 +252,8 @@ case_deploy() {
   say 'deployment: tests/e2e/deploy.sh'
   local parts='units compose setup examples' passed failed skipped
   if command -v helm >/dev/null || [ -n "$(find "$E2E_CACHE" -path '*/bin-helm-*/helm')" ]; then parts+=' chart manifests'; fi
-  if [[ " ${E2E_CLIENTS:-} " == *" all "* ]]; then parts=''; else skip 'deployment: the image and the package (and the chart without Helm): tests/e2e/deploy.sh, or E2E_CLIENTS=all'; fi
+  if [ -n "${STATIC_SEAWALL:-}" ]; then parts+=' image'; fi
+  if [[ " ${E2E_CLIENTS:-} " == *" all "* ]]; then parts=''; else skip "deployment: what is not among $parts: tests/e2e/deploy.sh, or E2E_CLIENTS=all"; fi
   SEAWALL=$SEAWALL E2E_CACHE=$E2E_CACHE DEPLOY_ONLY=${DEPLOY_ONLY:-$parts} tests/e2e/deploy.sh >"$STATE/deploy.log" 2>&1 || true
   sed '/^[0-9]* \(seconds\|passed, .*\)$/d' "$STATE/deploy.log"
   read -r passed _ failed _ skipped _ < <(tail -n 1 "$STATE/deploy.log" | grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$') || { fail 'deploy.sh did not come to its end'; return 0; }

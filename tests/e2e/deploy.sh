@@ -201,26 +201,10 @@ case_examples() {
 
 # ---- the image
 
-# A static binary without symbols: of the libraries that are compiled already, linked once more. What `cargo build` made stays where it is.
+# A static binary without symbols.
 get_static() {
-  local built=target/release/seawall
   PACKED=$STATE/context/target/release/seawall
-  if [ -z "${STATIC_SEAWALL:-}" ]; then
-    if grep -qa '/ld-linux-' "$SEAWALL"; then
-      have cargo || { skip 'the image: no cargo to link a static binary'; return 1; }
-      [ "$(realpath -m "$built")" = "$SEAWALL" ] || { skip "the image: $SEAWALL is not static, nor where its libraries are (STATIC_SEAWALL=FILE)"; return 1; }
-      mv "$built" "$STATE/dynamic"
-      run env CARGO_PROFILE_RELEASE_LTO="${CARGO_PROFILE_RELEASE_LTO:-off}" CARGO_PROFILE_RELEASE_CODEGEN_UNITS="${CARGO_PROFILE_RELEASE_CODEGEN_UNITS:-16}" \
-        timeout 170 cargo rustc --release --locked --quiet --bin seawall -- -C target-feature=+crt-static >"$STATE/static.log" 2>&1 || true
-      if [ -f "$built" ]; then mv "$built" "$STATE/static"; fi
-      mv "$STATE/dynamic" "$built"
-      [ -f "$STATE/static" ] || { tail -n 3 "$STATE/static.log"; skip 'the image: no static binary in three minutes'; return 1; }
-      note "linked once more, static (${SECONDS}s)"
-      STATIC_SEAWALL=$STATE/static
-    else
-      STATIC_SEAWALL=$SEAWALL
-    fi
-  fi
+  link_static 'the image' || return 1
   mkdir -p "$(dirname "$PACKED")"
   objcopy --strip-all "$STATIC_SEAWALL" "$PACKED"
   note "the binary: $(stat -c %s "$STATIC_SEAWALL") bytes, without symbols $(stat -c %s "$PACKED")"

@@ -95,3 +95,22 @@ blobs_reached()     { reached '"GET /v2/[^ ]*/blobs/sha256:'; }
 manifests_reached() { reached '"GET /v2/[^ ]*/manifests/'; }
 heads_reached()     { reached '"HEAD /v2/[^ ]*/manifests/'; }
 anything_reached()  { reached '"[A-Z]+ /'; }
+
+# link_static WHAT [SECONDS]: sets STATIC_SEAWALL, unless it is there: of the libraries that `cargo build --release` left, linked once more. That
+# takes two seconds where they were compiled as .ci/run does it, else minutes. What cargo built stays where it is.
+link_static() {
+  local what=$1 patience=${2:-170} built=target/release/seawall
+  [ -z "${STATIC_SEAWALL:-}" ] || return 0
+  if ! grep -qa '/ld-linux-' "$SEAWALL"; then STATIC_SEAWALL=$SEAWALL; return 0; fi
+  command -v cargo >/dev/null || { skip "$what: no cargo to link a static binary"; return 1; }
+  [ "$(realpath -m "$built")" = "$SEAWALL" ] || { skip "$what: $SEAWALL is not static, nor where its libraries are (STATIC_SEAWALL=FILE)"; return 1; }
+  local began=$SECONDS
+  mv "$built" "$STATE/dynamic"
+  run env CARGO_PROFILE_RELEASE_LTO="${CARGO_PROFILE_RELEASE_LTO:-off}" CARGO_PROFILE_RELEASE_CODEGEN_UNITS="${CARGO_PROFILE_RELEASE_CODEGEN_UNITS:-16}" \
+    timeout "$patience" cargo rustc --release --locked --quiet --bin seawall -- -C target-feature=+crt-static >"$STATE/static.log" 2>&1 || true
+  if [ -f "$built" ]; then mv "$built" "$STATE/static"; fi
+  mv "$STATE/dynamic" "$built"
+  [ -f "$STATE/static" ] || { tail -n 3 "$STATE/static.log"; skip "$what: no static binary in $patience s"; return 1; }
+  note "linked once more, static ($((SECONDS - began))s)"
+  STATIC_SEAWALL=$STATE/static
+}

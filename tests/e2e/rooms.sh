@@ -27,7 +27,7 @@ set_room() {
   TRUST='' GO_TRUST=() PROXY=()
   # A person's login shell: what is in /etc/profile.d counts.
   WITH=(env -i "PATH=$PATH" "HOME=$ROOM/root" "XDG_RUNTIME_DIR=$STATE/home/run" "TMPDIR=$STATE/tmp" bash -lc 'exec "$@"' login)
-  COMMANDS=()
+  COMMANDS=() ALSO=()
   if has "furnish_$client"; then "furnish_$client" "$mode"; fi
   rm -rf "$STATE/before"
   cp -a "$ROOM/etc" "$STATE/before"
@@ -38,10 +38,12 @@ set_room() {
 
 # leave_room CLIENT MODE: everything is taken back, but for what the commands and the clients made.
 leave_room() {
-  if ! "$SEAWALL" --config "$STATE/seawall.toml" setup "$1" --write "$ROOM" --undo >"$STATE/setup.out" 2>&1; then
-    fail "$1 ($2): undo"
-    cat "$STATE/setup.out"
-  elif ! diff -r --no-dereference --exclude=certs --exclude=key.json "$STATE/before" "$ROOM/etc" >"$STATE/difference"; then
+  local client
+  rm -rf "$ROOM/etc/systemd/system/buildkit.service.d" # by a command that was printed
+  for client in "$1" "${ALSO[@]}"; do
+    "$SEAWALL" --config "$STATE/seawall.toml" setup "$client" --write "$ROOM" --undo >"$STATE/setup.out" 2>&1 || { fail "$client ($2): undo"; cat "$STATE/setup.out"; }
+  done
+  if ! diff -r --no-dereference --exclude=certs --exclude=key.json "$STATE/before" "$ROOM/etc" >"$STATE/difference"; then
     fail "$1 ($2): undo leaves /etc as it was"
     head -n 20 "$STATE/difference"
   else

@@ -15,6 +15,7 @@ admin = "127.0.0.1:3129"
 data = "$STATE/data"
 [ca]
 dir = "$STATE/ca"
+names = ["$SEAWALL_NAME"]
 [cache.tags]
 ttl = "$TAG_TTL"
 [upstream]

@@ -50,7 +50,7 @@ make_network() {
   start_dns
   NS=$(ns world) start dns-direct "${DNSMASQ[@]}" --pid-file="$STATE/dns-direct.pid" --interface=to-direct --interface=to-sidecar \
     --address=/docker.io/$HUB --address=/auth.docker.io/$AUTH --address=/ghcr.io/$GHCR --address=/quay.io/$QUAY \
-    --address=/registry.e2e.test/$LAB --address=/tokens.e2e.test/$TOKENS --address=/$OPEN_HOST/$OPEN
+    --address=/registry.e2e.test/$LAB --address=/tokens.e2e.test/$TOKENS --address=/$OPEN_HOST/$OPEN --address=/elsewhere.e2e.test/$AUTH
 }
 
 DNSMASQ=(dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --bind-interfaces --except-interface=lo --user=root)

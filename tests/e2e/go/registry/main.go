@@ -2,7 +2,9 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 
@@ -14,6 +16,18 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: registry ADDRESS")
 		os.Exit(2)
 	}
-	fmt.Fprintln(os.Stderr, http.ListenAndServe(os.Args[1], registry.New(registry.WithReferrersSupport(true))))
+	fmt.Fprintln(os.Stderr, http.ListenAndServe(os.Args[1], whole(registry.New(registry.WithReferrersSupport(true)))))
 	os.Exit(1)
+}
+
+// whole reads a request to its end first: one that is refused before that ends, now and then, in a reset connection.
+func whole(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		next.ServeHTTP(w, r)
+	})
 }
