@@ -48,6 +48,7 @@ impl Content {
     }
 
     /// What the bytes of such a document say.
+    #[cfg(test)]
     pub(super) fn read(&self, bytes: &[u8]) -> Option<serde_json::Value> {
         self.document()?.0.parse(text(Some(bytes)).ok()?).ok()
     }

@@ -13,6 +13,7 @@ mod merge;
 mod record;
 mod report;
 mod root;
+mod view;
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,7 @@ pub use report::{Change, Outcome, Report};
 use content::Bytes;
 use record::{Entry, Record};
 use root::{Present, Root};
+use view::View;
 
 use super::{Client, Content, Mode, Plan};
 use crate::fs::FsError;
@@ -80,6 +82,9 @@ pub fn write(root: &Path, client: Client, mode: Mode, plan: &Plan) -> Result<Rep
     let root = Root(root);
     let mut record = load(root)?;
     let steps = steps(root, &record, client, Some(plan))?;
+    if let Some(objection) = client.objection(plan, &View { root, steps: &steps }) {
+        return Err(WriteError::unfit(&objection.path, objection.why));
+    }
     record.clients.insert(client.as_str().to_owned(), mode);
     carry_out(root, record, steps, None)
 }
@@ -124,19 +129,9 @@ fn steps(root: Root<'_>, record: &Record, client: Client, plan: Option<&Plan>) -
     let earlier = earlier.map(|(path, _)| (path, None));
     let step = |(path, content): (&PathBuf, Option<&Content>)| {
         let current = root.read(path)?;
-        let step = step(path, current, record.files.get(path), client, content);
-        step.and_then(|step| accepted(client, content, step)).map_err(|why| WriteError::unfit(path, why.0))
+        step(path, current, record.files.get(path), client, content).map_err(|why| WriteError::unfit(path, why.0))
     };
     wanted.chain(earlier).map(step).collect()
-}
-
-/// What the client itself would not start with is not written.
-fn accepted(client: Client, content: Option<&Content>, step: Step) -> Result<Step, content::Unfit> {
-    let merged = content.zip(step.next.as_deref()).and_then(|(content, bytes)| content.read(bytes));
-    match merged.and_then(|merged| client.objection(&step.path, &merged)) {
-        Some(why) => Err(content::Unfit(why.to_owned())),
-        None => Ok(step),
-    }
 }
 
 /// What becomes of one file, of which `client` wants `content` from now on.
