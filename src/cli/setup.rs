@@ -10,7 +10,7 @@ use anyhow::bail;
 use clap::builder::PossibleValue;
 
 use crate::config::Config;
-use crate::setup::write::{self, Report};
+use crate::setup::write::{self, Report, SetUp};
 use crate::setup::{Client, Facts, Mode, Plan, note_item};
 
 pub(super) const EXAMPLE: &str = "\
@@ -121,11 +121,12 @@ fn write_below(args: &SetupArgs, root: &Path, mode: Mode, plan: &Plan, facts: &F
     }
     let machine = if root == Path::new("/") { "" } else { " on that machine" };
     plan.commands.iter().for_each(|command| eprintln!("Now run{machine}: {command}"));
+    plan.check.iter().for_each(|command| eprintln!("Then see that it works: {command}"));
     if let Some(before) = report.before.as_ref().filter(|before| before.mode != mode) {
         if report.left().next().is_none() {
             eprintln!("{client} came by --mode {}: that is taken back.", before.mode);
         }
-        run_again(before.commands.iter().filter(|command| !plan.commands.contains(command)));
+        what_remains(before, plan);
     }
     plan.notes.iter().for_each(|note| eprint!("{}", note_item(note)));
     all_is_back(&report)
@@ -140,17 +141,20 @@ fn undo(args: &SetupArgs, root: &Path) -> anyhow::Result<()> {
         }
         false => stdout(&report.text())?,
     }
-    run_again(report.before.iter().flat_map(|before| &before.commands));
+    if let Some(before) = &report.before {
+        what_remains(before, &Plan::default());
+    }
     all_is_back(&report)
 }
 
-/// What daemons read of files that are gone counts until then.
-fn run_again<'a>(commands: impl Iterator<Item = &'a String>) {
-    let mut commands = commands.peekable();
-    if commands.peek().is_some() {
+/// What daemons read of files that are gone counts until they read anew, and some things are no files; `next` takes their place.
+fn what_remains(before: &SetUp, next: &Plan) {
+    let commands: Vec<_> = before.commands.iter().filter(|command| !next.commands.contains(command)).collect();
+    if !commands.is_empty() {
         eprintln!("These were run for what is taken back. Run again what restarts, reloads or updates something:");
-        commands.for_each(|command| eprintln!("  {command}"));
+        commands.iter().for_each(|command| eprintln!("  {command}"));
     }
+    before.undo.iter().filter(|note| !next.undo.contains(note)).for_each(|note| eprint!("{}", note_item(note)));
 }
 
 fn all_is_back(report: &Report) -> anyhow::Result<()> {

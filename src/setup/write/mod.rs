@@ -15,6 +15,7 @@ mod record;
 mod report;
 mod root;
 mod step;
+mod view;
 
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,7 @@ use content::Left;
 use record::Record;
 use root::Root;
 use step::{Asked, Step};
+use view::View;
 
 use super::{Client, Content, Mode, Plan};
 use crate::fs::{Expected, FsError, Tree};
@@ -74,8 +76,11 @@ pub fn write(root: &Path, client: Client, mode: Mode, plan: &Plan) -> Result<Rep
     let root = Root(&tree);
     holding(root, |mut record| {
         let steps = steps(root, &record, client, Some(plan))?;
-        let commands = plan.commands.clone();
-        let before = record.clients.insert(client.as_str().to_owned(), SetUp { mode, commands });
+        if let Some(objection) = client.objection(plan, &View { root, steps: &steps }) {
+            return Err(WriteError::unfit(&objection.path, objection.why));
+        }
+        let set_up = SetUp { mode, commands: plan.commands.clone(), undo: plan.undo.clone() };
+        let before = record.clients.insert(client.as_str().to_owned(), set_up);
         Ok(Report { changes: carry_out(root, record, steps, None)?, before })
     })
 }
@@ -180,7 +185,7 @@ fn steps(root: Root<'_>, record: &Record, client: Client, plan: Option<&Plan>) -
     let step = |(path, content): (&PathBuf, Option<&Content>)| {
         let (current, leads_to) = (root.read(path)?, root.leads_to(path)?);
         let asked = Asked { path, leads_to, current, known: record.files.get(path), client, content };
-        step::step(asked).and_then(|step| accepted(client, content, step)).map_err(|why| WriteError::unfit(path, why.0))
+        step::step(asked).map_err(|why| WriteError::unfit(path, why.0))
     };
     let mut steps = wanted.chain(earlier).map(step).collect::<Result<Vec<_>, _>>()?;
     keep_roots(&mut steps, record, client);
@@ -195,15 +200,6 @@ fn keep_roots(steps: &mut [Step], record: &Record, client: Client) {
         if let Some(known) = known.filter(|known| known.claim_of(client).is_some_and(Content::is_root)) {
             step.keep(known, &left);
         }
-    }
-}
-
-/// What the client itself would not start with is not written.
-fn accepted(client: Client, content: Option<&Content>, step: Step) -> Result<Step, content::Unfit> {
-    let merged = content.zip(step.next.as_deref()).and_then(|(content, bytes)| content.read(bytes));
-    match merged.and_then(|merged| client.objection(&step.path, &merged)) {
-        Some(why) => Err(content::Unfit(why.to_owned())),
-        None => Ok(step),
     }
 }
 

@@ -36,6 +36,8 @@ pub struct SetUp {
     pub mode: Mode,
     /// What was to be run afterwards.
     pub commands: Vec<String>,
+    /// What remains once its files are taken back.
+    pub undo: Vec<String>,
 }
 
 /// A file that was written.
