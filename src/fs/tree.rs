@@ -356,7 +356,8 @@ impl Tree {
     /// Whether the way may go from what is `owner`'s to `next`: then whose that is.
     fn pass(&self, owner: u32, next: &Seen, place: &Place) -> io::Result<u32> {
         let theirs = next.meta.uid();
-        if owner == 0 || owner == self.us || owner == theirs {
+        // The root directory is the operator's word, whoever owns it.
+        if owner == 0 || owner == self.us || owner == self.root.meta.uid() || owner == theirs {
             return Ok(theirs);
         }
         let path = place.path().join(&next.name);

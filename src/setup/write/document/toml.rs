@@ -49,9 +49,7 @@ fn edit_list(list: &mut Item, from: &[Value], to: &[Value]) -> Option<()> {
             }
         }
         (ListEdit::Remove(places), Item::Value(toml_edit::Value::Array(array))) => {
-            places.into_iter().for_each(|place| {
-                array.remove(place);
-            });
+            places.into_iter().for_each(|place| remove(array, place));
         }
         (ListEdit::Remove(places), Item::ArrayOfTables(tables)) => places.into_iter().for_each(|place| {
             tables.remove(place);
@@ -60,6 +58,19 @@ fn edit_list(list: &mut Item, from: &[Value], to: &[Value]) -> Option<()> {
         _ => return None,
     }
     Some(())
+}
+
+/// A comment behind the comma of one item is held by the next one: it stays when that goes.
+fn remove(array: &mut Array, place: usize) {
+    let gone = array.remove(place);
+    let before = gone.decor().prefix().and_then(toml_edit::RawString::as_str).unwrap_or_default().to_owned();
+    if !before.contains('#') {
+        return;
+    }
+    match array.get_mut(place) {
+        Some(next) => next.decor_mut().set_prefix(before),
+        None => array.set_trailing(before),
+    }
 }
 
 /// A table is written under a header of its own; one that holds nothing but tables needs none.
