@@ -2,12 +2,20 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is the place they are kept for")]
 
+mod beside;
+mod tree;
+
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use rustix::fs::OFlags;
+
+use beside::Beside;
+pub use tree::{Expected, Present, Tree};
 
 /// What went wrong, and with which file.
 #[derive(Debug)]
@@ -123,16 +131,16 @@ pub fn create_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
     at("create", path, write())
 }
 
-/// Replaces a file whole, or makes it: a reader sees the old bytes or the new, never a part.
+/// Replaces a file whole, or makes it, with exactly these permissions: a reader sees the old bytes or the new, never a part.
 pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
-    let mut name = path.file_name().map(std::ffi::OsStr::to_owned).unwrap_or_default();
-    name.push(".new");
-    let beside = path.with_file_name(name);
-    if exists(&beside) {
-        remove(&beside)?;
-    }
-    create_new(&beside, mode, bytes)?;
-    rename(&beside, path)
+    let replace = || {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = File::from(rustix::fs::open(dir, flags, rustix::fs::Mode::empty())?);
+        let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+        Beside::write(&dir, mode, None, bytes)?.replace(name)
+    };
+    at("write", path, replace())
 }
 
 /// Moves a file within one file system; what was at `to` is gone.
@@ -256,78 +264,6 @@ pub fn lock(path: &Path) -> Result<File> {
 /// Makes a directory and those above it that others may read too, mode 0755.
 pub fn create_shared_dir(path: &Path) -> Result<()> {
     at("create", path, std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path))
-}
-
-/// What a file is and whose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stat {
-    /// Permission bits.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// A plain file.
-    pub is_file: bool,
-}
-
-/// What is at `path`, links followed; `None`: nothing.
-pub fn stat(path: &Path) -> Result<Option<Stat>> {
-    match path.metadata() {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        other => at("stat", path, other).map(|m| {
-            let mode = m.permissions().mode() & 0o7777;
-            Some(Stat { mode, uid: m.uid(), gid: m.gid(), is_file: m.is_file() })
-        }),
-    }
-}
-
-/// Where a symbolic link leads; `None`: it is none, or nothing is there.
-pub fn read_link(path: &Path) -> Result<Option<PathBuf>> {
-    match std::fs::read_link(path) {
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => Ok(None),
-        other => at("read the link", path, other.map(Some)),
-    }
-}
-
-/// As [`replace`]; permissions and owner are those of `like`, else exactly `mode`, whatever the umask, and ours.
-pub fn replace_as(path: &Path, mode: u32, like: Option<&Stat>, bytes: &[u8]) -> Result<()> {
-    let mut name = path.file_name().map(std::ffi::OsStr::to_owned).unwrap_or_default();
-    name.push(".new");
-    let beside = path.with_file_name(name);
-    remove(&beside)?;
-    create_new(&beside, 0o600, bytes)?;
-    if let Some(like) = like {
-        let ours = at("stat", &beside, beside.metadata())?;
-        if (ours.uid(), ours.gid()) != (like.uid, like.gid) {
-            at("give away", &beside, std::os::unix::fs::chown(&beside, Some(like.uid), Some(like.gid)))?;
-        }
-    }
-    let mode = std::fs::Permissions::from_mode(like.map_or(mode, |like| like.mode));
-    at("set the permissions of", &beside, std::fs::set_permissions(&beside, mode))?;
-    rename(&beside, path)
-}
-
-/// Makes one directory with exactly these permissions, whatever the umask. It is no error if it is there.
-pub fn make_dir(path: &Path, mode: u32) -> Result<()> {
-    match std::fs::create_dir(path) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => at(
-            "create",
-            path,
-            other.and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))),
-        ),
-    }
-}
-
-/// Takes a directory away if nothing is in it. Whether it is gone.
-pub fn remove_empty_dir(path: &Path) -> Result<bool> {
-    match std::fs::remove_dir(path) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(e) if matches!(e.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory) => Ok(false),
-        Err(e) => at("remove", path, Err(e)),
-    }
 }
 
 #[cfg(test)]

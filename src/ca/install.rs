@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::CaError;
-use crate::fs;
+use crate::fs::{self, Tree};
 use crate::http::origin::parse_authority;
 
 /// Whom to tell.
@@ -75,6 +75,9 @@ struct Store {
     command: &'static str,
 }
 
+/// Bytes of an os-release; those that are there have a few hundred.
+const LONGEST: u64 = 1 << 16;
+
 /// In this order where there is no os-release: SUSE has an update-ca-certificates too.
 const STORES: &[Store] = &[
     Store {
@@ -137,7 +140,7 @@ fn put(path: &Path, pem: &[u8]) -> Result<Written, CaError> {
 }
 
 fn system(below: &Path, pem: &str) -> Result<Plan, CaError> {
-    let store = store(below).ok_or_else(|| CaError::NoStore(below.to_owned()))?;
+    let store = store(&Tree::open(below)?).ok_or_else(|| CaError::NoStore(below.to_owned()))?;
     let command = match below == Path::new("/") {
         true => store.command.to_owned(),
         false => format!("chroot {} {}", below.display(), store.command),
@@ -155,8 +158,8 @@ fn system(below: &Path, pem: &str) -> Result<Plan, CaError> {
     })
 }
 
-/// Where the system whose root directory is `below` keeps its roots, as an absolute path there, and what makes one count.
-pub fn trust_store(below: &Path) -> Option<(PathBuf, &'static str)> {
+/// Where the system `below` keeps its roots, as an absolute path there, and what makes one count.
+pub fn trust_store(below: &Tree) -> Option<(PathBuf, &'static str)> {
     store(below).map(|store| (Path::new("/").join(store.file), store.command))
 }
 
@@ -165,16 +168,16 @@ pub fn trust_stores() -> impl Iterator<Item = (PathBuf, &'static str)> {
     STORES.iter().rev().map(|store| (Path::new("/").join(store.file), store.command))
 }
 
-fn store(below: &Path) -> Option<&'static Store> {
-    let words = ["etc/os-release", "usr/lib/os-release"]
+fn store(below: &Tree) -> Option<&'static Store> {
+    let words = ["/etc/os-release", "/usr/lib/os-release"]
         .iter()
-        .find_map(|file| fs::read_to_string(&below.join(file)).ok())
-        .map(|text| systems(&text))
+        .find_map(|file| below.read(Path::new(file), LONGEST).ok().flatten())
+        .map(|found| systems(&String::from_utf8_lossy(&found.bytes)))
         .unwrap_or_default();
     words
         .iter()
         .find_map(|word| STORES.iter().find(|s| s.systems.contains(&word.as_str())))
-        .or_else(|| STORES.iter().find(|s| fs::exists(&below.join(s.mark))))
+        .or_else(|| STORES.iter().find(|s| below.has(Path::new(s.mark))))
 }
 
 /// `ID`, then the words of `ID_LIKE` (os-release(5)).
@@ -276,7 +279,7 @@ mod tests {
             assert_eq!(plan.commands, [format!("chroot {} {command}", root.path().display())]);
         }
         let debian = system_with(&[("usr/lib/os-release", "ID=debian\n")]);
-        assert!(store(debian.path()).is_some(), "os-release(5): the second place");
+        assert!(store(&Tree::open(debian.path()).unwrap()).is_some(), "os-release(5): the second place");
     }
 
     #[test]
@@ -287,7 +290,7 @@ mod tests {
             ("usr/sbin/update-ca-certificates", "update-ca-certificates"),
         ] {
             let root = system_with(&[(mark, "")]);
-            assert_eq!(store(root.path()).unwrap().command, command);
+            assert_eq!(store(&Tree::open(root.path()).unwrap()).unwrap().command, command);
         }
         let empty = tempfile::tempdir().unwrap();
         let said = plan(empty.path(), Client::System, &[], PEM).unwrap_err().to_string();

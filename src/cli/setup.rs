@@ -1,15 +1,17 @@
 //! `seawall setup`: what points one client at seawall, printed, written below a root directory, and taken back.
 
 mod facts;
+mod root;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::builder::PossibleValue;
 
 use crate::config::Config;
-use crate::setup::{Client, Facts, Mode, Plan, note_item, write};
+use crate::setup::write::{self, Report, SetUp};
+use crate::setup::{Client, Facts, Mode, Plan, note_item};
 
 pub(super) const EXAMPLE: &str = "\
 Examples:
@@ -35,11 +37,14 @@ pub struct SetupArgs {
     /// The root that the client is to trust, in PEM [default: the one in the CA's directory, else http://ADDRESS/ca.crt]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// SHA-256 of that root, as `seawall ca show` prints it where seawall runs: --write wants it for a root that comes from http://ADDRESS/ca.crt
+    #[arg(long, value_name = "SHA256")]
+    ca_sha256: Option<String>,
     /// Write the files below this directory: / for this machine. What others wrote in them stays, and doing it again changes nothing.
     #[arg(long, value_name = "ROOT")]
     write: Option<PathBuf>,
     /// Take back what --write wrote.
-    #[arg(long, requires = "write", conflicts_with_all = ["mode", "address", "ca"])]
+    #[arg(long, requires = "write", conflicts_with_all = ["mode", "address", "ca", "ca_sha256"])]
     undo: bool,
     /// Print JSON.
     #[arg(long)]
@@ -79,61 +84,80 @@ impl clap::ValueEnum for Mode {
 pub fn run(args: &SetupArgs, config: &Config) -> anyhow::Result<()> {
     let (client, root) = (args.client, args.write.as_deref());
     if let Some(root) = root.filter(|_| args.undo) {
-        return undo(client, root, args.json);
+        return undo(args, root);
     }
     let mode = args.mode.unwrap_or(client.default_mode());
     if !client.modes().contains(&mode) {
         let modes: Vec<_> = client.modes().iter().map(|mode| mode.as_str()).collect();
         bail!("{client} cannot come by --mode {mode}: it has {}", modes.join(", "));
     }
-    let facts = facts::gather(args, mode, config)?;
-    let plan = client.plan(mode, &facts).context("a mode of this client has a plan")?;
+    let (facts, plan) = facts::gather(args, mode, config)?;
     match root {
-        None => print(args.json, client, mode, &plan, &facts),
+        None => print(args, mode, &plan, &facts),
         Some(root) => write_below(args, root, mode, &plan, &facts),
     }
 }
 
-fn print(json: bool, client: Client, mode: Mode, plan: &Plan, facts: &Facts) -> anyhow::Result<()> {
-    match json {
-        true => stdout(&format!("{:#}\n", plan.to_json(client, mode, &facts.address))),
-        false => stdout(&plan.text(client, mode, &facts.address)),
+fn print(args: &SetupArgs, mode: Mode, plan: &Plan, facts: &Facts) -> anyhow::Result<()> {
+    match args.json {
+        true => stdout(&format!("{:#}\n", plan.to_json(args.client, mode, &facts.address))),
+        false => stdout(&plan.text(args.client, mode, &facts.address)),
     }
 }
 
-fn write_below(args: &SetupArgs, root: &std::path::Path, mode: Mode, plan: &Plan, facts: &Facts) -> anyhow::Result<()> {
+fn write_below(args: &SetupArgs, root: &Path, mode: Mode, plan: &Plan, facts: &Facts) -> anyhow::Result<()> {
     let client = args.client;
-    let before = write::mode(root, client)?;
     let report = write::write(root, client, mode, plan)?;
     if args.json {
         let mut data = plan.to_json(client, mode, &facts.address);
         data["changes"] = serde_json::to_value(&report.changes)?;
-        return stdout(&format!("{data:#}\n"));
+        data["before"] = serde_json::to_value(&report.before)?;
+        stdout(&format!("{data:#}\n"))?;
+        return all_is_back(&report);
     }
     stdout(&report.text())?;
-    if let Some(before) = before.filter(|before| *before != mode) {
-        eprintln!("{client} came by --mode {before}: that is taken back.");
-    }
     if plan.files.is_empty() {
         eprintln!("{client} has no files: this is for its commands.");
     }
-    let machine = if root == std::path::Path::new("/") { "" } else { " on that machine" };
+    let machine = if root == Path::new("/") { "" } else { " on that machine" };
     plan.commands.iter().for_each(|command| eprintln!("Now run{machine}: {command}"));
+    plan.check.iter().for_each(|command| eprintln!("Then see that it works: {command}"));
+    if let Some(before) = report.before.as_ref().filter(|before| before.mode != mode) {
+        if report.left().next().is_none() {
+            eprintln!("{client} came by --mode {}: that is taken back.", before.mode);
+        }
+        what_remains(before, plan);
+    }
     plan.notes.iter().for_each(|note| eprint!("{}", note_item(note)));
-    Ok(())
+    all_is_back(&report)
 }
 
-fn undo(client: Client, root: &std::path::Path, json: bool) -> anyhow::Result<()> {
-    let report = write::undo(root, client)?;
-    match json {
+fn undo(args: &SetupArgs, root: &Path) -> anyhow::Result<()> {
+    let report = write::undo(root, args.client)?;
+    match args.json {
         true => {
-            stdout(&format!("{:#}\n", serde_json::json!({ "client": client.as_str(), "changes": report.changes })))?
+            let data = serde_json::json!({ "client": args.client.as_str(), "changes": report.changes, "before": report.before });
+            stdout(&format!("{data:#}\n"))?;
         }
         false => stdout(&report.text())?,
     }
-    eprintln!(
-        "Restart what was restarted when {client} was set up; a root that left the system's store counts until its command has run."
-    );
+    if let Some(before) = &report.before {
+        what_remains(before, &Plan::default());
+    }
+    all_is_back(&report)
+}
+
+/// What daemons read of files that are gone counts until they read anew, and some things are no files; `next` takes their place.
+fn what_remains(before: &SetUp, next: &Plan) {
+    let commands: Vec<_> = before.commands.iter().filter(|command| !next.commands.contains(command)).collect();
+    if !commands.is_empty() {
+        eprintln!("These were run for what is taken back. Run again what restarts, reloads or updates something:");
+        commands.iter().for_each(|command| eprintln!("  {command}"));
+    }
+    before.undo.iter().filter(|note| !next.undo.contains(note)).for_each(|note| eprint!("{}", note_item(note)));
+}
+
+fn all_is_back(report: &Report) -> anyhow::Result<()> {
     let left: Vec<_> = report.left().map(|change| change.path.display().to_string()).collect();
     if !left.is_empty() {
         bail!("not all is taken back, since somebody has changed it: {}", left.join(", "));

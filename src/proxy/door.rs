@@ -34,13 +34,20 @@ pub enum Door {
 pub struct Here {
     /// In the clear, or over TLS.
     pub scheme: Scheme,
-    /// The host, with its port if the client said one.
-    pub host: String,
+    /// The host, with its port if the client said one; `None`: what it said is no host.
+    pub host: Option<String>,
+}
+
+impl Here {
+    /// The host, or what stands for one that has to be filled in.
+    pub fn host_or_blank(&self) -> &str {
+        self.host.as_deref().unwrap_or("SEAWALL:3128")
+    }
 }
 
 impl fmt::Display for Here {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme.as_str(), self.host)
+        write!(f, "{}://{}", self.scheme.as_str(), self.host_or_blank())
     }
 }
 
@@ -71,7 +78,7 @@ pub fn door<B>(session: &Session, request: &Request<B>, registries: &Registries,
                 Some((site, role)) => Door::Registry { site, role, origin },
                 // A client that asks its proxy for its mirror.
                 None if is_itself(session.reached, own, &origin) => {
-                    Door::Own(Here { scheme: origin.scheme, host: origin.authority() })
+                    Door::Own(Here { scheme: origin.scheme, host: Some(origin.authority()) })
                 }
                 None => Door::Other(origin),
             }),
@@ -103,7 +110,9 @@ fn to_itself(
             return Err(Error::new(Kind::Misdirected, message));
         }
         // The port is said: pages tell it on, and not everywhere does it go without saying that it is TLS's.
-        (Scheme::Https, Some((host, port))) => return Ok(Door::Own(Here { scheme, host: format!("{host}:{port}") })),
+        (Scheme::Https, Some((host, port))) => {
+            return Ok(Door::Own(Here { scheme, host: Some(format!("{host}:{port}")) }));
+        }
         // What the kernel took from a registry that is spoken to in the clear, on its way there.
         (Scheme::Http, Some((host, port))) if reached.original.is_some_and(|to| to.port() == port) => {
             if let Some((site, role)) = registries.by_host(Scheme::Http, &host, port) {
@@ -159,9 +168,8 @@ fn misdirected(origin: &Origin, named: Option<&str>) -> Error {
     )
 }
 
-fn printable(named: Option<String>) -> String {
-    let read = named.as_deref().and_then(|text| parse_authority(text, 3128)).map(|_| ());
-    read.and(named).unwrap_or_else(|| "SEAWALL:3128".to_owned())
+fn printable(named: Option<String>) -> Option<String> {
+    named.filter(|text| parse_authority(text, 3128).is_some())
 }
 
 #[cfg(test)]
@@ -251,7 +259,7 @@ mod tests {
     fn the_proxys_own_port() {
         let read = |uri, host| match door(&own(), &request(uri, host), &registries()).unwrap() {
             Door::Registry { site, .. } => format!("registry {}", site.namespace),
-            Door::Own(here) => format!("own {}", here.host),
+            Door::Own(here) => format!("own {}", here.host_or_blank()),
             Door::Other(origin) => format!("other {origin}"),
         };
         assert_eq!(read("/v2/", Some("mirror:3128")), "own mirror:3128");
@@ -265,7 +273,7 @@ mod tests {
     fn whose(session: &Session, uri: &str, host: Option<&str>) -> String {
         match door(session, &request(uri, host), &registries()) {
             Ok(Door::Registry { origin, .. }) => format!("registry {origin}"),
-            Ok(Door::Own(here)) => format!("own {}", here.host),
+            Ok(Door::Own(here)) => format!("own {}", here.host_or_blank()),
             Ok(Door::Other(origin)) => format!("other {origin}"),
             Err(error) => error.status().as_u16().to_string(),
         }

@@ -50,7 +50,8 @@ impl Pages {
             return plain(StatusCode::NOT_FOUND, format!("No client of this name.\n\n{}", clients(here)));
         };
         // Only what was read as a host and a port is written into files.
-        let Some((host, port)) = parse_authority(&here.host, here.scheme.default_port()) else {
+        let read = here.host.as_deref().and_then(|host| parse_authority(host, here.scheme.default_port()));
+        let Some((host, port)) = read else {
             return plain(
                 StatusCode::BAD_REQUEST,
                 "The Host header has to say how seawall is reached: HOST:PORT.\n".to_owned(),
@@ -114,7 +115,7 @@ fn other_stores(this: &TrustStore) -> String {
 }
 
 fn usage(here: &Here) -> String {
-    let host = &here.host;
+    let host = here.host_or_blank();
     // Whatever a client wrote into Host is not repeated to others: this is plain text for that one client.
     format!(
         "seawall: a caching proxy for container registries\n\n\

@@ -1,4 +1,4 @@
-//! One file per client. Shared by several: `names`, `environment`, `mirror`, `dns`, `dind`.
+//! One file per client. Shared by several: `names`, `environment`, `drop_in`, `mirror`, `dns`, `dind`.
 
 mod bind;
 mod buildkit;
@@ -9,6 +9,7 @@ mod dind;
 mod dns;
 mod dnsmasq;
 mod docker;
+mod drop_in;
 mod environment;
 #[cfg(test)]
 mod example;
@@ -32,7 +33,7 @@ mod systemd;
 mod unbound;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::{Facts, Mode, Plan};
@@ -56,6 +57,30 @@ struct Entry {
     /// The first is the default.
     modes: &'static [Mode],
     plan: fn(&Facts, Mode) -> Plan,
+}
+
+/// The files of the client's machine while a plan is about to be written there.
+pub(super) trait Files {
+    /// What one says now. `None`: it is not there, or is no text.
+    fn now(&self, path: &Path) -> Option<String>;
+    /// What it will say; the same as now if the plan does not write it.
+    fn then(&self, path: &Path) -> Option<String>;
+    /// What is in a directory, by name.
+    fn list(&self, dir: &Path) -> Vec<PathBuf>;
+}
+
+/// Why a plan is not written: the client would not start, or would not come to seawall.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Objection {
+    /// The file that has to be looked at.
+    pub(super) path: PathBuf,
+    pub(super) why: String,
+}
+
+impl Objection {
+    fn new(path: impl Into<PathBuf>, why: impl Into<String>) -> Objection {
+        Objection { path: path.into(), why: why.into() }
+    }
 }
 
 /// The enum, the list and the table: a line for each client, `Variant = "name" module "what it is"`.
@@ -133,12 +158,16 @@ impl Client {
         entry.modes.contains(&mode).then(|| (entry.plan)(facts, mode))
     }
 
-    /// What the client itself will not accept of a document, once merged; both are from its own sources.
-    pub(super) fn objection(self, path: &Path, merged: &serde_json::Value) -> Option<&'static str> {
-        match self {
-            Client::Containerd => containerd::objection(path, merged),
+    /// What the client itself will not accept of what is there and what is about to be, or what would keep it from seawall without a word.
+    pub(super) fn objection(self, plan: &Plan, files: &dyn Files) -> Option<Objection> {
+        let of_drop_in = drop_in::objection(plan, files);
+        of_drop_in.or_else(|| match self {
+            Client::Docker => docker::objection(plan, files),
+            Client::Containerd => containerd::objection(plan, files),
+            Client::Podman | Client::Crio => podman::objection(plan, files),
+            Client::K3s | Client::Rke2 => k3s::objection(plan, files),
             _ => None,
-        }
+        })
     }
 }
 

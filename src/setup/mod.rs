@@ -101,8 +101,12 @@ pub struct Plan {
     pub files: Vec<File>,
     /// To be run afterwards, in this order; what must be restarted is among them.
     pub commands: Vec<String>,
+    /// Show that it works: one each.
+    pub check: Vec<String>,
     /// What these files do not reach, and what surprises: one sentence or two each.
     pub notes: Vec<String>,
+    /// What remains once the files are taken back, and must be undone by hand.
+    pub undo: Vec<String>,
 }
 
 impl Plan {

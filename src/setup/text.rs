@@ -35,7 +35,13 @@ impl Content {
 impl Plan {
     /// Each file with its path and contents, the commands, the notes.
     pub fn text(&self, client: Client, mode: Mode, address: &Origin) -> String {
-        let mut text = format!("# {client} comes to {address} by --mode {mode}\n");
+        let mut text = match (mode, client) {
+            // The rules know the port; names do not.
+            (Mode::Dns, client) if client != Client::Iptables => {
+                format!("# {client} comes to {}, port 443, by --mode {mode}\n", address.host)
+            }
+            _ => format!("# {client} comes to {address} by --mode {mode}\n"),
+        };
         let others: Vec<_> =
             client.modes().iter().filter(|other| **other != mode).map(|m| format!("--mode {m}")).collect();
         if !others.is_empty() {
@@ -49,6 +55,9 @@ impl Plan {
         }
         if !self.commands.is_empty() {
             let _ = write!(text, "\n## Then run\n\n{}\n", self.commands.join("\n"));
+        }
+        if !self.check.is_empty() {
+            let _ = write!(text, "\n## See that it works\n\n{}\n", self.check.join("\n"));
         }
         if !self.notes.is_empty() {
             text.push_str("\n## To know\n\n");
@@ -67,7 +76,9 @@ impl Plan {
             "address": address.to_string(),
             "files": self.files.iter().map(file).collect::<Vec<_>>(),
             "commands": self.commands,
+            "check": self.check,
             "notes": self.notes,
+            "undo": self.undo,
         })
     }
 }
@@ -121,7 +132,9 @@ mod tests {
                 File { path: "/etc/c".into(), content: Content::Lines("x\n".into()) },
             ],
             commands: vec!["systemctl restart it".into()],
+            check: vec!["it --version".into()],
             notes: vec![format!("{}.\nwrite\n  this = that", "word ".repeat(30).trim_end())],
+            ..Plan::default()
         };
         let address = Origin::from_url("http://seawall.lab:3128").unwrap().0;
         let text = plan.text(Client::Docker, Mode::Proxy, &address);
@@ -131,7 +144,7 @@ mod tests {
              ## File /etc/a.json (add these keys to what is there)\n\n{{\n  \"a\": [\n    1\n  ]\n}}\n\n\
              ## File /etc/b (add these lines to what is there)\n\nx\n\n\
              ## File /etc/c (the same as /etc/b)\n\n\
-             ## Then run\n\nsystemctl restart it\n\n## To know\n\n- {}\n  {}.\n  write\n    this = that\n",
+             ## Then run\n\nsystemctl restart it\n\n## See that it works\n\nit --version\n\n## To know\n\n- {}\n  {}.\n  write\n    this = that\n",
             words(19),
             words(11)
         );

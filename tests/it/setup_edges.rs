@@ -65,11 +65,12 @@ fn what_somebody_changed_of_ours_is_left_and_said() {
     assert_eq!(report.left().map(|change| change.path.to_str().unwrap()).collect::<Vec<_>>(), [conf]);
     assert_eq!(text(root.path(), conf), "# mine now\n");
 
-    // Written again, what was there is kept for the next undo.
+    // It is ours still: another undo says the same, and written again it is not taken for what was there before.
+    assert_eq!(write::undo(root.path(), Client::Podman).unwrap().left().count(), 1);
     let report = set_up(root.path(), Client::Podman, Mode::Mirror).unwrap();
-    assert!(report.changes[0].diff.contains("-# mine now"));
-    write::undo(root.path(), Client::Podman).unwrap();
-    assert_eq!(text(root.path(), conf), "# mine now\n");
+    assert!(report.changes[0].diff.contains("-# mine now") && report.changes[0].note.is_some());
+    assert_eq!(write::undo(root.path(), Client::Podman).unwrap().left().count(), 0);
+    assert_eq!(tree(root.path()).len(), 0, "{:?}", tree(root.path()));
 
     let config = "/etc/containerd/config.toml";
     set_up(root.path(), Client::Containerd, Mode::Mirror).unwrap();
@@ -95,12 +96,13 @@ fn a_write_that_stops_half_way_loses_nothing() {
                 let root = tempfile::tempdir().unwrap();
                 put(root.path(), "/etc/containerd/config.toml", "# theirs\nversion = 2\n");
                 let before = tree(root.path());
-                // What is written first is written beside.
-                let name = format!("{}.new", plan.files[stops_at].path.display());
-                let obstacle = root.path().join(name.trim_start_matches('/'));
-                std::fs::create_dir_all(&obstacle).unwrap();
-                write::write(root.path(), client, mode, &plan).unwrap_err();
-                std::fs::remove_dir(&obstacle).unwrap();
+                // A file where there is a directory by then.
+                let mut stopped = plan.clone();
+                let extra = |path: &str| File { path: path.into(), content: Content::Whole("x\n".to_owned()) };
+                stopped.files.insert(stops_at, extra("/srv/stop"));
+                stopped.files.push(extra("/srv/stop/here"));
+                write::write(root.path(), client, mode, &stopped).unwrap_err();
+                std::fs::remove_dir(root.path().join("srv/stop")).unwrap();
                 match next {
                     "write" => drop(write::write(root.path(), client, mode, &plan).unwrap()),
                     "another" => drop(set_up(root.path(), client, Mode::Dns).unwrap()),
@@ -109,22 +111,16 @@ fn a_write_that_stops_half_way_loses_nothing() {
                 let report = write::undo(root.path(), client).unwrap();
                 assert_eq!(report.left().count(), 0);
                 let after = tree(root.path());
-                // The directories that the obstacle needed were there before.
-                let files = |tree: &std::collections::BTreeMap<_, (u32, Option<String>)>| {
-                    tree.iter()
-                        .filter(|(_, (_, text))| text.is_some())
-                        .map(|(path, kept)| (std::path::PathBuf::clone(path), kept.clone()))
-                        .collect::<Vec<_>>()
-                };
-                assert_eq!(files(&after), files(&before), "{client} {mode} stopped at {stops_at}, then {next}");
+                assert_eq!(after, before, "{client} {mode} stopped at {stops_at}, then {next}");
             }
         }
     }
 }
 
-/// The same of an undo.
+/// The same of an undo that wrote its files, and not the record any more.
 #[test]
 fn an_undo_that_stops_half_way_goes_on() {
+    const RECORD: &str = "/var/lib/seawall-setup/record.json";
     let root = tempfile::tempdir().unwrap();
     put(root.path(), "/etc/docker/daemon.json", "{}\n");
     put(root.path(), "/usr/local/share/ca-certificates/seawall.crt", "an older one\n");
@@ -132,13 +128,13 @@ fn an_undo_that_stops_half_way_goes_on() {
     set_up(root.path(), Client::Containerd, Mode::Proxy).unwrap();
     set_up(root.path(), Client::Docker, Mode::Proxy).unwrap();
     write::undo(root.path(), Client::Containerd).unwrap();
-    let obstacle = root.path().join("usr/local/share/ca-certificates/seawall.crt.new");
-    std::fs::create_dir(&obstacle).unwrap();
-    write::undo(root.path(), Client::Docker).unwrap_err();
-    std::fs::remove_dir(&obstacle).unwrap();
+    let record = text(root.path(), RECORD);
+    write::undo(root.path(), Client::Docker).unwrap();
+    assert_eq!(tree(root.path()), before);
+    put(root.path(), RECORD, &record);
     let report = write::undo(root.path(), Client::Docker).unwrap();
     assert_eq!(report.left().count(), 0, "{report:?}");
-    assert_eq!(tree(root.path()), before);
+    assert_eq!(text(root.path(), "/usr/local/share/ca-certificates/seawall.crt"), "an older one\n");
 }
 
 #[test]
@@ -165,6 +161,7 @@ fn permissions_stay_and_secrets_are_not_shown() {
     let mode = |path: &str| root.path().join(path).metadata().unwrap().permissions().mode() & 0o7777;
     let report = set_up(root.path(), Client::Docker, Mode::Mirror).unwrap();
     assert_eq!(mode("etc/docker/daemon.json"), 0o640);
+    assert_eq!(report.changes[0].diff, "+insecure-registries\n+registry-mirrors\n");
     assert!(!report.text().contains("s3cret"), "{}", report.text());
     assert_eq!((mode("var/lib/seawall-setup"), mode("var/lib/seawall-setup/record.json")), (0o700, 0o600));
     write::undo(root.path(), Client::Docker).unwrap();

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::dns::{self, Target, Wildcards};
 use super::environment::whole;
+use super::mirror;
 use super::names::Names;
 use crate::setup::{Content, Facts, File, Mode, Plan};
 
@@ -29,6 +30,7 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
     ];
     let example = |parent: &str| format!("*.{parent} {} {}", "A", "ADDRESS");
     notes.extend(dns::notes(&names, &target, Wildcards::First(example)));
+    notes.push(mirror::list_note(facts, "bind", Mode::Dns));
     Plan {
         files: vec![
             whole(ZONE, zone_text(&names, &target)),
@@ -39,7 +41,13 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
             "named-checkconf".to_owned(),
             "systemctl restart named".to_owned(),
         ],
+        check: vec![dns::ASK.to_owned()],
         notes,
+        undo: vec![
+            "First take rpz.seawall out of response-policy in /etc/bind/named.conf.options: named does not start with a policy zone that it does \
+             not have."
+                .to_owned(),
+        ],
     }
 }
 

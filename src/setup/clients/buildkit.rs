@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::environment::{self, PASSWORD, whole};
+use super::environment::{self, password, whole};
 use super::mirror::{self, PUBLIC, SILENT, loopback_note};
 use super::names::Mirrored;
 use crate::setup::{Content, Facts, File, Mode, Plan};
@@ -19,11 +19,22 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
          exists (docker buildx rm seawall). A buildkitd of one's own reads the file at its start."
             .to_owned(),
     );
+    plan.notes.push(format!(
+        "The default builder (driver docker) is the docker daemon itself: seawall setup docker. {}",
+        match mode {
+            Mode::Proxy => "RUN steps have neither these variables nor this root.",
+            Mode::Mirror | Mode::Dns => "What RUN steps pull does not come by this mirror.",
+        }
+    ));
     plan.notes.push(
-        "The default builder (driver docker) is the docker daemon itself: seawall setup docker. RUN steps have neither these variables nor \
-         this root."
+        "Builds take it by --builder seawall, or all of them after docker buildx use seawall; their images stay in it without --load or --push, \
+         where docker run does not find them."
             .to_owned(),
     );
+    plan.notes.push(mirror::list_note(facts, "buildkit", mode));
+    plan.check =
+        vec!["echo FROM registry.k8s.io/pause:3.10 | docker buildx build --builder seawall --no-cache -".to_owned()];
+    plan.undo = vec!["The builder keeps its copy: docker buildx rm seawall.".to_owned()];
     plan.notes.extend(loopback_note(facts, "the builder"));
     plan
 }
@@ -44,7 +55,7 @@ fn as_mirror(facts: &Facts) -> Plan {
     files.push(config(registries));
     let mut notes = vec![PUBLIC.to_owned(), SILENT.to_owned()];
     notes.extend(Mirrored::of(&facts.registries).note("buildkitd.toml"));
-    Plan { files, commands: vec![create(&[])], notes }
+    Plan { files, commands: vec![create(&[])], notes, ..Plan::default() }
 }
 
 /// buildx copies a `ca` to /etc/buildkit/certs/REGISTRY/FILE. Go reads every file in SSL_CERT_DIR beside the system's bundle, so that
@@ -66,9 +77,14 @@ fn proxy(facts: &Facts) -> Plan {
         "A buildkitd of one's own takes the variables from its unit (seawall setup systemd), and the root of registries with wildcards from \
          its system's store."
             .to_owned(),
-        PASSWORD.to_owned(),
+        password("Who may ask the docker daemon can read it there (docker inspect).",),
     ];
-    Plan { files: vec![whole(CA, facts.ca_pem.as_str()), config(registries)], commands: vec![create(&options)], notes }
+    Plan {
+        files: vec![whole(CA, facts.ca_pem.as_str()), config(registries)],
+        commands: vec![create(&options)],
+        notes,
+        ..Plan::default()
+    }
 }
 
 fn entries(facts: &Facts, key: &str, value: &str) -> Table {
@@ -87,7 +103,7 @@ fn config(registries: Table) -> File {
 
 fn create(options: &[String]) -> String {
     let words =
-        ["docker buildx create --name seawall --use --bootstrap --driver docker-container --buildkitd-config", CONFIG];
+        ["docker buildx create --name seawall --bootstrap --driver docker-container --buildkitd-config", CONFIG];
     words.into_iter().chain(options.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
 }
 
@@ -112,6 +128,8 @@ mod tests {
             assert!(registries["seawall.lab:3128"].get(key).is_some(), "{registries:?}");
             assert_eq!(plan.files.iter().any(|file| file.path.to_str() == Some(CA)), key == "ca");
             assert!(plan.notes.iter().any(|note| note.contains("*.pkg.dev")));
+            assert!(!plan.commands[0].contains("--use"), "the default builder is the user's choice");
+            assert!(!plan.notes.join(" ").contains("these variables"));
         }
     }
 

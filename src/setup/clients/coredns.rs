@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::dns::{self, Target, Wildcards};
 use super::environment::whole;
+use super::mirror;
 use super::names::Names;
 use crate::setup::{Facts, Mode, Plan};
 
@@ -33,7 +34,17 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
             .to_owned(),
     ];
     notes.extend(dns::notes(&names, &target, Wildcards::Anywhere));
-    Plan { files: vec![whole(FILE, text)], commands: vec!["systemctl restart coredns".to_owned()], notes }
+    notes.push(mirror::list_note(facts, "coredns", Mode::Dns));
+    let undo = format!(
+        "Take  import {FILE}  out of the Corefile before CoreDNS is restarted: it does not start without a file that it imports."
+    );
+    Plan {
+        files: vec![whole(FILE, text)],
+        commands: vec!["systemctl restart coredns".to_owned()],
+        check: vec![dns::ASK.to_owned()],
+        notes,
+        undo: vec![undo],
+    }
 }
 
 fn block(text: &mut String, record: &str, expressions: &[String], answer: &str) {

@@ -15,6 +15,9 @@ pub(super) const MODES: &[Mode] = &[Mode::Dns];
 /// Stands where an address must be: every resolver refuses to load it.
 pub(super) const PLACEHOLDER: &str = "SEAWALL-IP-ADDRESS";
 
+/// What a resolver answers; on its own machine.
+pub(super) const ASK: &str = "dig +short ghcr.io @127.0.0.1   # seawall's address";
+
 /// Where the names lead.
 pub(super) struct Target {
     /// As it is written in a record.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::dns::{self, Target, Wildcards};
 use super::environment::whole;
+use super::mirror;
 use super::names::Names;
 use crate::setup::{Facts, Mode, Plan};
 
@@ -31,10 +32,13 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
         "Debian's dnsmasq reads /etc/dnsmasq.d; elsewhere /etc/dnsmasq.conf needs conf-dir=/etc/dnsmasq.d/,*.conf."
             .to_owned(),
     );
+    notes.push(mirror::list_note(facts, "dnsmasq", Mode::Dns));
     Plan {
         files: vec![whole("/etc/dnsmasq.d/seawall.conf", text)],
         commands: vec!["dnsmasq --test".to_owned(), "systemctl restart dnsmasq".to_owned()],
+        check: vec![dns::ASK.to_owned()],
         notes,
+        ..Plan::default()
     }
 }
 

@@ -13,8 +13,19 @@ use crate::setup::{Content, Facts, File};
 const DIRECT: &[&str] =
     &["localhost", "127.0.0.0/8", "::1", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", ".svc", ".cluster.local"];
 
-/// Of the variables, those that a password would be part of.
-pub(super) const PASSWORD: &str = "Where seawall asks for names and passwords (clients.users_file), write http://NAME:PASSWORD@HOST:PORT: clients do not ask.";
+/// Of the variables, which a password would be part of; `place` says who else could read it there.
+pub(super) fn password(place: &str) -> String {
+    format!(
+        "Where seawall asks for names and passwords (clients.users_file), write http://NAME:PASSWORD@HOST:PORT: clients do not ask. {place}"
+    )
+}
+
+/// Of a systemd drop-in (systemd.exec(5): EnvironmentFile= overrides Environment=).
+pub(super) const SHOWN: &str = "Not in this file: every user of the machine can read what Environment= says (systemctl show). A drop-in of your own beside it \
+                                with EnvironmentFile=/etc/seawall/proxy.env, and HTTPS_PROXY=… in that file (chmod 600), keeps it from them.";
+
+/// Of a pod's variables.
+pub(super) const SECRET: &str = "In a pod it belongs into a Secret (valueFrom.secretKeyRef, envFrom.secretRef).";
 
 /// Of every client in proxy mode.
 pub(super) const ONCE: &str =

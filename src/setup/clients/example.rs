@@ -1,7 +1,9 @@
 //! What plans are made of, in tests.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
+use super::Files;
 use crate::http::origin::Origin;
 use crate::policy::registry::{Registries, Registry};
 use crate::setup::{Content, Facts, Plan, TrustStore};
@@ -74,6 +76,47 @@ pub(super) fn assert_sound(plan: &Plan) {
             assert!(text.ends_with('\n') && !text.contains('\t'), "{}", file.path.display());
         }
     }
+    let lines = plan.commands.iter().chain(&plan.check);
+    assert!(lines.clone().all(|line| !line.trim().is_empty() && !line.contains('\n')), "{:?}", plan.commands);
     let is_sentence = |note: &String| note.lines().next().is_some_and(|line| line.ends_with('.'));
     assert!(plan.notes.iter().all(is_sentence), "{:?}", plan.notes);
+    assert!(plan.undo.iter().all(is_sentence), "{:?}", plan.undo);
+}
+
+/// A machine with some files on which a plan's own files are as good as written; documents are laid over nothing.
+pub(super) struct There {
+    now: BTreeMap<PathBuf, String>,
+    then: BTreeMap<PathBuf, String>,
+}
+
+impl There {
+    /// What is there, and what of it becomes something else than the plan alone would say.
+    pub(super) fn new(plan: &Plan, files: &[(&str, &str)]) -> There {
+        let now: BTreeMap<_, _> = files.iter().map(|(path, text)| (PathBuf::from(path), (*text).to_owned())).collect();
+        let mut then = now.clone();
+        for file in &plan.files {
+            then.insert(file.path.clone(), file.content.text());
+        }
+        There { now, then }
+    }
+
+    /// What a document is once ours is laid over it.
+    pub(super) fn merged(mut self, path: &str, text: &str) -> There {
+        self.then.insert(path.into(), text.to_owned());
+        self
+    }
+}
+
+impl Files for There {
+    fn now(&self, path: &Path) -> Option<String> {
+        self.now.get(path).cloned()
+    }
+
+    fn then(&self, path: &Path) -> Option<String> {
+        self.then.get(path).cloned()
+    }
+
+    fn list(&self, dir: &Path) -> Vec<PathBuf> {
+        self.now.keys().filter(|path| path.parent() == Some(dir)).cloned().collect()
+    }
 }

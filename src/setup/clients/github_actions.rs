@@ -4,14 +4,15 @@
 use std::fmt::Write as _;
 
 use super::dind::{self, ROOT};
-use super::environment::{self, ONCE, PASSWORD, root_in_store, whole};
+use super::environment::{self, ONCE, password, root_in_store, whole};
 use super::mirror::{PUBLIC, SILENT, loopback_note};
-use crate::setup::{Content, Facts, File, Mode, Plan};
+use crate::setup::{Facts, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Proxy, Mode::Mirror];
 
-/// Read by the runner when it starts, and handed to its jobs.
-const ENVIRONMENT: &str = "/home/runner/actions-runner/.env";
+/// What the runner reads from its .env when it starts, and hands to its jobs. Not written there: that directory is an unprivileged
+/// user's, and where it is only they know.
+const ENVIRONMENT: &str = "/etc/seawall/setup/github-actions/runner.env";
 const VALUES: &str = "/etc/seawall/setup/github-actions/arc-values.yaml";
 const CA: &str = "/etc/seawall/setup/github-actions/seawall-ca.yaml";
 
@@ -24,6 +25,12 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
         on_a_machine(facts, &mut plan);
     }
     in_a_cluster(facts, mode, &mut plan);
+    if mode == Mode::Proxy {
+        let either = format!(
+            "A runner on a machine takes runner.env, one in a cluster (ARC) {VALUES} and {CA}: leave the other."
+        );
+        plan.notes.insert(0, either);
+    }
     plan.notes.insert(
         0,
         "Images of jobs (container:, services:, docker steps) are pulled by the docker daemon of the runner's machine: seawall setup docker \
@@ -41,16 +48,20 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
 fn on_a_machine(facts: &Facts, plan: &mut Plan) {
     let url = environment::proxy_url(facts);
     let lines = format!("https_proxy={url}\nno_proxy={}\n", DIRECT.join(","));
-    plan.files = vec![root_in_store(facts), File { path: ENVIRONMENT.into(), content: Content::Lines(lines) }];
+    plan.files = vec![root_in_store(facts), whole(ENVIRONMENT, lines)];
     plan.commands = vec![
         facts.store.command.clone(),
-        "cd /home/runner/actions-runner && ./svc.sh stop && ./svc.sh start   # if it is a service".to_owned(),
+        format!(
+            "su RUNNER -c 'cat {ENVIRONMENT} >> ~/actions-runner/.env'   # on a machine: as the runner's user, in its directory"
+        ),
+        "cd ~RUNNER/actions-runner && ./svc.sh stop && ./svc.sh start   # if it is a service".to_owned(),
     ];
+    plan.undo = vec!["The runner's .env still has https_proxy and no_proxy: take them out and restart it.".to_owned()];
     plan.notes = vec![
-        "The .env file lies in the directory of the runner application: move the lines where yours is elsewhere.".to_owned(),
+        "The .env file lies in the directory of the runner application, and its last line of a name counts.".to_owned(),
         "Everything that a job fetches over HTTPS takes this way: what is no registry is tunnelled unless [tunnel] refuses it.".to_owned(),
         ONCE.to_owned(),
-        PASSWORD.to_owned(),
+        password("In .env it is its owner's alone (chmod 600), but jobs see their environment; ARC has proxy.https.credentialSecretRef."),
     ];
     plan.notes.extend(environment::plain_http_note(facts));
 }
@@ -62,9 +73,14 @@ fn in_a_cluster(facts: &Facts, mode: Mode, plan: &mut Plan) {
         plan.files.push(whole(CA, format!("# seawall\n{}", environment::root_config_map(facts))));
         plan.commands.push(format!("kubectl apply -n RUNNERS -f {CA}   # ARC: the namespace of the scale set"));
     }
+    plan.undo.push(
+        "ARC: the scale set keeps these values: helm upgrade with --reset-values and your own, then kubectl -n RUNNERS delete configmap \
+         seawall-ca where there is one."
+            .to_owned(),
+    );
     plan.commands.push(format!(
         "helm upgrade SCALE-SET --namespace RUNNERS --reuse-values -f {VALUES} \
-         oci://ghcr.io/actions/actions-runner-controller-charts/gha-runner-scale-set   # ARC"
+         --version VERSION oci://ghcr.io/actions/actions-runner-controller-charts/gha-runner-scale-set   # ARC: the controller's version (helm list -A)"
     ));
     plan.notes.push(
         "ARC: containerMode must be left unset, this template stands for containerMode.type=dind. Runner pods themselves are pulled by the \
@@ -157,6 +173,9 @@ mod tests {
         assert!(values.contains("proxy:\n  https:\n    url: http://seawall.lab:3128\n"), "{values}");
         assert_eq!(values.matches(ROOT).count(), 2, "{values}");
         assert!(example::text(&plan, CA).contains("-----BEGIN CERTIFICATE-----"));
+        assert!(plan.files.iter().all(|file| !file.path.starts_with("/home")), "it is not root's");
+        let helm = plan.commands.iter().find(|command| command.starts_with("helm")).unwrap();
+        assert!(helm.contains(" --version VERSION "), "the newest chart may not fit the controller: {helm}");
     }
 
     #[test]

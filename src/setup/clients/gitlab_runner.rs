@@ -4,7 +4,7 @@
 //! `gitlab-runner register --template-config` reads, or a person.
 
 use super::dind::{ROOT, daemon_json, needs_root};
-use super::environment::{self, PASSWORD, indented, whole};
+use super::environment::{self, indented, password, whole};
 use super::mirror::{PUBLIC, SILENT, loopback_note};
 use crate::setup::{Facts, File, Mode, Plan};
 
@@ -28,7 +28,15 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
         ),
         "gitlab-runner restart".to_owned(),
     ];
-    Plan { files, commands, notes: notes(facts, mode) }
+    let maps = if root { "configmap/seawall-docker configmap/seawall-ca" } else { "configmap/seawall-docker" };
+    let undo = vec![
+        format!(
+            "Runners that took docker.toml over mount files that are gone, and docker makes directories of them: take the lines with {DIRECTORY} \
+                 out of /etc/gitlab-runner/config.toml, then gitlab-runner restart."
+        ),
+        format!("In the cluster there is still: kubectl delete {maps}, after its volumes in the runner's config.toml."),
+    ];
+    Plan { files, commands, check: Vec::new(), notes: notes(facts, mode), undo }
 }
 
 /// Volumes are mounted into jobs and their services alike, so a dind service has its daemon.json.
@@ -90,7 +98,6 @@ fn notes(facts: &Facts, mode: Mode) -> Vec<String> {
         "The images of jobs and services are pulled by the docker daemon of the runner's machine, or by the nodes: seawall setup docker \
          there, seawall setup kubernetes here. With seawall at hand pull_policy = [\"always\", \"if-not-present\"] costs one HEAD per job."
             .to_owned(),
-        "A dind service of .gitlab-ci.yml without these volumes takes command: [\"--registry-mirror\", \"ADDRESS\"] there.".to_owned(),
         "GitLab itself is reached through a tunnel and shows its own certificate: /etc/gitlab-runner/certs needs nothing of seawall's, \
          unless GitLab's host is a configured registry; then its root goes to /etc/gitlab-runner/certs/HOST.crt."
             .to_owned(),
@@ -101,9 +108,20 @@ fn notes(facts: &Facts, mode: Mode) -> Vec<String> {
              find the root in /etc/ssl/certs: Go programs read it there; others need update-ca-certificates."
                 .to_owned(),
         );
-        notes.push(PASSWORD.to_owned());
+        notes.push(
+            "A dind service of .gitlab-ci.yml without these volumes does not come to seawall: its daemon needs them, the root and the \
+             \"proxies\" of daemon.json."
+                .to_owned(),
+        );
+        notes.push(password(
+            "gitlab-runner keeps its config.toml to root, but jobs see the variables, and daemon.json and the templates here are 0644: chmod 600.",
+        ));
         notes.extend(environment::plain_http_note(facts));
     } else {
+        notes.push(format!(
+            "A dind service of .gitlab-ci.yml without these volumes takes command: [\"--registry-mirror={}\"] there.",
+            facts.address
+        ));
         notes.push("docker's registry-mirrors are Docker Hub's alone.".to_owned());
         notes.extend([PUBLIC.to_owned(), SILENT.to_owned()]);
     }
@@ -137,6 +155,7 @@ mod tests {
             }
             assert_eq!(plan.files.iter().any(|file| file.path.ends_with("ca.crt")), root);
             assert!(!plan.files.iter().any(|file| file.path.starts_with("/etc/gitlab-runner")), "others own it");
+            assert_eq!(plan.notes.join(" ").contains("--registry-mirror="), mode == Mode::Mirror);
         }
     }
 }

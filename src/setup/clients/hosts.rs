@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::dns::{self, Target, Wildcards};
 use super::environment::{ONCE, root_in_store};
+use super::mirror::{self, ISSUER};
 use super::names::Names;
 use crate::setup::{Content, Facts, File, Mode, Plan};
 
@@ -22,10 +23,13 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
                 included."
         .to_owned());
     notes.push(ONCE.to_owned());
+    notes.push(mirror::list_note(facts, "hosts", Mode::Dns));
     Plan {
         files: vec![File { path: "/etc/hosts".into(), content: Content::Lines(text) }, root_in_store(facts)],
         commands: vec![facts.store.command.clone()],
+        check: vec![ISSUER.to_owned()],
         notes,
+        ..Plan::default()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::environment::{ONCE, root_in_store, whole};
+use super::mirror::ISSUER;
 use crate::http::origin::Host;
 use crate::setup::{Facts, Mode, Plan};
 
@@ -42,7 +43,16 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
     let commands = vec![facts.store.command.clone(), format!("nft -f {DIRECTORY}/seawall.nft")];
     let mut notes = notes(&place);
     notes.push(format!("Where there is no nft, this does the same, and may be run again.\n{}", instead.join("\n")));
-    Plan { files, commands, notes }
+    let old = ["iptables", "ip6tables"].map(|tool| {
+        let chain = |chain| format!("{tool} -t nat -D {chain} -p tcp --dport 443 -j SEAWALL-{chain}");
+        format!("  {}; {}", chain("OUTPUT"), chain("PREROUTING"))
+    });
+    let undo = format!(
+        "The rules count until the machine restarts: nft delete table inet seawall, and take the include out of /etc/nftables.conf. Those of \
+         iptables go by this.\n{}",
+        old.join("\n")
+    );
+    Plan { files, commands, check: vec![ISSUER.to_owned()], notes, undo: vec![undo] }
 }
 
 /// Once, however often it is run.
@@ -119,6 +129,11 @@ fn notes(place: &Place) -> Vec<String> {
                  seawall.service: while it runs): its own connections are left alone. Give --address IP:PORT for another machine's."
             ));
             notes.push(
+                "seawall itself must not be in a container of this machine: its connections would come through a bridge and be led back to it. On \
+                 the host's network (docker run --network host) that does not happen, if its user there is the one named above."
+                    .to_owned(),
+            );
+            notes.push(
                 "For containers seawall must listen on their bridge's address too, such as listen = [\"0.0.0.0:3128\", \"[::]:3128\"]; where \
                  it has no IPv6 socket a client's IPv6 connection is refused, and it takes IPv4."
                     .to_owned(),
@@ -153,6 +168,11 @@ mod tests {
                 assert!(rules.contains("-i br-+ "), "{rules}");
             }
             assert_eq!(example::text(&plan, "/usr/local/share/ca-certificates/seawall.crt"), example::PEM);
+            assert!(
+                plan.notes.iter().any(|note| note.contains("--network host")),
+                "in a bridged container it would loop"
+            );
+            assert!(plan.undo[0].contains("nft delete table inet seawall"));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Jenkins: the controller's unit (jenkins.io, "Managing systemd services") and a pod for the Kubernetes plugin's agents.
 
 use super::dind::{self, ROOT};
-use super::environment::{self, ONCE, PASSWORD, drop_in, root_in_store, whole};
+use super::environment::{self, ONCE, SHOWN, drop_in, password, root_in_store, whole};
 use super::mirror::{PUBLIC, SILENT, loopback_note};
 use crate::setup::{Facts, Mode, Plan};
 
@@ -17,12 +17,15 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
         plan.files = vec![root_in_store(facts), whole(DROP_IN, drop_in(environment::variables(facts)))];
         plan.commands =
             vec![facts.store.command.clone(), "systemctl daemon-reload && systemctl restart jenkins".to_owned()];
+        plan.check = vec!["systemctl show --property=Environment jenkins".to_owned()];
     }
     plan.files.push(whole(POD, pod(facts, mode)));
     if dind::needs_root(facts, mode) {
         plan.files.push(whole(CA, format!("# seawall\n{}", environment::root_config_map(facts))));
         plan.commands.push(format!("kubectl apply -n AGENTS -f {CA}   # the namespace of the agents"));
+        plan.undo.push("In the cluster there is still: kubectl -n AGENTS delete configmap seawall-ca.".to_owned());
     }
+    plan.undo.push("The pod template in Jenkins, or in the Jenkinsfile, still has what was taken over from pod.yaml: take it out there.".to_owned());
     plan.notes = notes(mode);
     if mode == Mode::Proxy {
         plan.notes.extend(environment::plain_http_note(facts));
@@ -45,7 +48,7 @@ fn notes(mode: Mode) -> Vec<String> {
              Environment variables of its node's page. Java reads none of them: Jenkins' own downloads do not take this way."
                 .to_owned(),
         );
-        notes.extend([ONCE.to_owned(), PASSWORD.to_owned()]);
+        notes.extend([ONCE.to_owned(), password(SHOWN)]);
     } else {
         notes.push("docker's registry-mirrors are Docker Hub's alone.".to_owned());
         notes.extend([PUBLIC.to_owned(), SILENT.to_owned()]);
@@ -55,12 +58,13 @@ fn notes(mode: Mode) -> Vec<String> {
 
 fn pod(facts: &Facts, mode: Mode) -> String {
     let root = dind::needs_root(facts, mode);
-    let (mut arguments, mut variables) = (String::new(), String::new());
+    let (mut mirror, mut variables) = (String::new(), String::new());
     if mode == Mode::Proxy {
-        variables = environment::yaml(facts, 8);
+        variables = format!("      env:\n{}", environment::yaml(facts, 8));
     } else {
-        arguments = format!("      args: [\"--registry-mirror={}\"]\n", facts.address);
+        mirror = format!(", \"--registry-mirror={}\"", facts.address);
     }
+    let of_docker = variables.trim_start_matches("      env:\n");
     let mount = format!("        - {{name: seawall-ca, mountPath: {ROOT}, subPath: ca.crt}}\n");
     let mount = if root { mount.as_str() } else { "" };
     let volume = "    - name: seawall-ca\n      configMap:\n        name: seawall-ca\n";
@@ -78,12 +82,12 @@ spec:
       command: ["sleep", "infinity"]
       env:
         - {{name: DOCKER_HOST, value: "unix:///var/run/docker.sock"}}
-{variables}      volumeMounts:
+{of_docker}      volumeMounts:
         - {{name: docker-socket, mountPath: /var/run}}
 {mount}    - name: dind
       image: docker:dind
-{arguments}      env:
-        - {{name: DOCKER_TLS_CERTDIR, value: ""}}
+      # Without "dockerd" its entrypoint listens on TCP, too: for whoever reaches the pod.
+      args: ["dockerd", "--host=unix:///var/run/docker.sock"{mirror}]
 {variables}      securityContext:
         privileged: true
       volumeMounts:
@@ -109,6 +113,7 @@ mod tests {
         assert_eq!(pod.matches("{name: HTTPS_PROXY,").count(), 2, "{pod}");
         assert_eq!(pod.matches(ROOT).count(), 2, "{pod}");
         assert!(plan.files.iter().any(|file| file.path.to_str() == Some(CA)));
+        assert_eq!(pod.matches("      env:\n").count(), 2, "{pod}");
     }
 
     #[test]
@@ -116,6 +121,15 @@ mod tests {
         let plan = plan(&example::facts("http://seawall.lab:3128"), Mode::Mirror);
         example::assert_sound(&plan);
         assert_eq!(plan.files.len(), 1);
-        assert!(example::text(&plan, POD).contains("args: [\"--registry-mirror=http://seawall.lab:3128\"]"));
+        assert!(example::text(&plan, POD).contains(", \"--registry-mirror=http://seawall.lab:3128\"]"));
+    }
+
+    #[test]
+    fn docker_listens_to_its_pod_alone() {
+        for mode in MODES {
+            let pod = example::text(&plan(&example::facts("http://seawall.lab:3128"), *mode), POD);
+            assert!(pod.contains("      args: [\"dockerd\", \"--host=unix:///var/run/docker.sock\""), "{pod}");
+            assert!(!pod.contains("DOCKER_TLS_CERTDIR"), "{pod}");
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! K3s, and RKE2, which is made of the same parts (docs.k3s.io/installation/private-registry, /advanced#configuring-an-http-proxy).
 
+use std::path::PathBuf;
+
 use serde_json::{Map, Value, json};
 
-use super::environment::{self, PASSWORD, root_in_store, whole};
+use super::environment::{self, password, root_in_store, whole};
 use super::mirror::{self, PUBLIC, SILENT};
 use super::names::Mirrored;
+use super::{Files, Objection};
 use crate::setup::{Content, Facts, File, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Mirror, Mode::Proxy, Mode::Dns];
@@ -17,6 +20,8 @@ pub(super) struct Distribution {
     pub(super) environment: [&'static str; 2],
     /// Those units.
     pub(super) units: [&'static str; 2],
+    /// Its command for the images of a node.
+    pub(super) crictl: &'static str,
     /// What rewrites the files.
     pub(super) caveat: Option<&'static str>,
 }
@@ -25,6 +30,7 @@ const K3S: Distribution = Distribution {
     name: "k3s",
     environment: ["/etc/systemd/system/k3s.service.env", "/etc/systemd/system/k3s-agent.service.env"],
     units: ["k3s", "k3s-agent"],
+    crictl: "k3s crictl",
     caveat: Some(
         "K3s' install script writes its .env file anew from its own environment: after an upgrade by that script set this up again, or \
          keep the lines in /etc/default/k3s, which the unit reads too.",
@@ -38,16 +44,20 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
 impl Distribution {
     /// For every node, servers and agents alike.
     pub(super) fn plan(&self, facts: &Facts, mode: Mode) -> Plan {
-        match mode {
+        let mut plan = match mode {
             Mode::Mirror => self.mirror(facts),
             Mode::Proxy => self.proxy(facts),
             Mode::Dns => self.dns(facts),
-        }
+        };
+        plan.check = vec![format!("{} pull registry.k8s.io/pause:3.10   # seawall's log names it", self.crictl)];
+        plan
     }
 
     fn restart(&self) -> String {
         let [server, agent] = self.units;
-        format!("systemctl try-restart {server} {agent}")
+        format!(
+            "for unit in {server} {agent}; do ! systemctl -q is-active $unit || systemctl restart $unit; done   # running containers go on"
+        )
     }
 
     /// `?ns=` tells seawall which registry is meant, so no `rewrite` is needed.
@@ -71,9 +81,11 @@ impl Distribution {
             "On every node. With --disable-default-registry-endpoint nodes pull from seawall or not at all: \"*\" makes that hold for \
              every registry, those that seawall does not know included."
                 .to_owned(),
+            "A rewrite of a mirror in this file changes what seawall is asked for, too: none is needed for it.".to_owned(),
+            mirror::list_note(facts, self.name, Mode::Mirror),
             "With --embedded-registry the nodes' own shared images are asked before these endpoints.".to_owned(),
         ];
-        Plan { files, commands: vec![self.restart()], notes }
+        Plan { files, commands: vec![self.restart()], notes, ..Plan::default() }
     }
 
     /// CONTAINERD_ keeps the variables from the kubelet and the rest: only images come this way.
@@ -86,10 +98,10 @@ impl Distribution {
         let mut notes = vec![
             "On every node; a server reads the first of the two environment files, an agent the second.".to_owned(),
             "containerd reads the system's roots when it starts, so the service is restarted after the store is made anew.".to_owned(),
-            PASSWORD.to_owned(),
+            password("These files are the service's alone: chmod 600."),
         ];
         notes.extend(self.caveat.map(str::to_owned));
-        Plan { files, commands: vec![facts.store.command.clone(), self.restart()], notes }
+        Plan { files, commands: vec![facts.store.command.clone(), self.restart()], notes, ..Plan::default() }
     }
 
     fn dns(&self, facts: &Facts) -> Plan {
@@ -99,14 +111,33 @@ impl Distribution {
             files: vec![root_in_store(facts)],
             commands: vec![facts.store.command.clone(), self.restart()],
             notes: vec![note.to_owned()],
+            ..Plan::default()
         }
     }
+}
+
+/// A mirror's rewrites are for all of its endpoints but the registry itself (docs.k3s.io/installation/private-registry).
+pub(super) fn objection(plan: &Plan, files: &dyn Files) -> Option<Objection> {
+    let file = plan.files.iter().find(|file| file.path.ends_with("registries.yaml"))?;
+    let Content::Yaml(ours) = &file.content else { return None };
+    let merged: Value = serde_saphyr::from_str(&files.then(&file.path)?).ok()?;
+    let rewritten = |host: &&String| {
+        let rewrite = merged.get("mirrors").and_then(|mirrors| mirrors.get(host.as_str())?.get("rewrite"));
+        rewrite.and_then(Value::as_object).is_some_and(|rewrite| !rewrite.is_empty())
+    };
+    let host = ours.get("mirrors")?.as_object()?.keys().find(rewritten)?;
+    let why = format!(
+        "mirrors.{host:?} has a rewrite, which would change what seawall is asked for, too: take it out with the mirror that needs it, or use \
+         --mode proxy"
+    );
+    Some(Objection::new(PathBuf::from(&file.path), why))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::setup::clients::{example, rke2};
+    use crate::setup::clients::example::{self, There};
+    use crate::setup::clients::rke2;
 
     type PlanOf = fn(&Facts, Mode) -> Plan;
 
@@ -124,6 +155,24 @@ mod tests {
                 assert_eq!(yaml["mirrors"][host]["rewrite"], Value::Null);
             }
             assert_eq!(yaml["configs"], Value::Null);
+        }
+    }
+
+    #[test]
+    fn a_rewrite_would_reach_seawall() {
+        let endpoint = "endpoint: [\"http://seawall.lab:3128\", \"https://corp\"]";
+        for (plan, name) in PLANS {
+            let plan = plan(&example::facts("http://seawall.lab:3128"), Mode::Mirror);
+            let path = format!("/etc/rancher/{name}/registries.yaml");
+            for (mirrors, expected) in [
+                (format!("docker.io: {{{endpoint}, rewrite: {{\"^(.*)\": \"hub/$1\"}}}}"), true),
+                (format!("\"*\": {{{endpoint}, rewrite: {{\"^(.*)\": \"hub/$1\"}}}}"), true),
+                (format!("docker.io: {{{endpoint}, rewrite: {{}}}}"), false),
+                ("other.corp: {endpoint: [\"https://corp\"], rewrite: {\"a\": \"b\"}}".to_owned(), false),
+            ] {
+                let there = There::new(&plan, &[]).merged(&path, &format!("mirrors:\n  {mirrors}\n"));
+                assert_eq!(objection(&plan, &there).is_some(), expected, "{mirrors}");
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! kaniko: its flags, and a pod that has them (kaniko README, "Additional Flags").
 
-use super::environment::{self, PASSWORD, root_config_map, whole};
+use super::environment::{self, SECRET, password, root_config_map, whole};
 use super::mirror::{self, PUBLIC, SILENT, loopback_note};
 use super::names::{self, Mirrored};
 use crate::setup::{Facts, Mode, Plan};
@@ -27,19 +27,30 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
          \"--context=git://github.com/OWNER/REPOSITORY\"\n        - \"--destination=REGISTRY/REPOSITORY:TAG\"\n{arguments}{variables}{mount}{volume}",
         if trusts { format!("{}---\n", root_config_map(facts)) } else { String::new() }
     );
-    notes.push(
-        "Take the args, env and mount over into your own pod or job; the executor's image itself is pulled by the node. Google's kaniko is \
-         archived since June 2025; its forks take the same flags."
-            .to_owned(),
-    );
+    let parts = match (mode, trusts) {
+        (Mode::Proxy, _) => "env, the mount and the volume",
+        (_, true) => "args, the mount and the volume",
+        (_, false) => "args",
+    };
+    notes.push(format!(
+        "Take the {parts} over into your own pod or job; the executor's image itself is pulled by the node. Google's kaniko is archived since June \
+         2025; its forks take the same flags."
+    ));
     notes.extend(loopback_note(facts, "the pod"));
-    Plan { files: vec![whole(POD, text)], commands: vec![format!("kubectl apply -f {POD}")], notes }
+    let maps = if trusts { " configmap/seawall-ca" } else { "" };
+    Plan {
+        files: vec![whole(POD, text)],
+        commands: vec![format!("kubectl apply -f {POD}")],
+        check: vec!["kubectl logs -f kaniko".to_owned()],
+        notes,
+        undo: vec![format!("The cluster keeps them: kubectl delete pod/kaniko{maps}.")],
+    }
 }
 
 type Parts = (Vec<String>, String, Vec<String>);
 
 fn proxy(facts: &Facts) -> Parts {
-    let mut notes = vec!["Pushes go through seawall, too, and are left as they are.".to_owned(), PASSWORD.to_owned()];
+    let mut notes = vec!["Pushes go through seawall, too, and are left as they are.".to_owned(), password(SECRET)];
     notes.extend(environment::plain_http_note(facts));
     (Vec::new(), environment::yaml(facts, 8), notes)
 }
@@ -70,6 +81,7 @@ fn as_mirror(facts: &Facts) -> Parts {
         ),
     ];
     notes.extend(Mirrored::of(&facts.registries).note("--registry-map"));
+    notes.push(mirror::list_note(facts, "kaniko", Mode::Mirror));
     (arguments, String::new(), notes)
 }
 
@@ -114,6 +126,7 @@ mod tests {
             }
             assert!(text.contains(flag), "{text}");
             assert_eq!(text.contains("ConfigMap"), trusts);
+            assert_eq!(plan.notes.join(" ").contains("the mount"), trusts);
             assert!(plan.notes.iter().any(|note| note.contains("*.pkg.dev")));
         }
     }

@@ -1,6 +1,6 @@
 //! kind: nodes are containers with a containerd (kind.sigs.k8s.io, configuration: extraMounts, containerdConfigPatches).
 
-use super::environment::{self, PASSWORD, whole};
+use super::environment::{self, password, whole};
 use super::mirror::{self, PUBLIC, SILENT, hosts_toml, loopback_note};
 use crate::setup::{Facts, Mode, Plan};
 
@@ -11,6 +11,11 @@ const CA_IN_NODE: &str = "/etc/containerd/certs.d/_default/seawall-ca.crt";
 
 pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
     let mut plan = if mode == Mode::Proxy { proxy(facts) } else { as_mirror(facts) };
+    plan.check = vec![
+        "docker exec kind-control-plane crictl pull registry.k8s.io/pause:3.10   # seawall's log names it".to_owned(),
+    ];
+    plan.undo = vec!["Clusters that were made with it keep their mounts and variables, whose files are gone: kind delete cluster, then create it anew."
+        .to_owned()];
     plan.notes.extend(loopback_note(facts, "the node"));
     plan.notes.push(
         "One node is written down: give every node of yours the same extraMounts. The node image itself is pulled by the host's docker."
@@ -35,7 +40,12 @@ fn as_mirror(facts: &Facts) -> Plan {
         "for node in $(kind get nodes); do docker cp {DIRECTORY}/certs.d/. \"$node:/etc/containerd/certs.d\"; done   # or into a running \
          cluster of kind 0.27 or newer; no restart"
     );
-    Plan { files, commands: vec![create(), running], notes: vec![PUBLIC.to_owned(), SILENT.to_owned()] }
+    Plan {
+        files,
+        commands: vec![create(), running],
+        notes: vec![PUBLIC.to_owned(), SILENT.to_owned()],
+        ..Plan::default()
+    }
 }
 
 /// kind hands its own variables to the nodes. Go reads every file in /etc/ssl/certs, so the root is there before containerd starts.
@@ -46,9 +56,9 @@ fn proxy(facts: &Facts) -> Plan {
     let words: Vec<_> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let notes = vec![
         "A cluster that runs keeps its environment: delete and create it. kind adds the cluster's networks to NO_PROXY.".to_owned(),
-        PASSWORD.to_owned(),
+        password("Who may ask the docker daemon can read it in the node (docker inspect)."),
     ];
-    Plan { files, commands: vec![format!("{} {}", words.join(" "), create())], notes }
+    Plan { files, commands: vec![format!("{} {}", words.join(" "), create())], notes, ..Plan::default() }
 }
 
 fn create() -> String {

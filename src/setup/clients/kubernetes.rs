@@ -1,7 +1,7 @@
 //! A cluster: its nodes' containerd by a DaemonSet, and the variables of pods that pull for themselves (builds, CI).
 
 use super::dind::ROOT;
-use super::environment::{self, PASSWORD, indented, whole};
+use super::environment::{self, SECRET, indented, password, whole};
 use super::mirror::{self, PUBLIC, SILENT, hosts_toml, loopback_note};
 use crate::setup::{Facts, Mode, Plan};
 
@@ -12,10 +12,15 @@ const PODS: &str = "/etc/seawall/setup/kubernetes/pods.yaml";
 const SIDECAR: &str = "/etc/seawall/setup/kubernetes/sidecar.yaml";
 const CA_ON_NODE: &str = "/etc/containerd/certs.d/_default/seawall-ca.crt";
 
-/// A file of another's is left alone; ours is put in place at once, since containerd reads it for every pull.
+/// A file of another's is left alone, and so is one into which `seawall setup containerd --write` put seawall; ours is put in place at
+/// once, since containerd reads it for every pull.
 const SCRIPT: &str = r#"to=/node/_default
 if [ -e $to/hosts.toml ] && ! grep -q '^# seawall' $to/hosts.toml; then
-  echo "$to/hosts.toml is another's: left as it is"
+  if grep -qF '[host."ADDRESS"]' $to/hosts.toml; then
+    echo "$to/hosts.toml has seawall already: left as it is"
+  else
+    echo "$to/hosts.toml is another's: left as it is, this node does not ask seawall"
+  fi
   exit 0
 fi
 mkdir -p $to
@@ -39,6 +44,7 @@ fn nodes(facts: &Facts) -> Plan {
         "Other runtimes: seawall setup crio, and for K3s and RKE2, which write this directory themselves, seawall setup k3s or rke2, on \
          each node."
             .to_owned(),
+        "A node whose _default/hosts.toml is somebody else's is left as it is; the log of its pod says so.".to_owned(),
         format!("To take it back: kubectl delete -f {NODES}, and remove /etc/containerd/certs.d/_default from the nodes."),
         PUBLIC.to_owned(),
         SILENT.to_owned(),
@@ -48,14 +54,23 @@ fn nodes(facts: &Facts) -> Plan {
         "kubectl -n seawall-nodes rollout restart daemonset seawall-nodes   # after a change; containerd itself needs no restart".to_owned(),
         "kubectl -n seawall-nodes rollout status daemonset seawall-nodes".to_owned(),
     ];
-    Plan { files: vec![whole(NODES, nodes_yaml(facts))], commands, notes }
+    let check = "kubectl -n seawall-nodes logs -l app.kubernetes.io/name=seawall-nodes -c hosts --prefix --tail=-1   # empty: every node has it";
+    let undo = "The cluster keeps it: kubectl delete namespace seawall-nodes, then remove hosts.toml and seawall-ca.crt from \
+                /etc/containerd/certs.d/_default on every node.";
+    Plan {
+        files: vec![whole(NODES, nodes_yaml(facts))],
+        commands,
+        check: vec![check.to_owned()],
+        notes,
+        undo: vec![undo.to_owned()],
+    }
 }
 
 fn nodes_yaml(facts: &Facts) -> String {
     let ca = mirror::needs_ca(facts).then_some(CA_ON_NODE);
     let hosts = indented(&hosts_toml(facts, ca), 4);
     let root = ca.map(|_| format!("  ca.crt: |\n{}", indented(&facts.ca_pem, 4))).unwrap_or_default();
-    let script = indented(SCRIPT, 14);
+    let script = indented(&SCRIPT.replace("ADDRESS", &facts.address.to_string()), 14);
     format!(
         r#"# seawall: every node's containerd asks it first.
 apiVersion: v1
@@ -139,11 +154,19 @@ fn pods(facts: &Facts) -> Plan {
             "{SIDECAR} needs none of this seawall: it runs one of its own beside the build, with a root and a cache that go with the pod. \
              Kubernetes 1.29 or newer; its image is the one you built."
         ),
-        PASSWORD.to_owned(),
+        password(SECRET),
     ];
     notes.extend(environment::plain_http_note(facts));
     let commands = vec![format!("kubectl apply -n NAMESPACE -f {PODS}")];
-    Plan { files: vec![whole(PODS, pods_yaml(facts)), whole(SIDECAR, sidecar_yaml(facts))], commands, notes }
+    let undo = "The cluster keeps them: take envFrom and the mount out of the pods that have them, then kubectl -n NAMESPACE delete pod/seawall-example \
+                configmap/seawall-ca configmap/seawall-proxy.";
+    Plan {
+        files: vec![whole(PODS, pods_yaml(facts)), whole(SIDECAR, sidecar_yaml(facts))],
+        commands,
+        check: vec!["kubectl -n NAMESPACE logs -f seawall-example".to_owned()],
+        notes,
+        undo: vec![undo.to_owned()],
+    }
 }
 
 fn pods_yaml(facts: &Facts) -> String {
@@ -255,6 +278,10 @@ mod tests {
                 "the script knows its own by that"
             );
             assert!(plan.notes.iter().any(|note| note.contains("config_path")));
+            assert!(
+                text.contains(&format!("grep -qF '[host.\"{address}\"]'")),
+                "what setup containerd wrote is known by that"
+            );
         }
     }
 

@@ -1,6 +1,6 @@
 //! minikube (minikube.sigs.k8s.io: handbook, "Proxies and VPNs", "Certificates", "File sync").
 
-use super::environment::{self, PASSWORD, whole};
+use super::environment::{self, password, whole};
 use super::mirror::{self, PUBLIC, SILENT, hosts_toml, loopback_note};
 use crate::setup::{Facts, Mode, Plan};
 
@@ -16,6 +16,8 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
          delete first."
             .to_owned(),
     );
+    plan.check =
+        vec!["minikube ssh -- sudo crictl pull registry.k8s.io/pause:3.10   # seawall's log names it".to_owned()];
     plan.notes.extend(loopback_note(facts, "minikube's machine"));
     plan
 }
@@ -40,7 +42,9 @@ fn as_mirror(facts: &Facts) -> Plan {
         SILENT.to_owned(),
     ];
     let start = format!("minikube start --registry-mirror={url}   # or: minikube start --container-runtime=containerd");
-    Plan { files, commands: vec![copy(), start], notes }
+    let undo = "~/.minikube keeps its copies: remove files/etc/containerd/certs.d/_default and files/etc/docker/certs.d there, then minikube delete \
+                and start.";
+    Plan { files, commands: vec![copy(), start], notes, undo: vec![undo.to_owned()], ..Plan::default() }
 }
 
 fn proxy(facts: &Facts) -> Plan {
@@ -50,12 +54,17 @@ fn proxy(facts: &Facts) -> Plan {
         "--docker-env is docker's. Another runtime takes the variables that minikube start itself runs with: export them, and add the \
          cluster's networks to NO_PROXY (192.168.39.0/24, 192.168.49.0/24, 192.168.59.0/24, 10.96.0.0/12)."
             .to_owned(),
-        PASSWORD.to_owned(),
+        password("minikube keeps it in ~/.minikube/profiles."),
     ];
     Plan {
         files: vec![whole(format!("{DIRECTORY}/certs/seawall.pem"), facts.ca_pem.as_str())],
         commands: vec![copy(), format!("minikube start --embed-certs {}", options.join(" "))],
         notes,
+        undo: vec![
+            "~/.minikube keeps its copy: remove ~/.minikube/certs/seawall.pem, then minikube delete and start."
+                .to_owned(),
+        ],
+        ..Plan::default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Seawall as a mirror: what every tool that knows mirrors has in common.
 
 use crate::http::origin::{Host, Scheme};
-use crate::setup::Facts;
+use crate::setup::{Facts, Mode};
 
 /// Which images come.
 pub(super) const PUBLIC: &str = "Clients keep their credentials from mirrors: public images come through seawall, private ones straight \
@@ -13,6 +13,18 @@ pub(super) const SILENT: &str = "Where seawall answers with an error the client 
 /// By DNS, what is not on this machine.
 pub(super) const NAMES: &str = "The registries' names have to lead to seawall, which has to listen on port 443: seawall setup dnsmasq, coredns, unbound, \
                                 bind, or hosts on this machine alone.";
+
+/// A list of registries is that of the machine on which the plan was made.
+pub(super) fn list_note(facts: &Facts, client: &str, mode: Mode) -> String {
+    format!(
+        "The registries listed here are those of the seawall.toml at hand, or the built-in ones where there is none: \
+         {}/setup/{client}?mode={mode} has those of seawall itself.",
+        facts.address
+    )
+}
+
+/// Whose certificate a registry shows here.
+pub(super) const ISSUER: &str = "curl -sv https://ghcr.io/v2/ 2>&1 | grep issuer   # seawall CA";
 
 /// Whether the mirror's own certificate must be trusted.
 pub(super) fn needs_ca(facts: &Facts) -> bool {

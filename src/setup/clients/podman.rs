@@ -1,13 +1,18 @@
 //! podman, skopeo and buildah (containers-registries.conf(5), containers.conf(5), containers-certs.d(5)).
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
-use super::environment::{self, PASSWORD, root_in_store, whole};
-use super::mirror::{self, PUBLIC, SILENT};
+use super::environment::{self, password, root_in_store, whole};
+use super::mirror::{self, ISSUER, PUBLIC, SILENT};
+use super::{Files, Objection};
 use crate::policy::registry::{Registries, Registry};
 use crate::setup::{Facts, File, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Mirror, Mode::Proxy, Mode::Dns];
+
+const DIRECTORY: &str = "/etc/containers/registries.conf.d";
+const CONF: &str = "/etc/containers/registries.conf.d/50-seawall.conf";
 
 pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
     match mode {
@@ -18,17 +23,21 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
 }
 
 fn as_mirror(facts: &Facts) -> Plan {
-    let mut notes = library_notes(facts);
+    let mut notes = library_notes(facts, "podman");
     notes.push(
         "Each command reads its files when it starts: nothing is to be restarted but podman system service.".to_owned(),
     );
-    Plan { files: library_files(facts), commands: Vec::new(), notes }
+    let pull = format!(
+        "podman --log-level=debug pull docker.io/library/hello-world 2>&1 | grep -F {}   # it was asked first",
+        facts.address.authority()
+    );
+    Plan { files: library_files(facts), check: vec![pull], notes, ..Plan::default() }
 }
 
 /// What every user of the library reads for mirrors: CRI-O too.
 pub(super) fn library_files(facts: &Facts) -> Vec<File> {
     let authority = facts.address.authority();
-    let mut files = vec![whole("/etc/containers/registries.conf.d/50-seawall.conf", registries_conf(facts))];
+    let mut files = vec![whole(CONF, registries_conf(facts))];
     if mirror::needs_ca(facts) {
         files.push(whole(format!("/etc/containers/certs.d/{authority}/seawall.crt"), facts.ca_pem.as_str()));
     }
@@ -36,7 +45,7 @@ pub(super) fn library_files(facts: &Facts) -> Vec<File> {
 }
 
 /// Their traps.
-pub(super) fn library_notes(facts: &Facts) -> Vec<String> {
+pub(super) fn library_notes(facts: &Facts, client: &str) -> Vec<String> {
     let Mirrored { unreached, .. } = Mirrored::of(&facts.registries);
     let mut notes = vec![PUBLIC.to_owned(), SILENT.to_owned()];
     if !unreached.is_empty() {
@@ -46,10 +55,44 @@ pub(super) fn library_notes(facts: &Facts) -> Vec<String> {
         ));
     }
     notes.push(
-        "A [[registry]] of the same prefix in registries.conf is replaced by the one here, with its mirrors: bring them here, behind seawall's."
+        "A [[registry]] of the same prefix in registries.conf, or in a file of registries.conf.d before this one, is replaced as a whole by the \
+         one here: its mirrors, insecure and mirror-by-digest-only are lost. To keep them copy this file to 60-own.conf, and add them there behind \
+         seawall's."
             .to_owned(),
     );
+    notes.push(mirror::list_note(facts, client, Mode::Mirror));
     notes
+}
+
+/// A prefix that is blocked would be open, since the last table of a prefix counts alone (containers-registries.conf.d(5)).
+pub(super) fn objection(plan: &Plan, files: &dyn Files) -> Option<Objection> {
+    let ours = plan.files.iter().find(|file| file.path == Path::new(CONF))?.content.text();
+    let ours: Vec<String> = entries(&ours).into_iter().map(|(prefix, _)| prefix).collect();
+    let drop_ins =
+        files.list(Path::new(DIRECTORY)).into_iter().filter(|path| path.extension().is_some_and(|e| e == "conf"));
+    let main = PathBuf::from("/etc/containers/registries.conf");
+    std::iter::once(main).chain(drop_ins.filter(|path| path != Path::new(CONF))).find_map(|path| {
+        let text = files.now(&path)?;
+        let blocked = entries(&text).into_iter().find(|(prefix, is_blocked)| *is_blocked && ours.contains(prefix));
+        let why = |(prefix, _)| {
+            format!(
+                "it blocks {prefix}, which seawall's table of the same prefix would open: take that registry out of seawall's configuration, or the \
+                 block out here"
+            )
+        };
+        blocked.map(|blocked| Objection::new(&path, why(blocked)))
+    })
+}
+
+/// The prefixes of a registries.conf, and whether they are blocked.
+fn entries(text: &str) -> Vec<(String, bool)> {
+    let table: toml::Table = text.parse().unwrap_or_default();
+    let registries = table.get("registry").and_then(toml::Value::as_array).cloned().unwrap_or_default();
+    let entry = |registry: &toml::Value| {
+        let prefix = registry.get("prefix").or(registry.get("location"))?.as_str()?.to_owned();
+        Some((prefix, registry.get("blocked").and_then(toml::Value::as_bool).unwrap_or_default()))
+    };
+    registries.iter().filter_map(entry).collect()
 }
 
 /// What can be told of the registries here.
@@ -125,8 +168,10 @@ fn proxy(facts: &Facts) -> Plan {
              stops that."
                 .to_owned(),
             STORE.to_owned(),
-            PASSWORD.to_owned(),
+            password("Not in this file, which every user reads: in ~/.config/containers/containers.conf of who needs it (chmod 600)."),
         ],
+        check: vec!["podman pull docker.io/library/hello-world   # seawall's log names it".to_owned()],
+        ..Plan::default()
     }
 }
 
@@ -138,14 +183,16 @@ fn dns(facts: &Facts) -> Plan {
     Plan {
         files: vec![root_in_store(facts)],
         commands: vec![facts.store.command.clone()],
+        check: vec![ISSUER.to_owned()],
         notes: vec![mirror::NAMES.to_owned(), STORE.to_owned()],
+        ..Plan::default()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::setup::clients::example;
+    use crate::setup::clients::example::{self, There};
 
     #[test]
     fn each_registry_has_its_path_and_what_has_none_is_said() {
@@ -161,7 +208,32 @@ mod tests {
         let first = &conf["registry"][0];
         assert_eq!(first["mirror"][0]["location"].as_str(), Some("seawall.lab:3128/docker.io"));
         assert_eq!(first["mirror"][0]["insecure"].as_bool(), Some(true));
-        assert!(library_notes(&facts).iter().any(|note| note.contains("*.pkg.dev")));
+        assert!(library_notes(&facts, "podman").iter().any(|note| note.contains("*.pkg.dev")));
+    }
+
+    #[test]
+    fn a_block_is_not_opened() {
+        let plan = plan(&example::facts("http://seawall.lab:3128"), Mode::Mirror);
+        for (path, text, expected) in [
+            ("/etc/containers/registries.conf", "[[registry]]\nlocation = \"docker.io\"\nblocked = true\n", true),
+            (
+                "/etc/containers/registries.conf.d/01-x.conf",
+                "[[registry]]\nprefix = \"ghcr.io\"\nblocked = true\n",
+                true,
+            ),
+            (
+                "/etc/containers/registries.conf.d/01-x.bak",
+                "[[registry]]\nprefix = \"ghcr.io\"\nblocked = true\n",
+                false,
+            ),
+            ("/etc/containers/registries.conf", "[[registry]]\nprefix = \"docker.io/evil\"\nblocked = true\n", false),
+            ("/etc/containers/registries.conf", "[[registry]]\nlocation = \"docker.io\"\n", false),
+            ("/etc/containers/registries.conf", "[registries.block]\nregistries = []\n", false),
+            (CONF, "[[registry]]\nlocation = \"docker.io\"\nblocked = true\n", false),
+        ] {
+            let said = objection(&plan, &There::new(&plan, &[(path, text)]));
+            assert_eq!(said.map(|said| said.path), expected.then(|| path.into()), "{text}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::docker::RESTART;
 use super::environment::whole;
 use super::mirror::{self, PUBLIC, SILENT};
 use crate::setup::{Content, Facts, File, Mode, Plan};
@@ -34,8 +35,15 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
         "RKE is no longer kept up since July 2025: RKE2 takes its place.".to_owned(),
     ];
     let commands =
-        vec!["systemctl restart docker   # on every node".to_owned(), "rke up --config cluster.yml".to_owned()];
-    Plan { files, commands, notes }
+        vec![format!("{RESTART}; on every node, one after another"), "rke up --config cluster.yml".to_owned()];
+    let undo = "Your cluster.yml still has private_registries: take them out, then rke up.";
+    Plan {
+        files,
+        commands,
+        check: vec!["docker info --format '{{.RegistryConfig.Mirrors}}'   # on every node".to_owned()],
+        notes,
+        undo: vec![undo.to_owned()],
+    }
 }
 
 #[cfg(test)]

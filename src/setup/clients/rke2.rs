@@ -9,6 +9,7 @@ const RKE2: Distribution = Distribution {
     name: "rke2",
     environment: ["/etc/default/rke2-server", "/etc/default/rke2-agent"],
     units: ["rke2-server", "rke2-agent"],
+    crictl: "/var/lib/rancher/rke2/bin/crictl --config /var/lib/rancher/rke2/agent/etc/crictl.yaml",
     caveat: None,
 };
 

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::environment::{self, PASSWORD, root_in_store, whole};
+use super::environment::{self, password, root_in_store, whole};
+use super::mirror::ISSUER;
 use crate::setup::{Facts, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Proxy];
@@ -28,13 +29,17 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
             .to_owned(),
         "Everything over HTTPS takes this way: what is no registry is tunnelled unless [tunnel] refuses it.".to_owned(),
         "~/.docker/config.json's \"proxies\" are for containers, not for the docker daemon's pulls.".to_owned(),
-        PASSWORD.to_owned(),
+        password("Not in this file, which every user reads: in the ~/.profile of who needs it (chmod 600)."),
     ];
     notes.extend(environment::plain_http_note(facts));
     Plan {
         files: vec![root_in_store(facts), whole(PROFILE, text)],
         commands: vec![facts.store.command.clone(), format!(". {PROFILE}   # in shells that are open already")],
+        check: vec![ISSUER.to_owned()],
         notes,
+        undo: vec![
+            "Shells that are open keep the variables: unset HTTPS_PROXY https_proxy NO_PROXY no_proxy NODE_EXTRA_CA_CERTS.".to_owned(),
+        ],
     }
 }
 

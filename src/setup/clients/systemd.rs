@@ -1,6 +1,6 @@
 //! Any service of systemd (`man systemd.exec`: Environment). Seawall's own unit is another matter: deploy/seawall.service.
 
-use super::environment::{self, ONCE, PASSWORD, drop_in, root_in_store, whole};
+use super::environment::{self, ONCE, SHOWN, drop_in, password, root_in_store, whole};
 use crate::setup::{Facts, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Proxy];
@@ -13,18 +13,23 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
         "SERVICE=docker   # or containerd, crio, buildkit, gitlab-runner, …".to_owned(),
         format!("install -D -m 644 {DROP_IN} \"/etc/systemd/system/$SERVICE.service.d/seawall.conf\""),
         "systemctl daemon-reload && systemctl restart \"$SERVICE\"".to_owned(),
-        "systemctl show --property=Environment \"$SERVICE\"".to_owned(),
     ];
     let notes = vec![
         "The variables reach the service alone, not the containers it starts, and not seawall.service: that one takes upstream.proxy.".to_owned(),
         "A service with PrivateUsers or a root of its own (RootDirectory=, RootImage=) has its own trust store.".to_owned(),
         ONCE.to_owned(),
-        PASSWORD.to_owned(),
+        password(SHOWN),
     ];
     Plan {
         files: vec![root_in_store(facts), whole(DROP_IN, drop_in(environment::variables_for_images(facts)))],
         commands,
+        check: vec!["systemctl show --property=Environment \"$SERVICE\"".to_owned()],
         notes,
+        undo: vec![
+            "The services keep their copies: rm /etc/systemd/system/SERVICE.service.d/seawall.conf, then systemctl daemon-reload && systemctl \
+             restart SERVICE."
+                .to_owned(),
+        ],
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::dns::{self, Target, Wildcards};
 use super::environment::whole;
+use super::mirror;
 use super::names::Names;
 use crate::setup::{Facts, Mode, Plan};
 
@@ -28,10 +29,14 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
             writeln!(text, "  local-zone: \"{name}.\" transparent\n  local-data: \"{name}. 60 IN {record} {address}\"");
     }
     let example = |parent: &str| format!("local-zone: \"{parent}.\" redirect and its local-data");
+    let mut notes = dns::notes(&names, &target, Wildcards::First(example));
+    notes.push(mirror::list_note(facts, "unbound", Mode::Dns));
     Plan {
         files: vec![whole("/etc/unbound/unbound.conf.d/seawall.conf", text)],
         commands: vec!["unbound-checkconf".to_owned(), "systemctl restart unbound".to_owned()],
-        notes: dns::notes(&names, &target, Wildcards::First(example)),
+        check: vec![dns::ASK.to_owned()],
+        notes,
+        ..Plan::default()
     }
 }
 

@@ -19,15 +19,47 @@ pub(super) struct Applied {
     pub(super) rewritten: bool,
 }
 
+/// What stays because somebody else has changed it since.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Left {
+    /// The file: nothing of it can be told apart.
+    Whole,
+    /// These keys of it, which somebody has set anew.
+    Keys(Vec<String>),
+}
+
+impl Default for Left {
+    fn default() -> Left {
+        Left::Keys(Vec::new())
+    }
+}
+
+impl Left {
+    pub(super) fn is_nothing(&self) -> bool {
+        *self == Left::default()
+    }
+
+    pub(super) fn and(self, other: Left) -> Left {
+        match (self, other) {
+            (Left::Keys(one), Left::Keys(other)) => Left::Keys([one, other].concat()),
+            _ => Left::Whole,
+        }
+    }
+}
+
 /// What came of taking it out.
 #[derive(Debug, PartialEq)]
 pub(super) struct TakenOut {
     pub(super) bytes: Bytes,
-    /// What stays because somebody else has changed it since.
-    pub(super) left: Vec<String>,
+    pub(super) left: Left,
 }
 
 impl Content {
+    /// A root certificate: all who share its file want the same one.
+    pub(super) fn is_root(&self) -> bool {
+        matches!(self, Content::Whole(text) if text.starts_with("-----BEGIN CERTIFICATE-----"))
+    }
+
     /// The same as a value, and how it is written. `None`: it is no document.
     fn document(&self) -> Option<(Format, serde_json::Value)> {
         match self {
@@ -76,15 +108,15 @@ impl Content {
             let mut left = Vec::new();
             let rest = merge::take_out(&now, &ours, before.as_ref(), &mut left);
             let bytes = rest.map(|rest| format.edit(text, &now, &rest).text.into_bytes());
-            return Ok(TakenOut { bytes, left });
+            return Ok(TakenOut { bytes, left: Left::Keys(left) });
         }
         match self {
             Content::Lines(_) => {
                 let rest = without_block(text(Some(current))?, client)?;
                 let is_gone = rest.trim().is_empty() && original.is_none();
-                Ok(TakenOut { bytes: (!is_gone).then(|| rest.into_bytes()), left: Vec::new() })
+                Ok(TakenOut { bytes: (!is_gone).then(|| rest.into_bytes()), left: Left::default() })
             }
-            _ => Ok(TakenOut { bytes: Some(current.to_vec()), left: vec![String::new()] }),
+            _ => Ok(TakenOut { bytes: Some(current.to_vec()), left: Left::Whole }),
         }
     }
 }
@@ -124,9 +156,11 @@ fn around<'a>(text: &'a str, client: &str) -> Result<Option<(&'a str, &'a str)>,
 /// In its place if it is there, else at the end.
 fn with_block(text: &str, ours: &str, client: &str) -> Result<String, Unfit> {
     let (begin, end) = marks(client);
-    let block = format!("{begin}\n{}\n{end}\n", ours.trim_end_matches('\n'));
+    let line = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    let ours = ours.trim_end_matches('\n').replace('\n', line);
+    let block = format!("{begin}{line}{ours}{line}{end}{line}");
     let (before, after) = around(text, client)?.unwrap_or((text, ""));
-    let line_end = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
+    let line_end = if before.is_empty() || before.ends_with('\n') { "" } else { line };
     Ok(format!("{before}{line_end}{block}{after}"))
 }
 
@@ -165,7 +199,7 @@ mod tests {
                 let now = format.print(&now);
                 let out = content.take_out(now.as_bytes(), Some(text.as_bytes()), "x").unwrap();
                 prop_assert_eq!(content.read(&out.bytes.unwrap()), Some(expected));
-                prop_assert!(out.left.is_empty());
+                prop_assert!(out.left.is_nothing());
             }
         }
     }
@@ -189,6 +223,17 @@ mod tests {
         let torn = ours("x").apply(Some(b"# BEGIN seawall (hosts)\nx\n"), "hosts").unwrap_err();
         assert!(torn.0.contains("END"), "{torn:?}");
         assert_eq!(ours("x").take_out(block.as_bytes(), None, "hosts").unwrap().bytes, None);
+    }
+
+    #[test]
+    fn lines_end_as_those_of_the_file() {
+        let ours = Content::Lines("a\nb\n".to_owned());
+        let theirs = b"127.0.0.1 localhost\r\n::1 six";
+        let once = ours.apply(Some(theirs), "hosts").unwrap().bytes;
+        let expected =
+            "127.0.0.1 localhost\r\n::1 six\r\n# BEGIN seawall (hosts)\r\na\r\nb\r\n# END seawall (hosts)\r\n";
+        assert_eq!(String::from_utf8(once.clone()).unwrap(), expected);
+        assert_eq!(ours.apply(Some(&once), "hosts").unwrap().bytes, once);
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Format {
     pub(super) fn parse(self, text: &str) -> Result<Value, String> {
         let value = match self {
             Format::Json if text.trim().is_empty() => Value::Null,
-            Format::Json => serde_json::from_str(text).map_err(|error| error.to_string())?,
+            Format::Json => json::parse(text)?,
             Format::Toml => ::toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?,
             Format::Yaml => yaml::parse(text)?,
         };
@@ -140,6 +140,7 @@ mod tests {
         for (format, text) in [
             (Format::Json, "{\n  \"a\": 1,\n}"),
             (Format::Json, "[]"),
+            (Format::Json, "{\"a\": {\"b\": 1, \"b\": 2}}"),
             (Format::Toml, "a = 1\nb = \n"),
             (Format::Yaml, "a: 1\n b: [2\n"),
             (Format::Yaml, "a: 1\n---\nb: 2\n"),
@@ -148,6 +149,33 @@ mod tests {
             let said = format.parse(text).unwrap_err();
             assert!(!said.is_empty(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_json_is_said() {
+        let said = |text: &str| Format::Json.parse(text).unwrap_err();
+        assert!(said("\u{feff}{}").contains("byte order mark"));
+        assert!(said("{\n  // mirrors\n  \"a\": 1\n}").contains("no comments"), "{}", said("{\n  // x\n}"));
+        assert!(said("{\"a\": 1, \"a\": 2}").contains("\"a\" is there twice"));
+        assert!(!said("{,}").contains("comments"));
+    }
+
+    /// A list with ours in it, but not first, stays as it is; one that loses ours keeps its comments.
+    #[test]
+    fn a_list_keeps_its_comments() {
+        let toml = "x = [\n  \"a\", # one\n  \"s\", # two\n  \"b\", # three\n]\n";
+        let from = Format::Toml.parse(toml).unwrap();
+        let to = merge(&from, &json!({"x": ["s"]}));
+        assert_eq!(Format::Toml.edit(toml, &from, &to), Edited { text: toml.to_owned(), rewritten: false });
+        let without = Format::Toml.edit(toml, &from, &json!({"x": ["a", "b"]}));
+        assert!(!without.rewritten && without.text.contains("# one"), "{without:?}");
+        let yaml = "mirrors: {}\n";
+        let edited = Format::Yaml.edit(
+            yaml,
+            &json!({"mirrors": {}}),
+            &json!({"mirrors": {"a": {"b": ["c"]}, "d": {"e": ["f"]}}}),
+        );
+        assert!(edited.text.lines().count() > 3, "{edited:?}");
     }
 
     proptest! {

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-/// `theirs` with `ours` over it: tables recursively; of lists ours come first, and others stay; any other value is ours.
+/// `theirs` with `ours` over it: tables recursively; of lists ours come first, unless they are there, and others stay; any other value is
+/// ours.
 pub(super) fn merge(theirs: &Value, ours: &Value) -> Value {
     match (theirs, ours) {
         (Value::Object(theirs), Value::Object(ours)) => {
@@ -14,8 +15,8 @@ pub(super) fn merge(theirs: &Value, ours: &Value) -> Value {
             Value::Object(merged)
         }
         (Value::Array(theirs), Value::Array(ours)) => {
-            let others = theirs.iter().filter(|item| !ours.contains(item));
-            Value::Array(ours.iter().chain(others).cloned().collect())
+            let new = ours.iter().filter(|item| !theirs.contains(item));
+            Value::Array(new.chain(theirs).cloned().collect())
         }
         (_, ours) => ours.clone(),
     }
@@ -84,22 +85,24 @@ fn table_without(
 
 /// How one list becomes another.
 #[derive(Debug, PartialEq)]
-pub(super) enum Step {
+pub(super) enum ListEdit {
     /// So many of the new one come before the old one.
     Prepend(usize),
-    /// So many of the old one go from its front.
-    Behead(usize),
+    /// These of the old one go, by their places, the last first.
+    Remove(Vec<usize>),
     /// They have not much in common.
     Replace,
 }
 
-pub(super) fn step(from: &[Value], to: &[Value]) -> Step {
-    if to.ends_with(from) {
-        Step::Prepend(to.len() - from.len())
-    } else if from.ends_with(to) {
-        Step::Behead(from.len() - to.len())
-    } else {
-        Step::Replace
+impl ListEdit {
+    pub(super) fn between(from: &[Value], to: &[Value]) -> ListEdit {
+        if to.ends_with(from) {
+            return ListEdit::Prepend(to.len() - from.len());
+        }
+        let mut kept = to.iter().rev().peekable();
+        let gone = (0..from.len()).rev().filter(|place| kept.next_if(|item| **item == from[*place]).is_none());
+        let gone: Vec<usize> = gone.collect();
+        if kept.peek().is_none() { ListEdit::Remove(gone) } else { ListEdit::Replace }
     }
 }
 
@@ -181,8 +184,14 @@ pub(super) mod tests {
     #[test]
     fn lists_become_others_in_small_steps() {
         let list = |text: &str| text.chars().map(|c| json!(c.to_string())).collect::<Vec<_>>();
-        assert_eq!(step(&list("bc"), &list("abc")), Step::Prepend(1));
-        assert_eq!(step(&list("abc"), &list("c")), Step::Behead(2));
-        assert_eq!(step(&list("abc"), &list("ac")), Step::Replace);
+        assert_eq!(ListEdit::between(&list("bc"), &list("abc")), ListEdit::Prepend(1));
+        assert_eq!(ListEdit::between(&list("abc"), &list("c")), ListEdit::Remove(vec![1, 0]));
+        assert_eq!(ListEdit::between(&list("abcb"), &list("ab")), ListEdit::Remove(vec![2, 1]));
+        assert_eq!(ListEdit::between(&list("abc"), &list("ca")), ListEdit::Replace);
+        assert_eq!(
+            merge(&json!(["a", "b"]), &json!(["c", "b"])),
+            json!(["c", "a", "b"]),
+            "what is there stays in its place"
+        );
     }
 }

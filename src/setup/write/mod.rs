@@ -1,10 +1,11 @@
 //! Writes the files of a plan below a root directory, and takes them back.
 //!
-//! 1. Every file is read, and what it becomes is worked out: from what it was before any client was set up, what other clients want
-//!    of it, and what this one wants. If one cannot be read, nothing is written.
+//! 0. The record's directory is locked: two at once would each write a record without the other.
+//! 1. Every file is read, and what it becomes is worked out (`step`): from what it was before any client was set up, what other clients
+//!    want of it, and what this one wants. If one cannot be read, nothing is written.
 //! 2. The `record` is written: what was there, what is about to be. From here on a crash loses nothing: a file is as it was or as
 //!    it becomes, and the record knows both.
-//! 3. Each file is replaced whole.
+//! 3. Each file is replaced whole, if it is still what was read.
 //! 4. The record is written without what has become of no use.
 
 mod content;
@@ -13,17 +14,22 @@ mod merge;
 mod record;
 mod report;
 mod root;
+mod step;
+mod view;
 
 use std::path::{Path, PathBuf};
 
+pub use record::SetUp;
 pub use report::{Change, Outcome, Report};
 
-use content::Bytes;
-use record::{Entry, Record};
-use root::{Present, Root};
+use content::Left;
+use record::Record;
+use root::Root;
+use step::{Asked, Step};
+use view::View;
 
 use super::{Client, Content, Mode, Plan};
-use crate::fs::FsError;
+use crate::fs::{Expected, FsError, Tree};
 
 /// Why nothing, or not everything, was written.
 #[derive(Debug, thiserror::Error)]
@@ -58,17 +64,6 @@ impl WriteError {
     }
 }
 
-/// One file, worked out.
-struct Step {
-    path: PathBuf,
-    current: Option<Present>,
-    next: Bytes,
-    entry: Entry,
-    /// What the record says until all is written.
-    meanwhile: Entry,
-    change: Change,
-}
-
 /// Writes what `plan` says for `client` into the files below `root`, and takes out of others what an earlier plan for it put there.
 ///
 /// # Errors
@@ -77,25 +72,36 @@ pub fn write(root: &Path, client: Client, mode: Mode, plan: &Plan) -> Result<Rep
     if plan.lacks_address() {
         return Err(WriteError::Address(client));
     }
-    let root = Root(root);
-    let mut record = load(root)?;
-    let steps = steps(root, &record, client, Some(plan))?;
-    record.clients.insert(client.as_str().to_owned(), mode);
-    carry_out(root, record, steps, None)
+    let tree = Tree::open(root)?;
+    let root = Root(&tree);
+    holding(root, |mut record| {
+        let steps = steps(root, &record, client, Some(plan))?;
+        if let Some(objection) = client.objection(plan, &View { root, steps: &steps }) {
+            return Err(WriteError::unfit(&objection.path, objection.why));
+        }
+        let set_up = SetUp { mode, commands: plan.commands.clone(), undo: plan.undo.clone() };
+        let before = record.clients.insert(client.as_str().to_owned(), set_up);
+        Ok(Report { changes: carry_out(root, record, steps, None)?, before })
+    })
 }
 
-/// Takes back what was written for `client`. What somebody else has changed since stays: [`Report::left`].
+/// Takes back what was written for `client`. What somebody else has changed since stays: [`Report::left`]. Of a file that was all ours
+/// the record stays too, until it is gone.
 ///
 /// # Errors
 /// There is no record of it; a file cannot be read or written.
 pub fn undo(root: &Path, client: Client) -> Result<Report, WriteError> {
-    let below = Root(root);
-    let record = load(below)?;
-    if record.mode(client).is_none() {
-        return Err(WriteError::NotSetUp { client, root: root.to_owned() });
+    let tree = Tree::open(root)?;
+    let not_set_up = || WriteError::NotSetUp { client, root: root.to_owned() };
+    let root = Root(&tree);
+    if root.read(Path::new(record::PATH))?.is_none() {
+        return Err(not_set_up());
     }
-    let steps = steps(below, &record, client, None)?;
-    carry_out(below, record, steps, Some(client))
+    holding(root, |record| {
+        let before = record.clients.get(client.as_str()).cloned().ok_or_else(not_set_up)?;
+        let steps = steps(root, &record, client, None)?;
+        Ok(Report { changes: carry_out(root, record, steps, Some(client))?, before: Some(before) })
+    })
 }
 
 /// The way in which `client` is set up below `root`, if it is.
@@ -103,7 +109,62 @@ pub fn undo(root: &Path, client: Client) -> Result<Report, WriteError> {
 /// # Errors
 /// The record cannot be read.
 pub fn mode(root: &Path, client: Client) -> Result<Option<Mode>, WriteError> {
-    Ok(load(Root(root))?.mode(client))
+    Ok(load(Root(&Tree::open(root)?))?.mode(client))
+}
+
+/// What the file at `path` says without what was written for anybody; `None`: it would not be there.
+///
+/// # Errors
+/// It, or the record, cannot be read.
+pub fn without_ours(root: &Tree, path: &Path) -> Result<Option<Vec<u8>>, WriteError> {
+    let root = Root(root);
+    let current = root.read(path)?.map(|present| present.bytes);
+    match load(root)?.files.get(path) {
+        None => Ok(current),
+        Some(entry) => {
+            entry.base(current.as_deref()).map(|base| base.bytes).map_err(|why| WriteError::unfit(path, why.0))
+        }
+    }
+}
+
+/// Does `work` with the record, which nobody else reads or writes meanwhile: its directory is locked.
+fn holding<T>(root: Root<'_>, work: impl FnOnce(Record) -> Result<T, WriteError>) -> Result<T, WriteError> {
+    let path = Path::new(record::PATH);
+    let dir = path.parent().unwrap_or(path);
+    let mut made = Vec::new();
+    let _held = loop {
+        made.extend(make_record_dir(root, path)?);
+        if let Some(held) = root.0.lock(dir)? {
+            break held;
+        }
+        // Whoever held it took its directory away.
+    };
+    let done = load(root).and_then(|mut record| {
+        remember(&mut record, &made);
+        work(record)
+    });
+    if done.is_err() {
+        for dir in made.iter().rev() {
+            root.0.remove_empty_dir(dir)?;
+        }
+    }
+    done
+}
+
+/// Those above are everybody's.
+fn make_record_dir(root: Root<'_>, path: &Path) -> Result<Vec<PathBuf>, WriteError> {
+    let dir = path.parent().unwrap_or(path);
+    let mut made = root.make_dirs(dir, 0o755)?;
+    if !root.0.missing_dirs(path)?.is_empty() {
+        made.extend(root.make_dirs(path, 0o700)?);
+    }
+    Ok(made)
+}
+
+fn remember(record: &mut Record, made: &[PathBuf]) {
+    record.dirs.retain(|known| !made.contains(known));
+    record.dirs.extend_from_slice(made);
+    record.dirs.sort();
 }
 
 fn load(root: Root<'_>) -> Result<Record, WriteError> {
@@ -118,117 +179,47 @@ fn load(root: Root<'_>) -> Result<Record, WriteError> {
 fn steps(root: Root<'_>, record: &Record, client: Client, plan: Option<&Plan>) -> Result<Vec<Step>, WriteError> {
     let files = plan.map_or(&[][..], |plan| &plan.files);
     let wanted = files.iter().map(|file| (&file.path, Some(&file.content)));
-    let has_claim = |entry: &Entry| entry.claims.iter().any(|claim| claim.client == client.as_str());
-    let earlier =
-        record.files.iter().filter(|(path, entry)| has_claim(entry) && !files.iter().any(|file| file.path == **path));
+    let is_wanted = |path: &Path| files.iter().any(|file| file.path == path);
+    let earlier = record.files.iter().filter(|(path, entry)| entry.claim_of(client).is_some() && !is_wanted(path));
     let earlier = earlier.map(|(path, _)| (path, None));
     let step = |(path, content): (&PathBuf, Option<&Content>)| {
-        let current = root.read(path)?;
-        let step = step(path, current, record.files.get(path), client, content);
-        step.and_then(|step| accepted(client, content, step)).map_err(|why| WriteError::unfit(path, why.0))
+        let (current, leads_to) = (root.read(path)?, root.leads_to(path)?);
+        let asked = Asked { path, leads_to, current, known: record.files.get(path), client, content };
+        step::step(asked).map_err(|why| WriteError::unfit(path, why.0))
     };
-    wanted.chain(earlier).map(step).collect()
+    let mut steps = wanted.chain(earlier).map(step).collect::<Result<Vec<_>, _>>()?;
+    keep_roots(&mut steps, record, client);
+    Ok(steps)
 }
 
-/// What the client itself would not start with is not written.
-fn accepted(client: Client, content: Option<&Content>, step: Step) -> Result<Step, content::Unfit> {
-    let merged = content.zip(step.next.as_deref()).and_then(|(content, bytes)| content.read(bytes));
-    match merged.and_then(|merged| client.objection(&step.path, &merged)) {
-        Some(why) => Err(content::Unfit(why.to_owned())),
-        None => Ok(step),
-    }
-}
-
-/// What becomes of one file, of which `client` wants `content` from now on.
-fn step(
-    path: &Path,
-    current: Option<Present>,
-    known: Option<&Entry>,
-    client: Client,
-    content: Option<&Content>,
-) -> Result<Step, content::Unfit> {
-    let now = current.as_ref().map(|present| &*present.bytes);
-    let mut left = Vec::new();
-    let mut entry = match known {
-        None => Entry::of(now.map(<[u8]>::to_vec)),
-        Some(known) if known.is_overwritten(now) => {
-            left.push(String::new());
-            known.clone()
+/// What was left may send the client through seawall still: then it needs the root.
+fn keep_roots(steps: &mut [Step], record: &Record, client: Client) {
+    let Some(left) = steps.iter().find(|step| step.left == Left::Whole).map(|step| step.path.clone()) else { return };
+    for step in steps.iter_mut().filter(|step| step.entry.claim_of(client).is_none()) {
+        let known = record.files.get(&step.path);
+        if let Some(known) = known.filter(|known| known.claim_of(client).is_some_and(Content::is_root)) {
+            step.keep(known, &left);
         }
-        Some(known) => {
-            let base = known.base(now)?;
-            left = base.left;
-            let mut entry = Entry::of(base.bytes);
-            entry.claims.clone_from(&known.claims);
-            entry
-        }
-    };
-    entry.claim(client, content);
-    let is_overwritten = known.is_some_and(|known| known.is_overwritten(now));
-    let original = entry.original()?;
-    let same_claims = known.is_some_and(|known| known.claims == entry.claims);
-    let says_it = || record::wanted(now, &entry.claims).is_ok_and(|wanted| wanted.bytes.as_deref() == now);
-    let (next, rewritten) = if content.is_none() && is_overwritten {
-        (now.map(<[u8]>::to_vec), false)
-    } else if same_claims && !is_overwritten && now.is_some() && says_it() {
-        entry = known.cloned().unwrap_or(entry);
-        (now.map(<[u8]>::to_vec), false)
-    } else {
-        let wanted = record::wanted(original.as_deref(), &entry.claims)?;
-        (wanted.bytes, wanted.rewritten)
-    };
-    let is_undo = content.is_none();
-    let outcome = match (now, next.as_deref()) {
-        _ if is_undo && !left.is_empty() => Outcome::Left,
-        (now, next) if now == next => Outcome::Unchanged,
-        (None, _) => Outcome::Made,
-        (_, None) => Outcome::Removed,
-        _ if is_undo && entry.claims.is_empty() && known.is_some_and(|known| known.is_untouched(now)) => {
-            Outcome::Restored
-        }
-        _ => Outcome::Changed,
-    };
-    let diff = report::diff(path, current.as_ref(), next.as_deref());
-    let change = Change { path: path.to_owned(), outcome, diff, note: note(outcome, rewritten, is_overwritten, &left) };
-    if known != Some(&entry) {
-        entry.writing(None, next.as_deref());
     }
-    let mut meanwhile = if is_undo { known.cloned().unwrap_or_default() } else { entry.clone() };
-    if outcome != Outcome::Left && known != Some(&entry) {
-        // Until all is written, a file may be what it was or what it becomes.
-        meanwhile.writing(now, next.as_deref());
-    }
-    Ok(Step { path: path.to_owned(), current, next, entry, meanwhile, change })
 }
 
-fn note(outcome: Outcome, rewritten: bool, is_overwritten: bool, left: &[String]) -> Option<String> {
-    if outcome == Outcome::Left && is_overwritten {
-        return Some("somebody has changed it since it was written: remove it by hand if it is not needed".to_owned());
-    }
-    if outcome == Outcome::Left {
-        return Some(format!("changed by somebody since, and left as it is: {}", left.join(", ")));
-    }
-    if is_overwritten {
-        return Some("it had been changed by hand since it was written: that is gone".to_owned());
-    }
-    let text = "it could not be edited in place: written anew, without its comments. It comes back with --undo";
-    rewritten.then(|| text.to_owned())
-}
-
-/// `leaver` is set up no more once all is written.
+/// `leaver` is set up no more once all is written, unless something of its files was left.
 fn carry_out(
     root: Root<'_>,
     mut record: Record,
     steps: Vec<Step>,
     leaver: Option<Client>,
-) -> Result<Report, WriteError> {
-    make_dirs(root, &mut record, &steps)?;
+) -> Result<Vec<Change>, WriteError> {
+    for step in steps.iter().filter(|step| step.next.is_some()) {
+        let made = root.make_dirs(&step.path, 0o755)?;
+        remember(&mut record, &made);
+    }
     for step in &steps {
         record.files.insert(step.path.clone(), step.meanwhile.clone());
     }
     save(root, &record)?;
     for step in &steps {
-        put(root, step)?;
+        root.put(&step.path, step.current.as_ref(), step.next.as_deref())?;
     }
     for step in &steps {
         match step.entry.claims.is_empty() {
@@ -236,52 +227,28 @@ fn carry_out(
             false => record.files.insert(step.path.clone(), step.entry.clone()),
         };
     }
-    if let Some(leaver) = leaver {
+    if let Some(leaver) = leaver.filter(|leaver| !record.has_files(*leaver)) {
         record.clients.remove(leaver.as_str());
     }
     if record.clients.is_empty() {
-        root.remove(Path::new(record::PATH))?;
+        root.0.remove(Path::new(record::PATH), Expected::Anything)?;
         tidy(root, &mut record)?;
     } else {
         tidy(root, &mut record)?;
         save(root, &record)?;
     }
-    Ok(Report { changes: steps.into_iter().map(|step| step.change).collect() })
-}
-
-fn put(root: Root<'_>, step: &Step) -> Result<(), WriteError> {
-    let now = step.current.as_ref().map(|present| &present.bytes);
-    match &step.next {
-        Some(next) if now != Some(next) => root.write(&step.path, 0o644, next),
-        None if now.is_some() => root.remove(&step.path),
-        _ => Ok(()),
-    }
-}
-
-/// The record's own first, and remembered in it with the others: undo takes away those that are empty by then.
-fn make_dirs(root: Root<'_>, record: &mut Record, steps: &[Step]) -> Result<(), WriteError> {
-    let record_path = Path::new(record::PATH);
-    let written = steps.iter().filter(|step| step.next.is_some()).map(|step| step.path.as_path());
-    for path in std::iter::once(record_path).chain(written) {
-        for dir in root.missing_dirs(path)? {
-            let is_private = record_path.parent() == Some(dir.as_path());
-            root.make_dir(&dir, if is_private { 0o700 } else { 0o755 })?;
-            record.dirs.retain(|known| *known != dir);
-            record.dirs.push(dir);
-        }
-    }
-    Ok(())
+    Ok(steps.into_iter().map(|step| step.change).collect())
 }
 
 fn save(root: Root<'_>, record: &Record) -> Result<(), WriteError> {
     let text = serde_json::to_string_pretty(record).expect("a record is JSON");
-    root.write(Path::new(record::PATH), 0o600, text.as_bytes())
+    Ok(root.0.write(Path::new(record::PATH), 0o600, Expected::Anything, text.as_bytes())?)
 }
 
 /// Takes away the directories that were made and hold nothing any more.
 fn tidy(root: Root<'_>, record: &mut Record) -> Result<(), WriteError> {
     for dir in std::mem::take(&mut record.dirs).into_iter().rev() {
-        if !root.remove_empty_dir(&dir)? {
+        if !root.0.remove_empty_dir(&dir)? {
             record.dirs.insert(0, dir);
         }
     }

@@ -12,7 +12,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
 use super::super::{Client, Content, Mode};
-use super::content::{Bytes, Unfit};
+use super::content::{Bytes, Left, Unfit};
 
 /// Where it is, below the root.
 pub(super) const PATH: &str = "/var/lib/seawall-setup/record.json";
@@ -21,11 +21,23 @@ pub(super) const PATH: &str = "/var/lib/seawall-setup/record.json";
 #[serde(deny_unknown_fields)]
 pub(super) struct Record {
     /// Who is set up, and how.
-    pub(super) clients: BTreeMap<String, Mode>,
+    pub(super) clients: BTreeMap<String, SetUp>,
     /// By their place on the client's machine.
     pub(super) files: BTreeMap<PathBuf, Entry>,
     /// Directories that were made, the outer ones first.
     pub(super) dirs: Vec<PathBuf>,
+}
+
+/// How a client was set up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetUp {
+    /// The way in which it comes.
+    pub mode: Mode,
+    /// What was to be run afterwards.
+    pub commands: Vec<String>,
+    /// What remains once its files are taken back.
+    pub undo: Vec<String>,
 }
 
 /// A file that was written.
@@ -52,8 +64,7 @@ pub(super) struct Claim {
 #[derive(Debug)]
 pub(super) struct Base {
     pub(super) bytes: Bytes,
-    /// What stays because somebody else has changed it since.
-    pub(super) left: Vec<String>,
+    pub(super) left: Left,
 }
 
 /// A file with every claim in it.
@@ -70,7 +81,12 @@ fn sha256(bytes: &[u8]) -> String {
 impl Record {
     /// Which client is set up, and how.
     pub(super) fn mode(&self, client: Client) -> Option<Mode> {
-        self.clients.get(client.as_str()).copied()
+        self.clients.get(client.as_str()).map(|set_up| set_up.mode)
+    }
+
+    /// Whether something that is written is there for `client`.
+    pub(super) fn has_files(&self, client: Client) -> bool {
+        self.files.values().any(|entry| entry.claim_of(client).is_some())
     }
 }
 
@@ -95,14 +111,14 @@ impl Entry {
     pub(super) fn base(&self, current: Option<&[u8]>) -> Result<Base, Unfit> {
         let original = self.original()?;
         if self.is_untouched(current) {
-            return Ok(Base { bytes: original, left: Vec::new() });
+            return Ok(Base { bytes: original, left: Left::default() });
         }
-        let mut base = Base { bytes: current.map(<[u8]>::to_vec), left: Vec::new() };
+        let mut base = Base { bytes: current.map(<[u8]>::to_vec), left: Left::default() };
         for (index, claim) in self.claims.iter().enumerate().rev() {
             let Some(bytes) = &base.bytes else { break };
             let before = wanted(original.as_deref(), &self.claims[..index])?.bytes;
             let out = claim.content.take_out(bytes, before.as_deref(), &claim.client)?;
-            base = Base { bytes: out.bytes, left: [base.left, out.left].concat() };
+            base = Base { bytes: out.bytes, left: base.left.and(out.left) };
         }
         Ok(base)
     }
@@ -113,16 +129,28 @@ impl Entry {
         whole && current.is_some() && !self.is_untouched(current)
     }
 
-    /// `content` is what `client` wants of it from now on; `None`: nothing.
+    /// What `client` wants of it.
+    pub(super) fn claim_of(&self, client: Client) -> Option<&Content> {
+        self.claims.iter().find(|claim| claim.client == client.as_str()).map(|claim| &claim.content)
+    }
+
+    /// `content` is what `client` wants of it from now on; `None`: nothing. Of a whole file the newest wins, and of the root there is but
+    /// one: nobody brings an older one back.
     pub(super) fn claim(&mut self, client: Client, content: Option<&Content>) {
         let place = self.claims.iter().position(|claim| claim.client == client.as_str());
-        match (place, content) {
-            (Some(place), Some(content)) => self.claims[place].content = content.clone(),
-            (Some(place), None) => drop(self.claims.remove(place)),
-            (None, Some(content)) => {
-                self.claims.push(Claim { client: client.as_str().to_owned(), content: content.clone() });
+        let claim = content.map(|content| Claim { client: client.as_str().to_owned(), content: content.clone() });
+        match (place, claim) {
+            (Some(place), Some(claim)) if !matches!(claim.content, Content::Whole(_)) => self.claims[place] = claim,
+            (place, claim) => {
+                place.map(|place| self.claims.remove(place));
+                self.claims.extend(claim);
             }
-            (None, None) => {}
+        }
+        if let Some(root) = content.filter(|content| content.is_root()) {
+            self.claims
+                .iter_mut()
+                .filter(|claim| claim.content.is_root())
+                .for_each(|claim| claim.content = root.clone());
         }
     }
 

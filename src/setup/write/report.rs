@@ -1,17 +1,22 @@
 //! What became of the files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use similar::TextDiff;
+use serde_json::Value;
+use similar::{ChangeTag, TextDiff};
 
-use super::root::Present;
+use super::super::Content;
+use super::record::SetUp;
+use crate::fs::Present;
 
 /// What was done, file by file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
     /// In the order of the plan.
     pub changes: Vec<Change>,
+    /// How this client was set up until now.
+    pub before: Option<SetUp>,
 }
 
 /// What became of one file.
@@ -21,7 +26,7 @@ pub struct Change {
     pub path: PathBuf,
     /// What was done.
     pub outcome: Outcome,
-    /// Unified; empty where nothing changed.
+    /// Unified, or the keys alone where the text may be secret; empty where nothing changed.
     pub diff: String,
     /// What is to be known besides.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,18 +81,51 @@ impl Report {
     }
 }
 
-/// Of a file that not everybody may read, only the lines that change are shown: the others may be secret.
-pub(super) fn diff(path: &std::path::Path, old: Option<&Present>, new: Option<&[u8]>) -> String {
-    let is_public = old.is_none_or(|old| old.stat.mode & 0o004 != 0);
-    let side = |prefix: &str, is_there: bool| match is_there {
-        true => format!("{prefix}{}", path.display()),
-        false => "/dev/null".to_owned(),
-    };
-    let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+/// Of a file that not everybody may read no text is shown, since it may be secret: of a document its keys, of others how many lines.
+pub(super) fn diff(path: &Path, old: Option<&Present>, new: Option<&[u8]>, content: Option<&Content>) -> String {
+    if old.is_some_and(|old| old.mode & 0o004 == 0) {
+        return private(old.map(|old| &*old.bytes), new, content);
+    }
     let (before, after) = (text(old.map(|old| &*old.bytes)), text(new));
-    let diff = TextDiff::from_lines(&before, &after);
-    diff.unified_diff()
-        .context_radius(if is_public { 3 } else { 0 })
-        .header(&side("a", old.is_some()), &side("b", new.is_some()))
-        .to_string()
+    let named = |prefix: &str| format!("{prefix}{}", path.display());
+    let nothing = || "/dev/null".to_owned();
+    let (from, to) = (old.map_or_else(nothing, |_| named("a")), new.map_or_else(nothing, |_| named("b")));
+    TextDiff::from_lines(&before, &after).unified_diff().header(&from, &to).to_string()
+}
+
+fn text(bytes: Option<&[u8]>) -> String {
+    String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
+}
+
+fn private(old: Option<&[u8]>, new: Option<&[u8]>, content: Option<&Content>) -> String {
+    let read = |bytes: Option<&[u8]>| content.and_then(|content| content.read(bytes.unwrap_or_default()));
+    if let (Some(old), Some(new)) = (read(old), read(new)) {
+        let mut keys = String::new();
+        changed_keys("", &old, &new, &mut keys);
+        return keys;
+    }
+    let (old, new) = (text(old), text(new));
+    let diff = TextDiff::from_lines(&old, &new);
+    let count = |tag| diff.iter_all_changes().filter(|change| change.tag() == tag).count();
+    match (count(ChangeTag::Insert), count(ChangeTag::Delete)) {
+        (0, 0) => String::new(),
+        (more, fewer) => format!("+{more} -{fewer} lines, not shown: others may not read this file\n"),
+    }
+}
+
+/// A line for each key that comes, goes or changes.
+fn changed_keys(above: &str, old: &Value, new: &Value, lines: &mut String) {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else { return };
+    let mut names: Vec<&String> = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))).collect();
+    names.sort();
+    for name in names {
+        let key = if above.is_empty() { name.clone() } else { format!("{above}.{name}") };
+        match (old.get(name), new.get(name)) {
+            (Some(old), Some(new)) if old == new => {}
+            (Some(old @ Value::Object(_)), Some(new @ Value::Object(_))) => changed_keys(&key, old, new, lines),
+            (Some(_), Some(_)) => lines.push_str(&format!("~{key}\n")),
+            (Some(_), None) => lines.push_str(&format!("-{key}\n")),
+            (None, _) => lines.push_str(&format!("+{key}\n")),
+        }
+    }
 }

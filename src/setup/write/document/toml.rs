@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, value};
 
-use super::super::merge::{Step, step};
+use super::super::merge::ListEdit;
 
 /// `None`: it cannot be done.
 pub(super) fn edit(text: &str, from: &Value, to: &Value) -> Option<String> {
@@ -42,21 +42,35 @@ fn replace(old: &mut Item, to: &Value) -> Option<()> {
 }
 
 fn edit_list(list: &mut Item, from: &[Value], to: &[Value]) -> Option<()> {
-    match (step(from, to), list) {
-        (Step::Prepend(count), Item::Value(toml_edit::Value::Array(array))) => {
+    match (ListEdit::between(from, to), list) {
+        (ListEdit::Prepend(count), Item::Value(toml_edit::Value::Array(array))) => {
             for (index, new) in to[..count].iter().enumerate() {
                 array.insert(index, plain(new)?);
             }
         }
-        (Step::Behead(count), Item::Value(toml_edit::Value::Array(array))) => (0..count).for_each(|_| {
-            array.remove(0);
+        (ListEdit::Remove(places), Item::Value(toml_edit::Value::Array(array))) => {
+            places.into_iter().for_each(|place| remove(array, place));
+        }
+        (ListEdit::Remove(places), Item::ArrayOfTables(tables)) => places.into_iter().for_each(|place| {
+            tables.remove(place);
         }),
-        (Step::Behead(count), Item::ArrayOfTables(tables)) => (0..count).for_each(|_| {
-            tables.remove(0);
-        }),
-        (_, list) => *list = item(&Value::Array(to.to_vec()))?,
+        (ListEdit::Prepend(_), list) => *list = item(&Value::Array(to.to_vec()))?,
+        _ => return None,
     }
     Some(())
+}
+
+/// A comment behind the comma of one item is held by the next one: it stays when that goes.
+fn remove(array: &mut Array, place: usize) {
+    let gone = array.remove(place);
+    let before = gone.decor().prefix().and_then(toml_edit::RawString::as_str).unwrap_or_default().to_owned();
+    if !before.contains('#') {
+        return;
+    }
+    match array.get_mut(place) {
+        Some(next) => next.decor_mut().set_prefix(before),
+        None => array.set_trailing(before),
+    }
 }
 
 /// A table is written under a header of its own; one that holds nothing but tables needs none.

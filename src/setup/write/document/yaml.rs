@@ -5,7 +5,7 @@ use std::str::FromStr as _;
 use serde_json::{Map, Value};
 use yaml_edit::{Document, Mapping, Sequence, YamlValue};
 
-use super::super::merge::{Step, step};
+use super::super::merge::ListEdit;
 
 pub(super) fn parse(text: &str) -> Result<Value, String> {
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
@@ -34,6 +34,11 @@ fn edit_mapping(mapping: &Mapping, from: &Map<String, Value>, to: &Map<String, V
         let name = key.as_str();
         match (from.get(key), to) {
             (Some(from), to) if from == to => {}
+            // `{}` is on one line, and so would be what comes into it.
+            (Some(Value::Object(from)), Value::Object(_)) if from.is_empty() => {
+                mapping.remove(name)?;
+                mapping.set(name, &input(to)?);
+            }
             (Some(Value::Object(from)), Value::Object(to)) => edit_mapping(&mapping.get_mapping(name)?, from, to)?,
             (Some(Value::Array(from)), Value::Array(to)) => edit_sequence(&mapping.get_sequence(name)?, from, to)?,
             (_, to) => mapping.set(name, &input(to)?),
@@ -43,23 +48,18 @@ fn edit_mapping(mapping: &Mapping, from: &Map<String, Value>, to: &Map<String, V
 }
 
 fn edit_sequence(sequence: &Sequence, from: &[Value], to: &[Value]) -> Option<()> {
-    match step(from, to) {
-        Step::Prepend(count) => {
+    match ListEdit::between(from, to) {
+        ListEdit::Prepend(count) => {
             for (index, item) in to[..count].iter().enumerate() {
                 sequence.insert(index, &input(item)?);
             }
         }
-        Step::Behead(count) => {
-            for _ in 0..count {
-                sequence.remove(0)?;
+        ListEdit::Remove(places) => {
+            for place in places {
+                sequence.remove(place)?;
             }
         }
-        Step::Replace => {
-            sequence.clear();
-            for item in to {
-                sequence.push(&input(item)?);
-            }
-        }
+        ListEdit::Replace => return None,
     }
     Some(())
 }
