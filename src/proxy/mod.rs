@@ -15,6 +15,7 @@ mod linger;
 pub mod listener;
 pub mod looped;
 mod mirror;
+mod next_page;
 mod opening;
 mod original;
 mod own_token;
