@@ -181,7 +181,7 @@ mod tests {
         for (repository, host, ns, expected) in [
             ("lab/team/app", "lab:5000", None, "lab lab/team/app"),
             ("app", "lab:5000", Some("lab"), "lab app"),
-            ("app", "reg.corp:5000", None, "reg.corp:5000 app"),
+            ("app", "reg.corp:5000", None, "corp app"),
             ("app", "eu.reg.corp:5000", Some("eu.reg.corp:5000"), "eu.reg.corp:5000 app"),
         ] {
             assert_eq!(read(repository, Some(host), ns).as_deref(), Ok(expected));

@@ -205,7 +205,7 @@ async fn ask(address: SocketAddr, origin: &Origin, tls: &TlsConnector, via: &Pse
     Some(if knows_it { Evidence::Signature } else { Evidence::Root })
 }
 
-/// Whether it knows a request of this process. It answers that itself, and asks nobody else.
+/// Whether it knows a request of this process. Another seawall asks the registry at most how it answers `/v2/`, which none counts.
 async fn recognised(stream: TlsStream<TcpStream>, origin: &Origin, via: &Pseudonym) -> Option<bool> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
     let request = Request::head("/v2/").header(header::HOST, origin.authority());

@@ -86,6 +86,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_found_is_of_one_host_and_until_the_next_look() {
+        let own = OwnAddresses::new();
+        let (hub, harbor): (Host, Host) = ("hub.test".parse().unwrap(), "harbor.test".parse().unwrap());
+        let address = "10.0.0.5:443".parse().unwrap();
+        own.set_found(HashSet::from([(hub.clone(), address)]));
+        assert!(own.clone().was_found(&hub, address));
+        assert!(!own.was_found(&harbor, address), "an ingress tells them apart");
+        assert!(!own.contains(address));
+        own.set_found(HashSet::new());
+        assert!(!own.was_found(&hub, address));
+    }
+
+    #[test]
     fn a_listener_is_known_at_its_address_and_a_wildcard_at_all_of_them() {
         let own = OwnAddresses::new();
         assert!(!own.contains("127.0.0.1:443".parse().unwrap()));
