@@ -80,7 +80,10 @@ fn certificate(section: &mut Section, names: &[Host], problems: &mut Vec<Problem
     }
 }
 
-fn pem(value: &Value) -> Result<Option<(PathBuf, Zeroizing<Vec<u8>>)>, Fault> {
+/// A file, and what it holds.
+type Pem = (PathBuf, Zeroizing<Vec<u8>>);
+
+fn pem(value: &Value) -> Result<Option<Pem>, Fault> {
     match value.text("the name of a PEM file")? {
         "" => Ok(None),
         path => {
