@@ -176,7 +176,8 @@ async fn a_silent_registry_holds_up_no_pull_from_another() {
     let image = || Image::of(vec![layer.clone()]);
     let silent = Registry::new("ghcr.io").image("a/b:1", image()).start(&pki).await;
     let good = Registry::new("quay.io").image("c/d:1", image()).start(&pki).await;
-    let seawall = Seawall::before(&good).front(&silent).start(&pki).await;
+    let seawall = Seawall::before(&good).front(&silent);
+    let seawall = seawall.toml("[upstream]\nCA_FILE\nresolve_deadline = \"300ms\"").start(&pki).await;
     let gate = Gate::new();
     silent.fault(Fault::on("blobs").method(Method::GET).hold_head(&gate));
     let ask = |url: String| {

@@ -63,7 +63,10 @@ impl Builder {
         let text = if text.contains("[upstream]") {
             text
         } else {
-            format!("{text}\n[upstream]\nca_file = {ca:?}\nhosts = {{ {} }}\n", hosts.join(", "))
+            format!(
+                "{text}\n[upstream]\nresolve_deadline = \"30s\"\nca_file = {ca:?}\nhosts = {{ {} }}\n",
+                hosts.join(", ")
+            )
         };
         std::fs::write(&file, &text).unwrap();
         let config = Config::load(Some(&file), std::iter::empty(), Overrides::default())
