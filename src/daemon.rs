@@ -33,7 +33,7 @@ use crate::task::{self, Tasks};
 use crate::upstream::Upstream;
 use crate::upstream::client::Shared;
 use crate::upstream::connect::{Dialer, OwnAddresses};
-use crate::upstream::loops;
+use crate::upstream::loops::{self, Evidence};
 
 /// A running seawall.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub struct Daemon {
     drain: Duration,
 }
 
-/// How often the cache is kept within its limits when nothing comes in, and the ledger written down.
+/// How often the cache is kept within its limits when nothing comes in, the ledger written down, the operator's certificate read again.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 
 impl Daemon {
@@ -111,35 +111,36 @@ impl Daemon {
         let registries = Arc::new(config.registries.clone());
         images.show(cache.clone(), registries.clone());
         if loops::may_be_overridden(&addresses) {
-            tasks.spawn(warn_of_loops(dialer.clone(), registries.clone(), root.certificate_pem(), tasks.clone()));
+            tasks.spawn(watch_loops(dialer.clone(), registries.clone(), root.certificate_pem(), tasks.clone()));
         }
+        let mut settings = config.proxy.clone();
+        settings.own_names = settings.own_names.at(&addresses);
         let gateway = Arc::new(Gateway {
             registries: registries.clone(),
             cache: cache.clone(),
             upstream,
             pages: Pages { ca_pem: root.certificate_pem() },
             pings,
-            settings: config.proxy.clone(),
+            settings: settings.clone(),
             books: Books { metrics: metrics.clone(), ledger: ledger.clone(), clock: clock.clone() },
             refusals: Refusals::default(),
             clock: clock.clone(),
         });
-        let settings = config.proxy.clone();
         let front = Front {
             clients: Clients::new(&settings, &metrics, &clock),
             settings,
             gateway,
             registries,
-            leaves,
+            leaves: leaves.clone(),
             dialer,
             own,
             relayed: Relayed::default(),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
-            clock,
+            clock: clock.clone(),
         };
         tasks.spawn(Arc::new(front).serve(listeners));
-        tasks.spawn(keep_tidy(cache, ledger.clone(), tasks.clone()));
+        tasks.spawn(keep_tidy(Kept { cache, ledger: ledger.clone(), leaves, clock }, tasks.clone()));
         ready.set(Stage::Serving);
         Ok(Daemon { addresses, admin, tasks, admin_tasks, ready, journal, ledger, metrics, drain: config.drain })
     }
@@ -245,15 +246,21 @@ async fn serve_admin(
     Ok(Some(address))
 }
 
-/// Does not keep the start waiting, nor the end.
-async fn warn_of_loops(dialer: Dialer, registries: Arc<Registries>, root_pem: String, tasks: Tasks) {
-    tokio::select! {
-        () = tasks.stopping() => {}
-        found = loops::find(&dialer, &registries, Some(&root_pem)) => {
-            if !found.is_empty() {
-                error!("{}", loops::Sentence(&found));
-            }
+/// Does not keep the start waiting, nor the end. While any is found it is looked for again: what was mended is dialled again.
+async fn watch_loops(dialer: Dialer, registries: Arc<Registries>, root_pem: String, tasks: Tasks) {
+    let mut said = Vec::new();
+    loop {
+        let mut found = loops::find(&dialer, &registries, Some(&root_pem), tasks.stopping()).await;
+        found.retain(|found| found.evidence > Evidence::Root);
+        match found.is_empty() {
+            _ if found == said => {}
+            false => error!("{}", loops::Sentence(&found)),
+            true => info!("no registry's name leads to seawall any more"),
         }
+        if found.is_empty() || tokio::time::timeout(TIDY_EVERY, tasks.stopping()).await.is_ok() {
+            return;
+        }
+        said = found;
     }
 }
 
@@ -265,15 +272,28 @@ fn keeper(journal: Journal) -> ledger::Keeper {
     })
 }
 
-async fn keep_tidy(cache: Cache, ledger: Ledger, tasks: Tasks) {
+/// What is looked after while nothing comes in.
+#[derive(Clone)]
+struct Kept {
+    cache: Cache,
+    ledger: Ledger,
+    leaves: Arc<Leaves>,
+    clock: Clock,
+}
+
+async fn keep_tidy(kept: Kept, tasks: Tasks) {
     let mut clock = tokio::time::interval(TIDY_EVERY);
     loop {
         tokio::select! {
             () = tasks.stopping() => return,
             _ = clock.tick() => {
-                ledger.save();
-                let cache = cache.clone();
-                task::blocking(move || cache.tidy()).await;
+                kept.ledger.save();
+                let kept = kept.clone();
+                task::blocking(move || {
+                    kept.cache.tidy();
+                    kept.leaves.reload_own(kept.clock.now());
+                })
+                .await;
             }
         }
     }

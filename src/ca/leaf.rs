@@ -1,14 +1,14 @@
 //! Leaves: the certificate, the key and the TLS configuration of one host, made when it is first asked for.
 //!
 //! One configuration per host instead of one that looks at the SNI: the host may come from a CONNECT whose client sends
-//! no SNI, as for an IP address. seawall's own names have one among them, so that a client which names none gets it, too. All share one ticketer, so a session resumes whichever configuration it meets again;
-//! rustls itself compares the SNI then.
+//! no SNI, as for an IP address. seawall's own names have one among them, so that a client which names none gets it, too. All share
+//! one ticketer, so a session resumes whichever configuration it meets again; rustls itself compares the SNI then.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::rand::SecureRandom as _;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType, SerialNumber,
 };
@@ -18,7 +18,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
-use super::own::OwnTls;
+use super::own::{OwnTls, Shown};
 use super::root::{BACKDATED, Root};
 use super::sign::Key;
 use super::{CaError, Host};
@@ -44,7 +44,7 @@ enum Own {
     /// A leaf for all of them, made when it is first asked for. No names: there is none.
     Leaf { names: Vec<Host>, kept: Mutex<Option<Leaf>> },
     /// The operator's.
-    Given(Arc<ServerConfig>),
+    Given { names: Vec<Host>, shown: Box<RwLock<Shown>> },
 }
 
 /// Which protocol is chosen of those that a client offers.
@@ -89,7 +89,9 @@ impl Leaves {
             None => Own::Leaf { names: own.names.clone(), kept: Mutex::default() },
             Some(given) => {
                 given.is_good_at(now)?;
-                Own::Given(self.config(given.certified()?, Preferred::H1)?)
+                let config = self.config(given.certified()?, Preferred::H1)?;
+                let shown = Shown::new(given.clone(), config, now);
+                Own::Given { names: own.names.clone(), shown: Box::new(RwLock::new(shown)) }
             }
         };
         Ok(self)
@@ -101,7 +103,7 @@ impl Leaves {
     /// It has no names, or the root has expired.
     pub fn own_config(&self, now: SystemTime) -> Result<Arc<ServerConfig>, CaError> {
         let (names, kept) = match &self.own {
-            Own::Given(config) => return Ok(Arc::clone(config)),
+            Own::Given { shown, .. } => return Ok(shown.read().config()),
             Own::Leaf { names, kept } => (names, kept),
         };
         // Held while one is made: a fraction of a millisecond, once in weeks.
@@ -111,6 +113,14 @@ impl Leaves {
         }
         let leaf = self.make(names, Preferred::H1, now)?;
         Ok(Arc::clone(&kept.insert(leaf).config))
+    }
+
+    /// Reads the operator's certificate again, if there is one. What became of it is said in the log: a bad one changes nothing.
+    pub fn reload_own(&self, now: SystemTime) {
+        let Own::Given { names, shown } = &self.own else { return };
+        let files = shown.read().files();
+        let read = files.read(names);
+        shown.write().replace(read, |certified| self.config(certified, Preferred::H1), now);
     }
 
     /// The configuration to speak TLS as `host`: h2 and http/1.1 by ALPN, TLS 1.2 and 1.3. Kept; made anew, with a new

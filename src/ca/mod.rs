@@ -142,8 +142,8 @@ pub enum CaError {
     #[error("a certificate needs a name")]
     Nameless,
     /// The operator's certificate for seawall's own names.
-    #[error("tls.certificate_file {0}")]
-    Own(String),
+    #[error("tls.certificate_file {0} {1}")]
+    Own(PathBuf, String),
     /// No trust store is known for this system.
     #[error(
         "no trust store that seawall knows below {0}: install `ca-certificates`, or copy the output of `seawall ca show --pem` to where this system wants it"

@@ -1,8 +1,11 @@
 //! TLS to seawall itself: the names it has, and the operator's certificate for them, if there is one.
 
 use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustls::ServerConfig;
 use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
@@ -11,9 +14,11 @@ use rustls_pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
 use super::CaError;
+use crate::fs;
 use crate::http::origin::Host;
 
-/// From here on every start says that it ends soon.
+const DAY: Duration = Duration::from_secs(86_400);
+/// From here on every start, and every day, says that it ends soon.
 const ENDS_SOON: Duration = Duration::from_secs(14 * 86_400);
 
 /// How seawall itself is spoken to over TLS.
@@ -25,9 +30,33 @@ pub struct OwnTls {
     pub certificate: Option<ServerCertificate>,
 }
 
+/// Where the operator keeps a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, PEM.
+    pub certificate: PathBuf,
+    /// Its key, PEM, if that is in a file of its own.
+    pub key: Option<PathBuf>,
+}
+
+impl CertificateFiles {
+    /// Reads both as they are now.
+    ///
+    /// # Errors
+    /// They cannot be read, or not be used for these names.
+    pub fn read(&self, names: &[Host]) -> Result<ServerCertificate, CaError> {
+        let read = |path: &PathBuf| fs::read(path).map(Zeroizing::new);
+        let chain = read(&self.certificate)?;
+        let key = self.key.as_ref().map_or_else(|| Ok(chain.clone()), read)?;
+        let unusable = |error| CaError::Own(self.certificate.clone(), format!("cannot be used: {error}"));
+        ServerCertificate::read(self.clone(), &chain, key, names).map_err(unusable)
+    }
+}
+
 /// A certificate chain with its key. `Debug` shows neither.
 #[derive(Clone)]
 pub struct ServerCertificate {
+    files: CertificateFiles,
     chain: Vec<CertificateDer<'static>>,
     key_pem: Zeroizing<Vec<u8>>,
     not_before: SystemTime,
@@ -59,6 +88,12 @@ pub enum ServerCertificateError {
         "the private key is not that of the first certificate: the server's own comes first, then those it is signed by"
     )]
     Mismatch,
+    /// A key that TLS cannot be spoken with.
+    #[error("its private key cannot be used: {0}")]
+    UnusableKey(String),
+    /// Clients refuse it (RFC 5280, 4.2.1.12).
+    #[error("it is not for servers: its extended key usage has no serverAuth, so have one made that has")]
+    NotForServers,
     /// A certificate that TLS cannot be spoken with.
     #[error("it cannot be used: {0}")]
     Unusable(String),
@@ -75,6 +110,7 @@ impl ServerCertificate {
     /// # Errors
     /// What of them cannot be used.
     pub fn read(
+        files: CertificateFiles,
         chain_pem: &[u8],
         key_pem: Zeroizing<Vec<u8>>,
         names: &[Host],
@@ -89,36 +125,126 @@ impl ServerCertificate {
         };
         let (not_before, not_after) = (at(facts.validity().not_before), at(facts.validity().not_after));
         let parsed = ParsedCertificate::try_from(first).map_err(|error| unusable(&error))?;
+        let usage = facts.extended_key_usage().map_err(|error| unusable(&error))?;
+        if usage.is_some_and(|usage| !usage.value.server_auth && !usage.value.any) {
+            return Err(ServerCertificateError::NotForServers);
+        }
         for name in names {
             let server = server_name(name).ok_or_else(|| ServerCertificateError::NotFor(name.clone()))?;
             verify_server_name(&parsed, &server).map_err(|_| ServerCertificateError::NotFor(name.clone()))?;
         }
         certified(&chain, &key_pem)?;
-        Ok(ServerCertificate { chain, key_pem, not_before, not_after })
+        Ok(ServerCertificate { files, chain, key_pem, not_before, not_after })
+    }
+
+    /// Where it came from.
+    pub fn files(&self) -> &CertificateFiles {
+        &self.files
+    }
+
+    /// When it ends.
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
     }
 
     /// # Errors
-    /// It has not begun, or is over. That it ends soon is said in the log.
-    pub(super) fn is_good_at(&self, now: SystemTime) -> Result<(), CaError> {
+    /// It has not begun, or is over.
+    pub fn is_good_at(&self, now: SystemTime) -> Result<(), CaError> {
         let day = humantime::format_rfc3339_seconds;
         if now < self.not_before {
             let (begins, now) = (day(self.not_before), day(now));
             let why = format!("is not good before {begins}: it is {now} now, so look at the clock of this machine");
-            return Err(CaError::Own(why));
+            return Err(CaError::Own(self.files.certificate.clone(), why));
         }
         if now >= self.not_after {
-            return Err(CaError::Own(format!("has expired at {}: put a new one there", day(self.not_after))));
-        }
-        let left = self.not_after.duration_since(now).unwrap_or_default();
-        if left < ENDS_SOON {
-            let days = left.as_secs() / 86_400;
-            tracing::warn!(days, "tls.certificate_file ends soon: put a new one there and start seawall anew");
+            let why = format!("has expired at {}: put a new one there", day(self.not_after));
+            return Err(CaError::Own(self.files.certificate.clone(), why));
         }
         Ok(())
     }
 
+    /// What is to be said of its end, if that is near.
+    fn ends_soon(&self, now: SystemTime) -> Option<String> {
+        let left = self.not_after.duration_since(now).ok().filter(|left| *left < ENDS_SOON)?;
+        let (file, days) = (self.files.certificate.display(), left.as_secs() / DAY.as_secs());
+        Some(format!(
+            "tls.certificate_file {file} ends in {days} days: put a new one there, it is read without a restart"
+        ))
+    }
+
+    fn is_same(&self, other: &ServerCertificate) -> bool {
+        self.chain == other.chain && self.key_pem == other.key_pem
+    }
+
     pub(super) fn certified(&self) -> Result<CertifiedKey, CaError> {
-        certified(&self.chain, &self.key_pem).map_err(|error| CaError::Own(error.to_string()))
+        let unusable = |error| CaError::Own(self.files.certificate.clone(), format!("cannot be used: {error}"));
+        certified(&self.chain, &self.key_pem).map_err(unusable)
+    }
+}
+
+/// The operator's certificate as it is shown now, and what was said of it last.
+pub(super) struct Shown {
+    certificate: ServerCertificate,
+    config: Arc<ServerConfig>,
+    said: Option<(String, SystemTime)>,
+}
+
+impl Shown {
+    /// This one.
+    pub(super) fn new(certificate: ServerCertificate, config: Arc<ServerConfig>, now: SystemTime) -> Shown {
+        let mut shown = Shown { certificate, config, said: None };
+        shown.say(shown.certificate.ends_soon(now), now);
+        shown
+    }
+
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+
+    pub(super) fn files(&self) -> CertificateFiles {
+        self.certificate.files.clone()
+    }
+
+    /// Takes what was read in its place if that is another one and good; else says what is wrong.
+    pub(super) fn replace(
+        &mut self,
+        read: Result<ServerCertificate, CaError>,
+        config: impl FnOnce(CertifiedKey) -> Result<Arc<ServerConfig>, CaError>,
+        now: SystemTime,
+    ) {
+        let renewed = read.and_then(|new| {
+            new.is_good_at(now)?;
+            if new.is_same(&self.certificate) {
+                return Ok(None);
+            }
+            let config = config(new.certified()?)?;
+            Ok(Some((new, config)))
+        });
+        let word = match renewed {
+            Ok(None) => self.certificate.ends_soon(now),
+            Ok(Some((new, config))) => {
+                (self.certificate, self.config) = (new, config);
+                let until = humantime::format_rfc3339_seconds(self.certificate.not_after);
+                tracing::info!(%until, "a new tls.certificate_file is shown from now on");
+                self.certificate.ends_soon(now)
+            }
+            Err(error) => Some(format!("{error}; the one that was read before is still shown")),
+        };
+        self.say(word, now);
+    }
+
+    /// What is not news is said once a day.
+    fn say(&mut self, word: Option<String>, now: SystemTime) {
+        let is_old = |(said, at): &(String, SystemTime)| {
+            Some(said) == word.as_ref() && now.duration_since(*at).is_ok_and(|passed| passed < DAY)
+        };
+        if self.said.as_ref().is_some_and(is_old) {
+            return;
+        }
+        if let Some(word) = &word {
+            tracing::warn!("{word}");
+        }
+        self.said = word.map(|word| (word, now));
     }
 }
 
@@ -138,7 +264,7 @@ fn certified(chain: &[CertificateDer<'static>], key_pem: &[u8]) -> Result<Certif
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     CertifiedKey::from_der(chain.to_vec(), key, &provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => ServerCertificateError::Mismatch,
-        other => ServerCertificateError::Unusable(other.to_string()),
+        other => ServerCertificateError::UnusableKey(other.to_string()),
     })
 }
 
@@ -158,10 +284,14 @@ mod tests {
         (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
     }
 
+    fn files() -> CertificateFiles {
+        CertificateFiles { certificate: "own.pem".into(), key: None }
+    }
+
     fn read(chain: &str, key: &str, names: &[&str]) -> Result<ServerCertificate, String> {
         let names: Vec<Host> = names.iter().map(|name| name.parse().unwrap()).collect();
         let key = Zeroizing::new(key.as_bytes().to_vec());
-        ServerCertificate::read(chain.as_bytes(), key, &names).map_err(|error| error.to_string())
+        ServerCertificate::read(files(), chain.as_bytes(), key, &names).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -184,13 +314,35 @@ mod tests {
     }
 
     #[test]
+    fn one_for_clients_alone_is_refused() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["seawall.corp".to_owned()]).unwrap();
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let error =
+            read(&params.self_signed(&key).unwrap().pem(), &key.serialize_pem(), &["seawall.corp"]).unwrap_err();
+        assert!(error.starts_with("it is not for servers"), "{error}");
+        params.extended_key_usages.push(rcgen::ExtendedKeyUsagePurpose::ServerAuth);
+        read(&params.self_signed(&key).unwrap().pem(), &key.serialize_pem(), &["seawall.corp"]).unwrap();
+    }
+
+    #[test]
+    fn its_end_is_said_from_two_weeks_on() {
+        let (chain, key) = made(&["seawall.corp.example"]);
+        let good = read(&chain, &key, &["seawall.corp.example"]).unwrap();
+        let end = SystemTime::UNIX_EPOCH + YEAR_2030;
+        assert_eq!(good.ends_soon(end - ENDS_SOON), None);
+        let said = good.ends_soon(end - DAY * 3).unwrap();
+        assert!(said.starts_with("tls.certificate_file own.pem ends in 3 days"), "{said}");
+    }
+
+    #[test]
     fn it_is_looked_at_when_it_is_wanted() {
         let (chain, key) = made(&["seawall.corp.example"]);
         let good = read(&chain, &key, &["seawall.corp.example"]).unwrap();
         let end = SystemTime::UNIX_EPOCH + YEAR_2030;
         let said = |at| good.is_good_at(at).unwrap_err().to_string();
         good.is_good_at(end - Duration::from_secs(86_400)).unwrap();
-        assert!(said(end).starts_with("tls.certificate_file has expired at 2030-01-01"), "{}", said(end));
+        assert!(said(end).starts_with("tls.certificate_file own.pem has expired at 2030-01-01"), "{}", said(end));
         assert!(said(end - Duration::from_secs(400 * 86_400)).contains("look at the clock"));
     }
 }

@@ -191,13 +191,12 @@ fn answer(asked: &Result<Binding>, kept: Option<&Binding>) -> Answer {
 /// Why upstream could not be asked, if that is what the error says.
 pub(super) fn away(error: &Error) -> Option<Reason> {
     match error.kind() {
-        Kind::Unreachable | Kind::Forbidden => Some(Reason::Unreachable),
+        Kind::Unreachable | Kind::Forbidden | Kind::Looped => Some(Reason::Unreachable),
         Kind::Timeout => Some(Reason::Timeout),
         Kind::Limited => Some(Reason::RateLimited),
         Kind::Broken | Kind::Corrupt => Some(Reason::Broken),
         Kind::Request
         | Kind::Misdirected
-        | Kind::Looped
         | Kind::Rejected
         | Kind::Refused
         | Kind::Missing

@@ -5,7 +5,7 @@ mod ask;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -16,9 +16,11 @@ use serde_json::json;
 
 use self::ask::{Asking, Image, Quota};
 use super::serve::reachable;
+use crate::ca::{CaError, Root};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::policy::registry::{Account, Registry};
-use crate::upstream::loops::{Loop, Sentence};
+use crate::upstream::loops::{Doubt, Evidence, Loop, Sentence};
 
 pub(super) const EXAMPLE: &str = "\
 Example: before a restart
@@ -60,6 +62,7 @@ pub fn run(args: &CheckArgs, config: &Config) -> anyhow::Result<()> {
         let admin = config.admin.context("there is no admin listener to ask: `admin` is \"\"")?;
         return runtime()?.block_on(health(reachable(admin)));
     }
+    servable(config, Clock::system().now())?;
     let said = if args.offline { Said::default() } else { runtime()?.block_on(asked(args, config))? };
     let summary = if args.json { as_json(config, &said) } else { as_text(config, &said) };
     std::io::stdout().write_all(summary.as_bytes())?;
@@ -69,10 +72,29 @@ pub fn run(args: &CheckArgs, config: &Config) -> anyhow::Result<()> {
     said.image.map_or(Ok(()), |image| image.found())
 }
 
+/// # Errors
+/// `serve` would not start with the certificates that are there now. A key that only `serve` may read is not looked at.
+fn servable(config: &Config, now: SystemTime) -> anyhow::Result<()> {
+    match Root::load(&config.ca, now) {
+        Ok(_) | Err(CaError::Fs(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    config.tls.certificate.as_ref().map_or(Ok(()), |certificate| certificate.is_good_at(now))?;
+    Ok(())
+}
+
+/// Until when the operator's certificate is good.
+fn certificate_end(config: &Config) -> Option<String> {
+    let certificate = config.tls.certificate.as_ref()?;
+    Some(humantime::format_rfc3339_seconds(certificate.not_after()).to_string())
+}
+
 /// What registries said.
 #[derive(Default)]
 struct Said {
     loops: Vec<Loop>,
+    /// Hosts that lead to a seawall with this root, which may be another one.
+    doubts: Vec<Loop>,
     quotas: Vec<Quota>,
     image: Option<Image>,
 }
@@ -83,12 +105,12 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 async fn asked(args: &CheckArgs, config: &Config) -> anyhow::Result<Said> {
     let asking = Asking::new(config)?;
-    let loops = asking.loops(config).await;
+    let (doubts, loops) = asking.loops(config).await.into_iter().partition(|found| found.evidence == Evidence::Root);
     let image = match &args.image {
         Some(name) => Some(asking.image(config, name).await?),
         None => None,
     };
-    Ok(Said { loops, quotas: asking.quotas(config).await, image })
+    Ok(Said { loops, doubts, quotas: asking.quotas(config).await, image })
 }
 
 /// Asks `/readyz` at `admin`.
@@ -152,6 +174,10 @@ fn as_text(config: &Config, said: &Said) -> String {
     line("admin", &config.admin.map_or_else(|| "off".to_owned(), |address| address.to_string()));
     line("data", &config.data.display().to_string());
     line("ca", &format!("{}: {}", config.ca.dir.display(), ca_state(config)));
+    if !config.tls.names.is_empty() {
+        let end = certificate_end(config).map(|end| format!(", certificate good until {end}")).unwrap_or_default();
+        line("tls", &format!("{}{end}", joined(&config.tls.names)));
+    }
     for (n, registry) in config.registries.iter().enumerate() {
         let hosts = joined(&registry.hosts);
         let name = &registry.name;
@@ -163,6 +189,9 @@ fn as_text(config: &Config, said: &Said) -> String {
     }
     if !said.loops.is_empty() {
         line("LOOP", &Sentence(&said.loops).to_string());
+    }
+    if !said.doubts.is_empty() {
+        line("WARNING", &Doubt(&said.doubts).to_string());
     }
     if let Some(image) = said.image.as_ref().and_then(Image::text) {
         line("image", &image);
@@ -190,8 +219,10 @@ fn as_json(config: &Config, said: &Said) -> String {
         "admin": config.admin,
         "data": config.data.display().to_string(),
         "ca": { "dir": config.ca.dir.display().to_string(), "state": ca_state(config) },
+        "tls": { "names": texts(&config.tls.names), "certificate_ends": certificate_end(config) },
         "registries": registries.collect::<Vec<_>>(),
         "loops": said.loops.iter().map(looped).collect::<Vec<_>>(),
+        "seawalls": said.doubts.iter().map(looped).collect::<Vec<_>>(),
         "quotas": said.quotas.iter().map(Quota::json).collect::<Vec<_>>(),
         "image": said.image.as_ref().map(Image::json),
     });

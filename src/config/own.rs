@@ -1,6 +1,6 @@
 //! `[tls]`: what clients call seawall itself, where they speak TLS to it, and the operator's certificate for that.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -8,7 +8,7 @@ use super::problem::{Fault, Problem};
 use super::section::Section;
 use super::tree::Value;
 use crate::ca::OwnTls;
-use crate::ca::own::{ServerCertificate, ServerCertificateError};
+use crate::ca::own::{CertificateFiles, ServerCertificate, ServerCertificateError};
 use crate::http::origin::{Host, Scheme};
 use crate::policy::registry::Registry;
 
@@ -57,20 +57,22 @@ fn certificate(section: &mut Section, names: &[Host], problems: &mut Vec<Problem
         return None;
     }
     let has_own_file = key.is_some();
-    let (chain, key) = match (chain, key) {
-        (Some(chain), Some(key)) => (chain, key),
-        (Some(chain), None) => (chain.clone(), chain),
+    let (files, chain, key) = match (chain, key) {
+        (Some((certificate, chain)), Some((path, key))) => {
+            (CertificateFiles { certificate, key: Some(path) }, chain, key)
+        }
+        (Some((certificate, chain)), None) => (CertificateFiles { certificate, key: None }, chain.clone(), chain),
         (None, Some(_)) => {
             problems.push(section.problem("key_file", "there is no certificate_file that it is for"));
             return None;
         }
         (None, None) => return None,
     };
-    match ServerCertificate::read(&chain, key, names) {
+    match ServerCertificate::read(files, &chain, key, names) {
         Ok(certificate) => Some(certificate),
         Err(error) => {
-            use ServerCertificateError::{Encrypted, Mismatch, NoKey};
-            let is_of_key = matches!(error, NoKey | Encrypted | Mismatch) && has_own_file;
+            use ServerCertificateError::{Encrypted, Mismatch, NoKey, UnusableKey};
+            let is_of_key = matches!(error, NoKey | Encrypted | Mismatch | UnusableKey(_)) && has_own_file;
             let key = if is_of_key { "key_file" } else { "certificate_file" };
             problems.push(section.problem(key, error.to_string()));
             None
@@ -78,12 +80,15 @@ fn certificate(section: &mut Section, names: &[Host], problems: &mut Vec<Problem
     }
 }
 
-fn pem(value: &Value) -> Result<Option<Zeroizing<Vec<u8>>>, Fault> {
+/// A file, and what it holds.
+type Pem = (PathBuf, Zeroizing<Vec<u8>>);
+
+fn pem(value: &Value) -> Result<Option<Pem>, Fault> {
     match value.text("the name of a PEM file")? {
         "" => Ok(None),
         path => {
             let read = crate::fs::read(Path::new(path));
-            read.map(|bytes| Some(Zeroizing::new(bytes))).map_err(|error| value.fault(error))
+            read.map(|bytes| Some((path.into(), Zeroizing::new(bytes)))).map_err(|error| value.fault(error))
         }
     }
 }

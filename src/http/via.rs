@@ -24,17 +24,40 @@ impl Pseudonym {
         Pseudonym { name, field }
     }
 
-    /// Signs a request that is sent on, after those who had it before.
+    /// One that nobody guesses.
+    ///
+    /// # Panics
+    /// The system has no random numbers.
+    pub fn random() -> Pseudonym {
+        let mut bytes = [0; 8];
+        aws_lc_rs::rand::fill(&mut bytes).expect("the system has random numbers");
+        Pseudonym::new(u64::from_ne_bytes(bytes))
+    }
+
+    /// Signs a message that is sent on, after those who had it before.
     pub fn sign(&self, headers: &mut HeaderMap) {
         headers.append(VIA, self.field.clone());
     }
 
-    /// Whether a request was signed by this one before.
+    /// Whether a message was signed by this one before.
     pub fn has_signed(&self, headers: &HeaderMap) -> bool {
-        let lines = headers.get_all(VIA).iter().filter_map(|line| line.to_str().ok());
+        // Bytes: a comment may hold what is no ASCII (RFC 9110, 5.6.5).
+        let mut hops = headers.get_all(VIA).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
         // `received-protocol RWS received-by`; what is in a comment has no business to look like this.
-        lines.flat_map(|line| line.split(',')).any(|hop| hop.split_ascii_whitespace().nth(1) == Some(&self.name))
+        hops.any(|hop| {
+            let mut words = hop.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+            words.nth(1) == Some(self.name.as_bytes())
+        })
     }
+}
+
+/// Who had a request before, in one line; `None`: it came straight here. Of one line that is no copy of its text.
+pub fn received(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut lines = headers.get_all(VIA).iter();
+    let first = lines.next()?;
+    let Some(second) = lines.next() else { return Some(first.clone()) };
+    let all: Vec<&[u8]> = [first, second].into_iter().chain(lines).map(HeaderValue::as_bytes).collect();
+    HeaderValue::from_bytes(&all.join(&b", "[..])).ok()
 }
 
 impl fmt::Debug for Pseudonym {
@@ -66,7 +89,20 @@ mod tests {
         assert!(ours.has_signed(&headers) && !other.has_signed(&headers));
         headers.insert(VIA, HeaderValue::from_static("1.1 seawall-00000000000000011"));
         assert!(!ours.has_signed(&headers));
+        headers.insert(VIA, HeaderValue::from_bytes(b"1.0 fred (caf\xe9), 1.1 seawall-0000000000000001").unwrap());
+        assert!(ours.has_signed(&headers), "whatever a comment holds");
         assert_eq!(format!("{ours:?}"), "Pseudonym");
+    }
+
+    #[test]
+    fn what_was_received_is_one_line() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(received(&headers), None);
+        headers.append(VIA, HeaderValue::from_static("1.0 fred"));
+        assert_eq!(received(&headers).unwrap(), "1.0 fred");
+        headers.append(VIA, HeaderValue::from_static("1.1 a, 1.1 b"));
+        headers.append(VIA, HeaderValue::from_static("1.1 c"));
+        assert_eq!(received(&headers).unwrap(), "1.0 fred, 1.1 a, 1.1 b, 1.1 c");
     }
 
     proptest! {

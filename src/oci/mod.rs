@@ -11,7 +11,7 @@ pub mod manifest;
 pub mod media_type;
 pub mod mount;
 pub mod name;
-mod percent;
+pub mod percent;
 pub mod rate_limit;
 pub mod route;
 mod token;

@@ -5,23 +5,38 @@ use std::sync::Arc;
 
 use crate::http::origin::Host;
 
-/// What clients call seawall itself. Clones share the list.
+/// What clients call seawall itself, and the ports where it is. Clones share the lists.
 #[derive(Clone, Debug, Default)]
-pub struct OwnNames(Arc<[Host]>);
+pub struct OwnNames {
+    names: Arc<[Host]>,
+    ports: Arc<[u16]>,
+}
 
 impl OwnNames {
     /// These.
     pub fn new(names: &[Host]) -> OwnNames {
-        OwnNames(names.into())
+        OwnNames { names: names.into(), ports: Arc::default() }
+    }
+
+    /// The same, at these listeners.
+    #[must_use]
+    pub fn at(self, listeners: &[SocketAddr]) -> OwnNames {
+        OwnNames { ports: listeners.iter().map(SocketAddr::port).collect(), ..self }
+    }
+
+    /// Whether `host:port` is seawall, for a client that came in as `reached`: one of its names, at one of its listeners or where it is
+    /// for that client.
+    pub fn means(&self, host: &Host, port: u16, reached: Reached) -> bool {
+        (reached.is_at(port) || self.ports.contains(&port)) && self.contains(host)
     }
 
     /// Whether `host` is one of them.
     pub fn contains(&self, host: &Host) -> bool {
-        self.0.contains(host)
+        self.names.contains(host)
     }
 
     fn has_address(&self) -> bool {
-        self.0.iter().any(|name| matches!(name, Host::Ip(_)))
+        self.names.iter().any(|name| matches!(name, Host::Ip(_)))
     }
 }
 
@@ -111,6 +126,17 @@ mod tests {
         assert_eq!(read(&both, None, "172.17.0.2:3128", None), "Own", "a container's port is mapped");
         assert_eq!(read(&names(&["seawall.corp.example"]), None, "10.1.2.3:3128", None), "Unknown");
         assert_eq!(read(&names(&[]), None, "10.1.2.3:3128", far), "Sent(192.0.2.7:443)");
+    }
+
+    #[test]
+    fn itself_is_at_every_listener_of_its_own() {
+        let listeners = ["0.0.0.0:3128", "0.0.0.0:443"].map(|text| text.parse().unwrap());
+        let own = OwnNames::new(&["seawall.corp".parse().unwrap()]).at(&listeners);
+        let means = |host: &str, port| own.means(&host.parse().unwrap(), port, reached("10.0.0.1:3128", None));
+        assert!(means("seawall.corp", 3128) && means("seawall.corp", 443));
+        assert!(!means("seawall.corp", 3129) && !means("other.corp", 443));
+        let mapped = reached("10.0.0.1:3128", Some("10.0.0.9:8443"));
+        assert!(own.means(&"seawall.corp".parse().unwrap(), 8443, mapped));
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Refusal {
     }
 }
 
-/// How a request came to the port itself, in the clear: see RFC 9112, 3.2.
+/// How a request came to seawall itself, in the clear or within TLS to one of its names: see RFC 9112, 3.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form<'a> {
     /// `CONNECT host:port`.

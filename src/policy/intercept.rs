@@ -1,4 +1,4 @@
-//! What is done with a host that a client wants to talk to, named by CONNECT or in a ClientHello.
+//! What is done with a host that a client wants to talk to, named by CONNECT or in a ClientHello, or that a connection was sent to.
 
 use std::fmt;
 

@@ -14,6 +14,7 @@ pub mod mirror;
 pub mod no_proxy;
 pub mod quota;
 pub mod redirect;
+pub mod refusals;
 pub mod registry;
 pub mod repositories;
 pub mod retry;

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::conn::{Conn, Target, tunnelled};
 use super::connect::not_dialled;
@@ -19,7 +19,8 @@ use crate::http::origin::{Host, Origin, Scheme};
 use crate::policy::addressee::{Addressee, addressee};
 use crate::policy::clients::Refusal;
 use crate::policy::intercept::Verdict;
-use crate::upstream::connect::Trust;
+use crate::upstream::connect::{DialError, Trust};
+use crate::upstream::loops::ADVICE;
 
 /// Serves it as whom it is for.
 pub(super) async fn by_name(conn: Conn, greeting: Greeting) {
@@ -46,7 +47,8 @@ pub(super) async fn by_name(conn: Conn, greeting: Greeting) {
         return greeting.reject(Alert::AccessDenied).await;
     }
     let Some((host, port)) = whom else {
-        debug!(peer = %conn.peer, "TLS without a server name: nobody knows whom it is for (tls.names has no address)");
+        let why = "TLS without a server name: nobody knows whom it is for (tls.names has no address)";
+        conn.front.clients.refused(Refusal::Tunnel, conn.peer.ip(), why);
         return greeting.reject(Alert::UnrecognizedName).await;
     };
     match conn.front.verdict(&host, port) {
@@ -98,7 +100,11 @@ async fn finish(conn: Conn, greeting: Greeting, config: Result<Arc<ServerConfig>
     let config = match config {
         Ok(config) => config,
         Err(error) => {
-            warn!(host, %error, "no certificate for this host");
+            conn.front.clients.refused(
+                Refusal::Tunnel,
+                conn.peer.ip(),
+                format_args!("no certificate for {host}: {error}"),
+            );
             return greeting.reject(Alert::InternalError).await;
         }
     };
@@ -129,14 +135,19 @@ pub(super) fn advice(error: &std::io::Error) -> &'static str {
 async fn pass_through(conn: Conn, greeting: Greeting, host: &Host, port: u16) {
     let Some(_passage) = conn.front.relayed.enter(greeting.bytes()) else {
         let why = format!(
-            "TLS for {host} came back: what seawall dials for it leads to seawall (a name: set upstream.nameservers; a redirection: \
-             leave seawall's own connections out of it; a name of seawall's own: put it in tls.names)"
+            "TLS for {host} came back: what seawall dials for it leads to seawall (a name of a registry: {ADVICE}; a redirection: leave \
+             seawall's own connections out of it; a name of seawall's own: put it in tls.names)"
         );
         conn.front.clients.refused(Refusal::Tunnel, conn.peer.ip(), why);
         return greeting.reject(Alert::InternalError).await;
     };
     match conn.front.dialer.dial(host, port, Trust::Open).await {
         Ok(upstream) => tunnelled(conn, greeting.into_unread(), upstream).await,
+        Err(error @ DialError::Loop { .. }) => {
+            let why = format!("TLS for {host}: {error}; if {host} is a name of seawall's own, put it in tls.names");
+            conn.front.clients.refused(Refusal::Tunnel, conn.peer.ip(), why);
+            greeting.reject(Alert::UnrecognizedName).await;
+        }
         Err(error) => {
             not_dialled(&conn, format_args!("TLS for {host} to be passed through"), &error);
             greeting.reject(Alert::InternalError).await;

@@ -110,9 +110,9 @@ impl Conn {
         (self.depth == Depth::Outermost).then(|| Conn { depth: Depth::Inside, ..self.clone() })
     }
 
-    /// Whether `host:port` is seawall as this client reached it.
+    /// Whether `host:port` is seawall.
     pub(super) fn is_itself(&self, host: &Host, port: u16) -> bool {
-        self.reached.is_at(port) && self.front.settings.own_names.contains(host)
+        self.front.settings.own_names.means(host, port, self.reached)
     }
 
     /// What its client can do once at a time.

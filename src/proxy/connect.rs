@@ -31,6 +31,11 @@ pub(super) async fn answer(conn: &Conn, session: &Session, request: Request<Inco
     let Some((host, port)) = target(&request) else {
         return refuse(StatusCode::BAD_REQUEST, "CONNECT needs host:port");
     };
+    if let Err(error) = conn.front.gateway.not_looped(&request) {
+        let mut response = refuse(error.status(), error.message());
+        conn.front.gateway.upstream.sign(response.headers_mut());
+        return response;
+    }
     if conn.is_itself(&host, port) {
         return to_itself(conn, request);
     }

@@ -77,7 +77,7 @@ pub fn door<B>(session: &Session, request: &Request<B>, registries: &Registries,
             Some(origin) => Ok(match registries.by_host(origin.scheme, &origin.host, origin.port) {
                 Some((site, role)) => Door::Registry { site, role, origin },
                 // A client that asks its proxy for its mirror.
-                None if is_itself(session.reached, own, &origin) => {
+                None if own.means(&origin.host, origin.port, session.reached) => {
                     Door::Own(Here { scheme: origin.scheme, host: Some(origin.authority()) })
                 }
                 None => Door::Other(origin),
@@ -85,11 +85,6 @@ pub fn door<B>(session: &Session, request: &Request<B>, registries: &Registries,
             None => to_itself(session.reached, *scheme, named, registries, own),
         },
     }
-}
-
-/// Whether a URL is for seawall: by its name, at a port where it is.
-fn is_itself(reached: Reached, own: &OwnNames, origin: &Origin) -> bool {
-    own.contains(&origin.host) && reached.is_at(origin.port)
 }
 
 /// The origin form (RFC 9112, 3.2.1), on a connection to seawall itself.

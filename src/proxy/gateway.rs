@@ -10,9 +10,10 @@
 //!      → another    → plain HTTP, forwarded if policy allows
 //! ```
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use hyper::body::Incoming;
 use tracing::debug;
 
@@ -27,7 +28,7 @@ use super::record::{Books, Record};
 use super::refused::Refusals;
 use super::rescue::{Facing, outcome, rescue};
 use super::stand_in::{self, Shown, Whose};
-use super::{Session, Settings};
+use super::{Session, Settings, Way};
 use crate::cache::{self, Cache, Found, Pull, Wanted};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
@@ -81,29 +82,16 @@ impl Gateway {
         let mut record = Box::new(Record::new(self.books.clone(), session.peer, method.clone()));
         record.subject = request.uri().path().to_owned();
         let user_agent = request.headers().get(header::USER_AGENT).cloned();
-        let sound = sound(request.headers());
-        let last = sound.is_err();
+        let last = sound(request.headers()).is_err();
         let asked = request.uri().clone();
-        let meant = sound
-            .and_then(|()| self.not_looped(&request))
-            .and_then(|()| door(session, &request, &self.registries, &self.settings.own_names));
-        let (facing, answered) = match meant {
-            Ok(Door::Own(here)) => (Facing::Mirror, self.own(request, &here, &mut record).await),
-            Ok(Door::Other(origin)) => (Facing::Registry, self.forward(request, &origin, &mut record).await),
-            Ok(Door::Registry { site, role, origin }) => {
-                record.registry = site.registry.name.clone();
-                (Facing::Registry, self.registry(request, site, role, &origin, &mut record).await)
-            }
-            Err(error) => (Facing::Registry, Err(error)),
-        };
+        let (facing, answered) = self.answer(session, request, &mut record).await;
         let mut response = answered.unwrap_or_else(|error| {
-            record.outcome = outcome(&error);
-            record.failed(&error);
-            debug!(%error, kind = error.kind().as_str(), "request failed");
-            if facing == Facing::Mirror && is_mirrored(&method, &asked) {
-                self.refusals.note(&self.books, session.peer, &record, &error);
+            self.failed(session, &mut record, facing, (&method, &asked), &error);
+            let mut response = rescue(&error, facing, record.kind, user_agent.as_ref());
+            if error.kind() == Kind::Looped {
+                self.upstream.sign(response.headers_mut());
             }
-            rescue(&error, facing, record.kind, user_agent.as_ref())
+            response
         });
         if facing == Facing::Mirror {
             say_namespace(response.headers_mut(), &asked, &self.registries);
@@ -121,9 +109,46 @@ impl Gateway {
         response.map(|body| body.recorded(record))
     }
 
+    /// By whom it means.
+    async fn answer(
+        &self,
+        session: &Session,
+        request: Request<Incoming>,
+        record: &mut Record,
+    ) -> (Facing, Result<Response<Body>>) {
+        let meant = sound(request.headers())
+            .and_then(|()| self.not_looped(&request))
+            .and_then(|()| door(session, &request, &self.registries, &self.settings.own_names));
+        match meant {
+            Ok(Door::Own(here)) => (Facing::Mirror, self.own(request, &here, record).await),
+            Ok(Door::Other(origin)) => (Facing::Registry, self.forward(request, &origin, record).await),
+            Ok(Door::Registry { site, role, origin }) => {
+                record.registry = site.registry.name.clone();
+                (Facing::Registry, self.registry(request, site, role, &origin, record).await)
+            }
+            Err(error) => (faced(session, &request), Err(error)),
+        }
+    }
+
+    /// Writes down that there is no other answer than this error.
+    fn failed(&self, session: &Session, record: &mut Record, facing: Facing, asked: (&Method, &Uri), error: &Error) {
+        record.outcome = outcome(error);
+        record.failed(error);
+        debug!(%error, kind = error.kind().as_str(), "request failed");
+        let (method, uri) = asked;
+        if facing == Facing::Mirror && is_mirrored(method, uri) {
+            self.refusals.note(&self.books, session.peer, record, error);
+        }
+    }
+
+    /// Counts a pull that the mirror asked a password for.
+    pub(super) fn unauthorized(&self, client: SocketAddr) {
+        self.refusals.note_unauthorized(&self.books, client);
+    }
+
     /// A request that seawall sent, and that came back to it: what it was for is behind seawall itself. Where the address is one of
     /// seawall's own it is not dialled at all; a balancer, a port mapping or NAT in front of it are known only by this.
-    fn not_looped(&self, request: &Request<Incoming>) -> Result<()> {
+    pub(super) fn not_looped(&self, request: &Request<Incoming>) -> Result<()> {
         if !self.upstream.has_sent(request.headers()) {
             return Ok(());
         }
@@ -285,8 +310,14 @@ impl Gateway {
         if lines.next().is_some() {
             return Err(Error::new(Kind::Request, "more than one Authorization"));
         }
-        Ok(self.upstream.keyring().asker(first, self.clock.now()))
+        Ok(self.upstream.keyring().asker(first, self.clock.now()).through(headers))
     }
+}
+
+/// Whom a client thinks it speaks to whose request means nobody: with a path alone, on a connection to seawall, a mirror.
+fn faced<B>(session: &Session, request: &Request<B>) -> Facing {
+    let is_path = request.uri().scheme().is_none() || request.version() == Version::HTTP_2;
+    if is_path && matches!(session.way, Way::Own(_)) { Facing::Mirror } else { Facing::Registry }
 }
 
 /// A coding that is taken off without being understood changes what was sent (RFC 9112, 6.1).

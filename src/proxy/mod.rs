@@ -15,6 +15,7 @@ mod linger;
 pub mod listener;
 pub mod looped;
 mod mirror;
+mod next_page;
 mod opening;
 mod original;
 mod own_token;
@@ -97,7 +98,7 @@ pub enum Way {
         site: Site,
         /// What the host is to it.
         role: Role,
-        /// The host as the client named it, by CONNECT or SNI.
+        /// The host as the client named it, by CONNECT or SNI, else the address that the client sent this to.
         origin: Origin,
         /// What the client named in its ClientHello.
         sni: Option<Host>,

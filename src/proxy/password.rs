@@ -9,6 +9,8 @@ use super::authenticator::Answer;
 use super::body::Body;
 use super::conn::Conn;
 use super::connect::refuse;
+use super::door::{Door, door};
+use super::mirror::is_mirrored;
 use super::rescue::ours;
 use super::{Session, Way};
 use crate::oci::error::Code;
@@ -29,24 +31,36 @@ pub(super) async fn demand<B>(
     let Some(authenticator) = conn.front.clients.authenticator() else { return Ok(()) };
     // Within a CONNECT it was asked for already, and what is shown there is for the registry.
     let Way::Own(_) = session.way else { return Ok(()) };
-    let form = form(request);
-    let (field, demand) = match demanded(form) {
+    if is_for_registry(conn, session, request) {
+        let why = "clients.users_file is set, and a registry that is spoken to in the clear has no place for a password: use HTTP_PROXY";
+        conn.front.clients.refused(Refusal::Auth, conn.peer.ip(), why);
+        return Err(Box::new(ours(StatusCode::FORBIDDEN, Code::Denied, why)));
+    }
+    let (field, demand) = match demanded(form(request)) {
         Demand::Nothing => return Ok(()),
         demand @ Demand::Proxy => (PROXY_AUTHORIZATION, demand),
         demand @ Demand::Origin => (AUTHORIZATION, demand),
     };
     let answer = match shown(request.headers(), &field) {
         Ok(credential) => authenticator.check(credential, conn.turn()).await,
-        Err(why) => return Err(Box::new(sent_away(conn, form, demand, why))),
+        Err(why) => return Err(Box::new(sent_away(conn, request, demand, why))),
     };
     match answer {
         Answer::Right => {
             request.headers_mut().remove(&field);
             Ok(())
         }
-        Answer::Wrong => Err(Box::new(sent_away(conn, form, demand, Why::Wrong))),
-        Answer::Busy => Err(Box::new(sent_away(conn, form, demand, Why::Busy))),
+        Answer::Wrong => Err(Box::new(sent_away(conn, request, demand, Why::Wrong))),
+        Answer::Busy => Err(Box::new(sent_away(conn, request, demand, Why::Busy))),
     }
+}
+
+/// What the kernel took from a registry on its way there: what is shown on it is for the registry, whatever its path looks like.
+fn is_for_registry<B>(conn: &Conn, session: &Session, request: &Request<B>) -> bool {
+    let front = &conn.front;
+    session.reached.original.is_some()
+        && matches!(form(request), Form::Origin(_))
+        && matches!(door(session, request, &front.registries, &front.settings.own_names), Ok(Door::Registry { .. }))
 }
 
 fn form<B>(request: &Request<B>) -> Form<'_> {
@@ -79,14 +93,14 @@ fn shown(headers: &HeaderMap, field: &HeaderName) -> Result<Credential, Why> {
     }
 }
 
-fn sent_away(conn: &Conn, form: Form<'_>, demand: Demand, why: Why) -> Response<Body> {
+fn sent_away<B>(conn: &Conn, request: &Request<B>, demand: Demand, why: Why) -> Response<Body> {
     let what = match why {
         Why::Nothing => "a user name and a password are needed (clients.users_file)",
         Why::Unreadable => "the credential is not one of HTTP Basic",
         Why::Wrong => "wrong user name or password",
         Why::Busy => "too many passwords are being checked, try again",
     };
-    let way = match form {
+    let way = match form(request) {
         Form::Authority => "CONNECT",
         Form::Absolute => "plain HTTP to be forwarded",
         Form::Origin(_) => "the mirror",
@@ -96,6 +110,10 @@ fn sent_away(conn: &Conn, form: Form<'_>, demand: Demand, why: Why) -> Response<
         debug!(peer = %conn.peer, "the mirror asks for a password");
     } else {
         conn.front.clients.refused(Refusal::Auth, conn.peer.ip(), format_args!("{way}: {what}"));
+    }
+    let is_pull = is_mirrored(request.method(), request.uri()) && request.uri().path() != "/v2/";
+    if demand == Demand::Origin && why != Why::Busy && is_pull {
+        conn.front.gateway.unauthorized(conn.peer);
     }
     respond(demand, why, what)
 }

@@ -4,14 +4,15 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::record::{Books, Record};
 use crate::error::{Error, Kind};
 use crate::oci::error::Code;
 use crate::policy::clients::Notice;
-use crate::policy::mirror::Notices;
+use crate::policy::refusals::Notices;
 use crate::upstream::client::NO_REGISTRY;
+use crate::upstream::loops::ADVICE;
 
 /// The label of what no registry was found for.
 const UNKNOWN: &str = "unknown";
@@ -40,6 +41,19 @@ impl Refusals {
         );
     }
 
+    /// Counts a pull whose client showed no password, or a wrong one, and says so, if that is news. Many send theirs only then.
+    pub(super) fn note_unauthorized(&self, books: &Books, client: SocketAddr) {
+        let (registry, code) = (UNKNOWN, Code::Unauthorized.as_str());
+        books.metrics.mirror_refused(registry, code);
+        let Notice::Say { unsaid } = self.0.lock().notice(registry, code, books.clock.now()) else { return };
+        let client = client.ip().to_canonical();
+        info!(
+            registry, code, %client, unsaid,
+            "the mirror asked for a password (clients.users_file): a client that sends none to mirrors, as dockerd, will say nothing of \
+             it and ask the registry itself, past this cache: let it come by HTTPS_PROXY with its password"
+        );
+    }
+
     /// Says that a request of seawall's own came back, if that is news.
     pub(super) fn say_looped(&self, now: SystemTime, error: &Error) {
         if let Notice::Say { unsaid } = self.0.lock().notice(NO_REGISTRY, Kind::Looped.as_str(), now) {
@@ -58,9 +72,7 @@ fn remedy(error: &Error) -> &'static str {
         }
         (Kind::Request, _) => "the client asks for what cannot be",
         (Kind::Misdirected, _) => "name it in tls.names, if it is a name of seawall's own",
-        (Kind::Looped | Kind::Forbidden, _) => {
-            "set upstream.nameservers, so that seawall does not ask the overridden resolver"
-        }
+        (Kind::Looped | Kind::Forbidden, _) => ADVICE,
         (Kind::Refused, _) => {
             "a mirror is given no credentials: share the repository (`share` of its [[registry]], with an account), or let the \
              clients that need it come by HTTPS_PROXY"

@@ -6,10 +6,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::hmac;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use moka::sync::Cache;
 use zeroize::Zeroizing;
 
+use crate::http::via;
 use crate::ledger::Identity;
 use crate::lru::lru;
 use crate::policy::chain::{Reach, Source};
@@ -82,6 +83,8 @@ pub struct Asker {
     pub reach: Reach,
     /// What the client sent to prove it; for the registry's own origin only.
     pub authorization: Option<HeaderValue>,
+    /// Who had its request before (RFC 9110, 7.6.3): what is asked for it says so, and a loop of several proxies is found out.
+    pub via: Option<HeaderValue>,
     /// What was asked of upstream for it.
     pub bill: Arc<Bill>,
 }
@@ -111,6 +114,12 @@ impl Asker {
         Asker { credential: Credential::Remembered(login), authorization: None, ..self }
     }
 
+    /// The same, by a request with these headers.
+    #[must_use]
+    pub fn through(self, headers: &HeaderMap) -> Asker {
+        Asker { via: via::received(headers), ..self }
+    }
+
     /// The same, known to be allowed.
     #[must_use]
     pub fn allowed(self) -> Asker {
@@ -121,7 +130,14 @@ impl Asker {
     pub(super) fn at_source(&self, source: &Source) -> Asker {
         let purse = source.site.registry.account.as_ref().map_or(Purse::Own, |_| Purse::AccountForAll);
         let bill = self.bill.clone();
-        Asker { credential: Credential::Anonymous, purse, reach: self.reach, authorization: None, bill }
+        Asker {
+            credential: Credential::Anonymous,
+            purse,
+            reach: self.reach,
+            authorization: None,
+            via: self.via.clone(),
+            bill,
+        }
     }
 
     /// Of whom upstream's yes to this asker is a yes to: of nobody else than the account, where that may have paid.
@@ -225,7 +241,7 @@ impl Keyring {
             value.set_sensitive(true);
             value
         });
-        Asker { credential, purse: Purse::Own, reach: Reach::Unknown, authorization, bill: Arc::default() }
+        Asker { credential, purse: Purse::Own, reach: Reach::Unknown, authorization, via: None, bill: Arc::default() }
     }
 
     /// Remembers that `token` was issued to a request without credentials.

@@ -149,7 +149,7 @@ impl Upstream {
             auth: Auth::default(),
             accounts: Accounts::default(),
             keyring: Keyring::new(),
-            via: Pseudonym::new(random()),
+            via: dialer.pseudonym().clone(),
             tokens: Coalesced::default(),
         })))
     }
@@ -162,6 +162,11 @@ impl Upstream {
     /// Whether a request was sent from here: what it was sent to leads back.
     pub fn has_sent(&self, headers: &HeaderMap) -> bool {
         self.0.via.has_signed(headers)
+    }
+
+    /// Signs an answer to what was sent from here: only so is it known who says that it came back.
+    pub fn sign(&self, headers: &mut HeaderMap) {
+        self.0.via.sign(headers);
     }
 
     /// Challenges and tokens of nobody.
@@ -233,7 +238,9 @@ impl Upstream {
         if let Some(Means(error)) = means {
             return error;
         }
+        let came_back = parts.status == StatusCode::LOOP_DETECTED && self.has_sent(&parts.headers);
         let kind = match parts.status {
+            _ if came_back => Kind::Looped,
             // Storage that a redirect led to: an expired signature is nobody's lack of permission.
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if elsewhere => Kind::Broken,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Kind::Refused,
@@ -244,9 +251,9 @@ impl Upstream {
             _ => Kind::Broken,
         };
         let said = code_of(&body).map(|code| format!(" {code}")).unwrap_or_default();
-        let message = match parts.status {
-            StatusCode::LOOP_DETECTED => leads_back(host),
-            status => format!("{host} answered {}{said}", status.as_u16()),
+        let message = match came_back {
+            true => leads_back(host),
+            false => format!("{host} answered {}{said}", parts.status.as_u16()),
         };
         // Its words name the account (Docker Hub: "pull rate limit as 'NAME'").
         let body = if on_account { Bytes::new() } else { body };
@@ -264,16 +271,7 @@ impl Upstream {
 
 /// What is said of a host that seawall is behind itself.
 pub fn leads_back(host: &str) -> String {
-    format!(
-        "{host} resolves to me: set upstream.nameservers (or its address in upstream.hosts), so that seawall does not ask the overridden resolver"
-    )
-}
-
-/// For a name that nobody guesses.
-fn random() -> u64 {
-    let mut bytes = [0; 8];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the system has random numbers");
-    u64::from_ne_bytes(bytes)
+    format!("{host} resolves to me: {}", super::loops::ADVICE)
 }
 
 impl Pool {

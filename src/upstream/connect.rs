@@ -6,7 +6,7 @@
 //!    the parent resolves, the name is all that can be looked at.
 //! 4. What is left is dialled, IPv6 and IPv4 side by side (RFC 8305), or asked for. Nothing is resolved twice.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::future::{Ready, ready};
 use std::io;
@@ -31,6 +31,7 @@ use super::resolve::Resolver;
 use super::stream::Stream;
 use super::{Fixed, Settings};
 use crate::http::origin::Host;
+use crate::http::via::Pseudonym;
 use crate::policy::guard::{self, Network};
 
 /// Who named the host that is to be dialled.
@@ -50,6 +51,7 @@ pub struct Dialer(Arc<Inner>);
 struct Inner {
     resolver: Resolver,
     own: OwnAddresses,
+    via: Pseudonym,
     fixed: HashMap<Host, Fixed>,
     parent: Option<(Parent, Option<Arc<rustls::ClientConfig>>)>,
     deny: Vec<Network>,
@@ -70,6 +72,7 @@ impl Dialer {
         Ok(Dialer(Arc::new(Inner {
             resolver: Resolver::new(&settings.nameservers, settings.ca_pem.as_deref())?,
             own,
+            via: Pseudonym::random(),
             fixed: settings.hosts.clone(),
             parent: parent.transpose()?,
             deny: settings.deny_networks.clone(),
@@ -138,7 +141,7 @@ impl Dialer {
         let mut first = None;
         for host in wanted {
             let socket = self.to_parent(parent).await?;
-            match parent.open(socket, tls, &host, port).await {
+            match parent.open(socket, tls, &self.0.via, &host, port).await {
                 Ok(stream) => return Ok(stream),
                 Err(source) => first = first.or(Some(DialError::Parent { parent: parent.to_string(), source })),
             }
@@ -215,13 +218,18 @@ impl Dialer {
         guard::disguises(address.ip()).any(|ip| self.0.own.contains(SocketAddr::new(ip, address.port())))
     }
 
-    /// From now on it is.
-    pub(super) fn add_own(&self, address: SocketAddr) {
-        self.0.own.add(address);
+    /// What comes in here though no listener is there: instead of what was found before.
+    pub(super) fn set_found(&self, found: HashSet<(Host, SocketAddr)>) {
+        self.0.own.set_found(found);
+    }
+
+    /// How what is sent from this process is known again.
+    pub fn pseudonym(&self) -> &Pseudonym {
+        &self.0.via
     }
 
     fn check(&self, host: &Host, address: SocketAddr, trust: Trust) -> Result<(), DialError> {
-        if self.is_own(address) {
+        if self.is_own(address) || self.0.own.was_found(host, address) {
             return Err(DialError::Loop { host: host.clone(), address });
         }
         let host = || host.to_string();

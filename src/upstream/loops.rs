@@ -3,36 +3,45 @@
 //!
 //! 1. Every host that is dialled for a registry is resolved as it would be for a pull; nobody is asked anything else.
 //! 2. An address is seawall's own if it listens there. Behind a redirect of ports or a balancer it does not: so those of this machine
-//!    and of private networks are shown a ClientHello, and who answers with a certificate of seawall's own root is seawall.
-//! 3. What was found is said, and is dialled no more: see [`OwnAddresses`](super::own).
+//!    and of private networks are shown a ClientHello. Who answers with a certificate of seawall's own root is a seawall: this one if
+//!    it knows a request of this process (`Via`), else another before the registry, which is as it should be.
+//! 3. What was found is said, and is not dialled for that host: see [`OwnAddresses`](super::own). It is looked at again every minute
+//!    as long as there is any.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
+use http::{Request, StatusCode, header};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::connect::Dialer;
 use crate::http::origin::{Host, HostPattern, Origin, Scheme};
+use crate::http::via::Pseudonym;
 use crate::policy::guard::{self, Network};
 use crate::policy::registry::{Registries, Registry};
 
 /// What to do about it.
-pub(super) const ADVICE: &str =
+pub const ADVICE: &str =
     "set upstream.nameservers to a resolver that is not overridden, or upstream.hosts to true addresses";
 
 /// Names that are looked up at a time.
-const AT_A_TIME: usize = 8;
-/// A TCP connection and a TLS handshake within a site.
+const AT_A_TIME: usize = 16;
+/// A TCP connection, a TLS handshake and a question within a site.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Hosts of a registry whose addresses are all seawall's.
+/// A host of a registry whose addresses are all a seawall's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loop {
     /// The registry's name.
@@ -41,6 +50,19 @@ pub struct Loop {
     pub host: Host,
     /// Where it leads.
     pub address: SocketAddr,
+    /// How that is known.
+    pub evidence: Evidence,
+}
+
+/// How it is known who is at an address. The weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Evidence {
+    /// A certificate of this root: this seawall, or another that has the same one, before the registry.
+    Root,
+    /// It knew a request of this process.
+    Signature,
+    /// This process listens there, or will.
+    Listener,
 }
 
 /// Prints one sentence for all of them.
@@ -49,17 +71,33 @@ pub struct Sentence<'a>(pub &'a [Loop]);
 
 impl fmt::Display for Sentence<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (mut names, mut addresses) = (Vec::new(), Vec::new());
-        for Loop { registry, host, address } in self.0 {
-            let host = host.to_string();
-            names.push(if **registry == host { host } else { format!("{registry} ({host})") });
-            addresses.push(address.to_string());
-        }
-        addresses.sort();
-        addresses.dedup();
+        let (names, addresses) = listed(self.0);
         let resolve = if self.0.len() == 1 { "resolves" } else { "resolve" };
-        write!(f, "{} {resolve} to me ({}): {ADVICE}", names.join(", "), addresses.join(", "))
+        write!(f, "{names} {resolve} to me ({addresses}): {ADVICE}")
     }
+}
+
+/// Prints one sentence for those that may be this seawall, or another one.
+#[derive(Clone, Copy, Debug)]
+pub struct Doubt<'a>(pub &'a [Loop]);
+
+impl fmt::Display for Doubt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (names, addresses) = listed(self.0);
+        write!(f, "{names}: a seawall with this root answers there ({addresses}). If it is not another one: {ADVICE}")
+    }
+}
+
+fn listed(found: &[Loop]) -> (String, String) {
+    let (mut names, mut addresses) = (Vec::new(), Vec::new());
+    for Loop { registry, host, address, .. } in found {
+        let host = host.to_string();
+        names.push(if **registry == host { host } else { format!("{registry} ({host})") });
+        addresses.push(address.to_string());
+    }
+    addresses.sort();
+    addresses.dedup();
+    (names.join(", "), addresses.join(", "))
 }
 
 /// Whether others can be led to these listeners by DNS: not where only this machine reaches them, and on a port that no registry has.
@@ -67,18 +105,69 @@ pub fn may_be_overridden(listeners: &[SocketAddr]) -> bool {
     listeners.iter().any(|listener| listener.port() == 443 || !listener.ip().to_canonical().is_loopback())
 }
 
-/// Looks at every host that is dialled for `registries`; `root_pem` is seawall's own root, if it has one yet.
-pub async fn find(dialer: &Dialer, registries: &Registries, root_pem: Option<&str>) -> Vec<Loop> {
+/// Looks at every host that is dialled for `registries`; `root_pem` is seawall's own root, if it has one yet. What proves to be this
+/// process is not dialled from then on, until it is looked for again. What `enough` cuts off is not known.
+pub async fn find(
+    dialer: &Dialer,
+    registries: &Registries,
+    root_pem: Option<&str>,
+    enough: impl Future<Output = ()>,
+) -> Vec<Loop> {
     let tls = root_pem.and_then(trusting_only);
-    let places: Vec<_> = registries.iter().flat_map(places).collect();
-    let looking = places.into_iter().map(|(registry, origin)| look(dialer, registry, origin, tls.as_ref()).boxed());
-    let found: Vec<_> = futures_util::stream::iter(looking.collect::<Vec<_>>()).buffered(AT_A_TIME).collect().await;
-    found.into_iter().flatten().collect()
+    let looking = registries.iter().flat_map(places).map(|(registry, origin)| {
+        let tls = tls.as_ref();
+        async move { look(dialer, registry, origin, tls).await }.boxed()
+    });
+    let looking = futures_util::stream::iter(looking.collect::<Vec<_>>()).buffer_unordered(AT_A_TIME);
+    let looked: Vec<Looked> = looking.take_until(std::pin::pin!(enough)).collect().await;
+    dialer.set_found(looked.iter().flat_map(|looked| looked.proven.iter().cloned()).collect());
+    let mut loops: Vec<Loop> = looked.into_iter().filter_map(|looked| looked.is_loop).collect();
+    loops.sort_by_cached_key(|found| (found.registry.clone(), found.host.to_string()));
+    loops
 }
 
-async fn look(dialer: &Dialer, registry: Arc<str>, origin: Origin, tls: Option<&TlsConnector>) -> Option<Loop> {
-    let address = leads_here(dialer, &origin, tls).await?;
-    Some(Loop { registry, host: origin.host, address })
+/// What was seen of one host.
+struct Looked {
+    is_loop: Option<Loop>,
+    /// Where it is this process that answers, though it does not listen there.
+    proven: Vec<(Host, SocketAddr)>,
+}
+
+/// All its addresses; it is a loop if all are a seawall's.
+async fn look(dialer: &Dialer, registry: Arc<str>, origin: Origin, tls: Option<&TlsConnector>) -> Looked {
+    let (mut proven, mut weakest) = (Vec::new(), Some(Evidence::Listener));
+    let found = dialer.resolved(&origin.host, origin.port).await.unwrap_or_default();
+    for address in &found {
+        let seen = evidence(dialer, &origin, *address, tls).await;
+        if seen == Some(Evidence::Signature) {
+            proven.push((origin.host.clone(), *address));
+        }
+        weakest = weakest.and_then(|weakest| Some(weakest.min(seen?)));
+        if weakest.is_none() {
+            break;
+        }
+    }
+    let is_loop = found.first().zip(weakest).map(|(address, evidence)| Loop {
+        registry,
+        host: origin.host.clone(),
+        address: *address,
+        evidence,
+    });
+    Looked { is_loop, proven }
+}
+
+/// `None`: it is somebody else.
+async fn evidence(
+    dialer: &Dialer,
+    origin: &Origin,
+    address: SocketAddr,
+    tls: Option<&TlsConnector>,
+) -> Option<Evidence> {
+    if dialer.is_own(address) {
+        return Some(Evidence::Listener);
+    }
+    let tls = tls.filter(|_| origin.scheme == Scheme::Https && is_near(address.ip()))?;
+    tokio::time::timeout(PATIENCE, ask(address, origin, tls, dialer.pseudonym())).await.ok()?
 }
 
 /// What is dialled for a registry: itself, its token hosts, its other sources; patterns are no places.
@@ -99,41 +188,37 @@ fn places(registry: &Arc<Registry>) -> Vec<(Arc<str>, Origin)> {
     places
 }
 
-/// The first of its addresses, if all are seawall's.
-async fn leads_here(dialer: &Dialer, origin: &Origin, tls: Option<&TlsConnector>) -> Option<SocketAddr> {
-    let found = dialer.resolved(&origin.host, origin.port).await?;
-    for address in &found {
-        if dialer.is_own(*address) {
-            continue;
-        }
-        let tls = tls.filter(|_| origin.scheme == Scheme::Https && is_near(address.ip()))?;
-        if !shows_our_leaf(*address, &origin.host, tls).await {
-            return None;
-        }
-        dialer.add_own(*address);
-    }
-    found.first().copied()
-}
-
 /// Registries of the world are not: nobody there is bothered.
 fn is_near(ip: IpAddr) -> bool {
     guard::check(ip, &[Network::Loopback, Network::LinkLocal, Network::Private]).is_err() || super::own::is_local(ip)
 }
 
-/// Whether who answers there has a key that seawall's root signed for this very name.
-async fn shows_our_leaf(address: SocketAddr, host: &Host, tls: &TlsConnector) -> bool {
-    let name = match host {
+/// Who answers there, with a key that seawall's root signed for this very name.
+async fn ask(address: SocketAddr, origin: &Origin, tls: &TlsConnector, via: &Pseudonym) -> Option<Evidence> {
+    let name = match &origin.host {
         Host::Ip(ip) => ServerName::from(*ip),
-        Host::Name(name) => match ServerName::try_from(name.to_string()) {
-            Ok(name) => name,
-            Err(_) => return false,
-        },
+        Host::Name(name) => ServerName::try_from(name.to_string()).ok()?,
     };
-    let shaking = async {
-        let socket = TcpStream::connect(address).await.ok()?;
-        tls.connect(name, socket).await.ok()
+    let socket = TcpStream::connect(address).await.ok()?;
+    let stream = tls.connect(name, socket).await.ok()?;
+    let knows_it = recognised(stream, origin, via).await.unwrap_or(false);
+    Some(if knows_it { Evidence::Signature } else { Evidence::Root })
+}
+
+/// Whether it knows a request of this process. Another seawall asks the registry at most how it answers `/v2/`, which none counts.
+async fn recognised(stream: TlsStream<TcpStream>, origin: &Origin, via: &Pseudonym) -> Option<bool> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let request = Request::head("/v2/").header(header::HOST, origin.authority());
+    let mut request = request.body(Empty::<Bytes>::new()).ok()?;
+    via.sign(request.headers_mut());
+    let mut asking = std::pin::pin!(sender.send_request(request));
+    let response = tokio::select! {
+        biased;
+        response = &mut asking => response,
+        _ = connection => asking.await,
     };
-    matches!(tokio::time::timeout(PATIENCE, shaking).await, Ok(Some(_)))
+    let response = response.ok()?;
+    Some(response.status() == StatusCode::LOOP_DETECTED && via.has_signed(response.headers()))
 }
 
 /// Believes nobody but seawall.
@@ -152,7 +237,8 @@ mod tests {
     use crate::policy::registry::Site;
 
     fn looped(registry: &str, host: &str) -> Loop {
-        Loop { registry: registry.into(), host: host.parse().unwrap(), address: "10.0.0.5:443".parse().unwrap() }
+        let (host, address) = (host.parse().unwrap(), "10.0.0.5:443".parse().unwrap());
+        Loop { registry: registry.into(), host, address, evidence: Evidence::Listener }
     }
 
     #[test]

@@ -1,13 +1,19 @@
 //! Which addresses lead back to seawall.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use crate::http::origin::Host;
+
 /// The addresses seawall listens at. Clones share one set, which is filled once the listeners are bound.
 #[derive(Clone, Debug, Default)]
-pub struct OwnAddresses(Arc<RwLock<Vec<SocketAddr>>>);
+pub struct OwnAddresses {
+    listeners: Arc<RwLock<Vec<SocketAddr>>>,
+    found: Arc<RwLock<HashSet<(Host, SocketAddr)>>>,
+}
 
 impl OwnAddresses {
     /// None yet.
@@ -15,15 +21,28 @@ impl OwnAddresses {
         OwnAddresses::default()
     }
 
-    /// Adds where a listener is bound, or what was found to lead to one.
+    /// Adds where a listener is bound.
     pub fn add(&self, listener: SocketAddr) {
-        self.0.write().push(listener);
+        self.listeners.write().push(listener);
+    }
+
+    /// These, and no longer those before them, come out at a listener: seen by asking. Whoever tells hosts apart at one address (an
+    /// ingress) leads some of them here and others to where they belong.
+    pub fn set_found(&self, found: HashSet<(Host, SocketAddr)>) {
+        *self.found.write() = found;
+    }
+
+    /// Whether a connection to `address` was seen to come in here if it is for `host`.
+    pub fn was_found(&self, host: &Host, address: SocketAddr) -> bool {
+        let found = self.found.read();
+        // The rule: nothing was found, nothing is made to look it up with.
+        !found.is_empty() && found.contains(&(host.clone(), address))
     }
 
     /// Whether a connection to `address` would come in at one of the listeners.
     pub fn contains(&self, address: SocketAddr) -> bool {
         let ip = reached(address.ip());
-        let listeners = self.0.read();
+        let listeners = self.listeners.read();
         listeners.iter().filter(|listener| listener.port() == address.port()).any(|listener| {
             let bound = listener.ip().to_canonical();
             bound == ip || (bound.is_unspecified() && is_local(ip))
@@ -65,6 +84,19 @@ fn source_towards(ip: IpAddr) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_found_is_of_one_host_and_until_the_next_look() {
+        let own = OwnAddresses::new();
+        let (hub, harbor): (Host, Host) = ("hub.test".parse().unwrap(), "harbor.test".parse().unwrap());
+        let address = "10.0.0.5:443".parse().unwrap();
+        own.set_found(HashSet::from([(hub.clone(), address)]));
+        assert!(own.clone().was_found(&hub, address));
+        assert!(!own.was_found(&harbor, address), "an ingress tells them apart");
+        assert!(!own.contains(address));
+        own.set_found(HashSet::new());
+        assert!(!own.was_found(&hub, address));
+    }
 
     #[test]
     fn a_listener_is_known_at_its_address_and_a_wildcard_at_all_of_them() {

@@ -32,6 +32,7 @@ use zeroize::Zeroizing;
 use super::stream::Stream;
 use super::tls::{TlsError, tls_config};
 use crate::http::origin::Host;
+use crate::http::via::Pseudonym;
 use crate::policy::no_proxy::NoProxy;
 
 /// Where the parent proxy is, and for whom it is asked.
@@ -123,6 +124,9 @@ pub enum ParentError {
     /// RFC 9110 15.5.8.
     #[error("wants other credentials: check upstream.proxy")]
     Credentials,
+    /// It had the very same CONNECT before.
+    #[error("is seawall itself: upstream.proxy must be another")]
+    Itself,
     /// Its status and the text of it, or what its SOCKS reply means.
     #[error("refused a connection to {host}: {said}")]
     Said {
@@ -163,28 +167,30 @@ impl Parent {
         &self,
         socket: TcpStream,
         tls: Option<&Arc<ClientConfig>>,
+        via: &Pseudonym,
         host: &Host,
         port: u16,
     ) -> Result<Stream, ParentError> {
         let authority = format!("{host}:{port}");
         match (self.protocol, tls) {
             (Protocol::Socks5 | Protocol::Socks5h, _) => self.socks(socket, authority).await,
-            (Protocol::Http | Protocol::Https, None) => self.connect(Stream::from(socket), authority).await,
+            (Protocol::Http | Protocol::Https, None) => self.connect(Stream::from(socket), via, authority).await,
             (Protocol::Http | Protocol::Https, Some(tls)) => {
                 let name = server_name(&self.host).map_err(|error| ParentError::Tls(std::io::Error::other(error)))?;
                 let secured = TlsConnector::from(tls.clone()).connect(name, socket).await.map_err(ParentError::Tls)?;
-                self.connect(Stream::from(secured), authority).await
+                self.connect(Stream::from(secured), via, authority).await
             }
         }
     }
 
-    async fn connect(&self, stream: Stream, authority: String) -> Result<Stream, ParentError> {
+    async fn connect(&self, stream: Stream, via: &Pseudonym, authority: String) -> Result<Stream, ParentError> {
         let broken = |error| ParentError::Broken { host: authority.clone(), source: Box::new(error) };
         let mut builder = http1::Builder::new();
         let (mut sender, connection) =
             builder.title_case_headers(true).handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let mut connection = std::pin::pin!(connection.without_shutdown());
-        let request = self.request(&authority)?;
+        let mut request = self.request(&authority)?;
+        via.sign(request.headers_mut());
         let mut answering = std::pin::pin!(sender.send_request(request));
         // When the host is there, hyper is done with the connection at once, and may say so before it gives the answer.
         let (response, ended) = tokio::select! {
@@ -196,6 +202,7 @@ impl Parent {
         match response.status() {
             status if status.is_success() => {}
             StatusCode::PROXY_AUTHENTICATION_REQUIRED => return Err(ParentError::Credentials),
+            StatusCode::LOOP_DETECTED if via.has_signed(response.headers()) => return Err(ParentError::Itself),
             _ => return Err(ParentError::Said { host: authority, said: status_line(&response) }),
         }
         // hyper gives the connection back, with what it read too much.
@@ -342,7 +349,8 @@ mod tests {
         let parent = parent(protocol);
         let host = host.parse().unwrap();
         let opening = async {
-            let mut stream = parent.open(near, None, &host, 22).await.map_err(|error| error.to_string())?;
+            let mut stream =
+                parent.open(near, None, &Pseudonym::new(1), &host, 22).await.map_err(|error| error.to_string())?;
             let mut heard = String::new();
             stream.read_to_string(&mut heard).await.unwrap();
             Ok(heard)

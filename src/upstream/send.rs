@@ -187,7 +187,9 @@ impl Upstream {
         let debit = Some(Debit { site, repository: known_as, payer });
         let mut about = About { registry: &site.registry.name, kind: what.kind(), bill: &asker.bill, debit };
         for hop in 0.. {
-            let request = || build(method, &origin, &target, fields, credential.as_ref());
+            let request = || {
+                build(method, &origin, &target, fields, credential.as_ref()).map(|new| signed(new, asker.via.as_ref()))
+            };
             let mut response = match self.send(about, wire, request()?).await {
                 // The other side closed a kept connection just then. Nothing was lost by asking: this has no body.
                 Err(error) if is_broken(&error) => self.send(about, wire, request()?).await?,
@@ -224,7 +226,7 @@ impl Upstream {
     pub async fn token(&self, site: &Site, url: String, asker: &Asker) -> Result<Arc<Token>> {
         // When it is time for a trial, nobody waits for what an earlier question will never hear.
         let turn = Origin::from_url(&url).map_or(0, |(origin, _)| self.turn(&site.at(origin)));
-        let (upstream, site, bill) = (self.clone(), site.clone(), asker.bill.clone());
+        let (upstream, site, bill, via) = (self.clone(), site.clone(), asker.bill.clone(), asker.via.clone());
         let asked = url.clone();
         let work = move || async move {
             // Who looked for one before another's came asks after it has come.
@@ -238,7 +240,7 @@ impl Upstream {
             if origin.scheme == Scheme::Http && site.origin.scheme == Scheme::Https {
                 return Err(Error::new(Kind::Broken, format!("{} sends for tokens in the clear", site.namespace)));
             }
-            let request = build(&Method::GET, &origin, &target, &HeaderMap::new(), None)?;
+            let request = signed(build(&Method::GET, &origin, &target, &HeaderMap::new(), None)?, via.as_ref());
             let about = About { registry: &site.registry.name, kind: route::Kind::Token, bill: &bill, debit: None };
             let response = upstream.send(about, Wire::Any, request).await?;
             if response.status() != StatusCode::OK {
@@ -269,6 +271,14 @@ impl Upstream {
             Err(_) => Err(Error::new(Kind::Timeout, "upstream's answer stopped coming")),
         }
     }
+}
+
+/// Signed by those who had the asker's request before.
+fn signed(mut request: Request<super::RequestBody>, via: Option<&HeaderValue>) -> Request<super::RequestBody> {
+    if let Some(via) = via {
+        request.headers_mut().insert(header::VIA, via.clone());
+    }
+    request
 }
 
 fn is_redirect(status: StatusCode) -> bool {

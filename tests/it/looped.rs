@@ -109,6 +109,94 @@ async fn a_tunnel_that_comes_back_is_ended() {
     assert_eq!(seawall.metric("seawall_clients_refused_total{reason=\"tunnel\"}"), 2.0);
 }
 
+/// Two that trust each other's root, which is one root, and are each other's registry.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_seawalls_that_lead_to_each_other_find_out_at_once() {
+    let pki = Pki::new();
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    Seawall::alone().data(first.path()).start(&pki).await.stop().await;
+    copy_root(first.path(), second.path());
+    let (to_first, to_second) = (Mapping::start().await, Mapping::start().await);
+    let trusting = format!("ca_file = {:?}", first.path().join("ca/ca.crt"));
+    let start = async |data: &std::path::Path, to: &Mapping| {
+        let toml = overridden("registry-1.docker.io", to, &trusting);
+        Seawall::alone().data(data).toml(&toml).start(&pki).await
+    };
+    let (one, other) = (start(first.path(), &to_second).await, start(second.path(), &to_first).await);
+    to_first.leads_to(&one);
+    to_second.leads_to(&other);
+    let asking = one.client();
+    let asking = asking.get(crate::door::TAG).header("accept", "*/*").send();
+    let reply = tokio::time::timeout(std::time::Duration::from_secs(20), asking).await.expect("at once").unwrap();
+    let message = reply.json()["errors"][0]["message"].to_string();
+    assert!(reply.status == 508 && message.contains("resolves to me"), "{} {message}", reply.status);
+    let connections = to_first.connections.load(SeqCst) + to_second.connections.load(SeqCst);
+    assert!(connections <= 6, "{connections}");
+}
+
+fn copy_root(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to.join("ca")).unwrap();
+    for file in ["ca.crt", "ca.key"] {
+        std::fs::copy(from.join("ca").join(file), to.join("ca").join(file)).unwrap();
+    }
+}
+
+/// A seawall before another that has the same root is as it should be, and so is another host at an address that leads here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_seawall_with_the_same_root_is_no_loop() {
+    use seawall::config::{Config, Overrides};
+    use seawall::upstream::connect::{Dialer, OwnAddresses, Trust};
+    use seawall::upstream::loops::{Evidence, find};
+    let pki = Pki::new();
+    let registry = crate::door::hub(&pki).await;
+    let far = Seawall::before(&registry).start(&pki).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("seawall.toml");
+    let text = format!(
+        "data = {dir:?}\n[upstream]\nhosts = {{ \"registry-1.docker.io\" = \"{}\" }}",
+        far.addr(),
+        dir = dir.path()
+    );
+    std::fs::write(&file, text).unwrap();
+    let config = Config::load(Some(&file), std::iter::empty(), Overrides::default()).unwrap();
+    let dialer = Dialer::new(&config.upstream, OwnAddresses::new()).unwrap();
+    let mut only = config.registries.iter().filter(|registry| &*registry.name == "docker.io");
+    let mut hub = (**only.next().unwrap()).clone();
+    hub.auth_hosts.clear();
+    let registries = seawall::policy::registry::Registries::new(vec![hub]);
+    let found = find(&dialer, &registries, Some(&far.ca_pem), std::future::pending()).await;
+    assert_eq!(found.iter().map(|found| found.evidence).collect::<Vec<_>>(), [Evidence::Root]);
+    let host = "registry-1.docker.io".parse().unwrap();
+    dialer.dial(&host, 443, Trust::Configured).await.unwrap();
+    assert_eq!(registry.heads("manifests") + registry.gets("manifests"), 0, "{}", registry.log());
+}
+
+/// 508 is a registry's own affair, unless seawall itself said it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_ones_508_is_not_a_loop_of_seawalls() {
+    let pki = Pki::new();
+    let registry = crate::door::hub(&pki).await;
+    registry.fault(Fault::on("manifests").status(508, "").set("via", "1.1 seawall-0000000000000000"));
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let reply = seawall.client().get(crate::door::TAG).header("accept", "*/*").send().await.unwrap();
+    let said = String::from_utf8_lossy(reply.bytes()).into_owned();
+    assert!(said.contains("answered 508") && !said.contains("resolves to me"), "{} {said}", reply.status);
+}
+
+/// A parent proxy that is seawall itself, behind what it cannot know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parent_that_is_seawall_itself_is_asked_once() {
+    let pki = Pki::new();
+    let mapping = Mapping::start().await;
+    let toml = format!("[upstream]\nproxy = \"http://{}\"", mapping.address);
+    let seawall = Seawall::alone().toml(&toml).start(&pki).await;
+    mapping.leads_to(&seawall);
+    let error = seawall.client().connect("https://files.example.test/").await.err().expect("nobody is there");
+    let said = format!("{error:?}");
+    assert!(matches!(error, ClientError::Refused(502, ..)) && said.contains("is seawall itself"), "{said}");
+    assert_eq!(mapping.connections.load(SeqCst), 1);
+}
+
 /// The registry sees one hop more, and nothing of the client.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_sent_upstream_is_signed_with_a_name_that_says_nothing() {
@@ -117,6 +205,10 @@ async fn what_is_sent_upstream_is_signed_with_a_name_that_says_nothing() {
     let seawall = Seawall::before(&registry).start(&pki).await;
     let ask = seawall.client();
     ask.get(crate::door::TAG).header("accept", "*/*").send().await.unwrap();
+    let pull = ask.get(&crate::door::TAG.replace("3.20", "3.21")).header("accept", "*/*").header("via", "1.0 squid");
+    pull.send().await.unwrap();
+    let pulled = registry.requests();
+    assert!(pulled.last().unwrap().headers.get_all("via").iter().any(|via| via == "1.0 squid"), "of a pull, too");
     let list = "https://registry-1.docker.io/v2/library/alpine/tags/list";
     ask.get(list).header("via", "1.0 squid").send().await.unwrap();
     let requests = registry.requests();

@@ -81,6 +81,8 @@ async fn a_registry_that_resolves_to_seawall_is_said_at_once_and_never_dialled()
     // And by `check`, which shares nothing with it but the configuration and the root.
     let checked = seawall(&dir, &["check"]).output().unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
-    assert_eq!(checked.status.code(), Some(1), "{stdout}{stderr}");
-    assert!(stdout.contains(&format!("LOOP       {wanted}")) && stderr.contains(&wanted), "{stdout}{stderr}");
+    // It cannot tell this seawall from another one that has its root.
+    assert_eq!(checked.status.code(), Some(0), "{stdout}{stderr}");
+    let doubt = format!("WARNING    lab (lab.test): a seawall with this root answers there (127.0.0.1:{port})");
+    assert!(stdout.contains(&doubt), "{stdout}{stderr}");
 }

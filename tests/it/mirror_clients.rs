@@ -50,7 +50,6 @@ async fn every_clients_form_is_understood() {
         // private_registries: the mirror's name before the image's.
         ("RKE", "library/nginx", ""),
         ("BuildKit with a path", "docker.io/library/nginx", "ns=docker.io"),
-        ("BuildKit with an alias", "github/owner/app", "ns=ghcr.io"),
         ("BuildKit, an owner of the alias's name", "github/tool", "ns=ghcr.io"),
         // --registry-mirror seawall, --registry-mirror seawall/dockerhub, --registry-map ghcr.io=seawall/ghcr.io
         ("kaniko", "library/nginx", ""),
@@ -109,7 +108,8 @@ async fn lists_go_on_under_every_name() {
         ] {
             for absolute in [false, true] {
                 if absolute {
-                    let next = "<http://lab.test:5000/v2/app/tags/list?last=1&n=1>; rel=\"next\"";
+                    let next = "<http://lab.test:5000/v2/app/tags/list?n=1>; rel=\"first\", \
+                                <http://lab.test:5000/v2/app/tags/list?last=1&n=1>; rel=\"next\"";
                     lab.fault(Fault::on("tags").times(1).set("link", next));
                 }
                 let first = format!("{base}{path}/tags/list?n=1{}{query}", if query.is_empty() { "" } else { "&" });
@@ -123,6 +123,35 @@ async fn lists_go_on_under_every_name() {
             }
         }
     }
+}
+
+/// Who says the registry besides means the name as it stands: its first part may be an owner's there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_of_the_registrys_name_keeps_its_images() {
+    let pki = Pki::new();
+    let (right, wrong) = (Image::multi_layer(), Image::single(&[b"somebody else's"]));
+    let lab = Registry::new("lab.test").image("lab/team/app:1", right.clone()).image("team/app:1", wrong.clone());
+    let lab = lab.start(&pki).await;
+    let ghcr = Registry::new("ghcr.io").image("github/owner/app:1", right.clone()).image("owner/app:1", wrong);
+    let ghcr = ghcr.start(&pki).await;
+    let toml = "[[registry]]\nname = \"ghcr.io\"\naliases = [\"github\"]\n\
+                [[registry]]\nname = \"lab\"\nhosts = [\"lab.test:5000\", \"*.lab.test:5000\"]";
+    let seawall = Seawall::before(&lab).front(&ghcr).toml(toml).start(&pki).await;
+    let mirror = Client::plain(seawall.addr());
+    let ask =
+        async |path: &str| mirror.get(&format!("{MIRROR}/v2/{path}")).header("accept", "*/*").send().await.unwrap();
+    for path in [
+        "lab/team/app/manifests/1?ns=lab.test:5000",
+        "lab/team/app/manifests/1?ns=lab.test%3A5000",
+        "lab.test:5000/lab/team/app/manifests/1",
+        "lab.test:5000/lab/team/app/manifests/1?ns=lab.test:5000",
+        "github/owner/app/manifests/1?ns=ghcr.io",
+    ] {
+        let reply = ask(path).await;
+        assert_eq!(reply.header("docker-content-digest"), right.digest(), "{path}: {:?}", reply.body);
+    }
+    let two = ask("lab.test:5000/lab/team/app/manifests/1?ns=ghcr.io").await;
+    assert_eq!(two.status, 400, "{:?}", two.body);
 }
 
 /// A first part with a dot can be no owner at Docker Hub: nobody is asked for it there.

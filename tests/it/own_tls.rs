@@ -68,6 +68,8 @@ async fn a_request_for_another_host_is_misdirected() {
         let reply = client.get(TAG).header("host", NAME).send().await.unwrap();
         assert_eq!(reply.status, 421);
     }
+    let refused = seawall.metric("seawall_mirror_refused_total{registry=\"unknown\",code=\"UNSUPPORTED\"}");
+    assert_eq!(refused, 4.0, "a mirror's client says nothing of it");
     let nobody = Client::direct_tls(seawall.addr(), &seawall.ca_pem);
     let unknown = nobody.connect("https://other.corp.example/").await;
     assert!(matches!(unknown, Err(ClientError::Tls(_))), "no leaf for a name that is not seawall's");
@@ -185,6 +187,8 @@ async fn passwords_have_a_place_within_tls_to_itself() {
         assert_eq!(client.get(&format!("{MIRROR}/ca.crt")).send().await.unwrap().status, 200, "open to all");
         assert!(client.get(TAG).send().await.is_err(), "a registry by its name has no place for a password");
     }
+    let refused = seawall.metric("seawall_mirror_refused_total{registry=\"unknown\",code=\"UNAUTHORIZED\"}");
+    assert_eq!(refused, 4.0);
     let mut proxy = to_proxy(&seawall, NAME).await;
     let reply = connect(&mut proxy, "registry-1.docker.io:443", "").await;
     assert!(reply.starts_with("HTTP/1.1 407 "), "{reply}");
@@ -219,6 +223,47 @@ async fn the_operators_certificate_is_shown_for_its_own_names_and_for_nobody_els
     assert!(matches!(seawalls.get(MANIFEST).send().await, Err(ClientError::Tls(_))));
 }
 
+/// A mirror at one port, a proxy at another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connect_to_another_listener_of_its_own_is_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("seawall.toml");
+    let listen = "listen = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"";
+    std::fs::write(&file, format!("{listen}\ndata = {:?}\n[tls]\nnames = [{NAME:?}]", dir.path().join("data")))
+        .unwrap();
+    let config = seawall::config::Config::load(Some(&file), std::iter::empty(), Default::default()).unwrap();
+    let daemon = seawall::daemon::Daemon::start(config).await.unwrap();
+    let ca = std::fs::read_to_string(dir.path().join("data/ca/ca.crt")).unwrap();
+    let [proxy, mirror] = daemon.addresses() else { panic!("two listeners") };
+    let client = Client::via_connect(*proxy, &ca);
+    let reply = client.get(&format!("https://{NAME}:{}/healthz", mirror.port())).send().await.unwrap();
+    assert_eq!(reply.status, 200);
+    let admin = format!("https://{NAME}:{}/healthz", daemon.admin_address().unwrap().port());
+    assert!(matches!(client.get(&admin).send().await, Err(ClientError::Refused(403, ..))), "the operator's is none");
+    daemon.drain().await;
+}
+
+/// Nobody can tell for whom it is: that is counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_that_names_nobody_is_counted_where_no_address_is_seawalls() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let seawall = Seawall::before(&registry).toml("[tls]\nnames = [\"seawall.corp.example\"]").start(&pki).await;
+    let client = Client::direct_tls(seawall.addr(), &seawall.ca_pem);
+    assert!(client.connect("https://10.1.2.3:3128/").await.is_err());
+    assert_eq!(seawall.metric("seawall_clients_refused_total{reason=\"tunnel\"}"), 1.0);
+}
+
+/// What `check` says of the configuration that [`refused`] wrote last.
+fn checked(data: &std::path::Path) -> (bool, String) {
+    let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_seawall"));
+    let output = check.arg("--config").arg(data.join("seawall.toml")).args(["check", "--offline"]).output().unwrap();
+    (
+        output.status.success(),
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
+    )
+}
+
 async fn refused(toml: &str, data: &std::path::Path) -> String {
     let file = data.join("seawall.toml");
     let listen = "listen = [\"127.0.0.1:0\"]\nadmin = \"\"";
@@ -240,6 +285,8 @@ async fn what_would_fail_later_is_said_at_the_start() {
     assert_eq!(refused("", dir.path()).await, "");
     let error = refused(NAMES, dir.path()).await;
     assert!(error.contains("do not allow") && error.contains("seawall ca renew"), "{error}");
+    let (is_good, said) = checked(dir.path());
+    assert!(!is_good && said.contains(&error), "{said}");
     assert_eq!(refused("[ca]\ndir = \"\"", dir.path()).await, "", "it starts as before without them");
 
     let key = rcgen::KeyPair::generate().unwrap();
@@ -249,5 +296,7 @@ async fn what_would_fail_later_is_said_at_the_start() {
     let pem = dir.path().join("own.pem");
     std::fs::write(&pem, params.self_signed(&key).unwrap().pem() + &key.serialize_pem()).unwrap();
     let error = refused(&format!("[tls]\nnames = [\"{NAME}\"]\ncertificate_file = {pem:?}"), dir.path()).await;
-    assert!(error.starts_with("tls.certificate_file has expired at 2002-01-01"), "{error}");
+    assert!(error.starts_with(&format!("tls.certificate_file {} has expired at 2002-01-01", pem.display())), "{error}");
+    let (is_good, said) = checked(dir.path());
+    assert!(!is_good && said.contains(&error), "{said}");
 }

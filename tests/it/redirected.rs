@@ -105,6 +105,8 @@ async fn in_a_network_of_its_own() {
     let own = Client::direct_tls(to("10.77.0.50", 443), &seawall.ca_pem);
     assert_eq!(own.get("https://10.77.0.50/healthz").send().await.unwrap().status, 200);
 
+    passwords_are_not_walked_around(&hub, &lab, &pki).await;
+
     // Nobody is named, and the address is nobody's that seawall knows: through to there, unopened.
     echo(&format!("{OTHER}:443")).await;
     assert!(run(&format!(
@@ -124,6 +126,46 @@ async fn in_a_network_of_its_own() {
     socket.read_exact(&mut back).await.unwrap();
     assert_eq!(back, hello);
     assert_eq!(seawall.metric("seawall_tunnels"), 1.0);
+}
+
+/// A registry in the clear has no place for a password, and none of its paths is a page of seawall's.
+async fn passwords_are_not_walked_around(hub: &Registry, lab: &Registry, pki: &Pki) {
+    use std::io::Write as _;
+    let to = "10.77.0.60";
+    let mut users = tempfile::NamedTempFile::new().unwrap();
+    writeln!(users, "ci:{}", bcrypt::hash("correct horse", 4).unwrap()).unwrap();
+    let toml = format!(
+        "[clients]\nallow = [\"0.0.0.0/0\"]\nusers_file = {:?}\n\
+         [[registry]]\nname = \"lab\"\nhosts = [\"lab.test:5000\"]\nupstreams = [{{ url = \"http://lab.test:5000\" }}]",
+        users.path()
+    );
+    let seawall = Seawall::before(hub).front(lab).toml(&toml).start(pki).await;
+    assert!(run(&format!("ip addr add {to}/32 dev lo")));
+    assert!(run(&format!(
+        "iptables -w -t nat -A OUTPUT -p tcp -d {to} --dport 5000 -m mark ! --mark 7 -j DNAT --to-destination {}",
+        seawall.addr()
+    )));
+    let before = lab.requests().len();
+    let shown = "Authorization: Basic Y2k6Y29ycmVjdCBob3JzZQ==\r\n";
+    for (line, fields) in [
+        ("PUT /setup/../v2/some/app/manifests/1", ""),
+        ("GET /", ""),
+        ("GET /ca.crt", ""),
+        ("GET /v2/some/app/manifests/1", shown),
+    ] {
+        let mut socket = TcpStream::connect((to, 5000)).await.unwrap();
+        let request =
+            format!("{line} HTTP/1.1\r\nHost: lab.test:5000\r\nContent-Length: 0\r\nConnection: close\r\n{fields}\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut reply = String::new();
+        socket.read_to_string(&mut reply).await.unwrap();
+        assert!(reply.starts_with("HTTP/1.1 403 ") && reply.contains("HTTP_PROXY"), "{line}: {reply}");
+    }
+    assert_eq!(lab.requests().len(), before, "{}", lab.log());
+    assert_eq!(seawall.metric("seawall_clients_refused_total{reason=\"auth\"}"), 4.0);
+    // What is for seawall itself is as open as it was.
+    let reply = Client::plain(seawall.addr()).get("http://mirror.test/ca.crt").send().await.unwrap();
+    assert_eq!(reply.status, 200);
 }
 
 /// A ClientHello that names nobody.

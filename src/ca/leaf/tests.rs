@@ -232,3 +232,38 @@ fn other_names_are_refused_here_and_by_clients() {
         assert!(format!("{refusal:?}").contains("NameConstraintViolation"), "{name}: {refusal:?}");
     }
 }
+
+/// Let's Encrypt's certificates are renewed beneath a server that runs.
+#[test]
+fn the_operators_certificate_is_read_again() {
+    use crate::ca::own::CertificateFiles;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("own.pem");
+    let write = |from: SystemTime, days: u32| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["seawall.corp".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (from.into(), (from + DAY * days).into());
+        let pem = params.self_signed(&key).unwrap().pem() + &key.serialize_pem();
+        crate::fs::replace(&file, 0o600, pem.as_bytes()).unwrap();
+    };
+    write(now() - DAY, 30);
+    let names = vec![host("seawall.corp")];
+    let certificate = CertificateFiles { certificate: file.clone(), key: None }.read(&names).unwrap();
+    let own = OwnTls { names, certificate: Some(certificate) };
+    let leaves = fixture().leaves.speaking_as(&own, now()).unwrap();
+    let first = leaves.own_config(now()).unwrap();
+    let is_first = || Arc::ptr_eq(&leaves.own_config(now()).unwrap(), &first);
+    leaves.reload_own(now());
+    assert!(is_first(), "nothing is new");
+    write(now() - DAY * 9, 1);
+    leaves.reload_own(now());
+    assert!(is_first(), "it has expired");
+    crate::fs::replace(&file, 0o600, b"half of").unwrap();
+    leaves.reload_own(now());
+    crate::fs::remove(&file).unwrap();
+    leaves.reload_own(now());
+    assert!(is_first(), "it is none");
+    write(now() - DAY, 60);
+    leaves.reload_own(now());
+    assert!(!is_first());
+}

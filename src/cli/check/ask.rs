@@ -13,7 +13,7 @@ use crate::ledger::{Identity, Ledger};
 use crate::metrics::Metrics;
 use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Repository};
-use crate::policy::mirror::meant;
+use crate::policy::mirror::{Said, meant};
 use crate::policy::registry::Site;
 use crate::task::Tasks;
 use crate::upstream::client::Shared;
@@ -57,15 +57,15 @@ impl Asking {
         Ok(Asking { dialer, upstream, clock })
     }
 
-    /// Which names of registries lead to the seawall that runs, or would run, by this configuration.
+    /// Which names of registries lead to the seawall that runs, or would run, by this configuration, or to one with its root. What
+    /// nobody answers in time is not among them.
     pub(super) async fn loops(&self, config: &Config) -> Vec<Loop> {
         if !loops::may_be_overridden(&config.proxy.listen) {
             return Vec::new();
         }
         let root = crate::fs::read_to_string(&config.ca.dir.join("ca.crt")).ok();
-        let looking = loops::find(&self.dialer, &config.registries, root.as_deref());
-        // What nobody answers is nothing that leads here.
-        tokio::time::timeout(PATIENCE, looking).await.unwrap_or_default()
+        let enough = tokio::time::sleep(PATIENCE);
+        loops::find(&self.dialer, &config.registries, root.as_deref(), enough).await
     }
 
     /// Docker Hub's, for nobody and for the operator's account, if there is one.
@@ -128,7 +128,7 @@ fn read(config: &Config, name: &str) -> anyhow::Result<(Site, Repository, Refere
     if first.contains(['.', ':']) && config.registries.by_name(first).is_none() {
         bail!("{first:?} is no registry that is configured: add a [[registry]]");
     }
-    let meant = meant(&config.registries, path, None).ok().context("docker.io is not configured")?;
+    let meant = meant(&config.registries, path, Said::default()).ok().context("docker.io is not configured")?;
     let repository = meant.repository.parse();
     let repository = repository.ok().with_context(|| format!("{:?} is not a repository's name", meant.repository))?;
     Ok((meant.site, repository, reference))
