@@ -9,6 +9,8 @@ use std::fmt;
 use ::http::header::VIA;
 use ::http::{HeaderMap, HeaderValue};
 
+const PREFIX: &str = "seawall-";
+
 /// The pseudonym of one proxy.
 #[derive(Clone)]
 pub struct Pseudonym {
@@ -19,7 +21,7 @@ pub struct Pseudonym {
 impl Pseudonym {
     /// One of these random bits.
     pub fn new(random: u64) -> Pseudonym {
-        let name = format!("seawall-{random:016x}");
+        let name = format!("{PREFIX}{random:016x}");
         let field = HeaderValue::try_from(format!("1.1 {name}")).expect("a token is a field's value");
         Pseudonym { name, field }
     }
@@ -41,23 +43,34 @@ impl Pseudonym {
 
     /// Whether a message was signed by this one before.
     pub fn has_signed(&self, headers: &HeaderMap) -> bool {
-        // Bytes: a comment may hold what is no ASCII (RFC 9110, 5.6.5).
-        let mut hops = headers.get_all(VIA).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-        // `received-protocol RWS received-by`; what is in a comment has no business to look like this.
-        hops.any(|hop| {
-            let mut words = hop.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-            words.nth(1) == Some(self.name.as_bytes())
-        })
+        hops(headers).any(|by| by == self.name.as_bytes())
     }
 }
 
-/// Who had a request before, in one line; `None`: it came straight here. Of one line that is no copy of its text.
-pub fn received(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut lines = headers.get_all(VIA).iter();
-    let first = lines.next()?;
-    let Some(second) = lines.next() else { return Some(first.clone()) };
-    let all: Vec<&[u8]> = [first, second].into_iter().chain(lines).map(HeaderValue::as_bytes).collect();
-    HeaderValue::from_bytes(&all.join(&b", "[..])).ok()
+/// Who passed a message on. Bytes: a comment may hold what is no ASCII (RFC 9110, 5.6.5).
+fn hops(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let hops = headers.get_all(VIA).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    // `received-protocol RWS received-by`; what is in a comment has no business to look like this.
+    hops.filter_map(|hop| hop.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).nth(1))
+}
+
+/// Seawalls in a row that anybody has; more are no chain.
+const MOST_HOPS: usize = 8;
+
+/// The first seawalls that had a request, in our own words: what else a client writes there is not for a registry. `None`, and nothing is
+/// made, where there is none.
+pub fn seawalls(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut line = String::new();
+    for by in hops(headers).filter(|by| is_pseudonym(by)).take(MOST_HOPS) {
+        line.push_str(if line.is_empty() { "1.1 " } else { ", 1.1 " });
+        line.extend(by.iter().copied().map(char::from));
+    }
+    if line.is_empty() { None } else { HeaderValue::try_from(line).ok() }
+}
+
+fn is_pseudonym(by: &[u8]) -> bool {
+    by.strip_prefix(PREFIX.as_bytes())
+        .is_some_and(|random| random.len() == 16 && random.iter().all(u8::is_ascii_hexdigit))
 }
 
 impl fmt::Debug for Pseudonym {
@@ -95,14 +108,19 @@ mod tests {
     }
 
     #[test]
-    fn what_was_received_is_one_line() {
+    fn of_what_was_before_seawalls_alone_are_told_on() {
         let mut headers = HeaderMap::new();
-        assert_eq!(received(&headers), None);
-        headers.append(VIA, HeaderValue::from_static("1.0 fred"));
-        assert_eq!(received(&headers).unwrap(), "1.0 fred");
-        headers.append(VIA, HeaderValue::from_static("1.1 a, 1.1 b"));
-        headers.append(VIA, HeaderValue::from_static("1.1 c"));
-        assert_eq!(received(&headers).unwrap(), "1.0 fred, 1.1 a, 1.1 b, 1.1 c");
+        assert_eq!(seawalls(&headers), None);
+        headers.append(
+            VIA,
+            HeaderValue::from_static("1.0 fred, 1.1 seawall-x, 1.1 seawall-00000000000000001 (seawall-1)"),
+        );
+        assert_eq!(seawalls(&headers), None);
+        Pseudonym::new(1).sign(&mut headers);
+        headers.append(VIA, HeaderValue::from_static("1.1 evil,HTTP/2 seawall-000000000000000a (x)"));
+        assert_eq!(seawalls(&headers).unwrap(), "1.1 seawall-0000000000000001, 1.1 seawall-000000000000000a");
+        (0..100).for_each(|n| Pseudonym::new(n).sign(&mut headers));
+        assert_eq!(seawalls(&headers).unwrap().as_bytes().split(|b| *b == b',').count(), MOST_HOPS);
     }
 
     proptest! {

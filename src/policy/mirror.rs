@@ -40,7 +40,7 @@ pub enum Unclear {
 ///
 /// 1. A host with its port before the name. What follows is the name as the registry knows it;
 /// 2. `ns`, the registry's name as containerd sends it. A path that was configured besides (`override_path`, BuildKit's and podman's
-///    mirrors, K3s' `rewrite`) is taken off where it cannot be a part of the repository's name: see [`within`];
+///    mirrors, K3s' `rewrite`) is taken off where it cannot be a part of the repository's name;
 /// 3. a first part that names a registry: `ghcr.io/owner/app`, `dockerhub/library/nginx`; behind `seawall/` too, for clients that take a
 ///    first part with a dot for the host to ask (go-containerregistry's default registry: kaniko's `--registry-map`);
 /// 4. docker.io, with `library/` before a name of one part.

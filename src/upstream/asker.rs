@@ -83,7 +83,7 @@ pub struct Asker {
     pub reach: Reach,
     /// What the client sent to prove it; for the registry's own origin only.
     pub authorization: Option<HeaderValue>,
-    /// Who had its request before (RFC 9110, 7.6.3): what is asked for it says so, and a loop of several proxies is found out.
+    /// Which seawalls had its request before: what is asked for it says so, and a loop of several is found out.
     pub via: Option<HeaderValue>,
     /// What was asked of upstream for it.
     pub bill: Arc<Bill>,
@@ -117,7 +117,7 @@ impl Asker {
     /// The same, by a request with these headers.
     #[must_use]
     pub fn through(self, headers: &HeaderMap) -> Asker {
-        Asker { via: via::received(headers), ..self }
+        Asker { via: via::seawalls(headers), ..self }
     }
 
     /// The same, known to be allowed.

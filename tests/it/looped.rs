@@ -205,10 +205,16 @@ async fn what_is_sent_upstream_is_signed_with_a_name_that_says_nothing() {
     let seawall = Seawall::before(&registry).start(&pki).await;
     let ask = seawall.client();
     ask.get(crate::door::TAG).header("accept", "*/*").send().await.unwrap();
-    let pull = ask.get(&crate::door::TAG.replace("3.20", "3.21")).header("accept", "*/*").header("via", "1.0 squid");
+    let pull = ask
+        .get(&crate::door::TAG.replace("3.20", "3.21"))
+        .header("accept", "*/*")
+        .header("via", "1.0 squid, 1.1 seawall-00000000000000aa");
     pull.send().await.unwrap();
     let pulled = registry.requests();
-    assert!(pulled.last().unwrap().headers.get_all("via").iter().any(|via| via == "1.0 squid"), "of a pull, too");
+    assert!(
+        pulled.last().unwrap().headers.get_all("via").iter().any(|via| via == "1.1 seawall-00000000000000aa"),
+        "of a pull, too"
+    );
     let list = "https://registry-1.docker.io/v2/library/alpine/tags/list";
     ask.get(list).header("via", "1.0 squid").send().await.unwrap();
     let requests = registry.requests();
