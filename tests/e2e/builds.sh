@@ -2,7 +2,6 @@
 # shellcheck shell=bash
 #
 # Two tiers: what every run builds (a minute or two of two cores, once), and what E2E_CLIENTS=all adds, or E2E_CLIENTS='helm cosign'.
-# The seconds behind each are what it took, of one core, with an empty build cache but for those before it.
 
 #         name        version  module and package                                                     tier     tags
 GO_CLIENTS='
