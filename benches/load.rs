@@ -5,88 +5,20 @@
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads clocks and files as it likes")]
 
+mod common;
 #[path = "../tests/it/harness/mod.rs"]
 #[expect(dead_code, unused_imports, clippy::unwrap_used, reason = "a bench needs a part of the tests' harness")]
 mod harness;
 
-use std::io::Write as _;
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::{Server, median};
 use harness::{Blob, Client, Image, Pki, Registry};
 
 const MIB: u64 = 1 << 20;
 const BIG: u64 = 256 * MIB;
 const HOST: &str = "registry-1.docker.io";
 const ROUNDS: usize = 5;
-
-/// seawall, as a process.
-struct Server {
-    child: Child,
-    address: SocketAddr,
-    ca_pem: String,
-    _dir: tempfile::TempDir,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Server {
-    fn start(pki: &Pki, registry: &Registry) -> Server {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let (file, ca, data) = (dir.path().join("seawall.toml"), dir.path().join("ca.pem"), dir.path().join("data"));
-        let address = free_address();
-        std::fs::write(&ca, pki.ca_pem()).expect("written");
-        let hosts: Vec<String> = registry.hosts().iter().map(|(host, addr)| format!("{host:?} = \"{addr}\"")).collect();
-        let text = format!(
-            "listen = [\"{address}\"]\nadmin = \"\"\ndata = {data:?}\n[log]\nlevel = \"warn\"\n[upstream]\nca_file = {ca:?}\nhosts = {{ {} }}\n",
-            hosts.join(", ")
-        );
-        std::fs::File::create(&file).and_then(|mut f| f.write_all(text.as_bytes())).expect("written");
-        let child = Command::new(env!("CARGO_BIN_EXE_seawall"))
-            .args(["serve", "--config"])
-            .arg(&file)
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("seawall starts");
-        let started = Instant::now();
-        while std::net::TcpStream::connect(address).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(10), "seawall does not listen");
-            std::thread::yield_now();
-        }
-        let ca_pem = std::fs::read_to_string(data.join("ca/ca.crt")).expect("the root is there");
-        Server { child, address, ca_pem, _dir: dir }
-    }
-
-    fn client(&self) -> Client {
-        Client::via_connect(self.address, &self.ca_pem)
-    }
-
-    /// User and system time so far (proc(5), stat: fields 14 and 15, in ticks of 10 ms).
-    fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
-        let after_name = stat.rsplit(") ").next().expect("a name in parentheses");
-        let ticks: u64 = after_name.split(' ').skip(11).take(2).map(|n| n.parse::<u64>().expect("a number")).sum();
-        Duration::from_millis(ticks * 10)
-    }
-
-    /// The most memory it had, in MiB (proc(5), status: VmHWM).
-    fn peak(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("it has memory");
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") / 1024
-    }
-}
-
-fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("bound")
-}
 
 fn url(path: &str) -> String {
     format!("https://{HOST}/v2/{path}")
@@ -101,11 +33,6 @@ async fn read(client: &Client, url: &str) -> (u64, Duration, Duration) {
     let (rest, ended) = open.until_end().await;
     ended.expect("a whole body");
     (first + rest, to_first, began.elapsed())
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
 }
 
 fn row(what: &str, figures: &str) {
@@ -195,7 +122,7 @@ fn main() {
         let registry = Registry::new(HOST).image("bench/app:1", Image::multi_layer()).start(&pki).await;
         let big = registry.add_blob("bench/hit", Blob::generated(1, BIG));
         let little = registry.add_blob("bench/hit", Blob::generated(2, 32 << 10));
-        let server = Server::start(&pki, &registry);
+        let server = Server::start(&pki, &registry, "");
         println!("| {:<44} | {:<52} |\n|{:-<46}|{:-<54}|", "what", "seawall", "", "");
         for blob in [&big, &little] {
             read(&server.client(), &url(&format!("bench/hit/blobs/{blob}"))).await;
