@@ -1,15 +1,17 @@
 //! What was ordered and is not known to be on disk: by key, the last word on each, oldest first.
 //!
-//! It waits in memory while the disk takes nothing, so it has a bound. Beyond that blobs are left out first: their files are the truth.
-//! What takes something out (a permission, a login) is never left out: it is small, and there is no more of it than was written.
+//! It waits in memory while the disk takes nothing, so it has a bound. Beyond that what is new is left out. What takes something out (a
+//! permission, a login) is never left out: it is small, and there is no more of it than was written. Of blobs only the names wait, for
+//! the index knows the last word on each; when there are too many, all that is known of blobs is written anew.
 
 use std::time::{Duration, Instant};
 
-use hashlink::LinkedHashMap;
+use hashlink::{LinkedHashMap, LinkedHashSet};
 
 use super::journal::Table;
+use crate::oci::digest::Digest;
 
-/// Orders that wait, at most; some 300 bytes each.
+/// Orders that wait, at most, some 300 bytes each; and as many names of blobs.
 const MOST: usize = 64_000;
 /// Enough to write at once.
 const PLENTY: usize = 4_000;
@@ -19,9 +21,41 @@ const SLOWEST: u32 = 64;
 /// What is written under a key; nothing: it is taken out.
 pub(super) type Orders = LinkedHashMap<(Table, Vec<u8>), Option<Vec<u8>>>;
 
+/// What is to be written at once.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) orders: Orders,
+    /// Of which the last word is the index's.
+    pub(super) blobs: LinkedHashSet<Digest>,
+    /// All blobs, not those alone.
+    pub(super) anew: bool,
+}
+
+impl Batch {
+    pub(super) fn len(&self) -> usize {
+        self.orders.len() + self.blobs.len()
+    }
+
+    fn change(&mut self, digest: &Digest) {
+        if self.anew || self.blobs.contains(digest) {
+            return;
+        }
+        if self.blobs.len() < MOST {
+            self.blobs.insert(digest.clone());
+        } else {
+            self.write_anew();
+        }
+    }
+
+    fn write_anew(&mut self) {
+        self.anew = true;
+        self.blobs.clear();
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Backlog {
-    waiting: Orders,
+    waiting: Batch,
     pace: Duration,
     due: Option<Instant>,
     failures: u32,
@@ -31,23 +65,39 @@ pub(super) struct Backlog {
 impl Backlog {
     /// Is written `pace` after the first order, and tried again so much later when that fails, then later still.
     pub(super) fn new(pace: Duration) -> Backlog {
-        Backlog { waiting: Orders::new(), pace, due: None, failures: 0, left_out: 0 }
+        Backlog { waiting: Batch::default(), pace, due: None, failures: 0, left_out: 0 }
     }
 
     /// Takes an order in. Tells whether it is the first for which there is no room.
     pub(super) fn order(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>, now: Instant) -> bool {
         let key = (table, key);
-        let dispensable = matches!(table, Table::Blobs) || value.is_some();
-        if dispensable && self.waiting.len() >= MOST && !self.waiting.contains_key(&key) {
+        let orders = &mut self.waiting.orders;
+        if value.is_some() && orders.len() >= MOST && !orders.contains_key(&key) {
             self.left_out += 1;
             return self.left_out == 1;
         }
-        self.waiting.insert(key, value);
+        orders.insert(key, value);
+        self.hasten(now);
+        false
+    }
+
+    /// The index has another word on this blob.
+    pub(super) fn change(&mut self, digest: &Digest, now: Instant) {
+        self.waiting.change(digest);
+        self.hasten(now);
+    }
+
+    /// What was written of blobs is not what the index says.
+    pub(super) fn write_anew(&mut self, now: Instant) {
+        self.waiting.write_anew();
+        self.hasten(now);
+    }
+
+    fn hasten(&mut self, now: Instant) {
         let soon = self.due.get_or_insert(now + self.pace);
         if self.failures == 0 && self.waiting.len() >= PLENTY {
             *soon = now;
         }
-        false
     }
 
     /// How long until the next attempt; nothing where there is nothing to write.
@@ -56,9 +106,9 @@ impl Backlog {
     }
 
     /// Takes all of it out, to be written.
-    pub(super) fn begin(&mut self) -> Orders {
+    pub(super) fn begin(&mut self) -> Batch {
         self.due = None;
-        std::mem::replace(&mut self.waiting, Orders::new())
+        std::mem::take(&mut self.waiting)
     }
 
     /// It was written. Tells whether attempts had failed before.
@@ -68,9 +118,14 @@ impl Backlog {
     }
 
     /// It was not: what came meanwhile is newer. Tells whether this is the first failure.
-    pub(super) fn failed(&mut self, mut orders: Orders, now: Instant) -> bool {
-        orders.extend(std::mem::replace(&mut self.waiting, Orders::new()));
-        self.waiting = orders;
+    pub(super) fn failed(&mut self, mut batch: Batch, now: Instant) -> bool {
+        let newer = std::mem::take(&mut self.waiting);
+        batch.orders.extend(newer.orders);
+        newer.blobs.iter().for_each(|digest| batch.change(digest));
+        if newer.anew {
+            batch.write_anew();
+        }
+        self.waiting = batch;
         self.due = Some(now + self.pace * 2_u32.saturating_pow(self.failures).min(SLOWEST));
         self.failures += 1;
         self.failures == 1
@@ -80,6 +135,7 @@ impl Backlog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::digest::Algorithm;
 
     const PACE: Duration = Duration::from_secs(1);
 
@@ -106,11 +162,11 @@ mod tests {
         }
         backlog.order(Table::Tags, key(1), Some(vec![]), now + PACE / 2);
         assert_eq!((backlog.wait(now), backlog.waiting.len()), (Some(PACE), 2));
-        let orders = backlog.begin();
-        assert_eq!(orders[&(Table::Tags, key(0))], Some(b"2".to_vec()));
+        let batch = backlog.begin();
+        assert_eq!(batch.orders[&(Table::Tags, key(0))], Some(b"2".to_vec()));
         backlog.order(Table::Tags, key(0), None, now);
-        assert!(backlog.failed(orders, now));
-        assert_eq!(backlog.begin()[&(Table::Tags, key(0))], None);
+        assert!(backlog.failed(batch, now));
+        assert_eq!(backlog.begin().orders[&(Table::Tags, key(0))], None);
     }
 
     #[test]
@@ -119,8 +175,8 @@ mod tests {
         backlog.order(Table::Quota, key(0), None, now);
         let mut waits = Vec::new();
         for _ in 0..9 {
-            let orders = backlog.begin();
-            backlog.failed(orders, now);
+            let batch = backlog.begin();
+            backlog.failed(batch, now);
             orders_for(&mut backlog, Table::Tags, PLENTY, now);
             waits.push(backlog.wait(now).unwrap().as_secs());
         }
@@ -134,21 +190,37 @@ mod tests {
     #[test]
     fn plenty_is_written_at_once() {
         let (mut backlog, now) = start();
-        orders_for(&mut backlog, Table::Blobs, PLENTY, now);
+        orders_for(&mut backlog, Table::Tags, PLENTY, now);
         assert_eq!(backlog.wait(now), Some(Duration::ZERO));
     }
 
     #[test]
     fn it_has_a_bound_and_what_is_taken_back_is_never_left_out() {
         let (mut backlog, now) = start();
-        let first = orders_for(&mut backlog, Table::Blobs, MOST + 10, now);
-        assert_eq!((first, backlog.waiting.len()), (vec![MOST], MOST), "said once");
-        backlog.order(Table::Blobs, key(MOST), None, now);
+        let first = orders_for(&mut backlog, Table::Tags, MOST + 10, now);
+        assert_eq!((first, backlog.waiting.orders.len()), (vec![MOST], MOST), "said once");
         backlog.order(Table::Public, key(0), Some(vec![]), now);
         assert_eq!(backlog.waiting.len(), MOST);
-        backlog.order(Table::Blobs, key(0), None, now);
-        assert_eq!(backlog.waiting[&(Table::Blobs, key(0))], None, "what has a place keeps it");
+        backlog.order(Table::Tags, key(0), None, now);
+        assert_eq!(backlog.waiting.orders[&(Table::Tags, key(0))], None, "what has a place keeps it");
         backlog.order(Table::Public, key(0), None, now);
         assert_eq!(backlog.waiting.len(), MOST + 1);
+    }
+
+    #[test]
+    fn of_too_many_blobs_all_are_written_anew_and_none_is_left_out() {
+        let (mut backlog, now) = start();
+        let digest = |n: usize| Digest::of(Algorithm::Sha256, &n.to_be_bytes());
+        (0..MOST).for_each(|n| backlog.change(&digest(n), now));
+        backlog.change(&digest(0), now);
+        let batch = backlog.begin();
+        assert_eq!((batch.blobs.len(), batch.anew), (MOST, false));
+        backlog.change(&digest(MOST), now);
+        backlog.failed(batch, now);
+        let batch = backlog.begin();
+        assert_eq!((batch.blobs.len(), batch.anew), (0, true));
+        backlog.failed(batch, now);
+        backlog.change(&digest(1), now);
+        assert_eq!((backlog.waiting.blobs.len(), backlog.waiting.anew), (0, true));
     }
 }
