@@ -5,6 +5,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads clocks and files as it likes")]
 
+#[expect(dead_code, reason = "a bench needs a part of what they share")]
 mod common;
 #[path = "../tests/it/harness/mod.rs"]
 #[expect(dead_code, unused_imports, clippy::unwrap_used, reason = "a bench needs a part of the tests' harness")]
