@@ -21,6 +21,8 @@ text.a{fill:#0969da;stroke:none}text.b{fill:#bf5700;stroke:none}\
 .a{stroke:#4493f8}.b{stroke:#f0883e}circle.a{fill:#4493f8}circle.b{fill:#f0883e}\
 text.a{fill:#4493f8}text.b{fill:#f0883e}}";
 
+type Cost = fn(&Point) -> u64;
+
 /// Both lines, µs over a logarithm.
 pub(crate) fn svg(points: &[Point]) -> String {
     let (least, most) = (points.first().map_or(1, |p| p.blobs), points.last().map_or(10, |p| p.blobs));
@@ -48,7 +50,7 @@ pub(crate) fn svg(points: &[Point]) -> String {
     let middle = (left + WIDTH - right) / 2.0;
     let _ =
         writeln!(out, "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">blobs in the cache</text>", HEIGHT - 10.0);
-    let lines: [(&str, &str, fn(&Point) -> u64); 2] =
+    let lines: [(&str, &str, Cost); 2] =
         [("a", "32 KiB blob", |point| point.blob), ("b", "manifest", |point| point.manifest)];
     for (class, name, cost) in lines {
         let at: Vec<(f64, f64)> = points.iter().map(|point| (x(point.blobs), y(cost(point) as f64 / 1000.0))).collect();
