@@ -102,7 +102,7 @@ pub(crate) async fn idle(wanted: u64, files: u64) {
     });
     for way in [Way::Plain, Way::Tls, Way::Tunnel] {
         let more = format!(
-            "[clients]\nmax_connections = 20000\n[tunnel]\nports = [{}]\ndeny_networks = []\n[cache.tags]\nttl = \"forever\"\n",
+            "[clients]\nmax_connections = 20000\nmax_per_client = 20000\n[tunnel]\nports = [{}]\ndeny_networks = []\n[cache.tags]\nttl = \"forever\"\n",
             elsewhere.port()
         );
         let server = Server::start(&pki, &registry, &more);
@@ -143,7 +143,7 @@ pub(crate) async fn transfers(count: u64) {
     let (pki, registry) = world().await;
     let blob = registry.add_blob("bench/app", Blob::generated(1, SIZE));
     let url = format!("https://{HOST}/v2/bench/app/blobs/{blob}");
-    let server = Server::start(&pki, &registry, "[cache.tags]\nttl = \"forever\"\n");
+    let server = Server::start(&pki, &registry, "[clients]\nmax_per_client = 20000\n[cache.tags]\nttl = \"forever\"\n");
     server.client().get(&url).send().await.expect("warm").bytes();
     latency(&server).await;
     let (alone, _) = latency(&server).await;
