@@ -44,6 +44,17 @@ impl Chunk {
         &mut self.bytes[from..from + most]
     }
 
+    /// Room behind the first `len` bytes.
+    pub fn room_after(&mut self, len: usize) -> &mut [u8] {
+        let from = self.from();
+        &mut self.bytes[from + len..from + CHUNK]
+    }
+
+    /// The first `len` bytes.
+    pub fn upto(&self, len: usize) -> &[u8] {
+        &self.bytes[self.from()..][..len]
+    }
+
     /// The first `len` bytes, to be sent. The buffer comes back when they are dropped.
     pub fn filled(mut self, len: usize) -> Bytes {
         self.len = len;
@@ -57,7 +68,7 @@ impl Chunk {
 
 impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes[self.from()..][..self.len]
+        self.upto(self.len)
     }
 }
 
