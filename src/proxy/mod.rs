@@ -34,6 +34,7 @@ pub mod rescue;
 mod serve;
 pub mod sniff;
 mod stand_in;
+mod tcp;
 mod token_asked;
 pub mod tunnel;
 mod upload;
