@@ -22,6 +22,7 @@ use super::own::{OwnTls, Shown};
 use super::root::{BACKDATED, Root};
 use super::sign::Key;
 use super::{CaError, Host};
+use crate::tls;
 
 /// Leaves in memory, a few KiB each. A registry with a wildcard has more hosts than one would like to keep.
 const MOST_LEAVES: u64 = 1024;
@@ -36,6 +37,7 @@ pub struct Leaves {
     provider: Arc<CryptoProvider>,
     ticketer: Arc<dyn ProducesTickets>,
     sessions: Arc<dyn StoresServerSessions>,
+    preferred: Preferred,
     own: Own,
 }
 
@@ -47,11 +49,14 @@ enum Own {
     Given { names: Vec<Host>, shown: Box<RwLock<Shown>> },
 }
 
-/// Which protocol is chosen of those that a client offers.
-#[derive(Clone, Copy)]
-enum Preferred {
+/// Which protocol is chosen of those that a client offers (ALPN, RFC 7301).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preferred {
+    /// One connection for all layers.
+    #[default]
     H2,
-    /// Go offers h2 to a proxy that it reaches over TLS, and then sends it a CONNECT of HTTP/1.1 (net/http, `addTLS`).
+    /// A connection for each layer, and less CPU per byte. Under seawall's own names always: Go offers h2 to a proxy that it reaches
+    /// over TLS, and then sends it a CONNECT of HTTP/1.1 (net/http, `addTLS`).
     H1,
 }
 
@@ -73,11 +78,17 @@ impl Leaves {
             root,
             days: days.max(1),
             kept,
-            provider: Arc::new(preferring(aes_in_hardware())),
+            provider: tls::provider(),
             ticketer: provider::Ticketer::new()?,
             sessions: ServerSessionMemoryCache::new(MOST_SESSIONS),
+            preferred: Preferred::default(),
             own: Own::Leaf { names: Vec::new(), kept: Mutex::default() },
         })
+    }
+
+    /// The same, where this protocol is chosen for intercepted hosts.
+    pub fn preferring(self, preferred: Preferred) -> Leaves {
+        Leaves { preferred, ..self }
     }
 
     /// The same, where seawall has these names of its own, and perhaps a certificate for them that is not of this root.
@@ -123,7 +134,7 @@ impl Leaves {
         shown.write().replace(read, |certified| self.config(certified, Preferred::H1), now);
     }
 
-    /// The configuration to speak TLS as `host`: h2 and http/1.1 by ALPN, TLS 1.2 and 1.3. Kept; made anew, with a new
+    /// The configuration to speak TLS as `host`: h2 and http/1.1 by ALPN (h2 first, unless told otherwise), TLS 1.2 and 1.3. Kept; made anew, with a new
     /// key, when two thirds of the leaf's life have passed. Fails when the root may not sign for that host, or has expired.
     pub fn config_for(&self, host: &Host, now: SystemTime) -> Result<Arc<ServerConfig>, CaError> {
         if let Some(leaf) = self.kept.get(host)
@@ -132,7 +143,7 @@ impl Leaves {
             return Ok(leaf.config);
         }
         // Two connections may both come here: each gets a good leaf, one is kept. Cheaper than a lock.
-        let leaf = self.make(std::slice::from_ref(host), Preferred::H2, now)?;
+        let leaf = self.make(std::slice::from_ref(host), self.preferred, now)?;
         self.kept.insert(host.clone(), leaf.clone());
         Ok(leaf.config)
     }
@@ -156,7 +167,7 @@ impl Leaves {
             Preferred::H1 => [b"http/1.1", b"h2"],
         };
         config.alpn_protocols = protocols.map(<[u8]>::to_vec).to_vec();
-        config.ignore_client_order = aes_in_hardware();
+        config.ignore_client_order = tls::aes_in_hardware();
         config.ticketer = Arc::clone(&self.ticketer);
         config.session_storage = Arc::clone(&self.sessions);
         // Clients keep the last one; a second is bytes for nobody.
@@ -172,31 +183,6 @@ impl std::fmt::Debug for Leaves {
             .field("kept", &self.kept.entry_count())
             .finish_non_exhaustive()
     }
-}
-
-/// AES-128-GCM is the cheapest per byte where the processor knows AES (18.8 GB/s, AES-256 13.1, ChaCha20 2.4), the
-/// dearest where it does not.
-fn preferring(aes: bool) -> CryptoProvider {
-    let mut provider = provider::default_provider();
-    provider.cipher_suites.sort_by_key(|suite| {
-        let name = format!("{:?}", suite.suite());
-        match (name.contains("AES_128_GCM"), name.contains("CHACHA20")) {
-            (true, _) => 1,
-            (_, true) if aes => 3,
-            (_, true) => 0,
-            _ => 2,
-        }
-    });
-    provider
-}
-
-fn aes_in_hardware() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("aes");
-    #[cfg(target_arch = "aarch64")]
-    return std::arch::is_aarch64_feature_detected!("aes");
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    return false;
 }
 
 /// 127 random bits, positive (RFC 5280 4.1.2.2).

@@ -9,26 +9,59 @@ pub const CHUNK: usize = 64 << 10;
 /// Buffers that are kept: 4 MiB.
 const KEPT: usize = 64;
 
+const PAGE: usize = 4096;
+
+/// What a buffer is for says where in a page its bytes begin.
+///
+/// `rep movsb`, which is glibc's memcpy for more than 2 KiB, copies at a twentieth of its speed on AMD's Zen 3 and 4 when the
+/// destination begins up to 63 bytes after the source, counted within their pages. A TLS record with its header of five bytes does,
+/// after a buffer that begins with its page; and so do frames with headers of nine, gathered in a buffer like the one they come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Read from a file.
+    Read = PAGE as isize / 2,
+    /// Gathered of what was read.
+    Gathered = PAGE as isize / 4,
+}
+
 static FREE: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
 
 /// A buffer of [`CHUNK`] bytes, on its way round.
 #[derive(Debug)]
 pub struct Chunk {
     bytes: Box<[u8]>,
+    place: Place,
     len: usize,
+}
+
+/// How far into a buffer at this address its bytes begin.
+fn skew(address: usize, place: Place) -> usize {
+    (PAGE + place as usize - address % PAGE) % PAGE
 }
 
 impl Chunk {
     /// One that is free, or a new one.
-    pub fn take() -> Chunk {
+    pub fn take(place: Place) -> Chunk {
         let free = FREE.lock().pop();
-        Chunk { bytes: free.unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice()), len: 0 }
+        Chunk { place, bytes: free.unwrap_or_else(|| vec![0; CHUNK + PAGE].into_boxed_slice()), len: 0 }
     }
 
     /// Room for at most `most` bytes.
     pub fn room(&mut self, most: u64) -> &mut [u8] {
         let most = usize::try_from(most).unwrap_or(CHUNK).min(CHUNK);
-        &mut self.bytes[..most]
+        let from = self.from();
+        &mut self.bytes[from..from + most]
+    }
+
+    /// Room behind the first `len` bytes.
+    pub fn room_after(&mut self, len: usize) -> &mut [u8] {
+        let from = self.from();
+        &mut self.bytes[from + len..from + CHUNK]
+    }
+
+    /// The first `len` bytes.
+    pub fn upto(&self, len: usize) -> &[u8] {
+        &self.bytes[self.from()..][..len]
     }
 
     /// The first `len` bytes, to be sent. The buffer comes back when they are dropped.
@@ -36,11 +69,15 @@ impl Chunk {
         self.len = len;
         Bytes::from_owner(self)
     }
+
+    fn from(&self) -> usize {
+        skew(self.bytes.as_ptr().addr(), self.place)
+    }
 }
 
 impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        self.upto(self.len)
     }
 }
 
@@ -48,7 +85,7 @@ impl Drop for Chunk {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
         let mut free = FREE.lock();
-        if free.len() < KEPT && bytes.len() == CHUNK {
+        if free.len() < KEPT && !bytes.is_empty() {
             free.push(bytes);
         }
     }
@@ -61,10 +98,34 @@ mod tests {
     #[test]
     fn what_is_sent_is_what_was_read_whoever_had_the_buffer_before() {
         for text in [b"first".as_slice(), b"2nd"] {
-            let mut chunk = Chunk::take();
+            let mut chunk = Chunk::take(Place::Read);
             chunk.room(100)[..text.len()].copy_from_slice(text);
             assert_eq!(chunk.filled(text.len()), text);
         }
-        assert_eq!(Chunk::take().room(u64::MAX).len(), CHUNK);
+        assert_eq!(Chunk::take(Place::Read).room(u64::MAX).len(), CHUNK);
+    }
+
+    #[test]
+    fn the_bytes_begin_at_their_place_in_a_page_wherever_the_buffer_is() {
+        for place in [Place::Read, Place::Gathered] {
+            for address in (0..3 * PAGE).step_by(8) {
+                assert!(skew(address, place) < PAGE, "{address}");
+                assert_eq!((address + skew(address, place)) % PAGE, place as usize, "{address}");
+            }
+            assert_eq!(Chunk::take(place).room(1).as_ptr().addr() % PAGE, place as usize);
+        }
+    }
+
+    #[test]
+    fn no_copy_from_one_place_to_another_nor_to_a_record_is_a_slow_one() {
+        let slow = |from: usize, to: usize| (1..64).contains(&((PAGE + to - from) % PAGE));
+        let (read, gathered) = (Place::Read as usize, Place::Gathered as usize);
+        for headers in (9..=36).step_by(9) {
+            assert!(!slow(read, gathered + headers));
+        }
+        // mimalloc's blocks of 20 KiB, and a record's header.
+        for from in [read, gathered] {
+            assert!(!slow(from, 5));
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! HTTP on a connection: h1 or h2, its limits, when it ends.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +19,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
+use super::batch::Batched;
 use super::body::Body;
 use super::conn::Conn;
 use super::line::Line;
@@ -24,6 +27,7 @@ use super::linger::Linger;
 use super::opening::Socket;
 use super::pulse::{Pulse, Tracked, Watched};
 use super::{Session, Way, connect, password};
+use crate::fs::Outbox;
 use crate::task::Tasks;
 
 /// A request head, and the header list of h2: bearer tokens of ECR, ACR and GitLab go beyond h2's usual 16 KiB.
@@ -68,13 +72,9 @@ fn joined(first: Bytes, then: Bytes) -> Bytes {
 pub(super) async fn plain(conn: Conn, socket: Socket, way: Way) {
     let pulse = Pulse::new();
     let builder = builder(&conn).http1_only();
-    let service = service(conn.clone(), way, pulse.clone());
-    finish(
-        &conn,
-        &pulse,
-        builder.serve_connection_with_upgrades(TokioIo::new(pulse.watching(Linger::new(socket))), service),
-    )
-    .await;
+    let service = service(conn.clone(), way, pulse.clone(), socket.inner().outbox());
+    let stream = TokioIo::new(pulse.watching(Linger::new(socket)));
+    finish(&conn, &pulse, builder.serve_connection_with_upgrades(stream, service), |_| {}).await;
 }
 
 /// Serves within TLS: what ALPN chose, h1 where it chose nothing. In h1 to seawall itself a CONNECT may take the connection over.
@@ -83,12 +83,17 @@ pub(super) async fn encrypted(conn: Conn, stream: TlsStream<Socket>, way: Way) {
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let builder = if is_h2 { builder(&conn).http2_only() } else { builder(&conn).http1_only() };
     let takes_connect = !is_h2 && matches!(way, Way::Own(_));
-    let service = service(conn.clone(), way, pulse.clone());
-    let stream = TokioIo::new(pulse.watching(Linger::new(stream)));
+    let service = service(conn.clone(), way, pulse.clone(), None);
+    let stream = pulse.watching(Linger::new(stream));
     if takes_connect {
-        finish(&conn, &pulse, builder.serve_connection_with_upgrades(stream, service)).await;
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        finish(&conn, &pulse, connection, |_| {}).await;
+    } else if is_h2 {
+        let (stream, outflow) = Batched::new(stream);
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        finish(&conn, &pulse, connection, |cx| outflow.go(cx)).await;
     } else {
-        finish(&conn, &pulse, builder.serve_connection(stream, service)).await;
+        finish(&conn, &pulse, builder.serve_connection(TokioIo::new(stream), service), |_| {}).await;
     }
 }
 
@@ -119,15 +124,16 @@ fn service(
     conn: Conn,
     way: Way,
     pulse: Pulse,
+    outbox: Option<Outbox>,
 ) -> impl Service<Request<Incoming>, Response = Response<Tracked>, Error = Infallible, Future: Send + 'static> {
     let session = Arc::new(Session { peer: conn.peer, reached: conn.reached, way });
     service_fn(move |request| {
-        let (conn, session, mut running) = (conn.clone(), session.clone(), pulse.begin());
+        let (conn, session, outbox, mut running) = (conn.clone(), session.clone(), outbox.clone(), pulse.begin());
         async move {
             let response = answer(&conn, &session, request).await;
             // A client whose window is closed is asked for no body at all.
             running.gave(true);
-            Ok::<_, Infallible>(response.map(|body| Tracked { body, running }))
+            Ok::<_, Infallible>(response.map(|body| Tracked { body: body.posted_to(outbox), running }))
         }
     })
 }
@@ -142,23 +148,32 @@ async fn answer(conn: &Conn, session: &Session, mut request: Request<Incoming>) 
     conn.front.gateway.handle(session, request).await
 }
 
-/// Drives a connection to its end: the client's, that of its silence, or the process's.
-async fn finish<C>(conn: &Conn, pulse: &Pulse, connection: C)
+/// Drives a connection to its end: the client's, that of its silence, or the process's. `after` each poll, what it left is sent.
+async fn finish<C>(conn: &Conn, pulse: &Pulse, connection: C, mut after: impl FnMut(&mut Context<'_>))
 where
     C: GracefulConnection,
     C::Error: std::fmt::Display,
 {
     let settings = &conn.front.settings;
     let mut connection = pin!(connection);
+    let mut polled = async |connection: Pin<&mut C>| {
+        let mut connection = connection;
+        poll_fn(|cx| {
+            let ended = connection.as_mut().poll(cx);
+            after(cx);
+            ended
+        })
+        .await
+    };
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = polled(connection.as_mut()) => ended,
         () = conn.front.tasks.stopping() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            polled(connection).await
         }
         () = pulse.silence(settings.patience, settings.idle_timeout) => {
             connection.as_mut().graceful_shutdown();
-            tokio::time::timeout(settings.patience, connection).await.unwrap_or(Ok(()))
+            tokio::time::timeout(settings.patience, polled(connection)).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {
