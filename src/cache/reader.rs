@@ -48,7 +48,7 @@ pub struct Reader {
 
 enum Follow {
     Held(Hold),
-    Flight { watch: Option<watch::Receiver<Progress>>, flight: Arc<Flight>, way: Way },
+    Flight { watch: Option<watch::Receiver<Progress>>, flight: Arc<Flight>, way: Box<Way> },
     Through(Box<Through>),
 }
 
@@ -79,7 +79,7 @@ impl Reader {
             Source::Held(file, held) => (file, Follow::Held(Arc::new(held))),
             Source::Flight(file, flight, way) => {
                 let watch = Some(flight.watch());
-                (file, Follow::Flight { watch, flight, way })
+                (file, Follow::Flight { watch, flight, way: Box::new(way) })
             }
         };
         Reader { file, from, at: from, end, source, pending: None, outbox: None }
@@ -197,7 +197,7 @@ impl Reader {
 
     fn go_through(&mut self) {
         let Follow::Flight { flight, way, .. } = &self.source else { return };
-        let (way, file, digest) = (way.clone(), self.file.clone(), flight.digest().clone());
+        let (way, file, digest) = (Way::clone(way), self.file.clone(), flight.digest().clone());
         let (at, end) = (self.at, self.end);
         // What began in the middle cannot be verified, as no part can.
         let read = (self.from == 0).then_some(file);
