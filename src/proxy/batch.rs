@@ -1,7 +1,7 @@
 //! What h2 writes, sent together.
 //!
 //! h2 writes and flushes frame by frame: 9 bytes of header and 16 KiB of data are two TLS records and one `writev`. Here its frames
-//! gather until there are four whole records of them, or until the connection's task has nothing more to do: [`Outflow::go`].
+//! gather until there are four whole records of them, or until the connection's task has nothing more to do.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
