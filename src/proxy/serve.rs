@@ -158,8 +158,7 @@ where
 {
     let settings = &conn.front.settings;
     let mut connection = pin!(connection);
-    let mut polled = async |connection: Pin<&mut C>| {
-        let mut connection = connection;
+    let mut polled = async |mut connection: Pin<&mut C>| {
         poll_fn(|cx| {
             let ended = connection.as_mut().poll(cx);
             after(cx);
