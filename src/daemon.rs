@@ -206,7 +206,7 @@ async fn load(config: &Config, clock: &Clock) -> anyhow::Result<Loaded> {
             (names.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), opened)
         });
         let index = Index::new(journal.clone());
-        let look = |digest: &Digest| store.look(digest).map(|found| (found.size, found.modified)).ok();
+        let look = |digest: &Digest| store.look(digest).map(|found| (found.size, found.modified));
         index.restore(names?, std::mem::take(&mut records.blobs), look);
         let (bytes, blobs) = index.size();
         info!(bytes, blobs, "the cache is loaded");
@@ -290,9 +290,9 @@ async fn keep_tidy(kept: Kept, tasks: Tasks) {
             () = tasks.stopping() => return,
             _ = clock.tick() => {
                 kept.ledger.save();
-                let kept = kept.clone();
+                let (kept, tasks) = (kept.clone(), tasks.clone());
                 task::blocking(move || {
-                    kept.cache.tidy();
+                    kept.cache.tidy(|| tasks.is_stopping());
                     kept.leaves.reload_own(kept.clock.now());
                 })
                 .await;

@@ -123,6 +123,11 @@ pub fn open_for_append(path: &Path) -> Result<File> {
     at("open", path, OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path))
 }
 
+/// Opens for reading and writing what is there.
+pub fn open_to_write(path: &Path) -> Result<File> {
+    at("open", path, OpenOptions::new().read(true).write(true).open(path))
+}
+
 /// Writes a file that must not be there yet, with these permission bits, and syncs it.
 pub fn create_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
     let write = || {

@@ -41,8 +41,8 @@ pub struct Sweep {
 /// A partial that nobody went on with for this long is thrown away.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
-/// Files looked at each time: 0.1 s. Who opens one before looks too.
-const LOOKED_AT: usize = 20_000;
+/// So long are files looked at each time: 40,000 that the system knows of, 20 where it asks a disk. Who opens one looks too.
+const LOOKING: Duration = Duration::from_millis(200);
 
 /// Room for a blob on its way, until it is in the index or given up.
 #[derive(Debug)]
@@ -137,15 +137,33 @@ impl Sweep {
     }
 
     /// Looks at files that were there at the start: the index took their names for it. One that somebody cut or changed is removed.
-    fn measure(&self) {
-        for (digest, size) in self.index.unmeasured(LOOKED_AT) {
-            match self.store.look(&digest) {
-                Ok(found) if found.size == size => continue,
-                Err(error) if !is_missing(&error) => continue,
-                _ => warn!(%digest, "a cached file is gone or has another length than it had: it is removed"),
-            }
-            self.remove(&digest);
+    fn measure(&self, is_stopping: impl Fn() -> bool) {
+        let began = self.clock.now();
+        while !is_stopping() && within(Some(began), LOOKING, self.clock.now()) {
+            let Some(some) = self.index.unmeasured() else { return };
+            some.iter().for_each(|(digest, size)| self.remove_cut(digest, *size));
         }
+    }
+
+    /// Takes away a blob that was thought to be this long, if its file is not. Nothing was held meanwhile: it may have been evicted
+    /// since, or be on its way, or be here again.
+    fn remove_cut(&self, digest: &Digest, size: u64) {
+        if !self.is_cut(digest, size) {
+            return;
+        }
+        let Joined::Lead(_lead) = self.flights.join(digest, || None) else { return };
+        if !self.is_cut(digest, size) || !self.index.forget_if(digest, size) {
+            return;
+        }
+        warn!(%digest, "a cached file is gone or has another length than it had: it is removed");
+        if let Err(error) = self.store.remove(digest) {
+            warn!(%error, "a blob's file stays");
+        }
+    }
+
+    /// Whether a file is gone, or not this long. Nobody knows of one that cannot be looked at.
+    fn is_cut(&self, digest: &Digest, size: u64) -> bool {
+        self.store.look(digest).map_or_else(|error| is_missing(&error), |found| found.size != size)
     }
 
     /// Shows the size in the metrics.
@@ -154,9 +172,8 @@ impl Sweep {
         self.metrics.cache(bytes, entries);
     }
 
-    /// At start and now and then: a smaller limit, a fuller disk, partials that nobody wants. Blocks.
-    pub fn tidy(&self) {
-        self.measure();
+    /// At start and now and then: a smaller limit, a fuller disk, partials that nobody wants, files that others cut. Blocks.
+    pub fn tidy(&self, is_stopping: impl Fn() -> bool) {
         let promised = self.promised.lock();
         let over = match self.room(*promised) {
             Ok(room) => {
@@ -170,6 +187,7 @@ impl Sweep {
         if let Err(error) = over {
             warn!(%error, "the disk cannot be tidied");
         }
+        self.measure(is_stopping);
         self.report();
     }
 
@@ -193,3 +211,6 @@ impl Sweep {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

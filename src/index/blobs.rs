@@ -1,11 +1,10 @@
 //! All that is known of blobs, and how it is written down and read.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use hashlink::LinkedHashMap;
-
-use super::entries::{Entries, Entry, Slot};
-use super::log::{Frame, Known, Word};
+use super::entries::{Entries, Entry, InPlaces, Slot};
+use super::log::{Frame, Known, Unsealed, Word};
 use super::places::{Place, Places};
 use crate::oci::digest::Digest;
 
@@ -14,17 +13,22 @@ use crate::oci::digest::Digest;
 pub struct Blobs {
     pub(super) entries: Entries,
     pub(super) places: Places,
-    types: Types,
+    pub(super) types: Types,
     pub(super) bytes: u64,
     /// Whose length nobody compared with their files' yet: those before this number.
     pub(super) unmeasured: Slot,
-    /// Not from the file where it is kept now.
-    pub(super) imported: bool,
+    /// What is on disk of them is not this.
+    pub(super) rewrite: bool,
 }
+
+/// Words of one frame, places of all its blobs, entries looked at for it: so long are blobs kept from changing.
+const WORDS: usize = 1024;
+const PLACES: usize = 4096;
+const LOOKED_AT: Slot = 4096;
 
 /// Types are few, so blobs share their names. Those seen last; an upstream may make up as many as it likes.
 #[derive(Debug, Default)]
-struct Types(Vec<Arc<str>>);
+pub(super) struct Types(Vec<Arc<str>>);
 
 const TYPES: usize = 32;
 
@@ -70,7 +74,7 @@ impl Blobs {
     /// What was written down.
     pub(super) fn take_in(&mut self, frame: &Frame<'_>) {
         let mut places: Vec<Option<Place>> = vec![None; frame.strings.len()];
-        let mut media = LinkedHashMap::new();
+        let mut media = HashMap::new();
         for word in &frame.words {
             let Some(digest) = Digest::from_bytes(word.digest) else { continue };
             if self.entries.find(&digest).is_some() {
@@ -92,34 +96,57 @@ impl Blobs {
         }
     }
 
-    /// The last word on each of these.
-    pub(super) fn frame_of<'a>(&self, digests: impl Iterator<Item = &'a Digest>) -> Vec<u8> {
+    /// Where upstream was seen to have them is not known.
+    pub(super) fn forget_places(&mut self) {
+        for slot in 0..self.entries.slots() {
+            if let Some(entry) = self.entries.at_mut(slot) {
+                entry.places = InPlaces::None;
+            }
+        }
+        (self.places, self.rewrite) = (Places::default(), true);
+    }
+
+    /// The last word on the next of these.
+    pub(super) fn frame_of<'a>(&self, digests: &mut impl Iterator<Item = &'a Digest>) -> Unsealed {
         let mut draft = Draft::default();
-        digests.for_each(|digest| draft.add(self, digest, self.entries.entry(digest)));
+        while !draft.is_full() {
+            let Some(digest) = digests.next() else { break };
+            draft.add(self, digest, self.entries.entry(digest));
+        }
         draft.frame.encoded()
     }
 
-    /// So many entries from `first` on; nothing behind the last.
-    pub(super) fn frame_from(&self, first: Slot, count: Slot) -> Option<Vec<u8>> {
-        let mut draft = Draft::default();
-        if first >= self.entries.slots() {
+    /// The entries from `first` on, and where to go on; nothing behind the last.
+    pub(super) fn frame_from(&self, first: Slot) -> Option<(Unsealed, Slot)> {
+        let until = self.entries.slots().min(first.saturating_add(LOOKED_AT));
+        if first >= until {
             return None;
         }
-        for entry in (first..first.saturating_add(count)).filter_map(|slot| self.entries.at(slot)) {
-            draft.add(self, &entry.digest, Some(entry));
+        let (mut draft, mut next) = (Draft::default(), first);
+        while next < until && !draft.is_full() {
+            if let Some(entry) = self.entries.at(next) {
+                draft.add(self, &entry.digest, Some(entry));
+            }
+            next += 1;
         }
-        Some(draft.frame.encoded())
+        Some((draft.frame.encoded(), next))
     }
 }
 
 #[derive(Default)]
 struct Draft<'a> {
     frame: Frame<'a>,
-    numbers: LinkedHashMap<&'a str, u32>,
+    numbers: HashMap<&'a str, u32>,
+    places: usize,
 }
 
 impl<'a> Draft<'a> {
-    fn add<'b: 'a>(&mut self, blobs: &'b Blobs, digest: &'b Digest, entry: Option<&'b Entry>) {
+    fn is_full(&self) -> bool {
+        self.frame.words.len() >= WORDS || self.places >= PLACES
+    }
+
+    fn add(&mut self, blobs: &'a Blobs, digest: &'a Digest, entry: Option<&'a Entry>) {
+        self.places += entry.map_or(0, |entry| entry.places.as_slice().len());
         let known = entry.map(|entry| Known {
             size: entry.size,
             used: entry.used,
@@ -135,5 +162,33 @@ impl<'a> Draft<'a> {
             strings.push(text);
             strings.len() as u32 - 1
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::digest::Algorithm;
+
+    /// A few blobs that are in thousands of repositories do not make one frame of all of them.
+    #[test]
+    fn a_frame_ends_with_enough_places_as_with_enough_words() {
+        for (count, each, frames) in [(3000_u64, 1, 3), (20, 2000, 7)] {
+            let mut blobs = Blobs::default();
+            let digests: Vec<Digest> = (0..count).map(|n| Digest::of(Algorithm::Sha256, &n.to_be_bytes())).collect();
+            for digest in &digests {
+                let mut entry = Entry::new(digest.clone(), 1, 1);
+                entry.places = (0..each).map(|n| blobs.places.of(&format!("docker.io/a/{n}"))).collect();
+                blobs.add(entry);
+            }
+            let of_all = std::iter::successors(blobs.frame_from(0), |(_, next)| blobs.frame_from(*next)).count();
+            let mut changed = digests.iter().peekable();
+            let mut of_changed = 0;
+            while changed.peek().is_some() {
+                blobs.frame_of(&mut changed);
+                of_changed += 1;
+            }
+            assert_eq!((of_all, of_changed), (frames, frames), "{count} blobs");
+        }
     }
 }

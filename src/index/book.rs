@@ -1,7 +1,10 @@
-//! The journal's files: what is known of blobs in a [`log`](super::log), all else in sled.
+//! The journal's files: what is known of blobs in a [`log`](super::log), all else in sled. What is wrong with one of them costs nothing
+//! of the other.
 //!
 //! After an error sled writes nothing more, ever, so it is closed and opened anew. Blobs are not in it (they were, until 0.1): a million
-//! of them took it seconds to open, and hundreds of MiB. What earlier versions wrote is read, moved over and taken out.
+//! of them took it seconds to open, and hundreds of MiB. What earlier versions wrote is read, moved over and taken out. Where there are
+//! both, an earlier version may have run in between, or a kill came before it was taken out: nobody knows which is newer, so of neither
+//! it is taken which repositories have a blob.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -23,20 +26,22 @@ const SCHEMA: &[u8] = b"1";
 const PAGES: u64 = 16 << 20;
 /// Where blobs were.
 const OLD_BLOBS: &str = "blobs";
-/// Blobs of one frame: so long are they kept from changing.
-const FRAME: usize = 1024;
 
-/// The tables on disk.
+/// The files.
 #[derive(Debug)]
 pub(super) struct Book {
+    /// The tables'.
     dir: PathBuf,
-    /// Where it goes when it cannot be read.
-    aside: PathBuf,
+    /// The log.
+    entries: PathBuf,
+    /// Seconds since 1970: in the name of what cannot be read.
+    opened: u64,
     db: Option<sled::Db>,
+    /// The one to add to. Nothing: what is on disk is not what is known, and is to be written anew.
     log: Option<Log>,
     /// There are blobs where they were.
     old: bool,
-    /// Who could not read it does not know what it says of permissions, and cannot take it back.
+    /// Who could not read the tables does not know what they say of permissions, and cannot take it back.
     unread: bool,
 }
 
@@ -61,93 +66,159 @@ impl From<LogError> for BookError {
 }
 
 impl Book {
-    /// The one in `dir`.
-    pub(super) fn closed(dir: &Path, aside: PathBuf) -> Book {
-        Book { dir: dir.to_owned(), aside, db: None, log: None, old: false, unread: true }
+    /// The one whose tables are in `dir`, and its log beside it.
+    pub(super) fn closed(dir: &Path, opened: u64) -> Book {
+        let entries = dir.with_file_name("entries");
+        Book { dir: dir.to_owned(), entries, opened, db: None, log: None, old: false, unread: true }
     }
 
-    /// Opens it and reads all of it.
-    pub(super) fn open(&mut self) -> Result<Records, BookError> {
-        let (db, mut records) = guarded(|| {
-            let db = open(&self.dir)?;
-            let records = read_all(&db)?;
-            Ok((db, records))
-        })?;
-        let mut blobs = Blobs::default();
-        blobs.entries.reserve(Log::guess(&self.dir));
-        let mut log = Log::read(&self.dir, |frame| blobs.take_in(frame))?;
-        match &mut log {
-            Some(log) => log.holds(blobs.len()),
-            None => blobs = guarded(|| read_old_blobs(&db))?,
-        }
-        records.blobs = blobs;
-        self.old = guarded(|| Ok(db.tree_names().iter().any(|name| name == OLD_BLOBS.as_bytes())))?;
-        (self.db, self.log, self.unread) = (Some(db), log, false);
+    /// Opens it and reads all that can be read.
+    pub(super) fn open(&mut self) -> Records {
+        let mut records = self.open_tables().unwrap_or_else(|why| {
+            warn!(%why, "the index cannot be opened: seawall starts cold, and writes it when it can");
+            Records::default()
+        });
+        records.blobs = self.open_log();
+        records
+    }
+
+    fn open_tables(&mut self) -> Result<Records, BookError> {
+        let (db, records) = match read_tables(&self.dir) {
+            Err(BookError::Broken(why)) if self.set_tables_aside(&why) => read_tables(&self.dir),
+            read => read,
+        }?;
+        self.old = has_old_blobs(&db)?;
+        (self.db, self.unread) = (Some(db), false);
         Ok(records)
     }
 
-    /// Makes room for a new one. Tells whether there is.
-    pub(super) fn set_aside(&mut self, why: &str) -> bool {
-        warn!(%why, "the index cannot be read: it is set aside and rebuilt from the files; permissions are asked again");
-        match crate::fs::rename(&self.dir, &self.aside) {
-            Ok(()) => info!(path = %self.aside.display(), "the old index is there"),
+    fn open_log(&mut self) -> Blobs {
+        let cold = || Blobs { rewrite: true, ..Blobs::default() };
+        match read_log(&self.entries) {
+            Ok(Some((log, mut blobs))) => {
+                if self.old || self.db.is_none() {
+                    blobs.forget_places();
+                } else {
+                    self.log = Some(log);
+                }
+                blobs
+            }
+            Ok(None) => self.read_old_blobs().unwrap_or_else(|why| {
+                warn!(%why, "what is known of blobs cannot be read: all files are looked at");
+                cold()
+            }),
+            Err(why) => {
+                warn!(%why, "what is known of blobs cannot be read: all files are looked at");
+                if let LogError::Broken(_) = why {
+                    self.set_aside(&self.entries);
+                }
+                cold()
+            }
+        }
+    }
+
+    fn read_old_blobs(&self) -> Result<Blobs, BookError> {
+        match &self.db {
+            Some(db) if self.old => guarded(|| read_old_blobs(db)),
+            _ => Ok(Blobs::default()),
+        }
+    }
+
+    /// Makes room for new tables. Tells whether there is.
+    fn set_tables_aside(&mut self, why: &str) -> bool {
+        warn!(%why, "the index cannot be read: it is set aside and begun anew; permissions are asked again");
+        let there_is = self.set_aside(&self.dir);
+        if there_is {
+            (self.unread, self.old) = (false, false);
+        }
+        there_is
+    }
+
+    /// Tells whether there is room where it was.
+    fn set_aside(&self, path: &Path) -> bool {
+        let name = |n| path.with_extension(format!("corrupt-{}", self.opened + n));
+        let Some(aside) = (0..100).map(name).find(|aside| !crate::fs::exists(aside)) else { return false };
+        match crate::fs::rename(path, &aside) {
+            Ok(()) => info!(path = %aside.display(), "what cannot be read is there"),
             Err(error) => {
-                warn!(%error, "the old index cannot be set aside: seawall goes on without one");
+                warn!(%error, "what cannot be read cannot be set aside: seawall goes on without it");
                 return false;
             }
         }
-        (self.unread, self.old) = (false, false);
         true
     }
 
-    /// Writes, and syncs. After an error none of it can be relied on.
-    pub(super) fn write(&mut self, batch: &Batch, blobs: Option<&Mutex<Blobs>>) -> Result<(), BookError> {
-        if self.unread || !batch.orders.is_empty() {
-            self.write_tables(&batch.orders)?;
+    /// Writes, and syncs. What is written is not in the batch any more.
+    pub(super) fn write(&mut self, batch: &mut Batch, blobs: Option<&Mutex<Blobs>>) -> Result<(), BookError> {
+        let tables = self.write_tables(&batch.orders);
+        if tables.is_ok() {
+            batch.orders = Orders::default();
         }
-        match blobs {
-            Some(blobs) => self.write_blobs(batch, blobs),
-            None => Ok(()),
+        if let Some(blobs) = blobs {
+            self.write_blobs(batch, blobs)?;
+            (batch.blobs, batch.anew) = (Default::default(), false);
         }
+        if self.old && self.log.is_some() {
+            self.forget_old_blobs();
+        }
+        tables
     }
 
     fn write_blobs(&mut self, batch: &Batch, blobs: &Mutex<Blobs>) -> Result<(), BookError> {
-        if !batch.anew && batch.blobs.is_empty() {
+        let is_long = match &self.log {
+            Some(log) if !batch.anew => log.is_long(),
+            _ => return self.write_log_anew(blobs),
+        };
+        if batch.blobs.is_empty() {
             return Ok(());
         }
-        match &mut self.log {
-            Some(log) if !batch.anew && !log.is_long() => {
-                let mut changed = batch.blobs.iter().peekable();
-                while changed.peek().is_some() {
-                    let frame = blobs.lock().frame_of(changed.by_ref().take(FRAME));
-                    log.add(&frame)?;
-                }
-            }
-            _ => {
-                let slots = (0..).step_by(FRAME);
-                let frames = slots.map_while(|first| blobs.lock().frame_from(first, FRAME as u32));
-                self.log = Some(Log::write_anew(&self.dir, frames)?);
-            }
+        if is_long {
+            let Err(why) = self.write_log_anew(blobs) else { return Ok(()) };
+            warn!(%why, "what is known of blobs cannot be written anew: it goes on growing");
         }
-        if self.old {
-            self.forget_old_blobs()?;
+        let Some(log) = &mut self.log else { return Ok(()) };
+        if is_long {
+            log.put_off();
+        }
+        let mut changed = batch.blobs.iter().peekable();
+        while changed.peek().is_some() {
+            let frame = blobs.lock().frame_of(&mut changed);
+            log.add(&frame.sealed())?;
         }
         Ok(())
     }
 
-    /// Once they are written where they are kept now.
-    fn forget_old_blobs(&mut self) -> Result<(), BookError> {
-        if let Some(db) = &self.db {
-            guarded(|| {
-                db.drop_tree(OLD_BLOBS)?;
-                db.flush().map(|_| ())
-            })?;
-            self.old = false;
+    fn write_log_anew(&mut self, blobs: &Mutex<Blobs>) -> Result<(), BookError> {
+        let mut first = 0;
+        let frames = std::iter::from_fn(|| {
+            let (frame, next) = blobs.lock().frame_from(first)?;
+            first = next;
+            Some(frame.sealed())
+        });
+        let log = Log::write_anew(&self.entries, frames)?;
+        Ok(self.log.insert(log).settle()?)
+    }
+
+    /// Once they are written where they are kept now. What cannot be taken out costs the next start something, and nothing now.
+    fn forget_old_blobs(&mut self) {
+        let Some(db) = self.db.take() else { return };
+        let forgotten = guarded(|| {
+            db.drop_tree(OLD_BLOBS)?;
+            db.flush().map(|_| ())
+        });
+        match forgotten {
+            Ok(()) => (self.db, self.old) = (Some(db), false),
+            Err(why) => {
+                warn!(%why, "what an earlier version wrote of blobs cannot be taken out");
+                close(db);
+            }
         }
-        Ok(())
     }
 
     fn write_tables(&mut self, orders: &Orders) -> Result<(), BookError> {
+        if !self.unread && orders.is_empty() {
+            return Ok(());
+        }
         let db = match self.db.take() {
             Some(db) => db,
             None => self.open_again()?,
@@ -156,18 +227,45 @@ impl Book {
         if written.is_ok() {
             (self.db, self.unread) = (Some(db), false);
         } else {
-            // sled may panic when it closes a file that it could not write.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+            close(db);
         }
         written
     }
 
     fn open_again(&mut self) -> Result<sled::Db, BookError> {
-        match guarded(|| open(&self.dir)) {
-            Err(BookError::Broken(why)) if self.set_aside(&why) => guarded(|| open(&self.dir)),
+        let db = match guarded(|| open(&self.dir)) {
+            Err(BookError::Broken(why)) if self.set_tables_aside(&why) => guarded(|| open(&self.dir)),
             opened => opened,
-        }
+        }?;
+        self.old = has_old_blobs(&db)?;
+        Ok(db)
     }
+}
+
+/// sled may panic when it closes a file that it could not write.
+fn close(db: sled::Db) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+}
+
+fn read_log(path: &Path) -> Result<Option<(Log, Blobs)>, LogError> {
+    let Some(found) = Log::find(path)? else { return Ok(None) };
+    let mut blobs = Blobs::default();
+    blobs.entries.reserve(found.guess());
+    let mut log = found.read(|frame| blobs.take_in(frame))?;
+    log.holds(blobs.len());
+    Ok(Some((log, blobs)))
+}
+
+fn read_tables(dir: &Path) -> Result<(sled::Db, Records), BookError> {
+    guarded(|| {
+        let db = open(dir)?;
+        let records = read_all(&db)?;
+        Ok((db, records))
+    })
+}
+
+fn has_old_blobs(db: &sled::Db) -> Result<bool, BookError> {
+    guarded(|| Ok(db.tree_names().iter().any(|name| name == OLD_BLOBS.as_bytes())))
 }
 
 fn write(db: &sled::Db, unread: bool, orders: &Orders) -> Result<(), sled::Error> {
@@ -247,7 +345,7 @@ fn read_old_blobs(db: &sled::Db) -> Result<Blobs, sled::Error> {
         entry.media_type = blobs.typed(old.media_type.as_deref());
         entry.places = old.places.iter().map(|place| blobs.places.of(place)).collect();
         blobs.add(entry);
-        blobs.imported = true;
+        blobs.rewrite = true;
     }
     Ok(blobs)
 }
@@ -270,3 +368,6 @@ fn read<T: DeserializeOwned>(db: &sled::Db, table: &str) -> Result<Vec<(String, 
     let parsed = |(key, value): (String, Vec<u8>)| Some((key, serde_json::from_slice(&value).ok()?));
     Ok(read_raw(db, table)?.into_iter().filter_map(parsed).collect())
 }
+
+#[cfg(test)]
+mod tests;

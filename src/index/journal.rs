@@ -88,10 +88,10 @@ pub struct Journal(Option<Arc<Hand>>);
 #[derive(Debug)]
 struct Hand(Arc<Desk>);
 
-/// Writes a batch, with the last word on its blobs.
-trait Write: FnMut(&Batch, Option<&Mutex<Blobs>>) -> Result<(), BookError> + Send + 'static {}
+/// Writes a batch, with the last word on its blobs, and takes out of it what was written.
+trait Write: FnMut(&mut Batch, Option<&Mutex<Blobs>>) -> Result<(), BookError> + Send + 'static {}
 
-impl<F: FnMut(&Batch, Option<&Mutex<Blobs>>) -> Result<(), BookError> + Send + 'static> Write for F {}
+impl<F: FnMut(&mut Batch, Option<&Mutex<Blobs>>) -> Result<(), BookError> + Send + 'static> Write for F {}
 
 /// Between those who order and the one who writes.
 #[derive(Debug)]
@@ -124,15 +124,8 @@ impl Journal {
     /// Opens the journal in `dir` and reads all of it. What cannot be read is set aside as `index.corrupt-…`, with a line in the
     /// log; what cannot be opened now, because the disk is full, stays where it is and is written later.
     pub fn open(dir: &Path, now: SystemTime) -> (Journal, Records) {
-        let mut book = Book::closed(dir, dir.with_file_name(format!("index.corrupt-{}", seconds(now))));
-        let records = match book.open() {
-            Err(BookError::Broken(why)) if book.set_aside(&why) => book.open(),
-            opened => opened,
-        };
-        let records = records.unwrap_or_else(|why| {
-            warn!(%why, "the index cannot be opened: seawall starts cold, and writes it when it can");
-            Records::default()
-        });
+        let mut book = Book::closed(dir, seconds(now));
+        let records = book.open();
         (Journal::with(PACE, move |batch, blobs| book.write(batch, blobs)), records)
     }
 
@@ -243,18 +236,21 @@ impl Desk {
                 None => self.changed.wait(&mut state),
                 Some(wait) if !closing && !wait.is_zero() => drop(self.changed.wait_for(&mut state, wait)),
                 Some(_) => {
-                    let batch = state.backlog.begin();
+                    let (kept, waiting) = state.backlog.begin();
                     let blobs = self.blobs.get().map(Arc::as_ref);
-                    let written = MutexGuard::unlocked(&mut state, || write(&batch, blobs));
+                    let written = MutexGuard::unlocked(&mut state, || {
+                        let mut batch = kept.and_then(waiting);
+                        write(&mut batch, blobs).map_err(|why| (why, batch))
+                    });
                     match written {
                         Ok(()) if state.backlog.written() => info!("the index is written again"),
                         Ok(()) => {}
-                        Err(why) if closing => {
-                            let lost = batch.len();
+                        Err((why, left)) if closing => {
+                            let lost = left.len();
                             warn!(%why, lost, "the index could not be written at the end: the next start knows less");
                         }
-                        Err(why) => {
-                            if state.backlog.failed(batch, now()) {
+                        Err((why, left)) => {
+                            if state.backlog.failed(left, now()) {
                                 warn!(%why, "the index cannot be written: what changes waits in memory until it can");
                             }
                         }
@@ -287,7 +283,7 @@ mod tests {
     fn failing(until: usize) -> (Journal, Receiver<Given>) {
         let (given, came) = channel();
         let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).unwrap();
-        let journal = Journal::with(Duration::from_millis(1), move |batch: &Batch, _: Option<&Mutex<Blobs>>| {
+        let journal = Journal::with(Duration::from_millis(1), move |batch: &mut Batch, _: Option<&Mutex<Blobs>>| {
             let orders = &batch.orders;
             given.send(orders.iter().map(|((_, key), value)| (text(key), value.as_ref().map(text))).collect()).unwrap();
             if orders.len() >= until { Ok(()) } else { Err(BookError::Away("no space left on device".into())) }

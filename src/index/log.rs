@@ -1,4 +1,4 @@
-//! What is known of blobs, on disk: `index/entries`, a file that only grows, read once and from front to back at start.
+//! What is known of blobs, on disk: `entries`, a file that only grows, read once and from front to back at start.
 //!
 //! ```text
 //! entries = magic frame*
@@ -23,6 +23,10 @@ const MAGIC: &[u8; 8] = b"seawall1";
 /// Added at least, before it is written anew.
 const LITTLE: u64 = 8 << 20;
 const HEAD: u64 = 12;
+/// Bytes of one step where there should be nothing but zeros.
+const STEP: usize = 1 << 18;
+/// Blobs that memory is taken for before any was read, at most: 20 MiB.
+const GUESSED: u64 = 4 << 20;
 
 /// Some blobs, and the strings they share.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -62,10 +66,20 @@ pub(super) struct Log {
     end: u64,
     /// Something may be behind.
     torn: bool,
-    /// How long it would be, or was, when written anew.
-    base: u64,
+    /// After a power cut its name might be the old one's.
+    unsettled: bool,
+    /// So long, it is worth writing anew.
+    long: u64,
     /// Read from it.
     words: u64,
+}
+
+/// The file, of which only the beginning was read.
+#[derive(Debug)]
+pub(super) struct Unread {
+    path: PathBuf,
+    file: File,
+    length: u64,
 }
 
 /// Why it cannot be read or written.
@@ -77,30 +91,28 @@ pub(super) enum LogError {
     Broken(PathBuf),
 }
 
-fn path(dir: &Path) -> PathBuf {
-    dir.join("entries")
+/// Where a new one is written.
+fn beside(path: &Path) -> PathBuf {
+    path.with_extension("new")
 }
 
-impl Log {
-    /// How many blobs the one in `dir` may know of, by its length.
-    pub(super) fn guess(dir: &Path) -> usize {
+/// How long one is to grow that was, or would be, this long when written anew.
+fn long(base: u64) -> u64 {
+    base + base.max(LITTLE)
+}
+
+impl Unread {
+    /// How many blobs it may know of, by its length.
+    pub(super) fn guess(&self) -> usize {
         // One blob in one repository is 44 bytes, and what it shares with others; a short guess costs time, nothing else.
-        fs::size(&path(dir)).map_or(0, |length| usize::try_from(length / 64).unwrap_or(0))
+        usize::try_from((self.length / 64).min(GUESSED)).unwrap_or(0)
     }
 
-    /// Reads the one in `dir`, if there is one, and shows every frame to `each`.
-    pub(super) fn read(dir: &Path, mut each: impl FnMut(&Frame<'_>)) -> Result<Option<Log>, LogError> {
-        let path = path(dir);
-        if !fs::exists(&path) {
-            return Ok(None);
-        }
-        let file = fs::open_for_append(&path)?;
-        let length = fs::len(&file, &path)?;
+    /// Shows every frame to `each`.
+    pub(super) fn read(self, mut each: impl FnMut(&Frame<'_>)) -> Result<Log, LogError> {
+        let Unread { path, file, length } = self;
         let mut reader = Reader { file: &file, path: &path, body: Vec::new() };
         let (mut end, mut words) = (MAGIC.len() as u64, 0);
-        if reader.bytes(0, end.min(length))? != MAGIC {
-            return Err(LogError::Broken(path));
-        }
         loop {
             match reader.frame(end, length)? {
                 Next::Frame(frame, next) => {
@@ -112,34 +124,52 @@ impl Log {
                 Next::Broken => return Err(LogError::Broken(path)),
             }
         }
-        Ok(Some(Log { torn: end < length, path, file, end, base: end, words }))
+        Ok(Log { torn: end < length, path, file, end, unsettled: false, long: long(end), words })
+    }
+}
+
+impl Log {
+    /// The one that is there, if there is one.
+    pub(super) fn find(path: &Path) -> Result<Option<Unread>, LogError> {
+        // What a kill left of a new one.
+        fs::remove(&beside(path)).ok();
+        let file = match fs::open_to_write(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let mut magic = [0; MAGIC.len()];
+        let read = fs::read_whole_at(&file, path, &mut magic, 0)?;
+        if magic[..read] != *MAGIC {
+            return Err(LogError::Broken(path.to_owned()));
+        }
+        Ok(Some(Unread { length: fs::len(&file, path)?, path: path.to_owned(), file }))
     }
 
     /// So many blobs are all that it says: the rest of what was read is old news.
     pub(super) fn holds(&mut self, blobs: usize) {
-        self.base = self.end / self.words.max(1) * (blobs as u64).min(self.words);
+        self.long = long(self.end / self.words.max(1) * (blobs as u64).min(self.words));
     }
 
-    /// Writes one anew, of these frames, in the place of whatever is in `dir`.
-    pub(super) fn write_anew(dir: &Path, frames: impl Iterator<Item = Vec<u8>>) -> Result<Log, LogError> {
-        fs::create_dir(dir)?;
-        let (path, beside) = (path(dir), dir.join("entries.new"));
-        let file = fs::open_for_append(&beside)?;
-        fs::truncate(&file, &beside, 0)?;
-        fs::write_at(&file, &beside, MAGIC, 0)?;
-        let mut end = MAGIC.len() as u64;
-        for frame in frames {
-            fs::write_at(&file, &beside, &frame, end)?;
-            end += frame.len() as u64;
+    /// Writes one anew, of these frames, in the place of what is there. After an error all is as before.
+    pub(super) fn write_anew(path: &Path, frames: impl Iterator<Item = Vec<u8>>) -> Result<Log, LogError> {
+        let beside = beside(path);
+        let moved = write_all(&beside, frames).and_then(|written| fs::rename(&beside, path).map(|()| written));
+        let (file, end) = moved.inspect_err(|_| drop(fs::remove(&beside)))?;
+        Ok(Log { path: path.to_owned(), file, end, torn: false, unsettled: true, long: long(end), words: 0 })
+    }
+
+    /// Makes its name survive a power cut.
+    pub(super) fn settle(&mut self) -> Result<(), LogError> {
+        if self.unsettled {
+            self.path.parent().map_or(Ok(()), fs::sync_dir)?;
+            self.unsettled = false;
         }
-        fs::sync(&file, &beside)?;
-        fs::rename(&beside, &path)?;
-        fs::sync_dir(dir)?;
-        Ok(Log { path, file, end, torn: false, base: end, words: 0 })
+        Ok(())
     }
 
     /// Adds a frame, and syncs. After an error it is as before.
     pub(super) fn add(&mut self, frame: &[u8]) -> Result<(), LogError> {
+        self.settle()?;
         if std::mem::replace(&mut self.torn, true) {
             fs::truncate(&self.file, &self.path, self.end)?;
         }
@@ -152,15 +182,48 @@ impl Log {
 
     /// Whether it is worth writing anew.
     pub(super) fn is_long(&self) -> bool {
-        self.end - self.base > self.base.max(LITTLE)
+        self.end > self.long
+    }
+
+    /// It could not be written anew now.
+    pub(super) fn put_off(&mut self) {
+        self.long = self.end + LITTLE;
+    }
+
+    #[cfg(test)]
+    pub(super) fn lengthen(&mut self) {
+        self.long = 0;
     }
 }
 
+fn write_all(path: &Path, frames: impl Iterator<Item = Vec<u8>>) -> fs::Result<(File, u64)> {
+    let file = fs::open_for_append(path)?;
+    fs::truncate(&file, path, 0)?;
+    fs::write_at(&file, path, MAGIC, 0)?;
+    let mut end = MAGIC.len() as u64;
+    for frame in frames {
+        fs::write_at(&file, path, &frame, end)?;
+        end += frame.len() as u64;
+    }
+    fs::sync(&file, path)?;
+    Ok((file, end))
+}
+
+/// A frame without its head, for which there is room.
+#[derive(Debug)]
+pub(super) struct Unsealed(Vec<u8>);
+
 impl Frame<'_> {
-    /// As it is written.
-    pub(super) fn encoded(&self) -> Vec<u8> {
+    pub(super) fn encoded(&self) -> Unsealed {
         let room = vec![0; HEAD as usize];
-        let mut bytes = postcard::to_extend(self, room).expect("memory is all that it takes, and has no end");
+        Unsealed(postcard::to_extend(self, room).expect("memory is all that it takes, and has no end"))
+    }
+}
+
+impl Unsealed {
+    /// As it is written.
+    pub(super) fn sealed(self) -> Vec<u8> {
+        let mut bytes = self.0;
         let (head, body) = bytes.split_at_mut(HEAD as usize);
         head[..4].copy_from_slice(&(body.len() as u32).to_le_bytes());
         head[4..8].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
@@ -196,13 +259,23 @@ impl Reader<'_> {
         Ok(&self.body[..read])
     }
 
+    fn is_zero(&mut self, mut from: u64, length: u64) -> fs::Result<bool> {
+        while from < length {
+            let read = self.bytes(from, (length - from).min(STEP as u64))?;
+            if read.is_empty() || read.iter().any(|byte| *byte != 0) {
+                return Ok(read.is_empty());
+            }
+            from += read.len() as u64;
+        }
+        Ok(true)
+    }
+
     /// The frame at `at` of a file of `length` bytes.
     fn frame(&mut self, at: u64, length: u64) -> fs::Result<Next<'_>> {
         let Some((said, sum)) = read_head(self.bytes(at, HEAD.min(length - at))?) else {
             // The file was made longer, and what it was made longer by did not reach the disk.
-            let behind = (at + HEAD).min(length);
-            let rest = self.bytes(behind, length - behind)?;
-            return Ok(if rest.iter().all(|byte| *byte == 0) { Next::End } else { Next::Broken });
+            let is_nothing = self.is_zero((at + HEAD).min(length), length)?;
+            return Ok(if is_nothing { Next::End } else { Next::Broken });
         };
         let next = at + HEAD + u64::from(said);
         if next > length {
@@ -220,84 +293,4 @@ impl Reader<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn frame(n: u8) -> Vec<u8> {
-        let known = Known { size: u64::from(n), used: 1, media_type: None, places: vec![0] };
-        Frame { strings: vec!["docker.io/a/b"], words: vec![Word { digest: &[n; 32], known: Some(known) }] }.encoded()
-    }
-
-    /// What is read: the first bytes of the digests.
-    fn read(dir: &Path) -> Result<Vec<u8>, LogError> {
-        let mut read = Vec::new();
-        Log::read(dir, |frame| read.extend(frame.words.iter().map(|word| word.digest[0])))?;
-        Ok(read)
-    }
-
-    fn put(dir: &Path, bytes: &[u8]) {
-        fs::remove(&path(dir)).unwrap();
-        fs::create_new(&path(dir), 0o600, bytes).unwrap();
-    }
-
-    #[test]
-    fn what_is_added_is_read_after_what_was_written() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(read(dir.path()).unwrap().is_empty());
-        let mut log = Log::write_anew(dir.path(), [frame(1), frame(2)].into_iter()).unwrap();
-        log.add(&frame(3)).unwrap();
-        let mut log = Log::read(dir.path(), |_| ()).unwrap().unwrap();
-        log.add(&frame(4)).unwrap();
-        assert_eq!(read(dir.path()).unwrap(), [1, 2, 3, 4]);
-    }
-
-    /// A kill at any byte of the last frame, whether the file is short or the rest of it is zeros.
-    #[test]
-    fn a_torn_end_is_cut_off_and_gone_on_from() {
-        let dir = tempfile::tempdir().unwrap();
-        let whole = [MAGIC.to_vec(), frame(1), frame(2)].concat();
-        let first = MAGIC.len() + frame(1).len();
-        for cut in first..whole.len() {
-            for zeros in [0, whole.len() - cut] {
-                put(dir.path(), &[&whole[..cut], &vec![0; zeros][..]].concat());
-                if zeros > 0 && whole[cut..].iter().all(|byte| *byte == 0) {
-                    continue;
-                }
-                assert_eq!(read(dir.path()).unwrap(), [1], "{cut} {zeros}");
-                let mut log = Log::read(dir.path(), |_| ()).unwrap().unwrap();
-                log.add(&frame(3)).unwrap();
-                assert_eq!(read(dir.path()).unwrap(), [1, 3], "{cut} {zeros}");
-            }
-        }
-    }
-
-    /// Who knows what a later word was? Perhaps that a repository has a blob no more.
-    #[test]
-    fn a_wrong_byte_before_the_end_makes_all_of_it_wrong() {
-        let dir = tempfile::tempdir().unwrap();
-        let whole = [MAGIC.to_vec(), frame(1), frame(2), frame(3)].concat();
-        let last = whole.len() - frame(3).len();
-        for at in 0..last {
-            let mut bytes = whole.clone();
-            bytes[at] ^= 1;
-            put(dir.path(), &bytes);
-            assert!(matches!(read(dir.path()), Err(LogError::Broken(_))), "{at}");
-        }
-    }
-
-    #[test]
-    fn it_is_long_when_as_much_was_added_as_it_need_have() {
-        let dir = tempfile::tempdir().unwrap();
-        let mib = || vec![0; 1 << 20].into_iter().collect::<Vec<u8>>();
-        let mut log = Log::write_anew(dir.path(), std::iter::repeat_with(mib).take(10)).unwrap();
-        let mut added = 0;
-        while !log.is_long() {
-            log.add(&mib()).unwrap();
-            added += 1;
-        }
-        assert_eq!(added, 11);
-        (log.words, log.end, log.base) = (100, 100 << 20, 100 << 20);
-        log.holds(20);
-        assert_eq!((log.base >> 20, log.is_long()), (20, true), "most of what was read is old news");
-    }
-}
+mod tests;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
+use tracing::warn;
 
 use crate::oci::digest::Digest;
 use entries::{Entry, Slot};
@@ -53,6 +54,8 @@ impl Drop for Held {
 
 /// A use is written to the journal when the last one written is this old: the order of eviction after a restart is that good.
 const COARSE: u32 = 60;
+/// Blobs whose files are looked at in one go.
+const AT_ONCE: Slot = 512;
 
 impl Index {
     /// Empty.
@@ -64,13 +67,18 @@ impl Index {
 
     /// Fills it with the files that are there, and what the journal knows of them; least recently used first. `look` tells the length
     /// and the date of those that it does not know.
-    pub fn restore(&self, files: Vec<Digest>, mut known: Blobs, look: impl Fn(&Digest) -> Option<(u64, SystemTime)>) {
+    pub fn restore(
+        &self,
+        files: Vec<Digest>,
+        mut known: Blobs,
+        look: impl Fn(&Digest) -> crate::fs::Result<(u64, SystemTime)>,
+    ) {
         let mut is_there = vec![false; known.entries.slots() as usize];
-        let mut unknown = Vec::new();
+        let mut news = Vec::new();
         for digest in files {
             match known.entries.find(&digest) {
                 Some(slot) => is_there[slot as usize] = true,
-                None => unknown.push(digest),
+                None => news.push(digest),
             }
         }
         let gone = (0..).zip(&is_there).filter(|(_, is_there)| !**is_there);
@@ -79,29 +87,41 @@ impl Index {
             known.remove(digest);
         }
         known.unmeasured = known.entries.slots();
-        let is_news = known.imported || !unknown.is_empty();
-        for digest in unknown {
-            if let Some((size, modified)) = look(&digest) {
-                known.add(Entry::new(digest, size, short(modified)));
-            }
+        for digest in &news {
+            let (size, modified) = match look(digest) {
+                Ok(found) => found,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    // Of another length than its file's: whoever opens it fetches it again.
+                    warn!(%error, "nobody knows how long a cached file is");
+                    (0, SystemTime::UNIX_EPOCH)
+                }
+            };
+            known.add(Entry::new(digest.clone(), size, short(modified)));
         }
         known.entries.sort();
+        let rewrite = known.rewrite;
         *self.inner.lock() = known;
-        gone.iter().for_each(|digest| self.journal.change(digest));
-        if is_news {
+        if rewrite {
             self.journal.write_anew();
         }
+        gone.iter().chain(&news).for_each(|digest| self.journal.change(digest));
     }
 
-    /// The next blobs, at most so many, whose files nobody looked at since the start, and how long they were. Empty: all are known.
-    pub fn unmeasured(&self, most: usize) -> Vec<(Digest, u64)> {
+    /// Some of the blobs whose files nobody looked at since the start, and how long they were. Nothing: there are no more of them.
+    pub fn unmeasured(&self) -> Option<Vec<(Digest, u64)>> {
         let mut inner = self.inner.lock();
-        let mut some = Vec::new();
-        while some.len() < most && inner.unmeasured > 0 {
-            inner.unmeasured -= 1;
-            some.extend(inner.entries.at(inner.unmeasured).map(|entry| (entry.digest.clone(), entry.size)));
-        }
-        some
+        let until = inner.unmeasured;
+        inner.unmeasured = until.checked_sub(1)? / AT_ONCE * AT_ONCE;
+        let slots = (inner.unmeasured..until).filter_map(|slot| inner.entries.at(slot));
+        Some(slots.map(|entry| (entry.digest.clone(), entry.size)).collect())
+    }
+
+    /// How long a blob that is here is thought to be, if nobody looked at its file since the start.
+    pub fn presumed(&self, digest: &Digest) -> Option<u64> {
+        let inner = self.inner.lock();
+        let slot = inner.entries.find(digest).filter(|slot| *slot < inner.unmeasured)?;
+        inner.entries.at(slot).map(|entry| entry.size)
     }
 
     /// A blob that is here, used now.
@@ -212,6 +232,17 @@ impl Index {
         if self.inner.lock().remove(digest).is_some() {
             self.journal.change(digest);
         }
+    }
+
+    /// Takes out a blob whose file is not this long, if that is how long it is thought to be: it may have been fetched again since
+    /// somebody looked. Tells whether it was taken out.
+    pub fn forget_if(&self, digest: &Digest, size: u64) -> bool {
+        let mut inner = self.inner.lock();
+        let is_meant = inner.entries.entry(digest).is_some_and(|entry| entry.size == size);
+        if is_meant && inner.remove(digest).is_some() {
+            self.journal.change(digest);
+        }
+        is_meant
     }
 
     /// Bytes and number of blobs.

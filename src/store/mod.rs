@@ -7,7 +7,7 @@
 //!   blobs/sha512/<hex>
 //!   partial/sha256-<hex>       the first bytes of a blob, in order, nothing else. Survives a kill and is gone on with;
 //!                              after a power cut its end may be wrong, which the digest tells: it is thrown away then.
-//!   index/                     the journal: what may be lost (see `index`)
+//!   entries, index/            the journal, of blobs and of all else: what may be lost (see `index`)
 //!   secret.key                 what this installation signs and hashes with, 0600 (see `cache/secret`); lost, it is made anew
 //!   lock                       held while a process runs here
 //! ```
