@@ -240,7 +240,7 @@ impl Desk {
                     let blobs = self.blobs.get().map(Arc::as_ref);
                     let written = MutexGuard::unlocked(&mut state, || {
                         let mut batch = kept.and_then(waiting);
-                        write(&mut batch, blobs).map_err(|why| (why, batch))
+                        write(&mut batch, blobs).map_err(|why| (why, Box::new(batch)))
                     });
                     match written {
                         Ok(()) if state.backlog.written() => info!("the index is written again"),
@@ -250,7 +250,7 @@ impl Desk {
                             warn!(%why, lost, "the index could not be written at the end: the next start knows less");
                         }
                         Err((why, left)) => {
-                            if state.backlog.failed(left, now()) {
+                            if state.backlog.failed(*left, now()) {
                                 warn!(%why, "the index cannot be written: what changes waits in memory until it can");
                             }
                         }
