@@ -83,6 +83,11 @@ impl Server {
         Duration::from_nanos(times.filter_map(|times| times.split(' ').next()?.parse::<u64>().ok()).sum())
     }
 
+    /// Files and sockets that it has open.
+    pub(crate) fn open_files(&self) -> u64 {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count() as u64
+    }
+
     /// The most memory it had, in MiB (proc(5), status: VmHWM).
     pub(crate) fn peak(&self) -> u64 {
         self.status("VmHWM:") / 1024

@@ -12,10 +12,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::common::{Server, median};
-use crate::harness::{Alpn, Blob, Client, Image, Pki, Registry, Sni, server_name, trusting};
+use crate::harness::{Blob, Client, Image, Pki, Registry};
 use crate::{requests, row, title};
 
 const HOST: &str = "registry-1.docker.io";
+const MANIFEST: &str = "/v2/bench/app/manifests/1";
 const MIB: u64 = 1 << 20;
 /// Connections made at once: fewer than the listener's backlog.
 const AT_ONCE: usize = 64;
@@ -41,7 +42,7 @@ async fn world() -> (Pki, Registry) {
 
 /// Median and 99th percentile of a manifest's hit, µs.
 async fn latency(server: &Server) -> (u128, u128) {
-    let url = format!("http://{}/v2/bench/app/manifests/1", server.address);
+    let url = format!("http://{}{MANIFEST}", server.address);
     let connection = Client::plain(server.address).connect(&url).await.unwrap_or_else(|error| panic!("{error:?}"));
     let mut times = Vec::new();
     for _ in 0..300 {
@@ -61,29 +62,33 @@ enum Way {
 }
 
 /// A connection that has said all that it will say for now.
-async fn waiting(way: Way, server: SocketAddr, elsewhere: SocketAddr, tls: Arc<rustls::ClientConfig>) -> Box<dyn Send> {
-    let mut tcp = TcpStream::connect(server).await.expect("a listener");
+async fn waiting(way: Way, server: SocketAddr, elsewhere: SocketAddr, client: &Client) -> Box<dyn Send> {
     match way {
         Way::Plain => {
+            let mut tcp = TcpStream::connect(server).await.expect("a listener");
             tcp.write_all(b"GET /healthz HTTP/1.1\r\nHost: seawall\r\n\r\n").await.expect("sent");
             assert!(tcp.read(&mut [0; 4096]).await.expect("an answer") > 0);
             Box::new(tcp)
         }
+        // Who never asks for anything is left after some seconds.
         Way::Tls => {
-            let connector = tokio_rustls::TlsConnector::from(tls);
-            let mut tls = connector.connect(server_name(HOST), tcp).await.expect("a handshake");
-            // Its ticket is read too.
-            let read = tokio::time::timeout(Duration::from_millis(1), tls.read_u8()).await;
-            assert!(read.is_err(), "it says nothing");
-            Box::new(tls)
+            let url = format!("https://{HOST}{MANIFEST}");
+            let connection = client.connect(&url).await.unwrap_or_else(|error| panic!("{error:?}"));
+            requests::ask(&connection, &url).await;
+            Box::new(connection)
         }
         Way::Tunnel => {
+            let mut tcp = TcpStream::connect(server).await.expect("a listener");
             tcp.write_all(format!("CONNECT {elsewhere} HTTP/1.1\r\nHost: {elsewhere}\r\n\r\n").as_bytes())
                 .await
                 .expect("sent");
             let mut answer = [0; 4096];
             let read = tcp.read(&mut answer).await.expect("an answer");
-            assert!(answer[..read].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..read]));
+            assert!(
+                answer[..read].starts_with(b"HTTP/1.1 200"),
+                "{read}: {}",
+                String::from_utf8_lossy(&answer[..read])
+            );
             Box::new(tcp)
         }
     }
@@ -106,14 +111,14 @@ pub(crate) async fn idle(wanted: u64, files: u64) {
             elsewhere.port()
         );
         let server = Server::start(&pki, &registry, &more);
-        let tls = trusting(&server.ca_pem, Alpn::None, Sni::Sent);
+        let client = Client::direct_tls(server.address, &server.ca_pem);
         // A tunnel is two sockets of the server, and two of this process.
         let count = wanted.min((files - 500) / if matches!(way, Way::Tunnel) { 2 } else { 1 });
         latency(&server).await;
         let (alone, _) = latency(&server).await;
         let before = server.resident();
         let (connecting, cpu) = (Instant::now(), server.cpu());
-        let one = |_| waiting(way, server.address, elsewhere, tls.clone());
+        let one = |_| waiting(way, server.address, elsewhere, &client);
         let all: Vec<_> = stream::iter(0..count).map(one).buffer_unordered(AT_ONCE).collect().await;
         let (connecting, connected) = (connecting.elapsed(), server.cpu() - cpu);
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -122,6 +127,8 @@ pub(crate) async fn idle(wanted: u64, files: u64) {
         tokio::time::sleep(WATCHED).await;
         let busy = (server.cpu() - cpu).as_secs_f64() / WATCHED.as_secs_f64() * 100.0;
         let (median, worst) = latency(&server).await;
+        let sockets = if matches!(way, Way::Tunnel) { 2 * count } else { count };
+        assert!(server.open_files() >= sockets, "all of them are still there");
         let made = connected.as_micros() / u128::from(count);
         row(
             &format!("{way:?}, {count}"),
