@@ -236,7 +236,7 @@ impl Cache {
     /// Upstream refused, or has no such thing, or cannot be asked and there is no copy.
     pub async fn get(&self, pull: &Pull) -> Result<Found> {
         match self.shown(pull) {
-            Some((print, login)) => self.get_by_login(pull, print, &login).await,
+            Some((print, login)) => Box::pin(self.get_by_login(pull, print, &login)).await,
             None => self.find(pull).await,
         }
     }

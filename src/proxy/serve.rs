@@ -137,7 +137,7 @@ async fn answer(conn: &Conn, session: &Session, mut request: Request<Incoming>) 
         return *refused;
     }
     if request.method() == Method::CONNECT {
-        return connect::answer(conn, session, request).await;
+        return Box::pin(connect::answer(conn, session, request)).await;
     }
     conn.front.gateway.handle(session, request).await
 }
