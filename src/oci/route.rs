@@ -195,13 +195,13 @@ fn shape(rest: &str) -> Shape<'_> {
 /// Classifies a request. `path` and `query` are as the client sent them; only pulls can fail.
 pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, RouteError> {
     let reads = reads(method);
-    if reads && hides_a_pull(path) {
-        return Err(RouteError::Name(cut(path)));
-    }
     match path {
         "/v2" | "/v2/" if reads => return Ok(Route::Ping),
         "/v2/_catalog" if reads => return Ok(Route::Catalog),
         _ => {}
+    }
+    if reads && hides_a_pull(path) {
+        return Err(RouteError::Name(cut(path)));
     }
     let Some(rest) = path.strip_prefix("/v2/") else { return Ok(Route::Other) };
     match shape(rest) {
@@ -278,12 +278,25 @@ fn tags(query: Option<&str>) -> Vec<Tag> {
 /// Whether upstream might read a pull where [`shape`] reads something else, or another name: the path is not in its plain form
 /// (RFC 3986, 6.2.2), and is a pull as it stands or in that form.
 fn hides_a_pull(path: &str) -> bool {
+    if is_plain(path.as_bytes()) {
+        return false;
+    }
     let is_pull = |path: &str| {
         let shape = path.strip_prefix("/v2/").map_or(Shape::None, shape);
         matches!(shape, Shape::Manifest { .. } | Shape::Blob { .. })
     };
     let plain = plain(path);
     plain != path && (is_pull(path) || is_pull(&plain))
+}
+
+/// Whether [`plain`] would surely leave it as it is: nothing is encoded, no part is empty or begins with a dot.
+fn is_plain(path: &[u8]) -> bool {
+    let begun_well = |(at, byte): (usize, &u8)| match byte {
+        b'%' => false,
+        b'/' => !matches!(path.get(at + 1), None | Some(b'/' | b'.')),
+        _ => true,
+    };
+    path.first() == Some(&b'/') && path.iter().enumerate().all(begun_well)
 }
 
 /// A path with nothing encoded and no `.`, `..` or empty part.
