@@ -120,11 +120,11 @@ impl Gateway {
             .and_then(|()| self.not_looped(&request))
             .and_then(|()| door(session, &request, &self.registries, &self.settings.own_names));
         match meant {
-            Ok(Door::Own(here)) => (Facing::Mirror, self.own(request, &here, record).await),
+            Ok(Door::Own(here)) => (Facing::Mirror, Box::pin(self.own(request, &here, record)).await),
             Ok(Door::Other(origin)) => (Facing::Registry, Box::pin(self.forward(request, &origin, record)).await),
             Ok(Door::Registry { site, role, origin }) => {
                 record.registry = site.registry.name.clone();
-                (Facing::Registry, self.registry(request, site, role, &origin, record).await)
+                (Facing::Registry, Box::pin(self.registry(request, site, role, &origin, record)).await)
             }
             Err(error) => (faced(session, &request), Err(error)),
         }
@@ -254,7 +254,7 @@ impl Gateway {
         negotiated: Negotiated,
         record: &mut Record,
     ) -> Result<Response<Body>> {
-        let found = self.cache.get(pull).await;
+        let found = Box::pin(self.cache.get(pull)).await;
         self.challenge_seen(&pull.site, &pull.asker);
         let found = found?;
         record.outcome = found.outcome;
