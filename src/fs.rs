@@ -111,6 +111,11 @@ pub fn len(file: &File, path: &Path) -> Result<u64> {
     at("stat", path, file.metadata()).map(|m| m.size())
 }
 
+/// Whether an open file still has a name, and this length. Waits for no disk: the kernel has it in memory.
+pub fn is_in_place(file: &File, len: u64) -> bool {
+    file.metadata().is_ok_and(|meta| meta.nlink() > 0 && meta.size() == len)
+}
+
 /// Opens for reading.
 pub fn open(path: &Path) -> Result<File> {
     at("open", path, File::open(path))

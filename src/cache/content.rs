@@ -74,7 +74,7 @@ impl Cache {
             match self.0.flights.join(digest, || self.0.index.hold(digest, self.0.clock.now())) {
                 Joined::Held(held) => {
                     let stale = self.admit(pull, digest, what, yes).await?;
-                    if let Some(found) = self.held(pull, digest, what, held, stale).await? {
+                    if let Some(found) = Box::pin(self.held(pull, digest, what, held, stale)).await? {
                         return Ok(found);
                     }
                 }
@@ -280,8 +280,7 @@ impl Cache {
         held: Held,
         stale: Option<Stale>,
     ) -> Result<Option<Found>> {
-        let (store, name) = (self.0.store.clone(), digest.clone());
-        let blob = match task::blocking(move || store.blob(&name)).await {
+        let blob = match self.opened(digest, &held).await {
             Ok(blob) if blob.size == held.size => blob,
             Err(error) if !is_missing(&error) => {
                 // A broken cache breaks no pull.

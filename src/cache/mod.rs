@@ -18,6 +18,7 @@ pub mod images;
 pub mod logins;
 pub mod manifests;
 mod meet;
+pub mod open_files;
 mod pay;
 pub mod reader;
 mod resolve;
@@ -95,7 +96,7 @@ pub struct Pull {
 
 /// `REGISTRY/REPOSITORY`
 pub fn place(site: &Site, repository: &Repository) -> Arc<str> {
-    format!("{}/{repository}", site.namespace).into()
+    [&*site.namespace, "/", repository.as_str()].concat().into()
 }
 
 /// What a pull is for.
@@ -197,6 +198,7 @@ impl Cache {
             store: store.clone(),
             index: index.clone(),
             flights: flights.clone(),
+            opened: open_files::OpenFiles::default(),
             promised: Arc::default(),
             metrics: metrics.clone(),
             clock: clock.clone(),
