@@ -14,7 +14,7 @@ pub const OCTET_STREAM: &str = "application/octet-stream";
 /// A media type without its parameters: `a/b` of `a/b; charset=utf-8`.
 pub fn essence(value: &str) -> &str {
     let end = value.bytes().position(|byte| byte == b';').unwrap_or(value.len());
-    value[..end].trim()
+    value[..end].trim_ascii()
 }
 
 /// Whether it is an index, OCI's or Docker's. Parameters and case do not matter.
@@ -135,7 +135,7 @@ fn elements(line: &str) -> impl Iterator<Item = &str> {
             let end = end_of_element(text.as_bytes());
             // A comma is one byte: what is before and behind it is text.
             rest = text.get(end + 1..);
-            let element = text[..end].trim();
+            let element = text[..end].trim_ascii();
             if !element.is_empty() {
                 return Some(element);
             }
@@ -145,13 +145,25 @@ fn elements(line: &str) -> impl Iterator<Item = &str> {
 
 /// Where the comma is, or the end.
 fn end_of_element(text: &[u8]) -> usize {
-    let (mut quoted, mut escaped) = (false, false);
+    let mut at = 0;
+    while let Some(step) = text[at..].iter().position(|byte| matches!(byte, b',' | b'"')) {
+        at += step;
+        if text[at] == b',' {
+            return at;
+        }
+        at += 1 + quoted(&text[at + 1..]);
+    }
+    text.len()
+}
+
+/// How long a quoted string is behind its first quote, the last one included.
+fn quoted(text: &[u8]) -> usize {
+    let mut escaped = false;
     for (at, byte) in text.iter().enumerate() {
-        let was_escaped = std::mem::take(&mut escaped);
         match byte {
-            b'"' if !was_escaped => quoted = !quoted,
-            b'\\' if quoted && !was_escaped => escaped = true,
-            b',' if !quoted => return at,
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at + 1,
             _ => {}
         }
     }
