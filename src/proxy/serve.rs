@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -94,12 +97,11 @@ pub(super) async fn encrypted(conn: Conn, stream: TlsStream<Socket>, way: Way) {
 
 fn builder(conn: &Conn) -> Builder<Spawner> {
     let mut builder = Builder::new(Spawner(conn.front.tasks.clone()));
-    let idle_timeout = conn.front.settings.idle_timeout;
     builder
         .http1()
         .timer(TokioTimer::new())
-        // Runs while a kept connection is idle, too; that a first head comes sooner is seen to by `Pulse`.
-        .header_read_timeout(idle_timeout)
+        // A head that does not come is silence: `Pulse` sees to that without a timer for each request.
+        .header_read_timeout(None)
         .max_buf_size(MAX_BUFFER)
         // A client may shut its side down and still read.
         .half_close(true)
@@ -142,6 +144,12 @@ async fn answer(conn: &Conn, session: &Session, mut request: Request<Incoming>) 
     conn.front.gateway.handle(session, request).await
 }
 
+/// Why a connection is ended from here.
+enum End {
+    Stop,
+    Silence,
+}
+
 /// Drives a connection to its end: the client's, that of its silence, or the process's.
 async fn finish<C>(conn: &Conn, pulse: &Pulse, connection: C)
 where
@@ -150,15 +158,19 @@ where
 {
     let settings = &conn.front.settings;
     let mut connection = pin!(connection);
+    // A set of futures polls those alone that were woken: neither is looked at for each request.
+    let mut ends: FuturesUnordered<BoxFuture<'_, End>> = FuturesUnordered::new();
+    ends.push(conn.front.tasks.stopping().map(|()| End::Stop).boxed());
+    ends.push(pulse.silence(settings.patience, settings.idle_timeout).map(|()| End::Silence).boxed());
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
-        () = conn.front.tasks.stopping() => {
+        Some(end) = ends.next() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-        () = pulse.silence(settings.patience, settings.idle_timeout) => {
-            connection.as_mut().graceful_shutdown();
-            tokio::time::timeout(settings.patience, connection).await.unwrap_or(Ok(()))
+            match end {
+                End::Stop => connection.await,
+                End::Silence => tokio::time::timeout(settings.patience, connection).await.unwrap_or(Ok(())),
+            }
         }
     };
     if let Err(error) = ended {
