@@ -30,7 +30,7 @@
 //!
 //! - words, which parse and print: [`oci`] (digests, names, routes, manifests, challenges), [`http`] (ranges, conditions, origins)
 //! - [`error`]: what went wrong, for the client and for the log · [`policy`]: every decision, a pure function with `now` as argument
-//! - [`clock`], [`fs`], [`task`]: the only places that read time, touch files, spawn · [`lru`]: what may vanish · [`ledger`], [`metrics`]: the books
+//! - [`clock`], [`fs`], [`task`]: the only places that read time, touch files, spawn · [`tls`]: who encrypts · [`lru`]: what may vanish · [`ledger`], [`metrics`]: the books
 //! - [`ca`]: the root and its leaves · [`store`]: the files · [`index`]: which there are · [`upstream`]: everything asked of registries
 //! - [`cache`]: grants, tags, flights, fills, readers · [`setup`]: what points a client at seawall
 //!   · [`images`]: what manifests, compose files and Dockerfiles name
@@ -50,6 +50,7 @@ pub mod ledger;
 pub mod lru;
 pub mod metrics;
 pub mod task;
+pub mod tls;
 
 pub mod ca;
 pub mod index;

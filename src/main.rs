@@ -11,6 +11,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // Every configuration names its provider; this is for a library that does not. It fails only if one is there already.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let _ = rustls::crypto::CryptoProvider::clone(&seawall::tls::provider()).install_default();
     Cli::parse().run()
 }

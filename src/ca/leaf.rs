@@ -22,6 +22,7 @@ use super::own::{OwnTls, Shown};
 use super::root::{BACKDATED, Root};
 use super::sign::Key;
 use super::{CaError, Host};
+use crate::tls;
 
 /// Leaves in memory, a few KiB each. A registry with a wildcard has more hosts than one would like to keep.
 const MOST_LEAVES: u64 = 1024;
@@ -73,7 +74,7 @@ impl Leaves {
             root,
             days: days.max(1),
             kept,
-            provider: Arc::new(preferring(aes_in_hardware())),
+            provider: tls::provider(),
             ticketer: provider::Ticketer::new()?,
             sessions: ServerSessionMemoryCache::new(MOST_SESSIONS),
             own: Own::Leaf { names: Vec::new(), kept: Mutex::default() },
@@ -156,7 +157,7 @@ impl Leaves {
             Preferred::H1 => [b"http/1.1", b"h2"],
         };
         config.alpn_protocols = protocols.map(<[u8]>::to_vec).to_vec();
-        config.ignore_client_order = aes_in_hardware();
+        config.ignore_client_order = tls::aes_in_hardware();
         config.ticketer = Arc::clone(&self.ticketer);
         config.session_storage = Arc::clone(&self.sessions);
         // Clients keep the last one; a second is bytes for nobody.
@@ -172,31 +173,6 @@ impl std::fmt::Debug for Leaves {
             .field("kept", &self.kept.entry_count())
             .finish_non_exhaustive()
     }
-}
-
-/// AES-128-GCM is the cheapest per byte where the processor knows AES (18.8 GB/s, AES-256 13.1, ChaCha20 2.4), the
-/// dearest where it does not.
-fn preferring(aes: bool) -> CryptoProvider {
-    let mut provider = provider::default_provider();
-    provider.cipher_suites.sort_by_key(|suite| {
-        let name = format!("{:?}", suite.suite());
-        match (name.contains("AES_128_GCM"), name.contains("CHACHA20")) {
-            (true, _) => 1,
-            (_, true) if aes => 3,
-            (_, true) => 0,
-            _ => 2,
-        }
-    });
-    provider
-}
-
-fn aes_in_hardware() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("aes");
-    #[cfg(target_arch = "aarch64")]
-    return std::arch::is_aarch64_feature_detected!("aes");
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    return false;
 }
 
 /// 127 random bits, positive (RFC 5280 4.1.2.2).

@@ -14,8 +14,8 @@ use rustls_pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
 use super::CaError;
-use crate::fs;
 use crate::http::origin::Host;
+use crate::{fs, tls};
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// From here on every start, and every day, says that it ends soon.
@@ -261,8 +261,7 @@ fn certified(chain: &[CertificateDer<'static>], key_pem: &[u8]) -> Result<Certif
         return Err(ServerCertificateError::Encrypted);
     }
     let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| ServerCertificateError::NoKey)?;
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    CertifiedKey::from_der(chain.to_vec(), key, &provider).map_err(|error| match error {
+    CertifiedKey::from_der(chain.to_vec(), key, &tls::provider()).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => ServerCertificateError::Mismatch,
         other => ServerCertificateError::UnusableKey(other.to_string()),
     })

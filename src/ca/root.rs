@@ -163,7 +163,7 @@ impl Root {
         let between: Vec<_> = self.chain[..self.chain.len() - 1].iter().map(|c| c.der.clone()).collect();
         let leaf = ParsedCertificate::try_from(leaf)?;
         let unix = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all;
+        let algorithms = crate::tls::provider().signature_verification_algorithms.all;
         verify_server_cert_signed_by_trust_anchor(
             &leaf,
             &anchors,

@@ -9,6 +9,13 @@ pub const CHUNK: usize = 64 << 10;
 /// Buffers that are kept: 4 MiB.
 const KEPT: usize = 64;
 
+const PAGE: usize = 4096;
+
+/// Where in a page the bytes begin. `rep movsb`, which is glibc's memcpy for more than 2 KiB, copies at a twentieth of its speed on AMD's
+/// Zen 3 and 4 when the destination begins up to 63 bytes after the source, counted within their pages: and a TLS record, whose
+/// header is of five bytes, begins there after a buffer that begins with its page.
+const IN_PAGE: usize = PAGE / 2;
+
 static FREE: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
 
 /// A buffer of [`CHUNK`] bytes, on its way round.
@@ -18,17 +25,34 @@ pub struct Chunk {
     len: usize,
 }
 
+/// How far into a buffer at this address its bytes begin.
+fn skew(address: usize) -> usize {
+    (PAGE + IN_PAGE - address % PAGE) % PAGE
+}
+
 impl Chunk {
     /// One that is free, or a new one.
     pub fn take() -> Chunk {
         let free = FREE.lock().pop();
-        Chunk { bytes: free.unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice()), len: 0 }
+        Chunk { bytes: free.unwrap_or_else(|| vec![0; CHUNK + PAGE].into_boxed_slice()), len: 0 }
     }
 
     /// Room for at most `most` bytes.
     pub fn room(&mut self, most: u64) -> &mut [u8] {
         let most = usize::try_from(most).unwrap_or(CHUNK).min(CHUNK);
-        &mut self.bytes[..most]
+        let from = self.from();
+        &mut self.bytes[from..from + most]
+    }
+
+    /// Room behind the first `len` bytes.
+    pub fn room_after(&mut self, len: usize) -> &mut [u8] {
+        let from = self.from();
+        &mut self.bytes[from + len..from + CHUNK]
+    }
+
+    /// The first `len` bytes.
+    pub fn upto(&self, len: usize) -> &[u8] {
+        &self.bytes[self.from()..][..len]
     }
 
     /// The first `len` bytes, to be sent. The buffer comes back when they are dropped.
@@ -36,11 +60,15 @@ impl Chunk {
         self.len = len;
         Bytes::from_owner(self)
     }
+
+    fn from(&self) -> usize {
+        skew(self.bytes.as_ptr().addr())
+    }
 }
 
 impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        self.upto(self.len)
     }
 }
 
@@ -48,7 +76,7 @@ impl Drop for Chunk {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
         let mut free = FREE.lock();
-        if free.len() < KEPT && bytes.len() == CHUNK {
+        if free.len() < KEPT && !bytes.is_empty() {
             free.push(bytes);
         }
     }
@@ -66,5 +94,14 @@ mod tests {
             assert_eq!(chunk.filled(text.len()), text);
         }
         assert_eq!(Chunk::take().room(u64::MAX).len(), CHUNK);
+    }
+
+    #[test]
+    fn the_bytes_begin_in_the_middle_of_a_page_wherever_the_buffer_is() {
+        for address in (0..3 * PAGE).step_by(8) {
+            assert!(skew(address) < PAGE, "{address}");
+            assert_eq!((address + skew(address)) % PAGE, IN_PAGE, "{address}");
+        }
+        assert_eq!(Chunk::take().room(1).as_ptr().addr() % PAGE, IN_PAGE);
     }
 }

@@ -1,8 +1,10 @@
 //! HTTP on a connection: h1 or h2, its limits, when it ends.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -20,6 +22,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
+use super::batch::Batched;
 use super::body::Body;
 use super::conn::Conn;
 use super::line::Line;
@@ -72,12 +75,8 @@ pub(super) async fn plain(conn: Conn, socket: Socket, way: Way) {
     let pulse = Pulse::new();
     let builder = builder(&conn).http1_only();
     let service = service(conn.clone(), way, pulse.clone());
-    finish(
-        &conn,
-        &pulse,
-        builder.serve_connection_with_upgrades(TokioIo::new(pulse.watching(Linger::new(socket))), service),
-    )
-    .await;
+    let stream = TokioIo::new(pulse.watching(Linger::new(socket)));
+    finish(&conn, &pulse, builder.serve_connection_with_upgrades(stream, service), |_| {}).await;
 }
 
 /// Serves within TLS: what ALPN chose, h1 where it chose nothing. In h1 to seawall itself a CONNECT may take the connection over.
@@ -87,11 +86,16 @@ pub(super) async fn encrypted(conn: Conn, stream: TlsStream<Socket>, way: Way) {
     let builder = if is_h2 { builder(&conn).http2_only() } else { builder(&conn).http1_only() };
     let takes_connect = !is_h2 && matches!(way, Way::Own(_));
     let service = service(conn.clone(), way, pulse.clone());
-    let stream = TokioIo::new(pulse.watching(Linger::new(stream)));
+    let stream = pulse.watching(Linger::new(stream));
     if takes_connect {
-        finish(&conn, &pulse, builder.serve_connection_with_upgrades(stream, service)).await;
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        finish(&conn, &pulse, connection, |_| {}).await;
+    } else if is_h2 {
+        let (stream, outflow) = Batched::new(stream);
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        finish(&conn, &pulse, connection, |cx| outflow.go(cx)).await;
     } else {
-        finish(&conn, &pulse, builder.serve_connection(stream, service)).await;
+        finish(&conn, &pulse, builder.serve_connection(TokioIo::new(stream), service), |_| {}).await;
     }
 }
 
@@ -150,26 +154,37 @@ enum End {
     Silence,
 }
 
-/// Drives a connection to its end: the client's, that of its silence, or the process's.
-async fn finish<C>(conn: &Conn, pulse: &Pulse, connection: C)
+/// Drives a connection to its end: the client's, that of its silence, or the process's. `after` each poll, what it left is sent.
+async fn finish<C>(conn: &Conn, pulse: &Pulse, connection: C, mut after: impl FnMut(&mut Context<'_>))
 where
     C: GracefulConnection,
     C::Error: std::fmt::Display,
 {
     let settings = &conn.front.settings;
     let mut connection = pin!(connection);
+    let mut polled = async |connection: Pin<&mut C>| {
+        let mut connection = connection;
+        poll_fn(|cx| {
+            let ended = connection.as_mut().poll(cx);
+            after(cx);
+            ended
+        })
+        .await
+    };
     // A set of futures polls those alone that were woken: neither is looked at for each request.
     let mut ends: FuturesUnordered<BoxFuture<'_, End>> = FuturesUnordered::new();
     ends.push(conn.front.tasks.stopping().map(|()| End::Stop).boxed());
     ends.push(pulse.silence(settings.patience, settings.idle_timeout).map(|()| End::Silence).boxed());
     let ended = tokio::select! {
         biased;
-        ended = connection.as_mut() => ended,
+        ended = polled(connection.as_mut()) => ended,
         Some(end) = ends.next() => {
             connection.as_mut().graceful_shutdown();
             match end {
-                End::Stop => connection.await,
-                End::Silence => tokio::time::timeout(settings.patience, connection).await.unwrap_or(Ok(())),
+                End::Stop => polled(connection).await,
+                End::Silence => {
+                    tokio::time::timeout(settings.patience, polled(connection)).await.unwrap_or(Ok(()))
+                }
             }
         }
     };

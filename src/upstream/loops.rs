@@ -225,7 +225,7 @@ async fn recognised(stream: TlsStream<TcpStream>, origin: &Origin, via: &Pseudon
 fn trusting_only(root_pem: &str) -> Option<TlsConnector> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(root_pem.as_bytes()).ok()?).ok()?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = crate::tls::provider();
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
     Some(TlsConnector::from(Arc::new(builder.with_root_certificates(roots).with_no_client_auth())))
 }

@@ -84,8 +84,7 @@ pub fn tls_config(
     for pem in [global_ca, registry_ca].into_iter().flatten() {
         add_roots(&mut roots, pem)?;
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let builder = ClientConfig::builder_with_provider(crate::tls::provider()).with_safe_default_protocol_versions()?;
     let builder = builder.with_root_certificates(roots);
     Ok(match client {
         Some(client) => {
@@ -110,8 +109,7 @@ pub fn certified(client: &ClientCertificate) -> Result<CertifiedKey, TlsError> {
         return Err(TlsError::EncryptedKey);
     }
     let key = PrivateKeyDer::from_pem_slice(&client.key_pem).map_err(|_| TlsError::NoKey)?;
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    CertifiedKey::from_der(chain, key, &provider).map_err(|error| match error {
+    CertifiedKey::from_der(chain, key, &crate::tls::provider()).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => TlsError::Mismatch,
         other => TlsError::Rustls(other),
     })

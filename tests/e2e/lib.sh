@@ -1,14 +1,14 @@
 # Words of the end-to-end test: saying, counting, starting and stopping. Sourced by tests/e2e/run.
 # shellcheck shell=bash
 
-PASSED=0 FAILED=0 SKIPPED=0
+PASSED=0 FAILED=0 SKIPPED=0 FAILURES=()
 declare -A PID=()               # name -> pid of every process we started and have not stopped
 
 say()  { printf '\n== %s (%ds)\n' "$*" "$SECONDS"; }
 note() { printf '   %s\n' "$*"; }
 run()  { printf '+ %s\n' "$*"; "$@"; }
 pass() { PASSED=$((PASSED + 1)); printf 'ok    %s\n' "$*"; }
-fail() { FAILED=$((FAILED + 1)); printf 'FAIL  %s\n' "$*"; }
+fail() { FAILED=$((FAILED + 1)); FAILURES+=("$*"); printf 'FAIL  %s\n' "$*"; }
 skip() { SKIPPED=$((SKIPPED + 1)); printf 'skip  %s\n' "$*"; }
 die()  { printf 'e2e: %s\n' "$*" >&2; exit 1; }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["http", "oci"],
     &["error", "policy"],
-    &["clock", "fs", "ledger", "lru", "metrics", "task"],
+    &["clock", "fs", "ledger", "lru", "metrics", "task", "tls"],
     &["ca", "index", "store", "upstream"],
     &["cache", "images", "setup"],
     &["admin"],

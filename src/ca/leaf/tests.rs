@@ -177,7 +177,7 @@ fn aes_128_is_chosen_where_it_is_cheap() {
     let server = leaves.config_for(&host("docker.io"), now()).unwrap();
     let chosen = shake(&client(root, rustls::ALL_VERSIONS, &[]), &server, "docker.io").unwrap();
     let name = format!("{:?}", chosen.negotiated_cipher_suite().unwrap().suite());
-    assert_eq!(name.contains("AES_128_GCM"), aes_in_hardware(), "{name}");
+    assert_eq!(name.contains("AES_128_GCM"), tls::aes_in_hardware(), "{name}");
 }
 
 #[test]
