@@ -294,6 +294,8 @@ impl Cache {
             }
         };
         if let (What::Manifest(_), true) = (what, blob.size <= MAX_MANIFEST as u64) {
+            // It is in memory from now on.
+            self.0.sweep.opened.forget(digest);
             return Ok(match self.load(digest, blob.file, blob.size, held.media_type.as_deref()).await? {
                 Some(manifest) => Some(self.in_memory(pull, digest, &manifest, Outcome::Hit, stale)),
                 None => {

@@ -45,9 +45,20 @@ impl OpenFiles {
     }
 
     fn keep(&self, digest: &Digest, blob: Blob) {
-        let pushed_out = self.0.lock().insert(digest.clone(), blob);
-        // It may be the last one of its file: closed without the lock.
-        drop(pushed_out);
+        let mut open = self.0.lock();
+        let least = (open.len() >= MOST && !open.contains_key(digest)).then(|| open.remove_lru()).flatten();
+        let same = open.insert(digest.clone(), blob);
+        drop(open);
+        // Either may be the last one of its file: closed without the lock.
+        drop((least, same));
+    }
+
+    /// Closes what was removed behind seawall's back, so that the disk has its room again.
+    pub fn tidy(&self) {
+        let all: Vec<(Digest, Blob)> = self.0.lock().iter().map(|(digest, blob)| (digest.clone(), blob.clone())).collect();
+        for (digest, _) in all.iter().filter(|(_, blob)| !fs::is_in_place(&blob.file, blob.size)) {
+            self.forget(digest);
+        }
     }
 
     /// Closes a blob's file, as soon as nobody reads it.
@@ -67,6 +78,10 @@ impl Cache {
         let blob = task::blocking(move || store.blob(&name)).await?;
         if blob.size == held.size {
             self.0.sweep.opened.keep(digest, blob.clone());
+            // It was taken out although it is held: somebody found it wrong meanwhile.
+            if !self.0.index.has(digest) {
+                self.0.sweep.opened.forget(digest);
+            }
         }
         Ok(blob)
     }
@@ -100,6 +115,13 @@ mod tests {
         opened.keep(&digest, store.blob(&digest).unwrap());
         store.remove(&digest).unwrap();
         assert!(opened.find(&digest).is_none(), "removed behind its back");
+        put(dir.path(), b"blob");
+        opened.keep(&digest, store.blob(&digest).unwrap());
+        opened.tidy();
+        assert_eq!(opened.0.lock().len(), 1);
+        store.remove(&digest).unwrap();
+        opened.tidy();
+        assert!(opened.0.lock().is_empty(), "closed, though nobody asks for it");
     }
 
     #[test]

@@ -145,6 +145,7 @@ impl Sweep {
 
     /// At start and now and then: a smaller limit, a fuller disk, partials that nobody wants. Blocks.
     pub fn tidy(&self) {
+        self.opened.tidy();
         let promised = self.promised.lock();
         let over = match self.room(*promised) {
             Ok(room) => {

@@ -180,11 +180,16 @@ where
         ended = polled(connection.as_mut()) => ended,
         Some(end) = ends.next() => {
             connection.as_mut().graceful_shutdown();
-            match end {
-                End::Stop => polled(connection).await,
-                End::Silence => {
-                    tokio::time::timeout(settings.patience, polled(connection)).await.unwrap_or(Ok(()))
+            // A head that came in part holds up no drain: what was stopped has still to be silent.
+            let silent = async {
+                if let End::Stop = end {
+                    ends.next().await;
                 }
+                tokio::time::sleep(settings.patience).await;
+            };
+            tokio::select! {
+                ended = polled(connection.as_mut()) => ended,
+                () = silent => Ok(()),
             }
         }
     };
