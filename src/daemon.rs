@@ -80,7 +80,7 @@ impl Daemon {
 
         let root = Arc::new(Root::load_or_create(&config.ca, clock.now())?);
         let leaves = Leaves::new(root.clone(), config.ca.leaf_days)?;
-        let leaves = Arc::new(leaves.speaking_as(&config.tls, clock.now())?);
+        let leaves = Arc::new(leaves.preferring(config.tls.preferred).speaking_as(&config.tls, clock.now())?);
         let loaded = load(&config, &clock).await?;
         let (journal, pings) = (loaded.journal.clone(), loaded.pings(&config));
 

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the place they are kept for")]
 
 mod beside;
+mod outbox;
 mod tree;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use std::time::SystemTime;
 use rustix::fs::OFlags;
 
 use beside::Beside;
+pub use outbox::{Hold, MOST as MOST_POSTED, Outbox, Uncached, is_stand_in};
 pub use tree::{Expected, Present, Tree};
 
 /// What went wrong, and with which file.
@@ -222,6 +224,12 @@ pub fn read_cached_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result
         Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(None),
         Err(e) => Err(e.into()),
     }
+}
+
+/// Whether the page cache seems to have `len` bytes from `offset`: it has the first and the last of them.
+pub fn is_cached(file: &File, offset: u64, len: usize) -> bool {
+    let last = (offset + len as u64).saturating_sub(1);
+    [last, offset].into_iter().all(|at| matches!(read_cached_at(file, &mut [0], at), Ok(Some(1))))
 }
 
 /// Writes all of `bytes` at `offset`.

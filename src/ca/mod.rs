@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use crate::fs::FsError;
 use crate::http::origin::Host;
 
-pub use leaf::Leaves;
+pub use leaf::{Leaves, Preferred};
 pub use own::OwnTls;
 pub use root::Root;
 

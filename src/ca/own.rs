@@ -14,6 +14,7 @@ use rustls_pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
 use super::CaError;
+use super::leaf::Preferred;
 use crate::http::origin::Host;
 use crate::{fs, tls};
 
@@ -24,6 +25,8 @@ const ENDS_SOON: Duration = Duration::from_secs(14 * 86_400);
 /// How seawall itself is spoken to over TLS.
 #[derive(Clone, Debug, Default)]
 pub struct OwnTls {
+    /// What is chosen for intercepted hosts; under its own names it is always http/1.1.
+    pub preferred: Preferred,
     /// What clients call it. Empty: nothing is for it that comes over TLS.
     pub names: Vec<Host>,
     /// Instead of a leaf of the root.

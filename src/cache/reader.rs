@@ -15,12 +15,16 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::chunk::Chunk;
+use super::chunk::{Chunk, Place};
 use super::flight::{Flight, Progress};
 use super::through::{Through, Way};
 use crate::error::{Error, Kind, Result};
+use crate::fs::{Hold, MOST_POSTED, Outbox};
 use crate::index::Held;
 use crate::{fs, task};
+
+/// Bytes from which on sendfile(2) costs less than to read and to write them.
+const WORTH_POSTING: usize = 16 << 10;
 
 /// A file that is read, and what keeps it there.
 #[derive(Debug)]
@@ -39,11 +43,12 @@ pub struct Reader {
     end: Option<u64>,
     source: Follow,
     pending: Option<BoxFuture<'static, Step>>,
+    outbox: Option<Outbox>,
 }
 
 enum Follow {
-    Held(#[expect(dead_code, reason = "held, so that the blob stays")] Held),
-    Flight { watch: Option<watch::Receiver<Progress>>, flight: Arc<Flight>, way: Way },
+    Held(Hold),
+    Flight { watch: Option<watch::Receiver<Progress>>, flight: Arc<Flight>, way: Box<Way> },
     Through(Box<Through>),
 }
 
@@ -71,18 +76,23 @@ impl Reader {
     /// Of the bytes `from..end`; `end` is `None` when it is not known yet.
     pub fn new(source: Source, from: u64, end: Option<u64>) -> Reader {
         let (file, source) = match source {
-            Source::Held(file, held) => (file, Follow::Held(held)),
+            Source::Held(file, held) => (file, Follow::Held(Arc::new(held))),
             Source::Flight(file, flight, way) => {
                 let watch = Some(flight.watch());
-                (file, Follow::Flight { watch, flight, way })
+                (file, Follow::Flight { watch, flight, way: Box::new(way) })
             }
         };
-        Reader { file, from, at: from, end, source, pending: None }
+        Reader { file, from, at: from, end, source, pending: None, outbox: None }
     }
 
     /// Of a part of a blob.
     pub fn part(source: Source, part: Range<u64>) -> Reader {
         Reader::new(source, part.start, Some(part.end))
+    }
+
+    /// What is in the page cache need not be read: it is posted to the connection that takes these chunks, as they are.
+    pub fn post_to(&mut self, outbox: Outbox) {
+        self.outbox = Some(outbox);
     }
 
     /// Bytes that are still to come, if that is known.
@@ -116,7 +126,7 @@ impl Reader {
                 Limit::End(size) if self.at >= size && self.end.is_none() => return Poll::Ready(None),
                 Limit::Upto(limit) | Limit::End(limit) if self.at < limit => {
                     let most = limit.min(self.end.unwrap_or(limit)) - self.at;
-                    if let Some(read) = self.read_now(most) {
+                    if let Some(read) = self.post(most).or_else(|| self.read_now(most)) {
                         return Poll::Ready(Some(read));
                     }
                 }
@@ -137,16 +147,28 @@ impl Reader {
         Ok(bytes)
     }
 
+    /// A part of the file, for the kernel to send. Of a whole blob alone: what the kernel has sent is the file's own pages until the
+    /// client acknowledges it, and a partial blob may be cut short and written anew.
+    fn post(&mut self, most: u64) -> Option<Result<Bytes>> {
+        let (Some(outbox), Follow::Held(hold)) = (&self.outbox, &self.source) else { return None };
+        let len = usize::try_from(most).unwrap_or(MOST_POSTED).min(MOST_POSTED);
+        if len < WORTH_POSTING || !fs::is_cached(&self.file, self.at, len) {
+            return None;
+        }
+        let stand_in = outbox.post(self.file.clone(), self.at, len, hold.clone());
+        Some(self.advance(stand_in))
+    }
+
     /// From the page cache; else a thread is set to it and there is nothing yet.
     fn read_now(&mut self, most: u64) -> Option<Result<Bytes>> {
-        let mut chunk = Chunk::take();
+        let mut chunk = Chunk::take(Place::Read);
         match fs::read_cached_at(&self.file, chunk.room(most), self.at) {
             Ok(Some(n)) if n > 0 => Some(self.advance(chunk.filled(n))),
             Ok(_) => {
                 let (file, at) = (self.file.clone(), self.at);
                 self.pending = Some(Box::pin(async move {
                     let read = task::blocking(move || {
-                        let mut chunk = Chunk::take();
+                        let mut chunk = Chunk::take(Place::Read);
                         fs::read_at(&file, chunk.room(most), at).map(|n| chunk.filled(n))
                     });
                     Step::Read(read.await)
@@ -175,7 +197,7 @@ impl Reader {
 
     fn go_through(&mut self) {
         let Follow::Flight { flight, way, .. } = &self.source else { return };
-        let (way, file, digest) = (way.clone(), self.file.clone(), flight.digest().clone());
+        let (way, file, digest) = (Way::clone(way), self.file.clone(), flight.digest().clone());
         let (at, end) = (self.at, self.end);
         // What began in the middle cannot be verified, as no part can.
         let read = (self.from == 0).then_some(file);

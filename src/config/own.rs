@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::problem::{Fault, Problem};
-use super::section::Section;
+use super::section::{Section, word};
 use super::tree::Value;
-use crate::ca::OwnTls;
 use crate::ca::own::{CertificateFiles, ServerCertificate, ServerCertificateError};
+use crate::ca::{OwnTls, Preferred};
 use crate::http::origin::{Host, Scheme};
 use crate::policy::registry::Registry;
+
+const PROTOCOLS: &[(&str, Preferred)] = &[("h2", Preferred::H2), ("http/1.1", Preferred::H1)];
 
 /// Reads it; what is wrong goes to `problems`.
 pub(super) fn read(section: &mut Section, registries: &[Registry], problems: &mut Vec<Problem>) -> OwnTls {
@@ -30,7 +32,8 @@ pub(super) fn read(section: &mut Section, registries: &[Registry], problems: &mu
         let what = "there are no `names` that it is for; valid: names = [\"seawall.corp.example\"]";
         problems.push(section.problem("certificate_file", what));
     }
-    OwnTls { names, certificate }
+    let preferred = section.take("prefer", problems, |value| word(value, PROTOCOLS)).unwrap_or_default();
+    OwnTls { preferred, names, certificate }
 }
 
 fn name(value: &Value) -> Result<Host, Fault> {

@@ -12,6 +12,7 @@ use super::record::Record;
 use crate::cache::reader::Reader;
 use crate::cache::through::Through;
 use crate::error::{Error, Kind};
+use crate::fs::Outbox;
 
 /// A response body. An error breaks the connection off, so that no client takes a part for the whole.
 #[derive(Debug)]
@@ -66,6 +67,14 @@ impl Body {
     pub fn upstream(body: Incoming, idle: Duration) -> Body {
         let timer = Box::pin(tokio::time::sleep(idle));
         Body::of(Content::Upstream(Box::new(Relay { body, idle, timer })))
+    }
+
+    /// Parts of files are posted to `outbox`, if there is one: this is written to its connection as it is.
+    pub fn posted_to(mut self, outbox: Option<Outbox>) -> Body {
+        if let (Content::Reader(reader), Some(outbox)) = (&mut self.content, outbox) {
+            reader.post_to(outbox);
+        }
+        self
     }
 
     /// Counts what is carried into `record`, which is written when this ends or is dropped.

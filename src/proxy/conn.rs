@@ -20,6 +20,7 @@ use super::gateway::Gateway;
 use super::line::Line;
 use super::looped::Relayed;
 use super::opening::{Opening, OpeningError, Socket, opening, say_last};
+use super::tcp::Tcp;
 use super::tunnel::tunnel;
 use super::{Settings, Way, serve};
 use crate::ca::Leaves;
@@ -134,7 +135,7 @@ pub(super) struct Target {
 
 /// Serves a connection that was just let in. `ahead` was read of it already.
 pub(super) async fn serve_connection(conn: Conn, socket: TcpStream, ahead: Bytes) {
-    match opened(&conn, Line::Tcp(socket), ahead).await {
+    match opened(&conn, Line::Tcp(Tcp::new(socket)), ahead).await {
         Some(Opening::Http(socket)) => serve::plain(conn, socket, Way::Own(Scheme::Http)).await,
         Some(Opening::Tls(greeting)) => by_name(conn, *greeting).await,
         None => {}

@@ -5,18 +5,29 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::opening::Socket;
+use super::tcp::Tcp;
+use crate::fs::Outbox;
 
 /// One or the other.
 #[derive(Debug)]
 pub(super) enum Line {
     /// As it was accepted.
-    Tcp(TcpStream),
+    Tcp(Tcp),
     /// Within TLS, `HTTPS_PROXY=https://…`.
     Tls(Box<TlsStream<Socket>>),
+}
+
+impl Line {
+    /// Where parts of files may be posted: not where they are encrypted.
+    pub(super) fn outbox(&self) -> Option<Outbox> {
+        match self {
+            Line::Tcp(tcp) => Some(tcp.outbox()),
+            Line::Tls(_) => None,
+        }
+    }
 }
 
 impl AsyncRead for Line {

@@ -20,6 +20,11 @@ impl<T> Replay<T> {
         Replay { ahead, inner }
     }
 
+    /// The stream.
+    pub fn inner(&self) -> &T {
+        &self.inner
+    }
+
     /// What of the bytes was not read again, and the stream.
     pub fn into_parts(self) -> (Bytes, T) {
         (self.ahead, self.inner)

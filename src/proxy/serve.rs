@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper::upgrade::Upgraded;
@@ -30,6 +30,7 @@ use super::linger::Linger;
 use super::opening::Socket;
 use super::pulse::{Pulse, Tracked, Watched};
 use super::{Session, Way, connect, password};
+use crate::fs::Outbox;
 use crate::task::Tasks;
 
 /// A request head, and the header list of h2: bearer tokens of ECR, ACR and GitLab go beyond h2's usual 16 KiB.
@@ -74,7 +75,7 @@ fn joined(first: Bytes, then: Bytes) -> Bytes {
 pub(super) async fn plain(conn: Conn, socket: Socket, way: Way) {
     let pulse = Pulse::new();
     let builder = builder(&conn).http1_only();
-    let service = service(conn.clone(), way, pulse.clone());
+    let service = service(conn.clone(), way, pulse.clone(), socket.inner().outbox());
     let stream = TokioIo::new(pulse.watching(Linger::new(socket)));
     finish(&conn, &pulse, builder.serve_connection_with_upgrades(stream, service), |_| {}).await;
 }
@@ -85,7 +86,7 @@ pub(super) async fn encrypted(conn: Conn, stream: TlsStream<Socket>, way: Way) {
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let builder = if is_h2 { builder(&conn).http2_only() } else { builder(&conn).http1_only() };
     let takes_connect = !is_h2 && matches!(way, Way::Own(_));
-    let service = service(conn.clone(), way, pulse.clone());
+    let service = service(conn.clone(), way, pulse.clone(), None);
     let stream = pulse.watching(Linger::new(stream));
     if takes_connect {
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
@@ -125,15 +126,18 @@ fn service(
     conn: Conn,
     way: Way,
     pulse: Pulse,
+    outbox: Option<Outbox>,
 ) -> impl Service<Request<Incoming>, Response = Response<Tracked>, Error = Infallible, Future: Send + 'static> {
     let session = Arc::new(Session { peer: conn.peer, reached: conn.reached, way });
     service_fn(move |request| {
-        let (conn, session, mut running) = (conn.clone(), session.clone(), pulse.begin());
+        let (conn, session, outbox, mut running) = (conn.clone(), session.clone(), outbox.clone(), pulse.begin());
+        // h2 would copy what stands for a part of a file.
+        let outbox = outbox.filter(|_| request.version() <= Version::HTTP_11);
         async move {
             let response = answer(&conn, &session, request).await;
             // A client whose window is closed is asked for no body at all.
             running.gave(true);
-            Ok::<_, Infallible>(response.map(|body| Tracked { body, running }))
+            Ok::<_, Infallible>(response.map(|body| Tracked { body: body.posted_to(outbox), running }))
         }
     })
 }
@@ -162,8 +166,7 @@ where
 {
     let settings = &conn.front.settings;
     let mut connection = pin!(connection);
-    let mut polled = async |connection: Pin<&mut C>| {
-        let mut connection = connection;
+    let mut polled = async |mut connection: Pin<&mut C>| {
         poll_fn(|cx| {
             let ended = connection.as_mut().poll(cx);
             after(cx);

@@ -21,6 +21,7 @@ mod flight_breaks;
 mod flight_ranges;
 mod harness;
 mod images;
+mod in_the_clear;
 mod layers;
 mod looped;
 mod loops;

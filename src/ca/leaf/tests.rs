@@ -93,6 +93,18 @@ fn shake(
 }
 
 #[test]
+fn the_operator_chooses_the_protocol_of_those_that_are_offered() {
+    let Fixture { _dir, root, leaves } = fixture();
+    let leaves = leaves.preferring(Preferred::H1);
+    let config = leaves.config_for(&host("docker.io"), now()).unwrap();
+    for (offered, chosen) in [(&["h2", "http/1.1"][..], "http/1.1"), (&["h2"], "h2")] {
+        let client = client(&root, &[&rustls::version::TLS13], offered);
+        let connection = shake(&client, &config, "docker.io").unwrap();
+        assert_eq!(connection.alpn_protocol(), Some(chosen.as_bytes()));
+    }
+}
+
+#[test]
 fn a_leaf_is_what_strict_verifiers_want() {
     let Fixture { root, .. } = &fixture();
     let (der, _, not_after) = mint(root, &[host("registry-1.docker.io")], 30, now()).unwrap();
@@ -249,7 +261,7 @@ fn the_operators_certificate_is_read_again() {
     write(now() - DAY, 30);
     let names = vec![host("seawall.corp")];
     let certificate = CertificateFiles { certificate: file.clone(), key: None }.read(&names).unwrap();
-    let own = OwnTls { names, certificate: Some(certificate) };
+    let own = OwnTls { preferred: Preferred::H2, names, certificate: Some(certificate) };
     let leaves = fixture().leaves.speaking_as(&own, now()).unwrap();
     let first = leaves.own_config(now()).unwrap();
     let is_first = || Arc::ptr_eq(&leaves.own_config(now()).unwrap(), &first);

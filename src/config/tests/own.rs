@@ -1,7 +1,7 @@
 //! `[tls]`: seawall's own names.
 
 use super::parse;
-use crate::ca::Permitted;
+use crate::ca::{Permitted, Preferred};
 use crate::http::origin::Host;
 
 fn file(text: &str) -> tempfile::NamedTempFile {
@@ -27,6 +27,9 @@ fn its_names_are_what_the_root_may_sign_for() {
         assert!(config.ca.permitted.contains(&permitted), "{permitted}");
     }
     let none = parse("").unwrap();
+    assert_eq!(none.tls.preferred, Preferred::H2);
+    assert_eq!(parse("[tls]\nprefer = \"http/1.1\"").unwrap().tls.preferred, Preferred::H1);
+    assert!(parse("[tls]\nprefer = \"h3\"").unwrap_err().to_string().contains("none of \"h2\", \"http/1.1\""));
     assert!(none.tls.names.is_empty() && none.tls.certificate.is_none());
 }
 
