@@ -55,7 +55,8 @@ impl OpenFiles {
 
     /// Closes what was removed behind seawall's back, so that the disk has its room again.
     pub fn tidy(&self) {
-        let all: Vec<(Digest, Blob)> = self.0.lock().iter().map(|(digest, blob)| (digest.clone(), blob.clone())).collect();
+        let all: Vec<(Digest, Blob)> =
+            self.0.lock().iter().map(|(digest, blob)| (digest.clone(), blob.clone())).collect();
         for (digest, _) in all.iter().filter(|(_, blob)| !fs::is_in_place(&blob.file, blob.size)) {
             self.forget(digest);
         }

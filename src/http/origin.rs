@@ -69,11 +69,9 @@ impl FromStr for Host {
             return inner.parse::<Ipv6Addr>().map(|ip| Host::from(IpAddr::V6(ip))).map_err(|_| refused());
         }
         // Only what looks like an address is read as one: this is done for every request.
-        let is_v4_at_most = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-        if is_v4_at_most || text.contains(':') {
-            if let Ok(ip) = text.parse::<IpAddr>() {
-                return Ok(Host::from(ip));
-            }
+        let may_be_address = text.bytes().all(|b| b.is_ascii_digit() || b == b'.') || text.contains(':');
+        if may_be_address && let Ok(ip) = text.parse::<IpAddr>() {
+            return Ok(Host::from(ip));
         }
         let name = text.strip_suffix('.').unwrap_or(text);
         let numeric = name.rsplit('.').next().is_some_and(looks_numeric);
