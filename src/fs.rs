@@ -16,7 +16,7 @@ use std::time::SystemTime;
 use rustix::fs::OFlags;
 
 use beside::Beside;
-pub use outbox::{MOST as MOST_POSTED, Outbox, is_stand_in};
+pub use outbox::{Hold, MOST as MOST_POSTED, Outbox, Uncached, is_stand_in};
 pub use tree::{Expected, Present, Tree};
 
 /// What went wrong, and with which file.

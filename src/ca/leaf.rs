@@ -13,7 +13,7 @@ use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls::ServerConfig;
-use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
+use rustls::crypto::aws_lc_rs as provider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -34,7 +34,6 @@ pub struct Leaves {
     root: Arc<Root>,
     days: u32,
     kept: moka::sync::Cache<Host, Leaf>,
-    provider: Arc<CryptoProvider>,
     ticketer: Arc<dyn ProducesTickets>,
     sessions: Arc<dyn StoresServerSessions>,
     preferred: Preferred,
@@ -78,7 +77,6 @@ impl Leaves {
             root,
             days: days.max(1),
             kept,
-            provider: tls::provider(),
             ticketer: provider::Ticketer::new()?,
             sessions: ServerSessionMemoryCache::new(MOST_SESSIONS),
             preferred: Preferred::default(),
@@ -134,8 +132,9 @@ impl Leaves {
         shown.write().replace(read, |certified| self.config(certified, Preferred::H1), now);
     }
 
-    /// The configuration to speak TLS as `host`: h2 and http/1.1 by ALPN (h2 first, unless told otherwise), TLS 1.2 and 1.3. Kept; made anew, with a new
-    /// key, when two thirds of the leaf's life have passed. Fails when the root may not sign for that host, or has expired.
+    /// The configuration to speak TLS as `host`: h2 and http/1.1 by ALPN (h2 first, unless told otherwise), TLS 1.2 and 1.3. Kept;
+    /// made anew, with a new key, when two thirds of the leaf's life have passed. Fails when the root may not sign for that host, or
+    /// has expired.
     pub fn config_for(&self, host: &Host, now: SystemTime) -> Result<Arc<ServerConfig>, CaError> {
         if let Some(leaf) = self.kept.get(host)
             && now < leaf.renew_at
@@ -157,7 +156,7 @@ impl Leaves {
     }
 
     fn config(&self, certified: CertifiedKey, preferred: Preferred) -> Result<Arc<ServerConfig>, CaError> {
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+        let mut config = ServerConfig::builder_with_provider(tls::provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));

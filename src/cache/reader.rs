@@ -19,7 +19,7 @@ use super::chunk::{Chunk, Place};
 use super::flight::{Flight, Progress};
 use super::through::{Through, Way};
 use crate::error::{Error, Kind, Result};
-use crate::fs::{MOST_POSTED, Outbox};
+use crate::fs::{Hold, MOST_POSTED, Outbox};
 use crate::index::Held;
 use crate::{fs, task};
 
@@ -47,8 +47,8 @@ pub struct Reader {
 }
 
 enum Follow {
-    Held(#[expect(dead_code, reason = "held, so that the blob stays")] Held),
-    Flight { watch: Option<watch::Receiver<Progress>>, flight: Arc<Flight>, way: Way },
+    Held(Hold),
+    Flight { watch: Option<watch::Receiver<Progress>>, flight: Arc<Flight>, way: Box<Way> },
     Through(Box<Through>),
 }
 
@@ -76,10 +76,10 @@ impl Reader {
     /// Of the bytes `from..end`; `end` is `None` when it is not known yet.
     pub fn new(source: Source, from: u64, end: Option<u64>) -> Reader {
         let (file, source) = match source {
-            Source::Held(file, held) => (file, Follow::Held(held)),
+            Source::Held(file, held) => (file, Follow::Held(Arc::new(held))),
             Source::Flight(file, flight, way) => {
                 let watch = Some(flight.watch());
-                (file, Follow::Flight { watch, flight, way })
+                (file, Follow::Flight { watch, flight, way: Box::new(way) })
             }
         };
         Reader { file, from, at: from, end, source, pending: None, outbox: None }
@@ -150,12 +150,12 @@ impl Reader {
     /// A part of the file, for the kernel to send. Of a whole blob alone: what the kernel has sent is the file's own pages until the
     /// client acknowledges it, and a partial blob may be cut short and written anew.
     fn post(&mut self, most: u64) -> Option<Result<Bytes>> {
-        let outbox = self.outbox.as_ref().filter(|_| matches!(self.source, Follow::Held(_)))?;
+        let (Some(outbox), Follow::Held(hold)) = (&self.outbox, &self.source) else { return None };
         let len = usize::try_from(most).unwrap_or(MOST_POSTED).min(MOST_POSTED);
         if len < WORTH_POSTING || !fs::is_cached(&self.file, self.at, len) {
             return None;
         }
-        let stand_in = outbox.post(self.file.clone(), self.at, len);
+        let stand_in = outbox.post(self.file.clone(), self.at, len, hold.clone());
         Some(self.advance(stand_in))
     }
 
@@ -197,7 +197,7 @@ impl Reader {
 
     fn go_through(&mut self) {
         let Follow::Flight { flight, way, .. } = &self.source else { return };
-        let (way, file, digest) = (way.clone(), self.file.clone(), flight.digest().clone());
+        let (way, file, digest) = (Way::clone(way), self.file.clone(), flight.digest().clone());
         let (at, end) = (self.at, self.end);
         // What began in the middle cannot be verified, as no part can.
         let read = (self.from == 0).then_some(file);

@@ -1,7 +1,7 @@
 //! What h2 writes, sent together.
 //!
 //! h2 writes and flushes frame by frame: 9 bytes of header and 16 KiB of data are two TLS records and one `writev`. Here its frames
-//! gather until there are four whole records of them, or until the connection's task has nothing more to do: [`Outflow::go`].
+//! gather until there are four whole records of them, or until the connection's task has nothing more to do.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -39,6 +39,9 @@ impl<T: AsyncWrite + Unpin> Outflow<T> {
     /// Sends as much as can be sent now; the task is woken when the rest can. To be called after each poll of who writes.
     pub(super) fn go(&self, cx: &mut Context<'_>) {
         let mut batch = self.0.lock();
+        if batch.failed.is_some() {
+            return;
+        }
         if let Poll::Ready(Err(error)) = batch.flush(cx) {
             // Its writer hears of it at its next word.
             batch.failed = Some(error);
@@ -117,6 +120,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Batched<T> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut batch = self.0.lock();
+        if let Some(error) = batch.failed.take() {
+            return Poll::Ready(Err(error));
+        }
         ready!(batch.send(cx))?;
         Pin::new(&mut batch.inner).poll_shutdown(cx)
     }
@@ -254,6 +260,30 @@ mod tests {
         stream.write_all(b"to nobody").await.unwrap();
         outflow.go(&mut Context::from_waker(std::task::Waker::noop()));
         assert_eq!(stream.flush().await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    /// A task that neither writes nor flushes must not be woken for ever.
+    #[tokio::test]
+    async fn an_error_wakes_once_and_ends_a_shutdown() {
+        let (near, far) = tokio::io::duplex(10);
+        drop(far);
+        let (mut stream, outflow) = Batched::new(near);
+        stream.write_all(b"to nobody").await.unwrap();
+        let woken = Arc::new(Woken::default());
+        let waker = std::task::Waker::from(woken.clone());
+        let cx = &mut Context::from_waker(&waker);
+        (0..3).for_each(|_| outflow.go(cx));
+        assert_eq!(woken.0.load(std::sync::atomic::Ordering::Relaxed), 1);
+        assert!(matches!(Pin::new(&mut stream).poll_shutdown(cx), Poll::Ready(Err(_))));
+    }
+
+    #[derive(Default)]
+    struct Woken(std::sync::atomic::AtomicUsize);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
     }
 
     #[tokio::test]

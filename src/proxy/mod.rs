@@ -1,8 +1,8 @@
 //! From socket to bytes: who is at the door, which way in they took, what they are given.
 
 mod authenticator;
-pub mod batch;
-mod body;
+mod batch;
+pub mod body;
 mod by_name;
 pub mod clients;
 pub mod conn;

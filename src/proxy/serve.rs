@@ -8,7 +8,7 @@ use std::task::Context;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper::upgrade::Upgraded;
@@ -129,6 +129,8 @@ fn service(
     let session = Arc::new(Session { peer: conn.peer, reached: conn.reached, way });
     service_fn(move |request| {
         let (conn, session, outbox, mut running) = (conn.clone(), session.clone(), outbox.clone(), pulse.begin());
+        // h2 would copy what stands for a part of a file.
+        let outbox = outbox.filter(|_| request.version() <= Version::HTTP_11);
         async move {
             let response = answer(&conn, &session, request).await;
             // A client whose window is closed is asked for no body at all.
@@ -156,8 +158,7 @@ where
 {
     let settings = &conn.front.settings;
     let mut connection = pin!(connection);
-    let mut polled = async |connection: Pin<&mut C>| {
-        let mut connection = connection;
+    let mut polled = async |mut connection: Pin<&mut C>| {
         poll_fn(|cx| {
             let ended = connection.as_mut().poll(cx);
             after(cx);

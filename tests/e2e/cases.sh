@@ -208,9 +208,8 @@ case_compose() {
   stop seawall
   set_way proxy
   client_up docker || return 0
-  mkdir -p "$STATE/context" "$STATE/compose-ca"
-  tar --exclude=./target --exclude=./.git -cf - . | tar -C "$STATE/context" -xf -
-  mkdir -p "$STATE/context/target/release" "$STATE/context/ca"
+  copy_source "$STATE/context"
+  mkdir -p "$STATE/context/target/release" "$STATE/context/ca" "$STATE/compose-ca"
   echo secret >"$STATE/context/ca/ca.key" # must not get into the image
   local base=()
   if [ -n "${STATIC_SEAWALL:-}" ]; then

@@ -285,7 +285,7 @@ case_package() {
     note "cargo-deb $CARGO_DEB_VERSION is built (${SECONDS}s)"
   fi
   # The binary that is tested is the one that is packed.
-  tar --exclude=./target --exclude=./.git -cf - . | tar -C "$(mkdir -p "$STATE/source" && echo "$STATE/source")" -xf -
+  copy_source "$STATE/source"
   mkdir -p "$STATE/source/target/release"
   cp "$SEAWALL" "$STATE/source/target/release/seawall"
   check 'cargo deb' env -C "$STATE/source" -u CARGO_TARGET_DIR "$deb" deb --no-build --strip --fast --quiet --output "$STATE/seawall.deb" || return 0

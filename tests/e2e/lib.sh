@@ -96,6 +96,9 @@ manifests_reached() { reached '"GET /v2/[^ ]*/manifests/'; }
 heads_reached()     { reached '"HEAD /v2/[^ ]*/manifests/'; }
 anything_reached()  { reached '"[A-Z]+ /'; }
 
+# copy_source DIR: what is built of, without what was built (`target`, the fuzz targets' too: .ci/run builds those at the same time).
+copy_source() { mkdir -p "$1" && tar --exclude=target --exclude=.git -cf - . | tar -C "$1" -xf -; }
+
 # link_static WHAT [SECONDS]: sets STATIC_SEAWALL, unless it is there: of the libraries that `cargo build --release` left, linked once more. That
 # takes two seconds where they were compiled as .ci/run does it, else minutes. What cargo built stays where it is.
 link_static() {
