@@ -1,6 +1,7 @@
 //! seawall beside nginx and CNCF Distribution: the same bytes from the same registry, the same clients, in turns.
 //!
-//! `cargo bench --bench peers` (`-- --help` says what else). Figures of a shared machine are noisy: the ratios of servers that were
+//! `cargo bench -p seawall-peers` (`-- --help` says what else) builds seawall as it is released and measures that; `SEAWALL=FILE`
+//! says what else to measure. Figures of a shared machine are noisy: the ratios of servers that were
 //! measured in turns say more, and the CPU of the server more than the time, since client and server share the cores.
 //!
 //! `upstream` the registry behind · `servers` what is compared · `load` h2load, `wire` a client of our own · `hot`, `connections`
@@ -26,8 +27,9 @@ mod wire;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use machine::Machine;
@@ -66,9 +68,9 @@ struct Arguments {
     /// How often each case is measured at each server
     #[arg(long)]
     rounds: Option<usize>,
-    /// The binary to measure
-    #[arg(long, value_name = "PATH", default_value = env!("CARGO_BIN_EXE_seawall"))]
-    seawall: PathBuf,
+    /// The binary to measure; else it is built: cargo build --release --locked
+    #[arg(long, env = "SEAWALL", value_name = "FILE")]
+    seawall: Option<PathBuf>,
     /// What cargo says to a bench
     #[arg(long, hide = true)]
     bench: bool,
@@ -142,10 +144,26 @@ fn main() -> Result<()> {
 
 /// What is kept, and what is written while it runs.
 fn cache() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers")
+    sources().join("target/peers")
+}
+
+/// Where seawall's Cargo.toml is.
+fn sources() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+/// seawall as it is released: cargo builds it anew where it is older than its sources.
+fn built() -> Result<PathBuf> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(sources()).args(["build", "--release", "--locked", "--bin", "seawall"]);
+    ensure!(cargo.status()?.success(), "cargo build --release failed");
+    // This program is target/release/deps/peers-….
+    let beside = std::env::current_exe()?;
+    Ok(beside.ancestors().nth(2).context("no target directory")?.join("seawall"))
 }
 
 async fn all(arguments: &Arguments) -> Result<()> {
+    let binary = arguments.seawall.clone().map_or_else(built, Ok)?.canonicalize().context("SEAWALL")?;
     let cache = cache();
     std::fs::create_dir_all(&cache)?;
     let mut report = Report::default();
@@ -161,11 +179,11 @@ async fn all(arguments: &Arguments) -> Result<()> {
         Section::value_variants().iter().filter(|one| arguments.only.is_empty() || arguments.only.contains(one))
     {
         if *section == Section::Far {
-            far::run(&arguments.seawall, pace, scratch.path(), &mut report)?;
+            far::run(&binary, pace, scratch.path(), &mut report)?;
             continue;
         }
         // Each section with servers of its own: no cache is fuller, no heap larger for what was before.
-        let lab = Lab { upstream: &upstream, pki: &pki, seawall: &arguments.seawall, cache: &cache };
+        let lab = Lab { upstream: &upstream, pki: &pki, seawall: &binary, cache: &cache };
         let servers = start(&lab, &arguments.servers, &mut report)?;
         versions = machine::versions(&servers);
         match section {
