@@ -234,7 +234,7 @@ pub fn answers_at_once(file: &File) -> bool {
 }
 
 /// Whether the page cache seems to have `len` bytes from `offset`: it has the first and the last of them.
-pub fn is_cached(file: &File, offset: u64, len: usize) -> bool {
+fn is_cached(file: &File, offset: u64, len: usize) -> bool {
     let last = (offset + len as u64).saturating_sub(1);
     [last, offset].into_iter().all(|at| matches!(read_cached_at(file, &mut [0], at), Ok(Some(1))))
 }
