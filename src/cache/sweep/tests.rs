@@ -21,8 +21,8 @@ fn sweep(data: &Path, count: u64, length: u64) -> Sweep {
     let (_, records) = Journal::open(&store.index_dir(), std::time::SystemTime::UNIX_EPOCH);
     let index = Index::new(Journal::off());
     index.restore((0..count).map(digest).collect(), records.blobs, |_| unreachable!());
-    let ((flights, promised, metrics), clock) = (Default::default(), Clock::system());
-    Sweep { store, index, flights, promised, metrics, clock, max_size: u64::MAX, min_free: 0 }
+    let ((flights, promised, metrics, opened), clock) = (Default::default(), Clock::system());
+    Sweep { store, index, flights, opened, promised, metrics, clock, max_size: u64::MAX, min_free: 0 }
 }
 
 fn path(store: &Store, n: u64) -> std::path::PathBuf {

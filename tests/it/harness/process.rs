@@ -35,19 +35,22 @@ pub(crate) struct Process {
     _dir: tempfile::TempDir,
 }
 
+/// Benches of packages of their own have none.
+const BINARY: Option<&str> = option_env!("CARGO_BIN_EXE_seawall");
+
 impl Process {
     /// `seawall serve` in front of `registry`, with these lines at the top level of its configuration.
     pub(crate) fn start(registry: &Registry, pki: &Pki, toml: &str) -> Process {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
-        Process::run(Command::new(env!("CARGO_BIN_EXE_seawall")), dir, &data, registry, pki, toml)
+        Process::run(Command::new(BINARY.expect("a test of the package itself")), dir, &data, registry, pki, toml)
     }
 
     /// The same, with its data in `data`, on a disk of the test's: see [`Process::room`].
     pub(crate) fn on_disk(room: Room, data: &Path, registry: &Registry, pki: &Pki) -> Process {
         let mut command = Command::new("bash");
         let limit = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$0\" \"$@\"", room.as_str());
-        command.args(["-c", &limit, env!("CARGO_BIN_EXE_seawall")]);
+        command.args(["-c", &limit, BINARY.expect("a test of the package itself")]);
         Process::run(command, tempfile::tempdir().unwrap(), data, registry, pki, "")
     }
 
