@@ -128,6 +128,11 @@ pub fn open_for_append(path: &Path) -> Result<File> {
     at("open", path, OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path))
 }
 
+/// Opens for reading and writing what is there.
+pub fn open_to_write(path: &Path) -> Result<File> {
+    at("open", path, OpenOptions::new().read(true).write(true).open(path))
+}
+
 /// Writes a file that must not be there yet, with these permission bits, and syncs it.
 pub fn create_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
     let write = || {
@@ -185,6 +190,23 @@ pub fn list(path: &Path) -> Result<Vec<Found>> {
     Ok(found)
 }
 
+/// The names of the plain files in a directory, in no order: what the directory itself says, without a look at each file.
+pub fn names(path: &Path, mut each: impl FnMut(&str)) -> Result<()> {
+    for entry in at("list", path, std::fs::read_dir(path))? {
+        let entry = at("list", path, entry)?;
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if let (true, Some(name)) = (is_file, entry.file_name().to_str()) {
+            each(name);
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of a file, and when it was last written.
+pub fn size_and_modified(path: &Path) -> Result<(u64, SystemTime)> {
+    at("stat", path, path.metadata()).map(|m| (m.size(), m.modified().unwrap_or(SystemTime::UNIX_EPOCH)))
+}
+
 /// Bytes that may still be written to the file system that holds `path`.
 pub fn free_space(path: &Path) -> Result<u64> {
     let stat = rustix::fs::statvfs(path).map_err(io::Error::from);
@@ -214,6 +236,11 @@ pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>
         }
     }
     Ok(done)
+}
+
+/// [`read_at`] of a file with a name.
+pub fn read_whole_at(file: &File, path: &Path, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    at("read", path, read_at(file, buffer, offset))
 }
 
 /// Reads what the page cache has from `offset`, without ever waiting for the disk: `None` when it would have to.

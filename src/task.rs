@@ -40,6 +40,11 @@ impl Tasks {
         self.tracker.close();
     }
 
+    /// Whether [`Tasks::stop`] was called.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
     /// Resolves once [`Tasks::stop`] was called.
     pub async fn stopping(&self) {
         self.stop.cancelled().await;

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
     pub(crate) ca_pem: String,
+    /// From its start to its first connection.
+    pub(crate) ready: Duration,
     _dir: tempfile::TempDir,
 }
 
@@ -26,7 +29,17 @@ impl Server {
     /// In front of `registry`, with `more` at the end of its configuration (keys of sections of their own).
     pub(crate) fn start(pki: &Pki, registry: &Registry, more: &str) -> Server {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let (file, ca, data) = (dir.path().join("seawall.toml"), dir.path().join("ca.pem"), dir.path().join("data"));
+        let data = dir.path().join("data");
+        Server::with(dir, &data, pki, registry, more)
+    }
+
+    /// The same, with the data directory that is there.
+    pub(crate) fn start_on(data: &Path, pki: &Pki, registry: &Registry, more: &str) -> Server {
+        Server::with(tempfile::tempdir().expect("a temporary directory"), data, pki, registry, more)
+    }
+
+    fn with(dir: tempfile::TempDir, data: &Path, pki: &Pki, registry: &Registry, more: &str) -> Server {
+        let (file, ca) = (dir.path().join("seawall.toml"), dir.path().join("ca.pem"));
         let address = free_address();
         std::fs::write(&ca, pki.ca_pem()).expect("written");
         let hosts: Vec<String> = registry.hosts().iter().map(|(host, addr)| format!("{host:?} = \"{addr}\"")).collect();
@@ -35,19 +48,20 @@ impl Server {
             hosts.join(", ")
         );
         std::fs::File::create(&file).and_then(|mut f| f.write_all(text.as_bytes())).expect("written");
+        let started = Instant::now();
         let child = Command::new(env!("CARGO_BIN_EXE_seawall"))
             .args(["serve", "--config"])
             .arg(&file)
             .stderr(Stdio::inherit())
             .spawn()
             .expect("seawall starts");
-        let started = Instant::now();
         while std::net::TcpStream::connect(address).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(10), "seawall does not listen");
-            std::thread::yield_now();
+            assert!(started.elapsed() < Duration::from_secs(60), "seawall does not listen");
+            std::thread::sleep(Duration::from_millis(1));
         }
+        let ready = started.elapsed();
         let ca_pem = std::fs::read_to_string(data.join("ca/ca.crt")).expect("the root is there");
-        Server { child, address, ca_pem, _dir: dir }
+        Server { child, address, ca_pem, ready, _dir: dir }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -62,11 +76,32 @@ impl Server {
         Duration::from_millis(ticks * 10)
     }
 
+    /// The same of the threads that it has now, to the ns (`task/*/schedstat`).
+    pub(crate) fn cpu_of_threads(&self) -> Duration {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs").flatten();
+        let times = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("schedstat")).ok());
+        Duration::from_nanos(times.filter_map(|times| times.split(' ').next()?.parse::<u64>().ok()).sum())
+    }
+
+    /// Files and sockets that it has open.
+    pub(crate) fn open_files(&self) -> u64 {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count() as u64
+    }
+
     /// The most memory it had, in MiB (proc(5), status: VmHWM).
     pub(crate) fn peak(&self) -> u64 {
+        self.status("VmHWM:") / 1024
+    }
+
+    /// The memory it has, in bytes (proc(5), status: VmRSS).
+    pub(crate) fn resident(&self) -> u64 {
+        self.status("VmRSS:") * 1024
+    }
+
+    fn status(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("it has memory");
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") / 1024
+        let line = status.lines().find(|line| line.starts_with(name)).expect("it has memory");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
     }
 }
 

@@ -272,11 +272,11 @@ impl Cache {
         self.0.grants.holds_no_more(&place(site, repository), digest);
     }
 
-    /// Keeps the cache within its limits. Blocks.
-    pub fn tidy(&self) {
+    /// Keeps the cache within its limits. Blocks; what can wait does when it is to stop.
+    pub fn tidy(&self, is_stopping: impl Fn() -> bool) {
         self.logins().prune();
         self.0.upstream.tidy();
-        self.0.sweep.tidy();
+        self.0.sweep.tidy(is_stopping);
     }
 
     /// Fills that run.

@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::oci::digest::Digest;
 use crate::policy::access::within;
 use crate::policy::admission::{Admission, Room, Wish};
-use crate::store::Store;
+use crate::store::{Store, is_missing};
 use crate::task;
 
 /// Makes room. Clones share everything.
@@ -43,6 +43,9 @@ pub struct Sweep {
 
 /// A partial that nobody went on with for this long is thrown away.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
+
+/// So long are files looked at each time: 40,000 that the system knows of, 20 where it asks a disk. Who opens one looks too.
+const LOOKING: Duration = Duration::from_millis(200);
 
 /// Room for a blob on its way, until it is in the index or given up.
 #[derive(Debug)]
@@ -131,10 +134,42 @@ impl Sweep {
         if self.index.has(digest) {
             return;
         }
+        self.remove_file(digest);
+    }
+
+    fn remove_file(&self, digest: &Digest) {
         self.opened.forget(digest);
         if let Err(error) = self.store.remove(digest) {
             warn!(%error, "a blob's file stays");
         }
+    }
+
+    /// Looks at files that were there at the start: the index took their names for it. One that somebody cut or changed is removed.
+    fn measure(&self, is_stopping: impl Fn() -> bool) {
+        let began = self.clock.now();
+        while !is_stopping() && within(Some(began), LOOKING, self.clock.now()) {
+            let Some(some) = self.index.unmeasured() else { return };
+            some.iter().for_each(|(digest, size)| self.remove_cut(digest, *size));
+        }
+    }
+
+    /// Takes away a blob that was thought to be this long, if its file is not. Nothing was held meanwhile: it may have been evicted
+    /// since, or be on its way, or be here again.
+    fn remove_cut(&self, digest: &Digest, size: u64) {
+        if !self.is_cut(digest, size) {
+            return;
+        }
+        let Joined::Lead(_lead) = self.flights.join(digest, || None) else { return };
+        if !self.is_cut(digest, size) || !self.index.forget_if(digest, size) {
+            return;
+        }
+        warn!(%digest, "a cached file is gone or has another length than it had: it is removed");
+        self.remove_file(digest);
+    }
+
+    /// Whether a file is gone, or not this long. Nobody knows of one that cannot be looked at.
+    fn is_cut(&self, digest: &Digest, size: u64) -> bool {
+        self.store.look(digest).map_or_else(|error| is_missing(&error), |found| found.size != size)
     }
 
     /// Shows the size in the metrics.
@@ -143,8 +178,8 @@ impl Sweep {
         self.metrics.cache(bytes, entries);
     }
 
-    /// At start and now and then: a smaller limit, a fuller disk, partials that nobody wants. Blocks.
-    pub fn tidy(&self) {
+    /// At start and now and then: a smaller limit, a fuller disk, partials that nobody wants, files that others cut. Blocks.
+    pub fn tidy(&self, is_stopping: impl Fn() -> bool) {
         self.opened.tidy();
         let promised = self.promised.lock();
         let over = match self.room(*promised) {
@@ -159,6 +194,7 @@ impl Sweep {
         if let Err(error) = over {
             warn!(%error, "the disk cannot be tidied");
         }
+        self.measure(is_stopping);
         self.report();
     }
 
@@ -182,3 +218,6 @@ impl Sweep {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,12 +91,12 @@ impl Cache {
     async fn lack(&self, digest: &Digest) -> Option<Lack> {
         let Some(manifest) = self.manifest(digest).await else { return Some(Lack::Manifest) };
         if !is_index(&manifest.media_type) {
-            return self.lack_of_blobs(&manifest);
+            return self.lack_of_blobs(&manifest).await;
         }
         let mut least = Some(Lack::Manifest).filter(|_| !manifest.children().is_empty());
         for child in manifest.children() {
             let lack = match self.manifest(child).await {
-                Some(platform) => self.lack_of_blobs(&platform),
+                Some(platform) => self.lack_of_blobs(&platform).await,
                 None => Some(Lack::Manifest),
             };
             least = least.min(lack);
@@ -104,9 +104,20 @@ impl Cache {
         least
     }
 
-    fn lack_of_blobs(&self, manifest: &Manifest) -> Option<Lack> {
-        let all_here = manifest.children().iter().all(|blob| self.is_here(blob));
-        (!all_here).then_some(Lack::Blob)
+    async fn lack_of_blobs(&self, manifest: &Manifest) -> Option<Lack> {
+        let blobs = manifest.children();
+        if !blobs.iter().all(|blob| self.is_here(blob)) {
+            return Some(Lack::Blob);
+        }
+        let presumed = |blob: &Digest| Some((blob.clone(), self.0.index.presumed(blob)?));
+        let presumed: Vec<_> = blobs.iter().filter_map(presumed).collect();
+        if presumed.is_empty() {
+            return None;
+        }
+        let store = self.0.store.clone();
+        let is_long = move |(blob, size): &(Digest, u64)| store.look(blob).is_ok_and(|found| found.size == *size);
+        let all_long = task::blocking(move || presumed.iter().all(is_long)).await;
+        (!all_long).then_some(Lack::Blob)
     }
 
     /// One that is here, read into memory.

@@ -1,15 +1,20 @@
 //! What was ordered and is not known to be on disk: by key, the last word on each, oldest first.
 //!
-//! It waits in memory while the disk takes nothing, so it has a bound. Beyond that blobs are left out first: their files are the truth.
-//! What takes something out (a permission, a login) is never left out: it is small, and there is no more of it than was written.
+//! It waits in memory while the disk takes nothing, so it has a bound. Beyond that what is new is left out. What takes something out (a
+//! permission, a login) is never left out: it is small, and there is no more of it than was written. Of blobs only the names wait, for
+//! the index knows the last word on each; when there are too many, all that is known of blobs is written anew.
+//!
+//! Who orders waits for the lock around it, so nothing here goes through all that waits: what could not be written is kept as it was,
+//! and becomes one with what came later where it is tried again ([`Batch::and_then`]), outside the lock.
 
 use std::time::{Duration, Instant};
 
-use hashlink::LinkedHashMap;
+use hashlink::{LinkedHashMap, LinkedHashSet};
 
 use super::journal::Table;
+use crate::oci::digest::Digest;
 
-/// Orders that wait, at most; some 300 bytes each.
+/// Orders that wait, at most, some 300 bytes each; and as many names of blobs.
 const MOST: usize = 64_000;
 /// Enough to write at once.
 const PLENTY: usize = 4_000;
@@ -19,9 +24,40 @@ const SLOWEST: u32 = 64;
 /// What is written under a key; nothing: it is taken out.
 pub(super) type Orders = LinkedHashMap<(Table, Vec<u8>), Option<Vec<u8>>>;
 
+/// What is to be written at once.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) orders: Orders,
+    /// Of which the last word is the index's.
+    pub(super) blobs: LinkedHashSet<Digest>,
+    /// All blobs, not those alone.
+    pub(super) anew: bool,
+}
+
+impl Batch {
+    pub(super) fn len(&self) -> usize {
+        self.orders.len() + self.blobs.len()
+    }
+
+    /// All of this, and of what came later.
+    pub(super) fn and_then(mut self, newer: Batch) -> Batch {
+        if self.len() == 0 && !self.anew {
+            return newer;
+        }
+        self.orders.extend(newer.orders);
+        self.anew |= newer.anew;
+        if !self.anew {
+            self.blobs.extend(newer.blobs);
+        }
+        self
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Backlog {
-    waiting: Orders,
+    waiting: Batch,
+    /// Older than what waits: it could not be written.
+    kept: Batch,
     pace: Duration,
     due: Option<Instant>,
     failures: u32,
@@ -31,23 +67,47 @@ pub(super) struct Backlog {
 impl Backlog {
     /// Is written `pace` after the first order, and tried again so much later when that fails, then later still.
     pub(super) fn new(pace: Duration) -> Backlog {
-        Backlog { waiting: Orders::new(), pace, due: None, failures: 0, left_out: 0 }
+        Backlog { waiting: Batch::default(), kept: Batch::default(), pace, due: None, failures: 0, left_out: 0 }
     }
 
     /// Takes an order in. Tells whether it is the first for which there is no room.
     pub(super) fn order(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>, now: Instant) -> bool {
         let key = (table, key);
-        let dispensable = matches!(table, Table::Blobs) || value.is_some();
-        if dispensable && self.waiting.len() >= MOST && !self.waiting.contains_key(&key) {
+        let (orders, kept) = (&mut self.waiting.orders, &self.kept.orders);
+        let is_full = orders.len() + kept.len() >= MOST;
+        if value.is_some() && is_full && !orders.contains_key(&key) && !kept.contains_key(&key) {
             self.left_out += 1;
             return self.left_out == 1;
         }
-        self.waiting.insert(key, value);
+        orders.insert(key, value);
+        self.hasten(now);
+        false
+    }
+
+    /// The index has another word on this blob.
+    pub(super) fn change(&mut self, digest: &Digest, now: Instant) {
+        let (waiting, kept) = (&mut self.waiting, &self.kept);
+        if !waiting.anew && !kept.anew && !kept.blobs.contains(digest) && !waiting.blobs.contains(digest) {
+            if waiting.blobs.len() + kept.blobs.len() < MOST {
+                waiting.blobs.insert(digest.clone());
+            } else {
+                waiting.anew = true;
+            }
+        }
+        self.hasten(now);
+    }
+
+    /// What was written of blobs is not what the index says.
+    pub(super) fn write_anew(&mut self, now: Instant) {
+        self.waiting.anew = true;
+        self.hasten(now);
+    }
+
+    fn hasten(&mut self, now: Instant) {
         let soon = self.due.get_or_insert(now + self.pace);
         if self.failures == 0 && self.waiting.len() >= PLENTY {
             *soon = now;
         }
-        false
     }
 
     /// How long until the next attempt; nothing where there is nothing to write.
@@ -55,10 +115,10 @@ impl Backlog {
         self.due.map(|due| due.saturating_duration_since(now))
     }
 
-    /// Takes all of it out, to be written.
-    pub(super) fn begin(&mut self) -> Orders {
+    /// Takes all of it out, to be written: what could not be written before, and what came later.
+    pub(super) fn begin(&mut self) -> (Batch, Batch) {
         self.due = None;
-        std::mem::replace(&mut self.waiting, Orders::new())
+        (std::mem::take(&mut self.kept), std::mem::take(&mut self.waiting))
     }
 
     /// It was written. Tells whether attempts had failed before.
@@ -67,10 +127,9 @@ impl Backlog {
         std::mem::take(&mut self.failures) > 0
     }
 
-    /// It was not: what came meanwhile is newer. Tells whether this is the first failure.
-    pub(super) fn failed(&mut self, mut orders: Orders, now: Instant) -> bool {
-        orders.extend(std::mem::replace(&mut self.waiting, Orders::new()));
-        self.waiting = orders;
+    /// This of it was not. Tells whether this is the first failure.
+    pub(super) fn failed(&mut self, left: Batch, now: Instant) -> bool {
+        self.kept = left;
         self.due = Some(now + self.pace * 2_u32.saturating_pow(self.failures).min(SLOWEST));
         self.failures += 1;
         self.failures == 1
@@ -80,12 +139,18 @@ impl Backlog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::digest::Algorithm;
 
     const PACE: Duration = Duration::from_secs(1);
 
     #[expect(clippy::disallowed_methods, reason = "any moment")]
     fn start() -> (Backlog, Instant) {
         (Backlog::new(PACE), Instant::now())
+    }
+
+    fn begin(backlog: &mut Backlog) -> Batch {
+        let (kept, waiting) = backlog.begin();
+        kept.and_then(waiting)
     }
 
     fn key(n: usize) -> Vec<u8> {
@@ -106,11 +171,11 @@ mod tests {
         }
         backlog.order(Table::Tags, key(1), Some(vec![]), now + PACE / 2);
         assert_eq!((backlog.wait(now), backlog.waiting.len()), (Some(PACE), 2));
-        let orders = backlog.begin();
-        assert_eq!(orders[&(Table::Tags, key(0))], Some(b"2".to_vec()));
+        let batch = begin(&mut backlog);
+        assert_eq!(batch.orders[&(Table::Tags, key(0))], Some(b"2".to_vec()));
         backlog.order(Table::Tags, key(0), None, now);
-        assert!(backlog.failed(orders, now));
-        assert_eq!(backlog.begin()[&(Table::Tags, key(0))], None);
+        assert!(backlog.failed(batch, now));
+        assert_eq!(begin(&mut backlog).orders[&(Table::Tags, key(0))], None);
     }
 
     #[test]
@@ -119,13 +184,13 @@ mod tests {
         backlog.order(Table::Quota, key(0), None, now);
         let mut waits = Vec::new();
         for _ in 0..9 {
-            let orders = backlog.begin();
-            backlog.failed(orders, now);
+            let batch = begin(&mut backlog);
+            backlog.failed(batch, now);
             orders_for(&mut backlog, Table::Tags, PLENTY, now);
             waits.push(backlog.wait(now).unwrap().as_secs());
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
-        backlog.begin();
+        begin(&mut backlog);
         assert!(backlog.written() && !backlog.written());
         backlog.order(Table::Tags, key(0), None, now);
         assert_eq!(backlog.wait(now), Some(PACE));
@@ -134,21 +199,53 @@ mod tests {
     #[test]
     fn plenty_is_written_at_once() {
         let (mut backlog, now) = start();
-        orders_for(&mut backlog, Table::Blobs, PLENTY, now);
+        orders_for(&mut backlog, Table::Tags, PLENTY, now);
         assert_eq!(backlog.wait(now), Some(Duration::ZERO));
     }
 
     #[test]
     fn it_has_a_bound_and_what_is_taken_back_is_never_left_out() {
         let (mut backlog, now) = start();
-        let first = orders_for(&mut backlog, Table::Blobs, MOST + 10, now);
-        assert_eq!((first, backlog.waiting.len()), (vec![MOST], MOST), "said once");
-        backlog.order(Table::Blobs, key(MOST), None, now);
+        let first = orders_for(&mut backlog, Table::Tags, MOST + 10, now);
+        assert_eq!((first, backlog.waiting.orders.len()), (vec![MOST], MOST), "said once");
         backlog.order(Table::Public, key(0), Some(vec![]), now);
         assert_eq!(backlog.waiting.len(), MOST);
-        backlog.order(Table::Blobs, key(0), None, now);
-        assert_eq!(backlog.waiting[&(Table::Blobs, key(0))], None, "what has a place keeps it");
+        backlog.order(Table::Tags, key(0), None, now);
+        assert_eq!(backlog.waiting.orders[&(Table::Tags, key(0))], None, "what has a place keeps it");
         backlog.order(Table::Public, key(0), None, now);
         assert_eq!(backlog.waiting.len(), MOST + 1);
+    }
+
+    #[test]
+    fn of_too_many_blobs_all_are_written_anew_and_none_is_left_out() {
+        let (mut backlog, now) = start();
+        let digest = |n: usize| Digest::of(Algorithm::Sha256, &n.to_be_bytes());
+        (0..MOST).for_each(|n| backlog.change(&digest(n), now));
+        backlog.change(&digest(0), now);
+        let batch = begin(&mut backlog);
+        assert_eq!((batch.blobs.len(), batch.anew), (MOST, false));
+        backlog.failed(batch, now);
+        backlog.change(&digest(0), now);
+        assert!(!backlog.waiting.anew, "its name waits already");
+        backlog.change(&digest(MOST), now);
+        let batch = begin(&mut backlog);
+        assert!(batch.anew);
+        backlog.failed(batch, now);
+        backlog.change(&digest(MOST), now);
+        assert_eq!((backlog.waiting.blobs.len(), begin(&mut backlog).anew), (0, true));
+    }
+
+    /// What was kept counts with what waits, and a key has one word at the end.
+    #[test]
+    fn what_could_not_be_written_is_not_gone_through_and_has_its_bound() {
+        let (mut backlog, now) = start();
+        orders_for(&mut backlog, Table::Tags, MOST - 1, now);
+        let batch = begin(&mut backlog);
+        backlog.failed(batch, now);
+        assert_eq!((backlog.kept.len(), backlog.waiting.len()), (MOST - 1, 0));
+        assert_eq!(orders_for(&mut backlog, Table::Public, 2, now), [1]);
+        backlog.order(Table::Tags, key(0), Some(b"2".to_vec()), now);
+        let batch = begin(&mut backlog);
+        assert_eq!((batch.len(), &batch.orders[&(Table::Tags, key(0))]), (MOST, &Some(b"2".to_vec())));
     }
 }

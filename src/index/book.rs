@@ -1,27 +1,47 @@
-//! The journal's file: sled. After an error it writes nothing more, ever, so it is closed and opened anew.
+//! The journal's files: what is known of blobs in a [`log`](super::log), all else in sled. What is wrong with one of them costs nothing
+//! of the other.
+//!
+//! After an error sled writes nothing more, ever, so it is closed and opened anew. Blobs are not in it (they were, until 0.1): a million
+//! of them took it seconds to open, and hundreds of MiB. What earlier versions wrote is read, moved over and taken out. Where there are
+//! both, an earlier version may have run in between, or a kill came before it was taken out: nobody knows which is newer, so of neither
+//! it is taken which repositories have a blob.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
-use super::backlog::Orders;
-use super::journal::{BlobRecord, Records, Table};
+use super::backlog::{Batch, Orders};
+use super::blobs::Blobs;
+use super::entries::Entry;
+use super::journal::{Records, Table};
+use super::log::{Log, LogError};
 
 /// Of the layout of the tables; another one is begun anew.
 const SCHEMA: &[u8] = b"1";
 /// In memory, for sled's pages. They are read once.
 const PAGES: u64 = 16 << 20;
+/// Where blobs were.
+const OLD_BLOBS: &str = "blobs";
 
-/// The tables on disk.
+/// The files.
 #[derive(Debug)]
 pub(super) struct Book {
+    /// The tables'.
     dir: PathBuf,
-    /// Where it goes when it cannot be read.
-    aside: PathBuf,
+    /// The log.
+    entries: PathBuf,
+    /// Seconds since 1970: in the name of what cannot be read.
+    opened: u64,
     db: Option<sled::Db>,
-    /// Who could not read it does not know what it says of permissions, and cannot take it back.
+    /// The one to add to. Nothing: what is on disk is not what is known, and is to be written anew.
+    log: Option<Log>,
+    /// There are blobs where they were.
+    old: bool,
+    /// Who could not read the tables does not know what they say of permissions, and cannot take it back.
     unread: bool,
 }
 
@@ -36,39 +56,169 @@ pub(super) enum BookError {
     Broken(String),
 }
 
+impl From<LogError> for BookError {
+    fn from(error: LogError) -> BookError {
+        match &error {
+            LogError::Fs(_) => BookError::Away(error.to_string()),
+            LogError::Broken(_) => BookError::Broken(error.to_string()),
+        }
+    }
+}
+
 impl Book {
-    /// The one in `dir`.
-    pub(super) fn closed(dir: &Path, aside: PathBuf) -> Book {
-        Book { dir: dir.to_owned(), aside, db: None, unread: true }
+    /// The one whose tables are in `dir`, and its log beside it.
+    pub(super) fn closed(dir: &Path, opened: u64) -> Book {
+        let entries = dir.with_file_name("entries");
+        Book { dir: dir.to_owned(), entries, opened, db: None, log: None, old: false, unread: true }
     }
 
-    /// Opens it and reads all of it.
-    pub(super) fn open(&mut self) -> Result<Records, BookError> {
-        let (db, records) = guarded(|| {
-            let db = open(&self.dir)?;
-            let records = read_all(&db)?;
-            Ok((db, records))
-        })?;
+    /// Opens it and reads all that can be read.
+    pub(super) fn open(&mut self) -> Records {
+        let mut records = self.open_tables().unwrap_or_else(|why| {
+            warn!(%why, "the index cannot be opened: seawall starts cold, and writes it when it can");
+            Records::default()
+        });
+        records.blobs = self.open_log();
+        records
+    }
+
+    fn open_tables(&mut self) -> Result<Records, BookError> {
+        let (db, records) = match read_tables(&self.dir) {
+            Err(BookError::Broken(why)) if self.set_tables_aside(&why) => read_tables(&self.dir),
+            read => read,
+        }?;
+        self.old = has_old_blobs(&db)?;
         (self.db, self.unread) = (Some(db), false);
         Ok(records)
     }
 
-    /// Makes room for a new one. Tells whether there is.
-    pub(super) fn set_aside(&mut self, why: &str) -> bool {
-        warn!(%why, "the index cannot be read: it is set aside and rebuilt from the files; permissions are asked again");
-        match crate::fs::rename(&self.dir, &self.aside) {
-            Ok(()) => info!(path = %self.aside.display(), "the old index is there"),
+    fn open_log(&mut self) -> Blobs {
+        let cold = || Blobs { rewrite: true, ..Blobs::default() };
+        match read_log(&self.entries) {
+            Ok(Some((log, mut blobs))) => {
+                if self.old || self.db.is_none() {
+                    blobs.forget_places();
+                } else {
+                    self.log = Some(log);
+                }
+                blobs
+            }
+            Ok(None) => self.read_old_blobs().unwrap_or_else(|why| {
+                warn!(%why, "what is known of blobs cannot be read: all files are looked at");
+                cold()
+            }),
+            Err(why) => {
+                warn!(%why, "what is known of blobs cannot be read: all files are looked at");
+                if let LogError::Broken(_) = why {
+                    self.set_aside(&self.entries);
+                }
+                cold()
+            }
+        }
+    }
+
+    fn read_old_blobs(&self) -> Result<Blobs, BookError> {
+        match &self.db {
+            Some(db) if self.old => guarded(|| read_old_blobs(db)),
+            _ => Ok(Blobs::default()),
+        }
+    }
+
+    /// Makes room for new tables. Tells whether there is.
+    fn set_tables_aside(&mut self, why: &str) -> bool {
+        warn!(%why, "the index cannot be read: it is set aside and begun anew; permissions are asked again");
+        let there_is = self.set_aside(&self.dir);
+        if there_is {
+            (self.unread, self.old) = (false, false);
+        }
+        there_is
+    }
+
+    /// Tells whether there is room where it was.
+    fn set_aside(&self, path: &Path) -> bool {
+        let name = |n| path.with_extension(format!("corrupt-{}", self.opened + n));
+        let Some(aside) = (0..100).map(name).find(|aside| !crate::fs::exists(aside)) else { return false };
+        match crate::fs::rename(path, &aside) {
+            Ok(()) => info!(path = %aside.display(), "what cannot be read is there"),
             Err(error) => {
-                warn!(%error, "the old index cannot be set aside: seawall goes on without one");
+                warn!(%error, "what cannot be read cannot be set aside: seawall goes on without it");
                 return false;
             }
         }
-        self.unread = false;
         true
     }
 
-    /// Writes, and syncs. After an error none of it can be relied on.
-    pub(super) fn write(&mut self, orders: &Orders) -> Result<(), BookError> {
+    /// Writes, and syncs. What is written is not in the batch any more.
+    pub(super) fn write(&mut self, batch: &mut Batch, blobs: Option<&Mutex<Blobs>>) -> Result<(), BookError> {
+        let tables = self.write_tables(&batch.orders);
+        if tables.is_ok() {
+            batch.orders = Orders::default();
+        }
+        if let Some(blobs) = blobs {
+            self.write_blobs(batch, blobs)?;
+            (batch.blobs, batch.anew) = (Default::default(), false);
+        }
+        if self.old && self.log.is_some() {
+            self.forget_old_blobs();
+        }
+        tables
+    }
+
+    fn write_blobs(&mut self, batch: &Batch, blobs: &Mutex<Blobs>) -> Result<(), BookError> {
+        let is_long = match &self.log {
+            Some(log) if !batch.anew => log.is_long(),
+            _ => return self.write_log_anew(blobs),
+        };
+        if batch.blobs.is_empty() {
+            return Ok(());
+        }
+        if is_long {
+            let Err(why) = self.write_log_anew(blobs) else { return Ok(()) };
+            warn!(%why, "what is known of blobs cannot be written anew: it goes on growing");
+        }
+        let Some(log) = &mut self.log else { return Ok(()) };
+        if is_long {
+            log.put_off();
+        }
+        let mut changed = batch.blobs.iter().peekable();
+        while changed.peek().is_some() {
+            let frame = blobs.lock().frame_of(&mut changed);
+            log.add(&frame.sealed())?;
+        }
+        Ok(())
+    }
+
+    fn write_log_anew(&mut self, blobs: &Mutex<Blobs>) -> Result<(), BookError> {
+        let mut first = 0;
+        let frames = std::iter::from_fn(|| {
+            let (frame, next) = blobs.lock().frame_from(first)?;
+            first = next;
+            Some(frame.sealed())
+        });
+        let log = Log::write_anew(&self.entries, frames)?;
+        Ok(self.log.insert(log).settle()?)
+    }
+
+    /// Once they are written where they are kept now. What cannot be taken out costs the next start something, and nothing now.
+    fn forget_old_blobs(&mut self) {
+        let Some(db) = self.db.take() else { return };
+        let forgotten = guarded(|| {
+            db.drop_tree(OLD_BLOBS)?;
+            db.flush().map(|_| ())
+        });
+        match forgotten {
+            Ok(()) => (self.db, self.old) = (Some(db), false),
+            Err(why) => {
+                warn!(%why, "what an earlier version wrote of blobs cannot be taken out");
+                close(db);
+            }
+        }
+    }
+
+    fn write_tables(&mut self, orders: &Orders) -> Result<(), BookError> {
+        if !self.unread && orders.is_empty() {
+            return Ok(());
+        }
         let db = match self.db.take() {
             Some(db) => db,
             None => self.open_again()?,
@@ -77,18 +227,45 @@ impl Book {
         if written.is_ok() {
             (self.db, self.unread) = (Some(db), false);
         } else {
-            // sled may panic when it closes a file that it could not write.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+            close(db);
         }
         written
     }
 
     fn open_again(&mut self) -> Result<sled::Db, BookError> {
-        match guarded(|| open(&self.dir)) {
-            Err(BookError::Broken(why)) if self.set_aside(&why) => guarded(|| open(&self.dir)),
+        let db = match guarded(|| open(&self.dir)) {
+            Err(BookError::Broken(why)) if self.set_tables_aside(&why) => guarded(|| open(&self.dir)),
             opened => opened,
-        }
+        }?;
+        self.old = has_old_blobs(&db)?;
+        Ok(db)
     }
+}
+
+/// sled may panic when it closes a file that it could not write.
+fn close(db: sled::Db) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+}
+
+fn read_log(path: &Path) -> Result<Option<(Log, Blobs)>, LogError> {
+    let Some(found) = Log::find(path)? else { return Ok(None) };
+    let mut blobs = Blobs::default();
+    blobs.entries.reserve(found.guess());
+    let mut log = found.read(|frame| blobs.take_in(frame))?;
+    log.holds(blobs.len());
+    Ok(Some((log, blobs)))
+}
+
+fn read_tables(dir: &Path) -> Result<(sled::Db, Records), BookError> {
+    guarded(|| {
+        let db = open(dir)?;
+        let records = read_all(&db)?;
+        Ok((db, records))
+    })
+}
+
+fn has_old_blobs(db: &sled::Db) -> Result<bool, BookError> {
+    guarded(|| Ok(db.tree_names().iter().any(|name| name == OLD_BLOBS.as_bytes())))
 }
 
 fn write(db: &sled::Db, unread: bool, orders: &Orders) -> Result<(), sled::Error> {
@@ -139,22 +316,46 @@ fn open(dir: &Path) -> Result<sled::Db, sled::Error> {
 
 fn read_all(db: &sled::Db) -> Result<Records, sled::Error> {
     Ok(Records {
-        blobs: read::<BlobRecord>(db, Table::Blobs)?
-            .into_iter()
-            .filter_map(|(digest, record)| Some((digest.parse().ok()?, record)))
-            .collect(),
-        tags: read_raw(db, Table::Tags)?,
-        public: read::<u64>(db, Table::Public)?,
-        shared: read::<u64>(db, Table::Shared)?,
-        challenges: read_raw(db, Table::Challenges)?,
-        logins: read::<u64>(db, Table::Logins)?,
-        quota: read_raw(db, Table::Quota)?,
+        blobs: Blobs::default(),
+        tags: read_raw(db, Table::Tags.name())?,
+        public: read::<u64>(db, Table::Public.name())?,
+        shared: read::<u64>(db, Table::Shared.name())?,
+        challenges: read_raw(db, Table::Challenges.name())?,
+        logins: read::<u64>(db, Table::Logins.name())?,
+        quota: read_raw(db, Table::Quota.name())?,
     })
 }
 
-fn read_raw(db: &sled::Db, table: Table) -> Result<Vec<(String, Vec<u8>)>, sled::Error> {
+/// What was written of a blob.
+#[derive(Deserialize)]
+struct OldBlob {
+    size: u64,
+    used: u32,
+    #[serde(default)]
+    media_type: Option<String>,
+    #[serde(default)]
+    places: Vec<String>,
+}
+
+fn read_old_blobs(db: &sled::Db) -> Result<Blobs, sled::Error> {
+    let mut blobs = Blobs::default();
+    for (digest, old) in read::<OldBlob>(db, OLD_BLOBS)? {
+        let Ok(digest) = digest.parse() else { continue };
+        let mut entry = Entry::new(digest, old.size, old.used);
+        entry.media_type = blobs.typed(old.media_type.as_deref());
+        entry.places = old.places.iter().map(|place| blobs.places.of(place)).collect();
+        blobs.add(entry);
+        blobs.rewrite = true;
+    }
+    Ok(blobs)
+}
+
+fn read_raw(db: &sled::Db, table: &str) -> Result<Vec<(String, Vec<u8>)>, sled::Error> {
     let mut all = Vec::new();
-    for pair in &db.open_tree(table.name())? {
+    if !db.tree_names().iter().any(|name| name == table.as_bytes()) {
+        return Ok(all);
+    }
+    for pair in &db.open_tree(table)? {
         let (key, value) = pair?;
         if let Ok(key) = String::from_utf8(key.to_vec()) {
             all.push((key, value.to_vec()));
@@ -163,7 +364,10 @@ fn read_raw(db: &sled::Db, table: Table) -> Result<Vec<(String, Vec<u8>)>, sled:
     Ok(all)
 }
 
-fn read<T: DeserializeOwned>(db: &sled::Db, table: Table) -> Result<Vec<(String, T)>, sled::Error> {
+fn read<T: DeserializeOwned>(db: &sled::Db, table: &str) -> Result<Vec<(String, T)>, sled::Error> {
     let parsed = |(key, value): (String, Vec<u8>)| Some((key, serde_json::from_slice(&value).ok()?));
     Ok(read_raw(db, table)?.into_iter().filter_map(parsed).collect())
 }
+
+#[cfg(test)]
+mod tests;

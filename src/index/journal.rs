@@ -3,45 +3,18 @@
 //! Nothing here is needed to serve. A book that cannot be read is set aside and begun anew. While it cannot be written, what changes
 //! waits in memory, within bounds, and is written when the disk takes it. At most a second of it is lost when the process is killed.
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tracing::{info, warn};
 
-use super::backlog::{Backlog, Orders};
+use super::backlog::{Backlog, Batch};
+use super::blobs::Blobs;
 use super::book::{Book, BookError};
 use crate::oci::digest::Digest;
-
-/// What is written of a blob.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BlobRecord {
-    /// Bytes.
-    pub size: u64,
-    /// Seconds since 1970.
-    used: u64,
-    /// As upstream named it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub media_type: Option<String>,
-    /// Repositories that upstream was seen to have it in.
-    #[serde(default)]
-    pub places: Vec<Arc<str>>,
-}
-
-impl BlobRecord {
-    /// Of these.
-    pub fn new(size: u64, used: SystemTime, media_type: Option<String>, places: Vec<Arc<str>>) -> BlobRecord {
-        BlobRecord { size, used: seconds(used), media_type, places }
-    }
-
-    /// When it was last used.
-    pub fn used(&self) -> SystemTime {
-        time(self.used)
-    }
-}
 
 /// Seconds since 1970.
 pub fn seconds(time: SystemTime) -> u64 {
@@ -57,7 +30,7 @@ pub fn time(seconds: u64) -> SystemTime {
 #[derive(Debug, Default)]
 pub struct Records {
     /// Blobs.
-    pub blobs: HashMap<Digest, BlobRecord>,
+    pub blobs: Blobs,
     /// JSON by `REGISTRY/REPOSITORY:TAG`.
     pub tags: Vec<(String, Vec<u8>)>,
     /// Seconds since 1970 by `REGISTRY/REPOSITORY`: when it was last seen to be public.
@@ -75,8 +48,6 @@ pub struct Records {
 /// The tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Table {
-    /// [`Records::blobs`].
-    Blobs,
     /// [`Records::tags`].
     Tags,
     /// [`Records::public`].
@@ -94,7 +65,6 @@ pub enum Table {
 impl Table {
     pub(super) fn name(self) -> &'static str {
         match self {
-            Table::Blobs => "blobs",
             Table::Tags => "tags",
             Table::Public => "public",
             Table::Shared => "shared",
@@ -118,10 +88,17 @@ pub struct Journal(Option<Arc<Hand>>);
 #[derive(Debug)]
 struct Hand(Arc<Desk>);
 
+/// Writes a batch, with the last word on its blobs, and takes out of it what was written.
+trait Write: FnMut(&mut Batch, Option<&Mutex<Blobs>>) -> Result<(), BookError> + Send + 'static {}
+
+impl<F: FnMut(&mut Batch, Option<&Mutex<Blobs>>) -> Result<(), BookError> + Send + 'static> Write for F {}
+
 /// Between those who order and the one who writes.
 #[derive(Debug)]
 struct Desk {
     state: Mutex<State>,
+    /// Who has the last word on blobs.
+    blobs: OnceLock<Arc<Mutex<Blobs>>>,
     changed: Condvar,
 }
 
@@ -147,22 +124,15 @@ impl Journal {
     /// Opens the journal in `dir` and reads all of it. What cannot be read is set aside as `index.corrupt-…`, with a line in the
     /// log; what cannot be opened now, because the disk is full, stays where it is and is written later.
     pub fn open(dir: &Path, now: SystemTime) -> (Journal, Records) {
-        let mut book = Book::closed(dir, dir.with_file_name(format!("index.corrupt-{}", seconds(now))));
-        let records = match book.open() {
-            Err(BookError::Broken(why)) if book.set_aside(&why) => book.open(),
-            opened => opened,
-        };
-        let records = records.unwrap_or_else(|why| {
-            warn!(%why, "the index cannot be opened: seawall starts cold, and writes it when it can");
-            Records::default()
-        });
-        (Journal::with(PACE, move |orders| book.write(orders)), records)
+        let mut book = Book::closed(dir, seconds(now));
+        let records = book.open();
+        (Journal::with(PACE, move |batch, blobs| book.write(batch, blobs)), records)
     }
 
     /// One whose orders `write` gets, all that came within `pace` at once. It is dropped at the end.
-    fn with(pace: Duration, write: impl FnMut(&Orders) -> Result<(), BookError> + Send + 'static) -> Journal {
+    fn with(pace: Duration, write: impl Write) -> Journal {
         let state = Mutex::new(State { backlog: Backlog::new(pace), stage: Stage::Open });
-        let desk = Arc::new(Desk { state, changed: Condvar::new() });
+        let desk = Arc::new(Desk { state, blobs: OnceLock::new(), changed: Condvar::new() });
         let shared = desk.clone();
         let spawned = std::thread::Builder::new().name("journal".into()).spawn(move || shared.work(write));
         match spawned {
@@ -174,14 +144,21 @@ impl Journal {
         }
     }
 
-    /// Writes what is known of a blob.
-    pub fn write_blob(&self, digest: &Digest, record: &BlobRecord) {
-        self.write(Table::Blobs, digest.to_string(), record);
+    /// These are the blobs whose changes it will be told.
+    pub(super) fn follow(&self, blobs: &Arc<Mutex<Blobs>>) {
+        if let Some(hand) = &self.0 {
+            hand.0.blobs.get_or_init(|| blobs.clone());
+        }
     }
 
-    /// Takes out a blob.
-    pub fn forget_blob(&self, digest: &Digest) {
-        self.order(Table::Blobs, digest.to_string(), None);
+    /// What is known of a blob is another thing now, or the blob is gone.
+    pub(super) fn change(&self, digest: &Digest) {
+        self.tell(|backlog, now| backlog.change(digest, now));
+    }
+
+    /// What was written of blobs is not to be gone on with.
+    pub(super) fn write_anew(&self) {
+        self.tell(Backlog::write_anew);
     }
 
     /// Writes a value under a key.
@@ -209,9 +186,13 @@ impl Journal {
     }
 
     fn order(&self, table: Table, key: String, value: Option<Vec<u8>>) {
-        if let Some(hand) = &self.0 {
-            hand.0.order(table, key.into_bytes(), value);
+        if self.tell(|backlog, now| backlog.order(table, key.into_bytes(), value, now)) == Some(true) {
+            warn!("more waits to be written to the index than memory is spent on: the next start knows less");
         }
+    }
+
+    fn tell<T>(&self, what: impl FnOnce(&mut Backlog, Instant) -> T) -> Option<T> {
+        self.0.as_ref()?.0.tell(what)
     }
 }
 
@@ -222,21 +203,18 @@ impl Drop for Hand {
 }
 
 impl Desk {
-    fn order(&self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
+    fn tell<T>(&self, what: impl FnOnce(&mut Backlog, Instant) -> T) -> Option<T> {
         let mut state = self.state.lock();
         if state.stage != Stage::Open {
-            return;
+            return None;
         }
         let now = now();
         let before = state.backlog.wait(now);
-        let first_left_out = state.backlog.order(table, key, value, now);
+        let told = what(&mut state.backlog, now);
         if state.backlog.wait(now) != before {
             self.changed.notify_all();
         }
-        drop(state);
-        if first_left_out {
-            warn!("more waits to be written to the index than memory is spent on: the next start knows less");
-        }
+        Some(told)
     }
 
     fn close(&self) -> MutexGuard<'_, State> {
@@ -249,7 +227,7 @@ impl Desk {
     }
 
     /// Writes what has gathered, until the end.
-    fn work(&self, mut write: impl FnMut(&Orders) -> Result<(), BookError>) {
+    fn work(&self, mut write: impl Write) {
         let mut state = self.state.lock();
         loop {
             let closing = state.stage == Stage::Closing;
@@ -258,17 +236,21 @@ impl Desk {
                 None => self.changed.wait(&mut state),
                 Some(wait) if !closing && !wait.is_zero() => drop(self.changed.wait_for(&mut state, wait)),
                 Some(_) => {
-                    let orders = state.backlog.begin();
-                    let written = MutexGuard::unlocked(&mut state, || write(&orders));
+                    let (kept, waiting) = state.backlog.begin();
+                    let blobs = self.blobs.get().map(Arc::as_ref);
+                    let written = MutexGuard::unlocked(&mut state, || {
+                        let mut batch = kept.and_then(waiting);
+                        write(&mut batch, blobs).map_err(|why| (why, Box::new(batch)))
+                    });
                     match written {
                         Ok(()) if state.backlog.written() => info!("the index is written again"),
                         Ok(()) => {}
-                        Err(why) if closing => {
-                            let lost = orders.len();
+                        Err((why, left)) if closing => {
+                            let lost = left.len();
                             warn!(%why, lost, "the index could not be written at the end: the next start knows less");
                         }
-                        Err(why) => {
-                            if state.backlog.failed(orders, now()) {
+                        Err((why, left)) => {
+                            if state.backlog.failed(*left, now()) {
                                 warn!(%why, "the index cannot be written: what changes waits in memory until it can");
                             }
                         }
@@ -301,7 +283,8 @@ mod tests {
     fn failing(until: usize) -> (Journal, Receiver<Given>) {
         let (given, came) = channel();
         let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).unwrap();
-        let journal = Journal::with(Duration::from_millis(1), move |orders| {
+        let journal = Journal::with(Duration::from_millis(1), move |batch: &mut Batch, _: Option<&Mutex<Blobs>>| {
+            let orders = &batch.orders;
             given.send(orders.iter().map(|((_, key), value)| (text(key), value.as_ref().map(text))).collect()).unwrap();
             if orders.len() >= until { Ok(()) } else { Err(BookError::Away("no space left on device".into())) }
         });

@@ -7,6 +7,13 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place(u32);
 
+#[cfg(test)]
+impl From<u32> for Place {
+    fn from(number: u32) -> Place {
+        Place(number)
+    }
+}
+
 /// The numbers given so far.
 #[derive(Debug, Default)]
 pub(super) struct Places {
@@ -33,7 +40,7 @@ impl Places {
     }
 
     /// The name of a number.
-    pub(super) fn name(&self, place: Place) -> Arc<str> {
-        self.names[place.0 as usize].clone()
+    pub(super) fn name(&self, place: Place) -> &str {
+        &self.names[place.0 as usize]
     }
 }

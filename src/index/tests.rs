@@ -77,10 +77,23 @@ fn a_warm_start_knows_what_the_last_one_knew() {
     let (journal, records) = Journal::open(&path, at(9));
     assert_eq!(records.public, [("docker.io/a/b".to_owned(), 7)]);
     let index = Index::new(journal);
-    // 1 has gone meanwhile, 2 was changed, 3 came by other ways.
-    let files = vec![(digest(0), 10, at(0)), (digest(2), 99, at(100)), (digest(3), 7, at(4))];
-    assert_eq!(index.restore(files, records), [digest(2)]);
-    assert_eq!((index.size(), index.has(&digest(2))), ((17, 2), false));
+    // 1 has gone meanwhile, 3 came by other ways.
+    let files = vec![digest(0), digest(2), digest(3)];
+    let looked_at = std::cell::RefCell::new(Vec::new());
+    let look = |digest: &Digest| {
+        looked_at.borrow_mut().push(digest.clone());
+        Ok((7, at(1)))
+    };
+    index.restore(files, records.blobs, look);
+    assert_eq!(*looked_at.borrow(), [digest(3)], "a start looks at no file that is known");
+    assert_eq!((index.size(), index.has(&digest(1))), ((27, 3), false));
+    assert_eq!((index.presumed(&digest(0)), index.presumed(&digest(9))), (Some(10), None));
+    let mut unmeasured = index.unmeasured().unwrap();
+    assert_eq!((index.unmeasured(), index.presumed(&digest(0))), (None, None));
+    unmeasured.sort();
+    let mut known = vec![(digest(0), 10), (digest(2), 10), (digest(3), 7)];
+    known.sort();
+    assert_eq!(unmeasured, known, "but later");
     assert!(index.is_seen_in(&digest(0), "docker.io/a/b"));
     assert_eq!(index.hold(&digest(0), at(6)).unwrap().media_type.as_deref(), Some("application/x"));
     assert_eq!(evict(&index, 1), [digest(3)], "by the file's date where the journal knows nothing");
@@ -120,4 +133,84 @@ fn a_blob_that_comes_again_is_still_where_it_was_seen() {
     let is_seen_in = |place| index.is_seen_in(&digest(0), place);
     assert!(is_seen_in("docker.io/library/alpine") && is_seen_in("docker.io/acme/app"));
     assert!(!is_seen_in("docker.io/acme/other"));
+}
+
+/// As versions before 0.2 wrote it: blobs in a table of sled.
+#[test]
+fn what_earlier_versions_wrote_is_read_and_moved() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index");
+    let old = r#"{"size":10,"used":1000005,"media_type":"application/x","places":["docker.io/a/b"]}"#;
+    {
+        let db = sled::open(&path).unwrap();
+        db.insert("schema", b"1").unwrap();
+        db.open_tree("blobs").unwrap().insert(digest(0).to_string(), old).unwrap();
+        db.open_tree("public").unwrap().insert("docker.io/a/b", "7").unwrap();
+    }
+    for _ in 0..2 {
+        let (journal, records) = Journal::open(&path, at(9));
+        assert_eq!(records.public, [("docker.io/a/b".to_owned(), 7)]);
+        let index = Index::new(journal.clone());
+        index.restore(vec![digest(0)], records.blobs, |_| unreachable!("it is known"));
+        assert!(index.is_seen_in(&digest(0), "docker.io/a/b"));
+        assert_eq!(index.last_used(&digest(0)), Some(at(5)));
+        assert_eq!(index.hold(&digest(0), at(6)).unwrap().media_type.as_deref(), Some("application/x"));
+        journal.close();
+    }
+    let db = sled::open(&path).unwrap();
+    assert!(!db.tree_names().contains(&"blobs".into()), "one place for it");
+}
+
+/// A journal that was lost is written again, or every start would look at every file.
+#[test]
+fn files_that_nobody_knew_are_known_to_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index");
+    let files: Vec<Digest> = (0..2500).map(digest).collect();
+    for expected in [2500, 0] {
+        let (journal, records) = Journal::open(&path, at(0));
+        let looks = std::cell::Cell::new(0);
+        let index = Index::new(journal.clone());
+        index.restore(files.clone(), records.blobs, |_| {
+            looks.set(looks.get() + 1);
+            Ok((1, at(1)))
+        });
+        assert_eq!((looks.get(), index.size()), (expected, (2500, 2500)));
+        journal.close();
+    }
+}
+
+/// Who asks for more holds up everybody else for so many numbers, not until some blob has one of them.
+#[test]
+fn few_numbers_are_gone_through_at_once_where_most_blobs_are_gone() {
+    let index = Index::new(Journal::off());
+    let mut known = Blobs::default();
+    for n in 0..5000 {
+        known.add(Entry::new(digest(n), 10, 1));
+    }
+    index.restore((0..5000).map(digest).collect(), known, |_| unreachable!("it is known"));
+    evict(&index, 49_990);
+    let some: Vec<usize> = std::iter::from_fn(|| Some(index.unmeasured()?.len())).collect();
+    assert_eq!((some.len(), some.iter().sum::<usize>()), (10, 1));
+}
+
+#[test]
+fn a_file_that_cannot_be_looked_at_is_counted_and_one_new_file_is_one_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index");
+    let entries = dir.path().join("entries");
+    let mut lengths = Vec::new();
+    for n in [1000, 1001, 1002] {
+        let (journal, records) = Journal::open(&path, at(0));
+        let index = Index::new(journal.clone());
+        let files: Vec<Digest> = (0..n).map(digest).collect();
+        index.restore(files, records.blobs, |digest| match digest == &self::digest(1001) {
+            true => crate::fs::size_and_modified(&entries.join("below")),
+            false => Ok((1, at(1))),
+        });
+        assert_eq!(index.size(), (n.min(1001), n));
+        journal.close();
+        lengths.push(crate::fs::size(&entries).unwrap());
+    }
+    assert!(lengths.is_sorted() && lengths[2] - lengths[0] < 200, "{lengths:?}");
 }

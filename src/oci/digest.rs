@@ -53,13 +53,31 @@ impl Digest {
 
     /// What stands after the colon: 64 or 128 lower-case hex digits.
     pub fn hex(&self) -> String {
-        HEXLOWER.encode(self.bytes())
+        HEXLOWER.encode(self.as_bytes())
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// The hash itself: 32 or 64 bytes.
+    pub fn as_bytes(&self) -> &[u8] {
         match self {
             Digest::Sha256(bytes) => bytes,
             Digest::Sha512(bytes) => bytes.as_slice(),
+        }
+    }
+
+    /// Of [`Digest::as_bytes`]; nothing, if they are neither 32 nor 64.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Digest> {
+        let long = || Some(Digest::Sha512(Box::new(bytes.try_into().ok()?)));
+        bytes.try_into().ok().map(Digest::Sha256).or_else(long)
+    }
+
+    /// Of what stands after the colon.
+    ///
+    /// # Errors
+    /// It is not as long as a hash of `algorithm`, or has other than lower-case hex digits.
+    pub fn from_hex(algorithm: Algorithm, hex: &str) -> Result<Digest, DigestError> {
+        match algorithm {
+            Algorithm::Sha256 => decode(hex).map(Digest::Sha256),
+            Algorithm::Sha512 => decode(hex).map(|bytes| Digest::Sha512(Box::new(bytes))),
         }
     }
 }
@@ -71,7 +89,7 @@ const LONGEST: usize = PREFIX + 128;
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // In one piece: a text is made of it for every answer.
-        let (mut room, bytes) = ([0; LONGEST], self.bytes());
+        let (mut room, bytes) = ([0; LONGEST], self.as_bytes());
         let text = &mut room[..PREFIX + 2 * bytes.len()];
         let (prefix, digits) = text.split_at_mut(PREFIX);
         prefix[..PREFIX - 1].copy_from_slice(self.algorithm().as_str().as_bytes());
@@ -104,8 +122,8 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Digest, DigestError> {
         let (algorithm, encoded) = text.split_once(':').ok_or(DigestError::Malformed)?;
         match algorithm {
-            "sha256" => decode(encoded).map(Digest::Sha256),
-            "sha512" => decode(encoded).map(|bytes| Digest::Sha512(Box::new(bytes))),
+            "sha256" => Digest::from_hex(Algorithm::Sha256, encoded),
+            "sha512" => Digest::from_hex(Algorithm::Sha512, encoded),
             _ if is_algorithm(algorithm) && is_encoded(encoded) => Err(DigestError::Unsupported),
             _ => Err(DigestError::Malformed),
         }

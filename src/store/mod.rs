@@ -7,7 +7,7 @@
 //!   blobs/sha512/<hex>
 //!   partial/sha256-<hex>       the first bytes of a blob, in order, nothing else. Survives a kill and is gone on with;
 //!                              after a power cut its end may be wrong, which the digest tells: it is thrown away then.
-//!   index/                     the journal: what may be lost (see `index`)
+//!   entries, index/            the journal, of blobs and of all else: what may be lost (see `index`)
 //!   secret.key                 what this installation signs and hashes with, 0600 (see `cache/secret`); lost, it is made anew
 //!   lock                       held while a process runs here
 //! ```
@@ -124,17 +124,20 @@ impl Store {
         }
     }
 
-    /// All blobs. A file that is not named as a digest is not one, and stays.
-    pub fn list(&self) -> fs::Result<Vec<Listed>> {
+    /// The names of all blobs, by what the directories say: no file is looked at. One that is not named as a digest is not one, and stays.
+    pub fn names(&self) -> fs::Result<Vec<Digest>> {
         let mut all = Vec::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            for found in fs::list(&self.data.join("blobs").join(algorithm.as_str()))? {
-                if let (true, Ok(digest)) = (found.is_file, format!("{}:{}", algorithm.as_str(), found.name).parse()) {
-                    all.push(Listed { digest, size: found.size, modified: found.modified });
-                }
-            }
+            let dir = self.data.join("blobs").join(algorithm.as_str());
+            fs::names(&dir, |name| all.extend(Digest::from_hex(algorithm, name)))?;
         }
         Ok(all)
+    }
+
+    /// Looks at the file of a blob.
+    pub fn look(&self, digest: &Digest) -> fs::Result<Listed> {
+        let (size, modified) = fs::size_and_modified(&self.blob_path(digest))?;
+        Ok(Listed { digest: digest.clone(), size, modified })
     }
 
     /// All partials.
@@ -181,7 +184,7 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"hello");
         assert_eq!(store.blob(&digest).unwrap().size, 5);
         assert!(store.list_partials().unwrap().is_empty());
-        assert_eq!(store.list().unwrap().len(), 1);
+        assert_eq!(store.names().unwrap().len(), 1);
         store.remove(&digest).unwrap();
         assert!(is_missing(&store.blob(&digest).unwrap_err()));
     }
@@ -199,7 +202,7 @@ mod tests {
                 partial.append(&[bytes::Bytes::copy_from_slice(&bytes[..cut])]).unwrap();
             }
             let store = Store::open(dir.path()).unwrap();
-            assert!(store.list().unwrap().is_empty(), "nothing half is among the blobs");
+            assert!(store.names().unwrap().is_empty(), "nothing half is among the blobs");
             let mut partial = store.partial(&digest).unwrap();
             assert_eq!(partial.len(), cut as u64);
             partial.append(&[bytes::Bytes::copy_from_slice(&bytes[cut..])]).unwrap();
@@ -208,7 +211,7 @@ mod tests {
             // The crash after the move: the blob is there, and the partial is not.
             drop((store, partial));
             let store = Store::open(dir.path()).unwrap();
-            assert_eq!(store.list().unwrap().len(), 1);
+            assert_eq!(store.names().unwrap().len(), 1);
             assert!(store.list_partials().unwrap().is_empty());
         }
     }
@@ -225,6 +228,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         fs::create_new(&dir.path().join("blobs/sha256/README"), 0o600, b"x").unwrap();
-        assert!(store.list().unwrap().is_empty());
+        assert!(store.names().unwrap().is_empty());
     }
 }

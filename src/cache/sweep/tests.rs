@@ -1,0 +1,70 @@
+use std::path::Path;
+
+use super::*;
+use crate::index::journal::Journal;
+use crate::oci::digest::Algorithm;
+
+fn digest(n: u64) -> Digest {
+    Digest::of(Algorithm::Sha256, &n.to_be_bytes())
+}
+
+/// One whose index took so many blobs of ten bytes for there, of which there are files of `length` bytes.
+fn sweep(data: &Path, count: u64, length: u64) -> Sweep {
+    let store = Arc::new(Store::open(data).unwrap());
+    let (journal, _) = Journal::open(&store.index_dir(), std::time::SystemTime::UNIX_EPOCH);
+    let before = Index::new(journal.clone());
+    for n in 0..count {
+        put(&store, n, length);
+        before.insert(&digest(n), 10, None, "docker.io/a/b", std::time::SystemTime::UNIX_EPOCH);
+    }
+    journal.close();
+    let (_, records) = Journal::open(&store.index_dir(), std::time::SystemTime::UNIX_EPOCH);
+    let index = Index::new(Journal::off());
+    index.restore((0..count).map(digest).collect(), records.blobs, |_| unreachable!());
+    let ((flights, promised, metrics, opened), clock) = (Default::default(), Clock::system());
+    Sweep { store, index, flights, opened, promised, metrics, clock, max_size: u64::MAX, min_free: 0 }
+}
+
+fn path(store: &Store, n: u64) -> std::path::PathBuf {
+    store.index_dir().with_file_name("blobs/sha256").join(digest(n).hex())
+}
+
+fn put(store: &Store, n: u64, length: u64) {
+    let path = path(store, n);
+    fs::truncate(&fs::open_for_append(&path).unwrap(), &path, length).unwrap();
+}
+
+#[test]
+fn what_others_cut_is_removed_in_steps_and_after_room_was_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let sweep = Sweep { max_size: 15_000, ..sweep(dir.path(), 2000, 7) };
+    sweep.tidy(|| true);
+    assert_eq!(sweep.index.size(), (15_000, 1500), "who stops waits for no look at files");
+    let asked = std::cell::Cell::new(0);
+    sweep.tidy(|| asked.replace(asked.get() + 1) == 1);
+    let (_, left) = sweep.index.size();
+    assert!((900..1500).contains(&left), "{left}: one step");
+    while sweep.index.unmeasured().is_some() {
+        sweep.tidy(|| false);
+    }
+}
+
+/// Between the look and the deed it was evicted, or is fetched anew, or was.
+#[test]
+fn what_changed_since_somebody_looked_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let sweep = sweep(dir.path(), 3, 7);
+    let [evicted, again, on_its_way] = [0, 1, 2];
+    sweep.index.take(&digest(evicted)).unwrap();
+    sweep.index.insert(&digest(again), 7, None, "docker.io/a/b", std::time::SystemTime::UNIX_EPOCH);
+    let Joined::Lead(_lead) = sweep.flights.join(&digest(on_its_way), || None) else { panic!("somebody fetches it") };
+    for n in [evicted, again, on_its_way] {
+        sweep.remove_cut(&digest(n), 10);
+        assert!(fs::exists(&path(&sweep.store, n)), "{n}");
+    }
+    assert!(sweep.index.has(&digest(again)) && sweep.index.has(&digest(on_its_way)));
+    assert_eq!(sweep.flights.count(), 1);
+    drop(_lead);
+    sweep.remove_cut(&digest(on_its_way), 10);
+    assert!(!sweep.index.has(&digest(on_its_way)) && !fs::exists(&path(&sweep.store, on_its_way)));
+}
