@@ -161,14 +161,14 @@ impl Reader {
 
     /// From the page cache; else a thread is set to it and there is nothing yet.
     fn read_now(&mut self, most: u64) -> Option<Result<Bytes>> {
-        let mut chunk = Chunk::take(Place::Read);
+        let mut chunk = Chunk::take_for(most, Place::Read);
         match fs::read_cached_at(&self.file, chunk.room(most), self.at) {
             Ok(Some(n)) if n > 0 => Some(self.advance(chunk.filled(n))),
             Ok(_) => {
                 let (file, at) = (self.file.clone(), self.at);
                 self.pending = Some(Box::pin(async move {
                     let read = task::blocking(move || {
-                        let mut chunk = Chunk::take(Place::Read);
+                        let mut chunk = Chunk::take_for(most, Place::Read);
                         fs::read_at(&file, chunk.room(most), at).map(|n| chunk.filled(n))
                     });
                     Step::Read(read.await)
