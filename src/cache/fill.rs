@@ -73,10 +73,10 @@ impl Fill {
     }
 
     async fn fill(&self, lead: &mut Lead) -> Result<Filled> {
-        let (mut partial, mut fetched) = self.open(lead).await?;
+        let (partial, mut fetched) = self.open(lead).await?;
         let total = fetched.total;
-        let mut promise = match self.make_room(&partial, total).await {
-            Ok(promise) => promise,
+        let (mut partial, mut promise) = match self.make_room(partial, total).await {
+            Ok(room) => room,
             Err(error) => {
                 lead.spare(fetched);
                 return Err(error);
@@ -125,13 +125,18 @@ impl Fill {
         Ok((partial, fetched))
     }
 
-    async fn make_room(&self, partial: &Partial, total: Option<u64>) -> Result<Promise> {
+    async fn make_room(&self, partial: Partial, total: Option<u64>) -> Result<(Partial, Promise)> {
         let size = total.unwrap_or(partial.len());
         let promise = self.promise(Wish { size, missing: size.saturating_sub(partial.len()) }).await?;
-        if let Some(total) = total {
-            partial.reserve(total).map_err(|error| self.full(&error.to_string()))?;
-        }
-        Ok(promise)
+        let Some(total) = total else { return Ok((partial, promise)) };
+        // While another blob is synced the file system's journal makes this wait, for a tenth of a second on a slow disk.
+        let (partial, reserved) = task::blocking(move || {
+            let reserved = partial.reserve(total);
+            (partial, reserved)
+        })
+        .await;
+        reserved.map_err(|error| self.full(&error.to_string()))?;
+        Ok((partial, promise))
     }
 
     async fn promise(&self, wish: Wish) -> Result<Promise> {
