@@ -113,6 +113,11 @@ pub fn len(file: &File, path: &Path) -> Result<u64> {
     at("stat", path, file.metadata()).map(|m| m.size())
 }
 
+/// Whether an open file still has a name, and this length. Waits for no disk where [`answers_at_once`].
+pub fn is_in_place(file: &File, len: u64) -> bool {
+    file.metadata().is_ok_and(|meta| meta.nlink() > 0 && meta.size() == len)
+}
+
 /// Opens for reading.
 pub fn open(path: &Path) -> Result<File> {
     at("open", path, File::open(path))
@@ -221,8 +226,15 @@ pub fn read_cached_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result
     }
 }
 
+/// Whether the kernel itself knows an open file's length and bytes: not those of NFS or FUSE, where it asks somebody for them.
+pub fn answers_at_once(file: &File) -> bool {
+    use rustix::io::{Errno, ReadWriteFlags};
+    let read = rustix::io::preadv2(file, &mut [io::IoSliceMut::new(&mut [0])], 0, ReadWriteFlags::NOWAIT);
+    !matches!(read, Err(Errno::OPNOTSUPP | Errno::NOSYS))
+}
+
 /// Whether the page cache seems to have `len` bytes from `offset`: it has the first and the last of them.
-pub fn is_cached(file: &File, offset: u64, len: usize) -> bool {
+fn is_cached(file: &File, offset: u64, len: usize) -> bool {
     let last = (offset + len as u64).saturating_sub(1);
     [last, offset].into_iter().all(|at| matches!(read_cached_at(file, &mut [0], at), Ok(Some(1))))
 }

@@ -63,7 +63,7 @@ const ATTEMPTS: u32 = 4;
 impl Cache {
     pub(super) async fn content(&self, pull: &Pull, digest: &Digest, what: &What, yes: Yes) -> Result<Found> {
         if pull.method == Method::Head {
-            return self.described(pull, digest, what, yes).await;
+            return Box::pin(self.described(pull, digest, what, yes)).await;
         }
         self.ask_before_paying(pull, digest, what, yes).await?;
         for _ in 0..ATTEMPTS {
@@ -74,7 +74,7 @@ impl Cache {
             match self.0.flights.join(digest, || self.0.index.hold(digest, self.0.clock.now())) {
                 Joined::Held(held) => {
                     let stale = self.admit(pull, digest, what, yes).await?;
-                    if let Some(found) = self.held(pull, digest, what, held, stale).await? {
+                    if let Some(found) = Box::pin(self.held(pull, digest, what, held, stale)).await? {
                         return Ok(found);
                     }
                 }
@@ -87,9 +87,9 @@ impl Cache {
                     }
                     let stale = self.admit(pull, digest, what, yes).await?;
                     if !same && self.is_silent(&flight).await {
-                        return self.through(pull, what, digest.clone(), None).await;
+                        return Box::pin(self.through(pull, what, digest.clone(), None)).await;
                     }
-                    match self.flown(pull, what, &flight, Outcome::Collapsed).await {
+                    match Box::pin(self.flown(pull, what, &flight, Outcome::Collapsed)).await {
                         Ok(found) => return Ok(Found { stale, ..found }),
                         Err(error) if final_for_this(&error) => return Err(error),
                         // Another client's refusal, or another source's: this one tries for itself.
@@ -101,7 +101,7 @@ impl Cache {
                     lead.ask_for(pull.place.clone(), pull.asker.credential);
                     let fill = Fill { cache: self.clone(), way: self.way(pull, what), place: pull.place.clone() };
                     self.0.tasks.spawn(fill.run(lead));
-                    let led = self.flown(pull, what, &flight, Outcome::Miss).await;
+                    let led = Box::pin(self.flown(pull, what, &flight, Outcome::Miss)).await;
                     return led.inspect_err(|error| {
                         self.refused(pull, error);
                         self.note_in_vain(pull, digest, error);
@@ -110,7 +110,7 @@ impl Cache {
             }
         }
         // Never with somebody else's answer.
-        self.through(pull, what, digest.clone(), None).await
+        Box::pin(self.through(pull, what, digest.clone(), None)).await
     }
 
     /// Whether another's source still says nothing after the time that a question may take: this client has one of its own.
@@ -149,7 +149,8 @@ impl Cache {
         }
         let stands = known.stands(self.0.grants.belief(), self.0.clock.now());
         let deadline = stands.then(|| self.0.upstream.resolve_deadline());
-        match self.0.upstream.in_time(&pull.site, deadline, self.ask_digest(pull, digest, what)).await {
+        let asking = Box::pin(self.ask_digest(pull, digest, what));
+        match self.0.upstream.in_time(&pull.site, deadline, asking).await {
             Ok(_) => Ok(None),
             Err(error) => self.stale(pull, &error).filter(|_| self.stands_after(known, &error)).map(Some).ok_or(error),
         }
@@ -209,7 +210,7 @@ impl Cache {
         let granted = yes == Yes::Given || known.granted(self.0.grants.belief(), self.0.clock.now());
         let stands = here.is_some() && known.stands(self.0.grants.belief(), self.0.clock.now());
         let deadline = stands.then(|| self.0.upstream.resolve_deadline());
-        let asking = self.ask_digest(pull, digest, what);
+        let asking = Box::pin(self.ask_digest(pull, digest, what));
         let (size, media_type, outcome, stale) = match (here, granted && !pushing) {
             (Some((size, media_type)), true) => (size, media_type, Outcome::Hit, None),
             (here, _) => match (self.0.upstream.in_time(&pull.site, deadline, asking).await, here) {
@@ -279,13 +280,12 @@ impl Cache {
         held: Held,
         stale: Option<Stale>,
     ) -> Result<Option<Found>> {
-        let (store, name) = (self.0.store.clone(), digest.clone());
-        let blob = match task::blocking(move || store.blob(&name)).await {
+        let blob = match self.opened(digest, &held).await {
             Ok(blob) if blob.size == held.size => blob,
             Err(error) if !is_missing(&error) => {
                 // A broken cache breaks no pull.
                 tracing::warn!(%error, "a cached file cannot be opened: it is passed through from upstream");
-                return self.through(pull, what, digest.clone(), None).await.map(Some);
+                return Box::pin(self.through(pull, what, digest.clone(), None)).await.map(Some);
             }
             _ => {
                 tracing::warn!(%digest, "a cached file is gone or has another length: it is fetched again");
@@ -294,6 +294,8 @@ impl Cache {
             }
         };
         if let (What::Manifest(_), true) = (what, blob.size <= MAX_MANIFEST as u64) {
+            // It is in memory from now on.
+            self.0.sweep.opened.forget(digest);
             return Ok(match self.load(digest, blob.file, blob.size, held.media_type.as_deref()).await? {
                 Some(manifest) => Some(self.in_memory(pull, digest, &manifest, Outcome::Hit, stale)),
                 None => {

@@ -19,6 +19,7 @@ pub mod images;
 pub mod logins;
 pub mod manifests;
 mod meet;
+pub mod open_files;
 mod pay;
 pub mod reader;
 mod resolve;
@@ -96,7 +97,7 @@ pub struct Pull {
 
 /// `REGISTRY/REPOSITORY`
 pub fn place(site: &Site, repository: &Repository) -> Arc<str> {
-    format!("{}/{repository}", site.namespace).into()
+    [&*site.namespace, "/", repository.as_str()].concat().into()
 }
 
 /// What a pull is for.
@@ -198,6 +199,7 @@ impl Cache {
             store: store.clone(),
             index: index.clone(),
             flights: flights.clone(),
+            opened: open_files::OpenFiles::default(),
             promised: Arc::default(),
             metrics: metrics.clone(),
             clock: clock.clone(),
@@ -237,7 +239,7 @@ impl Cache {
     /// Upstream refused, or has no such thing, or cannot be asked and there is no copy.
     pub async fn get(&self, pull: &Pull) -> Result<Found> {
         match self.shown(pull) {
-            Some((print, login)) => self.get_by_login(pull, print, &login).await,
+            Some((print, login)) => Box::pin(self.get_by_login(pull, print, &login)).await,
             None => self.find(pull).await,
         }
     }

@@ -29,7 +29,7 @@ impl Cache {
         if yes == Yes::Given || !may_be_paid(pull) || self.is_open(&self.known(pull)) || self.is_here(digest) {
             return Ok(());
         }
-        match self.ask_digest(pull, digest, what).await {
+        match Box::pin(self.ask_digest(pull, digest, what)).await {
             Err(error) if matches!(error.kind(), Kind::Refused | Kind::Unreachable | Kind::Timeout) => Err(error),
             // Some do not answer a HEAD of what they have: then it is fetched for nobody.
             _ => Ok(()),

@@ -90,7 +90,7 @@ impl Reader {
         Reader::new(source, part.start, Some(part.end))
     }
 
-    /// What is in the page cache need not be read: it is posted to the connection that takes these chunks, as they are.
+    /// What is whole need not be read: it is posted to the connection that takes these chunks, as they are.
     pub fn post_to(&mut self, outbox: Outbox) {
         self.outbox = Some(outbox);
     }
@@ -152,7 +152,7 @@ impl Reader {
     fn post(&mut self, most: u64) -> Option<Result<Bytes>> {
         let (Some(outbox), Follow::Held(hold)) = (&self.outbox, &self.source) else { return None };
         let len = usize::try_from(most).unwrap_or(MOST_POSTED).min(MOST_POSTED);
-        if len < WORTH_POSTING || !fs::is_cached(&self.file, self.at, len) {
+        if len < WORTH_POSTING {
             return None;
         }
         let stand_in = outbox.post(self.file.clone(), self.at, len, hold.clone());

@@ -59,8 +59,8 @@ impl Cache {
         // Impatient only where there is something to fall back on.
         let deadline =
             (kept.is_some() && known.stands(self.0.grants.belief(), now)).then(|| self.0.upstream.resolve_deadline());
-        let asked =
-            self.0.upstream.in_time(&pull.site, deadline, self.ask_tag(pull, tag, accept, (&key, kept.clone()))).await;
+        let asking = Box::pin(self.ask_tag(pull, tag, accept, (&key, kept.clone())));
+        let asked = self.0.upstream.in_time(&pull.site, deadline, asking).await;
         self.0.metrics.resolve(self.0.clock.now().duration_since(now).unwrap_or_default());
         self.settle(pull, kept, asked)
     }

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
 use super::flight::{Flights, Joined};
+use super::open_files::OpenFiles;
 use crate::clock::Clock;
 use crate::fs;
 use crate::index::Index;
@@ -26,6 +27,8 @@ pub struct Sweep {
     pub index: Index,
     /// What must stay.
     pub flights: Flights,
+    /// What is open: closed before its file goes.
+    pub opened: OpenFiles,
     /// Bytes that blobs on their way will take. Whoever makes room holds it meanwhile.
     pub promised: Arc<Mutex<u64>>,
     /// Counts.
@@ -128,6 +131,7 @@ impl Sweep {
         if self.index.has(digest) {
             return;
         }
+        self.opened.forget(digest);
         if let Err(error) = self.store.remove(digest) {
             warn!(%error, "a blob's file stays");
         }
@@ -141,6 +145,7 @@ impl Sweep {
 
     /// At start and now and then: a smaller limit, a fuller disk, partials that nobody wants. Blocks.
     pub fn tidy(&self) {
+        self.opened.tidy();
         let promised = self.promised.lock();
         let over = match self.room(*promised) {
             Ok(room) => {

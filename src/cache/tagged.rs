@@ -60,7 +60,7 @@ impl Cache {
             Some(stale) => stale,
             None => {
                 let deadline = Some(self.0.upstream.resolve_deadline());
-                let named = self.named(pull, tag, accept, resolved);
+                let named = Box::pin(self.named(pull, tag, accept, resolved));
                 match crate::upstream::in_time(&pull.site, deadline, named).await {
                     Err(error) => self.stale(pull, &error).ok_or(error)?,
                     found => return found,
@@ -83,8 +83,8 @@ impl Cache {
         if !stands || !may_be_served {
             return None;
         }
-        let lack = self.lack(&resolved.binding.digest).await?;
-        (self.lack(&before.digest).await < Some(lack)).then(|| Fallback { before: before.clone(), lack })
+        let lack = Box::pin(self.lack(&resolved.binding.digest)).await?;
+        (Box::pin(self.lack(&before.digest)).await < Some(lack)).then(|| Fallback { before: before.clone(), lack })
     }
 
     /// What of an image is not here. Of an index one platform is enough.
@@ -152,7 +152,7 @@ impl Cache {
     async fn named(&self, pull: &Pull, tag: &Tag, accept: Accept, resolved: Resolved) -> Result<Found> {
         let Resolved { binding, age, stale } = resolved;
         if is_schema1(&binding.media_type) {
-            return self.as_asked(pull, tag, accept, binding).await;
+            return Box::pin(self.as_asked(pull, tag, accept, binding)).await;
         }
         let what = What::Manifest(Reference::Digest(binding.digest.clone()));
         if pull.method == Method::Head && pull.site.registry.reserve > 0 {

@@ -77,7 +77,7 @@ pub struct Bindings {
 
 /// `REGISTRY/REPOSITORY:TAG`
 pub fn key(place: &str, tag: &Tag) -> Arc<str> {
-    format!("{place}:{tag}").into()
+    [place, ":", tag.as_str()].concat().into()
 }
 
 /// Tags that are remembered: about 400 bytes each, 700 where one names something that never came.

@@ -41,22 +41,21 @@ impl Outcome {
 /// A stale answer has both `hit` and `fwd`, which RFC 9211 would have apart: it was served from here, and not for want of asking.
 /// What was refused or failed has neither.
 pub fn cache_status(outcome: Outcome, detail: Option<&str>) -> HeaderValue {
-    let mut text = String::from(match outcome {
+    let words = match outcome {
         Outcome::Hit => "seawall; hit",
         Outcome::Miss => "seawall; fwd=miss; stored",
         Outcome::Collapsed => "seawall; fwd=miss; collapsed",
         Outcome::Stale => "seawall; hit; fwd=stale",
         Outcome::Bypass => "seawall; fwd=bypass",
         Outcome::Denied | Outcome::Error => "seawall",
-    });
+    };
     let word = matches!(outcome, Outcome::Denied | Outcome::Error).then(|| outcome.as_str());
-    if let Some(detail) = detail.or(word) {
-        text.push_str("; detail=");
-        if is_token(detail) {
-            text.push_str(detail);
-        } else {
-            push_quoted(&mut text, detail, 512);
-        }
+    let Some(detail) = detail.or(word) else { return HeaderValue::from_static(words) };
+    let mut text = format!("{words}; detail=");
+    if is_token(detail) {
+        text.push_str(detail);
+    } else {
+        push_quoted(&mut text, detail, 512);
     }
     header(text)
 }

@@ -28,8 +28,13 @@ const END_TO_END: [HeaderName; 10] = [
     DOCKER_CONTENT_DIGEST,
 ];
 
-const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-const DOCKER_DISTRIBUTION_API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+/// The digest of what is answered (distribution-spec, "Pulling manifests").
+pub const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+/// This is a registry.
+pub const DOCKER_DISTRIBUTION_API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// `Cache-Status` (RFC 9211).
+pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// What a stored answer keeps. Lengths, entity tags and ranges are made anew of the bytes; all else is about the moment, the
 /// connection or the one client it was for: cookies, dates, quotas, trace ids, `Alt-Svc`, encodings.

@@ -68,7 +68,9 @@ impl FromStr for Host {
         if let Some(inner) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
             return inner.parse::<Ipv6Addr>().map(|ip| Host::from(IpAddr::V6(ip))).map_err(|_| refused());
         }
-        if let Ok(ip) = text.parse::<IpAddr>() {
+        // Only what looks like an address is read as one: this is done for every request.
+        let may_be_address = text.bytes().all(|b| b.is_ascii_digit() || b == b'.') || text.contains(':');
+        if may_be_address && let Ok(ip) = text.parse::<IpAddr>() {
             return Ok(Host::from(ip));
         }
         let name = text.strip_suffix('.').unwrap_or(text);

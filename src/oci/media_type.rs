@@ -13,7 +13,8 @@ pub const OCTET_STREAM: &str = "application/octet-stream";
 
 /// A media type without its parameters: `a/b` of `a/b; charset=utf-8`.
 pub fn essence(value: &str) -> &str {
-    value.split_once(';').map_or(value, |(essence, _)| essence).trim()
+    let end = value.bytes().position(|byte| byte == b';').unwrap_or(value.len());
+    value[..end].trim_ascii()
 }
 
 /// Whether it is an index, OCI's or Docker's. Parameters and case do not matter.
@@ -79,7 +80,7 @@ impl Accept {
             let range = essence(element);
             let bit =
                 if range == "*/*" || range.eq_ignore_ascii_case("application/*") { Accept::ANY } else { bit(range) };
-            if is_refused(element) { refused |= bit } else { taken |= bit }
+            if range.len() < element.len() && is_refused(element) { refused |= bit } else { taken |= bit }
         }
         if !said {
             return Accept::ANYTHING;
@@ -127,19 +128,46 @@ impl Accept {
 
 /// The elements of a comma-separated list; commas in quotes do not separate (RFC 9110, 5.6.1 and 5.6.4).
 fn elements(line: &str) -> impl Iterator<Item = &str> {
-    let (mut quoted, mut escaped) = (false, false);
-    line.split(move |c| {
-        let was_escaped = std::mem::take(&mut escaped);
-        match c {
-            '"' if !was_escaped => quoted = !quoted,
-            '\\' if quoted && !was_escaped => escaped = true,
-            ',' => return !quoted,
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        loop {
+            let text = rest?;
+            let end = end_of_element(text.as_bytes());
+            // A comma is one byte: what is before and behind it is text.
+            rest = text.get(end + 1..);
+            let element = text[..end].trim_ascii();
+            if !element.is_empty() {
+                return Some(element);
+            }
+        }
+    })
+}
+
+/// Where the comma is, or the end.
+fn end_of_element(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(step) = text[at..].iter().position(|byte| matches!(byte, b',' | b'"')) {
+        at += step;
+        if text[at] == b',' {
+            return at;
+        }
+        at += 1 + quoted(&text[at + 1..]);
+    }
+    text.len()
+}
+
+/// How long a quoted string is behind its first quote, the last one included.
+fn quoted(text: &[u8]) -> usize {
+    let mut escaped = false;
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at + 1,
             _ => {}
         }
-        false
-    })
-    .map(str::trim)
-    .filter(|element| !element.is_empty())
+    }
+    text.len()
 }
 
 /// `weight = OWS ";" OWS "q=" qvalue` (RFC 9110, 12.4.2), with a value of zero.

@@ -1,12 +1,13 @@
 //! From what was found to a response: HEAD, 304, ranges, and the fields that every pull has.
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::body::Body;
 use crate::cache::reader::Reader;
 use crate::cache::{Content, Found, Method};
 use crate::http::cache_status::{Outcome, cache_status, warning};
 use crate::http::conditional::not_modified;
+use crate::http::headers::{CACHE_STATUS, DOCKER_CONTENT_DIGEST, DOCKER_DISTRIBUTION_API_VERSION};
 use crate::http::range::{Selection, content_range, select, unsatisfied};
 use crate::oci::media_type::OCTET_STREAM;
 
@@ -34,17 +35,15 @@ pub enum Negotiated {
 
 /// The response.
 pub fn deliver(found: Found, asked: Asked<'_>, warned: Option<String>) -> Response<Body> {
-    let fields = fields(&found, asked.negotiated, warned);
-    let mut response = if not_modified(asked.headers, &found.digest.to_string()) {
-        status(StatusCode::NOT_MODIFIED, Body::empty())
-    } else {
-        content(found, asked)
-    };
+    let digest = found.digest.to_string();
+    let is_known = not_modified(asked.headers, &digest);
+    let fields = fields(&found, digest, asked.negotiated, warned);
+    let mut response = if is_known { status(StatusCode::NOT_MODIFIED, Body::empty()) } else { content(found, asked) };
     // What a part of upstream's says of itself stays; all else is ours.
-    for (name, value) in fields {
-        if let Some(name) = name {
-            response.headers_mut().insert(name, value);
-        }
+    let headers = response.headers_mut();
+    headers.reserve(FIELDS);
+    for (name, value) in fields.into_iter().flatten() {
+        headers.insert(name, value);
     }
     response
 }
@@ -122,26 +121,27 @@ fn part_of_upstreams(upstream: Response<hyper::body::Incoming>, idle: std::time:
     response
 }
 
-fn fields(found: &Found, negotiated: Negotiated, warned: Option<String>) -> HeaderMap {
-    let mut fields = HeaderMap::new();
+/// As many fields as there may be, with those that hyper adds: room for more is made by hashing all of them again.
+const FIELDS: usize = 12;
+
+type Field = Option<(HeaderName, HeaderValue)>;
+
+fn fields(found: &Found, digest: String, negotiated: Negotiated, warned: Option<String>) -> [Field; 9] {
     let text = |value: String| HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static(""));
-    let digest = found.digest.to_string();
-    let media_type = HeaderValue::try_from(&*found.media_type);
-    fields.insert(header::CONTENT_TYPE, media_type.unwrap_or(HeaderValue::from_static(OCTET_STREAM)));
-    fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    fields.insert(header::ETAG, text(format!("\"{digest}\"")));
-    fields.insert("docker-content-digest", text(digest));
-    fields.insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
+    let media_type = HeaderValue::try_from(&*found.media_type).unwrap_or(HeaderValue::from_static(OCTET_STREAM));
+    let tag = ["\"", &digest, "\""].concat();
     let detail = found.stale.as_ref().map(|stale| stale.reason.as_str());
-    fields.insert("cache-status", cache_status(found.outcome, detail));
-    if negotiated == Negotiated::Yes {
-        fields.insert(header::VARY, HeaderValue::from_static("Accept"));
-    }
-    if let Some(age) = found.age.filter(|_| matches!(found.outcome, Outcome::Hit | Outcome::Stale)) {
-        fields.insert(header::AGE, age.as_secs().into());
-    }
-    if let Some(warned) = warned {
-        fields.insert(header::WARNING, warning(&warned));
-    }
-    fields
+    let is_negotiated = negotiated == Negotiated::Yes;
+    let age = found.age.filter(|_| matches!(found.outcome, Outcome::Hit | Outcome::Stale));
+    [
+        Some((header::CONTENT_TYPE, media_type)),
+        Some((header::ACCEPT_RANGES, HeaderValue::from_static("bytes"))),
+        Some((header::ETAG, text(tag))),
+        Some((DOCKER_CONTENT_DIGEST, text(digest))),
+        Some((DOCKER_DISTRIBUTION_API_VERSION, HeaderValue::from_static("registry/2.0"))),
+        Some((CACHE_STATUS, cache_status(found.outcome, detail))),
+        is_negotiated.then(|| (header::VARY, HeaderValue::from_static("Accept"))),
+        age.map(|age| (header::AGE, age.as_secs().into())),
+        warned.map(|warned| (header::WARNING, warning(&warned))),
+    ]
 }

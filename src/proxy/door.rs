@@ -64,12 +64,13 @@ pub fn door<B>(session: &Session, request: &Request<B>, registries: &Registries,
     match &session.way {
         Way::Intercepted { site, role, origin, sni } => {
             let agree = |host: &Host| *host == origin.host;
+            let is_the_name = |text: &str| matches!(&origin.host, Host::Name(name) if **name == *text);
             let (host, port) = named
-                .as_deref()
+                .filter(|text| !is_the_name(text))
                 .map_or(Some((origin.host.clone(), origin.port)), |text| parse_authority(text, origin.port))
-                .ok_or_else(|| misdirected(origin, named.as_deref()))?;
+                .ok_or_else(|| misdirected(origin, named))?;
             if !agree(&host) || port != origin.port || !sni.as_ref().is_none_or(agree) {
-                return Err(misdirected(origin, named.as_deref()));
+                return Err(misdirected(origin, named));
             }
             Ok(Door::Registry { site: site.clone(), role: *role, origin: origin.clone() })
         }
@@ -91,11 +92,13 @@ pub fn door<B>(session: &Session, request: &Request<B>, registries: &Registries,
 fn to_itself(
     reached: Reached,
     scheme: Scheme,
-    named: Option<String>,
+    named: Option<&str>,
     registries: &Registries,
     own: &OwnNames,
 ) -> Result<Door> {
-    let read = named.as_deref().and_then(|text| parse_authority(text, scheme.default_port()));
+    let read = named.and_then(|text| parse_authority(text, scheme.default_port()));
+    // What can be printed is what can be read.
+    let printable = named.filter(|_| read.is_some());
     match (scheme, read) {
         // In the clear anything goes: a mirror is behind names that nobody told it. But over TLS the certificate's name was checked.
         (Scheme::Https, Some((host, _))) if !own.contains(&host) => {
@@ -116,25 +119,25 @@ fn to_itself(
         }
         _ => {}
     }
-    Ok(Door::Own(Here { scheme, host: printable(named) }))
+    Ok(Door::Own(Here { scheme, host: printable.map(str::to_owned) }))
 }
 
 /// What the request itself says: the URL's authority and `Host`, which must agree where both are there.
-fn authority<B>(request: &Request<B>) -> Result<Option<String>> {
+fn authority<B>(request: &Request<B>) -> Result<Option<&str>> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
-    let host = hosts.next().map(|value| value.to_str().unwrap_or("\u{0}").to_owned());
+    let host = hosts.next().map(|value| value.to_str().unwrap_or("\u{0}"));
     if hosts.next().is_some() {
         return Err(Error::new(Kind::Request, "more than one Host"));
     }
     if host.is_none() && request.version() == Version::HTTP_11 {
         return Err(Error::new(Kind::Request, "a request of HTTP/1.1 has a Host (RFC 9112, 3.2)"));
     }
-    let url = request.uri().authority().map(|authority| authority.as_str().to_owned());
+    let url = request.uri().authority().map(http::uri::Authority::as_str);
     match (url, host) {
-        (Some(url), Some(host)) if !url.eq_ignore_ascii_case(&host) => {
+        (Some(url), Some(host)) if !url.eq_ignore_ascii_case(host) => {
             // `Host` may leave the scheme's own port out where the URL says it, and the other way round.
             let port = request.uri().scheme_str().map_or(443, |scheme| if scheme == "http" { 80 } else { 443 });
-            let same = parse_authority(&url, port).is_some_and(|url| Some(url) == parse_authority(&host, port));
+            let same = parse_authority(url, port).is_some_and(|url| Some(url) == parse_authority(host, port));
             if same {
                 Ok(Some(url))
             } else {
@@ -161,10 +164,6 @@ fn misdirected(origin: &Origin, named: Option<&str>) -> Error {
         Kind::Misdirected,
         format!("this connection is for {}, the request on it for {named}", origin.authority()),
     )
-}
-
-fn printable(named: Option<String>) -> Option<String> {
-    named.filter(|text| parse_authority(text, 3128).is_some())
 }
 
 #[cfg(test)]

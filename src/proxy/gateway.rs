@@ -120,11 +120,11 @@ impl Gateway {
             .and_then(|()| self.not_looped(&request))
             .and_then(|()| door(session, &request, &self.registries, &self.settings.own_names));
         match meant {
-            Ok(Door::Own(here)) => (Facing::Mirror, self.own(request, &here, record).await),
-            Ok(Door::Other(origin)) => (Facing::Registry, self.forward(request, &origin, record).await),
+            Ok(Door::Own(here)) => (Facing::Mirror, Box::pin(self.own(request, &here, record)).await),
+            Ok(Door::Other(origin)) => (Facing::Registry, Box::pin(self.forward(request, &origin, record)).await),
             Ok(Door::Registry { site, role, origin }) => {
                 record.registry = site.registry.name.clone();
-                (Facing::Registry, self.registry(request, site, role, &origin, record).await)
+                (Facing::Registry, Box::pin(self.registry(request, site, role, &origin, record)).await)
             }
             Err(error) => (faced(session, &request), Err(error)),
         }
@@ -172,7 +172,7 @@ impl Gateway {
         record.bill = asker.bill.clone();
         let is_realm = self.upstream.auth().is_realm(&site.namespace, origin, request.uri().path());
         if role == Role::Tokens || is_realm {
-            return self.token_or_stand_in(request, &site, origin, &asker, record).await;
+            return Box::pin(self.token_or_stand_in(request, &site, origin, &asker, record)).await;
         }
         let uri = request.uri().clone();
         let route = route::route(request.method(), uri.path(), uri.query()).map_err(bad_route)?;
@@ -191,7 +191,7 @@ impl Gateway {
             shown,
         });
         let answered = match route {
-            Route::Ping => self.ping(request, &site, &asker, record).await,
+            Route::Ping => Box::pin(self.ping(request, &site, &asker, record)).await,
             Route::Manifest { repository, reference } => {
                 self.manifest(request, site, repository, reference, asker, record).await
             }
@@ -205,9 +205,9 @@ impl Gateway {
                     && *request.method() == Method::GET =>
             {
                 let what = What::List(rest_of(uri.path(), repository.as_str(), uri.query()));
-                self.as_asked(&request, &site, repository, &what, &asker).await
+                Box::pin(self.as_asked(&request, &site, repository, &what, &asker)).await
             }
-            other => self.pass(request, &site, other, &asker, record).await,
+            other => Box::pin(self.pass(request, &site, other, &asker, record)).await,
         };
         answered.map_err(|error| match whose {
             Some(whose) => self.challenged(&whose, error),
@@ -240,7 +240,8 @@ impl Gateway {
         let negotiated = if reference.tag().is_some() { Negotiated::Yes } else { Negotiated::No };
         if accept.is_empty() && negotiated == Negotiated::Yes {
             // It wants something that is not kept here: schema 1, or a type of its own.
-            return self.as_asked(&request, &site, &repository, &What::Manifest(reference), &asker).await;
+            let what = What::Manifest(reference);
+            return Box::pin(self.as_asked(&request, &site, &repository, &what, &asker)).await;
         }
         let pull = pull(&request, site, repository, Wanted::Manifest(reference, accept), asker);
         self.pulled(&pull, request.headers(), negotiated, record).await
@@ -253,7 +254,7 @@ impl Gateway {
         negotiated: Negotiated,
         record: &mut Record,
     ) -> Result<Response<Body>> {
-        let found = self.cache.get(pull).await;
+        let found = Box::pin(self.cache.get(pull)).await;
         self.challenge_seen(&pull.site, &pull.asker);
         let found = found?;
         record.outcome = found.outcome;

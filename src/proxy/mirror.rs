@@ -74,7 +74,8 @@ impl Gateway {
             }
             Route::Tags { .. } | Route::Referrers { .. } => {
                 let what = What::List(rest_of(&plain, &named, query));
-                let mut response = self.as_asked(&request, &meant.site, &repository, &what, &asker).await?;
+                let asking = Box::pin(self.as_asked(&request, &meant.site, &repository, &what, &asker));
+                let mut response = asking.await?;
                 link_here(response.headers_mut(), request.uri())?;
                 Ok(response)
             }

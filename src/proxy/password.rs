@@ -42,7 +42,7 @@ pub(super) async fn demand<B>(
         demand @ Demand::Origin => (AUTHORIZATION, demand),
     };
     let answer = match shown(request.headers(), &field) {
-        Ok(credential) => authenticator.check(credential, conn.turn()).await,
+        Ok(credential) => Box::pin(authenticator.check(credential, conn.turn())).await,
         Err(why) => return Err(Box::new(sent_away(conn, request, demand, why))),
     };
     match answer {

@@ -10,7 +10,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::body::Body;
@@ -19,18 +18,23 @@ use crate::error::Error;
 /// Less than this in one write is talk about the connection (h2: pings, acknowledgements, windows), and no answer.
 const SMALL: usize = 128;
 
-/// How many requests a connection has had, and has.
-#[derive(Clone, Copy, Debug, Default)]
-struct Requests {
-    begun: u64,
-    running: u64,
+/// Watches a connection. Clones watch the same one. A request wakes nobody: who waits for silence looks when it could be.
+#[derive(Clone, Debug)]
+pub(super) struct Pulse(Arc<Watch>);
+
+#[derive(Debug)]
+struct Watch {
+    requests: Requests,
+    output: Arc<Output>,
 }
 
-/// Watches a connection. Clones watch the same one.
-#[derive(Clone, Debug)]
-pub(super) struct Pulse {
-    requests: watch::Sender<Requests>,
-    output: Arc<Output>,
+/// How many requests a connection has had, and has.
+#[derive(Debug, Default)]
+struct Requests {
+    begun: AtomicU64,
+    running: AtomicU64,
+    /// When the last one ended, in nanoseconds since the start.
+    ended: AtomicU64,
 }
 
 /// What goes to the client.
@@ -54,21 +58,20 @@ impl Pulse {
             blocked: AtomicBool::new(false),
             owed: AtomicU64::new(0),
         };
-        Pulse { requests: watch::Sender::new(Requests::default()), output: Arc::new(output) }
+        Pulse(Arc::new(Watch { requests: Requests::default(), output: Arc::new(output) }))
     }
 
     pub(super) fn begin(&self) -> Running {
-        self.requests.send_modify(|requests| {
-            requests.begun += 1;
-            requests.running += 1;
-        });
-        self.output.owed.fetch_add(1, Ordering::Relaxed);
+        let Watch { requests, output } = &*self.0;
+        requests.running.fetch_add(1, Ordering::Relaxed);
+        requests.begun.fetch_add(1, Ordering::Relaxed);
+        output.owed.fetch_add(1, Ordering::Relaxed);
         Running { pulse: self.clone(), is_owed: true }
     }
 
     /// The connection itself: what is written to it is seen.
     pub(super) fn watching<T>(&self, inner: T) -> Watched<T> {
-        Watched { inner, output: self.output.clone() }
+        Watched { inner, output: self.0.output.clone() }
     }
 
     /// Resolves when there was no request for `patience` from the start, or for `idle` since the last one ended and the last of its
@@ -81,36 +84,39 @@ impl Pulse {
     }
 
     async fn no_request(&self, patience: Duration, idle: Duration) {
-        let mut requests = self.requests.subscribe();
-        let mut begun = 0;
-        let mut limit = patience;
-        loop {
-            let next = requests.wait_for(|now| now.begun > begun);
-            if tokio::time::timeout(limit, next).await.is_err() {
-                // What was answered may still wait here for a slow client.
-                match self.output.rest(idle).filter(|_| begun > 0) {
-                    Some(rest) => limit = rest,
-                    None => return,
-                }
-                continue;
-            }
-            // Both counts at one moment: a request that begins after it counts as the next. `self` holds the sender, so
-            // there is an answer as long as this waits.
-            let Ok(quiet) = requests.wait_for(|now| now.running == 0).await else { return };
-            begun = quiet.begun;
-            limit = idle;
+        while let Some(rest) = self.0.rest(patience, idle) {
+            tokio::time::sleep(rest).await;
         }
     }
 
     /// h2 has windows of its own: a client that opens none any more and answers pings would hold its answers for ever.
     async fn stall(&self, idle: Duration) {
-        while let Some(rest) = self.output.rest(idle).or_else(|| (!self.is_stalled()).then_some(idle)) {
+        while let Some(rest) = self.0.output.rest(idle).or_else(|| (!self.is_stalled()).then_some(idle)) {
             tokio::time::sleep(rest).await;
         }
     }
 
     fn is_stalled(&self) -> bool {
-        self.requests.borrow().running > 0 && self.output.owed.load(Ordering::Relaxed) == 0
+        self.0.requests.running.load(Ordering::Relaxed) > 0 && self.0.output.owed.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Watch {
+    /// How long no silence can be noticed; nothing where there is one. A request that begins and ends meanwhile is seen by when it ended,
+    /// so whoever looks again after at most `idle` misses none.
+    fn rest(&self, patience: Duration, idle: Duration) -> Option<Duration> {
+        let some = |rest: Duration| Some(rest).filter(|rest| !rest.is_zero());
+        let passed = self.output.start.elapsed();
+        if self.requests.begun.load(Ordering::Relaxed) == 0 {
+            return some(patience.saturating_sub(passed).min(idle));
+        }
+        // Before it is no more running a request writes down when it ended.
+        if self.requests.running.load(Ordering::Acquire) > 0 {
+            return Some(idle);
+        }
+        let ended = Duration::from_nanos(self.requests.ended.load(Ordering::Relaxed));
+        // What was answered may still wait here for a slow client.
+        some((ended + idle).saturating_sub(passed)).or_else(|| self.output.rest(idle))
     }
 }
 
@@ -147,7 +153,7 @@ pub(super) struct Running {
 impl Running {
     /// Something of its answer was given to the connection, or there is nothing to give yet.
     pub(super) fn gave(&mut self, something: bool) {
-        let output = &self.pulse.output;
+        let output = &self.pulse.0.output;
         if something {
             output.touch();
         }
@@ -164,7 +170,10 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.gave(true);
-        self.pulse.requests.send_modify(|requests| requests.running -= 1);
+        let Watch { requests, output } = &*self.pulse.0;
+        let passed = u64::try_from(output.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        requests.ended.store(passed, Ordering::Relaxed);
+        requests.running.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -357,7 +366,7 @@ mod tests {
             _ = answers.read_to_end(&mut answered) => panic!("it was hung up on"),
             () = pulse.silence(PATIENCE, IDLE) => {}
         }
-        assert_eq!((began.elapsed().as_secs(), pulse.requests.borrow().running), (IDLE.as_secs(), 1));
+        assert_eq!((began.elapsed().as_secs(), pulse.0.requests.running.load(Ordering::Relaxed)), (IDLE.as_secs(), 1));
     }
 
     /// The kernel sees acknowledgements that nobody here does: what it still holds is its to give up.

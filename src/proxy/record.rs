@@ -1,7 +1,7 @@
 //! One request, as the log and the metrics know it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use http::{Method, StatusCode};
@@ -58,6 +58,12 @@ enum End {
     Broken(String),
 }
 
+/// Said of every request at first: made once.
+fn no_registry() -> Arc<str> {
+    static NAME: LazyLock<Arc<str>> = LazyLock::new(|| NO_REGISTRY.into());
+    NAME.clone()
+}
+
 impl Record {
     /// Begins now.
     pub fn new(books: Books, peer: SocketAddr, method: Method) -> Record {
@@ -66,7 +72,7 @@ impl Record {
             books,
             peer,
             method,
-            registry: NO_REGISTRY.into(),
+            registry: no_registry(),
             kind: Kind::Other,
             subject: String::new(),
             reference: String::new(),

@@ -8,6 +8,9 @@ use std::task::Context;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -99,12 +102,11 @@ pub(super) async fn encrypted(conn: Conn, stream: TlsStream<Socket>, way: Way) {
 
 fn builder(conn: &Conn) -> Builder<Spawner> {
     let mut builder = Builder::new(Spawner(conn.front.tasks.clone()));
-    let idle_timeout = conn.front.settings.idle_timeout;
     builder
         .http1()
         .timer(TokioTimer::new())
-        // Runs while a kept connection is idle, too; that a first head comes sooner is seen to by `Pulse`.
-        .header_read_timeout(idle_timeout)
+        // A head that does not come is silence: `Pulse` sees to that without a timer for each request.
+        .header_read_timeout(None)
         .max_buf_size(MAX_BUFFER)
         // A client may shut its side down and still read.
         .half_close(true)
@@ -131,12 +133,13 @@ fn service(
         let (conn, session, outbox, mut running) = (conn.clone(), session.clone(), outbox.clone(), pulse.begin());
         // h2 would copy what stands for a part of a file.
         let outbox = outbox.filter(|_| request.version() <= Version::HTTP_11);
-        async move {
+        // In a box: hyper keeps its room in the connection, tens of KiB, also while nothing is asked.
+        Box::pin(async move {
             let response = answer(&conn, &session, request).await;
             // A client whose window is closed is asked for no body at all.
             running.gave(true);
             Ok::<_, Infallible>(response.map(|body| Tracked { body: body.posted_to(outbox), running }))
-        }
+        })
     })
 }
 
@@ -145,9 +148,15 @@ async fn answer(conn: &Conn, session: &Session, mut request: Request<Incoming>) 
         return *refused;
     }
     if request.method() == Method::CONNECT {
-        return connect::answer(conn, session, request).await;
+        return Box::pin(connect::answer(conn, session, request)).await;
     }
     conn.front.gateway.handle(session, request).await
+}
+
+/// Why a connection is ended from here.
+enum End {
+    Stop,
+    Silence,
 }
 
 /// Drives a connection to its end: the client's, that of its silence, or the process's. `after` each poll, what it left is sent.
@@ -166,15 +175,26 @@ where
         })
         .await
     };
+    // A set of futures polls those alone that were woken: neither is looked at for each request.
+    let mut ends: FuturesUnordered<BoxFuture<'_, End>> = FuturesUnordered::new();
+    ends.push(conn.front.tasks.stopping().map(|()| End::Stop).boxed());
+    ends.push(pulse.silence(settings.patience, settings.idle_timeout).map(|()| End::Silence).boxed());
     let ended = tokio::select! {
+        biased;
         ended = polled(connection.as_mut()) => ended,
-        () = conn.front.tasks.stopping() => {
+        Some(end) = ends.next() => {
             connection.as_mut().graceful_shutdown();
-            polled(connection).await
-        }
-        () = pulse.silence(settings.patience, settings.idle_timeout) => {
-            connection.as_mut().graceful_shutdown();
-            tokio::time::timeout(settings.patience, polled(connection)).await.unwrap_or(Ok(()))
+            // A head that came in part holds up no drain: what was stopped has still to be silent.
+            let silent = async {
+                if let End::Stop = end {
+                    ends.next().await;
+                }
+                tokio::time::sleep(settings.patience).await;
+            };
+            tokio::select! {
+                ended = polled(connection.as_mut()) => ended,
+                () = silent => Ok(()),
+            }
         }
     };
     if let Err(error) = ended {
