@@ -9,6 +9,9 @@ pub const CHUNK: usize = 64 << 10;
 /// Buffers that are kept: 4 MiB.
 const KEPT: usize = 64;
 
+/// A buffer for so few bytes does not go round.
+const SMALL: usize = CHUNK / 2;
+
 const PAGE: usize = 4096;
 
 /// What a buffer is for says where in a page its bytes begin.
@@ -46,17 +49,27 @@ impl Chunk {
         Chunk { place, bytes: free.unwrap_or_else(|| vec![0; CHUNK + PAGE].into_boxed_slice()), len: 0 }
     }
 
+    /// One that is free, or a new one that is no larger than `most` bytes need: what waits for a slow client keeps its buffer, and of
+    /// a blob on its way there may be little at a time.
+    pub fn take_for(most: u64, place: Place) -> Chunk {
+        match usize::try_from(most) {
+            Ok(most) if most <= SMALL => Chunk { place, bytes: vec![0; most + PAGE].into_boxed_slice(), len: 0 },
+            _ => Chunk::take(place),
+        }
+    }
+
     /// Room for at most `most` bytes.
     pub fn room(&mut self, most: u64) -> &mut [u8] {
-        let most = usize::try_from(most).unwrap_or(CHUNK).min(CHUNK);
         let from = self.from();
+        let most = usize::try_from(most).unwrap_or(CHUNK).min(self.bytes.len() - PAGE);
         &mut self.bytes[from..from + most]
     }
 
     /// Room behind the first `len` bytes.
     pub fn room_after(&mut self, len: usize) -> &mut [u8] {
         let from = self.from();
-        &mut self.bytes[from + len..from + CHUNK]
+        let end = from + self.bytes.len() - PAGE;
+        &mut self.bytes[from + len..end]
     }
 
     /// The first `len` bytes.
@@ -85,7 +98,7 @@ impl Drop for Chunk {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
         let mut free = FREE.lock();
-        if free.len() < KEPT && !bytes.is_empty() {
+        if free.len() < KEPT && bytes.len() == CHUNK + PAGE {
             free.push(bytes);
         }
     }
@@ -103,6 +116,20 @@ mod tests {
             assert_eq!(chunk.filled(text.len()), text);
         }
         assert_eq!(Chunk::take(Place::Read).room(u64::MAX).len(), CHUNK);
+    }
+
+    #[test]
+    fn few_bytes_take_no_large_buffer_and_many_never_more_than_one() {
+        let size = |most: u64| Chunk::take_for(most, Place::Read).bytes.len();
+        assert_eq!(size(1), 1 + PAGE);
+        assert_eq!(size(SMALL as u64), SMALL + PAGE);
+        assert_eq!(size(SMALL as u64 + 1), CHUNK + PAGE);
+        assert_eq!(size(u64::MAX), CHUNK + PAGE);
+        let mut chunk = Chunk::take_for(3, Place::Read);
+        assert_eq!(chunk.room(u64::MAX).len(), 3);
+        chunk.room(3).copy_from_slice(b"abc");
+        assert_eq!(chunk.filled(3), b"abc".as_slice());
+        assert_eq!(Chunk::take(Place::Read).room(u64::MAX).len(), CHUNK, "a small buffer is not found again");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! 1. what is here of it is hashed, and gone on with;
 //! 2. upstream is asked for the rest, with the credential of who came first: its yes is a grant;
 //! 3. room is made;
-//! 4. chunks are hashed and written on a thread while the next ones arrive; what is written is published, the last of it only
-//!    when the digest is verified;
+//! 4. chunks gather, and are hashed and written on a thread while the next ones arrive; what is written is published, the last of
+//!    it only when the digest is verified;
 //! 5. a transfer that breaks is taken up again through the registry's URL, as long as attempts bring bytes;
 //! 6. file, then index, then landing.
 //!
@@ -13,12 +13,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::Cache;
 use super::flight::{Head, Lead, Progress};
+use super::gather::{End, Gathered};
 use super::sweep::Promise;
 use super::through::Way;
 use crate::error::{Error, Kind, Result};
@@ -32,9 +32,6 @@ use crate::upstream::Fetched;
 use crate::upstream::breaker::not_asked;
 use crate::upstream::pace::jitter;
 
-/// Bytes that gather while the ones before are written.
-const GATHER: usize = 256 << 10;
-
 /// A blob to fetch.
 pub(super) struct Fill {
     pub(super) cache: Cache,
@@ -47,14 +44,6 @@ struct Filled {
     partial: Partial,
     media_type: Arc<str>,
     _promise: Promise,
-}
-
-/// How a body ended.
-enum End {
-    /// As it should, as far as can be told without a length.
-    Clean,
-    /// It broke off.
-    Broken(Error),
 }
 
 impl Fill {
@@ -84,10 +73,10 @@ impl Fill {
     }
 
     async fn fill(&self, lead: &mut Lead) -> Result<Filled> {
-        let (mut partial, mut fetched) = self.open(lead).await?;
+        let (partial, mut fetched) = self.open(lead).await?;
         let total = fetched.total;
-        let mut promise = match self.make_room(&partial, total).await {
-            Ok(promise) => promise,
+        let (mut partial, mut promise) = match self.make_room(partial, total).await {
+            Ok(room) => room,
             Err(error) => {
                 lead.spare(fetched);
                 return Err(error);
@@ -136,13 +125,18 @@ impl Fill {
         Ok((partial, fetched))
     }
 
-    async fn make_room(&self, partial: &Partial, total: Option<u64>) -> Result<Promise> {
+    async fn make_room(&self, partial: Partial, total: Option<u64>) -> Result<(Partial, Promise)> {
         let size = total.unwrap_or(partial.len());
         let promise = self.promise(Wish { size, missing: size.saturating_sub(partial.len()) }).await?;
-        if let Some(total) = total {
-            partial.reserve(total).map_err(|error| self.full(&error.to_string()))?;
-        }
-        Ok(promise)
+        let Some(total) = total else { return Ok((partial, promise)) };
+        // While another blob is synced the file system's journal makes this wait, for a tenth of a second on a slow disk.
+        let (partial, reserved) = task::blocking(move || {
+            let reserved = partial.reserve(total);
+            (partial, reserved)
+        })
+        .await;
+        reserved.map_err(|error| self.full(&error.to_string()))?;
+        Ok((partial, promise))
     }
 
     async fn promise(&self, wish: Wish) -> Result<Promise> {
@@ -165,19 +159,24 @@ impl Fill {
         total: Option<u64>,
         promise: &mut Promise,
     ) -> Result<(Partial, End)> {
-        let mut incoming = Gathered::new(fetched, partial.len());
+        let here = partial.len().saturating_sub(fetched.start);
+        let mut incoming = Gathered::new(fetched.body, here);
         let mut at_rest = Some(partial);
         let mut writing = None;
         loop {
-            if let Some(partial) = at_rest.take_if(|_| !incoming.chunks.is_empty()) {
-                writing = Some(Box::pin(write(partial, incoming.take())));
+            if let Some(partial) = at_rest.take() {
+                if let Some(chunks) = incoming.take_due(Instant::now()) {
+                    writing = Some(Box::pin(write(partial, chunks)));
+                } else if let Some(end) = incoming.take_end() {
+                    return Ok((partial, end));
+                } else {
+                    at_rest = Some(partial);
+                }
             }
-            if let Some(partial) = at_rest.take_if(|_| incoming.end.is_some()) {
-                let end = incoming.end.take().unwrap_or(End::Clean);
-                return Ok((partial, end));
-            }
+            let due = incoming.due().filter(|_| at_rest.is_some());
             tokio::select! {
                 () = incoming.more(self.way.upstream.idle_timeout()), if incoming.wants_more() => {}
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
                 (partial, last, written) = async { writing.as_mut().expect("checked by the guard").await }, if writing.is_some() => {
                     writing = None;
                     let partial = match written {
@@ -223,7 +222,7 @@ impl Fill {
         mut error: Error,
     ) -> Result<Fetched> {
         let (tasks, idle) = (&self.cache.0.tasks, self.way.upstream.idle_timeout());
-        let silent = tokio::time::Instant::now();
+        let silent = Instant::now();
         loop {
             let pause = retry::pause(*fruitless, jitter()).ok_or_else(|| error.clone())?;
             debug!(%error, at = partial.len(), "a download broke off: it is taken up again");
@@ -329,50 +328,4 @@ async fn write(mut partial: Partial, chunks: Vec<Bytes>) -> Written {
 fn no_room(error: FsError) -> Error {
     warn!(%error, "the cache cannot be written: this download is passed through and not kept");
     Error::caused(Kind::Full, "the cache cannot be written", error)
-}
-
-/// What arrives while other bytes are written.
-struct Gathered {
-    body: Incoming,
-    /// Bytes that are here already: upstream ignored the range.
-    skip: u64,
-    chunks: Vec<Bytes>,
-    size: usize,
-    end: Option<End>,
-}
-
-impl Gathered {
-    fn new(fetched: Fetched, have: u64) -> Gathered {
-        let skip = have.saturating_sub(fetched.start);
-        Gathered { body: fetched.body, skip, chunks: Vec::new(), size: 0, end: None }
-    }
-
-    fn wants_more(&self) -> bool {
-        self.end.is_none() && self.size < GATHER
-    }
-
-    fn take(&mut self) -> Vec<Bytes> {
-        self.size = 0;
-        std::mem::take(&mut self.chunks)
-    }
-
-    async fn more(&mut self, idle: std::time::Duration) {
-        match tokio::time::timeout(idle, self.body.frame()).await {
-            Err(_) => self.end = Some(End::Broken(Error::new(Kind::Timeout, "upstream stopped sending"))),
-            Ok(None) => self.end = Some(End::Clean),
-            Ok(Some(Err(error))) => {
-                self.end = Some(End::Broken(Error::caused(Kind::Broken, "upstream broke off", error)));
-            }
-            Ok(Some(Ok(frame))) => {
-                let Ok(mut bytes) = frame.into_data() else { return };
-                let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
-                self.skip -= skipped as u64;
-                let bytes = bytes.split_off(skipped);
-                if !bytes.is_empty() {
-                    self.size += bytes.len();
-                    self.chunks.push(bytes);
-                }
-            }
-        }
-    }
 }

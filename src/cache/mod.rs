@@ -13,6 +13,7 @@ pub mod chunk;
 mod content;
 mod fill;
 pub mod flight;
+mod gather;
 pub mod grants;
 pub mod images;
 pub mod logins;

@@ -161,14 +161,15 @@ impl Reader {
 
     /// From the page cache; else a thread is set to it and there is nothing yet.
     fn read_now(&mut self, most: u64) -> Option<Result<Bytes>> {
-        let mut chunk = Chunk::take(Place::Read);
+        let take = self.takes();
+        let mut chunk = take(most);
         match fs::read_cached_at(&self.file, chunk.room(most), self.at) {
             Ok(Some(n)) if n > 0 => Some(self.advance(chunk.filled(n))),
             Ok(_) => {
                 let (file, at) = (self.file.clone(), self.at);
                 self.pending = Some(Box::pin(async move {
                     let read = task::blocking(move || {
-                        let mut chunk = Chunk::take(Place::Read);
+                        let mut chunk = take(most);
                         fs::read_at(&file, chunk.room(most), at).map(|n| chunk.filled(n))
                     });
                     Step::Read(read.await)
@@ -176,6 +177,14 @@ impl Reader {
                 None
             }
             Err(error) => Some(Err(unreadable(error))),
+        }
+    }
+
+    /// What comes of a blob that is here is large, or all there is of it; of one on its way it may be little at a time.
+    fn takes(&self) -> fn(u64) -> Chunk {
+        match self.source {
+            Follow::Held(_) => |_| Chunk::take(Place::Read),
+            Follow::Flight { .. } | Follow::Through(_) => |most| Chunk::take_for(most, Place::Read),
         }
     }
 

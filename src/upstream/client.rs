@@ -118,6 +118,9 @@ const STREAM_WINDOW: u32 = 8 << 20;
 const CONNECTION_WINDOW: u32 = 64 << 20;
 /// ECR's and GitLab's tokens and signed URLs are kilobytes long.
 const MAX_HEADERS: u32 = 128 << 10;
+/// Bytes of one read, and of a head, over HTTP/1.1. hyper's own measure is 408 KiB, which a fast upstream fills before the first of them
+/// is passed on, and a slow one leaves empty, but taken, around each frame.
+const MAX_READ: usize = 128 << 10;
 /// Bytes of an error's body that are read and passed on.
 const MAX_ERROR_BODY: usize = 64 << 10;
 
@@ -287,6 +290,7 @@ impl Pool {
                 .timer(TokioTimer::new())
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(Duration::from_secs(60))
+                .http1_max_buf_size(MAX_READ)
                 .http2_initial_stream_window_size(STREAM_WINDOW)
                 .http2_initial_connection_window_size(CONNECTION_WINDOW)
                 .http2_max_header_list_size(MAX_HEADERS)

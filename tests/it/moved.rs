@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::Method;
 
 use crate::access::HUB;
+use crate::flight::landed;
 use crate::harness::*;
 use crate::tags::{ALL, ask, named};
 
@@ -33,6 +34,7 @@ async fn moved_with(toml: &str) -> Moved {
     let registry = registry.start(&pki).await;
     let seawall = Seawall::before(&registry).toml(toml).start(&pki).await;
     seawall.client().pull(APP, Style::Docker).await.unwrap();
+    landed(&seawall).await;
     registry.add_image("acme/app:1", &new);
     seawall.clock.advance(Duration::from_secs(70));
     registry.reset_counts();
@@ -131,6 +133,7 @@ async fn while_only_half_of_it_came() {
         let registry = registry.start(&pki).await;
         let seawall = Seawall::before(&registry).start(&pki).await;
         seawall.client().pull(APP, style).await.unwrap();
+        landed(&seawall).await;
         registry.add_image("acme/app:1", &new);
         seawall.clock.advance(Duration::from_secs(70));
         registry.set_remaining(ANONYMOUS_SOURCE, 1);
