@@ -28,20 +28,37 @@ struct Build {
     rustc: String,
     profile: String,
     target: String,
+    /// What compiled the C in it, what counted, and the instructions that both choose by.
+    tools: String,
 }
 
 impl Build {
     fn this() -> Build {
-        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-        let said = Command::new(rustc).arg("--version").output().map(|out| out.stdout).unwrap_or_default();
+        let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
         let setting = |name: &str| std::env::var(name).unwrap_or_else(|_| "as in Cargo.toml".to_owned());
         let (lto, units) = (setting("CARGO_PROFILE_RELEASE_LTO"), setting("CARGO_PROFILE_RELEASE_CODEGEN_UNITS"));
         Build {
-            rustc: String::from_utf8_lossy(&said).trim().to_owned(),
+            rustc: version(&rustc),
             profile: format!("release, lto {lto}, codegen-units {units}"),
             target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
+            tools: format!("{}, {}, {}", version("cc"), version("valgrind"), processor()),
         }
     }
+}
+
+/// The first line of what a program says of itself.
+fn version(program: &str) -> String {
+    let said = Command::new(program).arg("--version").output().map(|out| out.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&said).lines().next().unwrap_or_default().to_owned()
+}
+
+/// What valgrind passes on of it.
+fn processor() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        return "avx2";
+    }
+    "any processor"
 }
 
 /// What a count is beside its baseline.
@@ -97,12 +114,16 @@ pub(crate) fn judge(path: &Path, counts: &[Count]) -> ExitCode {
     }
     if !is_same_build {
         let (old, new) = (&before.build, &build);
-        println!("not compared: the baseline is of {}, {}, {}", old.rustc, old.profile, old.target);
-        println!("              and this is       {}, {}, {}", new.rustc, new.profile, new.target);
+        println!("not compared: the baseline is of {}, {}, {}, {}", old.rustc, old.profile, old.target, old.tools);
+        println!("              and this is       {}, {}, {}, {}", new.rustc, new.profile, new.target, new.tools);
         return ExitCode::SUCCESS;
     }
     if verdicts.contains(&Verdict::Over) {
         println!("dearer than it was. If that is what it costs: UPDATE_BASELINE=1, and say in the commit why");
+        return ExitCode::FAILURE;
+    }
+    if verdicts.contains(&Verdict::New) || before.instructions.len() > counts.len() {
+        println!("the baseline is of other cases: UPDATE_BASELINE=1");
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS

@@ -8,7 +8,7 @@ pub(crate) type Count = (String, u64);
 
 /// Runs the cases (name, rounds) under callgrind.
 pub(crate) fn under_callgrind(cases: &[(&'static str, u64)]) -> Result<Vec<Count>, String> {
-    let dir = std::env::temp_dir().join(format!("seawall-instructions-{}", std::process::id()));
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("instructions-{}", std::process::id()));
     std::fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     let counts = run(&dir).and_then(|()| read(&dir, cases));
     let _ = std::fs::remove_dir_all(&dir);

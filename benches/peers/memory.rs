@@ -83,7 +83,7 @@ async fn transfers(target: &Target, digests: &[String], appetite: Appetite, last
 
 async fn read(mut open: Open, appetite: Appetite, until: Instant) -> Result<u64> {
     let mut read = 0;
-    while Instant::now() < until {
+    while Instant::now() < until && !open.is_whole() {
         if appetite == Appetite::Slow {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -132,6 +132,10 @@ pub(crate) struct Open {
 }
 
 impl Open {
+    pub(crate) fn is_whole(&self) -> bool {
+        self.read == self.length
+    }
+
     /// Reads what there is; returns how much.
     pub(crate) async fn piece(&mut self) -> Result<u64> {
         let reading = self.io.read(&mut self.room);

@@ -90,9 +90,10 @@ impl Reader {
         Reader::new(source, part.start, Some(part.end))
     }
 
-    /// What is whole need not be read: it is posted to the connection that takes these chunks, as they are.
+    /// What is whole need not be read: it is posted to the connection that takes these chunks, as they are. Not where sendfile(2) would
+    /// wait for another machine: nothing says there what is in memory.
     pub fn post_to(&mut self, outbox: Outbox) {
-        self.outbox = Some(outbox);
+        self.outbox = Some(outbox).filter(|_| fs::answers_at_once(&self.file));
     }
 
     /// Bytes that are still to come, if that is known.

@@ -160,11 +160,16 @@ impl Sweep {
             return;
         }
         let Joined::Lead(_lead) = self.flights.join(digest, || None) else { return };
-        if !self.is_cut(digest, size) || !self.index.forget_if(digest, size) {
+        if !self.is_cut(digest, size) {
             return;
         }
-        warn!(%digest, "a cached file is gone or has another length than it had: it is removed");
-        self.remove_file(digest);
+        if self.index.forget_if(digest, size) {
+            warn!(%digest, "a cached file is gone or has another length than it had: it is removed");
+        }
+        // Who evicts it just now has taken its entry, and left the file to this flight.
+        if !self.index.has(digest) {
+            self.remove_file(digest);
+        }
     }
 
     /// Whether a file is gone, or not this long. Nobody knows of one that cannot be looked at.

@@ -18,7 +18,10 @@ use tracing::warn;
 use super::{is_cached, read_at};
 
 /// Bytes of one part at most.
-pub const MOST: usize = 128 << 10;
+pub const MOST: usize = 512 << 10;
+
+/// Bytes that are read at a time where the page cache has them not.
+const STEP: usize = 64 << 10;
 
 /// Never read nor written, so the kernel has no memory for it.
 static STAND_IN: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(vec![0; MOST]));
@@ -92,7 +95,11 @@ pub struct Uncached {
 impl Uncached {
     /// Reads it, so that the page cache has it. Waits for the disk; what is wrong with the file is found when it is sent.
     pub fn read(self) {
-        let _ = read_at(&self.file, &mut vec![0; self.len], self.at);
+        let (mut step, mut at) = (vec![0; STEP], self.at);
+        let end = self.at + self.len as u64;
+        while at < end && read_at(&self.file, &mut step, at).is_ok_and(|n| n == STEP) {
+            at += STEP as u64;
+        }
     }
 }
 

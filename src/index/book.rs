@@ -41,6 +41,8 @@ pub(super) struct Book {
     log: Option<Log>,
     /// There are blobs where they were.
     old: bool,
+    /// They were found when the log had been believed already.
+    doubt: bool,
     /// Who could not read the tables does not know what they say of permissions, and cannot take it back.
     unread: bool,
 }
@@ -69,7 +71,7 @@ impl Book {
     /// The one whose tables are in `dir`, and its log beside it.
     pub(super) fn closed(dir: &Path, opened: u64) -> Book {
         let entries = dir.with_file_name("entries");
-        Book { dir: dir.to_owned(), entries, opened, db: None, log: None, old: false, unread: true }
+        Book { dir: dir.to_owned(), entries, opened, db: None, log: None, old: false, doubt: false, unread: true }
     }
 
     /// Opens it and reads all that can be read.
@@ -96,7 +98,7 @@ impl Book {
         let cold = || Blobs { rewrite: true, ..Blobs::default() };
         match read_log(&self.entries) {
             Ok(Some((log, mut blobs))) => {
-                if self.old || self.db.is_none() {
+                if self.old {
                     blobs.forget_places();
                 } else {
                     self.log = Some(log);
@@ -155,10 +157,14 @@ impl Book {
             batch.orders = Orders::default();
         }
         if let Some(blobs) = blobs {
+            if std::mem::take(&mut self.doubt) {
+                blobs.lock().forget_places();
+                batch.anew = true;
+            }
             self.write_blobs(batch, blobs)?;
             (batch.blobs, batch.anew) = (Default::default(), false);
         }
-        if self.old && self.log.is_some() {
+        if self.old && !self.doubt && self.log.is_some() {
             self.forget_old_blobs();
         }
         tables
@@ -237,7 +243,9 @@ impl Book {
             Err(BookError::Broken(why)) if self.set_tables_aside(&why) => guarded(|| open(&self.dir)),
             opened => opened,
         }?;
-        self.old = has_old_blobs(&db)?;
+        let old = has_old_blobs(&db)?;
+        self.doubt |= old && !self.old && self.log.is_some();
+        self.old = old;
         Ok(db)
     }
 }

@@ -55,7 +55,7 @@ impl Drop for Held {
 /// A use is written to the journal when the last one written is this old: the order of eviction after a restart is that good.
 const COARSE: u32 = 60;
 /// Blobs whose files are looked at in one go.
-const AT_ONCE: Slot = 512;
+const AT_ONCE: Slot = 32;
 
 impl Index {
     /// Empty.

@@ -76,6 +76,37 @@ fn what_is_wrong_with_the_tables_costs_nothing_of_the_blobs_and_the_reverse() {
     assert_eq!(known(&open(dir.path(), 6).1), (true, 2), "what was said of permissions stands");
 }
 
+/// The disk is full when it starts, or somebody else has them.
+#[test]
+fn tables_that_are_away_cost_nothing_of_the_blobs() {
+    let dir = written();
+    let other = sled::open(dir.path().join("index")).unwrap();
+    let (mut book, records) = open(dir.path(), 5);
+    assert_eq!(known(&records), (true, 0));
+    let blobs = Mutex::new(records.blobs);
+    assert!(write(&mut book, &blobs, 1, "docker.io/c/d").is_err(), "the tables are away still");
+    drop(other);
+    write(&mut book, &blobs, 2, "docker.io/c/d").unwrap();
+    drop(book);
+    let (_, records) = open(dir.path(), 6);
+    assert_eq!((known(&records).0, records.blobs.len()), (true, 3));
+}
+
+/// What an earlier version wrote meanwhile is seen when they come back.
+#[test]
+fn tables_that_come_back_with_older_blobs_cost_their_places() {
+    let dir = written();
+    let other = sled::open(dir.path().join("index")).unwrap();
+    other.open_tree(OLD_BLOBS).unwrap().insert(b"any", b"thing").unwrap();
+    let (mut book, records) = open(dir.path(), 5);
+    let blobs = Mutex::new(records.blobs);
+    drop(other);
+    write(&mut book, &blobs, 1, "docker.io/c/d").unwrap();
+    drop(book);
+    let (_, records) = open(dir.path(), 6);
+    assert_eq!((known(&records).0, records.blobs.len()), (false, 2));
+}
+
 /// It cannot be opened, and nothing can be put in its place either.
 #[test]
 fn a_log_that_cannot_be_opened_keeps_no_table_from_being_written() {

@@ -52,6 +52,29 @@ async fn a_kept_connection_may_be_idle_for_longer_than_a_first_head_may_take() {
 }
 
 #[tokio::test]
+async fn a_later_head_that_does_not_come_to_its_end_is_silence() {
+    let settings = Settings { patience: PATIENCE, idle_timeout: PATIENCE, ..settings() };
+    let seawall = Seawall::start(settings, upstream_settings()).await;
+    let mut socket = seawall.connect().await;
+    get(&mut socket).await;
+    socket.write_all(b"GET /v2/ HTTP/1.1\r\nHos").await.unwrap();
+    let began = tokio::time::Instant::now();
+    rest(&mut socket).await;
+    assert!(began.elapsed() < LONG / 2);
+}
+
+#[tokio::test]
+async fn half_a_head_holds_up_no_drain() {
+    let seawall = Seawall::start(Settings { patience: PATIENCE, ..settings() }, upstream_settings()).await;
+    let mut socket = seawall.connect().await;
+    socket.write_all(b"GET /v2/ HTTP/1.1\r\nHos").await.unwrap();
+    // It is being listened to by now: who came later has an answer.
+    get(&mut seawall.connect().await).await;
+    seawall.tasks.stop();
+    tokio::time::timeout(LONG / 2, seawall.tasks.drained()).await.expect("drained");
+}
+
+#[tokio::test]
 async fn hundreds_of_half_open_connections_are_in_nobodys_way() {
     let seawall = start().await;
     let mut half_open = Vec::new();
