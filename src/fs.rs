@@ -245,8 +245,8 @@ pub fn read_whole_at(file: &File, path: &Path, buffer: &mut [u8], offset: u64) -
 
 /// Reads what the page cache has from `offset`, without ever waiting for the disk: `None` when it would have to.
 pub fn read_cached_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
-    use rustix::io::{Errno, ReadWriteFlags};
-    match rustix::io::preadv2(file, &mut [io::IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
+    use rustix::io::Errno;
+    match read_without_waiting(file, buffer, offset) {
         Ok(n) => Ok(Some(n)),
         Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(None),
         Err(e) => Err(e.into()),
@@ -255,9 +255,12 @@ pub fn read_cached_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result
 
 /// Whether the kernel itself knows an open file's length and bytes: not those of NFS or FUSE, where it asks somebody for them.
 pub fn answers_at_once(file: &File) -> bool {
-    use rustix::io::{Errno, ReadWriteFlags};
-    let read = rustix::io::preadv2(file, &mut [io::IoSliceMut::new(&mut [0])], 0, ReadWriteFlags::NOWAIT);
-    !matches!(read, Err(Errno::OPNOTSUPP | Errno::NOSYS))
+    use rustix::io::Errno;
+    !matches!(read_without_waiting(file, &mut [0], 0), Err(Errno::OPNOTSUPP | Errno::NOSYS))
+}
+
+fn read_without_waiting(file: &File, buffer: &mut [u8], offset: u64) -> rustix::io::Result<usize> {
+    rustix::io::preadv2(file, &mut [io::IoSliceMut::new(buffer)], offset, rustix::io::ReadWriteFlags::NOWAIT)
 }
 
 /// Whether the page cache seems to have `len` bytes from `offset`: it has the first and the last of them.

@@ -1,10 +1,14 @@
 //! What the benches share: seawall as a process of its own, its CPU time and its memory, and medians.
 
+mod process;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use process::{cpu_of, free_address, status_of};
 
 use crate::harness::{Client, Pki, Registry};
 
@@ -40,7 +44,7 @@ impl Server {
 
     fn with(dir: tempfile::TempDir, data: &Path, pki: &Pki, registry: &Registry, more: &str) -> Server {
         let (file, ca) = (dir.path().join("seawall.toml"), dir.path().join("ca.pem"));
-        let address = free_address();
+        let address = free_address().expect("a port");
         std::fs::write(&ca, pki.ca_pem()).expect("written");
         let hosts: Vec<String> = registry.hosts().iter().map(|(host, addr)| format!("{host:?} = \"{addr}\"")).collect();
         let text = format!(
@@ -68,12 +72,9 @@ impl Server {
         Client::via_connect(self.address, &self.ca_pem)
     }
 
-    /// User and system time so far (proc(5), stat: fields 14 and 15, in ticks of 10 ms).
+    /// User and system time so far.
     pub(crate) fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
-        let after_name = stat.rsplit(") ").next().expect("a name in parentheses");
-        let ticks: u64 = after_name.split(' ').skip(11).take(2).map(|n| n.parse::<u64>().expect("a number")).sum();
-        Duration::from_millis(ticks * 10)
+        cpu_of(self.child.id()).expect("it runs")
     }
 
     /// The same of the threads that it has now, to the ns (`task/*/schedstat`).
@@ -99,15 +100,8 @@ impl Server {
     }
 
     fn status(&self, name: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with(name)).expect("it has memory");
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
+        status_of(self.child.id(), name).expect("it runs, and has memory")
     }
-}
-
-pub(crate) fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("bound")
 }
 
 pub(crate) fn median<T: Ord + Copy>(mut samples: Vec<T>) -> T {

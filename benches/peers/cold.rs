@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result};
 use futures_util::future::try_join_all;
 
 use crate::MIB;
+use crate::process::cpu_of;
 use crate::report::{Report, median};
-use crate::servers::{Server, cpu_of};
+use crate::servers::Server;
 use crate::upstream::Upstream;
 use crate::wire::{Fetched, Target};
 
@@ -108,7 +109,7 @@ async fn play(
     upstream: &mut Upstream,
 ) -> Result<Outcome> {
     upstream.counts()?;
-    let cpu = || server.map_or_else(|| cpu_of(upstream.pid()), Server::cpu);
+    let cpu = || server.map_or_else(|| cpu_of(upstream.pid()).unwrap_or_default(), Server::cpu);
     let (before, began) = (cpu(), Instant::now());
     let paths: Vec<String> = (0..scene.clients).map(|n| path(&digests[n % digests.len()])).collect();
     // Tasks, so that the client can use more than one core.

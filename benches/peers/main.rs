@@ -20,6 +20,8 @@ mod link;
 mod load;
 mod machine;
 mod memory;
+#[path = "../common/process.rs"]
+mod process;
 mod report;
 mod servers;
 mod upstream;

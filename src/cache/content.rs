@@ -307,7 +307,8 @@ impl Cache {
         }
         let media_type = held.media_type.clone().unwrap_or_else(|| OCTET_STREAM.into());
         let outcome = if stale.is_some() { Outcome::Stale } else { Outcome::Hit };
-        let content = Content::File(Source::Held(blob.file, held), Some(blob.size));
+        let size = blob.size;
+        let content = Content::File(Source::Held(blob, held), Some(size));
         Ok(Some(Found { digest: digest.clone(), media_type, content, outcome, age: None, stale }))
     }
 

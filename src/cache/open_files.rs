@@ -76,9 +76,8 @@ impl Cache {
             return Ok(blob);
         }
         let (store, name) = (self.0.store.clone(), digest.clone());
-        let open = move || store.blob(&name).map(|blob| (fs::answers_at_once(&blob.file), blob));
-        let (at_once, blob) = task::blocking(open).await?;
-        if at_once && blob.size == held.size {
+        let blob = task::blocking(move || store.blob(&name)).await?;
+        if blob.at_once && blob.size == held.size {
             self.0.sweep.opened.keep(digest, blob.clone());
             // It was taken out although it is held: somebody found it wrong meanwhile.
             if !self.0.index.has(digest) {

@@ -21,6 +21,7 @@ use super::through::{Through, Way};
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Hold, MOST_POSTED, Outbox};
 use crate::index::Held;
+use crate::store::Blob;
 use crate::{fs, task};
 
 /// Bytes from which on sendfile(2) costs less than to read and to write them.
@@ -30,7 +31,7 @@ const WORTH_POSTING: usize = 16 << 10;
 #[derive(Debug)]
 pub enum Source {
     /// A blob that is here.
-    Held(Arc<File>, Held),
+    Held(Blob, Held),
     /// One on its way.
     Flight(Arc<File>, Arc<Flight>, Way),
 }
@@ -47,7 +48,7 @@ pub struct Reader {
 }
 
 enum Follow {
-    Held(Hold),
+    Held { hold: Hold, at_once: bool },
     Flight { watch: Option<watch::Receiver<Progress>>, flight: Arc<Flight>, way: Box<Way> },
     Through(Box<Through>),
 }
@@ -76,7 +77,7 @@ impl Reader {
     /// Of the bytes `from..end`; `end` is `None` when it is not known yet.
     pub fn new(source: Source, from: u64, end: Option<u64>) -> Reader {
         let (file, source) = match source {
-            Source::Held(file, held) => (file, Follow::Held(Arc::new(held))),
+            Source::Held(blob, held) => (blob.file, Follow::Held { hold: Arc::new(held), at_once: blob.at_once }),
             Source::Flight(file, flight, way) => {
                 let watch = Some(flight.watch());
                 (file, Follow::Flight { watch, flight, way: Box::new(way) })
@@ -93,7 +94,7 @@ impl Reader {
     /// What is whole need not be read: it is posted to the connection that takes these chunks, as they are. Not where sendfile(2) would
     /// wait for another machine: nothing says there what is in memory.
     pub fn post_to(&mut self, outbox: Outbox) {
-        self.outbox = Some(outbox).filter(|_| fs::answers_at_once(&self.file));
+        self.outbox = Some(outbox).filter(|_| matches!(self.source, Follow::Held { at_once: true, .. }));
     }
 
     /// Bytes that are still to come, if that is known.
@@ -120,7 +121,7 @@ impl Reader {
             }
             let limit = match &mut self.source {
                 Follow::Through(through) => return through.poll_chunk(cx),
-                Follow::Held(_) => Limit::Upto(self.end.unwrap_or(0)),
+                Follow::Held { .. } => Limit::Upto(self.end.unwrap_or(0)),
                 Follow::Flight { watch, .. } => published(watch),
             };
             match limit {
@@ -151,7 +152,7 @@ impl Reader {
     /// A part of the file, for the kernel to send. Of a whole blob alone: what the kernel has sent is the file's own pages until the
     /// client acknowledges it, and a partial blob may be cut short and written anew.
     fn post(&mut self, most: u64) -> Option<Result<Bytes>> {
-        let (Some(outbox), Follow::Held(hold)) = (&self.outbox, &self.source) else { return None };
+        let (Some(outbox), Follow::Held { hold, .. }) = (&self.outbox, &self.source) else { return None };
         let len = usize::try_from(most).unwrap_or(MOST_POSTED).min(MOST_POSTED);
         if len < WORTH_POSTING {
             return None;
@@ -184,7 +185,7 @@ impl Reader {
     /// What comes of a blob that is here is large, or all there is of it; of one on its way it may be little at a time.
     fn takes(&self) -> fn(u64) -> Chunk {
         match self.source {
-            Follow::Held(_) => |_| Chunk::take(Place::Read),
+            Follow::Held { .. } => |_| Chunk::take(Place::Read),
             Follow::Flight { .. } | Follow::Through(_) => |most| Chunk::take_for(most, Place::Read),
         }
     }

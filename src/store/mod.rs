@@ -39,6 +39,8 @@ pub struct Blob {
     pub file: Arc<File>,
     /// Its length in bytes.
     pub size: u64,
+    /// See [`fs::answers_at_once`].
+    pub at_once: bool,
 }
 
 /// A blob that is there.
@@ -88,7 +90,7 @@ impl Store {
         let path = self.blob_path(digest);
         let file = fs::open(&path)?;
         let size = fs::len(&file, &path)?;
-        Ok(Blob { file: Arc::new(file), size })
+        Ok(Blob { at_once: fs::answers_at_once(&file), file: Arc::new(file), size })
     }
 
     /// Opens what there is of a blob, to go on with it.

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
+pub(crate) use crate::process::free_address;
+use crate::process::{cpu_of, status_of};
 use crate::upstream::Upstream;
 
 /// How to get what is not here.
@@ -65,9 +67,9 @@ impl Server {
         self.name == "seawall"
     }
 
-    /// User and system time of all its processes so far (proc(5), stat: fields 14 to 17; ticks of 10 ms).
+    /// User and system time of all its processes so far (ticks of 10 ms).
     pub(crate) fn cpu(&self) -> Duration {
-        self.pids().into_iter().map(cpu_of).sum()
+        self.pids().into_iter().filter_map(cpu_of).sum()
     }
 
     /// From now on the peak is a new one (proc(5), clear_refs).
@@ -79,12 +81,12 @@ impl Server {
 
     /// The most memory its processes had, added up, in KiB (proc(5), status: VmHWM; shared pages count in each).
     pub(crate) fn peak(&self) -> u64 {
-        self.pids().into_iter().map(|pid| status_of(pid, "VmHWM:")).sum()
+        self.pids().into_iter().filter_map(|pid| status_of(pid, "VmHWM:")).sum()
     }
 
     /// What they have now, in KiB.
     pub(crate) fn resident(&self) -> u64 {
-        self.pids().into_iter().map(|pid| status_of(pid, "VmRSS:")).sum()
+        self.pids().into_iter().filter_map(|pid| status_of(pid, "VmRSS:")).sum()
     }
 
     fn pids(&self) -> Vec<u32> {
@@ -107,20 +109,6 @@ impl Server {
         };
         text.lines().filter(bad).take(3).map(|line| format!("    {}: {line}\n", self.name)).collect()
     }
-}
-
-/// Of one process, its threads and the children it has waited for.
-pub(crate) fn cpu_of(pid: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let after_name = stat.rsplit(") ").next().unwrap_or_default();
-    let ticks: u64 = after_name.split(' ').skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
-    Duration::from_millis(ticks * 10)
-}
-
-fn status_of(pid: u32, key: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with(key)).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or(0)
 }
 
 /// A directory on the disk that target/ is on.
@@ -161,9 +149,4 @@ pub(crate) fn tool(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let sbin = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(sbin).map(|dir| dir.join(name)).find(|file| file.is_file())
-}
-
-/// A port of loopback that was free a moment ago.
-pub(crate) fn free_address() -> Result<SocketAddr> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
