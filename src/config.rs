@@ -46,7 +46,7 @@ pub struct Config {
     /// The data port.
     pub proxy: proxy::Settings,
     /// Dialling.
-    pub upstream: crate::upstream::Settings,
+    pub upstream: crate::dial::Settings,
     /// What is kept.
     pub cache: cache::Settings,
     /// The certificate authority.

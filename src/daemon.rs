@@ -13,6 +13,9 @@ use crate::cache::secret::Secret;
 use crate::cache::{Base, Cache};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::dial::connect::Dialer;
+use crate::dial::loops::{self, Evidence};
+use crate::dial::own::OwnAddresses;
 use crate::index::Index;
 use crate::index::journal::{Journal, Records, Table};
 use crate::ledger::{self, Ledger};
@@ -33,8 +36,6 @@ use crate::store::Store;
 use crate::task::{self, Tasks};
 use crate::upstream::Upstream;
 use crate::upstream::client::Shared;
-use crate::upstream::connect::{Dialer, OwnAddresses};
-use crate::upstream::loops::{self, Evidence};
 
 /// A running seawall.
 #[derive(Debug)]

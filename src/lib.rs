@@ -31,7 +31,8 @@
 //! - words, which parse and print: [`oci`] (digests, names, routes, manifests, challenges), [`http`] (ranges, conditions, origins)
 //! - [`error`]: what went wrong, for the client and for the log · [`policy`]: every decision, a pure function with `now` as argument
 //! - [`clock`], [`fs`], [`task`]: the only places that read time, touch files, spawn · [`tls`]: who encrypts · [`lru`]: what may vanish · [`ledger`], [`metrics`]: the books
-//! - [`ca`]: the root and its leaves · [`store`]: the files · [`index`]: which there are · [`upstream`]: everything asked of registries
+//! - [`ca`]: the root and its leaves · [`store`]: the files · [`index`]: which there are · [`dial`]: from a host name to a connection
+//! - [`upstream`]: everything asked of registries
 //! - [`cache`]: grants, tags, flights, fills, readers · [`setup`]: what points a client at seawall
 //!   · [`images`]: what manifests, compose files and Dockerfiles name
 //! - [`admin`]: health and metrics on a listener of their own
@@ -53,6 +54,7 @@ pub mod task;
 pub mod tls;
 
 pub mod ca;
+pub mod dial;
 pub mod index;
 pub mod store;
 pub mod upstream;

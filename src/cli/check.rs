@@ -19,8 +19,8 @@ use super::serve::reachable;
 use crate::ca::{CaError, Root};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::dial::loops::{Doubt, Evidence, Loop, Sentence};
 use crate::policy::registry::{Account, Registry};
-use crate::upstream::loops::{Doubt, Evidence, Loop, Sentence};
 
 pub(super) const EXAMPLE: &str = "\
 Example: before a restart

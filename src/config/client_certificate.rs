@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 use super::problem::{Fault, Problem};
 use super::section::Section;
 use super::tree::Value;
+use crate::dial::tls::certified;
 use crate::policy::client_certificate::ClientCertificate;
-use crate::upstream::tls::certified;
 
 /// Reads both; what is wrong goes to `problems`. A key that is not given apart is in the certificate's file.
 pub(super) fn read(section: &mut Section, problems: &mut Vec<Problem>) -> Option<ClientCertificate> {

@@ -9,10 +9,10 @@ use zeroize::Zeroizing;
 use super::problem::{Fault, Problem};
 use super::section::Section;
 use super::tree::Value;
+use crate::dial::own::OwnAddresses;
+use crate::dial::parent::{Credentials, Parent, Protocol};
 use crate::http::origin::{Host, parse_authority};
 use crate::policy::no_proxy::{NoProxy, Rule};
-use crate::upstream::own::OwnAddresses;
-use crate::upstream::parent::{Credentials, Parent, Protocol};
 
 const VALID: &str = "\"http://proxy.corp:8080\", \"http://user:password@proxy.corp:8080\", \"socks5h://10.0.0.1:1080\"";
 

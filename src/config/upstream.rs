@@ -9,9 +9,9 @@ use super::problem::{Fault, Place, Problem};
 use super::section::{Section, word};
 use super::tree::{Table, Value};
 use super::words;
+use crate::dial;
 use crate::http::origin::Host;
 use crate::policy::guard::Network;
-use crate::upstream;
 
 const NETWORKS: [(&str, Network); 4] = [
     ("loopback", Network::Loopback),
@@ -26,10 +26,10 @@ pub(super) fn read(
     tunnel: &mut Section,
     own: &[SocketAddr],
     problems: &mut Vec<Problem>,
-) -> upstream::Settings {
+) -> dial::Settings {
     let seconds = Duration::from_secs;
     let usual = || vec![Network::Loopback, Network::LinkLocal, Network::Metadata];
-    upstream::Settings {
+    dial::Settings {
         ca_pem: section.take("ca_file", problems, words::certificates).flatten(),
         connect_timeout: section.take("connect_timeout", problems, words::timeout).unwrap_or(seconds(10)),
         idle_timeout: section.take("idle_timeout", problems, words::timeout).unwrap_or(seconds(60)),
@@ -41,7 +41,7 @@ pub(super) fn read(
     }
 }
 
-fn fixed_hosts(value: &Value) -> Result<HashMap<Host, upstream::Fixed>, Fault> {
+fn fixed_hosts(value: &Value) -> Result<HashMap<Host, dial::Fixed>, Fault> {
     let table = value.table()?;
     let one = |(host, (place, value)): (&String, &(Place, Value))| {
         let host =

@@ -12,9 +12,9 @@ use wildmatch::WildMatch;
 
 use super::problem::Fault;
 use super::tree::Value;
+use crate::dial::Fixed;
+use crate::dial::nameserver::NameServer;
 use crate::http::origin::{Host, HostPattern};
-use crate::upstream::Fixed;
-use crate::upstream::nameserver::NameServer;
 
 /// Beyond it, sums of times overflow; whoever wants more wants `forever`.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

@@ -15,12 +15,13 @@ use super::connect::not_dialled;
 use super::opening::{Alert, Greeting};
 use super::{Way, serve};
 use crate::ca::CaError;
+use crate::dial::connect::Trust;
+use crate::dial::error::DialError;
+use crate::dial::loops::ADVICE;
 use crate::http::origin::{Host, Origin, Scheme};
 use crate::policy::addressee::{Addressee, addressee};
 use crate::policy::clients::Refusal;
 use crate::policy::intercept::Verdict;
-use crate::upstream::connect::{DialError, Trust};
-use crate::upstream::loops::ADVICE;
 
 /// Serves it as whom it is for.
 pub(super) async fn by_name(conn: Conn, greeting: Greeting) {

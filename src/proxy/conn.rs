@@ -25,14 +25,15 @@ use super::tunnel::tunnel;
 use super::{Settings, Way, serve};
 use crate::ca::Leaves;
 use crate::clock::Clock;
+use crate::dial::connect::Dialer;
+use crate::dial::own::OwnAddresses;
+use crate::dial::stream::Stream;
 use crate::http::origin::{Host, Origin, Scheme};
 use crate::metrics::{Metrics, Running};
 use crate::policy::addressee::Reached;
 use crate::policy::intercept::{self, Tunnels, Verdict};
 use crate::policy::registry::{Registries, Role, Site};
 use crate::task::Tasks;
-use crate::upstream::connect::{Dialer, OwnAddresses};
-use crate::upstream::stream::Stream;
 
 /// What every connection needs.
 #[derive(Debug)]

@@ -15,10 +15,11 @@ use super::line::Line;
 use super::replay::Replay;
 use super::serve::beneath;
 use super::{Session, Way};
+use crate::dial::connect::Trust;
+use crate::dial::error::DialError;
 use crate::http::origin::{Host, Origin, parse_authority};
 use crate::policy::clients::Refusal;
 use crate::policy::intercept::Verdict;
-use crate::upstream::connect::{DialError, Trust};
 
 /// Answers a CONNECT. What follows a 200 runs as a task of its own.
 pub(super) async fn answer(conn: &Conn, session: &Session, request: Request<Incoming>) -> Response<Body> {

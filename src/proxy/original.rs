@@ -12,8 +12,8 @@ use std::net::SocketAddr;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::dial::own::OwnAddresses;
 use crate::policy::addressee::Reached;
-use crate::upstream::connect::OwnAddresses;
 
 /// A listener as its connections see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

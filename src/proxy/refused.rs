@@ -7,12 +7,12 @@ use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
 use super::record::{Books, Record};
+use crate::dial::loops::ADVICE;
 use crate::error::{Error, Kind};
 use crate::oci::error::Code;
 use crate::policy::clients::Notice;
 use crate::policy::refusals::Notices;
 use crate::upstream::client::NO_REGISTRY;
-use crate::upstream::loops::ADVICE;
 
 /// The label of what no registry was found for.
 const UNKNOWN: &str = "unknown";

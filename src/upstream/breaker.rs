@@ -19,10 +19,10 @@ use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
 use super::client::{About, NO_REGISTRY, RequestBody, Upstream};
-use super::connect::dial_error;
 use super::describe::in_time;
 use super::pace::jitter;
 use crate::clock::Clock;
+use crate::dial::error::dial_error;
 use crate::error::{Error, Kind, Reply, Result};
 use crate::http::origin::Origin;
 use crate::metrics::{Metrics, Running};

@@ -14,19 +14,20 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::Settings;
 use super::account::Accounts;
 use super::asker::{Bill, Keyring};
 use super::auth::Auth;
 use super::breaker::Outages;
-use super::connect::{DialError, Dialer, dial_error};
-use super::dial_error::certificate_refused;
 use super::pace::Paces;
 use super::pay::is_on_account;
 use super::quota::{Debit, Means};
 use super::send::is_elsewhere;
-use super::tls::{Https, Protocols, TlsError, https_connector, tls_config};
 use crate::clock::Clock;
+use crate::dial::Settings;
+use crate::dial::connect::Dialer;
+use crate::dial::error::certificate_refused;
+use crate::dial::error::{DialError, dial_error};
+use crate::dial::tls::{Https, Protocols, TlsError, https_connector, tls_config};
 use crate::error::{Error, Kind, Reply, Result};
 use crate::http::via::Pseudonym;
 use crate::ledger::Ledger;
@@ -274,7 +275,7 @@ impl Upstream {
 
 /// What is said of a host that seawall is behind itself.
 pub fn leads_back(host: &str) -> String {
-    format!("{host} resolves to me: {}", super::loops::ADVICE)
+    format!("{host} resolves to me: {}", crate::dial::loops::ADVICE)
 }
 
 impl Pool {

@@ -145,8 +145,9 @@ fn copy_root(from: &std::path::Path, to: &std::path::Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_seawall_with_the_same_root_is_no_loop() {
     use seawall::config::{Config, Overrides};
-    use seawall::upstream::connect::{Dialer, OwnAddresses, Trust};
-    use seawall::upstream::loops::{Evidence, find};
+    use seawall::dial::connect::{Dialer, Trust};
+    use seawall::dial::loops::{Evidence, find};
+    use seawall::dial::own::OwnAddresses;
     let pki = Pki::new();
     let registry = crate::door::hub(&pki).await;
     let far = Seawall::before(&registry).start(&pki).await;

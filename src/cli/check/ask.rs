@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::dial::connect::Dialer;
+use crate::dial::loops::{self, Loop};
+use crate::dial::own::OwnAddresses;
 use crate::error::Error;
 use crate::ledger::{Identity, Ledger};
 use crate::metrics::Metrics;
@@ -17,8 +20,6 @@ use crate::policy::mirror::{Said, meant};
 use crate::policy::registry::Site;
 use crate::task::Tasks;
 use crate::upstream::client::Shared;
-use crate::upstream::connect::{Dialer, OwnAddresses};
-use crate::upstream::loops::{self, Loop};
 use crate::upstream::{Description, Probed, Upstream, What};
 
 /// How long each question may take: a check before a restart does not wait for a network that is not there.

@@ -1,7 +1,7 @@
 //! The parent proxy and client certificates, as an operator writes them.
 
 use super::{parse, with_env};
-use crate::upstream::parent::Protocol;
+use crate::dial::parent::Protocol;
 
 #[test]
 fn a_parent_proxy_and_whom_it_is_not_asked_for() {

@@ -8,9 +8,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ca::Permitted;
+use crate::dial::Fixed;
 use crate::http::origin::Scheme;
 use crate::policy::guard::Network;
-use crate::upstream;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(Some("seawall.toml".into()), text, &[], &Overrides::default())
@@ -144,8 +144,8 @@ fn every_key_does_something() {
     let asked: Vec<_> = config.upstream.nameservers.iter().map(ToString::to_string).collect();
     assert_eq!(asked, ["192.0.2.53", "[2001:db8::1]:5353", "tls://dns.corp@192.0.2.53"]);
     let fixed = |host: &str| config.upstream.hosts[&host.parse().unwrap()];
-    assert_eq!(fixed("registry-1.docker.io"), upstream::Fixed { ip: "192.0.2.1".parse().unwrap(), port: None });
-    assert_eq!(fixed("ghcr.io"), upstream::Fixed { ip: "127.0.0.1".parse().unwrap(), port: Some(9443) });
+    assert_eq!(fixed("registry-1.docker.io"), Fixed { ip: "192.0.2.1".parse().unwrap(), port: None });
+    assert_eq!(fixed("ghcr.io"), Fixed { ip: "127.0.0.1".parse().unwrap(), port: Some(9443) });
     assert_eq!(config.upstream.deny_networks, [Network::Private]);
     assert_eq!((config.cache.max_size, config.cache.min_free, config.cache.memory), (50 << 30, 0, 1_000_000));
     assert_eq!((config.cache.public_ttl, config.cache.grant_ttl), (Duration::from_secs(3600), Duration::ZERO));

@@ -11,12 +11,12 @@ use tokio::net::TcpListener;
 use wildmatch::WildMatch;
 
 use super::*;
+use crate::dial::own::OwnAddresses;
+use crate::dial::{self, Fixed};
 use crate::policy::guard::Network;
 use crate::policy::registry::Registry;
 use crate::proxy::by_name::advice;
 use crate::proxy::listener::Listeners;
-use crate::upstream::connect::OwnAddresses;
-use crate::upstream::{self, Fixed};
 
 /// Long enough for anything that works.
 const LONG: Duration = Duration::from_secs(20);
@@ -89,8 +89,8 @@ fn settings() -> Settings {
     }
 }
 
-fn upstream_settings() -> upstream::Settings {
-    upstream::Settings {
+fn upstream_settings() -> dial::Settings {
+    dial::Settings {
         ca_pem: None,
         connect_timeout: LONG,
         idle_timeout: LONG,
@@ -112,7 +112,7 @@ fn registry(name: &str, upstream: &str) -> Registry {
 }
 
 impl Seawall {
-    async fn start(settings: Settings, upstream: upstream::Settings) -> Seawall {
+    async fn start(settings: Settings, upstream: dial::Settings) -> Seawall {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::system();
         let ca = crate::ca::Settings {
@@ -273,7 +273,7 @@ async fn what_a_client_sends_before_the_200_is_not_lost() {
 async fn a_refused_connect_says_why_in_its_status_text() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let settings = Settings { tunnel_ports: vec![closed], ..settings() };
-    let upstream = upstream::Settings { deny_networks: vec![Network::LinkLocal], ..upstream_settings() };
+    let upstream = dial::Settings { deny_networks: vec![Network::LinkLocal], ..upstream_settings() };
     let seawall = Seawall::start(settings, upstream).await;
     let own = seawall.address.port();
     for (target, expected) in [
@@ -401,7 +401,7 @@ async fn tls_by_name_of_others_is_passed_through_byte_by_byte() {
     let (port, _echo) = echo().await;
     let fixed = Fixed { ip: [127, 0, 0, 1].into(), port: Some(port) };
     let hosts = HashMap::from([("other.test".parse().unwrap(), fixed)]);
-    let seawall = Seawall::start(settings(), upstream::Settings { hosts, ..upstream_settings() }).await;
+    let seawall = Seawall::start(settings(), dial::Settings { hosts, ..upstream_settings() }).await;
     let mut socket = seawall.connect().await;
     let mut hello = client_hello("other.test");
     hello.extend(b"and more");

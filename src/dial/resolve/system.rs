@@ -44,7 +44,7 @@ impl System {
         System { places: Arc::new(Semaphore::new(AT_A_TIME)), asking: Arc::default(), ask }
     }
 
-    pub(super) async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+    pub(crate) async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         let (places, ask, owned) = (self.places.clone(), self.ask, name.to_owned());
         let asking = self.asking.run(name.to_owned(), move || async move {
             // Whoever asked has left by then: the question need not be asked any more.

@@ -175,7 +175,7 @@ fn advice_on_alert(said: &str) -> &'static str {
 }
 
 /// What the operator can do about a handshake that failed.
-pub(super) fn advice(cause: &(dyn Error + 'static)) -> &'static str {
+pub(crate) fn advice(cause: &(dyn Error + 'static)) -> &'static str {
     use rustls::CertificateError::{BadSignature, UnknownIssuer};
     match tls_error(cause) {
         Some(rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature)) => ROOTS,
@@ -198,7 +198,7 @@ fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> 
 
 /// What the other side says of our certificate after the handshake: in TLS 1.3 ours is over before it has looked. h2 keeps
 /// the text alone of what broke a connection, and it may have broken before it was told why.
-pub(super) fn certificate_refused(error: &(dyn Error + 'static)) -> Option<String> {
+pub(crate) fn certificate_refused(error: &(dyn Error + 'static)) -> Option<String> {
     let said = chain(error).map(ToString::to_string).find(|said| said.contains("received fatal alert: "))?;
     let advice = advice_on_alert(&said);
     Some(said + advice)
@@ -208,7 +208,7 @@ fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static)
     chain(error).last().unwrap_or(error)
 }
 
-pub(super) fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+pub(crate) fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
 }
 

@@ -88,7 +88,7 @@ impl Protocol {
     }
 
     /// Whether names are resolved here, so that their addresses can be looked at before anybody is asked for them.
-    pub(super) fn resolves_here(self) -> bool {
+    pub(crate) fn resolves_here(self) -> bool {
         self == Protocol::Socks5
     }
 }
@@ -152,7 +152,7 @@ pub enum ParentError {
 const MOST_SAID: usize = 200;
 
 /// The TLS of an `https://` parent: the roots are the same as a registry's, the protocol is HTTP/1.1.
-pub(super) fn tls(parent: &Parent, ca_pem: Option<&[u8]>) -> Result<Option<Arc<ClientConfig>>, TlsError> {
+pub(crate) fn tls(parent: &Parent, ca_pem: Option<&[u8]>) -> Result<Option<Arc<ClientConfig>>, TlsError> {
     if parent.protocol != Protocol::Https {
         return Ok(None);
     }
@@ -163,7 +163,7 @@ pub(super) fn tls(parent: &Parent, ca_pem: Option<&[u8]>) -> Result<Option<Arc<C
 
 impl Parent {
     /// Asks for `host:port` over a connection to the parent; `tls` is what [`tls`] made.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         &self,
         socket: TcpStream,
         tls: Option<&Arc<ClientConfig>>,

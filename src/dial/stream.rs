@@ -39,7 +39,7 @@ impl From<TlsStream<TcpStream>> for Stream {
 
 impl Stream {
     /// The same, with bytes that were read of it already.
-    pub(super) fn with_early(self, early: Bytes) -> Stream {
+    pub(crate) fn with_early(self, early: Bytes) -> Stream {
         Stream { early, io: self.io }
     }
 }

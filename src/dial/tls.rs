@@ -15,7 +15,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tower_service::Service;
 use tracing::warn;
 
-use super::connect::{Connector, DialError, Dialer, Phase};
+use super::connect::Dialer;
+use super::connector::Connector;
+use super::error::{DialError, Phase};
 use super::stream::Stream;
 use crate::policy::client_certificate::ClientCertificate;
 use crate::policy::registry::Registry;

@@ -16,8 +16,8 @@ mod system;
 use std::io;
 use std::net::IpAddr;
 
-pub use servers::Servers;
-pub use system::System;
+pub use self::servers::Servers;
+pub use self::system::System;
 
 use super::nameserver::NameServer;
 

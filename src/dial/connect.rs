@@ -23,8 +23,8 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 
 pub use super::connector::Connector;
-use super::dial_error::chain;
-pub use super::dial_error::{DialError, Phase, dial_error};
+use super::error::chain;
+pub use super::error::{DialError, Phase, dial_error};
 pub use super::own::OwnAddresses;
 use super::parent::{self, Parent};
 use super::resolve::Resolver;
@@ -81,7 +81,7 @@ impl Dialer {
         })))
     }
 
-    pub(super) fn connect_timeout(&self) -> Duration {
+    pub(crate) fn connect_timeout(&self) -> Duration {
         self.0.connect_timeout
     }
 
@@ -197,7 +197,7 @@ impl Dialer {
     }
 
     /// Where `host` is, seawall's own addresses and forbidden ones included. `None`: nobody knows, or a parent proxy looks it up.
-    pub(super) async fn resolved(&self, host: &Host, port: u16) -> Option<Vec<SocketAddr>> {
+    pub(crate) async fn resolved(&self, host: &Host, port: u16) -> Option<Vec<SocketAddr>> {
         if let Some(fixed) = self.0.fixed.get(host) {
             return Some(vec![SocketAddr::new(fixed.ip, fixed.port.unwrap_or(port))]);
         }
@@ -214,12 +214,12 @@ impl Dialer {
     }
 
     /// Whether a connection there comes in here. A translator beside this machine brings a disguised address back to it.
-    pub(super) fn is_own(&self, address: SocketAddr) -> bool {
+    pub(crate) fn is_own(&self, address: SocketAddr) -> bool {
         guard::disguises(address.ip()).any(|ip| self.0.own.contains(SocketAddr::new(ip, address.port())))
     }
 
     /// What comes in here though no listener is there: instead of what was found before.
-    pub(super) fn set_found(&self, found: HashSet<(Host, SocketAddr)>) {
+    pub(crate) fn set_found(&self, found: HashSet<(Host, SocketAddr)>) {
         self.0.own.set_found(found);
     }
 

@@ -60,7 +60,7 @@ fn reached(ip: IpAddr) -> IpAddr {
 }
 
 /// Whether `ip` is this machine's: only what is its own can be bound. A wildcard is reached at each of them.
-pub(super) fn is_local(ip: IpAddr) -> bool {
+pub(crate) fn is_local(ip: IpAddr) -> bool {
     ip.is_loopback() || (binds(ip) && (!binds_anything() || source_towards(ip) == Some(ip)))
 }
 

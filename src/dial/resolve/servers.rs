@@ -24,10 +24,10 @@ use parking_lot::Mutex;
 use rustls::ClientConfig;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::dial::error::advice;
+use crate::dial::nameserver::{NameServer, Transport};
+use crate::dial::tls::tls_config;
 use crate::http::origin::Host;
-use crate::upstream::dial_error::advice;
-use crate::upstream::nameserver::{NameServer, Transport};
-use crate::upstream::tls::tls_config;
 
 /// After this without an answer the next name server is asked too.
 const SILENCE: Duration = Duration::from_millis(700);
@@ -55,7 +55,7 @@ impl Servers {
     ///
     /// # Errors
     /// There is no TLS to be had, or no resolver.
-    pub(super) fn new(nameservers: &[NameServer], ca_pem: Option<&[u8]>) -> io::Result<Servers> {
+    pub(crate) fn new(nameservers: &[NameServer], ca_pem: Option<&[u8]>) -> io::Result<Servers> {
         let is_plain = |server: &NameServer| matches!(server.transport, Transport::Udp | Transport::Tcp);
         // hickory makes TLS of its own where it is given none, needed or not.
         let roots = if nameservers.iter().all(is_plain) { None } else { ca_pem };
@@ -65,7 +65,7 @@ impl Servers {
     }
 
     /// The first answer. All that failed are named, and all that were silent.
-    pub(super) async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+    pub(crate) async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         let (count, first) = (self.all.len(), self.first.load(Ordering::Relaxed));
         let mut waiting = (0..count).map(|n| (first + n) % count);
         let (mut asked, mut failures, mut silent) = (FuturesUnordered::new(), Vec::new(), BTreeSet::new());

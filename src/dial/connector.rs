@@ -8,7 +8,8 @@ use http::Uri;
 use hyper_util::rt::TokioIo;
 use tower_service::Service;
 
-use super::connect::{DialError, Dialer, Trust};
+use super::connect::{Dialer, Trust};
+use super::error::DialError;
 use super::stream::Stream;
 use crate::http::origin::{Host, Scheme, parse_authority};
 use crate::policy::registry::Registry;
@@ -27,7 +28,7 @@ impl Connector {
     }
 
     /// Whether the host of `uri` is the registry, or its token service: not merely where one of them leads.
-    pub(super) fn is_own(&self, uri: &Uri) -> bool {
+    pub(crate) fn is_own(&self, uri: &Uri) -> bool {
         origin(uri).is_ok_and(|(scheme, host, port)| self.registry.is_own(scheme, &host, port))
     }
 
@@ -71,10 +72,11 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::dial::Settings;
+    use crate::dial::error::{Phase, dial_error};
+    use crate::dial::own::OwnAddresses;
     use crate::http::origin::Origin;
     use crate::policy::guard::Network;
-    use crate::upstream::Settings;
-    use crate::upstream::connect::{OwnAddresses, Phase, dial_error};
 
     fn dialer(connect_timeout: Duration) -> Dialer {
         let settings = Settings {
@@ -131,7 +133,7 @@ mod tests {
 
     /// What hyper's client makes of asking for `url` on behalf of a registry at `upstream`.
     async fn ask(upstream: &str, url: &str, connect_timeout: Duration) -> hyper_util::client::legacy::Error {
-        use crate::upstream::tls::{Protocols, https_connector, tls_config};
+        use crate::dial::tls::{Protocols, https_connector, tls_config};
         let dialer = dialer(connect_timeout);
         let tls = tls_config(None, None, None).unwrap();
         let connector = https_connector(dialer, registry(upstream), tls.clone(), tls, Protocols::H2AndH1);
