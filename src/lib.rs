@@ -55,9 +55,12 @@ pub mod tls;
 
 pub mod ca;
 pub mod dial;
-pub mod index;
+pub mod records;
 pub mod store;
+
 pub mod upstream;
+
+pub mod access;
 
 pub mod cache;
 pub mod images;

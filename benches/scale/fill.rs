@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use seawall::index::Index;
-use seawall::index::journal::Journal;
 use seawall::oci::digest::{Algorithm, Digest};
+use seawall::records::Journal;
 use seawall::store::Store;
+use seawall::store::index::Index;
 
 /// Bytes of each: a small layer.
 const SIZE: u64 = 32 << 10;

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use seawall::index::Index;
-use seawall::index::journal::Journal;
+use seawall::records::Journal;
+use seawall::store::index::Index;
 
 use crate::{fill, row, title};
 

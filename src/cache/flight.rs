@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::error::{Error, Kind, Result};
-use crate::index::Held;
 use crate::oci::digest::Digest;
+use crate::store::index::Held;
 use crate::upstream::Fetched;
 use crate::upstream::asker::Credential;
 
@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn joining_looks_again() {
         let flights = Flights::default();
-        let index = crate::index::Index::new(crate::index::journal::Journal::off());
+        let index = crate::store::index::Index::new(crate::records::Journal::off());
         let lead_of_all = lead(&flights);
         index.insert(&digest(), 1, None, "r/x", std::time::SystemTime::UNIX_EPOCH);
         lead_of_all.verify(1);

@@ -17,11 +17,11 @@ use moka::sync::Cache;
 use parking_lot::RwLock;
 
 use super::logins::Logins;
-use crate::index::Index;
-use crate::index::journal::{Journal, Table, seconds, time};
 use crate::lru::lru;
 use crate::oci::digest::Digest;
 use crate::policy::access::{Belief, Known};
+use crate::records::{Journal, Table, seconds, time};
+use crate::store::index::Index;
 use crate::upstream::asker::{Credential, Fingerprint};
 
 /// The grants.

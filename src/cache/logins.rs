@@ -32,10 +32,10 @@ use parking_lot::{Mutex, RwLock};
 
 use super::secret::Secret;
 use crate::clock::Clock;
-use crate::index::journal::{Journal, Table, seconds, time};
 use crate::lru::lru;
 use crate::oci::login::Login;
 use crate::policy::access::within;
+use crate::records::{Journal, Table, seconds, time};
 use crate::task::Tasks;
 use crate::upstream::asker::{Fingerprint, LoginId};
 use hashes::{Account, Hashes, Proof, Why, account};

@@ -9,9 +9,9 @@ use hashlink::LruCache;
 use parking_lot::Mutex;
 
 use super::Cache;
-use crate::index::Held;
 use crate::oci::digest::Digest;
 use crate::store::Blob;
+use crate::store::index::Held;
 use crate::{fs, task};
 
 /// Descriptors, at most. Of 1,024 that a process has without asking for more.

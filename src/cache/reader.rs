@@ -20,8 +20,8 @@ use super::flight::{Flight, Progress};
 use super::through::{Through, Way};
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Hold, MOST_POSTED, Outbox};
-use crate::index::Held;
 use crate::store::Blob;
+use crate::store::index::Held;
 use crate::{fs, task};
 
 /// Bytes from which on sendfile(2) costs less than to read and to write them.

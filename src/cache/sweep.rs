@@ -10,11 +10,11 @@ use super::flight::{Flights, Joined};
 use super::open_files::OpenFiles;
 use crate::clock::Clock;
 use crate::fs;
-use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::oci::digest::Digest;
 use crate::policy::access::within;
 use crate::policy::admission::{Admission, Room, Wish};
+use crate::store::index::Index;
 use crate::store::{Store, is_missing};
 use crate::task;
 

@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 
-use crate::index::journal::{Journal, Table, seconds, time};
 use crate::lru::lru;
 use crate::oci::digest::Digest;
 use crate::oci::media_type::Accept;
 use crate::oci::name::Tag;
 use crate::policy::access::within;
+use crate::records::{Journal, Table, seconds, time};
 use crate::upstream::asker::Credential;
 
 /// What a tag names, for clients that accept the same.

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use data_encoding::BASE64URL_NOPAD;
 
 use crate::cache::secret::Secret;
-use crate::index::journal::{seconds, time};
+use crate::records::{seconds, time};
 use crate::upstream::asker::LoginId;
 use crate::upstream::auth::SHORTEST_LIFE;
 

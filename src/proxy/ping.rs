@@ -23,7 +23,6 @@ use super::rescue::ours;
 use crate::error::Result;
 use crate::http::cache_status::{Outcome, cache_status};
 use crate::http::origin::Origin;
-use crate::index::journal::{Journal, Table, seconds, time};
 use crate::oci::challenge::{self, Challenge, Scheme};
 use crate::oci::error::Code;
 use crate::oci::name::Repository;
@@ -31,6 +30,7 @@ use crate::oci::route::Kind;
 use crate::policy::access::within;
 use crate::policy::registry::Site;
 use crate::policy::stand_in::well_known;
+use crate::records::{Journal, Table, seconds, time};
 use crate::upstream::asker::{Asker, Credential};
 use crate::upstream::in_time;
 

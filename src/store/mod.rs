@@ -14,6 +14,9 @@
 //!
 //! Everything here blocks: callers are on threads of their own (`task::blocking`).
 
+pub(crate) mod blobs;
+pub(crate) mod entries;
+pub mod index;
 mod partial;
 
 use std::fs::File;

@@ -1,8 +1,8 @@
 use std::path::Path;
 
 use super::*;
-use crate::index::journal::Journal;
 use crate::oci::digest::Algorithm;
+use crate::records::Journal;
 
 fn digest(n: u64) -> Digest {
     Digest::of(Algorithm::Sha256, &n.to_be_bytes())

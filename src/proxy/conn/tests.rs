@@ -23,7 +23,7 @@ const LONG: Duration = Duration::from_secs(20);
 
 /// The one place that makes a gateway.
 fn gateway(dir: &std::path::Path, tasks: &Tasks, registries: &Arc<Registries>, dialer: &Dialer) -> Arc<Gateway> {
-    use crate::index::journal::{Journal, Records};
+    use crate::records::{Journal, Records};
     let (clock, metrics, ledger) = (Clock::system(), Metrics::new(), crate::ledger::Ledger::default());
     let shared = crate::upstream::client::Shared {
         clock: clock.clone(),
@@ -45,7 +45,7 @@ fn gateway(dir: &std::path::Path, tasks: &Tasks, registries: &Arc<Registries>, d
     let base = crate::cache::Base {
         upstream: upstream.clone(),
         store: Arc::new(crate::store::Store::open(&dir.join("cache")).unwrap()),
-        index: crate::index::Index::new(Journal::off()),
+        index: crate::store::index::Index::new(Journal::off()),
         journal: Journal::off(),
         records: Records::default(),
         clock: clock.clone(),

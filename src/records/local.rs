@@ -15,10 +15,10 @@ use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
 use super::backlog::{Batch, Orders};
-use super::blobs::Blobs;
-use super::entries::Entry;
-use super::journal::{Records, Table};
 use super::log::{Log, LogError};
+use super::{Records, Table};
+use crate::store::blobs::Blobs;
+use crate::store::entries::Entry;
 
 /// Of the layout of the tables; another one is begun anew.
 const SCHEMA: &[u8] = b"1";
@@ -29,7 +29,7 @@ const OLD_BLOBS: &str = "blobs";
 
 /// The files.
 #[derive(Debug)]
-pub(super) struct Book {
+pub(crate) struct Book {
     /// The tables'.
     dir: PathBuf,
     /// The log.
@@ -49,7 +49,7 @@ pub(super) struct Book {
 
 /// Why it cannot be opened or written.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BookError {
+pub(crate) enum BookError {
     /// For now: the disk is full or read-only, or somebody else has it.
     #[error("{0}")]
     Away(String),
@@ -69,13 +69,13 @@ impl From<LogError> for BookError {
 
 impl Book {
     /// The one whose tables are in `dir`, and its log beside it.
-    pub(super) fn closed(dir: &Path, opened: u64) -> Book {
+    pub(crate) fn closed(dir: &Path, opened: u64) -> Book {
         let entries = dir.with_file_name("entries");
         Book { dir: dir.to_owned(), entries, opened, db: None, log: None, old: false, doubt: false, unread: true }
     }
 
     /// Opens it and reads all that can be read.
-    pub(super) fn open(&mut self) -> Records {
+    pub(crate) fn open(&mut self) -> Records {
         let mut records = self.open_tables().unwrap_or_else(|why| {
             warn!(%why, "the index cannot be opened: seawall starts cold, and writes it when it can");
             Records::default()
@@ -151,7 +151,7 @@ impl Book {
     }
 
     /// Writes, and syncs. What is written is not in the batch any more.
-    pub(super) fn write(&mut self, batch: &mut Batch, blobs: Option<&Mutex<Blobs>>) -> Result<(), BookError> {
+    pub(crate) fn write(&mut self, batch: &mut Batch, blobs: Option<&Mutex<Blobs>>) -> Result<(), BookError> {
         let tables = self.write_tables(&batch.orders);
         if tables.is_ok() {
             batch.orders = Orders::default();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use hashlink::{LinkedHashMap, LinkedHashSet};
 
-use super::journal::Table;
+use super::Table;
 use crate::oci::digest::Digest;
 
 /// Orders that wait, at most, some 300 bytes each; and as many names of blobs.
@@ -22,25 +22,25 @@ const PLENTY: usize = 4_000;
 const SLOWEST: u32 = 64;
 
 /// What is written under a key; nothing: it is taken out.
-pub(super) type Orders = LinkedHashMap<(Table, Vec<u8>), Option<Vec<u8>>>;
+pub(crate) type Orders = LinkedHashMap<(Table, Vec<u8>), Option<Vec<u8>>>;
 
 /// What is to be written at once.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
-    pub(super) orders: Orders,
+pub(crate) struct Batch {
+    pub(crate) orders: Orders,
     /// Of which the last word is the index's.
-    pub(super) blobs: LinkedHashSet<Digest>,
+    pub(crate) blobs: LinkedHashSet<Digest>,
     /// All blobs, not those alone.
-    pub(super) anew: bool,
+    pub(crate) anew: bool,
 }
 
 impl Batch {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.orders.len() + self.blobs.len()
     }
 
     /// All of this, and of what came later.
-    pub(super) fn and_then(mut self, newer: Batch) -> Batch {
+    pub(crate) fn and_then(mut self, newer: Batch) -> Batch {
         if self.len() == 0 && !self.anew {
             return newer;
         }
@@ -54,7 +54,7 @@ impl Batch {
 }
 
 #[derive(Debug)]
-pub(super) struct Backlog {
+pub(crate) struct Backlog {
     waiting: Batch,
     /// Older than what waits: it could not be written.
     kept: Batch,
@@ -66,12 +66,12 @@ pub(super) struct Backlog {
 
 impl Backlog {
     /// Is written `pace` after the first order, and tried again so much later when that fails, then later still.
-    pub(super) fn new(pace: Duration) -> Backlog {
+    pub(crate) fn new(pace: Duration) -> Backlog {
         Backlog { waiting: Batch::default(), kept: Batch::default(), pace, due: None, failures: 0, left_out: 0 }
     }
 
     /// Takes an order in. Tells whether it is the first for which there is no room.
-    pub(super) fn order(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>, now: Instant) -> bool {
+    pub(crate) fn order(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>, now: Instant) -> bool {
         let key = (table, key);
         let (orders, kept) = (&mut self.waiting.orders, &self.kept.orders);
         let is_full = orders.len() + kept.len() >= MOST;
@@ -85,7 +85,7 @@ impl Backlog {
     }
 
     /// The index has another word on this blob.
-    pub(super) fn change(&mut self, digest: &Digest, now: Instant) {
+    pub(crate) fn change(&mut self, digest: &Digest, now: Instant) {
         let (waiting, kept) = (&mut self.waiting, &self.kept);
         if !waiting.anew && !kept.anew && !kept.blobs.contains(digest) && !waiting.blobs.contains(digest) {
             if waiting.blobs.len() + kept.blobs.len() < MOST {
@@ -98,7 +98,7 @@ impl Backlog {
     }
 
     /// What was written of blobs is not what the index says.
-    pub(super) fn write_anew(&mut self, now: Instant) {
+    pub(crate) fn write_anew(&mut self, now: Instant) {
         self.waiting.anew = true;
         self.hasten(now);
     }
@@ -111,24 +111,24 @@ impl Backlog {
     }
 
     /// How long until the next attempt; nothing where there is nothing to write.
-    pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
+    pub(crate) fn wait(&self, now: Instant) -> Option<Duration> {
         self.due.map(|due| due.saturating_duration_since(now))
     }
 
     /// Takes all of it out, to be written: what could not be written before, and what came later.
-    pub(super) fn begin(&mut self) -> (Batch, Batch) {
+    pub(crate) fn begin(&mut self) -> (Batch, Batch) {
         self.due = None;
         (std::mem::take(&mut self.kept), std::mem::take(&mut self.waiting))
     }
 
     /// It was written. Tells whether attempts had failed before.
-    pub(super) fn written(&mut self) -> bool {
+    pub(crate) fn written(&mut self) -> bool {
         self.left_out = 0;
         std::mem::take(&mut self.failures) > 0
     }
 
     /// This of it was not. Tells whether this is the first failure.
-    pub(super) fn failed(&mut self, left: Batch, now: Instant) -> bool {
+    pub(crate) fn failed(&mut self, left: Batch, now: Instant) -> bool {
         self.kept = left;
         self.due = Some(now + self.pace * 2_u32.saturating_pow(self.failures).min(SLOWEST));
         self.failures += 1;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::places::Place;
+use crate::access::repositories::Place;
 use crate::oci::digest::Digest;
 
 /// The number of an entry while it lives; another one's later.
-pub(super) type Slot = u32;
+pub(crate) type Slot = u32;
 
 /// No entry.
 const NONE: Slot = Slot::MAX;
@@ -22,23 +22,23 @@ const SHARDS: usize = 256;
 
 /// What is known of one blob.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) digest: Digest,
+pub(crate) struct Entry {
+    pub(crate) digest: Digest,
     /// Bytes.
-    pub(super) size: u64,
-    pub(super) media_type: Option<Arc<str>>,
+    pub(crate) size: u64,
+    pub(crate) media_type: Option<Arc<str>>,
     /// Repositories that upstream was seen to have it in.
-    pub(super) places: InPlaces,
+    pub(crate) places: InPlaces,
     /// Seconds since 1970, until 2106.
-    pub(super) used: u32,
-    pub(super) readers: u32,
+    pub(crate) used: u32,
+    pub(crate) readers: u32,
     older: Slot,
     newer: Slot,
 }
 
 /// Most blobs are in one repository.
 #[derive(Clone, Debug, Default)]
-pub(super) enum InPlaces {
+pub(crate) enum InPlaces {
     #[default]
     None,
     One(Place),
@@ -46,7 +46,7 @@ pub(super) enum InPlaces {
 }
 
 impl InPlaces {
-    pub(super) fn as_slice(&self) -> &[Place] {
+    pub(crate) fn as_slice(&self) -> &[Place] {
         match self {
             InPlaces::None => &[],
             InPlaces::One(place) => std::slice::from_ref(place),
@@ -55,7 +55,7 @@ impl InPlaces {
     }
 
     /// Tells whether it is new.
-    pub(super) fn add(&mut self, place: Place) -> bool {
+    pub(crate) fn add(&mut self, place: Place) -> bool {
         if self.as_slice().contains(&place) {
             return false;
         }
@@ -64,7 +64,7 @@ impl InPlaces {
     }
 
     /// Tells whether it was there.
-    pub(super) fn remove(&mut self, place: Place) -> bool {
+    pub(crate) fn remove(&mut self, place: Place) -> bool {
         let before = self.as_slice().len();
         *self = self.as_slice().iter().copied().filter(|known| *known != place).collect();
         self.as_slice().len() < before
@@ -83,7 +83,7 @@ impl FromIterator<Place> for InPlaces {
 }
 
 impl Entry {
-    pub(super) fn new(digest: Digest, size: u64, used: u32) -> Entry {
+    pub(crate) fn new(digest: Digest, size: u64, used: u32) -> Entry {
         let (media_type, places) = (None, InPlaces::None);
         Entry { digest, size, media_type, places, used, readers: 0, older: NONE, newer: NONE }
     }
@@ -93,7 +93,7 @@ type Blocks = Vec<Vec<Option<Entry>>>;
 
 /// The blobs. An entry is found by its digest, or by its number.
 #[derive(Debug)]
-pub(super) struct Entries {
+pub(crate) struct Entries {
     blocks: Blocks,
     free: Vec<Slot>,
     shards: Vec<HashTable<Slot>>,
@@ -112,34 +112,34 @@ impl Default for Entries {
 }
 
 impl Entries {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Numbers given so far: all entries are below.
-    pub(super) fn slots(&self) -> Slot {
+    pub(crate) fn slots(&self) -> Slot {
         let full = self.blocks.len().saturating_sub(1) * BLOCK;
         (full + self.blocks.last().map_or(0, Vec::len)) as Slot
     }
 
-    pub(super) fn at(&self, slot: Slot) -> Option<&Entry> {
+    pub(crate) fn at(&self, slot: Slot) -> Option<&Entry> {
         self.blocks.get(slot as usize / BLOCK)?.get(slot as usize % BLOCK)?.as_ref()
     }
 
-    pub(super) fn at_mut(&mut self, slot: Slot) -> Option<&mut Entry> {
+    pub(crate) fn at_mut(&mut self, slot: Slot) -> Option<&mut Entry> {
         self.blocks.get_mut(slot as usize / BLOCK)?.get_mut(slot as usize % BLOCK)?.as_mut()
     }
 
-    pub(super) fn find(&self, digest: &Digest) -> Option<Slot> {
+    pub(crate) fn find(&self, digest: &Digest) -> Option<Slot> {
         let hash = self.hasher.hash_one(digest);
         self.shards[shard(hash)].find(hash, |slot| self.names(*slot, digest)).copied()
     }
 
-    pub(super) fn entry(&self, digest: &Digest) -> Option<&Entry> {
+    pub(crate) fn entry(&self, digest: &Digest) -> Option<&Entry> {
         self.at(self.find(digest)?)
     }
 
-    pub(super) fn entry_mut(&mut self, digest: &Digest) -> Option<&mut Entry> {
+    pub(crate) fn entry_mut(&mut self, digest: &Digest) -> Option<&mut Entry> {
         self.at_mut(self.find(digest)?)
     }
 
@@ -148,7 +148,7 @@ impl Entries {
     }
 
     /// Makes room for so many in all, so that no table grows while they are added.
-    pub(super) fn reserve(&mut self, count: usize) {
+    pub(crate) fn reserve(&mut self, count: usize) {
         // Digests are spread evenly, but not quite.
         let each = count / SHARDS + count / SHARDS / 8;
         let (blocks, hasher) = (&self.blocks, &self.hasher);
@@ -157,7 +157,7 @@ impl Entries {
     }
 
     /// Adds one that is not there, as the newest.
-    pub(super) fn add(&mut self, entry: Entry) -> Slot {
+    pub(crate) fn add(&mut self, entry: Entry) -> Slot {
         let hash = self.hasher.hash_one(&entry.digest);
         let slot = self.place(entry);
         let (blocks, hasher) = (&self.blocks, &self.hasher);
@@ -181,7 +181,7 @@ impl Entries {
         slot
     }
 
-    pub(super) fn remove(&mut self, digest: &Digest) -> Option<Entry> {
+    pub(crate) fn remove(&mut self, digest: &Digest) -> Option<Entry> {
         let hash = self.hasher.hash_one(digest);
         let blocks = &self.blocks;
         let names = |slot: &Slot| named(blocks, *slot).digest == *digest;
@@ -193,7 +193,7 @@ impl Entries {
     }
 
     /// Makes it the newest.
-    pub(super) fn renew(&mut self, slot: Slot) {
+    pub(crate) fn renew(&mut self, slot: Slot) {
         if self.newest != slot {
             self.unlink(slot);
             self.link(slot);
@@ -224,13 +224,13 @@ impl Entries {
     }
 
     /// Those that are there, the least recently used first.
-    pub(super) fn oldest_first(&self) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn oldest_first(&self) -> impl Iterator<Item = &Entry> {
         let next = |entry: &&Entry| self.at(entry.newer);
         std::iter::successors(self.at(self.oldest), next)
     }
 
     /// Puts all in the order of the time they say they were used.
-    pub(super) fn sort(&mut self) {
+    pub(crate) fn sort(&mut self) {
         let mut slots: Vec<(u32, Slot)> =
             (0..self.slots()).filter_map(|slot| Some((self.at(slot)?.used, slot))).collect();
         slots.sort_unstable();

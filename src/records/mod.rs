@@ -3,6 +3,10 @@
 //! Nothing here is needed to serve. A book that cannot be read is set aside and begun anew. While it cannot be written, what changes
 //! waits in memory, within bounds, and is written when the disk takes it. At most a second of it is lost when the process is killed.
 
+pub(crate) mod backlog;
+pub(crate) mod local;
+pub(crate) mod log;
+
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -11,10 +15,10 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde::Serialize;
 use tracing::{info, warn};
 
-use super::backlog::{Backlog, Batch};
-use super::blobs::Blobs;
-use super::book::{Book, BookError};
+use self::backlog::{Backlog, Batch};
+use self::local::{Book, BookError};
 use crate::oci::digest::Digest;
+use crate::store::blobs::Blobs;
 
 /// Seconds since 1970.
 pub fn seconds(time: SystemTime) -> u64 {
@@ -63,7 +67,7 @@ pub enum Table {
 }
 
 impl Table {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Table::Tags => "tags",
             Table::Public => "public",
@@ -145,19 +149,19 @@ impl Journal {
     }
 
     /// These are the blobs whose changes it will be told.
-    pub(super) fn follow(&self, blobs: &Arc<Mutex<Blobs>>) {
+    pub(crate) fn follow(&self, blobs: &Arc<Mutex<Blobs>>) {
         if let Some(hand) = &self.0 {
             hand.0.blobs.get_or_init(|| blobs.clone());
         }
     }
 
     /// What is known of a blob is another thing now, or the blob is gone.
-    pub(super) fn change(&self, digest: &Digest) {
+    pub(crate) fn change(&self, digest: &Digest) {
         self.tell(|backlog, now| backlog.change(digest, now));
     }
 
     /// What was written of blobs is not to be gone on with.
-    pub(super) fn write_anew(&self) {
+    pub(crate) fn write_anew(&self) {
         self.tell(Backlog::write_anew);
     }
 

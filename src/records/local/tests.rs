@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
-use super::super::Index;
-use super::super::journal::{Journal, seconds, time};
 use super::*;
 use crate::oci::digest::{Algorithm, Digest};
+use crate::records::{Journal, seconds, time};
+use crate::store::index::Index;
 
 const PLACE: &str = "docker.io/a/b";
 

@@ -6,7 +6,7 @@ fn digest(n: u64) -> Digest {
 }
 
 fn at(seconds: u64) -> SystemTime {
-    journal::time(1_000_000 + seconds)
+    crate::records::time(1_000_000 + seconds)
 }
 
 fn index(blobs: u64) -> Index {
@@ -72,7 +72,7 @@ fn a_warm_start_knows_what_the_last_one_knew() {
     index.insert(&digest(0), 10, Some("application/x".into()), "docker.io/a/b", at(5));
     index.insert(&digest(1), 10, None, "docker.io/a/b", at(1));
     index.insert(&digest(2), 10, None, "docker.io/a/b", at(2));
-    journal.write(journal::Table::Public, "docker.io/a/b".into(), &7_u64);
+    journal.write(crate::records::Table::Public, "docker.io/a/b".into(), &7_u64);
     journal.close();
     let (journal, records) = Journal::open(&path, at(9));
     assert_eq!(records.public, [("docker.io/a/b".to_owned(), 7)]);
@@ -106,7 +106,7 @@ fn a_corrupt_journal_is_set_aside_and_begun_anew() {
     let path = dir.path().join("index");
     let (journal, _) = Journal::open(&path, at(0));
     for n in 0..100 {
-        journal.write(journal::Table::Public, format!("docker.io/a/{n}"), &n);
+        journal.write(crate::records::Table::Public, format!("docker.io/a/{n}"), &n);
     }
     journal.close();
     drop(journal);
@@ -120,7 +120,7 @@ fn a_corrupt_journal_is_set_aside_and_begun_anew() {
     assert!(records.public.is_empty());
     let beside: Vec<_> = crate::fs::list(dir.path()).unwrap().into_iter().map(|found| found.name).collect();
     assert!(beside.iter().any(|name| name.starts_with("index.corrupt-")), "{beside:?}");
-    journal.write(journal::Table::Public, "docker.io/a/b".into(), &1_u64);
+    journal.write(crate::records::Table::Public, "docker.io/a/b".into(), &1_u64);
     journal.close();
     drop(journal);
     assert_eq!(Journal::open(&path, at(2)).1.public.len(), 1);

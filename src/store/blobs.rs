@@ -4,21 +4,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::entries::{Entries, Entry, InPlaces, Slot};
-use super::log::{Frame, Known, Unsealed, Word};
-use super::places::{Place, Places};
+use crate::access::repositories::{Place, Places};
 use crate::oci::digest::Digest;
+use crate::records::log::{Frame, Known, Unsealed, Word};
 
 /// What is known of blobs.
 #[derive(Debug, Default)]
 pub struct Blobs {
-    pub(super) entries: Entries,
-    pub(super) places: Places,
-    pub(super) types: Types,
-    pub(super) bytes: u64,
+    pub(crate) entries: Entries,
+    pub(crate) places: Places,
+    pub(crate) types: Types,
+    pub(crate) bytes: u64,
     /// Whose length nobody compared with their files' yet: those before this number.
-    pub(super) unmeasured: Slot,
+    pub(crate) unmeasured: Slot,
     /// What is on disk of them is not this.
-    pub(super) rewrite: bool,
+    pub(crate) rewrite: bool,
 }
 
 /// Words of one frame, places of all its blobs, entries looked at for it: so long are blobs kept from changing.
@@ -28,7 +28,7 @@ const LOOKED_AT: Slot = 4096;
 
 /// Types are few, so blobs share their names. Those seen last; an upstream may make up as many as it likes.
 #[derive(Debug, Default)]
-pub(super) struct Types(Vec<Arc<str>>);
+pub(crate) struct Types(Vec<Arc<str>>);
 
 const TYPES: usize = 32;
 
@@ -56,23 +56,23 @@ impl Blobs {
         self.len() == 0
     }
 
-    pub(super) fn typed(&mut self, media_type: Option<&str>) -> Option<Arc<str>> {
+    pub(crate) fn typed(&mut self, media_type: Option<&str>) -> Option<Arc<str>> {
         media_type.map(|name| self.types.shared(name))
     }
 
-    pub(super) fn add(&mut self, entry: Entry) -> Slot {
+    pub(crate) fn add(&mut self, entry: Entry) -> Slot {
         self.bytes += entry.size;
         self.entries.add(entry)
     }
 
-    pub(super) fn remove(&mut self, digest: &Digest) -> Option<Entry> {
+    pub(crate) fn remove(&mut self, digest: &Digest) -> Option<Entry> {
         let entry = self.entries.remove(digest)?;
         self.bytes -= entry.size;
         Some(entry)
     }
 
     /// What was written down.
-    pub(super) fn take_in(&mut self, frame: &Frame<'_>) {
+    pub(crate) fn take_in(&mut self, frame: &Frame<'_>) {
         let mut places: Vec<Option<Place>> = vec![None; frame.strings.len()];
         let mut media = HashMap::new();
         for word in &frame.words {
@@ -97,7 +97,7 @@ impl Blobs {
     }
 
     /// Where upstream was seen to have them is not known.
-    pub(super) fn forget_places(&mut self) {
+    pub(crate) fn forget_places(&mut self) {
         for slot in 0..self.entries.slots() {
             if let Some(entry) = self.entries.at_mut(slot) {
                 entry.places = InPlaces::None;
@@ -107,7 +107,7 @@ impl Blobs {
     }
 
     /// The last word on the next of these.
-    pub(super) fn frame_of<'a>(&self, digests: &mut impl Iterator<Item = &'a Digest>) -> Unsealed {
+    pub(crate) fn frame_of<'a>(&self, digests: &mut impl Iterator<Item = &'a Digest>) -> Unsealed {
         let mut draft = Draft::default();
         while !draft.is_full() {
             let Some(digest) = digests.next() else { break };
@@ -117,7 +117,7 @@ impl Blobs {
     }
 
     /// The entries from `first` on, and where to go on; nothing behind the last.
-    pub(super) fn frame_from(&self, first: Slot) -> Option<(Unsealed, Slot)> {
+    pub(crate) fn frame_from(&self, first: Slot) -> Option<(Unsealed, Slot)> {
         let until = self.entries.slots().min(first.saturating_add(LOOKED_AT));
         if first >= until {
             return None;

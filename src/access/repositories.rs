@@ -16,14 +16,14 @@ impl From<u32> for Place {
 
 /// The numbers given so far.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(crate) struct Places {
     numbers: HashMap<Arc<str>, Place>,
     names: Vec<Arc<str>>,
 }
 
 impl Places {
     /// The number of a name, a new one if it has none.
-    pub(super) fn of(&mut self, name: &str) -> Place {
+    pub(crate) fn of(&mut self, name: &str) -> Place {
         if let Some(place) = self.numbers.get(name) {
             return *place;
         }
@@ -35,12 +35,12 @@ impl Places {
     }
 
     /// The number of a name, if it has one.
-    pub(super) fn find(&self, name: &str) -> Option<Place> {
+    pub(crate) fn find(&self, name: &str) -> Option<Place> {
         self.numbers.get(name).copied()
     }
 
     /// The name of a number.
-    pub(super) fn name(&self, place: Place) -> &str {
+    pub(crate) fn name(&self, place: Place) -> &str {
         &self.names[place.0 as usize]
     }
 }

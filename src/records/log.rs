@@ -30,36 +30,36 @@ const GUESSED: u64 = 4 << 20;
 
 /// Some blobs, and the strings they share.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Frame<'a> {
+pub(crate) struct Frame<'a> {
     /// Types and repositories: blobs name them by their place here.
     #[serde(borrow)]
-    pub(super) strings: Vec<&'a str>,
+    pub(crate) strings: Vec<&'a str>,
     #[serde(borrow)]
-    pub(super) words: Vec<Word<'a>>,
+    pub(crate) words: Vec<Word<'a>>,
 }
 
 /// The last word on a blob.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Word<'a> {
+pub(crate) struct Word<'a> {
     /// 32 bytes are SHA-256, 64 are SHA-512.
-    pub(super) digest: &'a [u8],
+    pub(crate) digest: &'a [u8],
     /// Nothing: it is gone.
-    pub(super) known: Option<Known>,
+    pub(crate) known: Option<Known>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Known {
+pub(crate) struct Known {
     /// Bytes.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// Seconds since 1970.
-    pub(super) used: u32,
-    pub(super) media_type: Option<u32>,
-    pub(super) places: Vec<u32>,
+    pub(crate) used: u32,
+    pub(crate) media_type: Option<u32>,
+    pub(crate) places: Vec<u32>,
 }
 
 /// The file.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(crate) struct Log {
     path: PathBuf,
     file: File,
     /// All before is whole.
@@ -76,7 +76,7 @@ pub(super) struct Log {
 
 /// The file, of which only the beginning was read.
 #[derive(Debug)]
-pub(super) struct Unread {
+pub(crate) struct Unread {
     path: PathBuf,
     file: File,
     length: u64,
@@ -84,7 +84,7 @@ pub(super) struct Unread {
 
 /// Why it cannot be read or written.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LogError {
+pub(crate) enum LogError {
     #[error("{0}")]
     Fs(#[from] FsError),
     #[error("{} is not what was written", .0.display())]
@@ -103,13 +103,13 @@ fn long(base: u64) -> u64 {
 
 impl Unread {
     /// How many blobs it may know of, by its length.
-    pub(super) fn guess(&self) -> usize {
+    pub(crate) fn guess(&self) -> usize {
         // One blob in one repository is 44 bytes, and what it shares with others; a short guess costs time, nothing else.
         usize::try_from((self.length / 64).min(GUESSED)).unwrap_or(0)
     }
 
     /// Shows every frame to `each`.
-    pub(super) fn read(self, mut each: impl FnMut(&Frame<'_>)) -> Result<Log, LogError> {
+    pub(crate) fn read(self, mut each: impl FnMut(&Frame<'_>)) -> Result<Log, LogError> {
         let Unread { path, file, length } = self;
         let mut reader = Reader { file: &file, path: &path, body: Vec::new() };
         let (mut end, mut words) = (MAGIC.len() as u64, 0);
@@ -130,7 +130,7 @@ impl Unread {
 
 impl Log {
     /// The one that is there, if there is one.
-    pub(super) fn find(path: &Path) -> Result<Option<Unread>, LogError> {
+    pub(crate) fn find(path: &Path) -> Result<Option<Unread>, LogError> {
         // What a kill left of a new one.
         fs::remove(&beside(path)).ok();
         let file = match fs::open_to_write(path) {
@@ -146,12 +146,12 @@ impl Log {
     }
 
     /// So many blobs are all that it says: the rest of what was read is old news.
-    pub(super) fn holds(&mut self, blobs: usize) {
+    pub(crate) fn holds(&mut self, blobs: usize) {
         self.long = long(self.end / self.words.max(1) * (blobs as u64).min(self.words));
     }
 
     /// Writes one anew, of these frames, in the place of what is there. After an error all is as before.
-    pub(super) fn write_anew(path: &Path, frames: impl Iterator<Item = Vec<u8>>) -> Result<Log, LogError> {
+    pub(crate) fn write_anew(path: &Path, frames: impl Iterator<Item = Vec<u8>>) -> Result<Log, LogError> {
         let beside = beside(path);
         let moved = write_all(&beside, frames).and_then(|written| fs::rename(&beside, path).map(|()| written));
         let (file, end) = moved.inspect_err(|_| drop(fs::remove(&beside)))?;
@@ -159,7 +159,7 @@ impl Log {
     }
 
     /// Makes its name survive a power cut.
-    pub(super) fn settle(&mut self) -> Result<(), LogError> {
+    pub(crate) fn settle(&mut self) -> Result<(), LogError> {
         if self.unsettled {
             self.path.parent().map_or(Ok(()), fs::sync_dir)?;
             self.unsettled = false;
@@ -168,7 +168,7 @@ impl Log {
     }
 
     /// Adds a frame, and syncs. After an error it is as before.
-    pub(super) fn add(&mut self, frame: &[u8]) -> Result<(), LogError> {
+    pub(crate) fn add(&mut self, frame: &[u8]) -> Result<(), LogError> {
         self.settle()?;
         if std::mem::replace(&mut self.torn, true) {
             fs::truncate(&self.file, &self.path, self.end)?;
@@ -181,17 +181,17 @@ impl Log {
     }
 
     /// Whether it is worth writing anew.
-    pub(super) fn is_long(&self) -> bool {
+    pub(crate) fn is_long(&self) -> bool {
         self.end > self.long
     }
 
     /// It could not be written anew now.
-    pub(super) fn put_off(&mut self) {
+    pub(crate) fn put_off(&mut self) {
         self.long = self.end + LITTLE;
     }
 
     #[cfg(test)]
-    pub(super) fn lengthen(&mut self) {
+    pub(crate) fn lengthen(&mut self) {
         self.long = 0;
     }
 }
@@ -211,10 +211,10 @@ fn write_all(path: &Path, frames: impl Iterator<Item = Vec<u8>>) -> fs::Result<(
 
 /// A frame without its head, for which there is room.
 #[derive(Debug)]
-pub(super) struct Unsealed(Vec<u8>);
+pub(crate) struct Unsealed(Vec<u8>);
 
 impl Frame<'_> {
-    pub(super) fn encoded(&self) -> Unsealed {
+    pub(crate) fn encoded(&self) -> Unsealed {
         let room = vec![0; HEAD as usize];
         Unsealed(postcard::to_extend(self, room).expect("memory is all that it takes, and has no end"))
     }
@@ -222,7 +222,7 @@ impl Frame<'_> {
 
 impl Unsealed {
     /// As it is written.
-    pub(super) fn sealed(self) -> Vec<u8> {
+    pub(crate) fn sealed(self) -> Vec<u8> {
         let mut bytes = self.0;
         let (head, body) = bytes.split_at_mut(HEAD as usize);
         head[..4].copy_from_slice(&(body.len() as u32).to_le_bytes());

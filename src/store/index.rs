@@ -5,31 +5,23 @@
 //! - The [`journal`] behind it makes the next start warm. It may be lost: the files are the truth. A start reads their names only, and
 //!   their lengths are compared while it serves (`unmeasured`): who opens one compares too.
 
-mod backlog;
-mod blobs;
-mod book;
-mod entries;
-pub mod journal;
-mod log;
-mod places;
-
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use tracing::warn;
 
+use super::entries::{Entry, Slot};
 use crate::oci::digest::Digest;
-use entries::{Entry, Slot};
-use journal::{Journal, seconds, time};
+use crate::records::{Journal, seconds, time};
 
-pub use blobs::Blobs;
-pub use places::Place;
+pub use super::blobs::Blobs;
+pub use crate::access::repositories::Place;
 
 /// The index. Clones share one.
 #[derive(Clone, Debug)]
 pub struct Index {
-    inner: Arc<Mutex<Blobs>>,
+    pub(crate) inner: Arc<Mutex<Blobs>>,
     journal: Journal,
 }
 

@@ -1,0 +1,3 @@
+//! Who may read what: evidence, logins, own tokens, who pays.
+
+pub mod repositories;
