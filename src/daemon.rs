@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tracing::{error, info, warn};
 
+use crate::access::secret::Secret;
 use crate::admin::{self, Admin, Images, Ready, Stage};
 use crate::ca::{Leaves, Root};
-use crate::cache::secret::Secret;
 use crate::cache::{Base, Cache};
 use crate::clock::Clock;
 use crate::config::Config;

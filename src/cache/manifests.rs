@@ -6,7 +6,7 @@ use bytes::Bytes;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
-use super::grants::Grants;
+use crate::access::grants::Grants;
 use crate::oci::digest::Digest;
 use crate::oci::manifest;
 use crate::oci::media_type::{is_index, is_manifest, is_schema1};

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::resolve::away;
-use super::{Cache, Found, Pull, logins, place, secret};
+use super::{Cache, Found, Pull, place};
+use crate::access::{logins, secret};
 use crate::error::Result;
 use crate::oci::login::Login;
 use crate::oci::name::Repository;

@@ -19,7 +19,6 @@ mod mirror;
 mod next_page;
 mod opening;
 mod original;
-mod own_token;
 pub mod pages;
 pub mod passing;
 mod password;

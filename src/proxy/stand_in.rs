@@ -13,12 +13,12 @@ use hyper::body::Incoming;
 
 use super::body::Body;
 use super::gateway::Gateway;
-use super::own_token::{self, LIFE, Owner};
 use super::passing::{issued, relay, says_nothing};
 use super::record::Record;
 use super::token_asked::TokenAsked;
+use crate::access::own_token::{self, LIFE, Owner};
+use crate::access::secret::Secret;
 use crate::cache::place;
-use crate::cache::secret::Secret;
 use crate::error::{Error, Kind, Reply, Result};
 use crate::http::cache_status::{Outcome, cache_status};
 use crate::http::headers::relayed;

@@ -51,7 +51,7 @@ fn gateway(dir: &std::path::Path, tasks: &Tasks, registries: &Arc<Registries>, d
         clock: clock.clone(),
         tasks: tasks.clone(),
         metrics: metrics.clone(),
-        secret: Arc::new(crate::cache::secret::Secret::random()),
+        secret: Arc::new(crate::access::secret::Secret::random()),
     };
     Arc::new(Gateway {
         registries: registries.clone(),

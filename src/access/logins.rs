@@ -30,6 +30,7 @@ use data_encoding::HEXLOWER;
 use moka::sync::Cache;
 use parking_lot::{Mutex, RwLock};
 
+use self::hashes::{Account, Hashes, Proof, Why, account};
 use super::secret::Secret;
 use crate::clock::Clock;
 use crate::lru::lru;
@@ -38,7 +39,6 @@ use crate::policy::access::within;
 use crate::records::{Journal, Table, seconds, time};
 use crate::task::Tasks;
 use crate::upstream::asker::{Fingerprint, LoginId};
-use hashes::{Account, Hashes, Proof, Why, account};
 
 /// How long a client waits for its login to be hashed.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -144,7 +144,7 @@ impl Logins {
 
     /// None, ever.
     #[cfg(test)]
-    pub(super) fn off() -> Logins {
+    pub(crate) fn off() -> Logins {
         let (clock, tasks) = (Clock::system(), Tasks::new());
         Logins::new(Duration::ZERO, Arc::new(Secret::random()), Journal::off(), clock, tasks, Vec::new())
     }

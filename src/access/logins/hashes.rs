@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use crate::cache::secret::Secret;
+use crate::access::secret::Secret;
 use crate::clock::Clock;
 use crate::lru::lru;
 use crate::oci::login::Login;
@@ -25,22 +25,22 @@ const MOST_GUESSES: usize = 64;
 /// … of one account: whoever guesses at one keeps nobody else waiting.
 const MOST_OF_ONE: usize = 4;
 /// How long after its last use a login need not be hashed again.
-pub(super) const KNOWN_FOR: Duration = Duration::from_secs(10 * 60);
+pub(crate) const KNOWN_FOR: Duration = Duration::from_secs(10 * 60);
 
 type Word = [u8; 32];
 /// A keyed hash of a registry and an account's name.
-pub(super) type Account = [u8; 8];
+pub(crate) type Account = [u8; 8];
 
 /// What a login is hashed from: neither its password nor its name.
 #[derive(Clone)]
-pub(super) struct Proof {
+pub(crate) struct Proof {
     salt: [u8; 16],
     word: Zeroizing<Word>,
 }
 
 impl Proof {
     /// Whose it is.
-    pub(super) fn account(&self) -> Account {
+    pub(crate) fn account(&self) -> Account {
         let mut account = [0; 8];
         account.copy_from_slice(&self.salt[..8]);
         account
@@ -48,7 +48,7 @@ impl Proof {
 }
 
 /// Whose the login is that has this name.
-pub(super) fn account(id: LoginId) -> Account {
+pub(crate) fn account(id: LoginId) -> Account {
     let mut account = [0; 8];
     account.copy_from_slice(&id.0[..8]);
     account
@@ -56,7 +56,7 @@ pub(super) fn account(id: LoginId) -> Account {
 
 /// Why a login is hashed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
+pub(crate) enum Why {
     /// Upstream said something of it.
     Word,
     /// It may be one that was good.
@@ -72,7 +72,7 @@ struct Queue {
 
 /// Gives logins their names. Clones share one.
 #[derive(Clone)]
-pub(super) struct Hashes {
+pub(crate) struct Hashes {
     secret: Arc<Secret>,
     clock: Clock,
     known: Cache<Word, (LoginId, SystemTime)>,
@@ -83,7 +83,7 @@ pub(super) struct Hashes {
 }
 
 impl Hashes {
-    pub(super) fn new(secret: Arc<Secret>, clock: Clock) -> Hashes {
+    pub(crate) fn new(secret: Arc<Secret>, clock: Clock) -> Hashes {
         // Half of them go on serving.
         let cores = std::thread::available_parallelism().map_or(1, |all| (all.get() / 2).max(1));
         let most_guesses = MOST_GUESSES * cores;
@@ -92,7 +92,7 @@ impl Hashes {
         Hashes { secret, clock, known, asked, cores, queue, most_guesses }
     }
 
-    pub(super) fn proof(&self, namespace: &str, login: &Login) -> Proof {
+    pub(crate) fn proof(&self, namespace: &str, login: &Login) -> Proof {
         let (kind, account, word) = match login {
             Login::Password { username, password } => (&b"password"[..], username.as_str(), password),
             Login::Identity(token) => (&b"identity"[..], "", token),
@@ -114,12 +114,12 @@ impl Hashes {
     }
 
     /// Whether upstream's word on some login waits to be heard.
-    pub(super) fn has_words(&self) -> bool {
+    pub(crate) fn has_words(&self) -> bool {
         self.queue.lock().words > 0
     }
 
     /// The name of a login; it is hashed once for all who show it. `None`: too many wait.
-    pub(super) async fn name(&self, proof: &Proof, why: Why) -> Option<LoginId> {
+    pub(crate) async fn name(&self, proof: &Proof, why: Why) -> Option<LoginId> {
         if let Some(id) = self.known(proof) {
             return Some(id);
         }

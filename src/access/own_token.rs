@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use data_encoding::BASE64URL_NOPAD;
 
-use crate::cache::secret::Secret;
+use super::secret::Secret;
 use crate::records::{seconds, time};
 use crate::upstream::asker::LoginId;
 use crate::upstream::auth::SHORTEST_LIFE;
@@ -24,13 +24,13 @@ const VERSION: u8 = 2;
 const SIGNED: usize = 1 + 8 + 24;
 
 /// What a client is told: the shortest time that clients believe in. The token service may be back soon.
-pub(super) const LIFE: Duration = SHORTEST_LIFE;
+pub(crate) const LIFE: Duration = SHORTEST_LIFE;
 /// How much longer one is good: for what was under way when it ended, and for clients whose clock starts late.
 const GRACE: Duration = Duration::from_secs(60);
 
 /// For whom a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
+pub(crate) enum Owner {
     /// Nobody: it opens what everybody may read.
     Nobody,
     /// Somebody who showed a login that was good.
@@ -38,7 +38,7 @@ pub(super) enum Owner {
 }
 
 /// A new one.
-pub(super) fn issue(secret: &Secret, owner: Owner, now: SystemTime) -> String {
+pub(crate) fn issue(secret: &Secret, owner: Owner, now: SystemTime) -> String {
     let mut bytes = vec![VERSION];
     bytes.extend(seconds(now + LIFE + GRACE).to_be_bytes());
     bytes.extend(match owner {
@@ -51,12 +51,12 @@ pub(super) fn issue(secret: &Secret, owner: Owner, now: SystemTime) -> String {
 }
 
 /// Whether a bearer token is, or pretends to be, one of these.
-pub(super) fn is_own(token: &str) -> bool {
+pub(crate) fn is_own(token: &str) -> bool {
     token.starts_with(MARK)
 }
 
 /// For whom it is. One that is forged or over is nobody's.
-pub(super) fn owner(secret: &Secret, token: &str, now: SystemTime) -> Owner {
+pub(crate) fn owner(secret: &Secret, token: &str, now: SystemTime) -> Owner {
     read(secret, token, now).unwrap_or(Owner::Nobody)
 }
 
