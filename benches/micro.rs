@@ -12,7 +12,7 @@ use seawall::ca::{Leaves, Permitted, Root, Settings};
 use seawall::oci::digest::{Algorithm, Digest, Hasher};
 use seawall::oci::media_type::Accept;
 use seawall::oci::route::route;
-use seawall::proxy::sniff::{HelloReader, sniff};
+use seawall::server::sniff::{HelloReader, sniff};
 
 fn mint(c: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a temporary directory");

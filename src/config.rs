@@ -28,7 +28,8 @@ use std::time::Duration;
 
 use crate::policy::addressee::OwnNames;
 use crate::policy::registry::Registries;
-use crate::{ca, cache, proxy};
+use crate::server;
+use crate::{ca, cache};
 
 pub use problem::{ConfigError, Problem};
 
@@ -44,7 +45,7 @@ pub struct Config {
     /// Where everything is kept that outlives a restart.
     pub data: PathBuf,
     /// The data port.
-    pub proxy: proxy::Settings,
+    pub proxy: server::Settings,
     /// Dialling.
     pub upstream: crate::dial::Settings,
     /// What is kept.

@@ -5,38 +5,42 @@
 //! A **tag resolves** to a digest; a **digest names** bytes. Tags are revalidated with HEAD, which no registry counts; bytes are
 //! verified; nothing else is cached. So a GET goes upstream only for a digest that is not here, and blobs, manifests by digest and
 //! manifests by tag share one content path. Bytes are shared by digest across repositories and registries. **Permission is never
-//! shared**: whoever reads has upstream's yes for that repository, or the repository is open to everybody.
+//! shared**: whoever reads has a grant of upstream's for that repository, or the repository is open to anonymous.
 //!
 //! # The path of a request
 //!
 //! ```text
-//! listener → entrance (may they?) → conn → sniff → policy/intercept → a host that is no registry: spliced, and forgotten
-//!                                                                   → a registry: TLS with a leaf for that host → gateway
-//!                                                                   → CONNECT: 200, and conn once more with that host
-//!                                           → seawall itself: TLS with a leaf for its own names, and all of this once more
-//! gateway: door (who is meant?) → oci/route → permitted → a pull: cache.get → Found → deliver (HEAD, 304, ranges) → response
-//!                                                       → else: upstream.pass, streamed untouched
+//! server:  listener → admission (may they connect?) → connection: a loop over what the bytes are
+//!            sniff → a host that is no registry: spliced, and forgotten
+//!                  → a registry, or seawall itself: TLS with a leaf for that name, and once more
+//!                  → HTTP → gateway · CONNECT: 200, and once more with the host it names
+//! gateway: target (which registry?) → oci/route → permitted → a pull: cache.get → Found → deliver (HEAD, 304, ranges) → response
+//!                                                           → else: upstream.pass, streamed untouched
 //!          any error → rescue → response
-//! cache.get: resolve (tags)  → policy/freshness: the binding, or one HEAD that is an answer and a yes
-//!            admit           → policy/access: a grant that is believed, or one HEAD with the client's own credential
+//! cache.get: resolve (tags)  → policy/freshness: the binding, or one HEAD that is an answer and a grant
+//!            permission      → access: a grant that is fresh, or one HEAD with the client's own credential
 //!            content         → held: open · on its way: follow · neither: lead, and a fill is spawned
-//! upstream: the client's own credential, or nobody's; the operator's account where it pays or shares (cache/pay, upstream/pay)
+//! upstream: a request goes out with the client's own credential, as anonymous, or with the operator's account where it pays or shares
 //! fill: upstream.fetch → hash + partial file → verified → store.commit → index.insert → land
 //! ```
 //!
 //! # The modules, in layers
 //!
-//! A module uses those above it, and none beside it. `tests/it/layers.rs` holds us to it.
+//! A module uses those above it, and none beside it; so do the files inside a module. `tests/it/layers.rs` holds us to it, and
+//! `docs/architecture.md` walks the whole way with every function in order.
 //!
 //! - words, which parse and print: [`oci`] (digests, names, routes, manifests, challenges), [`http`] (ranges, conditions, origins)
 //! - [`error`]: what went wrong, for the client and for the log · [`policy`]: every decision, a pure function with `now` as argument
-//! - [`clock`], [`fs`], [`task`]: the only places that read time, touch files, spawn · [`tls`]: who encrypts · [`lru`]: what may vanish · [`ledger`], [`metrics`]: the books
-//! - [`ca`]: the root and its leaves · [`store`]: the files · [`index`]: which there are · [`dial`]: from a host name to a connection
-//! - [`upstream`]: everything asked of registries
-//! - [`cache`]: grants, tags, flights, fills, readers · [`setup`]: what points a client at seawall
-//!   · [`images`]: what manifests, compose files and Dockerfiles name
-//! - [`admin`]: health and metrics on a listener of their own
-//! - [`proxy`]: from the socket to the response
+//! - [`clock`], [`fs`], [`task`]: the only places that read time, touch files, spawn · [`tls`]: who encrypts · [`lru`]: what may
+//!   vanish · [`ledger`]: the books of upstream's quota · [`metrics`]
+//! - [`ca`]: the root and its leaves · [`records`]: tables that outlive the process, and their one writer
+//! - [`store`]: the bytes on this disk, and the index of them · [`dial`]: from a host name to a connection
+//! - [`upstream`]: one request to a registry and its answer
+//! - [`access`]: who may read what, and who pays for it
+//! - [`cache`]: tags, flights, fills, readers · [`setup`]: what points a client at seawall · [`images`]: what manifests, compose
+//!   files and Dockerfiles name
+//! - [`admin`]: health and metrics on a listener of their own · [`gateway`]: a request, from its head to its response
+//! - [`server`]: a connection, from the socket to the request
 //! - [`config`]: TOML, variables and flags into valid settings · [`daemon`]: builds and drains all this · [`cli`]: the commands
 
 pub mod http;
@@ -54,8 +58,9 @@ pub mod task;
 pub mod tls;
 
 pub mod ca;
-pub mod dial;
 pub mod records;
+
+pub mod dial;
 pub mod store;
 
 pub mod upstream;
@@ -67,8 +72,9 @@ pub mod images;
 pub mod setup;
 
 pub mod admin;
+pub mod gateway;
 
-pub mod proxy;
+pub mod server;
 
 pub mod config;
 

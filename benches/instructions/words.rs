@@ -11,7 +11,7 @@ use seawall::cache::manifests::{Manifest, Manifests};
 use seawall::oci::digest::{Algorithm, Digest};
 use seawall::oci::media_type::Accept;
 use seawall::oci::route::route;
-use seawall::proxy::sniff::{HelloReader, sniff};
+use seawall::server::sniff::{HelloReader, sniff};
 
 /// What containerd sends.
 pub(crate) const ACCEPT: &str = "application/vnd.docker.distribution.manifest.v2+json, \

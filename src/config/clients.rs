@@ -13,7 +13,7 @@ use super::tree::Value;
 use super::words;
 use crate::policy::addressee::OwnNames;
 use crate::policy::users::{Users, UsersError};
-use crate::proxy;
+use crate::server;
 
 /// Of all clients together. A tunnel takes two file descriptors; systemd gives a service 524,288.
 const MAX_CONNECTIONS: usize = 10_000;
@@ -42,7 +42,7 @@ pub(super) fn read(
     clients: &mut Section,
     tunnel: &mut Section,
     problems: &mut Vec<Problem>,
-) -> proxy::Settings {
+) -> server::Settings {
     let allow = clients.list("allow", problems, words::network);
     if allow.as_ref().is_some_and(Vec::is_empty) {
         problems.push(clients.problem("allow", "nobody could connect; valid: [\"10.0.0.0/8\"]"));
@@ -59,7 +59,7 @@ pub(super) fn read(
     let proxy_protocol_from = clients.list("proxy_protocol_from", problems, words::network).unwrap_or_default();
     let everywhere = || vec![wildmatch::WildMatch::new("*")];
     let ports = tunnel.list("ports", problems, |value| value.whole(1, 65535));
-    proxy::Settings {
+    server::Settings {
         listen,
         allow: allow.unwrap_or_else(built_in),
         users,

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use seawall::proxy::proxy_header::{LONGEST_V2, parse};
+use seawall::server::proxy_header::{LONGEST_V2, parse};
 
 fuzz_target!(|bytes: &[u8]| {
     let whole = parse(bytes);

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use seawall::proxy::sniff::{HelloReader, Sniff, sniff};
+use seawall::server::sniff::{HelloReader, Sniff, sniff};
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (step, bytes) = (usize::from(input.0) + 1, input.1);

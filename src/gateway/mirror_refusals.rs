@@ -1,0 +1,85 @@
+//! What a mirror refused. Its client says nothing of it and asks the registry itself: past the cache, out of its own quota.
+
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use tracing::{debug, info, warn};
+
+use super::telemetry::{Books, Record};
+use crate::dial::loops::ADVICE;
+use crate::error::{Error, Kind};
+use crate::oci::error::Code;
+use crate::policy::clients::Notice;
+use crate::policy::refusals::Notices;
+use crate::upstream::client::NO_REGISTRY;
+
+/// The label of what no registry was found for.
+const UNKNOWN: &str = "unknown";
+
+/// What was refused of late.
+#[derive(Debug, Default)]
+pub struct Refusals(Mutex<Notices>);
+
+impl Refusals {
+    /// Counts a request that a mirror did not answer, and says so, if that is news.
+    pub(crate) fn note(&self, books: &Books, client: SocketAddr, record: &Record, error: &Error) {
+        let registry = if &*record.registry == NO_REGISTRY { UNKNOWN } else { &record.registry };
+        let (code, status) = (error.code().as_str(), error.status().as_u16());
+        books.metrics.mirror_refused(registry, code);
+        if error.kind() == Kind::Missing {
+            // The registry will say the same, and counts no pull for it: signatures are asked for wherever there might be one.
+            return debug!(registry, code, status, %error, "the mirror has no such thing");
+        }
+        let Notice::Say { unsaid } = self.0.lock().notice(registry, code, books.clock.now()) else { return };
+        let client = client.ip().to_canonical();
+        warn!(
+            registry, code, status, %client, repository = %record.subject, unsaid, %error,
+            "the mirror refused a request: its client will say nothing of it and ask the registry itself, past this cache and out \
+             of its own rate limit (`unsaid` more of this kind were refused since the last such line): {}",
+            remedy(error)
+        );
+    }
+
+    /// Counts a pull whose client showed no password, or a wrong one, and says so, if that is news. Many send theirs only then.
+    pub(crate) fn note_unauthorized(&self, books: &Books, client: SocketAddr) {
+        let (registry, code) = (UNKNOWN, Code::Unauthorized.as_str());
+        books.metrics.mirror_refused(registry, code);
+        let Notice::Say { unsaid } = self.0.lock().notice(registry, code, books.clock.now()) else { return };
+        let client = client.ip().to_canonical();
+        info!(
+            registry, code, %client, unsaid,
+            "the mirror asked for a password (clients.users_file): a client that sends none to mirrors, as dockerd, will say nothing of \
+             it and ask the registry itself, past this cache: let it come by HTTPS_PROXY with its password"
+        );
+    }
+
+    /// Says that a request of seawall's own came back, if that is news.
+    pub(crate) fn say_looped(&self, now: SystemTime, error: &Error) {
+        if let Notice::Say { unsaid } = self.0.lock().notice(NO_REGISTRY, Kind::Looped.as_str(), now) {
+            warn!(%error, unsaid, "a request of seawall's own came back to it");
+        }
+    }
+}
+
+/// What the operator can do.
+fn remedy(error: &Error) -> &'static str {
+    match (error.kind(), error.code()) {
+        (Kind::Request, Code::NameUnknown) => "add a [[registry]] for it",
+        (Kind::Request, Code::Denied) => "see allow and deny of its [[registry]]",
+        (Kind::Request, Code::Unsupported) => {
+            "a mirror is for pulls: give this client the registry itself for the rest"
+        }
+        (Kind::Request, _) => "the client asks for what cannot be",
+        (Kind::Misdirected, _) => "name it in tls.names, if it is a name of seawall's own",
+        (Kind::Looped | Kind::Forbidden, _) => ADVICE,
+        (Kind::Refused, _) => {
+            "a mirror is given no credentials: share the repository (`share` of its [[registry]], with an account), or let the \
+             clients that need it come by HTTPS_PROXY"
+        }
+        (Kind::Limited, _) => "give its [[registry]] an account with a higher limit (username, password_file)",
+        (Kind::Unreachable | Kind::Timeout | Kind::Broken, _) => "`seawall check` tells how far it gets",
+        (Kind::Full, _) => "make room below the data directory, or lower cache.max_size",
+        (Kind::Missing | Kind::Rejected | Kind::Corrupt | Kind::Ours, _) => "the error says what it is",
+    }
+}

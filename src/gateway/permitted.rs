@@ -1,0 +1,98 @@
+//! The operator's `allow` and `deny` of repositories, before anything goes upstream.
+//!
+//! Where some repositories are refused, so is what might name one in a way that a registry understands and seawall does not.
+
+use http::{Request, header};
+
+use crate::error::{Error, Result};
+use crate::oci::error::Code;
+use crate::oci::mount::mounted_from;
+use crate::oci::name::Repository;
+use crate::oci::route::Route;
+use crate::policy::registry::Site;
+
+/// # Errors
+/// The operator refuses it.
+pub(crate) fn permitted<B>(site: &Site, route: &Route, request: &Request<B>) -> Result<()> {
+    let path = request.uri().path();
+    if !site.registry.repositories.permits_all() && is_doubtful(route, path) {
+        return Err(denied(site, path));
+    }
+    if let Route::Upload { .. } = route {
+        permitted_mount(site, request)?;
+    }
+    route.repository().map_or(Ok(()), |repository| permitted_repository(site, repository))
+}
+
+/// # Errors
+/// The operator refuses it.
+pub(crate) fn permitted_repository(site: &Site, repository: &Repository) -> Result<()> {
+    if site.registry.repositories.permits(repository) { Ok(()) } else { Err(denied(site, repository.as_str())) }
+}
+
+/// A mount takes bytes from another repository. Registries read it in a form too (Go's `FormValue`).
+fn permitted_mount<B>(site: &Site, request: &Request<B>) -> Result<()> {
+    let form = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_form = form.is_some_and(|name| name.to_ascii_lowercase().contains("form"));
+    if is_form && !site.registry.repositories.permits_all() {
+        return Err(denied(site, request.uri().path()));
+    }
+    for from in mounted_from(request.uri().query()) {
+        match from.parse::<Repository>() {
+            Ok(repository) => permitted_repository(site, &repository)?,
+            Err(_) => return Err(denied(site, &from)),
+        }
+    }
+    Ok(())
+}
+
+/// Not the plain form of a path that is understood: encoded, with dots or parameters, below another prefix.
+fn is_doubtful(route: &Route, path: &str) -> bool {
+    // What comes after is the registry's own, and opaque.
+    let named = match route {
+        Route::Upload { .. } => path.rsplit_once("/blobs/uploads").map_or(path, |(name, _)| name),
+        _ => path,
+    };
+    let odd = |part: &str| part == "." || part == "..";
+    let encoded = named.contains(['%', ';', '\\']) || named.contains("//") || named.split('/').any(odd);
+    let prefixed = !path.starts_with("/v2/") && path.split('/').any(|part| part == "v2") && path != "/v2";
+    encoded || prefixed || (matches!(route, Route::Other) && path.starts_with("/v2/"))
+}
+
+fn denied(site: &Site, what: &str) -> Error {
+    let (name, what) = (&site.registry.name, what.trim_start_matches("/v2/").trim_start_matches('/'));
+    let message = format!("{name}/{what} may not be used here: `allow` and `deny` of the [[registry]] {name} say so");
+    Error::request(Code::Denied, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::route::route;
+    use http::Method;
+
+    #[test]
+    fn what_might_name_a_repository_in_disguise_is_doubtful() {
+        for (method, path, doubtful) in [
+            (Method::GET, "/v2/", false),
+            (Method::GET, "/v2", false),
+            (Method::GET, "/v2/_catalog", false),
+            (Method::GET, "/v2/a/v2/b/manifests/1", false),
+            (Method::GET, "/v2/a/b/tags/list", false),
+            (Method::PATCH, "/v2/a/b/blobs/uploads/4b1-%2F=", false),
+            (Method::GET, "/artifacts-uploads/namespaces/x", false),
+            (Method::GET, "/token", false),
+            (Method::GET, "/v2/a/b/_trust/tuf/root.json", true),
+            (Method::GET, "/%762/a/b/tags/list", true),
+            (Method::PUT, "/v2/a%2fb/manifests/1", true),
+            (Method::POST, "/v2/a/../b/blobs/uploads/", true),
+            (Method::GET, "//v2/a/b/tags/list", true),
+            (Method::GET, "/x/../v2/a/b/tags/list", true),
+            (Method::GET, "/v2;x/a/b/tags/list", true),
+            (Method::GET, "/artifactory/api/docker/hub/v2/a/b/manifests/1", true),
+        ] {
+            let route = route(&method, path, None).unwrap_or(Route::Other);
+            assert_eq!(is_doubtful(&route, path), doubtful, "{method} {path}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! A request for a token, read before it is sent on: what it wants decides who may answer it when the token service does not.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+
+use crate::error::{Error, Kind, Result};
+use crate::gateway::upload;
+use crate::oci::token_request::{TokenRequest, basic};
+use crate::policy::stand_in::Shows;
+use crate::upstream::RequestBody;
+use crate::upstream::asker::{Asker, Credential};
+
+/// Bytes of a form: some scopes and a refresh token of some thousands.
+const LONGEST_FORM: usize = 64 << 10;
+
+/// The request, ready to be sent on.
+pub(crate) struct TokenAsked {
+    /// Its path and query.
+    pub(crate) target: String,
+    /// Its fields and its body.
+    pub(crate) request: Request<RequestBody>,
+    /// What it wants, if it is of a form that is known.
+    pub(crate) wanted: Option<TokenRequest>,
+    /// What the client shows with it.
+    pub(crate) shows: Shows,
+    /// It is a GET that shows nothing, and its URL names nobody: whoever asks the same gets the same.
+    pub(crate) is_nobodys: bool,
+}
+
+impl TokenAsked {
+    /// Reads a GET's query, or a POST's form; the client may be silent for `patience`. What else is sent to a token service is left as it
+    /// is.
+    ///
+    /// # Errors
+    /// The form is too long, or broke off.
+    pub(crate) async fn read(request: Request<Incoming>, asker: &Asker, patience: Duration) -> Result<TokenAsked> {
+        let (target, query) = (crate::gateway::pass::target(&request), request.uri().query().map(str::to_owned));
+        let (parts, body) = request.into_parts();
+        let is_get = parts.method == Method::GET;
+        if !is_get && (parts.method != Method::POST || !is_form(&parts.headers)) {
+            let request = upload::forward(parts.headers, parts.method, body);
+            return Ok(TokenAsked { target, request, wanted: None, shows: Shows::Credential, is_nobodys: false });
+        }
+        let (wanted, request) = if is_get {
+            let authorization = asker.authorization.as_ref();
+            let login = authorization.and_then(|value| basic(value.as_bytes()));
+            let wanted = TokenRequest { login, ..TokenRequest::of_query(query.as_deref().unwrap_or_default()) };
+            (wanted, upload::forward(parts.headers, parts.method, body))
+        } else {
+            let form = collected(body, patience).await?;
+            (TokenRequest::of_form(&form), posted(parts.headers, form))
+        };
+        let nobody = is_get && asker.credential == Credential::Anonymous;
+        let shows = if nobody { Shows::Nothing } else { Shows::Credential };
+        let is_nobodys = is_get && asker.authorization.is_none() && names_nobody(query.as_deref());
+        Ok(TokenAsked { target, request, wanted: Some(wanted), shows, is_nobodys })
+    }
+}
+
+/// Whether the query of a request for a token names nobody. What is not known may be a credential: `account`, `private_token`.
+fn names_nobody(query: Option<&str>) -> bool {
+    let names =
+        || query.into_iter().flat_map(|query| query.split('&')).map(|pair| pair.split('=').next().unwrap_or(pair));
+    let known = |name| matches!(name, "" | "service" | "scope" | "client_id");
+    names().all(known) && names().any(|name| matches!(name, "service" | "scope"))
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    crate::oci::media_type::essence(kind).eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
+
+async fn collected(body: Incoming, patience: Duration) -> Result<Bytes> {
+    match tokio::time::timeout(patience, Limited::new(body, LONGEST_FORM).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        // The error may show what was read.
+        Ok(Err(_)) => Err(Error::new(Kind::Request, "the form of a token request broke off, or is longer than 64 KiB")),
+        Err(_) => Err(Error::new(Kind::Request, "the form of a token request stopped coming")),
+    }
+}
+
+fn posted(mut headers: HeaderMap, form: Bytes) -> Request<RequestBody> {
+    // It is here already: nothing is left to wait for, and its length is known.
+    headers.remove(header::EXPECT);
+    headers.remove(header::CONTENT_LENGTH);
+    let mut request = Request::new(Full::new(form).map_err(|never| match never {}).boxed_unsync());
+    *request.method_mut() = Method::POST;
+    *request.headers_mut() = headers;
+    request
+}

@@ -1,0 +1,79 @@
+//! A request's body on its way upstream: nothing is buffered, and nothing is asked of the client before upstream wants it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::sync::Notify;
+
+use crate::upstream::RequestBody;
+use crate::upstream::client::Activity;
+
+/// How long a client that said `Expect: 100-continue` is kept waiting for upstream's word (RFC 9110, 10.1.1: a client need not
+/// wait for ever, and neither need we).
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The request to send upstream, with the client's body. hyper answers `100 Continue` when the body is first asked for: where the
+/// client waits for that, it is asked for when upstream's own `100 Continue` is here.
+pub(crate) fn forward(headers: HeaderMap, method: http::Method, body: Incoming) -> Request<RequestBody> {
+    let activity = Activity::default();
+    let expects =
+        headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let go = Arc::new(Notify::new());
+    let gate = expects.then(|| {
+        let go = go.clone();
+        let wait = async move {
+            // What upstream says late is as good as silence: old registries ignore Expect.
+            let _ = tokio::time::timeout(PATIENCE, go.notified()).await;
+        };
+        Box::pin(wait) as Pin<Box<dyn Future<Output = ()> + Send>>
+    });
+    let upload = Upload { body, gate, activity: activity.clone() };
+    let mut request = Request::new(upload.map_err(Into::into).boxed_unsync());
+    *request.method_mut() = method;
+    *request.headers_mut() = headers;
+    request.extensions_mut().insert(activity);
+    if expects {
+        hyper::ext::on_informational(&mut request, move |response| {
+            if response.status() == StatusCode::CONTINUE {
+                go.notify_one();
+            }
+        });
+    }
+    request
+}
+
+struct Upload {
+    body: Incoming,
+    gate: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    activity: Activity,
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(gate) = &mut self.gate {
+            ready!(gate.as_mut().poll(cx));
+            self.gate = None;
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.activity.touch();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,152 @@
+//! Who is here: the connections of each client, and what is said of those who were sent away.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tracing::{debug, info};
+
+use super::Settings;
+use super::authenticator::Authenticator;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::policy::clients::{Client, Notice, Notices, Refusal};
+
+/// All clients.
+#[derive(Debug)]
+pub struct Clients {
+    places: Arc<Places>,
+    waiting: Arc<Places>,
+    notices: Mutex<Notices>,
+    authenticator: Option<Authenticator>,
+    metrics: Metrics,
+    clock: Clock,
+}
+
+impl Clients {
+    /// Nobody is here yet.
+    pub fn new(settings: &Settings, metrics: &Metrics, clock: &Clock) -> Clients {
+        let users = settings.users.clone();
+        let places = |most| Arc::new(Places { most, taken: Mutex::default() });
+        // A balancer speaks for many. After a restart all of them are at its door at once, and none has done wrong.
+        let waiting = settings.max_per_client.max(settings.max_connections / 2);
+        Clients {
+            places: places(settings.max_per_client),
+            waiting: places(waiting),
+            notices: Mutex::new(Notices::new(clock.now())),
+            authenticator: users.map(|users| Authenticator::new(users, clock.clone(), settings.patience)),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+        }
+    }
+
+    /// Who knows the users; `None` if nobody has to say who they are.
+    pub(crate) fn authenticator(&self) -> Option<&Authenticator> {
+        self.authenticator.as_ref()
+    }
+
+    /// A place for one more connection of the client at `ip`.
+    pub(crate) fn place(&self, ip: IpAddr) -> Option<Place> {
+        self.places.clone().take(Client::of(ip))
+    }
+
+    /// A place for one more connection of the balancer at `ip` whose PROXY header is waited for. Apart from the places of clients:
+    /// its own health checks are not refused for the crowd it brings.
+    pub(crate) fn waiting_place(&self, ip: IpAddr) -> Option<Place> {
+        self.waiting.clone().take(Client::of(ip))
+    }
+
+    /// Counts that the client at `ip` was refused, and says so, if that is news. `why` names no user and nothing secret.
+    pub(crate) fn refused(&self, refusal: Refusal, ip: IpAddr, why: impl fmt::Display) {
+        self.metrics.client_refused(refusal.as_str());
+        let notice = self.notices.lock().notice(Client::of(ip), refusal, self.clock.now());
+        let (client, reason) = (ip.to_canonical(), refusal.as_str());
+        match notice {
+            Notice::Say { unsaid: 0 } => info!(%client, reason, "client refused: {why}"),
+            Notice::Say { unsaid } => {
+                info!(%client, reason, unsaid, "client refused: {why} (`unsaid` more were refused since the last such line)");
+            }
+            Notice::Count => debug!(%client, reason, "client refused: {why}"),
+        }
+    }
+}
+
+/// How many connections each client has. Clients without any are not in it.
+#[derive(Debug)]
+struct Places {
+    most: usize,
+    taken: Mutex<HashMap<Client, Taken>>,
+}
+
+#[derive(Debug)]
+struct Taken {
+    count: usize,
+    turn: Arc<Semaphore>,
+}
+
+impl Places {
+    fn take(self: Arc<Self>, client: Client) -> Option<Place> {
+        let mut taken = self.taken.lock();
+        let here = taken.entry(client).or_insert_with(|| Taken { count: 0, turn: Arc::new(Semaphore::new(1)) });
+        // An entry that was just made has room: the least limit is 1.
+        if here.count >= self.most {
+            return None;
+        }
+        here.count += 1;
+        let turn = here.turn.clone();
+        drop(taken);
+        Some(Place { places: self, client, turn })
+    }
+}
+
+/// A connection's place among those of its client. Left when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    places: Arc<Places>,
+    client: Client,
+    turn: Arc<Semaphore>,
+}
+
+impl Place {
+    /// What a client can do once at a time, whatever the number of its connections: have a password checked.
+    pub(crate) fn turn(&self) -> &Arc<Semaphore> {
+        &self.turn
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock();
+        if let Some(here) = taken.get_mut(&self.client) {
+            here.count -= 1;
+            if here.count == 0 {
+                taken.remove(&self.client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_has_so_many_places_and_is_forgotten_when_it_left() {
+        let places = Arc::new(Places { most: 2, taken: Mutex::default() });
+        let client = |text: &str| Client::of(text.parse().unwrap());
+        let take = |text: &str| places.clone().take(client(text));
+        let first = take("2001:db8::1").unwrap();
+        let second = take("2001:db8::2").unwrap();
+        assert!(take("2001:db8::3").is_none(), "one of the same /64");
+        let other = take("2001:db8:0:1::1").unwrap();
+        drop(first);
+        let third = take("2001:db8::3").unwrap();
+        assert!(Arc::ptr_eq(third.turn(), second.turn()) && !Arc::ptr_eq(third.turn(), other.turn()));
+        assert!(take("2001:db8::1").is_none());
+        drop((second, third, other));
+        assert!(places.taken.lock().is_empty(), "nobody is here");
+    }
+}

@@ -1,0 +1,426 @@
+//! Real sockets on loopback.
+
+mod limits;
+
+use std::collections::HashMap;
+
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use wildmatch::WildMatch;
+
+use super::*;
+use crate::dial::own::OwnAddresses;
+use crate::dial::{self, Fixed};
+use crate::policy::guard::Network;
+use crate::policy::registry::Registry;
+use crate::server::handshake::advice;
+use crate::server::listener::Listeners;
+
+/// Long enough for anything that works.
+const LONG: Duration = Duration::from_secs(20);
+
+/// The one place that makes a gateway.
+fn gateway(dir: &std::path::Path, tasks: &Tasks, registries: &Arc<Registries>, dialer: &Dialer) -> Arc<Gateway> {
+    use crate::records::{Journal, Records};
+    let (clock, metrics, ledger) = (Clock::system(), Metrics::new(), crate::ledger::Ledger::default());
+    let shared = crate::upstream::client::Shared {
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        metrics: metrics.clone(),
+        ledger: ledger.clone(),
+    };
+    let upstream = crate::upstream::Upstream::new(&upstream_settings(), registries, dialer, shared).unwrap();
+    let settings_of_cache = crate::cache::Settings {
+        data: dir.to_owned(),
+        max_size: 1 << 30,
+        min_free: 0,
+        memory: 1 << 20,
+        public_ttl: LONG,
+        grant_ttl: LONG,
+        offline_grants: Duration::ZERO,
+        tags: crate::cache::Tags { ttl: LONG, stale: LONG, gone: crate::cache::Gone::Serve, rules: Vec::new() },
+    };
+    let base = crate::cache::Base {
+        upstream: upstream.clone(),
+        store: Arc::new(crate::store::Store::open(&dir.join("cache")).unwrap()),
+        index: crate::store::index::Index::new(Journal::off()),
+        journal: Journal::off(),
+        records: Records::default(),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        metrics: metrics.clone(),
+        secret: Arc::new(crate::access::secret::Secret::random()),
+    };
+    Arc::new(Gateway {
+        registries: registries.clone(),
+        cache: crate::cache::Cache::new(&settings_of_cache, base),
+        upstream,
+        pages: crate::gateway::pages::Pages { ca_pem: String::new() },
+        pings: crate::gateway::ping::Pings::new(LONG, Journal::off(), &[]),
+        settings: settings(),
+        books: crate::gateway::telemetry::Books { metrics, ledger, clock: clock.clone() },
+        refusals: crate::gateway::mirror_refusals::Refusals::default(),
+        clock,
+    })
+}
+
+struct Seawall {
+    address: SocketAddr,
+    root: String,
+    tasks: Tasks,
+    _dir: tempfile::TempDir,
+}
+
+fn settings() -> Settings {
+    Settings {
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        allow: vec!["127.0.0.0/8".parse().unwrap()],
+        users: None,
+        proxy_protocol_from: Vec::new(),
+        max_connections: 1000,
+        max_per_client: 1000,
+        tunnel_hosts: vec![WildMatch::new("*")],
+        tunnel_ports: vec![443],
+        own_names: crate::policy::addressee::OwnNames::default(),
+        patience: LONG,
+        idle_timeout: LONG,
+    }
+}
+
+fn upstream_settings() -> dial::Settings {
+    dial::Settings {
+        ca_pem: None,
+        connect_timeout: LONG,
+        idle_timeout: LONG,
+        resolve_deadline: LONG,
+        nameservers: Vec::new(),
+        hosts: HashMap::new(),
+        proxy: None,
+        deny_networks: Vec::new(),
+    }
+}
+
+fn registry(name: &str, upstream: &str) -> Registry {
+    Registry {
+        name: name.into(),
+        hosts: vec![name.parse().unwrap()],
+        upstream: Some(Origin::from_url(upstream).unwrap().0),
+        ..Registry::default()
+    }
+}
+
+impl Seawall {
+    async fn start(settings: Settings, upstream: dial::Settings) -> Seawall {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::system();
+        let ca = crate::ca::Settings {
+            dir: dir.path().to_owned(),
+            permitted: vec![crate::ca::Permitted::Dns("registry.test".into())],
+            constrained: false,
+            leaf_days: 30,
+        };
+        let root = Arc::new(crate::ca::Root::load_or_create(&ca, clock.now()).unwrap());
+        let listeners = Listeners::bind(&settings.listen).unwrap();
+        let address = listeners.addresses()[0];
+        let own = OwnAddresses::new();
+        own.add(address);
+        let tasks = Tasks::new();
+        let tls = registry("registry.test", "https://registry.test");
+        let plain = registry("plain.test:5000", "http://plain.test:5000");
+        let registries = Arc::new(Registries::new(vec![tls, plain]));
+        let dialer = Dialer::new(&upstream, own.clone()).unwrap();
+        let metrics = Metrics::new();
+        let front = Front {
+            clients: Clients::new(&settings, &metrics, &clock),
+            settings,
+            gateway: gateway(dir.path(), &tasks, &registries, &dialer),
+            registries,
+            leaves: Arc::new(Leaves::new(root.clone(), 30).unwrap()),
+            dialer,
+            own,
+            relayed: Relayed::default(),
+            metrics,
+            tasks: tasks.clone(),
+            clock,
+        };
+        tasks.spawn(Arc::new(front).serve(listeners));
+        Seawall { address, root: root.certificate_pem(), tasks, _dir: dir }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// The reply to a CONNECT, and the socket after its head.
+    async fn tunnel(&self, target: &str) -> (String, TcpStream) {
+        let mut socket = self.connect().await;
+        let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        (head(&mut socket).await, socket)
+    }
+
+    /// Trusts this root and no other.
+    fn client(&self, alpn: &[&[u8]]) -> rustls::ClientConfig {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.root.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let mut config = builder.unwrap().with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        config
+    }
+
+    async fn tls(&self, socket: TcpStream, name: &str, alpn: &[&[u8]]) -> tokio_rustls::client::TlsStream<TcpStream> {
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(self.client(alpn)));
+        connector.connect(ServerName::try_from(name.to_owned()).unwrap(), socket).await.unwrap()
+    }
+}
+
+async fn start() -> Seawall {
+    Seawall::start(settings(), upstream_settings()).await
+}
+
+async fn head(socket: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(socket.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+async fn rest(socket: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // A reset is an end, too.
+    let _ = tokio::time::timeout(LONG, socket.read_to_end(&mut bytes)).await.expect("it was not closed");
+    bytes
+}
+
+/// Asks something and reads the answer, whatever it is: what the gateway says is not the matter here.
+async fn get(socket: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin)) {
+    socket.write_all(b"GET /v2/ HTTP/1.1\r\nHost: registry.test\r\n\r\n").await.unwrap();
+    answer(socket).await;
+}
+
+async fn answer(socket: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let head = head(socket).await.to_lowercase();
+    assert!(head.starts_with("http/1.1 "), "{head}");
+    let mut body = Vec::new();
+    match head.split("content-length: ").nth(1) {
+        Some(length) => {
+            body.resize(length.lines().next().unwrap().parse().unwrap(), 0);
+            socket.read_exact(&mut body).await.unwrap();
+        }
+        None => {
+            while !body.ends_with(b"0\r\n\r\n") {
+                body.push(socket.read_u8().await.unwrap());
+            }
+        }
+    }
+    head + &String::from_utf8(body).unwrap()
+}
+
+/// Sends back what it gets.
+async fn echo() -> (u16, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = Tasks::new().spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            Tasks::new().spawn(async move {
+                let (mut read, mut write) = socket.split();
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+            });
+        }
+    });
+    (port, serving)
+}
+
+#[test]
+fn a_client_without_our_root_is_told_apart() {
+    use rustls::AlertDescription::{HandshakeFailure, UnknownCA};
+    let alert = |alert| std::io::Error::new(std::io::ErrorKind::InvalidData, rustls::Error::AlertReceived(alert));
+    assert!(advice(&alert(UnknownCA)).contains("seawall ca install"));
+    assert_eq!(advice(&alert(HandshakeFailure)), "");
+    assert_eq!(advice(&std::io::ErrorKind::UnexpectedEof.into()), "");
+}
+
+#[tokio::test]
+async fn a_host_that_is_no_registry_is_tunnelled_to() {
+    let (port, _echo) = echo().await;
+    let seawall = Seawall::start(Settings { tunnel_ports: vec![port], ..settings() }, upstream_settings()).await;
+    let (reply, mut socket) = seawall.tunnel(&format!("127.0.0.1:{port}")).await;
+    assert!(reply.starts_with("HTTP/1.1 200 Connection established\r\n"), "{reply}");
+    assert!(!reply.to_lowercase().contains("content-length"), "{reply}");
+    socket.write_all(b"hello").await.unwrap();
+    socket.shutdown().await.unwrap();
+    assert_eq!(rest(&mut socket).await, b"hello");
+}
+
+#[tokio::test]
+async fn what_a_client_sends_before_the_200_is_not_lost() {
+    let (port, _echo) = echo().await;
+    let seawall = Seawall::start(Settings { tunnel_ports: vec![port], ..settings() }, upstream_settings()).await;
+    let mut socket = seawall.connect().await;
+    let request = format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\nhello");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    head(&mut socket).await;
+    socket.shutdown().await.unwrap();
+    assert_eq!(rest(&mut socket).await, b"hello");
+}
+
+#[tokio::test]
+async fn a_refused_connect_says_why_in_its_status_text() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let settings = Settings { tunnel_ports: vec![closed], ..settings() };
+    let upstream = dial::Settings { deny_networks: vec![Network::LinkLocal], ..upstream_settings() };
+    let seawall = Seawall::start(settings, upstream).await;
+    let own = seawall.address.port();
+    for (target, expected) in [
+        ("github.com:22".to_owned(), "403 port 22 is not in tunnel.ports"),
+        (
+            format!("169.254.169.254:{closed}"),
+            "403 169.254.169.254 is refused: 169.254.169.254 is a link-local address",
+        ),
+        (format!("127.0.0.1:{closed}"), "502 127.0.0.1 cannot be reached: Connection refused"),
+        (format!("no-such-host.invalid:{closed}"), "502 no-such-host.invalid cannot be resolved"),
+        ("github.com:0".to_owned(), "400 CONNECT needs host:port"),
+        ("2130706433:443".to_owned(), "400 CONNECT needs host:port"),
+        (format!("127.0.0.1:{own}"), "403 port"),
+    ] {
+        let mut socket = seawall.connect().await;
+        socket.write_all(format!("CONNECT {target} HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
+        let reply = answer(&mut socket).await;
+        let (status, reason) = expected.split_once(' ').unwrap();
+        let reason = reason.to_lowercase();
+        assert!(reply.starts_with(&format!("http/1.1 {status} {reason}")), "{target}: {reply}");
+        assert!(
+            reply.rsplit("\r\n").next().unwrap().to_lowercase().starts_with(&format!("seawall: {reason}")),
+            "{reply}"
+        );
+        // The connection stays of use.
+        get(&mut socket).await;
+    }
+}
+
+/// RFC 9110 15.5.4: policy refuses, the request is not malformed.
+#[tokio::test]
+async fn plain_http_that_policy_refuses_is_forbidden() {
+    let seawall = start().await;
+    let mut socket = seawall.connect().await;
+    socket.write_all(b"GET http://example.com:8080/ HTTP/1.1\r\nHost: example.com:8080\r\n\r\n").await.unwrap();
+    let reply = answer(&mut socket).await;
+    assert!(reply.starts_with("http/1.1 403 ") && reply.contains("DENIED"), "{reply}");
+    assert!(reply.contains("8080 is not in tunnel.ports"), "{reply}");
+}
+
+#[tokio::test]
+async fn seawall_does_not_tunnel_to_itself() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let settings = Settings { listen: vec![address], tunnel_ports: vec![address.port()], ..settings() };
+    let seawall = Seawall::start(settings, upstream_settings()).await;
+    let (reply, _socket) = seawall.tunnel(&address.to_string()).await;
+    assert!(reply.starts_with("HTTP/1.1 403 "), "{reply}");
+    assert!(reply.contains("which is seawall itself"), "{reply}");
+}
+
+#[tokio::test]
+async fn a_connect_to_a_registry_is_answered_with_a_leaf() {
+    let seawall = start().await;
+    let offers: [&[&[u8]]; 3] = [&[], &[b"http/1.1"], &[b"h2", b"http/1.1"]];
+    for alpn in offers {
+        let (reply, socket) = seawall.tunnel("registry.test:443").await;
+        assert!(reply.starts_with("HTTP/1.1 200 Connection established\r\n"), "{reply}");
+        let mut tls = seawall.tls(socket, "registry.test", alpn).await;
+        if alpn.len() < 2 {
+            get(&mut tls).await;
+            get(&mut tls).await;
+        } else {
+            assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+            h2_get(tls).await;
+        }
+    }
+}
+
+async fn h2_get(tls: tokio_rustls::client::TlsStream<TcpStream>) {
+    let io = hyper_util::rt::TokioIo::new(tls);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut client, driver) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    Tasks::new().spawn(driver);
+    let request =
+        ::http::Request::get("https://registry.test/v2/").body(http_body_util::Empty::<Bytes>::new()).unwrap();
+    let reply = client.send_request(request).await.unwrap();
+    assert_eq!(reply.version(), ::http::Version::HTTP_2);
+    http_body_util::BodyExt::collect(reply.into_body()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_names_nobody_gets_the_leaf_of_its_connect() {
+    let seawall = start().await;
+    let (_, socket) = seawall.tunnel("registry.test:443").await;
+    let mut config = seawall.client(&[]);
+    config.enable_sni = false;
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let name = ServerName::try_from("registry.test").unwrap();
+    get(&mut connector.connect(name, socket).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn plain_http_within_a_connect_is_for_plain_registries() {
+    let seawall = start().await;
+    let (_, mut socket) = seawall.tunnel("plain.test:5000").await;
+    get(&mut socket).await;
+    let (_, mut socket) = seawall.tunnel("registry.test:443").await;
+    socket.write_all(b"GET /v2/ HTTP/1.1\r\nHost: registry.test\r\n\r\n").await.unwrap();
+    let reply = String::from_utf8(rest(&mut socket).await).unwrap();
+    assert!(reply.starts_with("HTTP/1.1 400 ") && reply.ends_with("not plain HTTP"), "{reply}");
+}
+
+#[tokio::test]
+async fn tls_by_name_is_terminated_for_registries() {
+    let seawall = start().await;
+    let socket = seawall.connect().await;
+    let mut tls = seawall.tls(socket, "registry.test", &[]).await;
+    get(&mut tls).await;
+}
+
+/// What a client first says, and where it says it to `host`.
+fn client_hello(host: &str) -> Vec<u8> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = builder.unwrap().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+    let name = ServerName::try_from(host.to_owned()).unwrap();
+    let mut bytes = Vec::new();
+    rustls::ClientConnection::new(Arc::new(config), name).unwrap().write_tls(&mut bytes).unwrap();
+    bytes
+}
+
+#[tokio::test]
+async fn tls_by_name_of_others_is_passed_through_byte_by_byte() {
+    let (port, _echo) = echo().await;
+    let fixed = Fixed { ip: [127, 0, 0, 1].into(), port: Some(port) };
+    let hosts = HashMap::from([("other.test".parse().unwrap(), fixed)]);
+    let seawall = Seawall::start(settings(), dial::Settings { hosts, ..upstream_settings() }).await;
+    let mut socket = seawall.connect().await;
+    let mut hello = client_hello("other.test");
+    hello.extend(b"and more");
+    // A post-quantum hello comes in more than one segment.
+    for piece in hello.chunks(700) {
+        socket.write_all(piece).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    socket.shutdown().await.unwrap();
+    assert_eq!(rest(&mut socket).await, hello);
+}
+
+#[tokio::test]
+async fn tls_for_nobody_is_told_so_by_an_alert() {
+    let seawall = Seawall::start(Settings { tunnel_hosts: Vec::new(), ..settings() }, upstream_settings()).await;
+    for (host, alert) in [("10.0.0.1", 112), ("github.com", 49)] {
+        let mut socket = seawall.connect().await;
+        socket.write_all(&client_hello(host)).await.unwrap();
+        assert_eq!(rest(&mut socket).await, [0x15, 3, 3, 0, 2, 2, alert], "{host}");
+    }
+}

@@ -1,0 +1,218 @@
+//! HTTP on a connection: h1 or h2, its limits, when it ends.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
+use http::{Method, Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::conn::auto::upgrade::downcast;
+use hyper_util::server::graceful::GracefulConnection;
+use tokio_rustls::server::TlsStream;
+use tracing::debug;
+
+use super::connection::Conn;
+use super::flush::Batched;
+use super::idle::{Pulse, Tracked, Watched};
+use super::linger::Linger;
+use super::opening::Socket;
+use super::transport::Line;
+use super::{connect, password};
+use crate::fs::Outbox;
+use crate::gateway::body::Body;
+use crate::gateway::{Session, Way};
+use crate::task::Tasks;
+
+/// A request head, and the header list of h2: bearer tokens of ECR, ACR and GitLab go beyond h2's usual 16 KiB.
+const MAX_HEAD: u32 = 64 << 10;
+/// What hyper reads at most into memory before the request is known, and the room it has to write from.
+const MAX_BUFFER: usize = 64 << 10;
+/// hyper's own, said aloud.
+const MAX_HEADERS: usize = 100;
+/// Per h2 connection. docker and containerd fetch three to six layers at once, buildkit some dozens.
+const MAX_STREAMS: u32 = 256;
+/// Per h2 stream: what is read ahead of a slow client. hyper's 400 KiB halves the speed of a single stream.
+const MAX_SEND_BUFFER: usize = 1 << 20;
+/// An h2 peer that is gone is noticed after this and as long again.
+const PING: Duration = Duration::from_secs(20);
+
+/// What HTTP is read from and written to.
+type Carried<T> = TokioIo<Watched<Linger<T>>>;
+
+/// What is beneath a connection that a CONNECT took over, and what was read of it already: a client need not wait for the 200.
+pub(crate) fn beneath(upgraded: Upgraded) -> Option<(Bytes, Line)> {
+    let upgraded = match downcast::<Carried<Socket>>(upgraded) {
+        Ok(parts) => {
+            let (unread, line) = parts.io.into_inner().into_inner().into_inner().into_parts();
+            return Some((joined(parts.read_buf, unread), line));
+        }
+        Err(upgraded) => upgraded,
+    };
+    let parts = downcast::<Carried<TlsStream<Socket>>>(upgraded).ok()?;
+    Some((parts.read_buf, Line::Tls(Box::new(parts.io.into_inner().into_inner().into_inner()))))
+}
+
+fn joined(first: Bytes, then: Bytes) -> Bytes {
+    if then.is_empty() {
+        return first;
+    }
+    let mut both = BytesMut::from(first);
+    both.extend_from_slice(&then);
+    both.freeze()
+}
+
+/// Serves in the clear. A CONNECT may take the connection over.
+pub(crate) async fn plain(conn: Conn, socket: Socket, way: Way) {
+    let pulse = Pulse::new();
+    let builder = builder(&conn).http1_only();
+    let service = service(conn.clone(), way, pulse.clone(), socket.inner().outbox());
+    let stream = TokioIo::new(pulse.watching(Linger::new(socket)));
+    finish(&conn, &pulse, builder.serve_connection_with_upgrades(stream, service), |_| {}).await;
+}
+
+/// Serves within TLS: what ALPN chose, h1 where it chose nothing. In h1 to seawall itself a CONNECT may take the connection over.
+pub(crate) async fn encrypted(conn: Conn, stream: TlsStream<Socket>, way: Way) {
+    let pulse = Pulse::new();
+    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let builder = if is_h2 { builder(&conn).http2_only() } else { builder(&conn).http1_only() };
+    let takes_connect = !is_h2 && matches!(way, Way::Own(_));
+    let service = service(conn.clone(), way, pulse.clone(), None);
+    let stream = pulse.watching(Linger::new(stream));
+    if takes_connect {
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        finish(&conn, &pulse, connection, |_| {}).await;
+    } else if is_h2 {
+        let (stream, outflow) = Batched::new(stream);
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        finish(&conn, &pulse, connection, |cx| outflow.go(cx)).await;
+    } else {
+        finish(&conn, &pulse, builder.serve_connection(TokioIo::new(stream), service), |_| {}).await;
+    }
+}
+
+fn builder(conn: &Conn) -> Builder<Spawner> {
+    let mut builder = Builder::new(Spawner(conn.front.tasks.clone()));
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // A head that does not come is silence: `Pulse` sees to that without a timer for each request.
+        .header_read_timeout(None)
+        .max_buf_size(MAX_BUFFER)
+        // A client may shut its side down and still read.
+        .half_close(true)
+        .max_headers(MAX_HEADERS);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEAD)
+        .max_send_buf_size(MAX_SEND_BUFFER);
+    builder
+}
+
+fn service(
+    conn: Conn,
+    way: Way,
+    pulse: Pulse,
+    outbox: Option<Outbox>,
+) -> impl Service<Request<Incoming>, Response = Response<Tracked>, Error = Infallible, Future: Send + 'static> {
+    let session = Arc::new(Session { peer: conn.peer, reached: conn.reached, way });
+    service_fn(move |request| {
+        let (conn, session, outbox, mut running) = (conn.clone(), session.clone(), outbox.clone(), pulse.begin());
+        // h2 would copy what stands for a part of a file.
+        let outbox = outbox.filter(|_| request.version() <= Version::HTTP_11);
+        // In a box: hyper keeps its room in the connection, tens of KiB, also while nothing is asked.
+        Box::pin(async move {
+            let response = answer(&conn, &session, request).await;
+            // A client whose window is closed is asked for no body at all.
+            running.gave(true);
+            Ok::<_, Infallible>(response.map(|body| Tracked { body: body.posted_to(outbox), running }))
+        })
+    })
+}
+
+async fn answer(conn: &Conn, session: &Session, mut request: Request<Incoming>) -> Response<Body> {
+    if let Err(refused) = password::demand(conn, session, &mut request).await {
+        return *refused;
+    }
+    if request.method() == Method::CONNECT {
+        return Box::pin(connect::answer(conn, session, request)).await;
+    }
+    conn.front.gateway.handle(session, request).await
+}
+
+/// Why a connection is ended from here.
+enum End {
+    Stop,
+    Silence,
+}
+
+/// Drives a connection to its end: the client's, that of its silence, or the process's. `after` each poll, what it left is sent.
+async fn finish<C>(conn: &Conn, pulse: &Pulse, connection: C, mut after: impl FnMut(&mut Context<'_>))
+where
+    C: GracefulConnection,
+    C::Error: std::fmt::Display,
+{
+    let settings = &conn.front.settings;
+    let mut connection = pin!(connection);
+    let mut polled = async |mut connection: Pin<&mut C>| {
+        poll_fn(|cx| {
+            let ended = connection.as_mut().poll(cx);
+            after(cx);
+            ended
+        })
+        .await
+    };
+    // A set of futures polls those alone that were woken: neither is looked at for each request.
+    let mut ends: FuturesUnordered<BoxFuture<'_, End>> = FuturesUnordered::new();
+    ends.push(conn.front.tasks.stopping().map(|()| End::Stop).boxed());
+    ends.push(pulse.silence(settings.patience, settings.idle_timeout).map(|()| End::Silence).boxed());
+    let ended = tokio::select! {
+        biased;
+        ended = polled(connection.as_mut()) => ended,
+        Some(end) = ends.next() => {
+            connection.as_mut().graceful_shutdown();
+            // A head that came in part holds up no drain: what was stopped has still to be silent.
+            let silent = async {
+                if let End::Stop = end {
+                    ends.next().await;
+                }
+                tokio::time::sleep(settings.patience).await;
+            };
+            tokio::select! {
+                ended = polled(connection.as_mut()) => ended,
+                () = silent => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = ended {
+        debug!(peer = %conn.peer, %error, "connection ended");
+    }
+}
+
+/// hyper's tasks (one for each h2 stream) are counted like all others: the drain waits for them.
+#[derive(Clone)]
+struct Spawner(Tasks);
+
+impl<F> hyper::rt::Executor<F> for Spawner
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, work: F) {
+        self.0.spawn(work);
+    }
+}

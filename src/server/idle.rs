@@ -1,0 +1,395 @@
+//! When a connection has nothing to do, and when its client has stopped taking what it asked for.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use crate::error::Error;
+use crate::gateway::body::Body;
+
+/// Less than this in one write is talk about the connection (h2: pings, acknowledgements, windows), and no answer.
+const SMALL: usize = 128;
+
+/// Watches a connection. Clones watch the same one. A request wakes nobody: who waits for silence looks when it could be.
+#[derive(Clone, Debug)]
+pub(crate) struct Pulse(Arc<Watch>);
+
+#[derive(Debug)]
+struct Watch {
+    requests: Requests,
+    output: Arc<Output>,
+}
+
+/// How many requests a connection has had, and has.
+#[derive(Debug, Default)]
+struct Requests {
+    begun: AtomicU64,
+    running: AtomicU64,
+    /// When the last one ended, in nanoseconds since the start.
+    ended: AtomicU64,
+}
+
+/// What goes to the client.
+#[derive(Debug)]
+struct Output {
+    start: Instant,
+    /// When something last did, in milliseconds since the start.
+    moved: AtomicU64,
+    /// The kernel takes no more at the moment. It knows what the client acknowledges, and ends the connection where that is nothing
+    /// for too long (TCP_USER_TIMEOUT, see `listener`).
+    blocked: AtomicBool,
+    /// Requests that wait for us: no answer yet, or no more of it.
+    owed: AtomicU64,
+}
+
+impl Pulse {
+    pub(crate) fn new() -> Pulse {
+        let output = Output {
+            start: Instant::now(),
+            moved: AtomicU64::new(0),
+            blocked: AtomicBool::new(false),
+            owed: AtomicU64::new(0),
+        };
+        Pulse(Arc::new(Watch { requests: Requests::default(), output: Arc::new(output) }))
+    }
+
+    pub(crate) fn begin(&self) -> Running {
+        let Watch { requests, output } = &*self.0;
+        requests.running.fetch_add(1, Ordering::Relaxed);
+        requests.begun.fetch_add(1, Ordering::Relaxed);
+        output.owed.fetch_add(1, Ordering::Relaxed);
+        Running { pulse: self.clone(), is_owed: true }
+    }
+
+    /// The connection itself: what is written to it is seen.
+    pub(crate) fn watching<T>(&self, inner: T) -> Watched<T> {
+        Watched { inner, output: self.0.output.clone() }
+    }
+
+    /// Resolves when there was no request for `patience` from the start, or for `idle` since the last one ended and the last of its
+    /// answer went; or when its client has taken nothing of any answer for `idle`.
+    pub(crate) async fn silence(&self, patience: Duration, idle: Duration) {
+        tokio::select! {
+            () = self.no_request(patience, idle) => {}
+            () = self.stall(idle) => {}
+        }
+    }
+
+    async fn no_request(&self, patience: Duration, idle: Duration) {
+        while let Some(rest) = self.0.rest(patience, idle) {
+            tokio::time::sleep(rest).await;
+        }
+    }
+
+    /// h2 has windows of its own: a client that opens none any more and answers pings would hold its answers for ever.
+    async fn stall(&self, idle: Duration) {
+        while let Some(rest) = self.0.output.rest(idle).or_else(|| (!self.is_stalled()).then_some(idle)) {
+            tokio::time::sleep(rest).await;
+        }
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.0.requests.running.load(Ordering::Relaxed) > 0 && self.0.output.owed.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Watch {
+    /// How long no silence can be noticed; nothing where there is one. A request that begins and ends meanwhile is seen by when it ended,
+    /// so whoever looks again after at most `idle` misses none.
+    fn rest(&self, patience: Duration, idle: Duration) -> Option<Duration> {
+        let some = |rest: Duration| Some(rest).filter(|rest| !rest.is_zero());
+        let passed = self.output.start.elapsed();
+        if self.requests.begun.load(Ordering::Relaxed) == 0 {
+            return some(patience.saturating_sub(passed).min(idle));
+        }
+        // Before it is no more running a request writes down when it ended.
+        if self.requests.running.load(Ordering::Acquire) > 0 {
+            return Some(idle);
+        }
+        let ended = Duration::from_nanos(self.requests.ended.load(Ordering::Relaxed));
+        // What was answered may still wait here for a slow client.
+        some((ended + idle).saturating_sub(passed)).or_else(|| self.output.rest(idle))
+    }
+}
+
+impl Output {
+    fn touch(&self) {
+        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved.store(millis, Ordering::Relaxed);
+    }
+
+    /// How long until nothing has moved for `idle`; nothing where that is so already.
+    fn rest(&self, idle: Duration) -> Option<Duration> {
+        if self.blocked.load(Ordering::Relaxed) {
+            return Some(idle);
+        }
+        let until = self.start + Duration::from_millis(self.moved.load(Ordering::Relaxed)) + idle;
+        Some(until.saturating_duration_since(Instant::now())).filter(|rest| !rest.is_zero())
+    }
+
+    fn note(&self, written: &Poll<io::Result<usize>>) {
+        self.blocked.store(written.is_pending(), Ordering::Relaxed);
+        if matches!(written, Poll::Ready(Ok(SMALL..))) {
+            self.touch();
+        }
+    }
+}
+
+/// A request that has not been answered to the last byte.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pulse: Pulse,
+    is_owed: bool,
+}
+
+impl Running {
+    /// Something of its answer was given to the connection, or there is nothing to give yet.
+    pub(crate) fn gave(&mut self, something: bool) {
+        let output = &self.pulse.0.output;
+        if something {
+            output.touch();
+        }
+        if self.is_owed == something {
+            self.is_owed = !something;
+            match something {
+                true => output.owed.fetch_sub(1, Ordering::Relaxed),
+                false => output.owed.fetch_add(1, Ordering::Relaxed),
+            };
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.gave(true);
+        let Watch { requests, output } = &*self.pulse.0;
+        let passed = u64::try_from(output.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        requests.ended.store(passed, Ordering::Relaxed);
+        requests.running.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// A body whose request runs until it is dropped.
+pub(crate) struct Tracked {
+    pub(crate) body: Body,
+    pub(crate) running: Running,
+}
+
+impl http_body::Body for Tracked {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.running.gave(polled.is_ready());
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A connection whose output is seen.
+#[derive(Debug)]
+pub(crate) struct Watched<T> {
+    inner: T,
+    output: Arc<Output>,
+}
+
+impl<T> Watched<T> {
+    pub(crate) fn into_inner(self) -> T {
+        self.inner
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.output.note(&written);
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        self.output.blocked.store(flushed.is_pending(), Ordering::Relaxed);
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.output.note(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::sleep;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn no_first_request_is_silence_after_patience() {
+        let began = Instant::now();
+        Pulse::new().silence(PATIENCE, IDLE).await;
+        assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_came_and_went_unseen_counts() {
+        let pulse = Pulse::new();
+        drop(pulse.begin());
+        let began = Instant::now();
+        pulse.silence(PATIENCE, IDLE).await;
+        assert_eq!(began.elapsed().as_secs(), IDLE.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_may_take_as_long_as_it_takes() {
+        let pulse = Pulse::new();
+        let mut silence = Box::pin(pulse.silence(PATIENCE, IDLE));
+        assert!((&mut silence).now_or_never().is_none());
+        let first = pulse.begin();
+        assert!((&mut silence).now_or_never().is_none());
+        sleep(IDLE * 10).await;
+        let second = pulse.begin();
+        drop(first);
+        assert!((&mut silence).now_or_never().is_none());
+        sleep(IDLE * 10).await;
+        assert!((&mut silence).now_or_never().is_none());
+        drop(second);
+        let ended = Instant::now();
+        silence.await;
+        assert_eq!(ended.elapsed().as_secs(), IDLE.as_secs());
+    }
+
+    /// Writes so many bytes to a client that takes them.
+    async fn answered(pulse: &Pulse, bytes: usize) {
+        pulse.watching(tokio::io::sink()).write_all(&vec![0; bytes]).await.unwrap();
+    }
+
+    /// h2 buffers the end of an answer for a client whose windows are small: the request is over, the answer is not.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_still_on_its_way_to_a_slow_client_is_no_silence() {
+        let pulse = Pulse::new();
+        drop(pulse.begin());
+        let going = async {
+            for _ in 0..100 {
+                sleep(IDLE / 2).await;
+                answered(&pulse, 4 << 10).await;
+            }
+            let last = Instant::now();
+            for _ in 0..100 {
+                sleep(IDLE / 2).await;
+                answered(&pulse, 17).await;
+            }
+            last
+        };
+        let silent = async {
+            pulse.silence(PATIENCE, IDLE).await;
+            Instant::now()
+        };
+        let (last, silent) = tokio::join!(going, silent);
+        assert_eq!((silent - last).as_secs(), IDLE.as_secs(), "pings are nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_more_is_left() {
+        let pulse = Pulse::new();
+        let mut running = pulse.begin();
+        let mut silence = Box::pin(pulse.silence(PATIENCE, IDLE));
+        // Upstream is slow: that is not the client's.
+        assert!(tokio::time::timeout(IDLE * 10, &mut silence).await.is_err());
+        running.gave(true);
+        answered(&pulse, 4 << 10).await;
+        let began = Instant::now();
+        silence.await;
+        assert_eq!(began.elapsed().as_secs(), IDLE.as_secs());
+    }
+
+    /// HTTP/2: a client that opens no window, and reads whatever else comes, has asked for something and holds it.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_opens_no_window_is_left() {
+        let pulse = Pulse::new();
+        let begun = pulse.clone();
+        let service = hyper::service::service_fn(move |_| {
+            let mut running = begun.begin();
+            running.gave(true);
+            let body = Tracked { body: Body::full(vec![0; 1 << 20]), running };
+            std::future::ready(Ok::<_, Error>(http::Response::new(body)))
+        });
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let (mut answers, mut requests) = tokio::io::split(far);
+        let builder = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+        let serving = builder.serve_connection(hyper_util::rt::TokioIo::new(pulse.watching(near)), service);
+        // SETTINGS_INITIAL_WINDOW_SIZE of 0; GET https://x/
+        requests.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0").await.unwrap();
+        requests.write_all(b"\0\0\x06\x01\x05\0\0\0\x01\x82\x87\x84\x01\x01x").await.unwrap();
+        let (began, mut answered) = (Instant::now(), Vec::new());
+        tokio::select! {
+            ended = serving => panic!("{ended:?}"),
+            _ = answers.read_to_end(&mut answered) => panic!("it was hung up on"),
+            () = pulse.silence(PATIENCE, IDLE) => {}
+        }
+        assert_eq!((began.elapsed().as_secs(), pulse.0.requests.running.load(Ordering::Relaxed)), (IDLE.as_secs(), 1));
+    }
+
+    /// The kernel sees acknowledgements that nobody here does: what it still holds is its to give up.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_slowly_is_the_kernels() {
+        let pulse = Pulse::new();
+        let mut running = pulse.begin();
+        running.gave(true);
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        let mut near = pulse.watching(near);
+        let writing = async move {
+            near.write_all(&[0; 2 << 10]).await.unwrap();
+            Instant::now()
+        };
+        let reading = async {
+            sleep(IDLE * 10).await;
+            far.read_exact(&mut [0; 2 << 10]).await.unwrap();
+        };
+        let silence = async {
+            pulse.silence(PATIENCE, IDLE).await;
+            Instant::now()
+        };
+        let (written, (), silent) = tokio::join!(writing, reading, silence);
+        assert_eq!((silent - written).as_secs(), IDLE.as_secs());
+    }
+}

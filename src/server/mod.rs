@@ -1,0 +1,60 @@
+//! A connection: who may connect, what it speaks, which way in it took, the HTTP on it.
+
+mod admission;
+mod authenticator;
+pub mod clients;
+mod connect;
+pub mod connection;
+mod flush;
+mod handshake;
+mod http;
+mod idle;
+mod linger;
+pub mod listener;
+pub mod loops;
+mod opening;
+mod original;
+mod password;
+pub mod proxy_header;
+pub mod replay;
+pub mod sniff;
+mod tcp;
+mod transport;
+pub mod tunnel;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use wildmatch::WildMatch;
+
+use crate::policy::addressee::OwnNames;
+use crate::policy::users::Users;
+
+/// What the data port is told by the configuration: valid values only.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where clients connect.
+    pub listen: Vec<SocketAddr>,
+    /// Who may.
+    pub allow: Vec<IpNet>,
+    /// Who has a password; `None`: nobody needs one.
+    pub users: Option<Arc<Users>>,
+    /// Whose PROXY header is required, and believed.
+    pub proxy_protocol_from: Vec<IpNet>,
+    /// Connections at once; one more waits in the backlog.
+    pub max_connections: usize,
+    /// Of these, those of one client (at least 1); one more is closed.
+    pub max_per_client: usize,
+    /// Hosts that may be tunnelled to though they are no registry.
+    pub tunnel_hosts: Vec<WildMatch>,
+    /// And on which ports.
+    pub tunnel_ports: Vec<u16>,
+    /// What clients call seawall itself, over TLS and as a host of plain HTTP.
+    pub own_names: OwnNames,
+    /// How long a client may take for its first bytes, its TLS handshake, its request head: each.
+    pub patience: Duration,
+    /// How long a tunnel or a kept connection may be silent.
+    pub idle_timeout: Duration,
+}

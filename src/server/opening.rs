@@ -1,0 +1,158 @@
+//! Reads until it is known what a connection is.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use rustls::ServerConfig;
+use tokio::io::AsyncReadExt;
+use tokio_rustls::StartHandshake;
+use tokio_rustls::server::TlsStream;
+
+use super::linger::Linger;
+use super::replay::Replay;
+use super::sniff::{Hello, HelloError, HelloReader, Sniff, sniff};
+use super::transport::Line;
+
+/// A stream that still has all of its bytes.
+pub(crate) type Socket = Replay<Line>;
+
+/// What a connection opened with.
+pub(crate) enum Opening {
+    /// A request.
+    Http(Socket),
+    /// A ClientHello.
+    Tls(Box<Greeting>),
+}
+
+/// A connection whose ClientHello was read.
+pub(crate) struct Greeting {
+    hello: Hello,
+    seen: Bytes,
+    socket: Line,
+}
+
+/// Why nothing came of it.
+#[derive(Debug)]
+pub(crate) enum OpeningError {
+    /// It said too little for too long.
+    Slow,
+    /// It went away before it had said anything: a health check, a scanner, a connection opened ahead of need.
+    Closed,
+    /// The socket failed.
+    Io(io::Error),
+    /// Neither HTTP nor TLS.
+    Garbage,
+    /// TLS, but no ClientHello that can be read.
+    Hello(String),
+}
+
+impl fmt::Display for OpeningError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpeningError::Slow => f.write_str("its first bytes took too long"),
+            OpeningError::Closed => f.write_str("it closed before it said anything complete"),
+            OpeningError::Io(error) => write!(f, "{error}"),
+            OpeningError::Garbage => f.write_str("neither HTTP nor TLS"),
+            OpeningError::Hello(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for OpeningError {}
+
+/// Reads on from `ahead` until it is known. The bytes are kept.
+///
+/// # Errors
+/// After `patience` in any case. What is bad TLS was told so by an alert.
+pub(crate) async fn opening(socket: Line, ahead: Bytes, patience: Duration) -> Result<Opening, OpeningError> {
+    tokio::time::timeout(patience, read_opening(socket, ahead)).await.unwrap_or(Err(OpeningError::Slow))
+}
+
+async fn read_opening(mut socket: Line, ahead: Bytes) -> Result<Opening, OpeningError> {
+    let mut seen = BytesMut::from(ahead);
+    loop {
+        match sniff(&seen) {
+            Sniff::Http => return Ok(Opening::Http(Replay::new(seen.freeze(), socket))),
+            Sniff::Tls => return read_hello(socket, seen).await.map(|greeting| Opening::Tls(Box::new(greeting))),
+            Sniff::Garbage => return Err(OpeningError::Garbage),
+            Sniff::More => read_more(&mut socket, &mut seen).await?,
+        }
+    }
+}
+
+async fn read_hello(mut socket: Line, mut seen: BytesMut) -> Result<Greeting, OpeningError> {
+    let mut reader = HelloReader::new();
+    loop {
+        match reader.read(&seen) {
+            Ok(Some(hello)) => return Ok(Greeting { hello, seen: seen.freeze(), socket }),
+            Ok(None) => read_more(&mut socket, &mut seen).await?,
+            Err(failed) => return Err(say_why(socket, failed).await),
+        }
+    }
+}
+
+async fn read_more(socket: &mut Line, seen: &mut BytesMut) -> Result<(), OpeningError> {
+    match socket.read_buf(seen).await {
+        Ok(0) => Err(OpeningError::Closed),
+        Ok(_) => Ok(()),
+        Err(error) => Err(OpeningError::Io(error)),
+    }
+}
+
+async fn say_why(socket: Line, failed: HelloError) -> OpeningError {
+    say_last(socket, &failed.alert).await;
+    OpeningError::Hello(failed.to_string())
+}
+
+/// Says something and hangs up. Whoever has gone already does not hear it.
+pub(crate) async fn say_last(socket: Line, bytes: &[u8]) {
+    use tokio::io::AsyncWriteExt;
+    let mut socket = Linger::new(socket);
+    let _ = socket.write_all(bytes).await;
+    let _ = socket.shutdown().await;
+}
+
+/// A fatal alert (RFC 8446 6.2), for a client whose handshake is not gone on with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Alert {
+    /// Policy forbids it.
+    AccessDenied = 49,
+    /// It could not be reached, or there is no leaf for it.
+    InternalError = 80,
+    /// There is no such host here.
+    UnrecognizedName = 112,
+}
+
+impl Greeting {
+    /// What the client says it wants.
+    pub(crate) fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// The ClientHello as it was sent.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.seen[..self.hello.consumed.min(self.seen.len())]
+    }
+
+    /// The connection as if nothing had been read of it.
+    pub(crate) fn into_unread(self) -> Socket {
+        Replay::new(self.seen, self.socket)
+    }
+
+    /// Goes on with the handshake as the host of `config`.
+    ///
+    /// # Errors
+    /// The client does not trust the root, has no protocol version or cipher in common, goes away.
+    pub(crate) async fn accept(self, config: Arc<ServerConfig>) -> io::Result<TlsStream<Socket>> {
+        let rest = Replay::new(self.seen.slice(self.hello.consumed..), self.socket);
+        StartHandshake::from_parts(self.hello.accepted, rest).into_stream(config).await
+    }
+
+    /// Ends it.
+    pub(crate) async fn reject(self, alert: Alert) {
+        say_last(self.socket, &[0x15, 3, 3, 0, 2, 2, alert as u8]).await;
+    }
+}

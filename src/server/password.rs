@@ -1,0 +1,200 @@
+//! Where there are users, a request has to show whose it is: 407 or 401, or on it goes without the password.
+
+use http::header::{AUTHORIZATION, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+
+use tracing::debug;
+
+use super::authenticator::Answer;
+use super::connect::refuse;
+use super::connection::Conn;
+use crate::gateway::body::Body;
+use crate::gateway::mirror::is_mirrored;
+use crate::gateway::rescue::ours;
+use crate::gateway::target::{Door, door};
+use crate::gateway::{Session, Way};
+use crate::oci::error::Code;
+use crate::policy::clients::{Demand, Form, Refusal, demanded};
+use crate::policy::users::Credential;
+
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"seawall\"");
+
+/// Takes the password out of the request; it is for nobody else.
+///
+/// # Errors
+/// The answer to somebody who is no user.
+pub(crate) async fn demand<B>(
+    conn: &Conn,
+    session: &Session,
+    request: &mut Request<B>,
+) -> Result<(), Box<Response<Body>>> {
+    let Some(authenticator) = conn.front.clients.authenticator() else { return Ok(()) };
+    // Within a CONNECT it was asked for already, and what is shown there is for the registry.
+    let Way::Own(_) = session.way else { return Ok(()) };
+    if is_for_registry(conn, session, request) {
+        let why = "clients.users_file is set, and a registry that is spoken to in the clear has no place for a password: use HTTP_PROXY";
+        conn.front.clients.refused(Refusal::Auth, conn.peer.ip(), why);
+        return Err(Box::new(ours(StatusCode::FORBIDDEN, Code::Denied, why)));
+    }
+    let (field, demand) = match demanded(form(request)) {
+        Demand::Nothing => return Ok(()),
+        demand @ Demand::Proxy => (PROXY_AUTHORIZATION, demand),
+        demand @ Demand::Origin => (AUTHORIZATION, demand),
+    };
+    let answer = match shown(request.headers(), &field) {
+        Ok(credential) => Box::pin(authenticator.check(credential, conn.turn())).await,
+        Err(why) => return Err(Box::new(sent_away(conn, request, demand, why))),
+    };
+    match answer {
+        Answer::Right => {
+            request.headers_mut().remove(&field);
+            Ok(())
+        }
+        Answer::Wrong => Err(Box::new(sent_away(conn, request, demand, Why::Wrong))),
+        Answer::Busy => Err(Box::new(sent_away(conn, request, demand, Why::Busy))),
+    }
+}
+
+/// What the kernel took from a registry on its way there: what is shown on it is for the registry, whatever its path looks like.
+fn is_for_registry<B>(conn: &Conn, session: &Session, request: &Request<B>) -> bool {
+    let front = &conn.front;
+    session.reached.original.is_some()
+        && matches!(form(request), Form::Origin(_))
+        && matches!(door(session, request, &front.registries, &front.settings.own_names), Ok(Door::Registry { .. }))
+}
+
+fn form<B>(request: &Request<B>) -> Form<'_> {
+    if request.method() == Method::CONNECT {
+        return Form::Authority;
+    }
+    // h2 always says the scheme (RFC 9113, 8.3.1); see `door`.
+    match request.uri().scheme() {
+        Some(_) if request.version() != Version::HTTP_2 => Form::Absolute,
+        _ => Form::Origin(request.uri().path()),
+    }
+}
+
+/// Why somebody is no user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Nothing,
+    /// Another scheme than Basic, no base64, or two of them.
+    Unreadable,
+    Wrong,
+    Busy,
+}
+
+fn shown(headers: &HeaderMap, field: &HeaderName) -> Result<Credential, Why> {
+    let mut lines = headers.get_all(field).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => Err(Why::Nothing),
+        (Some(value), None) => Credential::parse(value.as_bytes()).ok_or(Why::Unreadable),
+        (Some(_), Some(_)) => Err(Why::Unreadable),
+    }
+}
+
+fn sent_away<B>(conn: &Conn, request: &Request<B>, demand: Demand, why: Why) -> Response<Body> {
+    let what = match why {
+        Why::Nothing => "a user name and a password are needed (clients.users_file)",
+        Why::Unreadable => "the credential is not one of HTTP Basic",
+        Why::Wrong => "wrong user name or password",
+        Why::Busy => "too many passwords are being checked, try again",
+    };
+    let way = match form(request) {
+        Form::Authority => "CONNECT",
+        Form::Absolute => "plain HTTP to be forwarded",
+        Form::Origin(_) => "the mirror",
+    };
+    if why == Why::Nothing && demand == Demand::Origin {
+        // Nobody sends a server a password before it has asked (RFC 9110, 11.6.1); to a proxy, all do.
+        debug!(peer = %conn.peer, "the mirror asks for a password");
+    } else {
+        conn.front.clients.refused(Refusal::Auth, conn.peer.ip(), format_args!("{way}: {what}"));
+    }
+    let is_pull = is_mirrored(request.method(), request.uri()) && request.uri().path() != "/v2/";
+    if demand == Demand::Origin && why != Why::Busy && is_pull {
+        conn.front.gateway.unauthorized(conn.peer);
+    }
+    respond(demand, why, what)
+}
+
+fn respond(demand: Demand, why: Why, what: &str) -> Response<Body> {
+    let how = match demand {
+        Demand::Proxy => "HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
+        Demand::Origin | Demand::Nothing => {
+            "log in to this mirror (docker login HOST:PORT), or have it sent with each request"
+        }
+    };
+    let text = if why == Why::Busy { what.to_owned() } else { format!("{what}: {how}") };
+    let mut response = match (why, demand) {
+        // Not a challenge: the password may be right.
+        (Why::Busy, Demand::Proxy) => refuse(StatusCode::SERVICE_UNAVAILABLE, &text),
+        (Why::Busy, _) => ours(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, &text),
+        // Go shows the status text and nothing else.
+        (_, Demand::Proxy) => {
+            // What people look for.
+            let text = format!("Proxy Authentication Required: {text}");
+            refuse(StatusCode::PROXY_AUTHENTICATION_REQUIRED, &text)
+        }
+        (_, _) => ours(StatusCode::UNAUTHORIZED, Code::Unauthorized, &text),
+    };
+    let headers = response.headers_mut();
+    match (why, demand) {
+        (Why::Busy, _) => headers.insert(http::header::RETRY_AFTER, HeaderValue::from_static("1")),
+        (_, Demand::Proxy) => headers.insert(PROXY_AUTHENTICATE, CHALLENGE),
+        (_, _) => headers.insert(WWW_AUTHENTICATE, CHALLENGE),
+    };
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_of_a_request_is_read() {
+        let form_of = |method: Method, uri: &str| {
+            let request = Request::builder().method(method).uri(uri).body(()).unwrap();
+            let read = form(&request);
+            format!("{read:?}")
+        };
+        assert_eq!(form_of(Method::CONNECT, "ghcr.io:443"), "Authority");
+        assert_eq!(form_of(Method::GET, "http://ghcr.io/ca.crt"), "Absolute");
+        assert_eq!(form_of(Method::GET, "http://ghcr.io"), "Absolute");
+        assert_eq!(form_of(Method::GET, "/ca.crt?x=/v2/"), "Origin(\"/ca.crt\")");
+        assert_eq!(form_of(Method::OPTIONS, "*"), "Origin(\"*\")");
+        // No path, and not open.
+        assert_eq!(demanded(form(&Request::get("ghcr.io:443").body(()).unwrap())), Demand::Origin);
+    }
+
+    #[test]
+    fn one_credential_is_shown_or_none() {
+        let read = |lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(AUTHORIZATION, HeaderValue::from_static(line));
+            }
+            shown(&headers, &AUTHORIZATION).err()
+        };
+        assert_eq!(read(&["Basic YTpi"]), None);
+        assert_eq!(read(&[]), Some(Why::Nothing));
+        assert_eq!(read(&["Bearer YTpi"]), Some(Why::Unreadable));
+        assert_eq!(read(&["Basic YTpi", "Basic YTpi"]), Some(Why::Unreadable));
+    }
+
+    #[test]
+    fn who_is_challenged_with_what() {
+        for (demand, why, status, challenge) in [
+            (Demand::Proxy, Why::Nothing, 407, Some(PROXY_AUTHENTICATE)),
+            (Demand::Proxy, Why::Wrong, 407, Some(PROXY_AUTHENTICATE)),
+            (Demand::Proxy, Why::Busy, 503, None),
+            (Demand::Origin, Why::Unreadable, 401, Some(WWW_AUTHENTICATE)),
+            (Demand::Origin, Why::Busy, 503, None),
+        ] {
+            let response = respond(demand, why, "what");
+            assert_eq!(response.status(), status, "{demand:?} {why:?}");
+            let here = |field: &HeaderName| response.headers().get(field) == Some(&CHALLENGE);
+            assert_eq!([PROXY_AUTHENTICATE, WWW_AUTHENTICATE].into_iter().find(here), challenge, "{demand:?} {why:?}");
+        }
+    }
+}
