@@ -2,7 +2,7 @@
 //!
 //! - Figures are kept for whoever pays (nobody, the operator's account, a client with a credential of its own) and the source that upstream
 //!   names; of clients, the source alone tells them apart where there is one: their tokens change every few minutes.
-//! - A refusal (429) stands for one payer at one host, whatever token a client that upstream names shows. One credential's is never another's.
+//! - A refusal (429) stands for one charged at one host, whatever token a client that upstream names shows. One credential's is never another's.
 //! - `kept` is what the next start is told. Clients' figures and refusals are not: a fingerprint means nothing in another process.
 
 mod bounded;
@@ -57,7 +57,7 @@ impl fmt::Debug for Identity {
 
 /// Who pays, and where: mirrors of one registry count for themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Payer {
+pub struct Charged {
     /// The registry's name.
     pub registry: Arc<str>,
     /// The host that counts, with its port if that is not the usual one.
@@ -66,11 +66,11 @@ pub struct Payer {
     pub identity: Identity,
 }
 
-/// A quota: that of a payer, as far as upstream sees that as one source.
+/// A quota: that of a charged, as far as upstream sees that as one source.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Account {
     /// Who pays. A client that upstream names has no hash here.
-    pub payer: Payer,
+    pub charged: Charged,
     /// As upstream says: an address, an IPv6 /64, an account's name. Empty: it does not.
     pub source: Arc<str>,
 }
@@ -78,15 +78,15 @@ pub struct Account {
 impl Account {
     /// What the metrics call it: as upstream does, else by whose it is.
     pub fn label(&self) -> &str {
-        if self.source.is_empty() { self.payer.identity.as_str() } else { &self.source }
+        if self.source.is_empty() { self.charged.identity.as_str() } else { &self.source }
     }
 
-    fn of(payer: &Payer, source: Option<&str>) -> Account {
-        let identity = match payer.identity {
+    fn of(charged: &Charged, source: Option<&str>) -> Account {
+        let identity = match charged.identity {
             Identity::Client(_) if source.is_some() => Identity::Client([0; 16]),
             other => other,
         };
-        Account { payer: Payer { identity, ..payer.clone() }, source: source.unwrap_or_default().into() }
+        Account { charged: Charged { identity, ..charged.clone() }, source: source.unwrap_or_default().into() }
     }
 }
 
@@ -100,7 +100,7 @@ pub struct Report {
     /// Of token services.
     pub tokens: Vec<(Account, Figures)>,
     /// What stands now.
-    pub standing: Vec<(Payer, Standing)>,
+    pub standing: Vec<(Charged, Standing)>,
 }
 
 /// Who writes down what the next start wants to know; `None` takes a key out.
@@ -115,7 +115,7 @@ struct Books {
     figures: Bounded<Account, Figures>,
     tokens: Bounded<Account, Figures>,
     standings: standing::Standings,
-    uncounted: Bounded<(Payer, Arc<str>), ()>,
+    uncounted: Bounded<(Charged, Arc<str>), ()>,
     pending: spending::Pending,
     pulls: pulls::Books,
     keeper: Option<Keeper>,
@@ -140,23 +140,23 @@ impl Books {
         }
     }
 
-    fn stand(&mut self, payer: &Payer, standing: Standing) {
+    fn stand(&mut self, charged: &Charged, standing: Standing) {
         let limit = standing.limit;
-        self.write(|| kept::standing_key(payer, limit), || Kept::standing(payer, &standing));
-        if let Some(old) = self.standings.insert(payer, standing) {
+        self.write(|| kept::standing_key(charged, limit), || Kept::standing(charged, &standing));
+        if let Some(old) = self.standings.insert(charged, standing) {
             self.forget(|| kept::standing_key(&old, limit));
         }
     }
 
-    fn end(&mut self, payer: &Payer, limit: Limit) {
-        self.standings.remove(payer, limit);
-        self.forget(|| kept::standing_key(payer, limit));
+    fn end(&mut self, charged: &Charged, limit: Limit) {
+        self.standings.remove(charged, limit);
+        self.forget(|| kept::standing_key(charged, limit));
     }
 
-    /// What upstream last said to this payer, by whatever source.
-    fn latest(&mut self, payer: &Payer) -> Option<&Figures> {
-        let known_as = self.standings.account(payer);
-        let is_same = |account: &Account| *account == known_as || account.payer == *payer;
+    /// What upstream last said to this charged, by whatever source.
+    fn latest(&mut self, charged: &Charged) -> Option<&Figures> {
+        let known_as = self.standings.account(charged);
+        let is_same = |account: &Account| *account == known_as || account.charged == *charged;
         let ours = self.figures.iter().filter(|(account, _)| is_same(account));
         ours.map(|(_, figures)| figures).max_by_key(|figures| figures.at)
     }
@@ -170,10 +170,10 @@ impl Ledger {
         for (key, value) in kept {
             match serde_json::from_slice::<Kept>(value).ok().and_then(|kept| kept.restored(now)) {
                 Some(kept::Restored::Figures(account, figures)) => {
-                    books.figures.insert(account.payer.identity, account, figures);
+                    books.figures.insert(account.charged.identity, account, figures);
                 }
-                Some(kept::Restored::Standing(payer, standing)) => {
-                    books.standings.insert(&payer, standing);
+                Some(kept::Restored::Standing(charged, standing)) => {
+                    books.standings.insert(&charged, standing);
                 }
                 Some(kept::Restored::Pulls(registry, pulls, repositories)) => {
                     books.pulls.restore(registry, pulls, repositories);
@@ -185,18 +185,18 @@ impl Ledger {
 
     /// Writes down what a reply of a registry said to a request that was `sent` then. A pull limit that upstream itself says is over
     /// stands no longer; what it said before it is no such word.
-    pub fn record(&self, payer: &Payer, said: &RateLimit, sent: SystemTime, now: SystemTime) {
+    pub fn record(&self, charged: &Charged, said: &RateLimit, sent: SystemTime, now: SystemTime) {
         let mut books = self.0.lock();
-        books.standings.learn(payer, said.source.as_deref());
-        match books.standings.find(payer, Limit::Pulls) {
+        books.standings.learn(charged, said.source.as_deref());
+        match books.standings.find(charged, Limit::Pulls) {
             Some(standing) if said.remaining == 0 => {
                 standing.doubted = standing.doubted.and(Standing::doubted_after(Limit::Pulls, None, now));
             }
-            Some(standing) if standing.since <= sent => books.end(payer, Limit::Pulls),
+            Some(standing) if standing.since <= sent => books.end(charged, Limit::Pulls),
             _ => {}
         }
-        let account = Account::of(payer, said.source.as_deref());
-        let identity = account.payer.identity;
+        let account = Account::of(charged, said.source.as_deref());
+        let identity = account.charged.identity;
         let figures = match books.figures.find(identity, &account) {
             Some(figures) => {
                 figures.update(said, now);
@@ -218,13 +218,13 @@ impl Ledger {
     }
 
     /// The same of a token service: another quota, by the same names (protocol 1.3).
-    pub fn record_tokens(&self, payer: &Payer, said: &RateLimit, now: SystemTime) {
-        let account = Account::of(payer, said.source.as_deref());
+    pub fn record_tokens(&self, charged: &Charged, said: &RateLimit, now: SystemTime) {
+        let account = Account::of(charged, said.source.as_deref());
         let mut books = self.0.lock();
-        match books.tokens.find(payer.identity, &account) {
+        match books.tokens.find(charged.identity, &account) {
             Some(figures) => figures.update(said, now),
             None => {
-                books.tokens.insert(payer.identity, account, Figures::new(said, now));
+                books.tokens.insert(charged.identity, account, Figures::new(said, now));
             }
         }
     }
@@ -232,17 +232,17 @@ impl Ledger {
     /// Writes down a 429. `source` and `retry_after` are its own words.
     pub fn limited(
         &self,
-        payer: &Payer,
+        charged: &Charged,
         limit: Limit,
         source: Option<&str>,
         retry_after: Option<Duration>,
         now: SystemTime,
     ) -> Standing {
         let mut books = self.0.lock();
-        books.standings.learn(payer, source);
-        let account = Account::of(payer, source);
-        let figures = books.figures.find(account.payer.identity, &account).cloned();
-        let figures = figures.or_else(|| books.latest(payer).cloned());
+        books.standings.learn(charged, source);
+        let account = Account::of(charged, source);
+        let figures = books.figures.find(account.charged.identity, &account).cloned();
+        let figures = figures.or_else(|| books.latest(charged).cloned());
         let figures = figures.as_ref();
         let standing = Standing {
             limit,
@@ -252,30 +252,30 @@ impl Ledger {
             source: source.map(Into::into),
             allowed: figures.filter(|_| limit == Limit::Pulls).map(|figures| (figures.limit, figures.window)),
         };
-        let is_news = books.standings.find(payer, limit).is_none_or(|known| known.until <= now);
-        if is_news && !matches!(payer.identity, Identity::Client(_)) {
-            warn_of_limit(payer, &standing);
+        let is_news = books.standings.find(charged, limit).is_none_or(|known| known.until <= now);
+        if is_news && !matches!(charged.identity, Identity::Client(_)) {
+            warn_of_limit(charged, &standing);
         }
-        books.stand(payer, standing.clone());
+        books.stand(charged, standing.clone());
         standing
     }
 
-    /// The 429 of this limit that stands for this payer now.
-    pub fn standing(&self, payer: &Payer, limit: Limit, now: SystemTime) -> Option<Standing> {
+    /// The 429 of this limit that stands for this charged now.
+    pub fn standing(&self, charged: &Charged, limit: Limit, now: SystemTime) -> Option<Standing> {
         let mut books = self.0.lock();
-        let standing = books.standings.find(payer, limit)?.clone();
+        let standing = books.standings.find(charged, limit)?.clone();
         if now < standing.until {
             return Some(standing);
         }
-        books.end(payer, limit);
+        books.end(charged, limit);
         None
     }
 
     /// Whether upstream should be asked, by what it does not count, if a pull limit still stands that it gave no end of. One who asks is
     /// told so for a while: it is they who ask.
-    pub fn doubts(&self, payer: &Payer, now: SystemTime) -> bool {
+    pub fn doubts(&self, charged: &Charged, now: SystemTime) -> bool {
         let mut books = self.0.lock();
-        let Some(standing) = books.standings.find(payer, Limit::Pulls) else { return false };
+        let Some(standing) = books.standings.find(charged, Limit::Pulls) else { return false };
         let is_doubted = standing.doubted.is_some_and(|from| from <= now) && now < standing.until;
         if is_doubted {
             standing.doubted = Standing::doubted_after(Limit::Pulls, None, now);
@@ -283,49 +283,49 @@ impl Ledger {
         is_doubted
     }
 
-    /// Whether the next pull of this payer begins with that question.
-    pub fn would_doubt(&self, payer: &Payer, now: SystemTime) -> bool {
+    /// Whether the next pull of this charged begins with that question.
+    pub fn would_doubt(&self, charged: &Charged, now: SystemTime) -> bool {
         let mut books = self.0.lock();
-        books.standings.find(payer, Limit::Pulls).is_some_and(|s| s.doubted.is_some_and(|from| from <= now))
+        books.standings.find(charged, Limit::Pulls).is_some_and(|s| s.doubted.is_some_and(|from| from <= now))
     }
 
     /// Upstream described this repository without a word of the quota of which it speaks elsewhere: its pulls are not counted (Docker Hub:
     /// sponsored images, those of verified publishers).
-    pub fn counts_not(&self, payer: &Payer, repository: &str) {
-        self.0.lock().uncounted.insert(payer.identity, (payer.clone(), repository.into()), ());
+    pub fn counts_not(&self, charged: &Charged, repository: &str) {
+        self.0.lock().uncounted.insert(charged.identity, (charged.clone(), repository.into()), ());
     }
 
     /// It does.
-    pub fn counts(&self, payer: &Payer, repository: &str) {
-        self.0.lock().uncounted.remove(payer.identity, &(payer.clone(), repository.into()));
+    pub fn counts(&self, charged: &Charged, repository: &str) {
+        self.0.lock().uncounted.remove(charged.identity, &(charged.clone(), repository.into()));
     }
 
-    /// Whether this payer's quota is known, and known not to be what this repository's pulls are taken off.
-    pub fn is_uncounted(&self, payer: &Payer, repository: &str) -> bool {
+    /// Whether this charged's quota is known, and known not to be what this repository's pulls are taken off.
+    pub fn is_uncounted(&self, charged: &Charged, repository: &str) -> bool {
         let mut books = self.0.lock();
-        let key = (payer.clone(), repository.into());
-        books.uncounted.find(payer.identity, &key).is_some() && books.latest(payer).is_some()
+        let key = (charged.clone(), repository.into());
+        books.uncounted.find(charged.identity, &key).is_some() && books.latest(charged).is_some()
     }
 
     /// Takes a pull off what is left above the last `reserve`, unless these are what it is for.
     ///
     /// # Errors
     /// No more is left.
-    pub fn spend(&self, payer: &Payer, reserve: u64, aim: Aim, now: SystemTime) -> Result<Spending, Figures> {
+    pub fn spend(&self, charged: &Charged, reserve: u64, aim: Aim, now: SystemTime) -> Result<Spending, Figures> {
         let mut books = self.0.lock();
-        let kept = reserve.saturating_add(books.pending.of(payer));
-        match books.latest(payer).filter(|figures| !may_spend(figures, kept, aim, now)) {
+        let kept = reserve.saturating_add(books.pending.of(charged));
+        match books.latest(charged).filter(|figures| !may_spend(figures, kept, aim, now)) {
             Some(figures) => Err(figures.clone()),
             None => {
-                books.pending.add(payer);
-                Ok(Spending { ledger: self.clone(), payer: payer.clone() })
+                books.pending.add(charged);
+                Ok(Spending { ledger: self.clone(), charged: charged.clone() })
             }
         }
     }
 
-    /// What upstream last said to this payer.
-    pub fn figures(&self, payer: &Payer) -> Option<Figures> {
-        self.0.lock().latest(payer).cloned()
+    /// What upstream last said to this charged.
+    pub fn figures(&self, charged: &Charged) -> Option<Figures> {
+        self.0.lock().latest(charged).cloned()
     }
 
     /// Counts a manifest GET that upstream counted.
@@ -370,9 +370,9 @@ fn warn_of(account: &Account, percent: u64, figures: &Figures, now: SystemTime) 
     let forecast = figures.forecast(now);
     let time = |at: SystemTime| humantime::format_rfc3339_seconds(at);
     warn!(
-        registry = %account.payer.registry,
-        host = %account.payer.host,
-        identity = account.payer.identity.as_str(),
+        registry = %account.charged.registry,
+        host = %account.charged.host,
+        identity = account.charged.identity.as_str(),
         source = Some(&*account.source).filter(|source| !source.is_empty()),
         remaining = figures.remaining,
         limit = figures.limit,
@@ -383,11 +383,11 @@ fn warn_of(account: &Account, percent: u64, figures: &Figures, now: SystemTime) 
 }
 
 /// Of the operator's own; a client reads it in its answer.
-fn warn_of_limit(payer: &Payer, standing: &Standing) {
+fn warn_of_limit(charged: &Charged, standing: &Standing) {
     warn!(
-        registry = %payer.registry,
-        host = %payer.host,
-        identity = payer.identity.as_str(),
+        registry = %charged.registry,
+        host = %charged.host,
+        identity = charged.identity.as_str(),
         source = standing.source.as_deref(),
         limit = standing.limit.as_str(),
         until = %humantime::format_rfc3339_seconds(standing.until),

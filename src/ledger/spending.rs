@@ -2,26 +2,26 @@
 
 use std::collections::HashMap;
 
-use super::{Ledger, Payer};
+use super::{Charged, Ledger};
 
 /// Payers with such pulls, and how many.
 #[derive(Default)]
-pub(super) struct Pending(HashMap<Payer, u64>);
+pub(super) struct Pending(HashMap<Charged, u64>);
 
 impl Pending {
-    pub(super) fn of(&self, payer: &Payer) -> u64 {
-        self.0.get(payer).copied().unwrap_or_default()
+    pub(super) fn of(&self, charged: &Charged) -> u64 {
+        self.0.get(charged).copied().unwrap_or_default()
     }
 
-    pub(super) fn add(&mut self, payer: &Payer) {
-        *self.0.entry(payer.clone()).or_default() += 1;
+    pub(super) fn add(&mut self, charged: &Charged) {
+        *self.0.entry(charged.clone()).or_default() += 1;
     }
 
-    fn take(&mut self, payer: &Payer) {
-        if let Some(pulls) = self.0.get_mut(payer) {
+    fn take(&mut self, charged: &Charged) {
+        if let Some(pulls) = self.0.get_mut(charged) {
             *pulls -= 1;
             if *pulls == 0 {
-                self.0.remove(payer);
+                self.0.remove(charged);
             }
         }
     }
@@ -31,11 +31,11 @@ impl Pending {
 #[derive(Debug)]
 pub struct Spending {
     pub(super) ledger: Ledger,
-    pub(super) payer: Payer,
+    pub(super) charged: Charged,
 }
 
 impl Drop for Spending {
     fn drop(&mut self) {
-        self.ledger.0.lock().pending.take(&self.payer);
+        self.ledger.0.lock().pending.take(&self.charged);
     }
 }

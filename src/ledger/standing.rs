@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::bounded::Bounded;
-use super::{Account, Identity, Payer};
+use super::{Account, Charged, Identity};
 use crate::policy::quota::Limit;
 
 /// A 429 that stands.
@@ -42,7 +42,7 @@ pub(super) struct Standings {
     abuse: Bounded<Account, Standing>,
     tokens: Bounded<Account, Standing>,
     /// What upstream called a client's credential last.
-    names: Bounded<Payer, Arc<str>>,
+    names: Bounded<Charged, Arc<str>>,
 }
 
 impl Standings {
@@ -54,51 +54,51 @@ impl Standings {
         }
     }
 
-    /// Upstream named the source of this payer.
-    pub(super) fn learn(&mut self, payer: &Payer, source: Option<&str>) {
-        if let (Identity::Client(_), Some(source)) = (payer.identity, source) {
-            self.names.insert(payer.identity, payer.clone(), source.into());
+    /// Upstream named the source of this charged.
+    pub(super) fn learn(&mut self, charged: &Charged, source: Option<&str>) {
+        if let (Identity::Client(_), Some(source)) = (charged.identity, source) {
+            self.names.insert(charged.identity, charged.clone(), source.into());
         }
     }
 
-    /// By whose name this payer goes: a client's by its source, if upstream named it.
-    pub(super) fn account(&mut self, payer: &Payer) -> Account {
-        let source = match payer.identity {
-            Identity::Client(_) => self.names.find(payer.identity, payer).cloned(),
+    /// By whose name this charged goes: a client's by its source, if upstream named it.
+    pub(super) fn account(&mut self, charged: &Charged) -> Account {
+        let source = match charged.identity {
+            Identity::Client(_) => self.names.find(charged.identity, charged).cloned(),
             Identity::Anonymous | Identity::Account => None,
         };
-        Account::of(payer, source.as_deref())
+        Account::of(charged, source.as_deref())
     }
 
     /// Returns whose had to go for it.
-    pub(super) fn insert(&mut self, payer: &Payer, standing: Standing) -> Option<Payer> {
-        let account = self.account(payer);
-        self.of(standing.limit).insert(payer.identity, account, standing).map(|gone| gone.payer)
+    pub(super) fn insert(&mut self, charged: &Charged, standing: Standing) -> Option<Charged> {
+        let account = self.account(charged);
+        self.of(standing.limit).insert(charged.identity, account, standing).map(|gone| gone.charged)
     }
 
     /// The one of this limit, over or not.
-    pub(super) fn find(&mut self, payer: &Payer, limit: Limit) -> Option<&mut Standing> {
-        let account = self.found_at(payer, limit)?;
-        self.of(limit).find(payer.identity, &account)
+    pub(super) fn find(&mut self, charged: &Charged, limit: Limit) -> Option<&mut Standing> {
+        let account = self.found_at(charged, limit)?;
+        self.of(limit).find(charged.identity, &account)
     }
 
-    pub(super) fn remove(&mut self, payer: &Payer, limit: Limit) {
-        if let Some(account) = self.found_at(payer, limit) {
-            self.of(limit).remove(payer.identity, &account);
+    pub(super) fn remove(&mut self, charged: &Charged, limit: Limit) {
+        if let Some(account) = self.found_at(charged, limit) {
+            self.of(limit).remove(charged.identity, &account);
         }
     }
 
     /// What came before upstream named the source is kept by the credential alone.
-    fn found_at(&mut self, payer: &Payer, limit: Limit) -> Option<Account> {
-        let accounts = [self.account(payer), Account::of(payer, None)];
+    fn found_at(&mut self, charged: &Charged, limit: Limit) -> Option<Account> {
+        let accounts = [self.account(charged), Account::of(charged, None)];
         let all = self.of(limit);
-        accounts.into_iter().find(|account| all.find(payer.identity, account).is_some())
+        accounts.into_iter().find(|account| all.find(charged.identity, account).is_some())
     }
 
     /// Those that are not over.
-    pub(super) fn report(&self, now: SystemTime) -> Vec<(Payer, Standing)> {
+    pub(super) fn report(&self, now: SystemTime) -> Vec<(Charged, Standing)> {
         let all = [&self.pulls, &self.abuse, &self.tokens].into_iter().flat_map(Bounded::iter);
         let current = all.filter(|(_, standing)| now < standing.until);
-        current.map(|(account, standing)| (account.payer.clone(), standing.clone())).collect()
+        current.map(|(account, standing)| (account.charged.clone(), standing.clone())).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! The books of each reply, and what is not asked because upstream would only refuse it.
 //!
-//! While a 429 of the pull limit stands, its payer's GETs of manifests are answered here, and so is everything of its while one of the abuse
+//! While a 429 of the pull limit stands, its charged's GETs of manifests are answered here, and so is everything of its while one of the abuse
 //! limit does. HEADs go on under the pull limit: they are not counted, and say when pulls are left again; so do pulls of what is not counted
 //! either. Token services have a limit of their own, for those who ask for tokens. The last pulls of the operator's quota may be reserved for
 //! what is pinned.
@@ -18,7 +18,7 @@ use super::client::{About, RequestBody, Upstream};
 use super::send::{Question, What};
 use crate::error::{Error, Kind, Reply, Result};
 use crate::http::origin::Origin;
-use crate::ledger::{Identity, Payer, Spending, Standing};
+use crate::ledger::{Charged, Identity, Spending, Standing};
 use crate::oci::name::Repository;
 use crate::oci::rate_limit::{RateLimit, retry_after, source};
 use crate::oci::route;
@@ -34,7 +34,7 @@ pub struct Debit<'a> {
     /// As the client calls it.
     pub repository: &'a Repository,
     /// Whose credential is shown.
-    pub payer: Identity,
+    pub charged: Identity,
 }
 
 /// Goes with a request for a token: whose that is to be. `None`: it is not to be seen. A request without this is nobody's.
@@ -47,7 +47,7 @@ pub(super) struct Means(pub(super) Error);
 
 /// One request, as the books see it.
 pub(super) struct Ask {
-    payer: Payer,
+    charged: Charged,
     cost: Cost,
     sent: SystemTime,
     /// Until it is answered.
@@ -75,33 +75,33 @@ impl Upstream {
     pub(super) fn may_ask(&self, about: About<'_>, request: &Request<RequestBody>) -> Result<Ask> {
         let host = request.uri().authority().map(http::uri::Authority::as_str).unwrap_or_default();
         let applicant = request.extensions().get().copied().unwrap_or(Applicant(Some(Identity::Anonymous)));
-        let identity = about.debit.map(|debit| debit.payer).or(applicant.0);
-        let payer = Payer {
+        let identity = about.debit.map(|debit| debit.charged).or(applicant.0);
+        let charged = Charged {
             registry: about.registry.clone(),
             host: host.into(),
             identity: identity.unwrap_or(Identity::Anonymous),
         };
         let now = self.0.clock.now();
-        let mut ask = Ask { payer, cost: cost(about.kind, request.method()), sent: now, _spending: None };
+        let mut ask = Ask { charged, cost: cost(about.kind, request.method()), sent: now, _spending: None };
         let is_free_of_limits = identity.is_none() || (about.debit.is_none() && ask.cost != Cost::Token);
         let (site, repository) = about.debit.map(|debit| (debit.site, debit.repository)).unzip();
-        let held = self.standing(&ask.payer, ask.cost, repository).filter(|_| !is_free_of_limits).map(Held::Standing);
+        let held = self.standing(&ask.charged, ask.cost, repository).filter(|_| !is_free_of_limits).map(Held::Standing);
         let held = held.map_or_else(|| self.spend(&mut ask, site, repository, about.bill.aim()), Err);
         let Err(held) = held else { return Ok(ask) };
         self.0.metrics.held_back(about.registry, held.word());
-        debug!(registry = %about.registry, identity = ask.payer.identity.as_str(), why = held.word(), "not sent upstream");
-        Err(refused(&held, &ask.payer, site, now))
+        debug!(registry = %about.registry, identity = ask.charged.identity.as_str(), why = held.word(), "not sent upstream");
+        Err(refused(&held, &ask.charged, site, now))
     }
 
     /// Why a question is not sent now, if it is not: somebody else may be asked at once.
     pub(super) fn held_back(&self, question: Question<'_>) -> Option<Error> {
-        let (payer, cost) = (payer(question), cost(question.what.kind(), question.method));
-        if cost == Cost::Counted && self.0.ledger.would_doubt(&payer, self.0.clock.now()) {
+        let (charged, cost) = (charged(question), cost(question.what.kind(), question.method));
+        if cost == Cost::Counted && self.0.ledger.would_doubt(&charged, self.0.clock.now()) {
             return None;
         }
-        let standing = self.standing(&payer, cost, Some(question.known_as))?;
+        let standing = self.standing(&charged, cost, Some(question.known_as))?;
         self.0.metrics.held_back(&question.site.registry.name, standing.limit.as_str());
-        Some(refused(&Held::Standing(standing), &payer, Some(question.site), self.0.clock.now()))
+        Some(refused(&Held::Standing(standing), &charged, Some(question.site), self.0.clock.now()))
     }
 
     /// Why nobody gives the bytes of a manifest now, for want of quota, if so it is.
@@ -113,10 +113,10 @@ impl Upstream {
                 Leg::Registry => (site, asker.clone()),
                 Leg::Source(source) => (&source.site, asker.at_source(source)),
             };
-            for payer in payers(&asker) {
+            for charged in payers(&asker) {
                 let (known_as, method) = (repository, &Method::GET);
                 let question =
-                    Question { site, repository, known_as, what, method, fields: &fields, asker: &asker, payer };
+                    Question { site, repository, known_as, what, method, fields: &fields, asker: &asker, charged };
                 let said = self.would_be_refused(question)?;
                 if matches!(leg, Leg::Registry) || refused.is_none() {
                     refused = Some(said);
@@ -128,37 +128,37 @@ impl Upstream {
 
     /// The 429 that a pull would come to, as far as the books tell.
     fn would_be_refused(&self, question: Question<'_>) -> Option<Error> {
-        let (ledger, now, payer) = (&self.0.ledger, self.0.clock.now(), payer(question));
+        let (ledger, now, charged) = (&self.0.ledger, self.0.clock.now(), charged(question));
         let (site, repository) = (question.site, question.known_as);
-        if ledger.would_doubt(&payer, now) {
+        if ledger.would_doubt(&charged, now) {
             return None;
         }
-        let mut ask = Ask { payer, cost: Cost::Counted, sent: now, _spending: None };
-        let held = self.standing(&ask.payer, ask.cost, Some(repository)).map(Held::Standing);
+        let mut ask = Ask { charged, cost: Cost::Counted, sent: now, _spending: None };
+        let held = self.standing(&ask.charged, ask.cost, Some(repository)).map(Held::Standing);
         let spent = || self.spend(&mut ask, Some(site), Some(repository), question.asker.bill.aim()).err();
         if let Some(held) = held.or_else(spent) {
-            return Some(refused(&held, &ask.payer, Some(site), now));
+            return Some(refused(&held, &ask.charged, Some(site), now));
         }
-        let none_left = ledger.figures(&ask.payer).is_some_and(|figures| figures.remaining == 0 && figures.hold(now));
-        let is_counted = none_left && !ledger.is_uncounted(&ask.payer, repository.as_str());
+        let none_left = ledger.figures(&ask.charged).is_some_and(|figures| figures.remaining == 0 && figures.hold(now));
+        let is_counted = none_left && !ledger.is_uncounted(&ask.charged, repository.as_str());
         is_counted.then(|| Error::new(Kind::Limited, format!("{} says that no pulls are left", site.registry.name)))
     }
 
     /// What the answer to this question, a 429, means for all that follow.
     pub(super) fn limited(&self, question: Question<'_>) -> Option<Error> {
-        let (payer, cost) = (payer(question), cost(question.what.kind(), question.method));
-        let standing = self.standing(&payer, cost, None)?;
-        Some(refused(&Held::Standing(standing), &payer, Some(question.site), self.0.clock.now()))
+        let (charged, cost) = (charged(question), cost(question.what.kind(), question.method));
+        let standing = self.standing(&charged, cost, None)?;
+        Some(refused(&Held::Standing(standing), &charged, Some(question.site), self.0.clock.now()))
     }
 
     /// A pull limit's end is a guess where upstream does not say it. Once a minute a HEAD of what is to be pulled, which is not counted,
     /// tells whether it still stands.
     pub(super) async fn ask_whether_it_stands(&self, question: Question<'_>, authorization: Option<HeaderValue>) {
         let is_counted = matches!(question.what, What::Manifest(_)) && question.method == Method::GET;
-        if is_counted && self.0.ledger.doubts(&payer(question), self.0.clock.now()) {
+        if is_counted && self.0.ledger.doubts(&charged(question), self.0.clock.now()) {
             let head = Question { method: &Method::HEAD, ..question };
             let asked = async {
-                match question.payer {
+                match question.charged {
                     Identity::Account => Box::pin(self.follow(head, authorization)).await,
                     // Nobody may need a token first.
                     Identity::Anonymous | Identity::Client(_) => Box::pin(self.ask_as_client(head)).await,
@@ -169,11 +169,11 @@ impl Upstream {
         }
     }
 
-    fn standing(&self, payer: &Payer, cost: Cost, repository: Option<&Repository>) -> Option<Standing> {
+    fn standing(&self, charged: &Charged, cost: Cost, repository: Option<&Repository>) -> Option<Standing> {
         let (ledger, now) = (&self.0.ledger, self.0.clock.now());
         let mut limits = [Limit::Abuse, Limit::Pulls, Limit::Tokens].into_iter().filter(|limit| limit.holds(cost));
-        let standing = limits.find_map(|limit| ledger.standing(payer, limit, now))?;
-        let is_uncounted = |repository: &Repository| ledger.is_uncounted(payer, repository.as_str());
+        let standing = limits.find_map(|limit| ledger.standing(charged, limit, now))?;
+        let is_uncounted = |repository: &Repository| ledger.is_uncounted(charged, repository.as_str());
         let is_free = standing.limit == Limit::Pulls && repository.is_some_and(is_uncounted);
         (!is_free).then_some(standing)
     }
@@ -186,30 +186,30 @@ impl Upstream {
         repository: Option<&Repository>,
         aim: Aim,
     ) -> std::result::Result<(), Held> {
-        let (ledger, payer) = (&self.0.ledger, &ask.payer);
+        let (ledger, charged) = (&self.0.ledger, &ask.charged);
         let (Some(site), Some(repository)) = (site, repository) else { return Ok(()) };
-        let is_ours = !matches!(payer.identity, Identity::Client(_));
+        let is_ours = !matches!(charged.identity, Identity::Client(_));
         if site.registry.reserve == 0 || ask.cost != Cost::Counted || !is_ours {
             return Ok(());
         }
-        if ledger.is_uncounted(payer, repository.as_str()) {
+        if ledger.is_uncounted(charged, repository.as_str()) {
             return Ok(());
         }
-        let spending = ledger.spend(payer, site.registry.reserve, aim, ask.sent).map_err(Held::Reserved)?;
+        let spending = ledger.spend(charged, site.registry.reserve, aim, ask.sent).map_err(Held::Reserved)?;
         ask._spending = Some(spending);
         Ok(())
     }
 
     /// Writes down what a reply says of quota.
     pub(super) fn keep_books(&self, about: About<'_>, ask: &Ask, response: &mut Response<Incoming>) {
-        let (ledger, now, payer) = (&self.0.ledger, self.0.clock.now(), &ask.payer);
+        let (ledger, now, charged) = (&self.0.ledger, self.0.clock.now(), &ask.charged);
         let said = RateLimit::of(response.headers());
         let is_limited = response.status() == StatusCode::TOO_MANY_REQUESTS;
         match (ask.cost, about.debit) {
             // The same names mean another limit on token hosts (protocol 1.3: auth.docker.io).
             (Cost::Token, _) => {
                 if let Some(said) = &said {
-                    ledger.record_tokens(payer, said, now);
+                    ledger.record_tokens(charged, said, now);
                 }
             }
             (_, Some(debit)) if about.kind == route::Kind::Manifest => {
@@ -223,29 +223,29 @@ impl Upstream {
         if is_limited {
             let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
             let limit = limit_of(ask.cost, content_type.unwrap_or_default(), said.as_ref());
-            self.0.metrics.limited(&payer.registry, limit.as_str());
+            self.0.metrics.limited(&charged.registry, limit.as_str());
             let (source, wait) = (source(response.headers()), retry_after(response.headers(), now));
-            let standing = ledger.limited(payer, limit, source.as_deref(), wait, now);
+            let standing = ledger.limited(charged, limit, source.as_deref(), wait, now);
             let site = about.debit.map(|debit| debit.site);
-            response.extensions_mut().insert(Means(refused(&Held::Standing(standing), payer, site, now)));
+            response.extensions_mut().insert(Means(refused(&Held::Standing(standing), charged, site, now)));
         }
     }
 
     fn note_quota(&self, about: About<'_>, ask: &Ask, debit: Debit<'_>, said: Option<&RateLimit>, status: StatusCode) {
-        let (ledger, now, payer, repository) =
-            (&self.0.ledger, self.0.clock.now(), &ask.payer, debit.repository.as_str());
+        let (ledger, now, charged, repository) =
+            (&self.0.ledger, self.0.clock.now(), &ask.charged, debit.repository.as_str());
         let Some(said) = said else {
             match status {
-                StatusCode::OK => ledger.counts_not(payer, repository),
-                StatusCode::TOO_MANY_REQUESTS => ledger.counts(payer, repository),
+                StatusCode::OK => ledger.counts_not(charged, repository),
+                StatusCode::TOO_MANY_REQUESTS => ledger.counts(charged, repository),
                 _ => {}
             }
             return;
         };
-        let source = said.source.as_deref().unwrap_or(payer.identity.as_str());
+        let source = said.source.as_deref().unwrap_or(charged.identity.as_str());
         self.0.metrics.rate_limit(about.registry, source, said.limit, said.remaining, said.window);
-        ledger.record(payer, said, ask.sent, now);
-        ledger.counts(payer, repository);
+        ledger.record(charged, said, ask.sent, now);
+        ledger.counts(charged, repository);
         if ask.cost == Cost::Counted && status == StatusCode::OK {
             about.bill.add_charge();
             self.0.metrics.charged(about.registry);
@@ -254,9 +254,9 @@ impl Upstream {
     }
 }
 
-fn payer(question: Question<'_>) -> Payer {
+fn charged(question: Question<'_>) -> Charged {
     let site = question.site;
-    Payer { registry: site.registry.name.clone(), host: authority(&site.origin), identity: question.payer }
+    Charged { registry: site.registry.name.clone(), host: authority(&site.origin), identity: question.charged }
 }
 
 /// With whose credentials bytes are asked for, until one gets them.
@@ -281,12 +281,12 @@ fn authority(origin: &Origin) -> Arc<str> {
     origin.to_string().split_once("://").map_or("", |(_, authority)| authority).into()
 }
 
-fn refused(held: &Held, payer: &Payer, site: Option<&Site>, now: SystemTime) -> Error {
-    let (registry, until) = (&payer.registry, until(held, now));
+fn refused(held: &Held, charged: &Charged, site: Option<&Site>, now: SystemTime) -> Error {
+    let (registry, until) = (&charged.registry, until(held, now));
     // Rounded up: who comes then is not sent away again.
     let wait = (until.duration_since(now).unwrap_or_default() + Duration::from_millis(999)).as_secs().max(1);
     let when = format!("{} (in {})", humantime::format_rfc3339_seconds(until), roughly(wait));
-    let advice = advice(payer.identity, site);
+    let advice = advice(charged.identity, site);
     let message = match held {
         Held::Reserved(figures) => format!(
             "{} of {} pulls are left at {registry} until {when}, and the last {} are for what is asked for by digest: \
@@ -296,7 +296,7 @@ fn refused(held: &Held, payer: &Payer, site: Option<&Site>, now: SystemTime) -> 
             site.map_or(0, |site| site.registry.reserve)
         ),
         Held::Standing(standing) => {
-            let (whom, quota) = (whom(payer.identity, standing), standing.allowed.map(allowance).unwrap_or_default());
+            let (whom, quota) = (whom(charged.identity, standing), standing.allowed.map(allowance).unwrap_or_default());
             match standing.limit {
                 Limit::Pulls => format!("{registry} allows no more pulls{whom}{quota} until {when}: wait, or {advice}"),
                 Limit::Abuse => {
@@ -304,7 +304,7 @@ fn refused(held: &Held, payer: &Payer, site: Option<&Site>, now: SystemTime) -> 
                 }
                 Limit::Tokens => format!(
                     "the token service of {registry} ({}) gives no tokens{whom} until {when}: wait; it was asked too often",
-                    payer.host
+                    charged.host
                 ),
             }
         }
