@@ -22,7 +22,7 @@ use crate::oci::digest::Digest;
 use crate::policy::access::{Belief, Known};
 use crate::records::{Journal, Table, seconds, time};
 use crate::store::index::Index;
-use crate::upstream::asker::{Credential, Fingerprint};
+use crate::upstream::requester::{Credential, Fingerprint};
 
 /// The grants.
 #[derive(Debug)]
@@ -211,7 +211,7 @@ impl Grants {
 mod tests {
     use super::*;
     use crate::oci::digest::Algorithm;
-    use crate::upstream::asker::Keyring;
+    use crate::upstream::requester::Keyring;
 
     #[test]
     fn a_yes_is_for_one_repository_and_one_credential() {
@@ -220,7 +220,7 @@ mod tests {
             Belief { public: Duration::from_secs(900), own: Duration::from_secs(300), offline: Duration::ZERO };
         let grants = Grants::new(belief, index, Journal::off(), Logins::off(), Opened::default());
         let (ring, now) = (Keyring::new(), time(1000));
-        let who = |text: &'static str| ring.asker(Some(&http::HeaderValue::from_static(text)), now).credential;
+        let who = |text: &'static str| ring.requester(Some(&http::HeaderValue::from_static(text)), now).credential;
         let (alice, bob) = (who("Basic a"), who("Basic b"));
         let (app, other): (Arc<str>, Arc<str>) = ("docker.io/acme/app".into(), "docker.io/acme/other".into());
         let digest = Digest::of(Algorithm::Sha256, b"x");

@@ -38,7 +38,7 @@ use crate::oci::login::Login;
 use crate::policy::access::within;
 use crate::records::{Journal, Table, seconds, time};
 use crate::task::Tasks;
-use crate::upstream::asker::{Fingerprint, LoginId};
+use crate::upstream::requester::{Fingerprint, LoginId};
 
 /// How long a client waits for its login to be hashed.
 const PATIENCE: Duration = Duration::from_secs(5);

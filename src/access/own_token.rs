@@ -15,8 +15,8 @@ use data_encoding::BASE64URL_NOPAD;
 
 use super::secret::Secret;
 use crate::records::{seconds, time};
-use crate::upstream::asker::LoginId;
 use crate::upstream::auth::SHORTEST_LIFE;
+use crate::upstream::requester::LoginId;
 
 const MARK: &str = "seawall.";
 const VERSION: u8 = 2;

@@ -23,7 +23,7 @@ use crate::policy::access::Known;
 use crate::policy::freshness::Reason;
 use crate::store::index::Held;
 use crate::store::is_missing;
-use crate::upstream::asker::Credential;
+use crate::upstream::requester::Credential;
 use crate::upstream::{Fetched, What, is_bad_login, is_yes};
 use crate::{fs, task};
 
@@ -79,7 +79,7 @@ impl Cache {
                     }
                 }
                 Joined::Follow(flight) => {
-                    let same = flight.was_asked_for(&pull.place, pull.asker.credential);
+                    let same = flight.was_asked_for(&pull.place, pull.requester.credential);
                     let final_for_this = |error: &Error| same && error.kind().fault() == Fault::Upstream;
                     // Upstream's answer to who leads is the one this client would get. All others ask for themselves, and wait for nobody.
                     if same && let Some(error) = flight.flowing().await.err().filter(final_for_this) {
@@ -98,7 +98,7 @@ impl Cache {
                 }
                 Joined::Lead(lead) => {
                     let flight = lead.flight().clone();
-                    lead.ask_for(pull.place.clone(), pull.asker.credential);
+                    lead.ask_for(pull.place.clone(), pull.requester.credential);
                     let fill = Fill { cache: self.clone(), way: self.way(pull, what), place: pull.place.clone() };
                     self.0.tasks.spawn(fill.run(lead));
                     let led = Box::pin(self.flown(pull, what, &flight, Outcome::Miss)).await;
@@ -120,7 +120,7 @@ impl Cache {
 
     pub(super) fn refused(&self, pull: &Pull, error: &Error) {
         if error.kind() == Kind::Refused {
-            self.0.grants.revoke(&pull.place, pull.asker.credential);
+            self.0.grants.revoke(&pull.place, pull.requester.credential);
         }
         if is_bad_login(error) {
             self.0.grants.account_refused(&pull.place);
@@ -133,7 +133,7 @@ impl Cache {
             site: pull.site.clone(),
             repository: pull.repository.clone(),
             what: what.clone(),
-            asker: self.payer(pull),
+            requester: self.payer(pull),
         }
     }
 
@@ -143,7 +143,7 @@ impl Cache {
         if yes == Yes::Given {
             return Ok(None);
         }
-        let known = self.0.grants.known(&pull.place, pull.asker.credential, Some(digest));
+        let known = self.0.grants.known(&pull.place, pull.requester.credential, Some(digest));
         if known.granted(self.0.grants.belief(), self.0.clock.now()) {
             return Ok(None);
         }
@@ -177,15 +177,15 @@ impl Cache {
         what: &What,
     ) -> Result<crate::upstream::Description> {
         let (pushing, turn) = (may_push(pull, what), self.0.upstream.turn(&pull.site));
-        let question = (pull.place.clone(), what.clone(), pull.asker.credential, pushing, turn);
+        let question = (pull.place.clone(), what.clone(), pull.requester.credential, pushing, turn);
         let (cache, asked, subject, digest) = (self.clone(), pull.clone(), what.clone(), digest.clone());
         let work = move || async move {
             let upstream = &cache.0.upstream;
             let said =
-                upstream.describe(&asked.site, &asked.repository, &subject, Accept::ANYTHING, &asked.asker).await;
+                upstream.describe(&asked.site, &asked.repository, &subject, Accept::ANYTHING, &asked.requester).await;
             // Also when it comes too late for who asked.
             match &said {
-                Ok(said) => cache.allowed(&asked.place, said.yes_to(&asked.asker), &digest),
+                Ok(said) => cache.allowed(&asked.place, said.yes_to(&asked.requester), &digest),
                 Err(error) => cache.denied(&asked, &subject, &digest, error),
             }
             said
@@ -206,7 +206,7 @@ impl Cache {
     async fn described(&self, pull: &Pull, digest: &Digest, what: &What, yes: Yes) -> Result<Found> {
         let pushing = matches!(what, What::Blob(_));
         let here = self.here(digest);
-        let known = self.0.grants.known(&pull.place, pull.asker.credential, Some(digest));
+        let known = self.0.grants.known(&pull.place, pull.requester.credential, Some(digest));
         let granted = yes == Yes::Given || known.granted(self.0.grants.belief(), self.0.clock.now());
         let stands = here.is_some() && known.stands(self.0.grants.belief(), self.0.clock.now());
         let deadline = stands.then(|| self.0.upstream.resolve_deadline());
@@ -383,8 +383,8 @@ impl Cache {
         if start <= published.saturating_add(FAR) {
             return None;
         }
-        let asker = self.payer(pull);
-        let part = self.0.upstream.fetch_range(&pull.site, &pull.repository, what, range, &asker).await.ok()?;
+        let requester = self.payer(pull);
+        let part = self.0.upstream.fetch_range(&pull.site, &pull.repository, what, range, &requester).await.ok()?;
         (part.status() == StatusCode::PARTIAL_CONTENT).then_some(part)
     }
 
@@ -393,8 +393,8 @@ impl Cache {
         let way = self.way(pull, what);
         let single = pull.range.as_ref().filter(|range| select(Some(range), u64::MAX) != Selection::Whole);
         if let (What::Blob(_), Some(range)) = (what, single) {
-            let part = way.upstream.fetch_range(&way.site, &way.repository, what, range, &way.asker).await?;
-            self.allowed(&pull.place, way.asker.vouched().filter(|_| is_yes(&part)), &digest);
+            let part = way.upstream.fetch_range(&way.site, &way.repository, what, range, &way.requester).await?;
+            self.allowed(&pull.place, way.requester.vouched().filter(|_| is_yes(&part)), &digest);
             // All of it is verified, a part cannot be.
             if part.status() != StatusCode::OK {
                 return Ok(passed(digest, content_type(part.headers()), Content::Part(part)));
@@ -405,7 +405,7 @@ impl Cache {
             Some(fetched) => fetched,
             None => {
                 let fetched = way.fetch(0).await?;
-                self.allowed(&pull.place, fetched.yes_to(&way.asker), &digest);
+                self.allowed(&pull.place, fetched.yes_to(&way.requester), &digest);
                 fetched
             }
         };

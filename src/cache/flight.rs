@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::digest::Digest;
 use crate::store::index::Held;
 use crate::upstream::Fetched;
-use crate::upstream::asker::Credential;
+use crate::upstream::requester::Credential;
 
 /// How far a fill is.
 #[derive(Clone, Debug)]
@@ -302,9 +302,9 @@ mod tests {
         lead_of_all.ask_for("ghcr.io/a".into(), Credential::Anonymous);
         assert!(lead_of_all.flight().was_asked_for("ghcr.io/a", Credential::Anonymous));
         assert!(!lead_of_all.flight().was_asked_for("ghcr.io/b", Credential::Anonymous));
-        let keyring = crate::upstream::asker::Keyring::new();
+        let keyring = crate::upstream::requester::Keyring::new();
         let basic = http::HeaderValue::from_static("Basic eDp5");
-        let somebody = keyring.asker(Some(&basic), std::time::SystemTime::UNIX_EPOCH).credential;
+        let somebody = keyring.requester(Some(&basic), std::time::SystemTime::UNIX_EPOCH).credential;
         assert!(!lead_of_all.flight().was_asked_for("ghcr.io/a", somebody));
     }
 

@@ -10,13 +10,13 @@ use crate::oci::login::Login;
 use crate::oci::name::Repository;
 use crate::oci::token_request::basic;
 use crate::policy::registry::Site;
-use crate::upstream::asker::{Asker, Credential, Fingerprint};
+use crate::upstream::requester::{Credential, Fingerprint, Requester};
 
 impl Cache {
     /// A login that is shown with the pull itself, if logins are remembered.
     pub(super) fn shown(&self, pull: &Pull) -> Option<(Fingerprint, Login)> {
-        let Credential::Known(print) = pull.asker.credential else { return None };
-        let shown = pull.asker.authorization.as_ref().filter(|_| self.logins().is_on())?;
+        let Credential::Known(print) = pull.requester.credential else { return None };
+        let shown = pull.requester.authorization.as_ref().filter(|_| self.logins().is_on())?;
         Some((print, basic(shown.as_bytes())?))
     }
 
@@ -57,9 +57,9 @@ impl Cache {
 
     /// The registry says that the login which is shown to it with each request is none. (For one repository it may say 403, which
     /// ends what that login may read there.)
-    pub fn login_refused(&self, site: &Site, asker: &Asker) {
-        let (logins, Credential::Known(print)) = (self.logins(), asker.credential) else { return };
-        let shown = asker.authorization.as_ref().filter(|_| logins.is_on());
+    pub fn login_refused(&self, site: &Site, requester: &Requester) {
+        let (logins, Credential::Known(print)) = (self.logins(), requester.credential) else { return };
+        let shown = requester.authorization.as_ref().filter(|_| logins.is_on());
         if let Some(login) = shown.and_then(|value| basic(value.as_bytes())) {
             logins.forget_shown(print);
             logins.refused(&site.namespace, &login, None);

@@ -49,7 +49,7 @@ use crate::records::{Journal, Records};
 use crate::store::Store;
 use crate::store::index::Index;
 use crate::task::{Coalesced, Tasks};
-use crate::upstream::asker::Asker;
+use crate::upstream::requester::Requester;
 use crate::upstream::{Description, Upstream, What};
 
 pub use content::Content;
@@ -86,7 +86,7 @@ pub struct Pull {
     /// What.
     pub wanted: Wanted,
     /// For whom.
-    pub asker: Asker,
+    pub requester: Requester,
     /// All of it, or what is known of it?
     pub method: Method,
     /// `Range`, as the client sent it.
@@ -248,8 +248,8 @@ impl Cache {
         match &pull.wanted {
             Wanted::Blob(digest) => self.content(pull, digest, &What::Blob(digest.clone()), content::Yes::Needed).await,
             Wanted::Manifest(Reference::Digest(digest), _) => {
-                if !self.0.bindings.is_told(&pull.place, digest, pull.asker.credential, self.0.clock.now()) {
-                    pull.asker.bill.pin();
+                if !self.0.bindings.is_told(&pull.place, digest, pull.requester.credential, self.0.clock.now()) {
+                    pull.requester.bill.pin();
                 }
                 let what = What::Manifest(Reference::Digest(digest.clone()));
                 self.content(pull, digest, &what, content::Yes::Needed).await

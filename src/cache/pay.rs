@@ -8,20 +8,20 @@ use crate::error::{Kind, Result};
 use crate::oci::digest::Digest;
 use crate::policy::access::Known;
 use crate::upstream::What;
-use crate::upstream::asker::{Asker, Credential, Purse};
+use crate::upstream::requester::{Credential, Purse, Requester};
 
 impl Cache {
     /// Who asks upstream for bytes. The operator's account pays for clients that show no credential, and for what everybody may read.
-    pub(super) fn payer(&self, pull: &Pull) -> Asker {
-        let asker = self.sent_out(pull);
-        if may_be_paid(pull) && self.is_open(&self.known(pull)) { asker.on_account_for_all() } else { asker }
+    pub(super) fn payer(&self, pull: &Pull) -> Requester {
+        let requester = self.sent_out(pull);
+        if may_be_paid(pull) && self.is_open(&self.known(pull)) { requester.on_account_for_all() } else { requester }
     }
 
-    /// The asker, known to be allowed where that is known: then other sources than the registry may be asked for it.
-    pub(super) fn sent_out(&self, pull: &Pull) -> Asker {
-        let known = self.0.grants.known(&pull.place, pull.asker.credential, None);
+    /// The requester, known to be allowed where that is known: then other sources than the registry may be asked for it.
+    pub(super) fn sent_out(&self, pull: &Pull) -> Requester {
+        let known = self.0.grants.known(&pull.place, pull.requester.credential, None);
         let allowed = known.stands(self.0.grants.belief(), self.0.clock.now());
-        if allowed { pull.asker.clone().allowed() } else { pull.asker.clone() }
+        if allowed { pull.requester.clone().allowed() } else { pull.requester.clone() }
     }
 
     /// Before the account pays it must be known that everybody may read this: a HEAD for nobody, which costs nothing, tells.
@@ -54,6 +54,6 @@ impl Cache {
 }
 
 fn may_be_paid(pull: &Pull) -> bool {
-    let nobody = pull.asker.credential == Credential::Anonymous && pull.asker.purse == Purse::Own;
+    let nobody = pull.requester.credential == Credential::Anonymous && pull.requester.purse == Purse::Own;
     nobody && pull.site.registry.account.is_some()
 }

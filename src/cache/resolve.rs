@@ -12,7 +12,7 @@ use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Tag};
 use crate::policy::freshness::{self, After, Answer, Before, Granted, Reason};
 use crate::upstream::What;
-use crate::upstream::asker::Credential;
+use crate::upstream::requester::Credential;
 
 /// A tag, resolved.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Cache {
         let bound = self.0.bindings.find(&key, accept);
         // What upstream was told to remove is asked for anew, by its tags too.
         let named = bound.as_ref().map(|binding| &binding.digest);
-        let known = self.0.grants.known(&pull.place, pull.asker.credential, named);
+        let known = self.0.grants.known(&pull.place, pull.requester.credential, named);
         let granted = yes(known.granted(self.0.grants.belief(), now));
         let checked = bound.as_ref().map(|binding| binding.checked);
         let ttl = self.ttl(&key, bound.as_ref());
@@ -86,7 +86,7 @@ impl Cache {
         let epoch = self.0.bindings.epoch();
         let (cache, pull, key) = (self.clone(), pull.clone(), key.clone());
         let what = What::Manifest(Reference::Tag(tag.clone()));
-        let question = (key.clone(), accept, pull.asker.credential, epoch, self.0.upstream.turn(&pull.site));
+        let question = (key.clone(), accept, pull.requester.credential, epoch, self.0.upstream.turn(&pull.site));
         let work = move || async move {
             let described = cache.describe_tag(&pull, &what, accept).await;
             let (binding, yes_to) = described.inspect_err(|error| cache.believe(&pull, &key, error))?;
@@ -100,17 +100,17 @@ impl Cache {
 
     /// What it names, and to whom that is a yes.
     async fn describe_tag(&self, pull: &Pull, what: &What, accept: Accept) -> Result<(Binding, Option<Credential>)> {
-        let asker = self.sent_out(pull);
-        let said = self.0.upstream.describe(&pull.site, &pull.repository, what, accept, &asker).await;
+        let requester = self.sent_out(pull);
+        let said = self.0.upstream.describe(&pull.site, &pull.repository, what, accept, &requester).await;
         match said {
             Ok(said) => {
-                let yes_to = said.yes_to(&asker);
+                let yes_to = said.yes_to(&requester);
                 let Some(digest) = said.digest else { return Ok((self.read_tag(pull, what, accept).await?, yes_to)) };
                 let (media_type, size) = (said.media_type.into(), said.size.filter(|size| *size > 0));
                 Ok((Binding { digest, media_type, size, checked: self.0.clock.now(), before: None }, yes_to))
             }
             Err(error) if error.status().as_u16() == 405 => {
-                Ok((self.read_tag(pull, what, accept).await?, pull.asker.vouched()))
+                Ok((self.read_tag(pull, what, accept).await?, pull.requester.vouched()))
             }
             Err(error) => Err(error),
         }
@@ -124,7 +124,8 @@ impl Cache {
         }
         let upstream = &self.0.upstream;
         let get = http::Method::GET;
-        let response = upstream.fetch_as_asked(&pull.site, &pull.repository, what, &get, &fields, &pull.asker).await?;
+        let response =
+            upstream.fetch_as_asked(&pull.site, &pull.repository, what, &get, &fields, &pull.requester).await?;
         let media_type = response.headers().get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let media_type = crate::oci::media_type::essence(media_type.unwrap_or_default()).to_owned();
         let bytes = upstream.collect(response.into_body(), MAX_MANIFEST).await?;
@@ -139,7 +140,7 @@ impl Cache {
     fn settle(&self, pull: &Pull, kept: Option<Binding>, asked: Result<Binding>) -> Result<Resolved> {
         let now = self.0.clock.now();
         let named = kept.as_ref().map(|binding| &binding.digest);
-        let known = self.0.grants.known(&pull.place, pull.asker.credential, named);
+        let known = self.0.grants.known(&pull.place, pull.requester.credential, named);
         let answer = answer(&asked, kept.as_ref());
         let known = if answer == Answer::Missing { known.where_missing() } else { known };
         let stands = known.stands(self.0.grants.belief(), now);

@@ -76,7 +76,7 @@ impl Cache {
     async fn fallback(&self, pull: &Pull, accept: Accept, resolved: &Resolved) -> Option<Fallback> {
         let before = resolved.binding.before.as_deref().filter(|before| self.is_here(&before.digest))?;
         let now = self.0.clock.now();
-        let known = self.0.grants.known(&pull.place, pull.asker.credential, Some(&before.digest));
+        let known = self.0.grants.known(&pull.place, pull.requester.credential, Some(&before.digest));
         let stands = known.stands(self.0.grants.belief(), now);
         let may_be_served =
             accept.admits(&before.media_type) && freshness::may_be_stale(before.checked, &self.0.tags, now);
@@ -167,7 +167,7 @@ impl Cache {
         }
         let what = What::Manifest(Reference::Digest(binding.digest.clone()));
         if pull.method == Method::Head && pull.site.registry.reserve > 0 {
-            self.0.bindings.tell(&pull.place, &binding.digest, pull.asker.credential, self.0.clock.now());
+            self.0.bindings.tell(&pull.place, &binding.digest, pull.requester.credential, self.0.clock.now());
         }
         let known_size = binding.size.filter(|_| pull.method == Method::Head);
         let mut found = match known_size {
@@ -205,8 +205,8 @@ impl Cache {
         if let Ok(value) = HeaderValue::try_from(accept.header()) {
             fields.insert(header::ACCEPT, value);
         }
-        let (site, repository, asker) = (&pull.site, &pull.repository, &pull.asker);
-        let response = self.0.upstream.fetch_as_asked(site, repository, &what, &method, &fields, asker).await?;
+        let (site, repository, requester) = (&pull.site, &pull.repository, &pull.requester);
+        let response = self.0.upstream.fetch_as_asked(site, repository, &what, &method, &fields, requester).await?;
         let (digest, media_type) = (binding.digest, binding.media_type);
         let content = Content::Part(response);
         Ok(Found { digest, media_type, content, outcome: Outcome::Bypass, age: None, stale: None })

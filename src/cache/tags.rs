@@ -13,7 +13,7 @@ use crate::oci::media_type::Accept;
 use crate::oci::name::Tag;
 use crate::policy::access::within;
 use crate::records::{Journal, Table, seconds, time};
-use crate::upstream::asker::Credential;
+use crate::upstream::requester::Credential;
 
 /// What a tag names, for clients that accept the same.
 #[derive(Clone, Debug, PartialEq, Eq)]

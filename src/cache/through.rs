@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::name::Repository;
 use crate::policy::registry::Site;
-use crate::upstream::asker::Asker;
+use crate::upstream::requester::Requester;
 use crate::upstream::{Fetched, Upstream, What};
 use crate::{fs, task};
 
@@ -30,12 +30,12 @@ pub struct Way {
     /// For what.
     pub what: What,
     /// For whom.
-    pub asker: Asker,
+    pub requester: Requester,
 }
 
 impl std::fmt::Debug for Way {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} of {} for {:?}", self.what, self.repository, self.asker)
+        write!(f, "{:?} of {} for {:?}", self.what, self.repository, self.requester)
     }
 }
 
@@ -45,7 +45,7 @@ impl Way {
     /// # Errors
     /// Upstream said no, or nothing.
     pub async fn fetch(&self, from: u64) -> Result<Fetched> {
-        self.upstream.fetch(&self.site, &self.repository, &self.what, from, &self.asker).await
+        self.upstream.fetch(&self.site, &self.repository, &self.what, from, &self.requester).await
     }
 
     /// Goes on at byte `at`. What the client has before that is in `read`, if it has all of that. What is not the whole, from its first

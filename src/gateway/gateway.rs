@@ -40,8 +40,8 @@ use crate::oci::route::{self, Route, RouteError};
 use crate::policy::intercept::{self, Tunnels, Verdict};
 use crate::policy::registry::{Registries, Role, Site};
 use crate::server::Settings;
-use crate::upstream::asker::{Asker, Credential, Purse};
 use crate::upstream::client::{NO_REGISTRY, leads_back};
+use crate::upstream::requester::{Credential, Purse, Requester};
 use crate::upstream::{Upstream, What};
 
 /// Answers requests.
@@ -169,11 +169,11 @@ impl Gateway {
         origin: &crate::http::origin::Origin,
         record: &mut Record,
     ) -> Result<Response<Body>> {
-        let asker = offline::stood_for(&request, self.asker(request.headers())?);
-        record.bill = asker.bill.clone();
+        let requester = offline::stood_for(&request, self.requester(request.headers())?);
+        record.bill = requester.bill.clone();
         let is_realm = self.upstream.auth().is_realm(&site.namespace, origin, request.uri().path());
         if role == Role::Tokens || is_realm {
-            return Box::pin(self.token_or_stand_in(request, &site, origin, &asker, record)).await;
+            return Box::pin(self.token_or_stand_in(request, &site, origin, &requester, record)).await;
         }
         let uri = request.uri().clone();
         let route = route::route(request.method(), uri.path(), uri.query()).map_err(bad_route)?;
@@ -182,33 +182,33 @@ impl Gateway {
             record.subject = repository.to_string();
         }
         permitted(&site, &route, &request)?;
-        let asker = self.on_behalf(&site, route.repository(), asker);
-        let shown = offline::shown(&request, &asker);
+        let requester = self.on_behalf(&site, route.repository(), requester);
+        let shown = offline::shown(&request, &requester);
         let may_log_in = shown == Shown::Nothing || self.cache.logins().is_on();
         let whose = route.repository().filter(|_| may_log_in).map(|repository| Whose {
             site: site.clone(),
             repository: repository.clone(),
-            asker: asker.clone(),
+            requester: requester.clone(),
             shown,
         });
         let answered = match route {
-            Route::Ping => Box::pin(self.ping(request, &site, &asker, record)).await,
+            Route::Ping => Box::pin(self.ping(request, &site, &requester, record)).await,
             Route::Manifest { repository, reference } => {
-                self.manifest(request, site, repository, reference, asker, record).await
+                self.manifest(request, site, repository, reference, requester, record).await
             }
             Route::Blob { repository, digest } => {
                 record.reference = digest.to_string();
-                let pull = pull(&request, site, repository, Wanted::Blob(digest), asker);
+                let pull = pull(&request, site, repository, Wanted::Blob(digest), requester);
                 self.pulled(&pull, request.headers(), Negotiated::No, record).await
             }
             Route::Tags { ref repository } | Route::Referrers { ref repository }
-                if (asker.purse == Purse::Account || !site.registry.chain.is_plain())
+                if (requester.purse == Purse::Account || !site.registry.chain.is_plain())
                     && *request.method() == Method::GET =>
             {
                 let what = What::List(rest_of(uri.path(), repository.as_str(), uri.query()));
-                Box::pin(self.as_asked(&request, &site, repository, &what, &asker)).await
+                Box::pin(self.as_asked(&request, &site, repository, &what, &requester)).await
             }
-            other => Box::pin(self.pass(request, &site, other, &asker, record)).await,
+            other => Box::pin(self.pass(request, &site, other, &requester, record)).await,
         };
         answered.map_err(|error| match whose {
             Some(whose) => self.challenged(&whose, error),
@@ -217,12 +217,12 @@ impl Gateway {
     }
 
     /// A client that shows no credential reads what the operator shares with the operator's account.
-    pub(crate) fn on_behalf(&self, site: &Site, repository: Option<&Repository>, asker: Asker) -> Asker {
+    pub(crate) fn on_behalf(&self, site: &Site, repository: Option<&Repository>, requester: Requester) -> Requester {
         let registry = &site.registry;
         let shared = registry.account.is_some() && repository.is_some_and(|r| registry.repositories.shares(r));
-        match asker.credential {
-            Credential::Anonymous if shared => asker.on_account(),
-            _ => asker,
+        match requester.credential {
+            Credential::Anonymous if shared => requester.on_account(),
+            _ => requester,
         }
     }
 
@@ -232,7 +232,7 @@ impl Gateway {
         site: Site,
         repository: Repository,
         reference: Reference,
-        asker: Asker,
+        requester: Requester,
         record: &mut Record,
     ) -> Result<Response<Body>> {
         record.reference = reference.to_string();
@@ -242,9 +242,9 @@ impl Gateway {
         if accept.is_empty() && negotiated == Negotiated::Yes {
             // It wants something that is not kept here: schema 1, or a type of its own.
             let what = What::Manifest(reference);
-            return Box::pin(self.as_asked(&request, &site, &repository, &what, &asker)).await;
+            return Box::pin(self.as_asked(&request, &site, &repository, &what, &requester)).await;
         }
-        let pull = pull(&request, site, repository, Wanted::Manifest(reference, accept), asker);
+        let pull = pull(&request, site, repository, Wanted::Manifest(reference, accept), requester);
         self.pulled(&pull, request.headers(), negotiated, record).await
     }
 
@@ -256,7 +256,7 @@ impl Gateway {
         record: &mut Record,
     ) -> Result<Response<Body>> {
         let found = Box::pin(self.cache.get(pull)).await;
-        self.challenge_seen(&pull.site, &pull.asker);
+        self.challenge_seen(&pull.site, &pull.requester);
         let found = found?;
         record.outcome = found.outcome;
         let warned = warned(&found, &pull.site);
@@ -271,14 +271,14 @@ impl Gateway {
         site: &Site,
         repository: &Repository,
         what: &What,
-        asker: &Asker,
+        requester: &Requester,
     ) -> Result<Response<Body>> {
         let mut fields = HeaderMap::new();
         for value in request.headers().get_all(header::ACCEPT) {
             fields.append(header::ACCEPT, value.clone());
         }
         let method = request.method();
-        let response = self.upstream.fetch_as_asked(site, repository, what, method, &fields, asker).await?;
+        let response = self.upstream.fetch_as_asked(site, repository, what, method, &fields, requester).await?;
         Ok(super::pass::relay(response, self.upstream.idle_timeout()))
     }
 
@@ -301,18 +301,18 @@ impl Gateway {
                 return Err(Error::new(Kind::Misdirected, message));
             }
         }
-        let asker = self.asker(request.headers())?;
-        record.bill = asker.bill.clone();
-        self.pass_to(request, &NO_REGISTRY.into(), origin, route::Kind::Other, &asker).await
+        let requester = self.requester(request.headers())?;
+        record.bill = requester.bill.clone();
+        self.pass_to(request, &NO_REGISTRY.into(), origin, route::Kind::Other, &requester).await
     }
 
-    pub(crate) fn asker(&self, headers: &HeaderMap) -> Result<Asker> {
+    pub(crate) fn requester(&self, headers: &HeaderMap) -> Result<Requester> {
         let mut lines = headers.get_all(header::AUTHORIZATION).iter();
         let first = lines.next();
         if lines.next().is_some() {
             return Err(Error::new(Kind::Request, "more than one Authorization"));
         }
-        Ok(self.upstream.keyring().asker(first, self.clock.now()).through(headers))
+        Ok(self.upstream.keyring().requester(first, self.clock.now()).through(headers))
     }
 }
 
@@ -337,12 +337,12 @@ pub(crate) fn pull(
     site: Site,
     repository: Repository,
     wanted: Wanted,
-    asker: Asker,
+    requester: Requester,
 ) -> Pull {
     let method = if *request.method() == Method::HEAD { cache::Method::Head } else { cache::Method::Get };
     let range = request.headers().get(header::RANGE).filter(|_| method == cache::Method::Get).cloned();
     let place = cache::place(&site, &repository);
-    Pull { site, repository, wanted, asker, method, range, place }
+    Pull { site, repository, wanted, requester, method, range, place }
 }
 
 pub(crate) fn bad_route(error: RouteError) -> Error {

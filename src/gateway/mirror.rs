@@ -46,8 +46,8 @@ impl Gateway {
             record.outcome = Outcome::Hit;
             return Ok(self.pages.answer(request.method(), request.uri(), here, &self.registries));
         }
-        let asker = self.upstream.keyring().asker(None, self.clock.now()).through(request.headers());
-        record.bill = asker.bill.clone();
+        let requester = self.upstream.keyring().requester(None, self.clock.now()).through(request.headers());
+        record.bill = requester.bill.clone();
         let (host, plain) = with_port(&path);
         let query = request.uri().query();
         let route = route::route(request.method(), &plain, query).map_err(bad_route)?;
@@ -62,19 +62,19 @@ impl Gateway {
         let name = |_| Error::request(Code::NameInvalid, format!("{:?} is not a repository's name", meant.repository));
         let repository: Repository = meant.repository.parse().map_err(name)?;
         permitted_repository(&meant.site, &repository)?;
-        let asker = self.on_behalf(&meant.site, Some(&repository), asker);
+        let requester = self.on_behalf(&meant.site, Some(&repository), requester);
         match route {
             Route::Manifest { reference, .. } => {
-                self.manifest(request, meant.site, repository, reference, asker, record).await
+                self.manifest(request, meant.site, repository, reference, requester, record).await
             }
             Route::Blob { digest, .. } => {
                 record.reference = digest.to_string();
-                let pull = pull(&request, meant.site, repository, Wanted::Blob(digest), asker);
+                let pull = pull(&request, meant.site, repository, Wanted::Blob(digest), requester);
                 self.pulled(&pull, request.headers(), Negotiated::No, record).await
             }
             Route::Tags { .. } | Route::Referrers { .. } => {
                 let what = What::List(rest_of(&plain, &named, query));
-                let asking = Box::pin(self.as_asked(&request, &meant.site, &repository, &what, &asker));
+                let asking = Box::pin(self.as_asked(&request, &meant.site, &repository, &what, &requester));
                 let mut response = asking.await?;
                 link_here(response.headers_mut(), request.uri())?;
                 Ok(response)

@@ -19,8 +19,8 @@ use crate::oci::challenge::renamed_scopes;
 use crate::oci::name::Reference;
 use crate::oci::route::{Kind, Route};
 use crate::policy::registry::Site;
-use crate::upstream::asker::Asker;
 use crate::upstream::auth::SHORTEST_LIFE;
+use crate::upstream::requester::Requester;
 
 /// Upstream's answer as it comes.
 pub fn relay(response: Response<Incoming>, idle: Duration) -> Response<Body> {
@@ -40,7 +40,7 @@ impl Gateway {
         asked: TokenAsked,
         site: &Site,
         origin: &Origin,
-        asker: &Asker,
+        requester: &Requester,
         record: &mut Record,
     ) -> Result<Response<Body>> {
         let TokenAsked { target, mut request, wanted, is_nobodys, .. } = asked;
@@ -50,7 +50,7 @@ impl Gateway {
             request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if !is_nobodys {
-            let (registry, bill) = (&site.registry.name, &asker.bill);
+            let (registry, bill) = (&site.registry.name, &requester.bill);
             let response = self.upstream.pass(registry, Kind::Token, bill, origin, &target, request).await?;
             return match wanted.filter(|wanted| wanted.login.is_some() && self.cache.logins().is_on()) {
                 Some(wanted) => self.noted(site, &wanted, response).await,
@@ -64,7 +64,7 @@ impl Gateway {
             return Ok(issued(&token.value, token.left(now), cache_status(Outcome::Hit, None)));
         }
         // Asked in seawall's own words: nothing of the client's can make it anybody's token but nobody's.
-        let token = self.upstream.token(site, url, asker).await?;
+        let token = self.upstream.token(site, url, requester).await?;
         Ok(issued(&token.value, token.left(now), cache_status(Outcome::Bypass, None)))
     }
 
@@ -74,7 +74,7 @@ impl Gateway {
         request: Request<Incoming>,
         site: &Site,
         route: Route,
-        asker: &Asker,
+        requester: &Requester,
         record: &mut Record,
     ) -> Result<Response<Body>> {
         record.outcome = Outcome::Bypass;
@@ -82,11 +82,11 @@ impl Gateway {
             // Before it is sent as well: the client may be gone when the answer comes.
             self.changed(site, &route);
         }
-        let response = self.sent(request, &site.registry.name, &site.origin, route.kind(), asker).await?;
+        let response = self.sent(request, &site.registry.name, &site.origin, route.kind(), requester).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
             self.upstream.learn(site, response.headers());
-            self.challenge_seen(site, asker);
-            self.cache.login_refused(site, asker);
+            self.challenge_seen(site, requester);
+            self.cache.login_refused(site, requester);
         }
         if response.status().is_success() {
             self.changed(site, &route);
@@ -117,9 +117,9 @@ impl Gateway {
         registry: &Arc<str>,
         origin: &Origin,
         kind: Kind,
-        asker: &Asker,
+        requester: &Requester,
     ) -> Result<Response<Body>> {
-        let response = self.sent(request, registry, origin, kind, asker).await?;
+        let response = self.sent(request, registry, origin, kind, requester).await?;
         Ok(relay(response, self.upstream.idle_timeout()))
     }
 
@@ -129,12 +129,12 @@ impl Gateway {
         registry: &Arc<str>,
         origin: &Origin,
         kind: Kind,
-        asker: &Asker,
+        requester: &Requester,
     ) -> Result<Response<Incoming>> {
         let target = target(&request);
         let (parts, body) = request.into_parts();
         let request = upload::forward(parts.headers, parts.method, body);
-        self.upstream.pass(registry, kind, &asker.bill, origin, &target, request).await
+        self.upstream.pass(registry, kind, &requester.bill, origin, &target, request).await
     }
 }
 

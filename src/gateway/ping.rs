@@ -31,8 +31,8 @@ use crate::policy::access::within;
 use crate::policy::registry::Site;
 use crate::policy::stand_in::well_known;
 use crate::records::{Journal, Table, seconds, time};
-use crate::upstream::asker::{Asker, Credential};
 use crate::upstream::in_time;
+use crate::upstream::requester::{Credential, Requester};
 
 /// How each registry answers `/v2/` to a client without credentials.
 #[derive(Debug)]
@@ -179,15 +179,15 @@ impl Gateway {
         &self,
         request: Request<Incoming>,
         site: &Site,
-        asker: &Asker,
+        requester: &Requester,
         record: &mut Record,
     ) -> Result<Response<Body>> {
-        let nobody = asker.authorization.is_none() && matches!(*request.method(), Method::GET | Method::HEAD);
+        let nobody = requester.authorization.is_none() && matches!(*request.method(), Method::GET | Method::HEAD);
         if !nobody {
-            return self.pass_to(request, &site.registry.name, &site.origin, Kind::Other, asker).await;
+            return self.pass_to(request, &site.registry.name, &site.origin, Kind::Other, requester).await;
         }
         // A token of our own stands for a login: its client is no stranger.
-        let is_known = matches!(asker.credential, Credential::Remembered(_));
+        let is_known = matches!(requester.credential, Credential::Remembered(_));
         let (last, away) = (self.pings.last(&site.namespace), self.upstream.away(site).is_some());
         let now = self.clock.now();
         if let Some(ping) = last.filter(|ping| !away && !is_known && self.pings.is_fresh(ping, now)) {
@@ -204,7 +204,7 @@ impl Gateway {
             return stale(ping, record);
         }
         let deadline = known.as_ref().map(|_| self.upstream.resolve_deadline());
-        let asking = self.sent(request, &site.registry.name, &site.origin, Kind::Other, asker);
+        let asking = self.sent(request, &site.registry.name, &site.origin, Kind::Other, requester);
         match (in_time(site, deadline, asking).await, known) {
             (Ok(response), _) if !says_nothing(response.status()) => {
                 self.upstream.learn(site, response.headers());
@@ -217,8 +217,8 @@ impl Gateway {
     }
 
     /// Upstream was asked for a pull: how it wants to be convinced is known now, if it does.
-    pub(crate) fn challenge_seen(&self, site: &Site, asker: &Asker) {
-        if asker.bill.requests() > 0
+    pub(crate) fn challenge_seen(&self, site: &Site, requester: &Requester) {
+        if requester.bill.requests() > 0
             && let Some(challenges) = self.upstream.auth().challenges(&site.namespace)
         {
             self.pings.learn(&site.namespace, &challenges, self.clock.now());

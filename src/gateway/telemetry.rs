@@ -13,8 +13,8 @@ use crate::http::cache_status::Outcome;
 use crate::ledger::Ledger;
 use crate::metrics::{Metrics, Served};
 use crate::oci::route::Kind;
-use crate::upstream::asker::Bill;
 use crate::upstream::client::NO_REGISTRY;
+use crate::upstream::requester::Bill;
 
 /// Where records go.
 #[derive(Clone, Debug)]

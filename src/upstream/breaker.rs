@@ -393,8 +393,8 @@ fn subject(kind: route::Kind, uri: &Uri) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::asker::Bill;
     use crate::upstream::client::no_body;
+    use crate::upstream::requester::Bill;
 
     fn outages() -> Outages {
         Outages::new(Clock::system(), Metrics::new(), Duration::from_secs(2))

@@ -15,12 +15,12 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::account::Accounts;
-use super::asker::{Bill, Keyring};
 use super::auth::Auth;
 use super::breaker::Outages;
 use super::pace::Paces;
 use super::pay::is_on_account;
 use super::quota::{Debit, Means};
+use super::requester::{Bill, Keyring};
 use super::send::is_elsewhere;
 use crate::clock::Clock;
 use crate::dial::Settings;

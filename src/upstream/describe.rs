@@ -5,9 +5,9 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
 
-use super::asker::{Asker, Credential};
 use super::client::Upstream;
 use super::fetch::ANY_MANIFEST;
+use super::requester::{Credential, Requester};
 use super::send::{What, is_elsewhere};
 use crate::error::{Error, Kind, Result};
 use crate::http::range::parse_content_range;
@@ -40,7 +40,7 @@ impl Upstream {
         repository: &Repository,
         what: &What,
         accept: Accept,
-        asker: &Asker,
+        requester: &Requester,
     ) -> Result<Description> {
         let mut fields = HeaderMap::new();
         let accepted = match what {
@@ -52,17 +52,17 @@ impl Upstream {
         if let Some(value) = accepted.and_then(|text| HeaderValue::try_from(text).ok()) {
             fields.insert(header::ACCEPT, value);
         }
-        let response = self.ask(site, repository, what, &Method::HEAD, &fields, asker).await?;
+        let response = self.ask(site, repository, what, &Method::HEAD, &fields, requester).await?;
         let is_blob = matches!(what, What::Blob(_));
         if is_blob && response.status() == StatusCode::FORBIDDEN && is_elsewhere(&response) {
-            return self.first_byte(site, repository, what, asker).await;
+            return self.first_byte(site, repository, what, requester).await;
         }
         if response.status() != StatusCode::OK {
             let error = self.refusal(&site.origin.host.to_string(), response).await;
             return Err(if error.kind() == Kind::Missing { error.coded(what.unknown()) } else { error });
         }
         let said = Description::of(&response);
-        if is_blob && said.size.is_none() { self.first_byte(site, repository, what, asker).await } else { Ok(said) }
+        if is_blob && said.size.is_none() { self.first_byte(site, repository, what, requester).await } else { Ok(said) }
     }
 
     /// Storage that signs its URLs for GET refuses HEAD with 403, and some registries leave the length out: a GET of one byte tells it.
@@ -71,11 +71,11 @@ impl Upstream {
         site: &Site,
         repository: &Repository,
         what: &What,
-        asker: &Asker,
+        requester: &Requester,
     ) -> Result<Description> {
         let mut fields = HeaderMap::new();
         fields.insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
-        let response = self.ask(site, repository, what, &Method::GET, &fields, asker).await?;
+        let response = self.ask(site, repository, what, &Method::GET, &fields, requester).await?;
         match response.status() {
             StatusCode::OK => Ok(Description::of(&response)),
             StatusCode::PARTIAL_CONTENT => {
@@ -105,8 +105,8 @@ pub async fn in_time<T>(site: &Site, deadline: Option<Duration>, asking: impl Fu
 
 impl Description {
     /// To whom it is a yes, if to anybody.
-    pub fn yes_to(&self, asker: &Asker) -> Option<Credential> {
-        asker.vouched().filter(|_| self.is_yes)
+    pub fn yes_to(&self, requester: &Requester) -> Option<Credential> {
+        requester.vouched().filter(|_| self.is_yes)
     }
 
     fn of(response: &Response<Incoming>) -> Description {

@@ -3,8 +3,8 @@
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
 
-use super::asker::{Asker, Credential};
 use super::client::Upstream;
+use super::requester::{Credential, Requester};
 use super::send::What;
 use crate::error::{Error, Kind, Result};
 use crate::http::range::parse_content_range;
@@ -29,8 +29,8 @@ pub struct Fetched {
 
 impl Fetched {
     /// To whom it is a yes, if to anybody.
-    pub fn yes_to(&self, asker: &Asker) -> Option<Credential> {
-        asker.vouched().filter(|_| self.is_yes)
+    pub fn yes_to(&self, requester: &Requester) -> Option<Credential> {
+        requester.vouched().filter(|_| self.is_yes)
     }
 }
 
@@ -49,10 +49,10 @@ impl Upstream {
         repository: &Repository,
         what: &What,
         from: u64,
-        asker: &Asker,
+        requester: &Requester,
     ) -> Result<Fetched> {
         let range = (from > 0).then(|| format!("bytes={from}-"));
-        let response = self.get(site, repository, what, range.as_deref(), asker).await?;
+        let response = self.get(site, repository, what, range.as_deref(), requester).await?;
         let host = &site.origin.host;
         let total = response.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
         let media_type = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(essence);
@@ -81,9 +81,9 @@ impl Upstream {
         repository: &Repository,
         what: &What,
         range: &HeaderValue,
-        asker: &Asker,
+        requester: &Requester,
     ) -> Result<Response<Incoming>> {
-        let response = self.get(site, repository, what, range.to_str().ok(), asker).await?;
+        let response = self.get(site, repository, what, range.to_str().ok(), requester).await?;
         match response.status() {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => Ok(response),
             _ => Err(self.refusal(&site.origin.host.to_string(), response).await),
@@ -96,7 +96,7 @@ impl Upstream {
         repository: &Repository,
         what: &What,
         range: Option<&str>,
-        asker: &Asker,
+        requester: &Requester,
     ) -> Result<Response<Incoming>> {
         let mut fields = HeaderMap::new();
         if let What::Manifest(_) = what {
@@ -105,7 +105,7 @@ impl Upstream {
         if let Some(range) = range.and_then(|range| HeaderValue::try_from(range).ok()) {
             fields.insert(header::RANGE, range);
         }
-        let response = self.ask(site, repository, what, &Method::GET, &fields, asker).await?;
+        let response = self.ask(site, repository, what, &Method::GET, &fields, requester).await?;
         let encoded = response.headers().get(header::CONTENT_ENCODING).is_some_and(|e| e != "identity");
         if response.status().is_success() && encoded {
             let host = &site.origin.host;
@@ -125,9 +125,9 @@ impl Upstream {
         what: &What,
         method: &Method,
         fields: &HeaderMap,
-        asker: &Asker,
+        requester: &Requester,
     ) -> Result<Response<Incoming>> {
-        let response = self.ask(site, repository, what, method, fields, asker).await?;
+        let response = self.ask(site, repository, what, method, fields, requester).await?;
         if response.status().is_success() {
             return Ok(response);
         }

@@ -4,11 +4,10 @@
 //! - [`fetch`](Upstream::fetch): GET of a digest, redirects followed here.
 //! - [`pass`](Upstream::pass): anything else, streamed untouched.
 //!
-//! [`client`] sends, [`asker`] says for whom, [`quota`] keeps the books and holds back what would be refused, [`auth`] keeps challenges and tokens of nobody, `account` what is known of the
+//! [`client`] sends, [`requester`] says for whom, [`quota`] keeps the books and holds back what would be refused, [`auth`] keeps challenges and tokens of nobody, `account` what is known of the
 //! operator's logins: [`source`] reads them, `prove` shows them, `pay` asks with them; [`breaker`] knows who does not answer.
 
 mod account;
-pub mod asker;
 pub mod auth;
 pub mod breaker;
 pub mod client;
@@ -21,6 +20,7 @@ mod probe;
 mod program;
 mod prove;
 pub mod quota;
+pub mod requester;
 mod send;
 pub mod source;
 mod sources;

@@ -3,10 +3,10 @@
 use http::{HeaderMap, Request, Response, Uri, header};
 use hyper::body::Incoming;
 
-use super::asker::Bill;
 use super::breaker::Passed;
 use super::client::{About, RequestBody, Upstream, Wire};
 use super::quota::Applicant;
+use super::requester::Bill;
 use crate::error::{Error, Kind, Result};
 use crate::http::headers::{strip_hop_by_hop, strip_look_alikes};
 use crate::http::origin::Origin;
@@ -35,8 +35,8 @@ impl Upstream {
         if kind == route::Kind::Token {
             // Where it is in a form, or in the query, it is not seen.
             let shown = parts.headers.get(header::AUTHORIZATION);
-            let asker = shown.map(|value| self.keyring().asker(Some(value), self.0.clock.now()));
-            parts.extensions.insert(Applicant(asker.map(|asker| asker.credential.identity())));
+            let requester = shown.map(|value| self.keyring().requester(Some(value), self.0.clock.now()));
+            parts.extensions.insert(Applicant(requester.map(|requester| requester.credential.identity())));
         }
         self.send(About { registry, kind, bill, debit: None }, Wire::Any, Request::from_parts(parts, body)).await
     }

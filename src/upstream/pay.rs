@@ -7,9 +7,9 @@ use http::{HeaderMap, HeaderName, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tracing::debug;
 
-use super::asker::Purse;
 use super::client::Upstream;
 use super::prove::{Proof, Shown};
+use super::requester::Purse;
 use super::send::{Question, is_elsewhere};
 use crate::error::{Error, Kind, Reply, Result};
 use crate::ledger::Identity;
@@ -56,7 +56,7 @@ impl Upstream {
             return Ok(response);
         }
         let answered = self.ask_as_client(question).await;
-        match (paid, question.asker.purse) {
+        match (paid, question.requester.purse) {
             // Nobody's lack of permission says nothing of what the operator shares.
             (Paid::Unusable(error), Purse::Account) => answered.map_err(|nobodys| blamed(nobodys, &error)),
             (Paid::Limited(error), Purse::Account) if has_nothing(&answered) => Err(error),
@@ -107,13 +107,13 @@ impl Upstream {
 
     /// A pull does not wait long for an account.
     async fn shown_in_time(&self, question: Question<'_>) -> Result<Option<Shown>> {
-        let Question { site, repository, asker, .. } = question;
+        let Question { site, repository, requester, .. } = question;
         let (accounts, now) = (&self.0.accounts, self.0.clock.now());
         let vain = accounts.in_vain(site, repository.as_str(), now).or_else(|| accounts.in_vain(site, SLOW, now));
         if let Some(error) = vain {
             return Err(error);
         }
-        match tokio::time::timeout(self.0.resolve_deadline, self.shown(site, repository, &asker.bill)).await {
+        match tokio::time::timeout(self.0.resolve_deadline, self.shown(site, repository, &requester.bill)).await {
             Ok(shown) => shown,
             Err(_) => {
                 let message = format!("seawall's account for {} takes too long to be had", site.registry.name);

@@ -2,9 +2,9 @@
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use super::asker::Asker;
 use super::client::Upstream;
 use super::fetch::ANY_MANIFEST;
+use super::requester::Requester;
 use super::send::{Question, What};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Identity;
@@ -32,11 +32,11 @@ impl Upstream {
         repository: &Repository,
         what: &What,
         payer: Identity,
-        asker: &Asker,
+        requester: &Requester,
     ) -> Result<Probed> {
         let fields = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(ANY_MANIFEST))]);
         let (known_as, method) = (repository, &Method::HEAD);
-        let question = Question { site, repository, known_as, what, method, fields: &fields, asker, payer };
+        let question = Question { site, repository, known_as, what, method, fields: &fields, requester, payer };
         let response = match payer {
             Identity::Account => {
                 if self.auth().token_url(&site.namespace, repository).is_none() {
@@ -45,7 +45,7 @@ impl Upstream {
                     let challenge = self.follow(nobody, None).await?;
                     self.learn(site, challenge.headers());
                 }
-                let shown = self.shown(site, repository, &asker.bill).await?;
+                let shown = self.shown(site, repository, &requester.bill).await?;
                 let none = || Error::new(Kind::Ours, format!("{} wants no account", site.registry.name));
                 self.follow(question, Some(shown.ok_or_else(none)?.value)).await?
             }

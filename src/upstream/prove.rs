@@ -12,10 +12,10 @@ use url::form_urlencoded::Serializer;
 use zeroize::Zeroizing;
 
 use super::account::{self, Next};
-use super::asker::Bill;
 use super::auth::Token;
 use super::client::{About, RequestBody, Upstream, Wire};
 use super::quota::Applicant;
+use super::requester::Bill;
 use super::send::{MAX_TOKEN_REPLY, build};
 use super::source;
 use crate::error::{Error, Kind, Result};

@@ -13,8 +13,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use hyper::body::Incoming;
 use tracing::debug;
 
-use super::asker::{Asker, Purse};
 use super::client::{About, RequestBody, Upstream};
+use super::requester::{Purse, Requester};
 use super::send::{Question, What};
 use crate::error::{Error, Kind, Reply, Result};
 use crate::http::origin::Origin;
@@ -105,18 +105,26 @@ impl Upstream {
     }
 
     /// Why nobody gives the bytes of a manifest now, for want of quota, if so it is.
-    pub fn spent(&self, site: &Site, repository: &Repository, what: &What, asker: &Asker) -> Option<Error> {
+    pub fn spent(&self, site: &Site, repository: &Repository, what: &What, requester: &Requester) -> Option<Error> {
         let fields = HeaderMap::new();
         let mut refused = None;
-        for leg in site.registry.chain.legs(Asked::Bytes, asker.reach) {
-            let (site, asker) = match leg {
-                Leg::Registry => (site, asker.clone()),
-                Leg::Source(source) => (&source.site, asker.at_source(source)),
+        for leg in site.registry.chain.legs(Asked::Bytes, requester.reach) {
+            let (site, requester) = match leg {
+                Leg::Registry => (site, requester.clone()),
+                Leg::Source(source) => (&source.site, requester.at_source(source)),
             };
-            for charged in payers(&asker) {
+            for charged in payers(&requester) {
                 let (known_as, method) = (repository, &Method::GET);
-                let question =
-                    Question { site, repository, known_as, what, method, fields: &fields, asker: &asker, charged };
+                let question = Question {
+                    site,
+                    repository,
+                    known_as,
+                    what,
+                    method,
+                    fields: &fields,
+                    requester: &requester,
+                    charged,
+                };
                 let said = self.would_be_refused(question)?;
                 if matches!(leg, Leg::Registry) || refused.is_none() {
                     refused = Some(said);
@@ -135,7 +143,7 @@ impl Upstream {
         }
         let mut ask = Ask { charged, cost: Cost::Counted, sent: now, _spending: None };
         let held = self.standing(&ask.charged, ask.cost, Some(repository)).map(Held::Standing);
-        let spent = || self.spend(&mut ask, Some(site), Some(repository), question.asker.bill.aim()).err();
+        let spent = || self.spend(&mut ask, Some(site), Some(repository), question.requester.bill.aim()).err();
         if let Some(held) = held.or_else(spent) {
             return Some(refused(&held, &ask.charged, Some(site), now));
         }
@@ -260,9 +268,9 @@ fn charged(question: Question<'_>) -> Charged {
 }
 
 /// With whose credentials bytes are asked for, until one gets them.
-fn payers(asker: &Asker) -> impl Iterator<Item = Identity> {
-    let (account, client) = match asker.purse {
-        Purse::Own => (None, asker.credential.identity()),
+fn payers(requester: &Requester) -> impl Iterator<Item = Identity> {
+    let (account, client) = match requester.purse {
+        Purse::Own => (None, requester.credential.identity()),
         Purse::Account | Purse::AccountForAll => (Some(Identity::Account), Identity::Anonymous),
     };
     account.into_iter().chain([client])

@@ -11,11 +11,11 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::asker::{Asker, Credential, Purse};
 use super::auth::{SHORTEST_LIFE, Token, token_url};
 use super::breaker::not_asked;
 use super::client::{About, Upstream, Wire, no_body};
 use super::quota::Debit;
+use super::requester::{Credential, Purse, Requester};
 use crate::dial::error::{DialError, dial_error};
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::{Origin, Scheme};
@@ -87,7 +87,7 @@ pub(super) struct Question<'a> {
     pub(super) what: &'a What,
     pub(super) method: &'a Method,
     pub(super) fields: &'a HeaderMap,
-    pub(super) asker: &'a Asker,
+    pub(super) requester: &'a Requester,
     /// Whose credential is shown.
     pub(super) payer: Identity,
 }
@@ -108,23 +108,25 @@ impl Upstream {
     /// The final response of one source: no redirect, no challenge that could be met. What is no success comes back as it is; a client
     /// that has shown no credential yet gets the challenge, so that it can.
     pub(super) async fn ask_one(&self, question: Question<'_>) -> Result<Response<Incoming>> {
-        match question.asker.purse {
+        match question.requester.purse {
             Purse::Own => self.ask_as_client(question).await,
             Purse::Account | Purse::AccountForAll => self.ask_on_account(question).await,
         }
     }
 
     pub(super) async fn ask_as_client(&self, question: Question<'_>) -> Result<Response<Incoming>> {
-        let Question { site, repository, asker, .. } = question;
-        if asker.purse == Purse::Own && matches!(asker.credential, Credential::Known(_)) {
-            let question = Question { payer: asker.credential.identity(), ..question };
-            return self.follow(question, asker.authorization.clone()).await;
+        let Question { site, repository, requester, .. } = question;
+        if requester.purse == Purse::Own && matches!(requester.credential, Credential::Known(_)) {
+            let question = Question { payer: requester.credential.identity(), ..question };
+            return self.follow(question, requester.authorization.clone()).await;
         }
-        let sent = self.nobodys(site, repository).or_else(|| asker.authorization.clone());
+        let sent = self.nobodys(site, repository).or_else(|| requester.authorization.clone());
         let response = self.follow(question, sent.clone()).await?;
         match response.status() {
             StatusCode::UNAUTHORIZED if !is_elsewhere(&response) => {}
-            StatusCode::FORBIDDEN if sent.is_some() && asker.authorization.is_none() && !is_elsewhere(&response) => {
+            StatusCode::FORBIDDEN
+                if sent.is_some() && requester.authorization.is_none() && !is_elsewhere(&response) =>
+            {
                 return self.follow(question, None).await;
             }
             _ => return Ok(response),
@@ -133,13 +135,13 @@ impl Upstream {
         let challenged = self.refusal(&site.origin.host.to_string(), response).await;
         let known = || self.0.auth.token_url(&site.namespace, repository);
         let Some(url) = token_url(&challenges, repository).or_else(known) else { return Err(challenged) };
-        let token = match self.fresh_token(site, url, sent.as_ref(), asker).await {
+        let token = match self.fresh_token(site, url, sent.as_ref(), requester).await {
             Err(error) if error.kind() == Kind::Refused => return Err(challenged),
             token => token?,
         };
         let response = self.follow(question, Some(token)).await?;
         let refused = matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        if refused && asker.authorization.is_none() && !is_elsewhere(&response) {
+        if refused && requester.authorization.is_none() && !is_elsewhere(&response) {
             Err(challenged)
         } else {
             Ok(response)
@@ -152,14 +154,14 @@ impl Upstream {
         site: &Site,
         url: String,
         refused: Option<&HeaderValue>,
-        asker: &Asker,
+        requester: &Requester,
     ) -> Result<HeaderValue> {
         let known = self.0.auth.token(&url, self.0.clock.now()).map(|token| token.authorization());
         if let Some(token) = known.filter(|token| Some(token) != refused) {
             return Ok(token);
         }
         self.0.auth.drop_token(&url);
-        Ok(self.token(site, url, asker).await?.authorization())
+        Ok(self.token(site, url, requester).await?.authorization())
     }
 
     fn nobodys(&self, site: &Site, repository: &Repository) -> Option<HeaderValue> {
@@ -181,14 +183,15 @@ impl Upstream {
         authorization: Option<HeaderValue>,
     ) -> Result<Response<Incoming>> {
         self.ask_whether_it_stands(question, authorization.clone()).await;
-        let Question { site, repository, known_as, what, method, fields, asker, payer } = question;
+        let Question { site, repository, known_as, what, method, fields, requester, payer } = question;
         let (mut origin, mut target) = (site.origin.clone(), what.path(repository));
         let (mut credential, mut wire) = (authorization, what.wire());
         let debit = Some(Debit { site, repository: known_as, payer });
-        let mut about = About { registry: &site.registry.name, kind: what.kind(), bill: &asker.bill, debit };
+        let mut about = About { registry: &site.registry.name, kind: what.kind(), bill: &requester.bill, debit };
         for hop in 0.. {
             let request = || {
-                build(method, &origin, &target, fields, credential.as_ref()).map(|new| signed(new, asker.via.as_ref()))
+                build(method, &origin, &target, fields, credential.as_ref())
+                    .map(|new| signed(new, requester.via.as_ref()))
             };
             let mut response = match self.send(about, wire, request()?).await {
                 // The other side closed a kept connection just then. Nothing was lost by asking: this has no body.
@@ -223,10 +226,10 @@ impl Upstream {
     ///
     /// # Errors
     /// The token service said no, nothing, or something that is no token.
-    pub async fn token(&self, site: &Site, url: String, asker: &Asker) -> Result<Arc<Token>> {
+    pub async fn token(&self, site: &Site, url: String, requester: &Requester) -> Result<Arc<Token>> {
         // When it is time for a trial, nobody waits for what an earlier question will never hear.
         let turn = Origin::from_url(&url).map_or(0, |(origin, _)| self.turn(&site.at(origin)));
-        let (upstream, site, bill, via) = (self.clone(), site.clone(), asker.bill.clone(), asker.via.clone());
+        let (upstream, site, bill, via) = (self.clone(), site.clone(), requester.bill.clone(), requester.via.clone());
         let asked = url.clone();
         let work = move || async move {
             // Who looked for one before another's came asks after it has come.
@@ -273,7 +276,7 @@ impl Upstream {
     }
 }
 
-/// Signed by those who had the asker's request before.
+/// Signed by those who had the requester's request before.
 fn signed(mut request: Request<super::RequestBody>, via: Option<&HeaderValue>) -> Request<super::RequestBody> {
     if let Some(via) = via {
         request.headers_mut().insert(header::VIA, via.clone());

@@ -6,8 +6,8 @@ use http::{HeaderMap, Method, Response};
 use hyper::body::Incoming;
 use tracing::debug;
 
-use super::asker::Asker;
 use super::client::Upstream;
+use super::requester::Requester;
 use super::send::{Question, What, is_elsewhere};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Identity;
@@ -33,17 +33,17 @@ impl Upstream {
         what: &What,
         method: &Method,
         fields: &HeaderMap,
-        asker: &Asker,
+        requester: &Requester,
     ) -> Result<Response<Incoming>> {
         let chain = &site.registry.chain;
         let payer = Identity::Anonymous;
-        let question = Question { site, repository, known_as: repository, what, method, fields, asker, payer };
+        let question = Question { site, repository, known_as: repository, what, method, fields, requester, payer };
         if chain.is_plain() {
             return self.ask_one(question).await;
         }
         let renamed = chain.renamed(repository);
         let mut failed = None;
-        for leg in chain.legs(asked(what, method), asker.reach) {
+        for leg in chain.legs(asked(what, method), requester.reach) {
             let question = Question { repository: &renamed, ..question };
             let answered = match leg {
                 Leg::Registry => self.ask_below(question, chain.prefix.as_ref()).await,
@@ -72,12 +72,12 @@ impl Upstream {
     }
 
     async fn ask_source(&self, question: Question<'_>, source: &Source) -> Result<Response<Incoming>> {
-        let asker = question.asker.at_source(source);
-        let question = Question { site: &source.site, asker: &asker, ..question };
+        let requester = question.requester.at_source(source);
+        let question = Question { site: &source.site, requester: &requester, ..question };
         let mut response = self.ask_below(question, source.prefix.as_ref()).await?;
         if response.status().is_success() {
             self.0.metrics.other_source(&source.site.registry.name, &source.site.namespace);
-            question.asker.bill.served_by(&source.site.namespace);
+            question.requester.bill.served_by(&source.site.namespace);
         }
         if !source.vouches() {
             response.extensions_mut().insert(BytesOnly);

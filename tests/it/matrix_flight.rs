@@ -61,7 +61,7 @@ impl Flight {
     /// All ask; what is wrong with what they get.
     async fn followed(&self, world: &Arc<World>) -> Vec<String> {
         let (mut soon, mut later) = (Vec::new(), Vec::new());
-        for &who in world.askers() {
+        for &who in world.requesters() {
             for &how in self.hows {
                 let (world, scene, thing) = (world.clone(), self.scene.clone(), self.thing);
                 let cell = Cell { place: scene.place, state: scene.state, who: world.taken_for(who), thing, how };

@@ -8,16 +8,16 @@ use crate::matrix_world::{Scene, Spoken, World};
 
 const PUBLIC_TTL: Duration = Duration::from_secs(15 * 60);
 
-/// One scene for each of the askers.
+/// One scene for each of the requesters.
 fn for_each(spoken: Spoken, place: Place, state: State) -> Vec<(Scene, Who)> {
-    spoken.askers().iter().map(|who| (Scene::new(place, state, &format!("{who:?}")), *who)).collect()
+    spoken.requesters().iter().map(|who| (Scene::new(place, state, &format!("{who:?}")), *who)).collect()
 }
 
-/// One scene for each asker and each request, since the first request changes what is here.
+/// One scene for each requester and each request, since the first request changes what is here.
 fn for_each_request(spoken: Spoken, place: Place, state: State) -> Vec<(Scene, Who, Thing, How)> {
     let of = |who: Who| asks().into_iter().map(move |(thing, how)| (who, thing, how));
     let scene = |(who, thing, how)| (Scene::new(place, state, &format!("{who:?}/{thing:?}/{how:?}")), who, thing, how);
-    spoken.askers().iter().flat_map(|who| of(*who)).map(scene).collect()
+    spoken.requesters().iter().flat_map(|who| of(*who)).map(scene).collect()
 }
 
 fn report(spoken: Spoken, cells: usize, wrong: &[String]) {

@@ -21,7 +21,7 @@ pub(crate) enum Spoken {
 
 impl Spoken {
     /// Whose part is played: all of it once, the core of it in the other ways.
-    pub(crate) fn askers(self) -> &'static [Who] {
+    pub(crate) fn requesters(self) -> &'static [Who] {
         match self {
             Spoken::H1 => &Who::ALL,
             Spoken::H2 => &[Who::Nobody, Who::Alice, Who::Bob, Who::MadeUp],
@@ -212,8 +212,8 @@ impl World {
         wrong
     }
 
-    pub(crate) fn askers(&self) -> &'static [Who] {
-        self.spoken.askers()
+    pub(crate) fn requesters(&self) -> &'static [Who] {
+        self.spoken.requesters()
     }
 
     /// To a mirror everybody is nobody.

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::lru::lru;
 use crate::oci::login::Login;
 use crate::task::{self, Coalesced};
-use crate::upstream::asker::LoginId;
+use crate::upstream::requester::LoginId;
 
 /// bcrypt's: about 60 ms of a core.
 const COST: u32 = if cfg!(debug_assertions) { 6 } else { 10 };

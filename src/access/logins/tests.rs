@@ -1,7 +1,7 @@
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::upstream::asker::Keyring;
+use crate::upstream::requester::Keyring;
 
 const TERM: Duration = Duration::from_secs(7000);
 

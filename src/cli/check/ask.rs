@@ -82,8 +82,8 @@ impl Asking {
     async fn quota(&self, hub: &Site, identity: Identity) -> Quota {
         let repository: Repository = PREVIEW.parse().expect("a repository's name");
         let what = What::Manifest(Reference::Tag("latest".parse().expect("a tag")));
-        let asker = self.upstream.keyring().asker(None, self.clock.now());
-        let said = in_time(self.upstream.probe(hub, &repository, &what, identity, &asker)).await;
+        let requester = self.upstream.keyring().requester(None, self.clock.now());
+        let said = in_time(self.upstream.probe(hub, &repository, &what, identity, &requester)).await;
         Quota { identity, said }
     }
 
@@ -94,13 +94,13 @@ impl Asking {
             bail!("{repository} may not be pulled: `allow` and `deny` of {} say so", site.registry.name);
         }
         let keyring = self.upstream.keyring();
-        let asker = keyring.asker(None, self.clock.now());
+        let requester = keyring.requester(None, self.clock.now());
         let shared = site.registry.account.is_some() && site.registry.repositories.shares(&repository);
-        let asker = if shared { asker.on_account() } else { asker };
+        let requester = if shared { requester.on_account() } else { requester };
         let joint = if reference.tag().is_some() { ':' } else { '@' };
         let name = format!("{}/{repository}{joint}{reference}", site.namespace);
         let what = What::Manifest(reference);
-        let said = self.upstream.describe(&site, &repository, &what, Accept::ANYTHING, &asker);
+        let said = self.upstream.describe(&site, &repository, &what, Accept::ANYTHING, &requester);
         Ok(Image { name, said: in_time(said).await })
     }
 }

@@ -31,8 +31,8 @@ use crate::oci::token_request::{Scope, TokenRequest};
 use crate::policy::registry::Site;
 use crate::policy::stand_in::{Author, Shows, may_stand_in};
 use crate::upstream::MAX_TOKEN_REPLY;
-use crate::upstream::asker::{Asker, Credential, LoginId};
 use crate::upstream::quota::is_for_want_of_pulls;
+use crate::upstream::requester::{Credential, LoginId, Requester};
 
 /// No name and no password: what podman shows to a registry that wants Basic when it has no login for it.
 const NOBODY: &str = "Og==";
@@ -58,10 +58,10 @@ pub(crate) fn lay_down(headers: &mut HeaderMap, secret: &Secret, now: std::time:
 }
 
 /// Whoever a token that was laid down stands for.
-pub(crate) fn stood_for<B>(request: &Request<B>, asker: Asker) -> Asker {
+pub(crate) fn stood_for<B>(request: &Request<B>, requester: Requester) -> Requester {
     match request.extensions().get() {
-        Some(Owner::Login(id)) => asker.standing_for(*id),
-        Some(Owner::Nobody) | None => asker,
+        Some(Owner::Login(id)) => requester.standing_for(*id),
+        Some(Owner::Nobody) | None => requester,
     }
 }
 
@@ -75,7 +75,7 @@ fn all_shared(site: &Site, wanted: &TokenRequest) -> bool {
 pub(crate) struct Whose {
     pub(crate) site: Site,
     pub(crate) repository: Repository,
-    pub(crate) asker: Asker,
+    pub(crate) requester: Requester,
     pub(crate) shown: Shown,
 }
 
@@ -89,9 +89,9 @@ pub(crate) enum Shown {
 }
 
 /// What a request showed before a token of ours was laid down.
-pub(crate) fn shown<B>(request: &Request<B>, asker: &Asker) -> Shown {
+pub(crate) fn shown<B>(request: &Request<B>, requester: &Requester) -> Shown {
     let laid_down = request.extensions().get::<Owner>().is_some();
-    if asker.authorization.is_none() && !laid_down { Shown::Nothing } else { Shown::Something }
+    if requester.authorization.is_none() && !laid_down { Shown::Nothing } else { Shown::Something }
 }
 
 impl Gateway {
@@ -101,11 +101,11 @@ impl Gateway {
         request: Request<Incoming>,
         site: &Site,
         origin: &Origin,
-        asker: &Asker,
+        requester: &Requester,
         record: &mut Record,
     ) -> Result<Response<Body>> {
         record.kind = route::Kind::Token;
-        let asked = TokenAsked::read(request, asker, self.upstream.idle_timeout()).await?;
+        let asked = TokenAsked::read(request, requester, self.upstream.idle_timeout()).await?;
         let (shows, wanted) = (asked.shows, asked.wanted.as_ref());
         if shows == Shows::Nothing && wanted.is_some_and(|wanted| all_shared(site, wanted)) {
             // What the operator shares needs no token, and none of the operator's leaves.
@@ -122,11 +122,11 @@ impl Gateway {
         let deadline = match (may, &login) {
             (true, _) => deadline,
             (false, Some(_)) => deadline * PATIENCE_WITH_LOGINS,
-            (false, None) => return self.token(asked, site, origin, asker, record).await,
+            (false, None) => return self.token(asked, site, origin, requester, record).await,
         };
         // Of those who want nobody's token none waits for a service that does not answer; what they began goes on, and is the trial.
         let at_once = may && asked.is_nobodys && self.upstream.away(&site.at(origin.clone())).is_some();
-        let mut asking = Box::pin(self.token(asked, site, origin, asker, record));
+        let mut asking = Box::pin(self.token(asked, site, origin, requester, record));
         let answered = match at_once {
             true => (&mut asking).now_or_never(),
             false => tokio::time::timeout(deadline, &mut asking).await.ok(),
@@ -190,17 +190,17 @@ impl Gateway {
     /// What a client is told whose pull failed because upstream is away, if it may be somebody whose login is remembered, or because nobody's
     /// pulls are spent: to log in, as upstream would have told it. It is told so of every repository, whether it is there or not.
     pub(crate) fn challenged(&self, who: &Whose, error: Error) -> Error {
-        let Whose { site, repository, asker, shown } = who;
+        let Whose { site, repository, requester, shown } = who;
         let is_refused = error.reply().is_some_and(|reply| reply.status == StatusCode::UNAUTHORIZED);
         if is_refused && error.kind() == Kind::Refused {
-            self.cache.login_refused(site, asker);
+            self.cache.login_refused(site, requester);
         }
         let bearer =
             |value: &HeaderValue| value.as_bytes().get(..7).is_some_and(|b| b.eq_ignore_ascii_case(b"bearer "));
-        let may_log_in = match asker.credential {
+        let may_log_in = match requester.credential {
             Credential::Anonymous => true,
             // A token may have ended; a login that is shown itself was looked up already.
-            Credential::Known(_) => asker.authorization.as_ref().is_some_and(bearer),
+            Credential::Known(_) => requester.authorization.as_ref().is_some_and(bearer),
             Credential::Account | Credential::Remembered(_) => false,
         };
         // 429: nobody's pulls are spent, which need not be so of who logs in. Who shows nothing may have a login:
@@ -258,14 +258,14 @@ mod tests {
     /// Who shows a token of ours was asked to log in already: to be asked again is to be sent round for ever.
     #[test]
     fn a_token_of_ours_is_something() {
-        let keyring = crate::upstream::asker::Keyring::new();
-        let asker = |value: Option<&'static str>| {
-            keyring.asker(value.map(HeaderValue::from_static).as_ref(), std::time::SystemTime::UNIX_EPOCH)
+        let keyring = crate::upstream::requester::Keyring::new();
+        let requester = |value: Option<&'static str>| {
+            keyring.requester(value.map(HeaderValue::from_static).as_ref(), std::time::SystemTime::UNIX_EPOCH)
         };
         let mut request = Request::new(());
-        assert_eq!(shown(&request, &asker(None)), Shown::Nothing);
-        assert_eq!(shown(&request, &asker(Some("Bearer a"))), Shown::Something);
+        assert_eq!(shown(&request, &requester(None)), Shown::Nothing);
+        assert_eq!(shown(&request, &requester(Some("Bearer a"))), Shown::Something);
         request.extensions_mut().insert(Owner::Nobody);
-        assert_eq!(shown(&request, &asker(None)), Shown::Something);
+        assert_eq!(shown(&request, &requester(None)), Shown::Something);
     }
 }

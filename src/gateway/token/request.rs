@@ -12,7 +12,7 @@ use crate::gateway::upload;
 use crate::oci::token_request::{TokenRequest, basic};
 use crate::policy::stand_in::Shows;
 use crate::upstream::RequestBody;
-use crate::upstream::asker::{Asker, Credential};
+use crate::upstream::requester::{Credential, Requester};
 
 /// Bytes of a form: some scopes and a refresh token of some thousands.
 const LONGEST_FORM: usize = 64 << 10;
@@ -37,7 +37,11 @@ impl TokenAsked {
     ///
     /// # Errors
     /// The form is too long, or broke off.
-    pub(crate) async fn read(request: Request<Incoming>, asker: &Asker, patience: Duration) -> Result<TokenAsked> {
+    pub(crate) async fn read(
+        request: Request<Incoming>,
+        requester: &Requester,
+        patience: Duration,
+    ) -> Result<TokenAsked> {
         let (target, query) = (crate::gateway::pass::target(&request), request.uri().query().map(str::to_owned));
         let (parts, body) = request.into_parts();
         let is_get = parts.method == Method::GET;
@@ -46,7 +50,7 @@ impl TokenAsked {
             return Ok(TokenAsked { target, request, wanted: None, shows: Shows::Credential, is_nobodys: false });
         }
         let (wanted, request) = if is_get {
-            let authorization = asker.authorization.as_ref();
+            let authorization = requester.authorization.as_ref();
             let login = authorization.and_then(|value| basic(value.as_bytes()));
             let wanted = TokenRequest { login, ..TokenRequest::of_query(query.as_deref().unwrap_or_default()) };
             (wanted, upload::forward(parts.headers, parts.method, body))
@@ -54,9 +58,9 @@ impl TokenAsked {
             let form = collected(body, patience).await?;
             (TokenRequest::of_form(&form), posted(parts.headers, form))
         };
-        let nobody = is_get && asker.credential == Credential::Anonymous;
+        let nobody = is_get && requester.credential == Credential::Anonymous;
         let shows = if nobody { Shows::Nothing } else { Shows::Credential };
-        let is_nobodys = is_get && asker.authorization.is_none() && names_nobody(query.as_deref());
+        let is_nobodys = is_get && requester.authorization.is_none() && names_nobody(query.as_deref());
         Ok(TokenAsked { target, request, wanted: Some(wanted), shows, is_nobodys })
     }
 }

@@ -74,7 +74,7 @@ pub enum Purse {
 
 /// Who asks, with what it costs to answer.
 #[derive(Clone)]
-pub struct Asker {
+pub struct Requester {
     /// Who. The operator's account has a credential like everybody.
     pub credential: Credential,
     /// With whose credential.
@@ -89,48 +89,48 @@ pub struct Asker {
     pub bill: Arc<Bill>,
 }
 
-impl fmt::Debug for Asker {
+impl fmt::Debug for Requester {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.credential, f)
     }
 }
 
-impl Asker {
+impl Requester {
     /// The same, with the operator's account.
     #[must_use]
-    pub fn on_account(self) -> Asker {
-        Asker { credential: Credential::Account, purse: Purse::Account, authorization: None, ..self }
+    pub fn on_account(self) -> Requester {
+        Requester { credential: Credential::Account, purse: Purse::Account, authorization: None, ..self }
     }
 
     /// The same, paid for by the operator's account.
     #[must_use]
-    pub fn on_account_for_all(self) -> Asker {
-        Asker { purse: Purse::AccountForAll, ..self }
+    pub fn on_account_for_all(self) -> Requester {
+        Requester { purse: Purse::AccountForAll, ..self }
     }
 
     /// The same, by a token of our own that stands for a login.
     #[must_use]
-    pub fn standing_for(self, login: LoginId) -> Asker {
-        Asker { credential: Credential::Remembered(login), authorization: None, ..self }
+    pub fn standing_for(self, login: LoginId) -> Requester {
+        Requester { credential: Credential::Remembered(login), authorization: None, ..self }
     }
 
     /// The same, by a request with these headers.
     #[must_use]
-    pub fn through(self, headers: &HeaderMap) -> Asker {
-        Asker { via: via::seawalls(headers), ..self }
+    pub fn through(self, headers: &HeaderMap) -> Requester {
+        Requester { via: via::seawalls(headers), ..self }
     }
 
     /// The same, known to be allowed.
     #[must_use]
-    pub fn allowed(self) -> Asker {
-        Asker { reach: Reach::Allowed, ..self }
+    pub fn allowed(self) -> Requester {
+        Requester { reach: Reach::Allowed, ..self }
     }
 
-    /// Nobody, for this asker, with the account of another source if it has one.
-    pub(super) fn at_source(&self, source: &Source) -> Asker {
+    /// Nobody, for this requester, with the account of another source if it has one.
+    pub(super) fn at_source(&self, source: &Source) -> Requester {
         let purse = source.site.registry.account.as_ref().map_or(Purse::Own, |_| Purse::AccountForAll);
         let bill = self.bill.clone();
-        Asker {
+        Requester {
             credential: Credential::Anonymous,
             purse,
             reach: self.reach,
@@ -140,7 +140,7 @@ impl Asker {
         }
     }
 
-    /// Of whom upstream's yes to this asker is a yes to: of nobody else than the account, where that may have paid.
+    /// Of whom upstream's yes to this requester is a yes to: of nobody else than the account, where that may have paid.
     pub fn vouched(&self) -> Option<Credential> {
         let asked_for = match self.credential {
             Credential::Remembered(_) => Credential::Anonymous,
@@ -231,7 +231,7 @@ impl Keyring {
     }
 
     /// Who sent this `Authorization`.
-    pub fn asker(&self, authorization: Option<&HeaderValue>, now: SystemTime) -> Asker {
+    pub fn requester(&self, authorization: Option<&HeaderValue>, now: SystemTime) -> Requester {
         let credential = match authorization.map(|value| self.fingerprint(canonical(value.as_bytes()).as_slice())) {
             None => Credential::Anonymous,
             Some(print) if self.anonymous.get(&print).is_some_and(|until| now < until) => Credential::Anonymous,
@@ -241,7 +241,14 @@ impl Keyring {
             value.set_sensitive(true);
             value
         });
-        Asker { credential, purse: Purse::Own, reach: Reach::Unknown, authorization, via: None, bill: Arc::default() }
+        Requester {
+            credential,
+            purse: Purse::Own,
+            reach: Reach::Unknown,
+            authorization,
+            via: None,
+            bill: Arc::default(),
+        }
     }
 
     /// Remembers that `token` was issued to a request without credentials.
@@ -271,14 +278,14 @@ mod tests {
     fn tokens_issued_to_nobody_are_nobody_while_they_last() {
         let (ring, now) = (Keyring::new(), SystemTime::UNIX_EPOCH);
         let bearer = HeaderValue::from_static("bEARER abc");
-        assert!(matches!(ring.asker(Some(&bearer), now).credential, Credential::Known(_)));
+        assert!(matches!(ring.requester(Some(&bearer), now).credential, Credential::Known(_)));
         ring.remember_anonymous("abc", Duration::from_secs(60), now);
-        assert_eq!(ring.asker(Some(&bearer), now).credential, Credential::Anonymous);
+        assert_eq!(ring.requester(Some(&bearer), now).credential, Credential::Anonymous);
         let later = now + Duration::from_secs(60);
-        assert!(matches!(ring.asker(Some(&bearer), later).credential, Credential::Known(_)));
+        assert!(matches!(ring.requester(Some(&bearer), later).credential, Credential::Known(_)));
         let other = HeaderValue::from_static("Bearer ABC");
-        assert!(matches!(ring.asker(Some(&other), now).credential, Credential::Known(_)));
-        assert_eq!(ring.asker(None, now).credential, Credential::Anonymous);
+        assert!(matches!(ring.requester(Some(&other), now).credential, Credential::Known(_)));
+        assert_eq!(ring.requester(None, now).credential, Credential::Anonymous);
     }
 
     /// Invariant 8: `Authorization` never enters a key but as a keyed hash, never a log.
@@ -286,11 +293,11 @@ mod tests {
     fn authorization_never_enters_a_key_or_a_log() {
         let (ring, now) = (Keyring::new(), SystemTime::UNIX_EPOCH);
         let secret = HeaderValue::from_static("Basic aHVudGVyMg==");
-        let asker = ring.asker(Some(&secret), now);
-        let printed = format!("{asker:?} {:?} {:?}", asker.credential, asker.authorization);
+        let requester = ring.requester(Some(&secret), now);
+        let printed = format!("{requester:?} {:?} {:?}", requester.credential, requester.authorization);
         assert!(!printed.contains("aHVudGVyMg"), "{printed}");
-        let elsewhere = Keyring::new().asker(Some(&secret), now);
-        assert_ne!(asker.credential, elsewhere.credential, "another process, another hash");
-        assert_eq!(asker.credential, ring.asker(Some(&secret), now).credential);
+        let elsewhere = Keyring::new().requester(Some(&secret), now);
+        assert_ne!(requester.credential, elsewhere.credential, "another process, another hash");
+        assert_eq!(requester.credential, ring.requester(Some(&secret), now).credential);
     }
 }
