@@ -8,7 +8,7 @@ use crate::error::{Kind, Result};
 use crate::oci::digest::Digest;
 use crate::policy::access::Known;
 use crate::upstream::What;
-use crate::upstream::requester::{Credential, Purse, Requester};
+use crate::upstream::requester::{Credential, Payer, Requester};
 
 impl Cache {
     /// Who asks upstream for bytes. The operator's account pays for clients that show no credential, and for what everybody may read.
@@ -54,6 +54,6 @@ impl Cache {
 }
 
 fn may_be_paid(pull: &Pull) -> bool {
-    let nobody = pull.requester.credential == Credential::Anonymous && pull.requester.purse == Purse::Own;
+    let nobody = pull.requester.credential == Credential::Anonymous && pull.requester.payer == Payer::Own;
     nobody && pull.site.registry.account.is_some()
 }

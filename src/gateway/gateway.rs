@@ -41,7 +41,7 @@ use crate::policy::intercept::{self, Tunnels, Verdict};
 use crate::policy::registry::{Registries, Role, Site};
 use crate::server::Settings;
 use crate::upstream::client::{NO_REGISTRY, leads_back};
-use crate::upstream::requester::{Credential, Purse, Requester};
+use crate::upstream::requester::{Credential, Payer, Requester};
 use crate::upstream::{Upstream, What};
 
 /// Answers requests.
@@ -202,7 +202,7 @@ impl Gateway {
                 self.pulled(&pull, request.headers(), Negotiated::No, record).await
             }
             Route::Tags { ref repository } | Route::Referrers { ref repository }
-                if (requester.purse == Purse::Account || !site.registry.chain.is_plain())
+                if (requester.payer == Payer::Account || !site.registry.chain.is_plain())
                     && *request.method() == Method::GET =>
             {
                 let what = What::List(rest_of(uri.path(), repository.as_str(), uri.query()));

@@ -9,7 +9,7 @@ use tracing::debug;
 
 use super::client::Upstream;
 use super::prove::{Proof, Shown};
-use super::requester::Purse;
+use super::requester::Payer;
 use super::send::{Question, is_elsewhere};
 use crate::error::{Error, Kind, Reply, Result};
 use crate::ledger::Identity;
@@ -56,13 +56,13 @@ impl Upstream {
             return Ok(response);
         }
         let answered = self.ask_as_client(question).await;
-        match (paid, question.requester.purse) {
+        match (paid, question.requester.payer) {
             // Nobody's lack of permission says nothing of what the operator shares.
-            (Paid::Unusable(error), Purse::Account) => answered.map_err(|nobodys| blamed(nobodys, &error)),
-            (Paid::Limited(error), Purse::Account) if has_nothing(&answered) => Err(error),
+            (Paid::Unusable(error), Payer::Account) => answered.map_err(|nobodys| blamed(nobodys, &error)),
+            (Paid::Limited(error), Payer::Account) if has_nothing(&answered) => Err(error),
             (Paid::Limited(error), _) => answered.map_err(|nobodys| sooner(nobodys, error)),
             // That nobody cannot be asked is no reason to forget what the account was told.
-            (Paid::Refused(kind), Purse::Account) => answered.map_err(|nobodys| refused_too(nobodys, kind, question)),
+            (Paid::Refused(kind), Payer::Account) => answered.map_err(|nobodys| refused_too(nobodys, kind, question)),
             _ => answered,
         }
     }

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use tracing::debug;
 
 use super::client::{About, RequestBody, Upstream};
-use super::requester::{Purse, Requester};
+use super::requester::{Payer, Requester};
 use super::send::{Question, What};
 use crate::error::{Error, Kind, Reply, Result};
 use crate::http::origin::Origin;
@@ -269,9 +269,9 @@ fn charged(question: Question<'_>) -> Charged {
 
 /// With whose credentials bytes are asked for, until one gets them.
 fn payers(requester: &Requester) -> impl Iterator<Item = Identity> {
-    let (account, client) = match requester.purse {
-        Purse::Own => (None, requester.credential.identity()),
-        Purse::Account | Purse::AccountForAll => (Some(Identity::Account), Identity::Anonymous),
+    let (account, client) = match requester.payer {
+        Payer::Own => (None, requester.credential.identity()),
+        Payer::Account | Payer::AccountForAll => (Some(Identity::Account), Identity::Anonymous),
     };
     account.into_iter().chain([client])
 }

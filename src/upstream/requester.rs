@@ -63,7 +63,7 @@ impl Credential {
 
 /// With whose credential upstream is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purse {
+pub enum Payer {
     /// The client's own, if it has one.
     Own,
     /// The operator's account, for what the operator shares.
@@ -78,7 +78,7 @@ pub struct Requester {
     /// Who. The operator's account has a credential like everybody.
     pub credential: Credential,
     /// With whose credential.
-    pub purse: Purse,
+    pub payer: Payer,
     /// Whether it is known to be allowed to read there.
     pub reach: Reach,
     /// What the client sent to prove it; for the registry's own origin only.
@@ -99,13 +99,13 @@ impl Requester {
     /// The same, with the operator's account.
     #[must_use]
     pub fn on_account(self) -> Requester {
-        Requester { credential: Credential::Account, purse: Purse::Account, authorization: None, ..self }
+        Requester { credential: Credential::Account, payer: Payer::Account, authorization: None, ..self }
     }
 
     /// The same, paid for by the operator's account.
     #[must_use]
     pub fn on_account_for_all(self) -> Requester {
-        Requester { purse: Purse::AccountForAll, ..self }
+        Requester { payer: Payer::AccountForAll, ..self }
     }
 
     /// The same, by a token of our own that stands for a login.
@@ -128,11 +128,11 @@ impl Requester {
 
     /// Nobody, for this requester, with the account of another source if it has one.
     pub(super) fn at_source(&self, source: &Source) -> Requester {
-        let purse = source.site.registry.account.as_ref().map_or(Purse::Own, |_| Purse::AccountForAll);
+        let payer = source.site.registry.account.as_ref().map_or(Payer::Own, |_| Payer::AccountForAll);
         let bill = self.bill.clone();
         Requester {
             credential: Credential::Anonymous,
-            purse,
+            payer,
             reach: self.reach,
             authorization: None,
             via: self.via.clone(),
@@ -146,7 +146,7 @@ impl Requester {
             Credential::Remembered(_) => Credential::Anonymous,
             other => other,
         };
-        (self.purse != Purse::AccountForAll).then_some(asked_for)
+        (self.payer != Payer::AccountForAll).then_some(asked_for)
     }
 }
 
@@ -243,7 +243,7 @@ impl Keyring {
         });
         Requester {
             credential,
-            purse: Purse::Own,
+            payer: Payer::Own,
             reach: Reach::Unknown,
             authorization,
             via: None,

@@ -15,7 +15,7 @@ use super::auth::{SHORTEST_LIFE, Token, token_url};
 use super::breaker::not_asked;
 use super::client::{About, Upstream, Wire, no_body};
 use super::quota::Debit;
-use super::requester::{Credential, Purse, Requester};
+use super::requester::{Credential, Payer, Requester};
 use crate::dial::error::{DialError, dial_error};
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::{Origin, Scheme};
@@ -108,15 +108,15 @@ impl Upstream {
     /// The final response of one source: no redirect, no challenge that could be met. What is no success comes back as it is; a client
     /// that has shown no credential yet gets the challenge, so that it can.
     pub(super) async fn ask_one(&self, question: Question<'_>) -> Result<Response<Incoming>> {
-        match question.requester.purse {
-            Purse::Own => self.ask_as_client(question).await,
-            Purse::Account | Purse::AccountForAll => self.ask_on_account(question).await,
+        match question.requester.payer {
+            Payer::Own => self.ask_as_client(question).await,
+            Payer::Account | Payer::AccountForAll => self.ask_on_account(question).await,
         }
     }
 
     pub(super) async fn ask_as_client(&self, question: Question<'_>) -> Result<Response<Incoming>> {
         let Question { site, repository, requester, .. } = question;
-        if requester.purse == Purse::Own && matches!(requester.credential, Credential::Known(_)) {
+        if requester.payer == Payer::Own && matches!(requester.credential, Credential::Known(_)) {
             let question = Question { payer: requester.credential.identity(), ..question };
             return self.follow(question, requester.authorization.clone()).await;
         }
