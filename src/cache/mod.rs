@@ -249,7 +249,7 @@ impl Cache {
             Wanted::Blob(digest) => self.content(pull, digest, &What::Blob(digest.clone()), content::Yes::Needed).await,
             Wanted::Manifest(Reference::Digest(digest), _) => {
                 if !self.0.bindings.is_told(&pull.place, digest, pull.requester.credential, self.0.clock.now()) {
-                    pull.requester.bill.pin();
+                    pull.requester.cost.pin();
                 }
                 let what = What::Manifest(Reference::Digest(digest.clone()));
                 self.content(pull, digest, &what, content::Yes::Needed).await

@@ -170,7 +170,7 @@ impl Gateway {
         record: &mut Record,
     ) -> Result<Response<Body>> {
         let requester = offline::stood_for(&request, self.requester(request.headers())?);
-        record.bill = requester.bill.clone();
+        record.cost = requester.cost.clone();
         let is_realm = self.upstream.auth().is_realm(&site.namespace, origin, request.uri().path());
         if role == Role::Tokens || is_realm {
             return Box::pin(self.token_or_stand_in(request, &site, origin, &requester, record)).await;
@@ -302,7 +302,7 @@ impl Gateway {
             }
         }
         let requester = self.requester(request.headers())?;
-        record.bill = requester.bill.clone();
+        record.cost = requester.cost.clone();
         self.pass_to(request, &NO_REGISTRY.into(), origin, route::Kind::Other, &requester).await
     }
 

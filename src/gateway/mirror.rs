@@ -47,7 +47,7 @@ impl Gateway {
             return Ok(self.pages.answer(request.method(), request.uri(), here, &self.registries));
         }
         let requester = self.upstream.keyring().requester(None, self.clock.now()).through(request.headers());
-        record.bill = requester.bill.clone();
+        record.cost = requester.cost.clone();
         let (host, plain) = with_port(&path);
         let query = request.uri().query();
         let route = route::route(request.method(), &plain, query).map_err(bad_route)?;

@@ -50,8 +50,8 @@ impl Gateway {
             request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if !is_nobodys {
-            let (registry, bill) = (&site.registry.name, &requester.bill);
-            let response = self.upstream.pass(registry, Kind::Token, bill, origin, &target, request).await?;
+            let (registry, cost) = (&site.registry.name, &requester.cost);
+            let response = self.upstream.pass(registry, Kind::Token, cost, origin, &target, request).await?;
             return match wanted.filter(|wanted| wanted.login.is_some() && self.cache.logins().is_on()) {
                 Some(wanted) => self.noted(site, &wanted, response).await,
                 None => Ok(relay(response, self.upstream.idle_timeout())),
@@ -134,7 +134,7 @@ impl Gateway {
         let target = target(&request);
         let (parts, body) = request.into_parts();
         let request = upload::forward(parts.headers, parts.method, body);
-        self.upstream.pass(registry, kind, &requester.bill, origin, &target, request).await
+        self.upstream.pass(registry, kind, &requester.cost, origin, &target, request).await
     }
 }
 

@@ -218,7 +218,7 @@ impl Gateway {
 
     /// Upstream was asked for a pull: how it wants to be convinced is known now, if it does.
     pub(crate) fn challenge_seen(&self, site: &Site, requester: &Requester) {
-        if requester.bill.requests() > 0
+        if requester.cost.requests() > 0
             && let Some(challenges) = self.upstream.auth().challenges(&site.namespace)
         {
             self.pings.learn(&site.namespace, &challenges, self.clock.now());

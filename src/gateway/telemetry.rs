@@ -14,7 +14,7 @@ use crate::ledger::Ledger;
 use crate::metrics::{Metrics, Served};
 use crate::oci::route::Kind;
 use crate::upstream::client::NO_REGISTRY;
-use crate::upstream::requester::Bill;
+use crate::upstream::requester::UpstreamCost;
 
 /// Where records go.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub struct Record {
     /// What became of it.
     pub outcome: Outcome,
     /// What it cost.
-    pub bill: Arc<Bill>,
+    pub cost: Arc<UpstreamCost>,
     status: StatusCode,
     bytes: u64,
     end: End,
@@ -77,7 +77,7 @@ impl Record {
             subject: String::new(),
             reference: String::new(),
             outcome: Outcome::Bypass,
-            bill: Arc::default(),
+            cost: Arc::default(),
             status: StatusCode::OK,
             bytes: 0,
             end: End::Open,
@@ -88,7 +88,7 @@ impl Record {
     pub fn answered(&mut self, status: StatusCode) {
         self.status = status;
         self.books.metrics.request(&self.registry, self.kind.as_str(), self.outcome.as_str());
-        let spared = self.kind == Kind::Manifest && self.bill.charged() == 0 && status.is_success();
+        let spared = self.kind == Kind::Manifest && self.cost.charged() == 0 && status.is_success();
         if spared && matches!(self.method, Method::GET | Method::HEAD) {
             self.books.metrics.spared(&self.registry);
             self.books.ledger.spared(&self.registry, &self.subject);
@@ -144,8 +144,8 @@ impl Drop for Record {
             outcome = self.outcome.as_str(),
             bytes = self.bytes,
             ms = u64::try_from(self.took().as_millis()).unwrap_or(u64::MAX),
-            upstream = self.bill.requests(),
-            source = self.bill.source(),
+            upstream = self.cost.requests(),
+            source = self.cost.source(),
             error,
             "request"
         );

@@ -394,15 +394,15 @@ fn subject(kind: route::Kind, uri: &Uri) -> u64 {
 mod tests {
     use super::*;
     use crate::upstream::client::no_body;
-    use crate::upstream::requester::Bill;
+    use crate::upstream::requester::UpstreamCost;
 
     fn outages() -> Outages {
         Outages::new(Clock::system(), Metrics::new(), Duration::from_secs(2))
     }
 
     fn fail(outages: &Outages, registry: &str, host: &str) -> Option<Error> {
-        let (registry, bill) = (registry.into(), Bill::default());
-        let about = About { registry: &registry, kind: route::Kind::Manifest, bill: &bill, debit: None };
+        let (registry, cost) = (registry.into(), UpstreamCost::default());
+        let about = About { registry: &registry, kind: route::Kind::Manifest, cost: &cost, debit: None };
         let uri = format!("https://{host}/v2/a/b/manifests/1");
         let request = Request::head(uri).body(no_body()).unwrap();
         let permit = match outages.admit(about, &request) {

@@ -20,7 +20,7 @@ use super::breaker::Outages;
 use super::pace::Paces;
 use super::pay::is_on_account;
 use super::quota::{Debit, Means};
-use super::requester::{Bill, Keyring};
+use super::requester::{Keyring, UpstreamCost};
 use super::send::is_elsewhere;
 use crate::clock::Clock;
 use crate::dial::Settings;
@@ -96,7 +96,7 @@ pub struct About<'a> {
     /// Of what.
     pub kind: route::Kind,
     /// What it costs the client.
-    pub bill: &'a Bill,
+    pub cost: &'a UpstreamCost,
     /// Whose quota it is taken off; `None` for what no quota counts, or not the registry's own.
     pub debit: Option<Debit<'a>>,
 }
@@ -201,7 +201,7 @@ impl Upstream {
         let method = label(request.method());
         let host = request.uri().host().unwrap_or_default().to_owned();
         let ask = self.may_ask(about, &request)?;
-        about.bill.add_request();
+        about.cost.add_request();
         let pool = self.0.pools.get(about.registry).unwrap_or(&self.0.open);
         let client = match wire {
             Wire::H1 if !pool.h2_alone.lock().contains(&host) => &pool.h1,

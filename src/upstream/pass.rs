@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use super::breaker::Passed;
 use super::client::{About, RequestBody, Upstream, Wire};
 use super::quota::Applicant;
-use super::requester::Bill;
+use super::requester::UpstreamCost;
 use crate::error::{Error, Kind, Result};
 use crate::http::headers::{strip_hop_by_hop, strip_look_alikes};
 use crate::http::origin::Origin;
@@ -21,7 +21,7 @@ impl Upstream {
         &self,
         registry: &std::sync::Arc<str>,
         kind: route::Kind,
-        bill: &Bill,
+        cost: &UpstreamCost,
         origin: &Origin,
         target: &str,
         request: Request<RequestBody>,
@@ -38,7 +38,7 @@ impl Upstream {
             let requester = shown.map(|value| self.keyring().requester(Some(value), self.0.clock.now()));
             parts.extensions.insert(Applicant(requester.map(|requester| requester.credential.identity())));
         }
-        self.send(About { registry, kind, bill, debit: None }, Wire::Any, Request::from_parts(parts, body)).await
+        self.send(About { registry, kind, cost, debit: None }, Wire::Any, Request::from_parts(parts, body)).await
     }
 }
 

@@ -15,7 +15,7 @@ use super::account::{self, Next};
 use super::auth::Token;
 use super::client::{About, RequestBody, Upstream, Wire};
 use super::quota::Applicant;
-use super::requester::Bill;
+use super::requester::UpstreamCost;
 use super::send::{MAX_TOKEN_REPLY, build};
 use super::source;
 use crate::error::{Error, Kind, Result};
@@ -54,22 +54,27 @@ impl Upstream {
     ///
     /// # Errors
     /// The account cannot be used now.
-    pub(super) async fn shown(&self, site: &Site, repository: &Repository, bill: &Arc<Bill>) -> Result<Option<Shown>> {
+    pub(super) async fn shown(
+        &self,
+        site: &Site,
+        repository: &Repository,
+        cost: &Arc<UpstreamCost>,
+    ) -> Result<Option<Shown>> {
         if let Some(url) = self.0.auth.token_url(&site.namespace, repository) {
-            let token = self.account_token(site, &url, bill).await?;
+            let token = self.account_token(site, &url, cost).await?;
             return Ok(token.map(|token| Shown { value: token.authorization(), proof: Proof::Token(url) }));
         }
         if !self.0.auth.wants_basic(&site.namespace) {
             return Ok(None);
         }
-        let Some(login) = self.good_login(site, Gate::Registry, bill).await? else { return Ok(None) };
+        let Some(login) = self.good_login(site, Gate::Registry, cost).await? else { return Ok(None) };
         let no_password = || Error::new(Kind::Ours, format!("{} takes no identity token", site.registry.name));
         let value = basic(&login).ok_or_else(no_password)?;
         Ok(Some(Shown { value, proof: Proof::Login }))
     }
 
     /// A token of the account; many who want it cost one request.
-    async fn account_token(&self, site: &Site, url: &str, bill: &Arc<Bill>) -> Result<Option<Arc<Token>>> {
+    async fn account_token(&self, site: &Site, url: &str, cost: &Arc<UpstreamCost>) -> Result<Option<Arc<Token>>> {
         let now = self.0.clock.now();
         if let Some(token) = self.0.accounts.token(site, url, now) {
             return Ok(Some(token));
@@ -82,11 +87,11 @@ impl Upstream {
             self.0.accounts.failed(site, url, error.clone(), now);
         })?;
         let gate = Gate::Realm(realm.0.clone(), without_scope(&realm.1));
-        let Some(login) = self.good_login(site, gate, bill).await? else { return Ok(None) };
-        let (upstream, site, url, bill) = (self.clone(), site.clone(), url.to_owned(), bill.clone());
+        let Some(login) = self.good_login(site, gate, cost).await? else { return Ok(None) };
+        let (upstream, site, url, cost) = (self.clone(), site.clone(), url.to_owned(), cost.clone());
         let key = (account::key(&site), url.clone());
         let work = move || async move {
-            let issued = upstream.issued(&site, &realm, login, &bill).await;
+            let issued = upstream.issued(&site, &realm, login, &cost).await;
             let now = upstream.0.clock.now();
             match &issued {
                 Ok(token) => upstream.0.accounts.keep_token(&site, &url, token.clone()),
@@ -98,14 +103,14 @@ impl Upstream {
     }
 
     /// The login at `site`, once it was seen to be good.
-    async fn good_login(&self, site: &Site, gate: Gate, bill: &Arc<Bill>) -> Result<Option<Arc<Login>>> {
+    async fn good_login(&self, site: &Site, gate: Gate, cost: &Arc<UpstreamCost>) -> Result<Option<Arc<Login>>> {
         let Some(login) = self.login(site).await? else { return Ok(None) };
         if self.0.accounts.is_good(site, &login) {
             return Ok(Some(login));
         }
         let key = account::key(site);
-        let (upstream, tried, site, bill) = (self.clone(), login.clone(), site.clone(), bill.clone());
-        let work = move || async move { upstream.prove(&site, gate, &tried, &bill).await };
+        let (upstream, tried, site, cost) = (self.clone(), login.clone(), site.clone(), cost.clone());
+        let work = move || async move { upstream.prove(&site, gate, &tried, &cost).await };
         self.0.accounts.proofs.run(key, work).await?;
         Ok(Some(login))
     }
@@ -141,7 +146,7 @@ impl Upstream {
         self.0.accounts.reads.run(key, work).await;
     }
 
-    async fn prove(&self, site: &Site, gate: Gate, login: &Arc<Login>, bill: &Bill) -> Result<()> {
+    async fn prove(&self, site: &Site, gate: Gate, login: &Arc<Login>, cost: &UpstreamCost) -> Result<()> {
         let (request, kind) = match &gate {
             Gate::Realm(origin, target) => (token_request(origin, target, login)?, route::Kind::Token),
             Gate::Registry => {
@@ -150,7 +155,7 @@ impl Upstream {
                 (request, route::Kind::Other)
             }
         };
-        let about = About { registry: &site.registry.name, kind, bill, debit: None };
+        let about = About { registry: &site.registry.name, kind, cost, debit: None };
         let status = self.send(about, Wire::Any, request).await?.status();
         let now = self.0.clock.now();
         match status.as_u16() {
@@ -173,9 +178,9 @@ impl Upstream {
         site: &Site,
         realm: &(Origin, String),
         login: Arc<Login>,
-        bill: &Arc<Bill>,
+        cost: &Arc<UpstreamCost>,
     ) -> Result<Arc<Token>> {
-        let issued = self.issue(site, realm, &login, bill).await;
+        let issued = self.issue(site, realm, &login, cost).await;
         if !issued.as_ref().is_err_and(|error| error.kind() == Kind::Refused) {
             return issued;
         }
@@ -184,15 +189,21 @@ impl Upstream {
             return issued;
         }
         let gate = Gate::Realm(realm.0.clone(), without_scope(&realm.1));
-        match self.good_login(site, gate, bill).await? {
-            Some(login) => self.issue(site, realm, &login, bill).await,
+        match self.good_login(site, gate, cost).await? {
+            Some(login) => self.issue(site, realm, &login, cost).await,
             None => issued,
         }
     }
 
-    async fn issue(&self, site: &Site, realm: &(Origin, String), login: &Login, bill: &Bill) -> Result<Arc<Token>> {
+    async fn issue(
+        &self,
+        site: &Site,
+        realm: &(Origin, String),
+        login: &Login,
+        cost: &UpstreamCost,
+    ) -> Result<Arc<Token>> {
         let request = token_request(&realm.0, &realm.1, login)?;
-        let about = About { registry: &site.registry.name, kind: route::Kind::Token, bill, debit: None };
+        let about = About { registry: &site.registry.name, kind: route::Kind::Token, cost, debit: None };
         let response = self.send(about, Wire::Any, request).await?;
         let status = response.status();
         match status.as_u16() {

@@ -86,7 +86,7 @@ impl Upstream {
         let is_free_of_limits = identity.is_none() || (about.debit.is_none() && ask.cost != Cost::Token);
         let (site, repository) = about.debit.map(|debit| (debit.site, debit.repository)).unzip();
         let held = self.standing(&ask.charged, ask.cost, repository).filter(|_| !is_free_of_limits).map(Held::Standing);
-        let held = held.map_or_else(|| self.spend(&mut ask, site, repository, about.bill.aim()), Err);
+        let held = held.map_or_else(|| self.spend(&mut ask, site, repository, about.cost.aim()), Err);
         let Err(held) = held else { return Ok(ask) };
         self.0.metrics.held_back(about.registry, held.word());
         debug!(registry = %about.registry, identity = ask.charged.identity.as_str(), why = held.word(), "not sent upstream");
@@ -143,7 +143,7 @@ impl Upstream {
         }
         let mut ask = Ask { charged, cost: Cost::Counted, sent: now, _spending: None };
         let held = self.standing(&ask.charged, ask.cost, Some(repository)).map(Held::Standing);
-        let spent = || self.spend(&mut ask, Some(site), Some(repository), question.requester.bill.aim()).err();
+        let spent = || self.spend(&mut ask, Some(site), Some(repository), question.requester.cost.aim()).err();
         if let Some(held) = held.or_else(spent) {
             return Some(refused(&held, &ask.charged, Some(site), now));
         }
@@ -255,7 +255,7 @@ impl Upstream {
         ledger.record(charged, said, ask.sent, now);
         ledger.counts(charged, repository);
         if ask.cost == Cost::Counted && status == StatusCode::OK {
-            about.bill.add_charge();
+            about.cost.add_charge();
             self.0.metrics.charged(about.registry);
             ledger.charged(about.registry, repository);
         }

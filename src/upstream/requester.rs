@@ -86,7 +86,7 @@ pub struct Requester {
     /// Which seawalls had its request before: what is asked for it says so, and a loop of several is found out.
     pub via: Option<HeaderValue>,
     /// What was asked of upstream for it.
-    pub bill: Arc<Bill>,
+    pub cost: Arc<UpstreamCost>,
 }
 
 impl fmt::Debug for Requester {
@@ -129,14 +129,14 @@ impl Requester {
     /// Nobody, for this requester, with the account of another source if it has one.
     pub(super) fn at_source(&self, source: &Source) -> Requester {
         let payer = source.site.registry.account.as_ref().map_or(Payer::Own, |_| Payer::AccountForAll);
-        let bill = self.bill.clone();
+        let cost = self.cost.clone();
         Requester {
             credential: Credential::Anonymous,
             payer,
             reach: self.reach,
             authorization: None,
             via: self.via.clone(),
-            bill,
+            cost,
         }
     }
 
@@ -152,14 +152,14 @@ impl Requester {
 
 /// What one client's request made seawall ask of upstream.
 #[derive(Debug, Default)]
-pub struct Bill {
+pub struct UpstreamCost {
     requests: AtomicU32,
     charged: AtomicU32,
     pinned: AtomicBool,
     served_by: OnceLock<Arc<str>>,
 }
 
-impl Bill {
+impl UpstreamCost {
     /// One more request.
     pub fn add_request(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
@@ -247,7 +247,7 @@ impl Keyring {
             reach: Reach::Unknown,
             authorization,
             via: None,
-            bill: Arc::default(),
+            cost: Arc::default(),
         }
     }
 

@@ -187,7 +187,7 @@ impl Upstream {
         let (mut origin, mut target) = (site.origin.clone(), what.path(repository));
         let (mut credential, mut wire) = (authorization, what.wire());
         let debit = Some(Debit { site, repository: known_as, payer });
-        let mut about = About { registry: &site.registry.name, kind: what.kind(), bill: &requester.bill, debit };
+        let mut about = About { registry: &site.registry.name, kind: what.kind(), cost: &requester.cost, debit };
         for hop in 0.. {
             let request = || {
                 build(method, &origin, &target, fields, credential.as_ref())
@@ -229,7 +229,7 @@ impl Upstream {
     pub async fn token(&self, site: &Site, url: String, requester: &Requester) -> Result<Arc<Token>> {
         // When it is time for a trial, nobody waits for what an earlier question will never hear.
         let turn = Origin::from_url(&url).map_or(0, |(origin, _)| self.turn(&site.at(origin)));
-        let (upstream, site, bill, via) = (self.clone(), site.clone(), requester.bill.clone(), requester.via.clone());
+        let (upstream, site, cost, via) = (self.clone(), site.clone(), requester.cost.clone(), requester.via.clone());
         let asked = url.clone();
         let work = move || async move {
             // Who looked for one before another's came asks after it has come.
@@ -244,7 +244,7 @@ impl Upstream {
                 return Err(Error::new(Kind::Broken, format!("{} sends for tokens in the clear", site.namespace)));
             }
             let request = signed(build(&Method::GET, &origin, &target, &HeaderMap::new(), None)?, via.as_ref());
-            let about = About { registry: &site.registry.name, kind: route::Kind::Token, bill: &bill, debit: None };
+            let about = About { registry: &site.registry.name, kind: route::Kind::Token, cost: &cost, debit: None };
             let response = upstream.send(about, Wire::Any, request).await?;
             if response.status() != StatusCode::OK {
                 return Err(upstream.refusal(&origin.host.to_string(), response).await);

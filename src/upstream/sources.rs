@@ -77,7 +77,7 @@ impl Upstream {
         let mut response = self.ask_below(question, source.prefix.as_ref()).await?;
         if response.status().is_success() {
             self.0.metrics.other_source(&source.site.registry.name, &source.site.namespace);
-            question.requester.bill.served_by(&source.site.namespace);
+            question.requester.cost.served_by(&source.site.namespace);
         }
         if !source.vouches() {
             response.extensions_mut().insert(BytesOnly);
