@@ -89,8 +89,8 @@ impl Cache {
         let question = (key.clone(), accept, pull.requester.credential, epoch, self.0.upstream.turn(&pull.site));
         let work = move || async move {
             let described = cache.describe_tag(&pull, &what, accept).await;
-            let (binding, yes_to) = described.inspect_err(|error| cache.believe(&pull, &key, error))?;
-            cache.allowed(&pull.place, yes_to, &binding.digest);
+            let (binding, grants_to) = described.inspect_err(|error| cache.believe(&pull, &key, error))?;
+            cache.allowed(&pull.place, grants_to, &binding.digest);
             let binding = binding.after(last, |digest| cache.is_here(digest));
             cache.0.bindings.bind(&key, accept, binding.clone(), epoch);
             Ok(binding)
@@ -104,13 +104,15 @@ impl Cache {
         let said = self.0.upstream.describe(&pull.site, &pull.repository, what, accept, &requester).await;
         match said {
             Ok(said) => {
-                let yes_to = said.yes_to(&requester);
-                let Some(digest) = said.digest else { return Ok((self.read_tag(pull, what, accept).await?, yes_to)) };
+                let grants_to = said.grants_to(&requester);
+                let Some(digest) = said.digest else {
+                    return Ok((self.read_tag(pull, what, accept).await?, grants_to));
+                };
                 let (media_type, size) = (said.media_type.into(), said.size.filter(|size| *size > 0));
-                Ok((Binding { digest, media_type, size, checked: self.0.clock.now(), before: None }, yes_to))
+                Ok((Binding { digest, media_type, size, checked: self.0.clock.now(), before: None }, grants_to))
             }
             Err(error) if error.status().as_u16() == 405 => {
-                Ok((self.read_tag(pull, what, accept).await?, pull.requester.vouched()))
+                Ok((self.read_tag(pull, what, accept).await?, pull.requester.grants_to()))
             }
             Err(error) => Err(error),
         }

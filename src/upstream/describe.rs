@@ -105,8 +105,8 @@ pub async fn in_time<T>(site: &Site, deadline: Option<Duration>, asking: impl Fu
 
 impl Description {
     /// To whom it is a yes, if to anybody.
-    pub fn yes_to(&self, requester: &Requester) -> Option<Credential> {
-        requester.vouched().filter(|_| self.is_yes)
+    pub fn grants_to(&self, requester: &Requester) -> Option<Credential> {
+        requester.grants_to().filter(|_| self.is_yes)
     }
 
     fn of(response: &Response<Incoming>) -> Description {

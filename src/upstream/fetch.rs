@@ -29,8 +29,8 @@ pub struct Fetched {
 
 impl Fetched {
     /// To whom it is a yes, if to anybody.
-    pub fn yes_to(&self, requester: &Requester) -> Option<Credential> {
-        requester.vouched().filter(|_| self.is_yes)
+    pub fn grants_to(&self, requester: &Requester) -> Option<Credential> {
+        requester.grants_to().filter(|_| self.is_yes)
     }
 }
 

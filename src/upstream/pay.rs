@@ -68,7 +68,7 @@ impl Upstream {
     }
 
     async fn paid(&self, question: Question<'_>) -> Result<Paid> {
-        let question = Question { payer: Identity::Account, ..question };
+        let question = Question { charged: Identity::Account, ..question };
         if let Some(error) = self.held_back(question) {
             return Ok(Paid::Limited(error));
         }

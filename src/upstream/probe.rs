@@ -31,17 +31,17 @@ impl Upstream {
         site: &Site,
         repository: &Repository,
         what: &What,
-        payer: Identity,
+        charged: Identity,
         requester: &Requester,
     ) -> Result<Probed> {
         let fields = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(ANY_MANIFEST))]);
         let (known_as, method) = (repository, &Method::HEAD);
-        let question = Question { site, repository, known_as, what, method, fields: &fields, requester, payer };
-        let response = match payer {
+        let question = Question { site, repository, known_as, what, method, fields: &fields, requester, charged };
+        let response = match charged {
             Identity::Account => {
                 if self.auth().token_url(&site.namespace, repository).is_none() {
                     // It says how it wants to be asked.
-                    let nobody = Question { payer: Identity::Anonymous, ..question };
+                    let nobody = Question { charged: Identity::Anonymous, ..question };
                     let challenge = self.follow(nobody, None).await?;
                     self.learn(site, challenge.headers());
                 }

@@ -141,7 +141,7 @@ impl Requester {
     }
 
     /// Of whom upstream's yes to this requester is a yes to: of nobody else than the account, where that may have paid.
-    pub fn vouched(&self) -> Option<Credential> {
+    pub fn grants_to(&self) -> Option<Credential> {
         let asked_for = match self.credential {
             Credential::Remembered(_) => Credential::Anonymous,
             other => other,

@@ -89,7 +89,7 @@ pub(super) struct Question<'a> {
     pub(super) fields: &'a HeaderMap,
     pub(super) requester: &'a Requester,
     /// Whose credential is shown.
-    pub(super) payer: Identity,
+    pub(super) charged: Identity,
 }
 
 /// Marks a response that a redirect led to, at another origin: its refusals are not the registry's.
@@ -117,7 +117,7 @@ impl Upstream {
     pub(super) async fn ask_as_client(&self, question: Question<'_>) -> Result<Response<Incoming>> {
         let Question { site, repository, requester, .. } = question;
         if requester.payer == Payer::Own && matches!(requester.credential, Credential::Known(_)) {
-            let question = Question { payer: requester.credential.identity(), ..question };
+            let question = Question { charged: requester.credential.identity(), ..question };
             return self.follow(question, requester.authorization.clone()).await;
         }
         let sent = self.nobodys(site, repository).or_else(|| requester.authorization.clone());
@@ -183,10 +183,10 @@ impl Upstream {
         authorization: Option<HeaderValue>,
     ) -> Result<Response<Incoming>> {
         self.ask_whether_it_stands(question, authorization.clone()).await;
-        let Question { site, repository, known_as, what, method, fields, requester, payer } = question;
+        let Question { site, repository, known_as, what, method, fields, requester, charged } = question;
         let (mut origin, mut target) = (site.origin.clone(), what.path(repository));
         let (mut credential, mut wire) = (authorization, what.wire());
-        let debit = Some(Debit { site, repository: known_as, payer });
+        let debit = Some(Debit { site, repository: known_as, charged });
         let mut about = About { registry: &site.registry.name, kind: what.kind(), cost: &requester.cost, debit };
         for hop in 0.. {
             let request = || {

@@ -36,8 +36,8 @@ impl Upstream {
         requester: &Requester,
     ) -> Result<Response<Incoming>> {
         let chain = &site.registry.chain;
-        let payer = Identity::Anonymous;
-        let question = Question { site, repository, known_as: repository, what, method, fields, requester, payer };
+        let charged = Identity::Anonymous;
+        let question = Question { site, repository, known_as: repository, what, method, fields, requester, charged };
         if chain.is_plain() {
             return self.ask_one(question).await;
         }
