@@ -19,7 +19,7 @@ use parking_lot::RwLock;
 use super::logins::Logins;
 use crate::lru::lru;
 use crate::oci::digest::Digest;
-use crate::policy::access::{Belief, Known};
+use crate::policy::access::{GrantTtls, Known};
 use crate::records::{Journal, Table, seconds, time};
 use crate::store::index::Index;
 use crate::upstream::requester::{Credential, Fingerprint};
@@ -27,7 +27,7 @@ use crate::upstream::requester::{Credential, Fingerprint};
 /// The grants.
 #[derive(Debug)]
 pub struct Grants {
-    belief: Belief,
+    ttls: GrantTtls,
     index: Index,
     journal: Journal,
     logins: Logins,
@@ -69,12 +69,12 @@ const COARSE: Duration = Duration::from_secs(60);
 
 impl Grants {
     /// With what the journal knew.
-    pub fn new(belief: Belief, index: Index, journal: Journal, logins: Logins, opened: Opened) -> Grants {
+    pub fn new(ttls: GrantTtls, index: Index, journal: Journal, logins: Logins, opened: Opened) -> Grants {
         let read = |known: Vec<(String, u64)>| known.into_iter().map(|(place, at)| (Arc::<str>::from(place), time(at)));
         let public = read(opened.public).collect();
         let shared = read(opened.shared).map(|(place, at)| (place, Shared { at, stands: true })).collect();
         let (public, shared) = (RwLock::new(public), RwLock::new(shared));
-        Grants { belief, index, journal, logins, public, shared, own: lru(100_000), facts: lru(50_000) }
+        Grants { ttls, index, journal, logins, public, shared, own: lru(100_000), facts: lru(50_000) }
     }
 
     /// Whose logins are remembered.
@@ -83,8 +83,8 @@ impl Grants {
     }
 
     /// How long a yes is believed.
-    pub fn belief(&self) -> Belief {
-        self.belief
+    pub fn ttls(&self) -> GrantTtls {
+        self.ttls
     }
 
     /// What is known of `who` in `place`, and of `digest` there if one is asked for.
@@ -216,16 +216,16 @@ mod tests {
     #[test]
     fn a_yes_is_for_one_repository_and_one_credential() {
         let index = Index::new(Journal::off());
-        let belief =
-            Belief { public: Duration::from_secs(900), own: Duration::from_secs(300), offline: Duration::ZERO };
-        let grants = Grants::new(belief, index, Journal::off(), Logins::off(), Opened::default());
+        let ttls =
+            GrantTtls { public: Duration::from_secs(900), own: Duration::from_secs(300), offline: Duration::ZERO };
+        let grants = Grants::new(ttls, index, Journal::off(), Logins::off(), Opened::default());
         let (ring, now) = (Keyring::new(), time(1000));
         let who = |text: &'static str| ring.requester(Some(&http::HeaderValue::from_static(text)), now).credential;
         let (alice, bob) = (who("Basic a"), who("Basic b"));
         let (app, other): (Arc<str>, Arc<str>) = ("docker.io/acme/app".into(), "docker.io/acme/other".into());
         let digest = Digest::of(Algorithm::Sha256, b"x");
         grants.grant(&app, alice, now);
-        let may = |place, who, digest| grants.known(place, who, digest).granted(belief, now);
+        let may = |place, who, digest| grants.known(place, who, digest).granted(ttls, now);
         assert!(may(&app, alice, None));
         assert!(!may(&app, bob, None) && !may(&other, alice, None) && !may(&app, Credential::Anonymous, None));
         assert!(!may(&app, alice, Some(&digest)), "nobody said that the digest is there");
@@ -241,8 +241,8 @@ mod tests {
     #[test]
     fn what_was_said_of_a_digest_before_it_was_here_is_written_down_when_it_is() {
         let index = Index::new(Journal::off());
-        let belief = Belief { public: Duration::ZERO, own: Duration::ZERO, offline: Duration::ZERO };
-        let grants = Grants::new(belief, index.clone(), Journal::off(), Logins::off(), Opened::default());
+        let ttls = GrantTtls { public: Duration::ZERO, own: Duration::ZERO, offline: Duration::ZERO };
+        let grants = Grants::new(ttls, index.clone(), Journal::off(), Logins::off(), Opened::default());
         let (first, then): (Arc<str>, Arc<str>) = ("r/first".into(), "r/then".into());
         let digest = Digest::of(Algorithm::Sha256, b"x");
         grants.word(&then, &digest);
@@ -256,9 +256,9 @@ mod tests {
     #[test]
     fn a_manifests_claim_opens_only_what_is_public_somewhere() {
         let index = Index::new(Journal::off());
-        let belief =
-            Belief { public: Duration::from_secs(900), own: Duration::from_secs(300), offline: Duration::ZERO };
-        let grants = Grants::new(belief, index.clone(), Journal::off(), Logins::off(), Opened::default());
+        let ttls =
+            GrantTtls { public: Duration::from_secs(900), own: Duration::from_secs(300), offline: Duration::ZERO };
+        let grants = Grants::new(ttls, index.clone(), Journal::off(), Logins::off(), Opened::default());
         let (private, public, evil): (Arc<str>, Arc<str>, Arc<str>) =
             ("r/acme/app".into(), "r/a/b".into(), "r/e/vil".into());
         let digest = Digest::of(Algorithm::Sha256, b"x");
@@ -266,7 +266,7 @@ mod tests {
         index.insert(&digest, 1, None, &private, now);
         grants.grant(&evil, Credential::Anonymous, now);
         grants.claim(&evil, [&digest].into_iter());
-        let may = || grants.known(&evil, Credential::Anonymous, Some(&digest)).granted(belief, now);
+        let may = || grants.known(&evil, Credential::Anonymous, Some(&digest)).granted(ttls, now);
         assert!(!may());
         grants.grant(&public, Credential::Anonymous, now);
         assert!(!may(), "public, but nobody said that it holds this");
@@ -274,7 +274,7 @@ mod tests {
         assert!(may(), "nothing is given away");
         grants.claim(&public, [&digest].into_iter());
         assert!(
-            grants.known(&public, Credential::Anonymous, Some(&digest)).granted(belief, now),
+            grants.known(&public, Credential::Anonymous, Some(&digest)).granted(ttls, now),
             "a claim takes no word back"
         );
     }

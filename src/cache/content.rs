@@ -144,10 +144,10 @@ impl Cache {
             return Ok(None);
         }
         let known = self.0.grants.known(&pull.place, pull.requester.credential, Some(digest));
-        if known.granted(self.0.grants.belief(), self.0.clock.now()) {
+        if known.granted(self.0.grants.ttls(), self.0.clock.now()) {
             return Ok(None);
         }
-        let stands = known.stands(self.0.grants.belief(), self.0.clock.now());
+        let stands = known.stands(self.0.grants.ttls(), self.0.clock.now());
         let deadline = stands.then(|| self.0.upstream.resolve_deadline());
         let asking = Box::pin(self.ask_digest(pull, digest, what));
         match self.0.upstream.in_time(&pull.site, deadline, asking).await {
@@ -158,7 +158,7 @@ impl Cache {
 
     fn stands_after(&self, known: Known, error: &Error) -> bool {
         let known = if error.kind() == Kind::Missing { known.where_missing() } else { known };
-        known.stands(self.0.grants.belief(), self.0.clock.now())
+        known.stands(self.0.grants.ttls(), self.0.clock.now())
     }
 
     /// Why upstream's answer is no reason not to serve what is here, if it is none.
@@ -207,8 +207,8 @@ impl Cache {
         let pushing = matches!(what, What::Blob(_));
         let here = self.here(digest);
         let known = self.0.grants.known(&pull.place, pull.requester.credential, Some(digest));
-        let granted = yes == Yes::Given || known.granted(self.0.grants.belief(), self.0.clock.now());
-        let stands = here.is_some() && known.stands(self.0.grants.belief(), self.0.clock.now());
+        let granted = yes == Yes::Given || known.granted(self.0.grants.ttls(), self.0.clock.now());
+        let stands = here.is_some() && known.stands(self.0.grants.ttls(), self.0.clock.now());
         let deadline = stands.then(|| self.0.upstream.resolve_deadline());
         let asking = Box::pin(self.ask_digest(pull, digest, what));
         let (size, media_type, outcome, stale) = match (here, granted && !pushing) {

@@ -42,7 +42,7 @@ use crate::metrics::Metrics;
 use crate::oci::digest::Digest;
 use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Repository, Tag};
-use crate::policy::access::Belief;
+use crate::policy::access::GrantTtls;
 pub use crate::policy::freshness::{Gone, Rule, Tags};
 use crate::policy::registry::Site;
 use crate::records::{Journal, Records};
@@ -191,7 +191,7 @@ impl Cache {
     pub fn new(settings: &Settings, base: Base) -> Cache {
         let Base { upstream, store, index, journal, records, clock, tasks, metrics, secret } = base;
         let offline = settings.offline_grants;
-        let belief = Belief { public: settings.public_ttl, own: settings.grant_ttl, offline };
+        let ttls = GrantTtls { public: settings.public_ttl, own: settings.grant_ttl, offline };
         let (of_logins, at) = (records.logins, clock.clone());
         let logins = logins::Logins::new(offline, secret.clone(), journal.clone(), at, tasks.clone(), of_logins);
         let flights = flight::Flights::default();
@@ -207,7 +207,7 @@ impl Cache {
             min_free: settings.min_free,
         };
         let opened = grants::Opened { public: records.public, shared: records.shared };
-        let grants = grants::Grants::new(belief, index.clone(), journal.clone(), logins, opened);
+        let grants = grants::Grants::new(ttls, index.clone(), journal.clone(), logins, opened);
         let bindings = tags::Bindings::new(journal, records.tags);
         // Of what is here the index knows.
         for (place, digest) in bindings.words().into_iter().filter(|(_, digest)| !index.has(digest)) {

@@ -20,7 +20,7 @@ impl Cache {
     /// The requester, known to be allowed where that is known: then other sources than the registry may be asked for it.
     pub(super) fn sent_out(&self, pull: &Pull) -> Requester {
         let known = self.0.grants.known(&pull.place, pull.requester.credential, None);
-        let allowed = known.stands(self.0.grants.belief(), self.0.clock.now());
+        let allowed = known.stands(self.0.grants.ttls(), self.0.clock.now());
         if allowed { pull.requester.clone().allowed() } else { pull.requester.clone() }
     }
 
@@ -49,7 +49,7 @@ impl Cache {
     }
 
     fn is_open(&self, known: &Known) -> bool {
-        known.is_public(self.0.grants.belief(), self.0.clock.now())
+        known.is_public(self.0.grants.ttls(), self.0.clock.now())
     }
 }
 

@@ -19,7 +19,7 @@ pub struct Known {
 
 /// How long a yes is believed.
 #[derive(Clone, Copy, Debug)]
-pub struct Belief {
+pub struct GrantTtls {
     /// One to an anonymous client.
     pub public: Duration,
     /// One to a credential.
@@ -36,13 +36,13 @@ pub fn within(since: Option<SystemTime>, limit: Duration, now: SystemTime) -> bo
 
 impl Known {
     /// Granted without asking: a public repository is open to every credential, a private one to those that upstream let in.
-    pub fn granted(&self, belief: Belief, now: SystemTime) -> bool {
-        self.holds && (self.is_public(belief, now) || within(self.own, belief.own, now))
+    pub fn granted(&self, ttls: GrantTtls, now: SystemTime) -> bool {
+        self.holds && (self.is_public(ttls, now) || within(self.own, ttls.own, now))
     }
 
     /// Whether upstream opened the repository to everybody, and that is still believed.
-    pub fn is_public(&self, belief: Belief, now: SystemTime) -> bool {
-        within(self.public, belief.public, now)
+    pub fn is_public(&self, ttls: GrantTtls, now: SystemTime) -> bool {
+        within(self.public, ttls.public, now)
     }
 
     /// The same for where upstream says that there is no such thing, which some say to who may not read: what is shared ends with that.
@@ -53,8 +53,8 @@ impl Known {
 
     /// Granted when upstream cannot be asked: its last anonymous yes stands, and one for what the operator shares, however old; a yes
     /// to a credential only as long as it would have been believed anyway, or as long as the operator said.
-    pub fn stands(&self, belief: Belief, now: SystemTime) -> bool {
-        let own = within(self.own, belief.own, now) || within(self.remembered, belief.offline, now);
+    pub fn stands(&self, ttls: GrantTtls, now: SystemTime) -> bool {
+        let own = within(self.own, ttls.own, now) || within(self.remembered, ttls.offline, now);
         self.holds && (self.public.is_some() || self.shared.is_some() || own)
     }
 }
@@ -67,7 +67,7 @@ mod tests {
     fn the_matrix() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         let ago = |seconds| Some(now - Duration::from_secs(seconds));
-        let belief = Belief {
+        let ttls = GrantTtls {
             public: Duration::from_secs(900),
             own: Duration::from_secs(300),
             offline: Duration::from_secs(7000),
@@ -88,7 +88,7 @@ mod tests {
             (None, None, ago(0), None, false, false, false),
         ] {
             let known = Known { public, own, shared, remembered, holds };
-            assert_eq!((known.granted(belief, now), known.stands(belief, now)), (granted, stands), "{known:?}");
+            assert_eq!((known.granted(ttls, now), known.stands(ttls, now)), (granted, stands), "{known:?}");
         }
     }
 
