@@ -19,7 +19,7 @@ use parking_lot::RwLock;
 use super::logins::Logins;
 use crate::lru::lru;
 use crate::oci::digest::Digest;
-use crate::policy::access::{GrantTtls, Known};
+use crate::policy::access::{GrantRecord, GrantTtls};
 use crate::records::{Journal, Table, seconds, time};
 use crate::store::index::Index;
 use crate::upstream::requester::{Credential, Fingerprint};
@@ -88,7 +88,7 @@ impl Grants {
     }
 
     /// What is known of `who` in `place`, and of `digest` there if one is asked for.
-    pub fn known(&self, place: &Arc<str>, who: Credential, digest: Option<&Digest>) -> Known {
+    pub fn known(&self, place: &Arc<str>, who: Credential, digest: Option<&Digest>) -> GrantRecord {
         let (mut own, mut shared, mut remembered) = (None, None, None);
         match who {
             Credential::Anonymous => {}
@@ -104,7 +104,7 @@ impl Grants {
             Credential::Remembered(login) => remembered = self.logins.read(login, place),
         }
         let public = self.public.read().get(place).copied();
-        Known { public, own, shared, remembered, holds: digest.is_none_or(|digest| self.holds(place, digest)) }
+        GrantRecord { public, own, shared, remembered, holds: digest.is_none_or(|digest| self.holds(place, digest)) }
     }
 
     fn holds(&self, place: &Arc<str>, digest: &Digest) -> bool {

@@ -19,7 +19,7 @@ use crate::http::range::{Selection, first_byte, select};
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::manifest::MAX_MANIFEST;
 use crate::oci::media_type::{Accept, OCTET_STREAM};
-use crate::policy::access::Known;
+use crate::policy::access::GrantRecord;
 use crate::policy::freshness::Reason;
 use crate::store::index::Held;
 use crate::store::is_missing;
@@ -147,18 +147,18 @@ impl Cache {
         if known.granted(self.0.grants.ttls(), self.0.clock.now()) {
             return Ok(None);
         }
-        let stands = known.stands(self.0.grants.ttls(), self.0.clock.now());
+        let stands = known.usable_while_away(self.0.grants.ttls(), self.0.clock.now());
         let deadline = stands.then(|| self.0.upstream.resolve_deadline());
         let asking = Box::pin(self.ask_digest(pull, digest, what));
         match self.0.upstream.in_time(&pull.site, deadline, asking).await {
             Ok(_) => Ok(None),
-            Err(error) => self.stale(pull, &error).filter(|_| self.stands_after(known, &error)).map(Some).ok_or(error),
+            Err(error) => self.stale(pull, &error).filter(|_| self.usable_after(known, &error)).map(Some).ok_or(error),
         }
     }
 
-    fn stands_after(&self, known: Known, error: &Error) -> bool {
-        let known = if error.kind() == Kind::Missing { known.where_missing() } else { known };
-        known.stands(self.0.grants.ttls(), self.0.clock.now())
+    fn usable_after(&self, known: GrantRecord, error: &Error) -> bool {
+        let known = if error.kind() == Kind::Missing { known.after_not_found() } else { known };
+        known.usable_while_away(self.0.grants.ttls(), self.0.clock.now())
     }
 
     /// Why upstream's answer is no reason not to serve what is here, if it is none.
@@ -208,7 +208,7 @@ impl Cache {
         let here = self.here(digest);
         let known = self.0.grants.known(&pull.place, pull.requester.credential, Some(digest));
         let granted = yes == Yes::Given || known.granted(self.0.grants.ttls(), self.0.clock.now());
-        let stands = here.is_some() && known.stands(self.0.grants.ttls(), self.0.clock.now());
+        let stands = here.is_some() && known.usable_while_away(self.0.grants.ttls(), self.0.clock.now());
         let deadline = stands.then(|| self.0.upstream.resolve_deadline());
         let asking = Box::pin(self.ask_digest(pull, digest, what));
         let (size, media_type, outcome, stale) = match (here, granted && !pushing) {
@@ -220,7 +220,7 @@ impl Cache {
                     let Some(size) = size else { return self.measured(pull, digest, what, yes).await };
                     (size, Some(said.media_type.into()), outcome, None)
                 }
-                (Err(error), Some((size, media_type))) if self.stands_after(known, &error) => {
+                (Err(error), Some((size, media_type))) if self.usable_after(known, &error) => {
                     let missing = pushing && error.kind() == Kind::Missing;
                     let stale = self.stale(pull, &error).filter(|_| !missing).ok_or(error)?;
                     (size, media_type, Outcome::Stale, Some(stale))

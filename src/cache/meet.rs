@@ -47,7 +47,7 @@ impl Cache {
     /// Whether upstream's last word was that everybody may read this repository.
     pub fn is_public(&self, site: &Site, repository: &Repository) -> bool {
         let known = self.0.grants.known(&place(site, repository), Credential::Anonymous, None);
-        known.stands(self.0.grants.ttls(), self.0.clock.now())
+        known.usable_while_away(self.0.grants.ttls(), self.0.clock.now())
     }
 
     /// Whether there is anything in a name space that upstream's last word opens to everybody, or to a login that is remembered.

@@ -6,7 +6,7 @@ use super::content::Yes;
 use super::{Cache, Pull};
 use crate::error::{Kind, Result};
 use crate::oci::digest::Digest;
-use crate::policy::access::Known;
+use crate::policy::access::GrantRecord;
 use crate::upstream::What;
 use crate::upstream::requester::{Credential, Payer, Requester};
 
@@ -20,7 +20,7 @@ impl Cache {
     /// The requester, known to be allowed where that is known: then other sources than the registry may be asked for it.
     pub(super) fn sent_out(&self, pull: &Pull) -> Requester {
         let known = self.0.grants.known(&pull.place, pull.requester.credential, None);
-        let allowed = known.stands(self.0.grants.ttls(), self.0.clock.now());
+        let allowed = known.usable_while_away(self.0.grants.ttls(), self.0.clock.now());
         if allowed { pull.requester.clone().allowed() } else { pull.requester.clone() }
     }
 
@@ -44,11 +44,11 @@ impl Cache {
         self.0.grants.word(place, digest);
     }
 
-    fn known(&self, pull: &Pull) -> Known {
+    fn known(&self, pull: &Pull) -> GrantRecord {
         self.0.grants.known(&pull.place, Credential::Anonymous, None)
     }
 
-    fn is_open(&self, known: &Known) -> bool {
+    fn is_open(&self, known: &GrantRecord) -> bool {
         known.is_public(self.0.grants.ttls(), self.0.clock.now())
     }
 }

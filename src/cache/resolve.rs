@@ -57,8 +57,8 @@ impl Cache {
         // While upstream is silent a binding of other clients will do, if these can read it.
         let kept = bound.clone().or_else(|| self.0.bindings.find_readable(&key, accept));
         // Impatient only where there is something to fall back on.
-        let deadline =
-            (kept.is_some() && known.stands(self.0.grants.ttls(), now)).then(|| self.0.upstream.resolve_deadline());
+        let deadline = (kept.is_some() && known.usable_while_away(self.0.grants.ttls(), now))
+            .then(|| self.0.upstream.resolve_deadline());
         let asking = Box::pin(self.ask_tag(pull, tag, accept, (&key, kept.clone())));
         let asked = self.0.upstream.in_time(&pull.site, deadline, asking).await;
         self.0.metrics.resolve(self.0.clock.now().duration_since(now).unwrap_or_default());
@@ -144,8 +144,8 @@ impl Cache {
         let named = kept.as_ref().map(|binding| &binding.digest);
         let known = self.0.grants.known(&pull.place, pull.requester.credential, named);
         let answer = answer(&asked, kept.as_ref());
-        let known = if answer == Answer::Missing { known.where_missing() } else { known };
-        let stands = known.stands(self.0.grants.ttls(), now);
+        let known = if answer == Answer::Missing { known.after_not_found() } else { known };
+        let stands = known.usable_while_away(self.0.grants.ttls(), now);
         let checked = kept.as_ref().map(|binding| binding.checked);
         match (freshness::after(answer, checked, yes(stands), &self.0.tags, now), asked, kept) {
             (After::Confirmed | After::Moved, Ok(binding), _) => {

@@ -77,7 +77,7 @@ impl Cache {
         let before = resolved.binding.before.as_deref().filter(|before| self.is_here(&before.digest))?;
         let now = self.0.clock.now();
         let known = self.0.grants.known(&pull.place, pull.requester.credential, Some(&before.digest));
-        let stands = known.stands(self.0.grants.ttls(), now);
+        let stands = known.usable_while_away(self.0.grants.ttls(), now);
         let may_be_served =
             accept.admits(&before.media_type) && freshness::may_be_stale(before.checked, &self.0.tags, now);
         if !stands || !may_be_served {

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 /// What is remembered of upstream's answers.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Known {
+pub struct GrantRecord {
     /// When upstream last opened the repository to an anonymous client.
     pub public: Option<SystemTime>,
     /// When upstream last opened it to this client's credential.
@@ -34,7 +34,7 @@ pub fn within(since: Option<SystemTime>, limit: Duration, now: SystemTime) -> bo
     since.is_some_and(|at| now.duration_since(at).unwrap_or_else(|ahead| ahead.duration()) < limit)
 }
 
-impl Known {
+impl GrantRecord {
     /// Granted without asking: a public repository is open to every credential, a private one to those that upstream let in.
     pub fn granted(&self, ttls: GrantTtls, now: SystemTime) -> bool {
         self.holds && (self.is_public(ttls, now) || within(self.own, ttls.own, now))
@@ -47,13 +47,13 @@ impl Known {
 
     /// The same for where upstream says that there is no such thing, which some say to who may not read: what is shared ends with that.
     #[must_use]
-    pub fn where_missing(self) -> Known {
-        Known { shared: None, ..self }
+    pub fn after_not_found(self) -> GrantRecord {
+        GrantRecord { shared: None, ..self }
     }
 
     /// Granted when upstream cannot be asked: its last anonymous yes stands, and one for what the operator shares, however old; a yes
     /// to a credential only as long as it would have been believed anyway, or as long as the operator said.
-    pub fn stands(&self, ttls: GrantTtls, now: SystemTime) -> bool {
+    pub fn usable_while_away(&self, ttls: GrantTtls, now: SystemTime) -> bool {
         let own = within(self.own, ttls.own, now) || within(self.remembered, ttls.offline, now);
         self.holds && (self.public.is_some() || self.shared.is_some() || own)
     }
@@ -87,8 +87,8 @@ mod tests {
             (None, ago(300), ago(900_000), None, true, false, true),
             (None, None, ago(0), None, false, false, false),
         ] {
-            let known = Known { public, own, shared, remembered, holds };
-            assert_eq!((known.granted(ttls, now), known.stands(ttls, now)), (granted, stands), "{known:?}");
+            let known = GrantRecord { public, own, shared, remembered, holds };
+            assert_eq!((known.granted(ttls, now), known.usable_while_away(ttls, now)), (granted, stands), "{known:?}");
         }
     }
 
