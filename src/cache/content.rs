@@ -44,11 +44,11 @@ pub enum Content {
 
 /// Whether the client has upstream's yes for what it asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Yes {
+pub(super) enum Permission {
     /// It has: the tag was resolved for it.
-    Given,
+    Established,
     /// It may have.
-    Needed,
+    Required,
 }
 
 /// What is asked once for many: a digest in a repository, for one credential, to push it or not, since the last trial.
@@ -61,19 +61,25 @@ const FAR: u64 = 32 << 20;
 const ATTEMPTS: u32 = 4;
 
 impl Cache {
-    pub(super) async fn content(&self, pull: &Pull, digest: &Digest, what: &What, yes: Yes) -> Result<Found> {
+    pub(super) async fn content(
+        &self,
+        pull: &Pull,
+        digest: &Digest,
+        what: &What,
+        permission: Permission,
+    ) -> Result<Found> {
         if pull.method == Method::Head {
-            return Box::pin(self.described(pull, digest, what, yes)).await;
+            return Box::pin(self.described(pull, digest, what, permission)).await;
         }
-        self.ask_before_paying(pull, digest, what, yes).await?;
+        self.ask_before_paying(pull, digest, what, permission).await?;
         for _ in 0..ATTEMPTS {
             if let Some(manifest) = self.0.manifests.find(digest) {
-                let stale = self.admit(pull, digest, what, yes).await?;
+                let stale = self.admit(pull, digest, what, permission).await?;
                 return Ok(self.in_memory(pull, digest, &manifest, Outcome::Hit, stale));
             }
             match self.0.flights.join(digest, || self.0.index.hold(digest, self.0.clock.now())) {
                 Joined::Held(held) => {
-                    let stale = self.admit(pull, digest, what, yes).await?;
+                    let stale = self.admit(pull, digest, what, permission).await?;
                     if let Some(found) = Box::pin(self.held(pull, digest, what, held, stale)).await? {
                         return Ok(found);
                     }
@@ -85,7 +91,7 @@ impl Cache {
                     if same && let Some(error) = flight.flowing().await.err().filter(final_for_this) {
                         return Err(error);
                     }
-                    let stale = self.admit(pull, digest, what, yes).await?;
+                    let stale = self.admit(pull, digest, what, permission).await?;
                     if !same && self.is_silent(&flight).await {
                         return Box::pin(self.through(pull, what, digest.clone(), None)).await;
                     }
@@ -139,8 +145,8 @@ impl Cache {
 
     /// A grant that is believed; else upstream is asked, for this digest, with this client's credential. `Some`: upstream could not
     /// be asked, and its last word stands.
-    async fn admit(&self, pull: &Pull, digest: &Digest, what: &What, yes: Yes) -> Result<Option<Stale>> {
-        if yes == Yes::Given {
+    async fn admit(&self, pull: &Pull, digest: &Digest, what: &What, permission: Permission) -> Result<Option<Stale>> {
+        if permission == Permission::Established {
             return Ok(None);
         }
         let known = self.0.grants.known(&pull.place, pull.requester.credential, Some(digest));
@@ -203,11 +209,11 @@ impl Cache {
     }
 
     /// A HEAD. Who asks for a blob's is about to push, and is told what upstream says now: pulls do without.
-    async fn described(&self, pull: &Pull, digest: &Digest, what: &What, yes: Yes) -> Result<Found> {
+    async fn described(&self, pull: &Pull, digest: &Digest, what: &What, permission: Permission) -> Result<Found> {
         let pushing = matches!(what, What::Blob(_));
         let here = self.here(digest);
         let known = self.0.grants.known(&pull.place, pull.requester.credential, Some(digest));
-        let granted = yes == Yes::Given || known.granted(self.0.grants.ttls(), self.0.clock.now());
+        let granted = permission == Permission::Established || known.granted(self.0.grants.ttls(), self.0.clock.now());
         let stands = here.is_some() && known.usable_while_away(self.0.grants.ttls(), self.0.clock.now());
         let deadline = stands.then(|| self.0.upstream.resolve_deadline());
         let asking = Box::pin(self.ask_digest(pull, digest, what));
@@ -217,7 +223,7 @@ impl Cache {
                 (Ok(said), here) => {
                     let outcome = if here.is_some() { Outcome::Hit } else { Outcome::Bypass };
                     let size = said.size.or(here.map(|(size, _)| size));
-                    let Some(size) = size else { return self.measured(pull, digest, what, yes).await };
+                    let Some(size) = size else { return self.measured(pull, digest, what, permission).await };
                     (size, Some(said.media_type.into()), outcome, None)
                 }
                 (Err(error), Some((size, media_type))) if self.usable_after(known, &error) => {
@@ -244,9 +250,9 @@ impl Cache {
     }
 
     /// For registries that do not say how long a manifest is: it is fetched, and kept.
-    async fn measured(&self, pull: &Pull, digest: &Digest, what: &What, yes: Yes) -> Result<Found> {
+    async fn measured(&self, pull: &Pull, digest: &Digest, what: &What, permission: Permission) -> Result<Found> {
         let whole = Pull { method: Method::Get, range: None, ..pull.clone() };
-        let found = Box::pin(self.content(&whole, digest, what, yes)).await?;
+        let found = Box::pin(self.content(&whole, digest, what, permission)).await?;
         let size = match &found.content {
             Content::Memory(bytes) => bytes.len() as u64,
             Content::File(_, Some(size)) | Content::Through(_, Some(size)) => *size,

@@ -246,13 +246,15 @@ impl Cache {
 
     async fn find(&self, pull: &Pull) -> Result<Found> {
         match &pull.wanted {
-            Wanted::Blob(digest) => self.content(pull, digest, &What::Blob(digest.clone()), content::Yes::Needed).await,
+            Wanted::Blob(digest) => {
+                self.content(pull, digest, &What::Blob(digest.clone()), content::Permission::Required).await
+            }
             Wanted::Manifest(Reference::Digest(digest), _) => {
                 if !self.0.bindings.is_told(&pull.place, digest, pull.requester.credential, self.0.clock.now()) {
                     pull.requester.cost.pin();
                 }
                 let what = What::Manifest(Reference::Digest(digest.clone()));
-                self.content(pull, digest, &what, content::Yes::Needed).await
+                self.content(pull, digest, &what, content::Permission::Required).await
             }
             Wanted::Manifest(Reference::Tag(tag), accept) => self.tagged(pull, tag, *accept).await,
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::content::Yes;
+use super::content::Permission;
 use super::{Cache, Pull};
 use crate::error::{Kind, Result};
 use crate::oci::digest::Digest;
@@ -25,8 +25,18 @@ impl Cache {
     }
 
     /// Before the account pays it must be known that everybody may read this: a HEAD for nobody, which costs nothing, tells.
-    pub(super) async fn ask_before_paying(&self, pull: &Pull, digest: &Digest, what: &What, yes: Yes) -> Result<()> {
-        if yes == Yes::Given || !may_be_paid(pull) || self.is_open(&self.known(pull)) || self.is_here(digest) {
+    pub(super) async fn ask_before_paying(
+        &self,
+        pull: &Pull,
+        digest: &Digest,
+        what: &What,
+        permission: Permission,
+    ) -> Result<()> {
+        if permission == Permission::Established
+            || !may_be_paid(pull)
+            || self.is_open(&self.known(pull))
+            || self.is_here(digest)
+        {
             return Ok(());
         }
         match Box::pin(self.ask_digest(pull, digest, what)).await {

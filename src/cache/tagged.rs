@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue, header};
 
-use super::content::{Content, Yes};
+use super::content::{Content, Permission};
 use super::manifests::Manifest;
 use super::resolve::{Resolved, Stale, age, away};
 use super::tags::Binding;
@@ -180,7 +180,7 @@ impl Cache {
                 age: None,
                 stale: None,
             },
-            None => self.content(pull, &binding.digest, &what, Yes::Given).await?,
+            None => self.content(pull, &binding.digest, &what, Permission::Established).await?,
         };
         if is_manifest(&binding.media_type) || is_index(&binding.media_type) {
             found.media_type = binding.media_type;
