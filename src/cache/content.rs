@@ -110,7 +110,7 @@ impl Cache {
                     let led = Box::pin(self.flown(pull, what, &flight, Outcome::Miss)).await;
                     return led.inspect_err(|error| {
                         self.refused(pull, error);
-                        self.note_in_vain(pull, digest, error);
+                        self.note_failure(pull, digest, error);
                     });
                 }
             }

@@ -22,11 +22,11 @@ use crate::task;
 use crate::upstream::What;
 
 /// Manifests that could not be had a moment ago, and why.
-pub(super) struct Vain(moka::sync::Cache<(Arc<str>, Digest), (Error, SystemTime)>);
+pub(super) struct NegativeCache(moka::sync::Cache<(Arc<str>, Digest), (Error, SystemTime)>);
 
-impl Default for Vain {
-    fn default() -> Vain {
-        Vain(lru(10_000))
+impl Default for NegativeCache {
+    fn default() -> NegativeCache {
+        NegativeCache(lru(10_000))
     }
 }
 
@@ -35,7 +35,7 @@ const RESTS: Duration = Duration::from_secs(10);
 
 /// What of an image is not here, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Lack {
+enum MissingPart {
     /// Bytes, which no registry counts.
     Blob,
     /// Its manifest, or that of each of its platforms.
@@ -45,7 +45,7 @@ enum Lack {
 /// What a tag named before, and can be served better than what it names now.
 struct Fallback {
     before: Binding,
-    lack: Lack,
+    missing: MissingPart,
 }
 
 impl Cache {
@@ -53,10 +53,10 @@ impl Cache {
     /// the tag named before, if that is here.
     pub(super) async fn tagged(&self, pull: &Pull, tag: &Tag, accept: Accept) -> Result<Found> {
         let resolved = self.resolve(pull, tag, accept).await?;
-        let Some(Fallback { before, lack }) = self.fallback(pull, accept, &resolved).await else {
+        let Some(Fallback { before, missing }) = self.fallback(pull, accept, &resolved).await else {
             return self.named(pull, tag, accept, resolved).await;
         };
-        let stale = match self.cannot_come(pull, &resolved, lack) {
+        let stale = match self.cannot_come(pull, &resolved, missing) {
             Some(stale) => stale,
             None => {
                 let deadline = Some(self.0.upstream.resolve_deadline());
@@ -83,31 +83,32 @@ impl Cache {
         if !stands || !may_be_served {
             return None;
         }
-        let lack = Box::pin(self.lack(&resolved.binding.digest)).await?;
-        (Box::pin(self.lack(&before.digest)).await < Some(lack)).then(|| Fallback { before: before.clone(), lack })
+        let missing = Box::pin(self.missing(&resolved.binding.digest)).await?;
+        (Box::pin(self.missing(&before.digest)).await < Some(missing))
+            .then(|| Fallback { before: before.clone(), missing })
     }
 
     /// What of an image is not here. Of an index one platform is enough.
-    async fn lack(&self, digest: &Digest) -> Option<Lack> {
-        let Some(manifest) = self.manifest(digest).await else { return Some(Lack::Manifest) };
+    async fn missing(&self, digest: &Digest) -> Option<MissingPart> {
+        let Some(manifest) = self.manifest(digest).await else { return Some(MissingPart::Manifest) };
         if !is_index(&manifest.media_type) {
-            return self.lack_of_blobs(&manifest).await;
+            return self.missing_of_platform(&manifest).await;
         }
-        let mut least = Some(Lack::Manifest).filter(|_| !manifest.children().is_empty());
+        let mut least = Some(MissingPart::Manifest).filter(|_| !manifest.children().is_empty());
         for child in manifest.children() {
-            let lack = match self.manifest(child).await {
-                Some(platform) => self.lack_of_blobs(&platform).await,
-                None => Some(Lack::Manifest),
+            let missing = match self.manifest(child).await {
+                Some(platform) => self.missing_of_platform(&platform).await,
+                None => Some(MissingPart::Manifest),
             };
-            least = least.min(lack);
+            least = least.min(missing);
         }
         least
     }
 
-    async fn lack_of_blobs(&self, manifest: &Manifest) -> Option<Lack> {
+    async fn missing_of_platform(&self, manifest: &Manifest) -> Option<MissingPart> {
         let blobs = manifest.children();
         if !blobs.iter().all(|blob| self.is_here(blob)) {
-            return Some(Lack::Blob);
+            return Some(MissingPart::Blob);
         }
         let presumed = |blob: &Digest| Some((blob.clone(), self.0.index.presumed(blob)?));
         let presumed: Vec<_> = blobs.iter().filter_map(presumed).collect();
@@ -117,7 +118,7 @@ impl Cache {
         let store = self.0.store.clone();
         let is_long = move |(blob, size): &(Digest, u64)| store.look(blob).is_ok_and(|found| found.size == *size);
         let all_long = task::blocking(move || presumed.iter().all(is_long)).await;
-        (!all_long).then_some(Lack::Blob)
+        (!all_long).then_some(MissingPart::Blob)
     }
 
     /// One that is here, read into memory.
@@ -133,7 +134,7 @@ impl Cache {
 
     /// Why what a tag names now will not come, where that is known without asking for it: upstream is away and there is no other source,
     /// it did not come a moment ago, or no quota is left. Who asks by HEAD is about to GET it.
-    fn cannot_come(&self, pull: &Pull, resolved: &Resolved, lack: Lack) -> Option<Stale> {
+    fn cannot_come(&self, pull: &Pull, resolved: &Resolved, missing: MissingPart) -> Option<Stale> {
         let chain = &pull.site.registry.chain;
         let is_alone = chain.before.is_empty() && chain.after.is_empty();
         if let Some(stale) = resolved.stale.as_ref().filter(|_| is_alone) {
@@ -142,20 +143,20 @@ impl Cache {
         let digest = &resolved.binding.digest;
         let what = What::Manifest(Reference::Digest(digest.clone()));
         let spent = || self.0.upstream.spent(&pull.site, &pull.repository, &what, &self.payer(pull));
-        let error = self.in_vain(pull, digest).or_else(spent).filter(|_| lack == Lack::Manifest)?;
+        let error = self.failed_lately(pull, digest).or_else(spent).filter(|_| missing == MissingPart::Manifest)?;
         self.stale(pull, &error)
     }
 
     /// A manifest did not come.
-    pub(super) fn note_in_vain(&self, pull: &Pull, digest: &Digest, error: &Error) {
+    pub(super) fn note_failure(&self, pull: &Pull, digest: &Digest, error: &Error) {
         if matches!(pull.wanted, Wanted::Manifest(..)) && away(error).is_some() {
             let until = self.0.clock.now() + RESTS;
-            self.0.vain.0.insert((pull.place.clone(), digest.clone()), (error.clone(), until));
+            self.0.negative.0.insert((pull.place.clone(), digest.clone()), (error.clone(), until));
         }
     }
 
-    fn in_vain(&self, pull: &Pull, digest: &Digest) -> Option<Error> {
-        let (error, until) = self.0.vain.0.get(&(pull.place.clone(), digest.clone()))?;
+    fn failed_lately(&self, pull: &Pull, digest: &Digest) -> Option<Error> {
+        let (error, until) = self.0.negative.0.get(&(pull.place.clone(), digest.clone()))?;
         (self.0.clock.now() < until).then_some(error)
     }
 
