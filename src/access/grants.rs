@@ -187,21 +187,21 @@ impl Grants {
     }
 
     /// Upstream said that it has this in `place`.
-    pub fn word(&self, place: &Arc<str>, digest: &Digest) {
+    pub fn confirm_presence(&self, place: &Arc<str>, digest: &Digest) {
         if !self.index.seen_in(digest, place) {
             self.facts.insert((place.clone(), digest.clone()), Fact::Word);
         }
     }
 
     /// A manifest that upstream has in `place` lists these.
-    pub fn claim<'a>(&self, place: &Arc<str>, digests: impl Iterator<Item = &'a Digest>) {
+    pub fn infer_presence<'a>(&self, place: &Arc<str>, digests: impl Iterator<Item = &'a Digest>) {
         for digest in digests {
             self.facts.entry((place.clone(), digest.clone())).or_insert(Fact::Claim);
         }
     }
 
     /// Upstream no longer has this in `place`.
-    pub fn holds_no_more(&self, place: &Arc<str>, digest: &Digest) {
+    pub fn remove_presence(&self, place: &Arc<str>, digest: &Digest) {
         self.index.not_in(digest, place);
         self.facts.invalidate(&(place.clone(), digest.clone()));
     }
@@ -229,7 +229,7 @@ mod tests {
         assert!(may(&app, alice, None));
         assert!(!may(&app, bob, None) && !may(&other, alice, None) && !may(&app, Credential::Anonymous, None));
         assert!(!may(&app, alice, Some(&digest)), "nobody said that the digest is there");
-        grants.word(&app, &digest);
+        grants.confirm_presence(&app, &digest);
         assert!(may(&app, alice, Some(&digest)) && !may(&app, bob, Some(&digest)));
         grants.revoke(&app, alice);
         assert!(!may(&app, alice, None));
@@ -245,7 +245,7 @@ mod tests {
         let grants = Grants::new(ttls, index.clone(), Journal::off(), Logins::off(), Opened::default());
         let (first, then): (Arc<str>, Arc<str>) = ("r/first".into(), "r/then".into());
         let digest = Digest::of(Algorithm::Sha256, b"x");
-        grants.word(&then, &digest);
+        grants.confirm_presence(&then, &digest);
         index.insert(&digest, 1, None, &first, time(1000));
         assert!(!index.is_seen_in(&digest, &then));
         assert!(grants.known(&then, Credential::Anonymous, Some(&digest)).holds);
@@ -265,14 +265,14 @@ mod tests {
         let now = time(1000);
         index.insert(&digest, 1, None, &private, now);
         grants.grant(&evil, Credential::Anonymous, now);
-        grants.claim(&evil, [&digest].into_iter());
+        grants.infer_presence(&evil, [&digest].into_iter());
         let may = || grants.known(&evil, Credential::Anonymous, Some(&digest)).granted(ttls, now);
         assert!(!may());
         grants.grant(&public, Credential::Anonymous, now);
         assert!(!may(), "public, but nobody said that it holds this");
-        grants.word(&public, &digest);
+        grants.confirm_presence(&public, &digest);
         assert!(may(), "nothing is given away");
-        grants.claim(&public, [&digest].into_iter());
+        grants.infer_presence(&public, [&digest].into_iter());
         assert!(
             grants.known(&public, Credential::Anonymous, Some(&digest)).granted(ttls, now),
             "a claim takes no word back"

@@ -191,7 +191,7 @@ impl Cache {
                 upstream.describe(&asked.site, &asked.repository, &subject, Accept::ANYTHING, &asked.requester).await;
             // Also when it comes too late for who asked.
             match &said {
-                Ok(said) => cache.allowed(&asked.place, said.grants_to(&asked.requester), &digest),
+                Ok(said) => cache.record_grant(&asked.place, said.grants_to(&asked.requester), &digest),
                 Err(error) => cache.denied(&asked, &subject, &digest, error),
             }
             said
@@ -204,7 +204,7 @@ impl Cache {
         self.refused(pull, error);
         // From now on it is missing for all, and asked for anew.
         if error.kind() == Kind::Missing && (may_push(pull, what) || self.0.tags.gone == Gone::Forget) {
-            self.0.grants.holds_no_more(&pull.place, digest);
+            self.0.grants.remove_presence(&pull.place, digest);
         }
     }
 
@@ -400,7 +400,7 @@ impl Cache {
         let single = pull.range.as_ref().filter(|range| select(Some(range), u64::MAX) != Selection::Whole);
         if let (What::Blob(_), Some(range)) = (what, single) {
             let part = way.upstream.fetch_range(&way.site, &way.repository, what, range, &way.requester).await?;
-            self.allowed(&pull.place, way.requester.grants_to().filter(|_| is_yes(&part)), &digest);
+            self.record_grant(&pull.place, way.requester.grants_to().filter(|_| is_yes(&part)), &digest);
             // All of it is verified, a part cannot be.
             if part.status() != StatusCode::OK {
                 return Ok(passed(digest, content_type(part.headers()), Content::Part(part)));
@@ -411,7 +411,7 @@ impl Cache {
             Some(fetched) => fetched,
             None => {
                 let fetched = way.fetch(0).await?;
-                self.allowed(&pull.place, fetched.grants_to(&way.requester), &digest);
+                self.record_grant(&pull.place, fetched.grants_to(&way.requester), &digest);
                 fetched
             }
         };

@@ -118,7 +118,7 @@ impl Fill {
             }
         }
         let fetched = fetched?;
-        self.cache.allowed(&self.place, fetched.grants_to(&self.way.requester), lead.flight().digest());
+        self.cache.record_grant(&self.place, fetched.grants_to(&self.way.requester), lead.flight().digest());
         if !partial.is_empty() {
             info!(digest = %partial.digest(), from = partial.len(), "going on with a partial blob");
         }

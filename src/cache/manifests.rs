@@ -45,7 +45,7 @@ impl Manifest {
         if self.told.lock().contains(place) {
             return;
         }
-        grants.claim(place, self.children.iter());
+        grants.infer_presence(place, self.children.iter());
         self.told.lock().push(place.clone());
     }
 }

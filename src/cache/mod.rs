@@ -211,7 +211,7 @@ impl Cache {
         let bindings = tags::Bindings::new(journal, records.tags);
         // Of what is here the index knows.
         for (place, digest) in bindings.words().into_iter().filter(|(_, digest)| !index.has(digest)) {
-            grants.word(&place, &digest);
+            grants.confirm_presence(&place, &digest);
         }
         Cache(Arc::new(Inner {
             upstream,
@@ -272,7 +272,7 @@ impl Cache {
 
     /// Upstream was told to remove a digest from a repository. The bytes stay for other repositories.
     pub fn digest_removed(&self, site: &Site, repository: &Repository, digest: &Digest) {
-        self.0.grants.holds_no_more(&place(site, repository), digest);
+        self.0.grants.remove_presence(&place(site, repository), digest);
     }
 
     /// Keeps the cache within its limits. Blocks; what can wait does when it is to stop.

@@ -13,12 +13,12 @@ use crate::upstream::requester::{Credential, Payer, Requester};
 impl Cache {
     /// Who asks upstream for bytes. The operator's account pays for clients that show no credential, and for what everybody may read.
     pub(super) fn payer(&self, pull: &Pull) -> Requester {
-        let requester = self.sent_out(pull);
+        let requester = self.requester_for_upstream(pull);
         if may_be_paid(pull) && self.is_open(&self.known(pull)) { requester.on_account_for_all() } else { requester }
     }
 
     /// The requester, known to be allowed where that is known: then other sources than the registry may be asked for it.
-    pub(super) fn sent_out(&self, pull: &Pull) -> Requester {
+    pub(super) fn requester_for_upstream(&self, pull: &Pull) -> Requester {
         let known = self.0.grants.known(&pull.place, pull.requester.credential, None);
         let allowed = known.usable_while_away(self.0.grants.ttls(), self.0.clock.now());
         if allowed { pull.requester.clone().allowed() } else { pull.requester.clone() }
@@ -47,11 +47,11 @@ impl Cache {
     }
 
     /// Upstream gave this digest, which is a yes to `who`, if to anybody: they may read here, and the digest is here.
-    pub(super) fn allowed(&self, place: &Arc<str>, who: Option<Credential>, digest: &Digest) {
+    pub(super) fn record_grant(&self, place: &Arc<str>, who: Option<Credential>, digest: &Digest) {
         if let Some(who) = who {
             self.0.grants.grant(place, who, self.0.clock.now());
         }
-        self.0.grants.word(place, digest);
+        self.0.grants.confirm_presence(place, digest);
     }
 
     fn known(&self, pull: &Pull) -> GrantRecord {

@@ -90,7 +90,7 @@ impl Cache {
         let work = move || async move {
             let described = cache.describe_tag(&pull, &what, accept).await;
             let (binding, grants_to) = described.inspect_err(|error| cache.believe(&pull, &key, error))?;
-            cache.allowed(&pull.place, grants_to, &binding.digest);
+            cache.record_grant(&pull.place, grants_to, &binding.digest);
             let binding = binding.after(last, |digest| cache.is_here(digest));
             cache.0.bindings.bind(&key, accept, binding.clone(), epoch);
             Ok(binding)
@@ -100,7 +100,7 @@ impl Cache {
 
     /// What it names, and to whom that is a yes.
     async fn describe_tag(&self, pull: &Pull, what: &What, accept: Accept) -> Result<(Binding, Option<Credential>)> {
-        let requester = self.sent_out(pull);
+        let requester = self.requester_for_upstream(pull);
         let said = self.0.upstream.describe(&pull.site, &pull.repository, what, accept, &requester).await;
         match said {
             Ok(said) => {
