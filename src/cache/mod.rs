@@ -250,7 +250,7 @@ impl Cache {
                 self.content(pull, digest, &What::Blob(digest.clone()), content::Permission::Required).await
             }
             Wanted::Manifest(Reference::Digest(digest), _) => {
-                if !self.0.bindings.is_told(&pull.place, digest, pull.requester.credential, self.0.clock.now()) {
+                if !self.0.bindings.was_advertised(&pull.place, digest, pull.requester.credential, self.0.clock.now()) {
                     pull.requester.cost.pin();
                 }
                 let what = What::Manifest(Reference::Digest(digest.clone()));

@@ -168,7 +168,7 @@ impl Cache {
         }
         let what = What::Manifest(Reference::Digest(binding.digest.clone()));
         if pull.method == Method::Head && pull.site.registry.reserve > 0 {
-            self.0.bindings.tell(&pull.place, &binding.digest, pull.requester.credential, self.0.clock.now());
+            self.0.bindings.advertise(&pull.place, &binding.digest, pull.requester.credential, self.0.clock.now());
         }
         let known_size = binding.size.filter(|_| pull.method == Method::Head);
         let mut found = match known_size {

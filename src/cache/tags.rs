@@ -169,12 +169,12 @@ impl Bindings {
     }
 
     /// `who` was told that a tag in `place` names `digest`.
-    pub fn tell(&self, place: &Arc<str>, digest: &Digest, who: Credential, now: SystemTime) {
+    pub fn advertise(&self, place: &Arc<str>, digest: &Digest, who: Credential, now: SystemTime) {
         self.told.insert((place.clone(), digest.clone(), who), now);
     }
 
     /// Whether `who` asks for `digest` for a tag's sake: docker and containerd ask for what they were told.
-    pub fn is_told(&self, place: &Arc<str>, digest: &Digest, who: Credential, now: SystemTime) -> bool {
+    pub fn was_advertised(&self, place: &Arc<str>, digest: &Digest, who: Credential, now: SystemTime) -> bool {
         within(self.told.get(&(place.clone(), digest.clone(), who)), TOLD, now)
     }
 
