@@ -367,7 +367,7 @@ impl Logins {
 
     /// A login that is shown to the registry itself, with each request (Basic). It is hashed when upstream says yes to it, or cannot
     /// say.
-    pub fn meet(&self, namespace: &Arc<str>, login: &Login, print: Fingerprint) {
+    pub fn observe_login(&self, namespace: &Arc<str>, login: &Login, print: Fingerprint) {
         if self.is_on() && self.session(print).is_none() {
             let (until, proof) = (self.0.clock.now() + SHOWN_FOR, self.0.hashes.proof(namespace, login));
             let state = Mutex::new(State::Shown(proof));

@@ -24,7 +24,7 @@ impl Cache {
     /// question may take, is it looked up whether the login was good, and what it was let read then.
     pub(super) async fn get_by_login(&self, pull: &Pull, print: Fingerprint, login: &Login) -> Result<Found> {
         let namespace = &pull.site.namespace;
-        self.logins().meet(namespace, login, print);
+        self.logins().observe_login(namespace, login, print);
         let mut finding = Box::pin(self.find(pull));
         let first = tokio::time::timeout(self.0.upstream.resolve_deadline(), &mut finding).await.ok();
         match first {

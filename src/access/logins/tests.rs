@@ -148,7 +148,7 @@ async fn a_no_to_a_login_that_was_only_shown_is_heard() {
         logins.note_place(id, &app, clock.now());
     };
     good();
-    logins.meet(&"r".into(), &login("x"), print);
+    logins.observe_login(&"r".into(), &login("x"), print);
     logins.revoked(print, &app);
     tasks.stop();
     tasks.drained().await;
