@@ -182,7 +182,7 @@ impl Cache {
         digest: &Digest,
         what: &What,
     ) -> Result<crate::upstream::Description> {
-        let (pushing, turn) = (may_push(pull, what), self.0.upstream.turn(&pull.site));
+        let (pushing, turn) = (may_push(pull, what), self.0.upstream.generation(&pull.site));
         let question = (pull.place.clone(), what.clone(), pull.requester.credential, pushing, turn);
         let (cache, asked, subject, digest) = (self.clone(), pull.clone(), what.clone(), digest.clone());
         let work = move || async move {

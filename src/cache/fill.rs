@@ -30,7 +30,7 @@ use crate::store::Partial;
 use crate::task;
 use crate::upstream::Fetched;
 use crate::upstream::breaker::not_asked;
-use crate::upstream::pace::jitter;
+use crate::upstream::retry_pacing::jitter;
 
 /// A blob to fetch.
 pub(super) struct Fill {
@@ -239,7 +239,7 @@ impl Fill {
                 error = still;
                 continue;
             }
-            let turn = self.way.upstream.pace(&self.way.site.registry.name);
+            let turn = self.way.upstream.retry_pacing(&self.way.site.registry.name);
             tokio::select! {
                 () = tokio::time::sleep(turn) => {}
                 () = tasks.stopping(), if !turn.is_zero() => return Err(error),

@@ -86,7 +86,7 @@ impl Cache {
         let epoch = self.0.bindings.epoch();
         let (cache, pull, key) = (self.clone(), pull.clone(), key.clone());
         let what = What::Manifest(Reference::Tag(tag.clone()));
-        let question = (key.clone(), accept, pull.requester.credential, epoch, self.0.upstream.turn(&pull.site));
+        let question = (key.clone(), accept, pull.requester.credential, epoch, self.0.upstream.generation(&pull.site));
         let work = move || async move {
             let described = cache.describe_tag(&pull, &what, accept).await;
             let (binding, grants_to) = described.inspect_err(|error| cache.believe(&pull, &key, error))?;

@@ -139,7 +139,7 @@ impl Breaker {
         match until.duration_since(now) {
             Ok(left) if !left.is_zero() => Err(left),
             _ => {
-                self.turn += 1;
+                self.generation += 1;
                 self.phase = Phase::HalfOpen { trials: trials + 1, began: now };
                 Ok(Pass::Trial(trials + 1))
             }
@@ -148,8 +148,8 @@ impl Breaker {
 
     /// Questions of different turns are different questions: who asks in this one does not wait for what an earlier one will never
     /// hear. Another one after each failure, and when it is time for a trial.
-    pub fn turn(&self, now: SystemTime) -> u64 {
-        self.turn + u64::from(self.outage().is_some_and(|(_, until)| now >= until))
+    pub fn generation(&self, now: SystemTime) -> u64 {
+        self.generation + u64::from(self.outage().is_some_and(|(_, until)| now >= until))
     }
 
     /// Trials so far, and when the next may be.
@@ -178,7 +178,7 @@ impl Breaker {
                 }
                 row.push(failed.how);
                 *last = Some(failed.at);
-                self.turn += 1;
+                self.generation += 1;
                 if row.len() < ROW {
                     return None;
                 }
@@ -313,11 +313,11 @@ mod tests {
         assert_eq!(breaker.since(), at(0));
         let mut now = 0;
         for (n, pause) in [1000, 2000, 4000, 5000, 5000].into_iter().enumerate() {
-            let (trial, turn) = (u32::try_from(n).unwrap() + 1, breaker.turn(at(now)));
+            let (trial, turn) = (u32::try_from(n).unwrap() + 1, breaker.generation(at(now)));
             assert_eq!(breaker.admit(at(now + pause - 1)), Err(Duration::from_millis(1)));
             now += pause;
-            assert_eq!((breaker.turn(at(now)), breaker.admit(at(now))), (turn + 1, Ok(Pass::Trial(trial))));
-            assert_eq!((breaker.state(), breaker.turn(at(now))), (State::HalfOpen, turn + 1));
+            assert_eq!((breaker.generation(at(now)), breaker.admit(at(now))), (turn + 1, Ok(Pass::Trial(trial))));
+            assert_eq!((breaker.state(), breaker.generation(at(now))), (State::HalfOpen, turn + 1));
             assert_eq!(breaker.admit(at(now)), Err(LONGEST), "one at a time");
             assert_eq!(fail(&mut breaker, now, now), None, "not the trial's");
             let vain = failed(Failure::Of(1), now, now);
@@ -327,9 +327,9 @@ mod tests {
             breaker.is_away(at(now + 9999)) && !breaker.is_away(at(now + 10_000)),
             "5 s after the next trial was due"
         );
-        let turn = breaker.turn(at(now));
+        let turn = breaker.generation(at(now));
         assert_eq!(breaker.answered(at(now)), Some(State::Closed));
-        assert_eq!((breaker.admit(at(now)), breaker.turn(at(now))), (Ok(Pass::Free), turn), "none comes twice");
+        assert_eq!((breaker.admit(at(now)), breaker.generation(at(now))), (Ok(Pass::Free), turn), "none comes twice");
     }
 
     #[test]
@@ -379,8 +379,8 @@ mod tests {
                         prop_assert_eq!(breaker.admit(at(now)), Ok(Pass::Free));
                     }
                 }
-                prop_assert!(breaker.turn >= turn);
-                turn = breaker.turn;
+                prop_assert!(breaker.generation >= turn);
+                turn = breaker.generation;
             }
         }
     }

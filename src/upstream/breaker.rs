@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::client::{About, NO_REGISTRY, RequestBody, Upstream};
 use super::describe::in_time;
-use super::pace::jitter;
+use super::retry_pacing::jitter;
 use crate::clock::Clock;
 use crate::dial::error::dial_error;
 use crate::error::{Error, Kind, Reply, Result};
@@ -145,9 +145,9 @@ impl Outages {
         host.breaker.clone().admit(now).map(drop).map_err(|wait| host.refusal(&key.1, wait))
     }
 
-    fn turn(&self, key: &Key) -> u64 {
+    fn generation(&self, key: &Key) -> u64 {
         let now = self.clock.now();
-        self.hosts.lock().get(key).map_or(0, |host| host.breaker.turn(now))
+        self.hosts.lock().get(key).map_or(0, |host| host.breaker.generation(now))
     }
 
     fn failed(&self, permit: &Permit, how: Failure, since: SystemTime, kind: Kind, why: impl FnOnce() -> String) {
@@ -323,8 +323,8 @@ impl Upstream {
 
     /// Part of the key of a question that many share: another one after each failure, and when it is time for a trial, so that who asks
     /// then is not kept waiting for what an earlier question will never hear. None comes twice.
-    pub fn turn(&self, site: &Site) -> u64 {
-        let turn = |site: &Site| self.0.outages.turn(&key(site));
+    pub fn generation(&self, site: &Site) -> u64 {
+        let turn = |site: &Site| self.0.outages.generation(&key(site));
         turn(site) + others(site).map(|source| turn(&source.site)).sum::<u64>()
     }
 

@@ -228,7 +228,7 @@ impl Upstream {
     /// The token service said no, nothing, or something that is no token.
     pub async fn token(&self, site: &Site, url: String, requester: &Requester) -> Result<Arc<Token>> {
         // When it is time for a trial, nobody waits for what an earlier question will never hear.
-        let turn = Origin::from_url(&url).map_or(0, |(origin, _)| self.turn(&site.at(origin)));
+        let turn = Origin::from_url(&url).map_or(0, |(origin, _)| self.generation(&site.at(origin)));
         let (upstream, site, cost, via) = (self.clone(), site.clone(), requester.cost.clone(), requester.via.clone());
         let asked = url.clone();
         let work = move || async move {

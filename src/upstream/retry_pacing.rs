@@ -15,7 +15,7 @@ pub(super) struct Paces(Arc<Mutex<HashMap<Arc<str>, Pace>>>);
 
 impl Upstream {
     /// How long until one more transfer of a registry may be taken up. It counts as taken up.
-    pub fn pace(&self, registry: &Arc<str>) -> Duration {
+    pub fn retry_pacing(&self, registry: &Arc<str>) -> Duration {
         self.0.paces.0.lock().entry(registry.clone()).or_default().wait(self.0.clock.now())
     }
 }
