@@ -14,7 +14,7 @@ use crate::upstream::requester::{Credential, Fingerprint, Requester};
 
 impl Cache {
     /// A login that is shown with the pull itself, if logins are remembered.
-    pub(super) fn shown(&self, pull: &Pull) -> Option<(Fingerprint, Login)> {
+    pub(super) fn presented(&self, pull: &Pull) -> Option<(Fingerprint, Login)> {
         let Credential::Known(print) = pull.requester.credential else { return None };
         let shown = pull.requester.authorization.as_ref().filter(|_| self.logins().is_on())?;
         Some((print, basic(shown.as_bytes())?))

@@ -238,7 +238,7 @@ impl Cache {
     /// # Errors
     /// Upstream refused, or has no such thing, or cannot be asked and there is no copy.
     pub async fn get(&self, pull: &Pull) -> Result<Found> {
-        match self.shown(pull) {
+        match self.presented(pull) {
             Some((print, login)) => Box::pin(self.get_by_login(pull, print, &login)).await,
             None => self.find(pull).await,
         }

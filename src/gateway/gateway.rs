@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! (a request of seawall's own that came back: 508)
-//! door → a registry → token host or realm → passing::token      (a token of nobody is remembered; stand_in while there is none)
+//! door → a registry → token host or realm → passing::token      (a token of nobody is remembered; offline_token while there is none)
 //!                   → oci/route → /v2/    → ping::ping          (the challenge last seen)
 //!                               → a pull  → cache.get → deliver
 //!                               → else    → passing::pass       (streamed untouched)
@@ -75,7 +75,7 @@ impl std::fmt::Debug for Gateway {
 impl Gateway {
     /// Never fails: every error becomes a response.
     pub async fn handle(&self, session: &Session, mut request: Request<Incoming>) -> Response<Body> {
-        if let Some(owner) = offline::lay_down(request.headers_mut(), self.cache.secret(), self.clock.now()) {
+        if let Some(owner) = offline::take_own_token(request.headers_mut(), self.cache.secret(), self.clock.now()) {
             request.extensions_mut().insert(owner);
         }
         mark_sensitive(request.headers_mut());
@@ -169,7 +169,7 @@ impl Gateway {
         origin: &crate::http::origin::Origin,
         record: &mut Record,
     ) -> Result<Response<Body>> {
-        let requester = offline::stood_for(&request, self.requester(request.headers())?);
+        let requester = offline::with_token_owner(&request, self.requester(request.headers())?);
         record.cost = requester.cost.clone();
         let is_realm = self.upstream.auth().is_realm(&site.namespace, origin, request.uri().path());
         if role == Role::Tokens || is_realm {
@@ -183,7 +183,7 @@ impl Gateway {
         }
         permitted(&site, &route, &request)?;
         let requester = self.on_behalf(&site, route.repository(), requester);
-        let shown = offline::shown(&request, &requester);
+        let shown = offline::presented(&request, &requester);
         let may_log_in = shown == Shown::Nothing || self.cache.logins().is_on();
         let whose = route.repository().filter(|_| may_log_in).map(|repository| Whose {
             site: site.clone(),

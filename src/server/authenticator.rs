@@ -131,7 +131,7 @@ mod tests {
         Authenticator::new(Arc::new(Users::parse(&text).unwrap()), clock.clone(), PATIENCE)
     }
 
-    fn shown(text: &str) -> Credential {
+    fn presented(text: &str) -> Credential {
         Credential::parse(format!("Basic {}", BASE64.encode(text.as_bytes())).as_bytes()).unwrap()
     }
 
@@ -143,7 +143,7 @@ mod tests {
     async fn what_was_found_out_is_known_for_a_while() {
         let clock = Clock::system();
         let all = authenticator(&clock);
-        let ask = async |text: &str| all.check(shown(text), &turn()).await;
+        let ask = async |text: &str| all.check(presented(text), &turn()).await;
         assert_eq!(ask("alice:right").await, Answer::Right);
         assert_eq!(ask("alice:wrong").await, Answer::Wrong);
         assert_eq!(ask("bob:right").await, Answer::Wrong);
@@ -151,7 +151,7 @@ mod tests {
         let mut all = all;
         all.cores = Arc::new(Semaphore::new(0));
         all.patience = Duration::from_millis(10);
-        let ask = async |text: &str| all.check(shown(text), &turn()).await;
+        let ask = async |text: &str| all.check(presented(text), &turn()).await;
         for _ in 0..3 {
             assert_eq!(ask("alice:right").await, Answer::Right);
             clock.advance(RIGHT_FOR * 2 / 3);
@@ -169,10 +169,10 @@ mod tests {
         let (busy, other) = (turn(), turn());
         let _guessing = busy.clone().acquire_owned().await.unwrap();
         let began = tokio::time::Instant::now();
-        assert_eq!(all.check(shown("alice:right"), &busy).await, Answer::Busy);
+        assert_eq!(all.check(presented("alice:right"), &busy).await, Answer::Busy);
         assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs());
-        assert_eq!(all.check(shown("alice:right"), &other).await, Answer::Right);
-        assert_eq!(all.check(shown("alice:right"), &busy).await, Answer::Right, "known by now");
+        assert_eq!(all.check(presented("alice:right"), &other).await, Answer::Right);
+        assert_eq!(all.check(presented("alice:right"), &busy).await, Answer::Right, "known by now");
         assert_eq!(format!("{all:?}"), "Users(1)");
     }
 }

@@ -84,7 +84,7 @@ enum Why {
     Busy,
 }
 
-fn shown(headers: &HeaderMap, field: &HeaderName) -> Result<Credential, Why> {
+fn presented(headers: &HeaderMap, field: &HeaderName) -> Result<Credential, Why> {
     let mut lines = headers.get_all(field).iter();
     match (lines.next(), lines.next()) {
         (None, _) => Err(Why::Nothing),
@@ -174,7 +174,7 @@ mod tests {
             for line in lines {
                 headers.append(AUTHORIZATION, HeaderValue::from_static(line));
             }
-            shown(&headers, &AUTHORIZATION).err()
+            presented(&headers, &AUTHORIZATION).err()
         };
         assert_eq!(read(&["Basic YTpi"]), None);
         assert_eq!(read(&[]), Some(Why::Nothing));

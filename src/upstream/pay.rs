@@ -113,7 +113,7 @@ impl Upstream {
         if let Some(error) = vain {
             return Err(error);
         }
-        match tokio::time::timeout(self.0.resolve_deadline, self.shown(site, repository, &requester.cost)).await {
+        match tokio::time::timeout(self.0.resolve_deadline, self.presented(site, repository, &requester.cost)).await {
             Ok(shown) => shown,
             Err(_) => {
                 let message = format!("seawall's account for {} takes too long to be had", site.registry.name);

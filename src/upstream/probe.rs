@@ -45,7 +45,7 @@ impl Upstream {
                     let challenge = self.follow(nobody, None).await?;
                     self.learn(site, challenge.headers());
                 }
-                let shown = self.shown(site, repository, &requester.cost).await?;
+                let shown = self.presented(site, repository, &requester.cost).await?;
                 let none = || Error::new(Kind::Ours, format!("{} wants no account", site.registry.name));
                 self.follow(question, Some(shown.ok_or_else(none)?.value)).await?
             }

@@ -54,7 +54,7 @@ impl Upstream {
     ///
     /// # Errors
     /// The account cannot be used now.
-    pub(super) async fn shown(
+    pub(super) async fn presented(
         &self,
         site: &Site,
         repository: &Repository,

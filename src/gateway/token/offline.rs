@@ -28,8 +28,8 @@ use crate::oci::login::Login;
 use crate::oci::name::Repository;
 use crate::oci::route;
 use crate::oci::token_request::{Scope, TokenRequest};
+use crate::policy::offline_token::{Author, Shows, may_stand_in};
 use crate::policy::registry::Site;
-use crate::policy::stand_in::{Author, Shows, may_stand_in};
 use crate::upstream::MAX_TOKEN_REPLY;
 use crate::upstream::quota::is_for_want_of_pulls;
 use crate::upstream::requester::{Credential, LoginId, Requester};
@@ -41,7 +41,7 @@ const NOBODY: &str = "Og==";
 /// less than what it would.
 const PATIENCE_WITH_LOGINS: u32 = 3;
 /// Takes a token of our own out of a request, if there is one: what is left is what it means. Whom it stands for.
-pub(crate) fn lay_down(headers: &mut HeaderMap, secret: &Secret, now: std::time::SystemTime) -> Option<Owner> {
+pub(crate) fn take_own_token(headers: &mut HeaderMap, secret: &Secret, now: std::time::SystemTime) -> Option<Owner> {
     let meant = |value: &HeaderValue| {
         let (scheme, shown) = value.to_str().unwrap_or_default().split_once(' ').unwrap_or_default();
         let shown = shown.trim();
@@ -58,7 +58,7 @@ pub(crate) fn lay_down(headers: &mut HeaderMap, secret: &Secret, now: std::time:
 }
 
 /// Whoever a token that was laid down stands for.
-pub(crate) fn stood_for<B>(request: &Request<B>, requester: Requester) -> Requester {
+pub(crate) fn with_token_owner<B>(request: &Request<B>, requester: Requester) -> Requester {
     match request.extensions().get() {
         Some(Owner::Login(id)) => requester.standing_for(*id),
         Some(Owner::Nobody) | None => requester,
@@ -89,7 +89,7 @@ pub(crate) enum Shown {
 }
 
 /// What a request showed before a token of ours was laid down.
-pub(crate) fn shown<B>(request: &Request<B>, requester: &Requester) -> Shown {
+pub(crate) fn presented<B>(request: &Request<B>, requester: &Requester) -> Shown {
     let laid_down = request.extensions().get::<Owner>().is_some();
     if requester.authorization.is_none() && !laid_down { Shown::Nothing } else { Shown::Something }
 }
@@ -250,7 +250,7 @@ mod tests {
             for value in shown {
                 headers.append(header::AUTHORIZATION, HeaderValue::try_from(*value).unwrap());
             }
-            assert_eq!(lay_down(&mut headers, &secret, now), owner, "{shown:?}");
+            assert_eq!(take_own_token(&mut headers, &secret, now), owner, "{shown:?}");
             assert_eq!(headers.get_all(header::AUTHORIZATION).iter().count(), left, "{shown:?}");
         }
     }
@@ -263,9 +263,9 @@ mod tests {
             keyring.requester(value.map(HeaderValue::from_static).as_ref(), std::time::SystemTime::UNIX_EPOCH)
         };
         let mut request = Request::new(());
-        assert_eq!(shown(&request, &requester(None)), Shown::Nothing);
-        assert_eq!(shown(&request, &requester(Some("Bearer a"))), Shown::Something);
+        assert_eq!(presented(&request, &requester(None)), Shown::Nothing);
+        assert_eq!(presented(&request, &requester(Some("Bearer a"))), Shown::Something);
         request.extensions_mut().insert(Owner::Nobody);
-        assert_eq!(shown(&request, &requester(None)), Shown::Something);
+        assert_eq!(presented(&request, &requester(None)), Shown::Something);
     }
 }

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use crate::error::{Error, Kind, Result};
 use crate::gateway::upload;
 use crate::oci::token_request::{TokenRequest, basic};
-use crate::policy::stand_in::Shows;
+use crate::policy::offline_token::Shows;
 use crate::upstream::RequestBody;
 use crate::upstream::requester::{Credential, Requester};
 
