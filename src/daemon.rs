@@ -28,7 +28,7 @@ use crate::oci::digest::Digest;
 use crate::policy::registry::Registries;
 use crate::records::{Journal, Records, Table};
 use crate::server::clients::Clients;
-use crate::server::connection::Front;
+use crate::server::connection::ServerShared;
 use crate::server::listener::Listeners;
 use crate::server::loops::Relayed;
 use crate::store::Store;
@@ -128,7 +128,7 @@ impl Daemon {
             refusals: Refusals::default(),
             clock: clock.clone(),
         });
-        let front = Front {
+        let shared = ServerShared {
             clients: Clients::new(&settings, &metrics, &clock),
             settings,
             gateway,
@@ -141,7 +141,7 @@ impl Daemon {
             tasks: tasks.clone(),
             clock: clock.clone(),
         };
-        tasks.spawn(Arc::new(front).serve(listeners));
+        tasks.spawn(Arc::new(shared).serve(listeners));
         tasks.spawn(keep_tidy(Kept { cache, ledger: ledger.clone(), leaves, clock }, tasks.clone()));
         ready.set(Stage::Serving);
         Ok(Daemon { addresses, admin, tasks, admin_tasks, ready, journal, ledger, metrics, drain: config.drain })

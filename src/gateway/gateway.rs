@@ -25,10 +25,10 @@ use super::pages::Pages;
 use super::permitted::permitted;
 use super::ping::Pings;
 use super::rescue::{Facing, outcome, rescue};
-use super::target::{Door, door};
+use super::target::{RequestTarget, door};
 use super::telemetry::{Books, Record};
 use super::token::offline::{self, Shown, Whose};
-use super::{Session, Way};
+use super::{Ingress, Session};
 use crate::cache::{self, Cache, Found, Pull, Wanted};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
@@ -119,11 +119,13 @@ impl Gateway {
     ) -> (Facing, Result<Response<Body>>) {
         let meant = sound(request.headers())
             .and_then(|()| self.not_looped(&request))
-            .and_then(|()| door(session, &request, &self.registries, &self.settings.own_names));
+            .and_then(|()| target(session, &request, &self.registries, &self.settings.own_names));
         match meant {
-            Ok(Door::Own(here)) => (Facing::Mirror, Box::pin(self.own(request, &here, record)).await),
-            Ok(Door::Other(origin)) => (Facing::Registry, Box::pin(self.forward(request, &origin, record)).await),
-            Ok(Door::Registry { site, role, origin }) => {
+            Ok(RequestTarget::Own(here)) => (Facing::Mirror, Box::pin(self.own(request, &here, record)).await),
+            Ok(RequestTarget::Other(origin)) => {
+                (Facing::Registry, Box::pin(self.forward(request, &origin, record)).await)
+            }
+            Ok(RequestTarget::Registry { site, role, origin }) => {
                 record.registry = site.registry.name.clone();
                 (Facing::Registry, Box::pin(self.registry(request, site, role, &origin, record)).await)
             }
@@ -319,7 +321,7 @@ impl Gateway {
 /// Whom a client thinks it speaks to whose request means nobody: with a path alone, on a connection to seawall, a mirror.
 fn faced<B>(session: &Session, request: &Request<B>) -> Facing {
     let is_path = request.uri().scheme().is_none() || request.version() == Version::HTTP_2;
-    if is_path && matches!(session.way, Way::Own(_)) { Facing::Mirror } else { Facing::Registry }
+    if is_path && matches!(session.ingress, Ingress::Own(_)) { Facing::Mirror } else { Facing::Registry }
 }
 
 /// A coding that is taken off without being understood changes what was sent (RFC 9112, 6.1).

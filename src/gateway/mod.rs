@@ -30,12 +30,12 @@ pub struct Session {
     /// Where it came in.
     pub reached: Reached,
     /// How it came.
-    pub way: Way,
+    pub ingress: Ingress,
 }
 
 /// The way in that a connection took.
 #[derive(Clone, Debug)]
-pub enum Way {
+pub enum Ingress {
     /// Spoken to as a proxy or a mirror, or by a person: in the clear, or over TLS by a name of its own.
     Own(Scheme),
     /// Spoken to as if it were this host.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use http::{Request, Version, header};
 
-use super::{Session, Way};
+use super::{Ingress, Session};
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::{Host, Origin, Scheme, parse_authority};
 use crate::policy::addressee::{OwnNames, Reached};
@@ -13,7 +13,7 @@ use crate::policy::registry::{Registries, Role, Site};
 
 /// Whom a request means.
 #[derive(Clone, Debug)]
-pub enum Door {
+pub enum RequestTarget {
     /// A registry, or its token host, spoken to as itself.
     Registry {
         /// The registry.
@@ -55,14 +55,19 @@ impl fmt::Display for Here {
 ///
 /// # Errors
 /// The names do not agree, or are none.
-pub fn door<B>(session: &Session, request: &Request<B>, registries: &Registries, own: &OwnNames) -> Result<Door> {
+pub fn target<B>(
+    session: &Session,
+    request: &Request<B>,
+    registries: &Registries,
+    own: &OwnNames,
+) -> Result<RequestTarget> {
     let named = authority(request)?;
     if request.uri().path() == "*" {
         // Sent on behind an origin it would be a part of the host's name.
         return Err(Error::new(Kind::Request, "`*` (RFC 9112, 3.2.4) is not answered here: name a path"));
     }
     match &session.way {
-        Way::Intercepted { site, role, origin, sni } => {
+        Ingress::Intercepted { site, role, origin, sni } => {
             let agree = |host: &Host| *host == origin.host;
             let is_the_name = |text: &str| matches!(&origin.host, Host::Name(name) if **name == *text);
             let (host, port) = named
@@ -72,16 +77,16 @@ pub fn door<B>(session: &Session, request: &Request<B>, registries: &Registries,
             if !agree(&host) || port != origin.port || !sni.as_ref().is_none_or(agree) {
                 return Err(misdirected(origin, named));
             }
-            Ok(Door::Registry { site: site.clone(), role: *role, origin: origin.clone() })
+            Ok(RequestTarget::Registry { site: site.clone(), role: *role, origin: origin.clone() })
         }
-        Way::Own(scheme) => match absolute(request)? {
+        Ingress::Own(scheme) => match absolute(request)? {
             Some(origin) => Ok(match registries.by_host(origin.scheme, &origin.host, origin.port) {
-                Some((site, role)) => Door::Registry { site, role, origin },
+                Some((site, role)) => RequestTarget::Registry { site, role, origin },
                 // A client that asks its proxy for its mirror.
                 None if own.means(&origin.host, origin.port, session.reached) => {
-                    Door::Own(Here { scheme: origin.scheme, host: Some(origin.authority()) })
+                    RequestTarget::Own(Here { scheme: origin.scheme, host: Some(origin.authority()) })
                 }
-                None => Door::Other(origin),
+                None => RequestTarget::Other(origin),
             }),
             None => to_itself(session.reached, *scheme, named, registries, own),
         },
@@ -95,7 +100,7 @@ fn to_itself(
     named: Option<&str>,
     registries: &Registries,
     own: &OwnNames,
-) -> Result<Door> {
+) -> Result<RequestTarget> {
     let read = named.and_then(|text| parse_authority(text, scheme.default_port()));
     // What can be printed is what can be read.
     let printable = named.filter(|_| read.is_some());
@@ -109,17 +114,17 @@ fn to_itself(
         }
         // The port is said: pages tell it on, and not everywhere does it go without saying that it is TLS's.
         (Scheme::Https, Some((host, port))) => {
-            return Ok(Door::Own(Here { scheme, host: Some(format!("{host}:{port}")) }));
+            return Ok(RequestTarget::Own(Here { scheme, host: Some(format!("{host}:{port}")) }));
         }
         // What the kernel took from a registry that is spoken to in the clear, on its way there.
         (Scheme::Http, Some((host, port))) if reached.original.is_some_and(|to| to.port() == port) => {
             if let Some((site, role)) = registries.by_host(Scheme::Http, &host, port) {
-                return Ok(Door::Registry { site, role, origin: Origin { scheme, host, port } });
+                return Ok(RequestTarget::Registry { site, role, origin: Origin { scheme, host, port } });
             }
         }
         _ => {}
     }
-    Ok(Door::Own(Here { scheme, host: printable.map(str::to_owned) }))
+    Ok(RequestTarget::Own(Here { scheme, host: printable.map(str::to_owned) }))
 }
 
 /// What the request itself says: the URL's authority and `Host`, which must agree where both are there.
@@ -185,17 +190,17 @@ mod tests {
         let origin = Origin::https("ghcr.io".parse().unwrap());
         let (site, role) = registries().by_host(Scheme::Https, &origin.host, 443).unwrap();
         let sni = sni.map(|name| name.parse().unwrap());
-        Session { way: Way::Intercepted { site, role, origin, sni }, ..own() }
+        Session { ingress: Ingress::Intercepted { site, role, origin, sni }, ..own() }
     }
 
     fn own() -> Session {
         let reached = Reached { local: ([127, 0, 0, 1], 3128).into(), original: None };
-        Session { peer: ([127, 0, 0, 1], 1).into(), reached, way: Way::Own(Scheme::Http) }
+        Session { peer: ([127, 0, 0, 1], 1).into(), reached, ingress: Ingress::Own(Scheme::Http) }
     }
 
-    fn door<B>(session: &Session, request: &Request<B>, registries: &Registries) -> Result<Door> {
+    fn target<B>(session: &Session, request: &Request<B>, registries: &Registries) -> Result<RequestTarget> {
         let names = ["seawall.corp".parse().unwrap(), "10.1.2.3".parse().unwrap()];
-        super::door(session, request, registries, &OwnNames::new(&names))
+        super::target(session, request, registries, &OwnNames::new(&names))
     }
 
     fn request(uri: &str, host: Option<&str>) -> Request<()> {
@@ -212,7 +217,7 @@ mod tests {
     #[test]
     fn the_asterisk_form_is_for_nobody() {
         for session in [inside(None), own()] {
-            let error = door(&session, &request("*", Some("ghcr.io")), &registries()).unwrap_err();
+            let error = target(&session, &request("*", Some("ghcr.io")), &registries()).unwrap_err();
             assert_eq!(error.kind(), Kind::Request);
         }
     }
@@ -234,7 +239,7 @@ mod tests {
             (Some("ghcr.io"), "/v2/", Some("ghcr.io@other.example"), false),
             (Some("ghcr.io"), "/v2/", Some(""), false),
         ] {
-            let read = door(&inside(sni), &request(uri, host), &registries());
+            let read = target(&inside(sni), &request(uri, host), &registries());
             assert_eq!(read.is_ok(), good, "{sni:?} {uri} {host:?}: {read:?}");
             if let Err(error) = read {
                 assert_eq!(error.kind(), Kind::Misdirected);
@@ -246,15 +251,15 @@ mod tests {
     fn two_hosts_are_one_too_many() {
         let mut two = request("/v2/", Some("ghcr.io"));
         two.headers_mut().append(header::HOST, "ghcr.io".parse().unwrap());
-        assert!(door(&inside(None), &two, &registries()).is_err());
+        assert!(target(&inside(None), &two, &registries()).is_err());
     }
 
     #[test]
     fn the_proxys_own_port() {
-        let read = |uri, host| match door(&own(), &request(uri, host), &registries()).unwrap() {
-            Door::Registry { site, .. } => format!("registry {}", site.namespace),
-            Door::Own(here) => format!("own {}", here.host_or_blank()),
-            Door::Other(origin) => format!("other {origin}"),
+        let read = |uri, host| match target(&own(), &request(uri, host), &registries()).unwrap() {
+            RequestTarget::Registry { site, .. } => format!("registry {}", site.namespace),
+            RequestTarget::Own(here) => format!("own {}", here.host_or_blank()),
+            RequestTarget::Other(origin) => format!("other {origin}"),
         };
         assert_eq!(read("/v2/", Some("mirror:3128")), "own mirror:3128");
         assert_eq!(read("/v2/", Some("<script>")), "own SEAWALL:3128");
@@ -265,17 +270,17 @@ mod tests {
     }
 
     fn whose(session: &Session, uri: &str, host: Option<&str>) -> String {
-        match door(session, &request(uri, host), &registries()) {
-            Ok(Door::Registry { origin, .. }) => format!("registry {origin}"),
-            Ok(Door::Own(here)) => format!("own {}", here.host_or_blank()),
-            Ok(Door::Other(origin)) => format!("other {origin}"),
+        match target(session, &request(uri, host), &registries()) {
+            Ok(RequestTarget::Registry { origin, .. }) => format!("registry {origin}"),
+            Ok(RequestTarget::Own(here)) => format!("own {}", here.host_or_blank()),
+            Ok(RequestTarget::Other(origin)) => format!("other {origin}"),
             Err(error) => error.status().as_u16().to_string(),
         }
     }
 
     #[test]
     fn over_tls_the_host_is_one_of_its_names() {
-        let tls = Session { way: Way::Own(Scheme::Https), ..own() };
+        let tls = Session { ingress: Ingress::Own(Scheme::Https), ..own() };
         assert_eq!(whose(&tls, "/v2/", Some("seawall.corp")), "own seawall.corp:443");
         assert_eq!(whose(&tls, "/v2/", Some("Seawall.Corp:3128")), "own seawall.corp:3128");
         assert_eq!(whose(&tls, "/v2/", Some("10.1.2.3:8443")), "own 10.1.2.3:8443");
@@ -313,8 +318,8 @@ mod tests {
     fn http_1_1_has_a_host() {
         let mut request = request("/v2/", None);
         *request.version_mut() = Version::HTTP_11;
-        assert_eq!(door(&inside(None), &request, &registries()).unwrap_err().kind(), Kind::Request);
+        assert_eq!(target(&inside(None), &request, &registries()).unwrap_err().kind(), Kind::Request);
         *request.version_mut() = Version::HTTP_10;
-        assert!(door(&inside(None), &request, &registries()).is_ok());
+        assert!(target(&inside(None), &request, &registries()).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! The way in of a connection: who it is, whether they may, their seat.
+//! The way in of a connection: who it is, whether they may, their permit.
 //!
 //! 1. A peer of `clients.proxy_protocol_from` says in a PROXY header who its client is; until then it has a place among its own.
 //! 2. `clients.allow`, then `clients.max_per_client`, of that client.
@@ -16,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
 
 use super::clients::Place;
-use super::connection::{Conn, Front, serve_connection};
+use super::connection::{Conn, ServerShared, serve_connection};
 use super::original::canonical;
 use super::proxy_header::{Header, Malformed, parse};
 use crate::policy::addressee::Reached;
@@ -33,7 +33,7 @@ pub(crate) struct Accepted {
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
-impl Front {
+impl ServerShared {
     /// Serves it as a task of its own, or sends it away.
     pub(crate) fn enter(self: &Arc<Self>, mut accepted: Accepted) {
         let peer = canonical(accepted.peer);
@@ -75,24 +75,24 @@ impl Front {
 }
 
 /// Reads the PROXY header and goes on with whom it names.
-async fn introduced(front: Arc<Front>, accepted: Accepted, waiting: Place) {
+async fn introduced(shared: Arc<ServerShared>, accepted: Accepted, waiting: Place) {
     let Accepted { mut socket, peer, reached, permit } = accepted;
     let header = tokio::select! {
-        header = read_header(&mut socket, front.settings.patience) => header,
-        () = front.tasks.stopping() => return,
+        header = read_header(&mut socket, shared.settings.patience) => header,
+        () = shared.tasks.stopping() => return,
     };
     let (header, ahead) = match header {
         Ok(read) => read,
         Err(HeaderError::Closed) => return debug!(%peer, "closed without a PROXY header: a health check"),
         Err(error) => {
             let why = format!("{error}; {} is in clients.proxy_protocol_from", peer.ip());
-            return front.clients.refused(Refusal::ProxyHeader, peer.ip(), why);
+            return shared.clients.refused(Refusal::ProxyHeader, peer.ip(), why);
         }
     };
     let client = header.source.map_or(peer, canonical);
     drop(waiting);
-    if let Some(place) = front.admitted(client) {
-        serve_connection(Conn::new(front, client, reached, place, permit), socket, ahead).await;
+    if let Some(place) = shared.admitted(client) {
+        serve_connection(Conn::new(shared, client, reached, place, permit), socket, ahead).await;
     }
 }
 

@@ -16,14 +16,14 @@ use super::transport::Line;
 use crate::dial::connect::Trust;
 use crate::dial::error::DialError;
 use crate::gateway::body::Body;
-use crate::gateway::{Session, Way};
+use crate::gateway::{Ingress, Session};
 use crate::http::origin::{Host, Origin, parse_authority};
 use crate::policy::clients::Refusal;
 use crate::policy::intercept::Verdict;
 
 /// Answers a CONNECT. What follows a 200 runs as a task of its own.
 pub(crate) async fn answer(conn: &Conn, session: &Session, request: Request<Incoming>) -> Response<Body> {
-    if !matches!(session.way, Way::Own(_)) {
+    if !matches!(session.ingress, Ingress::Own(_)) {
         return refuse(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is for the proxy, not for a registry");
     }
     if request.version() == Version::HTTP_2 {
@@ -32,18 +32,18 @@ pub(crate) async fn answer(conn: &Conn, session: &Session, request: Request<Inco
     let Some((host, port)) = target(&request) else {
         return refuse(StatusCode::BAD_REQUEST, "CONNECT needs host:port");
     };
-    if let Err(error) = conn.front.gateway.not_looped(&request) {
+    if let Err(error) = conn.shared.gateway.not_looped(&request) {
         let mut response = refuse(error.status(), error.message());
-        conn.front.gateway.upstream.sign(response.headers_mut());
+        conn.shared.gateway.upstream.sign(response.headers_mut());
         return response;
     }
     if conn.is_itself(&host, port) {
         return to_itself(conn, request);
     }
-    match conn.front.verdict(&host, port) {
+    match conn.shared.verdict(&host, port) {
         Verdict::Refuse(reason) => {
             let why = format!("CONNECT {host}:{port}: {reason}");
-            conn.front.clients.refused(Refusal::Tunnel, conn.peer.ip(), why);
+            conn.shared.clients.refused(Refusal::Tunnel, conn.peer.ip(), why);
             refuse(StatusCode::FORBIDDEN, &reason.to_string())
         }
         Verdict::Tunnel => tunnel(conn, &host, port, request).await,
@@ -60,7 +60,7 @@ fn to_itself(conn: &Conn, request: Request<Incoming>) -> Response<Body> {
         return refuse(StatusCode::FORBIDDEN, "this is seawall already: a CONNECT to it within another leads nowhere");
     };
     let upgrade = hyper::upgrade::on(request);
-    conn.front.tasks.spawn(async move {
+    conn.shared.tasks.spawn(async move {
         if let Some((ahead, line)) = take_over(&inside, upgrade).await {
             serve_itself(inside, line, ahead).await;
         }
@@ -78,7 +78,7 @@ fn target(request: &Request<Incoming>) -> Option<(Host, u16)> {
 fn intercept(conn: &Conn, target: Target, request: Request<Incoming>) -> Response<Body> {
     let upgrade = hyper::upgrade::on(request);
     let taken = conn.clone();
-    conn.front.tasks.spawn(async move {
+    conn.shared.tasks.spawn(async move {
         if let Some((ahead, socket)) = take_over(&taken, upgrade).await {
             within(taken, socket, ahead, target).await;
         }
@@ -87,7 +87,7 @@ fn intercept(conn: &Conn, target: Target, request: Request<Incoming>) -> Respons
 }
 
 async fn tunnel(conn: &Conn, host: &Host, port: u16, request: Request<Incoming>) -> Response<Body> {
-    let upstream = match conn.front.dialer.dial(host, port, Trust::Open).await {
+    let upstream = match conn.shared.dialer.dial(host, port, Trust::Open).await {
         Ok(upstream) => upstream,
         Err(error) => {
             not_dialled(conn, format_args!("CONNECT {host}:{port}"), &error);
@@ -96,7 +96,7 @@ async fn tunnel(conn: &Conn, host: &Host, port: u16, request: Request<Incoming>)
     };
     let upgrade = hyper::upgrade::on(request);
     let taken = conn.clone();
-    conn.front.tasks.spawn(async move {
+    conn.shared.tasks.spawn(async move {
         if let Some((ahead, socket)) = take_over(&taken, upgrade).await {
             tunnelled(taken, Replay::new(ahead, socket), upstream).await;
         }
@@ -107,7 +107,7 @@ async fn tunnel(conn: &Conn, host: &Host, port: u16, request: Request<Incoming>)
 /// Writes down that `what` led nowhere: policy's refusal, or the network's.
 pub(crate) fn not_dialled(conn: &Conn, what: impl fmt::Display, error: &DialError) {
     if status_of(error) == StatusCode::FORBIDDEN {
-        conn.front.clients.refused(Refusal::Tunnel, conn.peer.ip(), format_args!("{what}: {error}"));
+        conn.shared.clients.refused(Refusal::Tunnel, conn.peer.ip(), format_args!("{what}: {error}"));
     } else {
         debug!(peer = %conn.peer, %error, "{what}: failed");
     }

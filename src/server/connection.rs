@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::dial::connect::Dialer;
 use crate::dial::own::OwnAddresses;
 use crate::dial::stream::Stream;
-use crate::gateway::Way;
+use crate::gateway::Ingress;
 use crate::gateway::gateway::Gateway;
 use crate::http::origin::{Host, Origin, Scheme};
 use crate::metrics::{Metrics, Running};
@@ -38,7 +38,7 @@ use crate::task::Tasks;
 
 /// What every connection needs.
 #[derive(Debug)]
-pub struct Front {
+pub struct ServerShared {
     /// Who may connect, how long things may take.
     pub settings: Settings,
     /// Who is here.
@@ -63,7 +63,7 @@ pub struct Front {
     pub clock: Clock,
 }
 
-impl Front {
+impl ServerShared {
     pub(crate) fn verdict(&self, host: &Host, port: u16) -> Verdict {
         let tunnels = Tunnels { hosts: &self.settings.tunnel_hosts, ports: &self.settings.tunnel_ports };
         intercept::verdict(&self.registries, tunnels, host, port)
@@ -71,7 +71,7 @@ impl Front {
 }
 
 /// A place among the connections that may be open at once, of all and of this client. Held as long as the socket is.
-pub(crate) struct Seat {
+pub(crate) struct ConnectionPermit {
     place: Place,
     _permit: OwnedSemaphorePermit,
     _counted: Running,
@@ -80,12 +80,12 @@ pub(crate) struct Seat {
 /// Whose connection it is. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Conn {
-    pub(crate) front: Arc<Front>,
+    pub(crate) shared: Arc<ServerShared>,
     pub(crate) peer: SocketAddr,
     /// Where it came in.
     pub(crate) reached: Reached,
     depth: Depth,
-    seat: Arc<Seat>,
+    permit: Arc<ConnectionPermit>,
 }
 
 /// Whether a CONNECT to seawall itself led here.
@@ -98,14 +98,14 @@ enum Depth {
 impl Conn {
     /// A connection from `peer`.
     pub(crate) fn new(
-        front: Arc<Front>,
+        shared: Arc<ServerShared>,
         peer: SocketAddr,
         reached: Reached,
         place: Place,
         permit: OwnedSemaphorePermit,
     ) -> Conn {
-        let seat = Seat { place, _permit: permit, _counted: front.metrics.connection() };
-        Conn { front, peer, reached, depth: Depth::Outermost, seat: Arc::new(seat) }
+        let permit = ConnectionPermit { place, _permit: permit, _counted: shared.metrics.connection() };
+        Conn { shared, peer, reached, depth: Depth::Outermost, permit: Arc::new(permit) }
     }
 
     /// The same, within a CONNECT to seawall itself. None: it is that already, and each one more costs a layer of TLS.
@@ -115,16 +115,16 @@ impl Conn {
 
     /// Whether `host:port` is seawall.
     pub(crate) fn is_itself(&self, host: &Host, port: u16) -> bool {
-        self.front.settings.own_names.means(host, port, self.reached)
+        self.shared.settings.own_names.means(host, port, self.reached)
     }
 
     /// What its client can do once at a time.
     pub(crate) fn turn(&self) -> &Arc<Semaphore> {
-        self.seat.place.turn()
+        self.permit.place.turn()
     }
 
     pub(crate) fn patience(&self) -> Duration {
-        self.front.settings.patience
+        self.shared.settings.patience
     }
 }
 
@@ -138,7 +138,7 @@ pub(crate) struct Target {
 /// Serves a connection that was just let in. `ahead` was read of it already.
 pub(crate) async fn serve_connection(conn: Conn, socket: TcpStream, ahead: Bytes) {
     match opened(&conn, Line::Tcp(Tcp::new(socket)), ahead).await {
-        Some(Opening::Http(socket)) => http::plain(conn, socket, Way::Own(Scheme::Http)).await,
+        Some(Opening::Http(socket)) => http::plain(conn, socket, Ingress::Own(Scheme::Http)).await,
         Some(Opening::Tls(greeting)) => by_name(conn, *greeting).await,
         None => {}
     }
@@ -147,7 +147,7 @@ pub(crate) async fn serve_connection(conn: Conn, socket: TcpStream, ahead: Bytes
 /// Serves what follows the 200 to a CONNECT for seawall itself.
 pub(crate) async fn serve_itself(conn: Conn, line: Line, ahead: Bytes) {
     match opened(&conn, line, ahead).await {
-        Some(Opening::Http(socket)) => http::plain(conn, socket, Way::Own(Scheme::Http)).await,
+        Some(Opening::Http(socket)) => http::plain(conn, socket, Ingress::Own(Scheme::Http)).await,
         Some(Opening::Tls(greeting)) => as_itself(conn, *greeting).await,
         None => {}
     }
@@ -162,7 +162,7 @@ pub(crate) async fn within(conn: Conn, socket: Line, ahead: Bytes, target: Targe
         }
         Some(Opening::Http(socket)) if target.origin.scheme == Scheme::Http => {
             let Target { site, role, origin } = target;
-            http::plain(conn, socket, Way::Intercepted { site, role, origin, sni: None }).await;
+            http::plain(conn, socket, Ingress::Intercepted { site, role, origin, sni: None }).await;
         }
         Some(Opening::Http(socket)) => {
             debug!(peer = %conn.peer, host = %target.origin.host, "plain HTTP within a CONNECT to a TLS registry");
@@ -180,7 +180,7 @@ const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 This registry is spoken to over TLS\r\n
 async fn opened(conn: &Conn, socket: Line, ahead: Bytes) -> Option<Opening> {
     let opened = tokio::select! {
         opened = opening(socket, ahead, conn.patience()) => opened,
-        () = conn.front.tasks.stopping() => return None,
+        () = conn.shared.tasks.stopping() => return None,
     };
     match opened {
         Ok(opening) => Some(opening),
@@ -194,8 +194,8 @@ async fn opened(conn: &Conn, socket: Line, ahead: Bytes) -> Option<Opening> {
 
 /// Copies between client and upstream until they are done.
 pub(crate) async fn tunnelled(conn: Conn, client: Socket, upstream: Stream) {
-    let _counted = conn.front.metrics.tunnel();
-    match tunnel(client, upstream, conn.front.settings.idle_timeout, &conn.front.tasks).await {
+    let _counted = conn.shared.metrics.tunnel();
+    match tunnel(client, upstream, conn.shared.settings.idle_timeout, &conn.shared.tasks).await {
         Ok((sent, received)) => debug!(peer = %conn.peer, sent, received, "tunnel closed"),
         Err(error) => debug!(peer = %conn.peer, %error, "tunnel ended"),
     }

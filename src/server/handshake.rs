@@ -18,7 +18,7 @@ use crate::ca::CaError;
 use crate::dial::connect::Trust;
 use crate::dial::error::DialError;
 use crate::dial::loops::ADVICE;
-use crate::gateway::Way;
+use crate::gateway::Ingress;
 use crate::http::origin::{Host, Origin, Scheme};
 use crate::policy::addressee::{Addressee, addressee};
 use crate::policy::clients::Refusal;
@@ -28,7 +28,7 @@ use crate::policy::intercept::Verdict;
 pub(crate) async fn by_name(conn: Conn, greeting: Greeting) {
     let sni = greeting.hello().sni.as_ref();
     let to = conn.reached.destination();
-    let whom = match addressee(&conn.front.settings.own_names, sni, conn.reached) {
+    let whom = match addressee(&conn.shared.settings.own_names, sni, conn.reached) {
         // A registry on seawall's own machine has its name, and a port of its own.
         Addressee::Own => match sni.filter(|name| conn.is_registry(name, to.port())) {
             Some(name) => Some((name.clone(), to.port())),
@@ -41,19 +41,19 @@ pub(crate) async fn by_name(conn: Conn, greeting: Greeting) {
         Addressee::Sent(to) => Some((Host::from(to.ip()), to.port())),
         Addressee::Unknown => None,
     };
-    if conn.front.clients.authenticator().is_some() {
+    if conn.shared.clients.authenticator().is_some() {
         // There is no way to ask for a password here, and a users_file that can be walked around is none.
         let why =
             "clients.users_file is set, and TLS to others that is not within a CONNECT has no place for a password";
-        conn.front.clients.refused(Refusal::Auth, conn.peer.ip(), why);
+        conn.shared.clients.refused(Refusal::Auth, conn.peer.ip(), why);
         return greeting.reject(Alert::AccessDenied).await;
     }
     let Some((host, port)) = whom else {
         let why = "TLS without a server name: nobody knows whom it is for (tls.names has no address)";
-        conn.front.clients.refused(Refusal::Tunnel, conn.peer.ip(), why);
+        conn.shared.clients.refused(Refusal::Tunnel, conn.peer.ip(), why);
         return greeting.reject(Alert::UnrecognizedName).await;
     };
-    match conn.front.verdict(&host, port) {
+    match conn.shared.verdict(&host, port) {
         Verdict::Registry(site, role) => {
             let origin = Origin { scheme: Scheme::Https, host, port };
             terminate(conn, greeting, Target { site, role, origin }).await;
@@ -61,7 +61,7 @@ pub(crate) async fn by_name(conn: Conn, greeting: Greeting) {
         Verdict::Tunnel => pass_through(conn, greeting, &host, port).await,
         Verdict::Refuse(reason) => {
             let why = format!("TLS for {host} is not passed through: {reason}");
-            conn.front.clients.refused(Refusal::Tunnel, conn.peer.ip(), why);
+            conn.shared.clients.refused(Refusal::Tunnel, conn.peer.ip(), why);
             greeting.reject(Alert::AccessDenied).await;
         }
     }
@@ -69,7 +69,7 @@ pub(crate) async fn by_name(conn: Conn, greeting: Greeting) {
 
 impl Conn {
     fn is_registry(&self, host: &Host, port: u16) -> bool {
-        matches!(self.front.verdict(host, port), Verdict::Registry(..))
+        matches!(self.shared.verdict(host, port), Verdict::Registry(..))
     }
 
     /// The port a client meant that names `host` here: the one it sent this to, if it was redirected; else that of the listener
@@ -79,30 +79,36 @@ impl Conn {
             return original;
         }
         let (usual, local) = (Scheme::Https.default_port(), self.reached.local.port());
-        let here = self.is_registry(host, local) || self.front.settings.tunnel_ports.contains(&local);
+        let here = self.is_registry(host, local) || self.shared.settings.tunnel_ports.contains(&local);
         if here && !self.is_registry(host, usual) { local } else { usual }
     }
 }
 
 /// TLS to seawall, by one of its names.
 pub(crate) async fn as_itself(conn: Conn, greeting: Greeting) {
-    let config = conn.front.leaves.own_config(conn.front.clock.now());
-    finish(conn, greeting, config, "seawall itself", Way::Own(Scheme::Https)).await;
+    let config = conn.shared.leaves.own_config(conn.shared.clock.now());
+    finish(conn, greeting, config, "seawall itself", Ingress::Own(Scheme::Https)).await;
 }
 
 /// Finishes the handshake with a leaf for the target and serves it.
 pub(crate) async fn terminate(conn: Conn, greeting: Greeting, target: Target) {
     let Target { site, role, origin } = target;
-    let config = conn.front.leaves.config_for(&origin.host, conn.front.clock.now());
+    let config = conn.shared.leaves.config_for(&origin.host, conn.shared.clock.now());
     let (host, sni) = (origin.host.to_string(), greeting.hello().sni.clone());
-    finish(conn, greeting, config, &host, Way::Intercepted { site, role, origin, sni }).await;
+    finish(conn, greeting, config, &host, Ingress::Intercepted { site, role, origin, sni }).await;
 }
 
-async fn finish(conn: Conn, greeting: Greeting, config: Result<Arc<ServerConfig>, CaError>, host: &str, way: Way) {
+async fn finish(
+    conn: Conn,
+    greeting: Greeting,
+    config: Result<Arc<ServerConfig>, CaError>,
+    host: &str,
+    ingress: Ingress,
+) {
     let config = match config {
         Ok(config) => config,
         Err(error) => {
-            conn.front.clients.refused(
+            conn.shared.clients.refused(
                 Refusal::Tunnel,
                 conn.peer.ip(),
                 format_args!("no certificate for {host}: {error}"),
@@ -111,7 +117,7 @@ async fn finish(conn: Conn, greeting: Greeting, config: Result<Arc<ServerConfig>
         }
     };
     match tokio::time::timeout(conn.patience(), greeting.accept(config)).await {
-        Ok(Ok(stream)) => http::encrypted(conn, stream, way).await,
+        Ok(Ok(stream)) => http::encrypted(conn, stream, ingress).await,
         // At info: a client that does not trust the root is the first thing to go wrong in every installation.
         Ok(Err(error)) => info!(peer = %conn.peer, host, %error, "TLS handshake failed{}", advice(&error)),
         Err(_) => debug!(peer = %conn.peer, host, "TLS handshake took too long"),
@@ -135,19 +141,19 @@ pub(crate) fn advice(error: &std::io::Error) -> &'static str {
 /// name of a host that tunnels may reach with the address of one that they may not. Where that address is all there is, it is what
 /// policy looked at.
 async fn pass_through(conn: Conn, greeting: Greeting, host: &Host, port: u16) {
-    let Some(_passage) = conn.front.relayed.enter(greeting.bytes()) else {
+    let Some(_passage) = conn.shared.relayed.enter(greeting.bytes()) else {
         let why = format!(
             "TLS for {host} came back: what seawall dials for it leads to seawall (a name of a registry: {ADVICE}; a redirection: leave \
              seawall's own connections out of it; a name of seawall's own: put it in tls.names)"
         );
-        conn.front.clients.refused(Refusal::Tunnel, conn.peer.ip(), why);
+        conn.shared.clients.refused(Refusal::Tunnel, conn.peer.ip(), why);
         return greeting.reject(Alert::InternalError).await;
     };
-    match conn.front.dialer.dial(host, port, Trust::Open).await {
+    match conn.shared.dialer.dial(host, port, Trust::Open).await {
         Ok(upstream) => tunnelled(conn, greeting.into_unread(), upstream).await,
         Err(error @ DialError::Loop { .. }) => {
             let why = format!("TLS for {host}: {error}; if {host} is a name of seawall's own, put it in tls.names");
-            conn.front.clients.refused(Refusal::Tunnel, conn.peer.ip(), why);
+            conn.shared.clients.refused(Refusal::Tunnel, conn.peer.ip(), why);
             greeting.reject(Alert::UnrecognizedName).await;
         }
         Err(error) => {

@@ -31,7 +31,7 @@ use super::transport::Line;
 use super::{connect, password};
 use crate::fs::Outbox;
 use crate::gateway::body::Body;
-use crate::gateway::{Session, Way};
+use crate::gateway::{Ingress, Session};
 use crate::task::Tasks;
 
 /// A request head, and the header list of h2: bearer tokens of ECR, ACR and GitLab go beyond h2's usual 16 KiB.
@@ -73,21 +73,21 @@ fn joined(first: Bytes, then: Bytes) -> Bytes {
 }
 
 /// Serves in the clear. A CONNECT may take the connection over.
-pub(crate) async fn plain(conn: Conn, socket: Socket, way: Way) {
+pub(crate) async fn plain(conn: Conn, socket: Socket, ingress: Ingress) {
     let pulse = Pulse::new();
     let builder = builder(&conn).http1_only();
-    let service = service(conn.clone(), way, pulse.clone(), socket.inner().outbox());
+    let service = service(conn.clone(), ingress, pulse.clone(), socket.inner().outbox());
     let stream = TokioIo::new(pulse.watching(Linger::new(socket)));
     finish(&conn, &pulse, builder.serve_connection_with_upgrades(stream, service), |_| {}).await;
 }
 
 /// Serves within TLS: what ALPN chose, h1 where it chose nothing. In h1 to seawall itself a CONNECT may take the connection over.
-pub(crate) async fn encrypted(conn: Conn, stream: TlsStream<Socket>, way: Way) {
+pub(crate) async fn encrypted(conn: Conn, stream: TlsStream<Socket>, ingress: Ingress) {
     let pulse = Pulse::new();
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let builder = if is_h2 { builder(&conn).http2_only() } else { builder(&conn).http1_only() };
-    let takes_connect = !is_h2 && matches!(way, Way::Own(_));
-    let service = service(conn.clone(), way, pulse.clone(), None);
+    let takes_connect = !is_h2 && matches!(ingress, Ingress::Own(_));
+    let service = service(conn.clone(), ingress, pulse.clone(), None);
     let stream = pulse.watching(Linger::new(stream));
     if takes_connect {
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
@@ -102,7 +102,7 @@ pub(crate) async fn encrypted(conn: Conn, stream: TlsStream<Socket>, way: Way) {
 }
 
 fn builder(conn: &Conn) -> Builder<Spawner> {
-    let mut builder = Builder::new(Spawner(conn.front.tasks.clone()));
+    let mut builder = Builder::new(Spawner(conn.shared.tasks.clone()));
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -125,7 +125,7 @@ fn builder(conn: &Conn) -> Builder<Spawner> {
 
 fn service(
     conn: Conn,
-    way: Way,
+    ingress: Ingress,
     pulse: Pulse,
     outbox: Option<Outbox>,
 ) -> impl Service<Request<Incoming>, Response = Response<Tracked>, Error = Infallible, Future: Send + 'static> {
@@ -151,7 +151,7 @@ async fn answer(conn: &Conn, session: &Session, mut request: Request<Incoming>) 
     if request.method() == Method::CONNECT {
         return Box::pin(connect::answer(conn, session, request)).await;
     }
-    conn.front.gateway.handle(session, request).await
+    conn.shared.gateway.handle(session, request).await
 }
 
 /// Why a connection is ended from here.
@@ -166,7 +166,7 @@ where
     C: GracefulConnection,
     C::Error: std::fmt::Display,
 {
-    let settings = &conn.front.settings;
+    let settings = &conn.shared.settings;
     let mut connection = pin!(connection);
     let mut polled = async |mut connection: Pin<&mut C>| {
         poll_fn(|cx| {
@@ -178,7 +178,7 @@ where
     };
     // A set of futures polls those alone that were woken: neither is looked at for each request.
     let mut ends: FuturesUnordered<BoxFuture<'_, End>> = FuturesUnordered::new();
-    ends.push(conn.front.tasks.stopping().map(|()| End::Stop).boxed());
+    ends.push(conn.shared.tasks.stopping().map(|()| End::Stop).boxed());
     ends.push(pulse.silence(settings.patience, settings.idle_timeout).map(|()| End::Silence).boxed());
     let ended = tokio::select! {
         biased;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// Whoever sends nothing for this long after the end was said has nothing more on its way.
+/// Whoever sends nothing for this long after the end was said has nothing more on its ingress.
 const SILENCE: Duration = Duration::from_secs(2);
 /// Who sends on has this long to notice: below the shortest drain that makes sense, beyond every round trip.
 const LONGEST: Duration = Duration::from_secs(10);

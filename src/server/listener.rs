@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use super::admission::Accepted;
-use super::connection::Front;
+use super::connection::ServerShared;
 use super::original::{Listening, reached};
 
 /// Connections that wait to be accepted, at most; the kernel may lower it (net.core.somaxconn, 4096).
@@ -135,13 +135,13 @@ fn is_of_the_client(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | HostUnreachable | NetworkUnreachable)
 }
 
-impl Front {
+impl ServerShared {
     /// Accepts and serves connections until the tasks are told to stop, then closes the listeners. Connections go on; their
     /// end is [`crate::task::Tasks::drained`].
     pub async fn serve(self: Arc<Self>, mut listeners: Listeners) {
         let seats = Arc::new(Semaphore::new(self.settings.max_connections.min(Semaphore::MAX_PERMITS)));
         loop {
-            // A seat first: who finds none waits in the backlog, where it costs nothing.
+            // A permit first: who finds none waits in the backlog, where it costs nothing.
             let next = async {
                 let permit = seats.clone().acquire_owned().await.expect("the semaphore is never closed");
                 (permit, listeners.accept().await)
@@ -163,7 +163,7 @@ impl Front {
 }
 
 /// The kernel ends a connection whose client takes nothing for `idle`, be it gone or not reading (tcp(7),
-/// TCP_USER_TIMEOUT): nobody holds a seat and an open blob without end.
+/// TCP_USER_TIMEOUT): nobody holds a permit and an open blob without end.
 fn prepare(socket: &TcpStream, idle: Duration) -> io::Result<SocketAddr> {
     socket.set_nodelay(true)?;
     let raw = SockRef::from(socket);

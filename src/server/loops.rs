@@ -1,6 +1,6 @@
 //! TLS that seawall passes through, and that comes back to it.
 //!
-//! A host whose address is a balancer or a port mapping in front of seawall is dialled, and there seawall is again: the address is
+//! A host whose address is a balancer or a port mapping in shared of seawall is dialled, and there seawall is again: the address is
 //! none of its own, and there is no request to write a `Via` in. But a ClientHello goes through untouched, and no two are alike (32
 //! random bytes, RFC 8446 4.1.2): one that is on its way already has come back.
 

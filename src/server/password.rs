@@ -11,8 +11,8 @@ use super::connection::Conn;
 use crate::gateway::body::Body;
 use crate::gateway::mirror::is_mirrored;
 use crate::gateway::rescue::ours;
-use crate::gateway::target::{Door, door};
-use crate::gateway::{Session, Way};
+use crate::gateway::target::{RequestTarget, door};
+use crate::gateway::{Ingress, Session};
 use crate::oci::error::Code;
 use crate::policy::clients::{Demand, Form, Refusal, demanded};
 use crate::policy::users::Credential;
@@ -28,12 +28,12 @@ pub(crate) async fn demand<B>(
     session: &Session,
     request: &mut Request<B>,
 ) -> Result<(), Box<Response<Body>>> {
-    let Some(authenticator) = conn.front.clients.authenticator() else { return Ok(()) };
+    let Some(authenticator) = conn.shared.clients.authenticator() else { return Ok(()) };
     // Within a CONNECT it was asked for already, and what is shown there is for the registry.
-    let Way::Own(_) = session.way else { return Ok(()) };
+    let Ingress::Own(_) = session.way else { return Ok(()) };
     if is_for_registry(conn, session, request) {
         let why = "clients.users_file is set, and a registry that is spoken to in the clear has no place for a password: use HTTP_PROXY";
-        conn.front.clients.refused(Refusal::Auth, conn.peer.ip(), why);
+        conn.shared.clients.refused(Refusal::Auth, conn.peer.ip(), why);
         return Err(Box::new(ours(StatusCode::FORBIDDEN, Code::Denied, why)));
     }
     let (field, demand) = match demanded(form(request)) {
@@ -57,10 +57,13 @@ pub(crate) async fn demand<B>(
 
 /// What the kernel took from a registry on its way there: what is shown on it is for the registry, whatever its path looks like.
 fn is_for_registry<B>(conn: &Conn, session: &Session, request: &Request<B>) -> bool {
-    let front = &conn.front;
+    let shared = &conn.shared;
     session.reached.original.is_some()
         && matches!(form(request), Form::Origin(_))
-        && matches!(door(session, request, &front.registries, &front.settings.own_names), Ok(Door::Registry { .. }))
+        && matches!(
+            door(session, request, &shared.registries, &shared.settings.own_names),
+            Ok(RequestTarget::Registry { .. })
+        )
 }
 
 fn form<B>(request: &Request<B>) -> Form<'_> {
@@ -109,11 +112,11 @@ fn sent_away<B>(conn: &Conn, request: &Request<B>, demand: Demand, why: Why) -> 
         // Nobody sends a server a password before it has asked (RFC 9110, 11.6.1); to a proxy, all do.
         debug!(peer = %conn.peer, "the mirror asks for a password");
     } else {
-        conn.front.clients.refused(Refusal::Auth, conn.peer.ip(), format_args!("{way}: {what}"));
+        conn.shared.clients.refused(Refusal::Auth, conn.peer.ip(), format_args!("{way}: {what}"));
     }
     let is_pull = is_mirrored(request.method(), request.uri()) && request.uri().path() != "/v2/";
     if demand == Demand::Origin && why != Why::Busy && is_pull {
-        conn.front.gateway.unauthorized(conn.peer);
+        conn.shared.gateway.unauthorized(conn.peer);
     }
     respond(demand, why, what)
 }

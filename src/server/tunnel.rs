@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::task::Tasks;
 
-/// For each way, in every tunnel that runs. 8 KiB, tokio's own, cost twice the system calls.
+/// For each ingress, in every tunnel that runs. 8 KiB, tokio's own, cost twice the system calls.
 const BUFFER: usize = 32 << 10;
 
 /// A tunnel that is silent for this long does not hold up a drain.

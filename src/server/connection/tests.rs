@@ -132,7 +132,7 @@ impl Seawall {
         let registries = Arc::new(Registries::new(vec![tls, plain]));
         let dialer = Dialer::new(&upstream, own.clone()).unwrap();
         let metrics = Metrics::new();
-        let front = Front {
+        let shared = ServerShared {
             clients: Clients::new(&settings, &metrics, &clock),
             settings,
             gateway: gateway(dir.path(), &tasks, &registries, &dialer),
@@ -145,7 +145,7 @@ impl Seawall {
             tasks: tasks.clone(),
             clock,
         };
-        tasks.spawn(Arc::new(front).serve(listeners));
+        tasks.spawn(Arc::new(shared).serve(listeners));
         Seawall { address, root: root.certificate_pem(), tasks, _dir: dir }
     }
 

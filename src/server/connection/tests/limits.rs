@@ -91,7 +91,7 @@ async fn hundreds_of_half_open_connections_are_in_nobodys_way() {
 #[tokio::test]
 async fn one_more_than_the_limit_waits_for_a_seat() {
     let seawall = Seawall::start(Settings { max_connections: 2, ..settings() }, upstream_settings()).await;
-    // The seat of a connection is kept while it is intercepted.
+    // The permit of a connection is kept while it is intercepted.
     let (_, intercepted) = seawall.tunnel("registry.test:443").await;
     let intercepted = seawall.tls(intercepted, "registry.test", &[]).await;
     let mut second = seawall.connect().await;
