@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! (a request of seawall's own that came back: 508)
-//! door → a registry → token host or realm → passing::token      (a token of nobody is remembered; offline_token while there is none)
+//! target → a registry → token host or realm → passing::token      (a token of nobody is remembered; offline_token while there is none)
 //!                   → oci/route → /v2/    → ping::ping          (the challenge last seen)
 //!                               → a pull  → cache.get → deliver
 //!                               → else    → passing::pass       (streamed untouched)
@@ -25,7 +25,7 @@ use super::pages::Pages;
 use super::permitted::permitted;
 use super::ping::Pings;
 use super::rescue::{Facing, outcome, rescue};
-use super::target::{RequestTarget, door};
+use super::target::{RequestTarget, target};
 use super::telemetry::{Books, Record};
 use super::token::offline::{self, Shown, Whose};
 use super::{Ingress, Session};

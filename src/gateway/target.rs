@@ -66,7 +66,7 @@ pub fn target<B>(
         // Sent on behind an origin it would be a part of the host's name.
         return Err(Error::new(Kind::Request, "`*` (RFC 9112, 3.2.4) is not answered here: name a path"));
     }
-    match &session.way {
+    match &session.ingress {
         Ingress::Intercepted { site, role, origin, sni } => {
             let agree = |host: &Host| *host == origin.host;
             let is_the_name = |text: &str| matches!(&origin.host, Host::Name(name) if **name == *text);

@@ -95,7 +95,7 @@ pub struct Breaker {
     since: SystemTime,
     answered: Option<SystemTime>,
     /// Goes up with each failure that counts and each trial, and never down.
-    turn: u64,
+    generation: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -108,7 +108,7 @@ enum Phase {
 impl Breaker {
     /// Closed, at `now`.
     pub fn new(now: SystemTime) -> Breaker {
-        Breaker { phase: Phase::closed(), since: now, answered: None, turn: 0 }
+        Breaker { phase: Phase::closed(), since: now, answered: None, generation: 0 }
     }
 
     /// What is done with requests.
@@ -313,11 +313,11 @@ mod tests {
         assert_eq!(breaker.since(), at(0));
         let mut now = 0;
         for (n, pause) in [1000, 2000, 4000, 5000, 5000].into_iter().enumerate() {
-            let (trial, turn) = (u32::try_from(n).unwrap() + 1, breaker.generation(at(now)));
+            let (trial, generation) = (u32::try_from(n).unwrap() + 1, breaker.generation(at(now)));
             assert_eq!(breaker.admit(at(now + pause - 1)), Err(Duration::from_millis(1)));
             now += pause;
-            assert_eq!((breaker.generation(at(now)), breaker.admit(at(now))), (turn + 1, Ok(Pass::Trial(trial))));
-            assert_eq!((breaker.state(), breaker.generation(at(now))), (State::HalfOpen, turn + 1));
+            assert_eq!((breaker.generation(at(now)), breaker.admit(at(now))), (generation + 1, Ok(Pass::Trial(trial))));
+            assert_eq!((breaker.state(), breaker.generation(at(now))), (State::HalfOpen, generation + 1));
             assert_eq!(breaker.admit(at(now)), Err(LONGEST), "one at a time");
             assert_eq!(fail(&mut breaker, now, now), None, "not the trial's");
             let vain = failed(Failure::Of(1), now, now);
@@ -327,9 +327,13 @@ mod tests {
             breaker.is_away(at(now + 9999)) && !breaker.is_away(at(now + 10_000)),
             "5 s after the next trial was due"
         );
-        let turn = breaker.generation(at(now));
+        let generation = breaker.generation(at(now));
         assert_eq!(breaker.answered(at(now)), Some(State::Closed));
-        assert_eq!((breaker.admit(at(now)), breaker.generation(at(now))), (Ok(Pass::Free), turn), "none comes twice");
+        assert_eq!(
+            (breaker.admit(at(now)), breaker.generation(at(now))),
+            (Ok(Pass::Free), generation),
+            "none comes twice"
+        );
     }
 
     #[test]
@@ -350,7 +354,7 @@ mod tests {
         /// where one says nothing, and no state is without a way out.
         #[test]
         fn whatever_happens(events in proptest::collection::vec((0u8..5, 0u64..3000, 0.0f64..1.0), 0..200)) {
-            let (mut breaker, mut now, mut turn) = (Breaker::new(at(0)), 0, 0);
+            let (mut breaker, mut now, mut generation) = (Breaker::new(at(0)), 0, 0);
             let mut trial: Option<(Pass, u64)> = None;
             for (event, later, jitter) in events {
                 now += later;
@@ -379,8 +383,8 @@ mod tests {
                         prop_assert_eq!(breaker.admit(at(now)), Ok(Pass::Free));
                     }
                 }
-                prop_assert!(breaker.generation >= turn);
-                turn = breaker.generation;
+                prop_assert!(breaker.generation >= generation);
+                generation = breaker.generation;
             }
         }
     }

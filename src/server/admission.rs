@@ -46,7 +46,7 @@ impl ServerShared {
             return;
         }
         match self.clients.waiting_place(peer.ip()) {
-            Some(place) => drop(self.tasks.spawn(introduced(self.clone(), accepted, place))),
+            Some(place) => drop(self.tasks.spawn(accept_with_proxy_header(self.clone(), accepted, place))),
             None => {
                 let why = format!("{} has too many connections open without a PROXY header", peer.ip());
                 self.clients.refused(Refusal::Limit, peer.ip(), why);
@@ -75,7 +75,7 @@ impl ServerShared {
 }
 
 /// Reads the PROXY header and goes on with whom it names.
-async fn introduced(shared: Arc<ServerShared>, accepted: Accepted, waiting: Place) {
+async fn accept_with_proxy_header(shared: Arc<ServerShared>, accepted: Accepted, waiting: Place) {
     let Accepted { mut socket, peer, reached, permit } = accepted;
     let header = tokio::select! {
         header = read_header(&mut socket, shared.settings.patience) => header,

@@ -9,8 +9,8 @@ use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 use tracing::debug;
 
-use super::connection::{Conn, Target, serve_itself, tunnelled, within};
-use super::http::beneath;
+use super::connection::{Conn, Target, serve_after_connect, serve_itself, tunnelled};
+use super::http::take_transport;
 use super::replay::Replay;
 use super::transport::Line;
 use crate::dial::connect::Trust;
@@ -56,8 +56,11 @@ pub(crate) async fn answer(conn: &Conn, session: &Session, request: Request<Inco
 
 /// A client that asks its proxy for its mirror. Inside is what would be there without a CONNECT, but no other such CONNECT.
 fn to_itself(conn: &Conn, request: Request<Incoming>) -> Response<Body> {
-    let Some(inside) = conn.inside() else {
-        return refuse(StatusCode::FORBIDDEN, "this is seawall already: a CONNECT to it within another leads nowhere");
+    let Some(inside) = conn.nested() else {
+        return refuse(
+            StatusCode::FORBIDDEN,
+            "this is seawall already: a CONNECT to it serve_after_connect another leads nowhere",
+        );
     };
     let upgrade = hyper::upgrade::on(request);
     conn.shared.tasks.spawn(async move {
@@ -80,7 +83,7 @@ fn intercept(conn: &Conn, target: Target, request: Request<Incoming>) -> Respons
     let taken = conn.clone();
     conn.shared.tasks.spawn(async move {
         if let Some((ahead, socket)) = take_over(&taken, upgrade).await {
-            within(taken, socket, ahead, target).await;
+            serve_after_connect(taken, socket, ahead, target).await;
         }
     });
     established()
@@ -125,7 +128,7 @@ fn status_of(error: &DialError) -> StatusCode {
     }
 }
 
-/// What is beneath the request, and what was read of it already.
+/// What is take_transport the request, and what was read of it already.
 async fn take_over(conn: &Conn, upgrade: OnUpgrade) -> Option<(Bytes, Line)> {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
@@ -134,7 +137,7 @@ async fn take_over(conn: &Conn, upgrade: OnUpgrade) -> Option<(Bytes, Line)> {
             return None;
         }
     };
-    beneath(upgraded)
+    take_transport(upgraded)
 }
 
 fn established() -> Response<Body> {

@@ -2,7 +2,7 @@
 //!
 //! 1. The first bytes say what it is: see `sniff`.
 //! 2. HTTP is served. A CONNECT in it may begin the connection anew, with a known target.
-//! 3. TLS is for the host that its ClientHello names: see `by_name`. Within TLS to seawall itself all is as in the clear.
+//! 3. TLS is for the host that its ClientHello names: see `serve_tls`. Within TLS to seawall itself all is as in the clear.
 //! 4. Within a CONNECT to a registry: TLS is terminated, whatever name it has; the gateway answers 421 where names differ.
 
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::debug;
 
 use super::clients::{Clients, Place};
-use super::handshake::{as_itself, by_name, terminate};
+use super::handshake::{as_itself, serve_tls, terminate};
 use super::loops::Relayed;
 use super::opening::{Opening, OpeningError, Socket, opening, say_last};
 use super::tcp::Tcp;
@@ -109,7 +109,7 @@ impl Conn {
     }
 
     /// The same, within a CONNECT to seawall itself. None: it is that already, and each one more costs a layer of TLS.
-    pub(crate) fn inside(&self) -> Option<Conn> {
+    pub(crate) fn nested(&self) -> Option<Conn> {
         (self.depth == Depth::Outermost).then(|| Conn { depth: Depth::Inside, ..self.clone() })
     }
 
@@ -139,7 +139,7 @@ pub(crate) struct Target {
 pub(crate) async fn serve_connection(conn: Conn, socket: TcpStream, ahead: Bytes) {
     match opened(&conn, Line::Tcp(Tcp::new(socket)), ahead).await {
         Some(Opening::Http(socket)) => http::plain(conn, socket, Ingress::Own(Scheme::Http)).await,
-        Some(Opening::Tls(greeting)) => by_name(conn, *greeting).await,
+        Some(Opening::Tls(greeting)) => serve_tls(conn, *greeting).await,
         None => {}
     }
 }
@@ -154,7 +154,7 @@ pub(crate) async fn serve_itself(conn: Conn, line: Line, ahead: Bytes) {
 }
 
 /// Serves what follows the 200 to a CONNECT for a registry.
-pub(crate) async fn within(conn: Conn, socket: Line, ahead: Bytes, target: Target) {
+pub(crate) async fn serve_after_connect(conn: Conn, socket: Line, ahead: Bytes, target: Target) {
     match opened(&conn, socket, ahead).await {
         Some(Opening::Tls(greeting)) => {
             let origin = Origin { scheme: Scheme::Https, ..target.origin.clone() };

@@ -25,7 +25,7 @@ use crate::policy::clients::Refusal;
 use crate::policy::intercept::Verdict;
 
 /// Serves it as whom it is for.
-pub(crate) async fn by_name(conn: Conn, greeting: Greeting) {
+pub(crate) async fn serve_tls(conn: Conn, greeting: Greeting) {
     let sni = greeting.hello().sni.as_ref();
     let to = conn.reached.destination();
     let whom = match addressee(&conn.shared.settings.own_names, sni, conn.reached) {

@@ -50,8 +50,8 @@ const PING: Duration = Duration::from_secs(20);
 /// What HTTP is read from and written to.
 type Carried<T> = TokioIo<Watched<Linger<T>>>;
 
-/// What is beneath a connection that a CONNECT took over, and what was read of it already: a client need not wait for the 200.
-pub(crate) fn beneath(upgraded: Upgraded) -> Option<(Bytes, Line)> {
+/// What is take_transport a connection that a CONNECT took over, and what was read of it already: a client need not wait for the 200.
+pub(crate) fn take_transport(upgraded: Upgraded) -> Option<(Bytes, Line)> {
     let upgraded = match downcast::<Carried<Socket>>(upgraded) {
         Ok(parts) => {
             let (unread, line) = parts.io.into_inner().into_inner().into_inner().into_parts();
@@ -129,7 +129,7 @@ fn service(
     pulse: Pulse,
     outbox: Option<Outbox>,
 ) -> impl Service<Request<Incoming>, Response = Response<Tracked>, Error = Infallible, Future: Send + 'static> {
-    let session = Arc::new(Session { peer: conn.peer, reached: conn.reached, way });
+    let session = Arc::new(Session { peer: conn.peer, reached: conn.reached, ingress });
     service_fn(move |request| {
         let (conn, session, outbox, mut running) = (conn.clone(), session.clone(), outbox.clone(), pulse.begin());
         // h2 would copy what stands for a part of a file.

@@ -11,7 +11,7 @@ use super::connection::Conn;
 use crate::gateway::body::Body;
 use crate::gateway::mirror::is_mirrored;
 use crate::gateway::rescue::ours;
-use crate::gateway::target::{RequestTarget, door};
+use crate::gateway::target::{RequestTarget, target};
 use crate::gateway::{Ingress, Session};
 use crate::oci::error::Code;
 use crate::policy::clients::{Demand, Form, Refusal, demanded};
@@ -30,7 +30,7 @@ pub(crate) async fn demand<B>(
 ) -> Result<(), Box<Response<Body>>> {
     let Some(authenticator) = conn.shared.clients.authenticator() else { return Ok(()) };
     // Within a CONNECT it was asked for already, and what is shown there is for the registry.
-    let Ingress::Own(_) = session.way else { return Ok(()) };
+    let Ingress::Own(_) = session.ingress else { return Ok(()) };
     if is_for_registry(conn, session, request) {
         let why = "clients.users_file is set, and a registry that is spoken to in the clear has no place for a password: use HTTP_PROXY";
         conn.shared.clients.refused(Refusal::Auth, conn.peer.ip(), why);
@@ -41,7 +41,7 @@ pub(crate) async fn demand<B>(
         demand @ Demand::Proxy => (PROXY_AUTHORIZATION, demand),
         demand @ Demand::Origin => (AUTHORIZATION, demand),
     };
-    let answer = match shown(request.headers(), &field) {
+    let answer = match presented(request.headers(), &field) {
         Ok(credential) => Box::pin(authenticator.check(credential, conn.turn())).await,
         Err(why) => return Err(Box::new(sent_away(conn, request, demand, why))),
     };
@@ -61,7 +61,7 @@ fn is_for_registry<B>(conn: &Conn, session: &Session, request: &Request<B>) -> b
     session.reached.original.is_some()
         && matches!(form(request), Form::Origin(_))
         && matches!(
-            door(session, request, &shared.registries, &shared.settings.own_names),
+            target(session, request, &shared.registries, &shared.settings.own_names),
             Ok(RequestTarget::Registry { .. })
         )
 }
@@ -70,7 +70,7 @@ fn form<B>(request: &Request<B>) -> Form<'_> {
     if request.method() == Method::CONNECT {
         return Form::Authority;
     }
-    // h2 always says the scheme (RFC 9113, 8.3.1); see `door`.
+    // h2 always says the scheme (RFC 9113, 8.3.1); see `target`.
     match request.uri().scheme() {
         Some(_) if request.version() != Version::HTTP_2 => Form::Absolute,
         _ => Form::Origin(request.uri().path()),
