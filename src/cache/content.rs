@@ -1,4 +1,4 @@
-//! The bytes of a digest: here, on their way, or to be fetched. Whoever gets them has upstream's yes for this repository and digest.
+//! The bytes of a digest: here, on their request, or to be fetched. Whoever gets them has upstream's yes for this repository and digest.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::flight::{Flight, Head, Joined, Progress};
 use super::manifests::Manifest;
 use super::reader::Source;
 use super::resolve::{Stale, away};
-use super::through::{Through, Way};
+use super::through::{BlobRequest, VerifyingBody};
 use super::{Cache, Found, Gone, Method, Pull};
 use crate::error::{Error, Fault, Kind, Result};
 use crate::http::cache_status::Outcome;
@@ -34,8 +34,8 @@ pub enum Content {
     Memory(Bytes),
     /// A file, whole or growing, and its length if that is known.
     File(Source, Option<u64>),
-    /// From upstream, verified on the way, and its length if that is known.
-    Through(Box<Through>, Option<u64>),
+    /// From upstream, verified on the request, and its length if that is known.
+    Through(Box<VerifyingBody>, Option<u64>),
     /// A part that upstream was asked for, as it answered.
     Part(Response<Incoming>),
     /// Nothing: only its length was asked for.
@@ -105,7 +105,8 @@ impl Cache {
                 Joined::Lead(lead) => {
                     let flight = lead.flight().clone();
                     lead.ask_for(pull.place.clone(), pull.requester.credential);
-                    let fill = Fill { cache: self.clone(), way: self.way(pull, what), place: pull.place.clone() };
+                    let fill =
+                        Fill { cache: self.clone(), request: self.request(pull, what), place: pull.place.clone() };
                     self.0.tasks.spawn(fill.run(lead));
                     let led = Box::pin(self.flown(pull, what, &flight, Outcome::Miss)).await;
                     return led.inspect_err(|error| {
@@ -133,8 +134,8 @@ impl Cache {
         }
     }
 
-    fn way(&self, pull: &Pull, what: &What) -> Way {
-        Way {
+    fn request(&self, pull: &Pull, what: &What) -> BlobRequest {
+        BlobRequest {
             upstream: self.0.upstream.clone(),
             site: pull.site.clone(),
             repository: pull.repository.clone(),
@@ -345,7 +346,7 @@ impl Cache {
         manifest
     }
 
-    /// A blob on its way.
+    /// A blob on its request.
     async fn flown(&self, pull: &Pull, what: &What, flight: &Arc<Flight>, outcome: Outcome) -> Result<Found> {
         let digest = flight.digest().clone();
         let head = match flight.flowing().await {
@@ -371,7 +372,7 @@ impl Cache {
             let (outcome, content) = (Outcome::Bypass, Content::Part(part));
             return Ok(Found { digest, media_type, content, outcome, age: None, stale: None });
         }
-        let source = Source::Flight(head.file, flight.clone(), self.way(pull, what));
+        let source = Source::Flight(head.file, flight.clone(), self.request(pull, what));
         let content = Content::File(source, head.total);
         Ok(Found { digest, media_type, content, outcome, age: None, stale: None })
     }
@@ -396,11 +397,14 @@ impl Cache {
 
     /// Without the disk; a manifest at least stays in memory. `spare`: upstream's answer, if it was asked already.
     async fn through(&self, pull: &Pull, what: &What, digest: Digest, spare: Option<Fetched>) -> Result<Found> {
-        let way = self.way(pull, what);
+        let request = self.request(pull, what);
         let single = pull.range.as_ref().filter(|range| select(Some(range), u64::MAX) != Selection::Whole);
         if let (What::Blob(_), Some(range)) = (what, single) {
-            let part = way.upstream.fetch_range(&way.site, &way.repository, what, range, &way.requester).await?;
-            self.record_grant(&pull.place, way.requester.grants_to().filter(|_| is_yes(&part)), &digest);
+            let part = request
+                .upstream
+                .fetch_range(&request.site, &request.repository, what, range, &request.requester)
+                .await?;
+            self.record_grant(&pull.place, request.requester.grants_to().filter(|_| is_yes(&part)), &digest);
             // All of it is verified, a part cannot be.
             if part.status() != StatusCode::OK {
                 return Ok(passed(digest, content_type(part.headers()), Content::Part(part)));
@@ -410,8 +414,8 @@ impl Cache {
             // Whoever asked for it was given what that yes is worth.
             Some(fetched) => fetched,
             None => {
-                let fetched = way.fetch(0).await?;
-                self.record_grant(&pull.place, fetched.grants_to(&way.requester), &digest);
+                let fetched = request.fetch(0).await?;
+                self.record_grant(&pull.place, fetched.grants_to(&request.requester), &digest);
                 fetched
             }
         };
@@ -428,7 +432,7 @@ impl Cache {
             return Ok(self.in_memory(pull, &digest, &manifest, Outcome::Bypass, None));
         }
         let verify = Some((Hasher::new(digest.algorithm()), digest.clone()));
-        let through = Through::new(fetched.body, verify, total, self.0.upstream.idle_timeout());
+        let through = VerifyingBody::new(fetched.body, verify, total, self.0.upstream.idle_timeout());
         Ok(passed(digest, media_type, Content::Through(Box::new(through), total)))
     }
 }

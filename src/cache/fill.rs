@@ -20,7 +20,7 @@ use super::Cache;
 use super::flight::{Head, Lead, Progress};
 use super::gather::{End, Gathered};
 use super::sweep::Promise;
-use super::through::Way;
+use super::through::BlobRequest;
 use crate::error::{Error, Kind, Result};
 use crate::fs::FsError;
 use crate::oci::digest::Digest;
@@ -35,7 +35,7 @@ use crate::upstream::retry_pacing::jitter;
 /// A blob to fetch.
 pub(super) struct Fill {
     pub(super) cache: Cache,
-    pub(super) way: Way,
+    pub(super) request: BlobRequest,
     pub(super) place: Arc<str>,
 }
 
@@ -108,17 +108,17 @@ impl Fill {
         let mut partial = task::blocking(move || store.partial(&digest)).await.map_err(no_room)?;
         // All of it may be here, after a kill before the move: then its last byte is upstream's yes.
         let whole = !partial.is_empty() && partial.is_verified();
-        let mut fetched = self.way.fetch(partial.len() - u64::from(whole)).await;
+        let mut fetched = self.request.fetch(partial.len() - u64::from(whole)).await;
         // As long as the blob, or longer, and not the blob: nothing here is right.
         let wrong = !partial.is_empty() && !whole && is_as_long_as_all(&partial, &fetched);
         if wrong {
             partial.clear().map_err(no_room)?;
             if !fetched.as_ref().is_ok_and(|fetched| fetched.start == 0) {
-                fetched = self.way.fetch(0).await;
+                fetched = self.request.fetch(0).await;
             }
         }
         let fetched = fetched?;
-        self.cache.record_grant(&self.place, fetched.grants_to(&self.way.requester), lead.flight().digest());
+        self.cache.record_grant(&self.place, fetched.grants_to(&self.request.requester), lead.flight().digest());
         if !partial.is_empty() {
             info!(digest = %partial.digest(), from = partial.len(), "going on with a partial blob");
         }
@@ -175,7 +175,7 @@ impl Fill {
             }
             let due = incoming.due().filter(|_| at_rest.is_some());
             tokio::select! {
-                () = incoming.more(self.way.upstream.idle_timeout()), if incoming.wants_more() => {}
+                () = incoming.more(self.request.upstream.idle_timeout()), if incoming.wants_more() => {}
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
                 (partial, last, written) = async { writing.as_mut().expect("checked by the guard").await }, if writing.is_some() => {
                     writing = None;
@@ -191,7 +191,7 @@ impl Fill {
                         let more = self.promise(Wish { size: partial.len() - promise.bytes(), missing: 0 }).await?;
                         promise.add(more);
                     }
-                    self.cache.0.metrics.upstream_bytes(&self.way.site.registry.name, last);
+                    self.cache.0.metrics.upstream_bytes(&self.request.site.registry.name, last);
                     lead.publish(readable(&partial, total, last));
                     at_rest = Some(partial);
                 }
@@ -221,7 +221,7 @@ impl Fill {
         fruitless: &mut u32,
         mut error: Error,
     ) -> Result<Fetched> {
-        let (tasks, idle) = (&self.cache.0.tasks, self.way.upstream.idle_timeout());
+        let (tasks, idle) = (&self.cache.0.tasks, self.request.upstream.idle_timeout());
         let silent = Instant::now();
         loop {
             let pause = retry::pause(*fruitless, jitter()).ok_or_else(|| error.clone())?;
@@ -232,19 +232,19 @@ impl Fill {
                 () = tokio::time::sleep(away.unwrap_or_default() + pause) => {}
                 () = tasks.stopping(), if away.is_some() => return Err(error),
             }
-            if let Err(still) = self.way.upstream.is_due(&self.way.site) {
+            if let Err(still) = self.request.upstream.is_due(&self.request.site) {
                 if silent.elapsed() >= idle {
                     return Err(still);
                 }
                 error = still;
                 continue;
             }
-            let turn = self.way.upstream.retry_pacing(&self.way.site.registry.name);
+            let turn = self.request.upstream.retry_pacing(&self.request.site.registry.name);
             tokio::select! {
                 () = tokio::time::sleep(turn) => {}
                 () = tasks.stopping(), if !turn.is_zero() => return Err(error),
             }
-            error = match self.way.fetch(partial.len()).await {
+            error = match self.request.fetch(partial.len()).await {
                 Ok(fetched) if fetched.total != total && total.is_some() => {
                     return Err(Error::new(Kind::Broken, "upstream changed its mind about the length"));
                 }
@@ -266,8 +266,8 @@ impl Fill {
             return Ok(partial);
         }
         let (store, digest) = (self.cache.0.store.clone(), partial.digest().clone());
-        warn!(%digest, bytes = partial.len(), upstream = %self.way.site.origin, "upstream sent other bytes than those of the digest: nothing is kept");
-        let host = &self.way.site.origin.host;
+        warn!(%digest, bytes = partial.len(), upstream = %self.request.site.origin, "upstream sent other bytes than those of the digest: nothing is kept");
+        let host = &self.request.site.origin.host;
         let error = Error::new(Kind::Corrupt, format!("{host} sent other bytes than those of {digest}; try again"));
         drop(partial);
         if let Err(error) = task::blocking(move || store.remove_partial(&digest)).await {

@@ -1,4 +1,4 @@
-//! A client's way through a file, whole or growing.
+//! A client's request through a file, whole or growing.
 //!
 //! 1. what may be read is read from the page cache at once, without a thread;
 //! 2. what is not in the page cache is read on a thread of its own;
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::chunk::{Chunk, Place};
 use super::flight::{Flight, Progress};
-use super::through::{Through, Way};
+use super::through::{BlobRequest, VerifyingBody};
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Hold, MOST_POSTED, Outbox};
 use crate::store::Blob;
@@ -32,8 +32,8 @@ const WORTH_POSTING: usize = 16 << 10;
 pub enum Source {
     /// A blob that is here.
     Held(Blob, Held),
-    /// One on its way.
-    Flight(Arc<File>, Arc<Flight>, Way),
+    /// One on its request.
+    Flight(Arc<File>, Arc<Flight>, BlobRequest),
 }
 
 /// Reads a part of a blob, in order, chunk by chunk.
@@ -49,14 +49,14 @@ pub struct Reader {
 
 enum Follow {
     Held { hold: Hold, at_once: bool },
-    Flight { watch: Option<watch::Receiver<Progress>>, flight: Arc<Flight>, way: Box<Way> },
-    Through(Box<Through>),
+    Flight { watch: Option<watch::Receiver<Progress>>, flight: Arc<Flight>, request: Box<BlobRequest> },
+    Through(Box<VerifyingBody>),
 }
 
 enum Step {
     Read(std::io::Result<Bytes>),
     Waited(watch::Receiver<Progress>),
-    Through(Result<Box<Through>>),
+    Through(Result<Box<VerifyingBody>>),
 }
 
 enum Limit {
@@ -78,9 +78,9 @@ impl Reader {
     pub fn new(source: Source, from: u64, end: Option<u64>) -> Reader {
         let (file, source) = match source {
             Source::Held(blob, held) => (blob.file, Follow::Held { hold: Arc::new(held), at_once: blob.at_once }),
-            Source::Flight(file, flight, way) => {
+            Source::Flight(file, flight, request) => {
                 let watch = Some(flight.watch());
-                (file, Follow::Flight { watch, flight, way: Box::new(way) })
+                (file, Follow::Flight { watch, flight, request: Box::new(request) })
             }
         };
         Reader { file, from, at: from, end, source, pending: None, outbox: None }
@@ -182,7 +182,7 @@ impl Reader {
         }
     }
 
-    /// What comes of a blob that is here is large, or all there is of it; of one on its way it may be little at a time.
+    /// What comes of a blob that is here is large, or all there is of it; of one on its request it may be little at a time.
     fn takes(&self) -> fn(u64) -> Chunk {
         match self.source {
             Follow::Held { .. } => |_| Chunk::take(Place::Read),
@@ -207,13 +207,13 @@ impl Reader {
     }
 
     fn go_through(&mut self) {
-        let Follow::Flight { flight, way, .. } = &self.source else { return };
-        let (way, file, digest) = (Way::clone(way), self.file.clone(), flight.digest().clone());
+        let Follow::Flight { flight, request, .. } = &self.source else { return };
+        let (request, file, digest) = (BlobRequest::clone(request), self.file.clone(), flight.digest().clone());
         let (at, end) = (self.at, self.end);
         // What began in the middle cannot be verified, as no part can.
         let read = (self.from == 0).then_some(file);
         self.pending =
-            Some(Box::pin(async move { Step::Through(way.go_on(read, digest, at, end).await.map(Box::new)) }));
+            Some(Box::pin(async move { Step::Through(request.go_on(read, digest, at, end).await.map(Box::new)) }));
     }
 }
 

@@ -1,4 +1,4 @@
-//! A blob that is not kept: from upstream to the client, hashed on the way. The last chunk is held back until the digest is
+//! A blob that is not kept: from upstream to the client, hashed on the request. The last chunk is held back until the digest is
 //! verified, as everywhere.
 
 use std::fs::File;
@@ -20,7 +20,7 @@ use crate::{fs, task};
 
 /// How one client gets at a blob without the cache.
 #[derive(Clone)]
-pub struct Way {
+pub struct BlobRequest {
     /// Who asks.
     pub upstream: Upstream,
     /// Where.
@@ -33,13 +33,13 @@ pub struct Way {
     pub requester: Requester,
 }
 
-impl std::fmt::Debug for Way {
+impl std::fmt::Debug for BlobRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?} of {} for {:?}", self.what, self.repository, self.requester)
     }
 }
 
-impl Way {
+impl BlobRequest {
     /// Fetches from byte `from` on.
     ///
     /// # Errors
@@ -53,7 +53,13 @@ impl Way {
     ///
     /// # Errors
     /// Upstream said no, or nothing; the file cannot be read.
-    pub async fn go_on(self, read: Option<Arc<File>>, digest: Digest, at: u64, end: Option<u64>) -> Result<Through> {
+    pub async fn go_on(
+        self,
+        read: Option<Arc<File>>,
+        digest: Digest,
+        at: u64,
+        end: Option<u64>,
+    ) -> Result<VerifyingBody> {
         let fetched = self.fetch(at).await?;
         // Without ranges all of it comes again.
         let skip = at - fetched.start.min(at);
@@ -62,8 +68,8 @@ impl Way {
             Some(file) => Some((hashed(file, &digest, at).await?, digest)),
             None => None,
         };
-        let through = Through::new(fetched.body, verify, end.map(|end| end - at), self.upstream.idle_timeout());
-        Ok(Through { skip, ..through })
+        let through = VerifyingBody::new(fetched.body, verify, end.map(|end| end - at), self.upstream.idle_timeout());
+        Ok(VerifyingBody { skip, ..through })
     }
 }
 
@@ -78,7 +84,7 @@ async fn hashed(file: Arc<File>, digest: &Digest, len: u64) -> Result<Hasher> {
 }
 
 /// The body of such a blob.
-pub struct Through {
+pub struct VerifyingBody {
     body: Incoming,
     verify: Option<(Hasher, Digest)>,
     /// Bytes that the client has already.
@@ -90,22 +96,22 @@ pub struct Through {
     ended: bool,
 }
 
-impl std::fmt::Debug for Through {
+impl std::fmt::Debug for VerifyingBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Through").field("left", &self.left).finish_non_exhaustive()
+        f.debug_struct("VerifyingBody").field("left", &self.left).finish_non_exhaustive()
     }
 }
 
-impl Through {
+impl VerifyingBody {
     /// `verify` has the hash of what came before; `left`: bytes that are wanted, if that is not all.
     pub fn new(
         body: Incoming,
         verify: Option<(Hasher, Digest)>,
         left: Option<u64>,
         idle: std::time::Duration,
-    ) -> Through {
+    ) -> VerifyingBody {
         let timer = Box::pin(tokio::time::sleep(idle));
-        Through { body, verify, skip: 0, left, held_back: None, idle, timer, ended: false }
+        VerifyingBody { body, verify, skip: 0, left, held_back: None, idle, timer, ended: false }
     }
 
     /// The next chunk, `None` at the clean end.

@@ -26,7 +26,7 @@ enum Content {
     Empty,
     Full(Bytes),
     Reader(Box<Reader>),
-    Through(Box<Through>, Option<u64>),
+    Through(Box<VerifyingBody>, Option<u64>),
     Upstream(Box<Relay>),
 }
 
@@ -59,7 +59,7 @@ impl Body {
     }
 
     /// A blob that is not kept, of this length if it is known.
-    pub fn through(through: Box<Through>, size: Option<u64>) -> Body {
+    pub fn through(through: Box<VerifyingBody>, size: Option<u64>) -> Body {
         Body::of(Content::Through(through, size))
     }
 
