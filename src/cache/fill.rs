@@ -3,7 +3,7 @@
 //! 1. what is here of it is hashed, and gone on with;
 //! 2. upstream is asked for the rest, with the credential of who came first: its yes is a grant;
 //! 3. room is made;
-//! 4. chunks gather, and are hashed and written on a thread while the next ones arrive; what is written is published, the last of
+//! 4. chunks coalesce, and are hashed and written on a thread while the next ones arrive; what is written is published, the last of
 //!    it only when the digest is verified;
 //! 5. a transfer that breaks is taken up again through the registry's URL, as long as attempts bring bytes;
 //! 6. file, then index, then landing.
@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::Cache;
+use super::coalesce::{End, WriteCoalescer};
 use super::flight::{Head, Lead, Progress};
-use super::gather::{End, Gathered};
 use super::sweep::Promise;
 use super::through::BlobRequest;
 use crate::error::{Error, Kind, Result};
@@ -160,7 +160,7 @@ impl Fill {
         promise: &mut Promise,
     ) -> Result<(Partial, End)> {
         let here = partial.len().saturating_sub(fetched.start);
-        let mut incoming = Gathered::new(fetched.body, here);
+        let mut incoming = WriteCoalescer::new(fetched.body, here);
         let mut at_rest = Some(partial);
         let mut writing = None;
         loop {

@@ -10,10 +10,10 @@
 //! comes, [`through`] does without the cache where that is full, [`sweep`] makes room.
 
 pub mod chunk;
+mod coalesce;
 mod content;
 mod fill;
 pub mod flight;
-mod gather;
 pub mod images;
 pub mod manifests;
 mod meet;

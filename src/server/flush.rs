@@ -17,7 +17,7 @@ use crate::cache::chunk::{CHUNK, Chunk, Place};
 pub(crate) struct Batched<T>(Arc<Mutex<Batch<T>>>);
 
 /// Sends what a [`Batched`] stream has gathered.
-pub(crate) struct Outflow<T>(Arc<Mutex<Batch<T>>>);
+pub(crate) struct FlushHandle<T>(Arc<Mutex<Batch<T>>>);
 
 struct Batch<T> {
     inner: T,
@@ -29,15 +29,15 @@ struct Batch<T> {
 }
 
 impl<T> Batched<T> {
-    pub(crate) fn new(inner: T) -> (Batched<T>, Outflow<T>) {
+    pub(crate) fn new(inner: T) -> (Batched<T>, FlushHandle<T>) {
         let batch = Arc::new(Mutex::new(Batch { inner, waiting: None, sent: 0, gathered: 0, failed: None }));
-        (Batched(batch.clone()), Outflow(batch))
+        (Batched(batch.clone()), FlushHandle(batch))
     }
 }
 
-impl<T: AsyncWrite + Unpin> Outflow<T> {
+impl<T: AsyncWrite + Unpin> FlushHandle<T> {
     /// Sends as much as can be sent now; the task is woken when the rest can. To be called after each poll of who writes.
-    pub(crate) fn go(&self, cx: &mut Context<'_>) {
+    pub(crate) fn flush(&self, cx: &mut Context<'_>) {
         let mut batch = self.0.lock();
         if batch.failed.is_some() {
             return;
@@ -113,7 +113,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Batched<T> {
         true
     }
 
-    /// Not now: h2 flushes after each frame. [`Outflow::go`] does.
+    /// Not now: h2 flushes after each frame. [`FlushHandle::go`] does.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.lock().failed.take().map_or(Poll::Ready(Ok(())), |error| Poll::Ready(Err(error)))
     }
@@ -203,7 +203,7 @@ mod tests {
         assert!(outflow.0.lock().inner.writes.is_empty(), "nothing is flushed by frames");
         assert!(write(&mut stream, &frames[3..], cx));
         assert_eq!(outflow.0.lock().inner.writes, [CHUNK, CHUNK]);
-        outflow.go(cx);
+        outflow.flush(cx);
         let wire = &outflow.0.lock().inner;
         assert_eq!(wire.writes, [CHUNK, CHUNK, 8 * FRAME - 2 * CHUNK]);
         assert!(wire.bytes == frames.concat(), "the bytes are those that were written");
@@ -220,14 +220,14 @@ mod tests {
                 // A frame that was written in part would be begun anew by the words of this test: each fits, or nothing of it does.
                 while outflow.0.lock().gathered + FRAME > CHUNK {
                     outflow.0.lock().inner.room += room;
-                    outflow.go(cx);
+                    outflow.flush(cx);
                     waits += 1;
                 }
                 assert!(write(&mut stream, std::slice::from_ref(frame), cx));
             }
             while outflow.0.lock().gathered > 0 {
                 outflow.0.lock().inner.room += room;
-                outflow.go(cx);
+                outflow.flush(cx);
                 waits += 1;
             }
             assert!(waits > 1, "it never waited");
@@ -258,7 +258,7 @@ mod tests {
         drop(far);
         let (mut stream, outflow) = Batched::new(near);
         stream.write_all(b"to nobody").await.unwrap();
-        outflow.go(&mut Context::from_waker(std::task::Waker::noop()));
+        outflow.flush(&mut Context::from_waker(std::task::Waker::noop()));
         assert_eq!(stream.flush().await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 
@@ -272,7 +272,7 @@ mod tests {
         let woken = Arc::new(Woken::default());
         let waker = std::task::Waker::from(woken.clone());
         let cx = &mut Context::from_waker(&waker);
-        (0..3).for_each(|_| outflow.go(cx));
+        (0..3).for_each(|_| outflow.flush(cx));
         assert_eq!(woken.0.load(std::sync::atomic::Ordering::Relaxed), 1);
         assert!(matches!(Pin::new(&mut stream).poll_shutdown(cx), Poll::Ready(Err(_))));
     }

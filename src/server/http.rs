@@ -24,8 +24,8 @@ use tracing::debug;
 
 use super::connection::Conn;
 use super::flush::Batched;
-use super::idle::{Pulse, Tracked, Watched};
-use super::linger::Linger;
+use super::idle::{IdleMonitor, Tracked, Watched};
+use super::linger::LingeringClose;
 use super::opening::Socket;
 use super::transport::Line;
 use super::{connect, password};
@@ -48,7 +48,7 @@ const MAX_SEND_BUFFER: usize = 1 << 20;
 const PING: Duration = Duration::from_secs(20);
 
 /// What HTTP is read from and written to.
-type Carried<T> = TokioIo<Watched<Linger<T>>>;
+type Carried<T> = TokioIo<Watched<LingeringClose<T>>>;
 
 /// What is take_transport a connection that a CONNECT took over, and what was read of it already: a client need not wait for the 200.
 pub(crate) fn take_transport(upgraded: Upgraded) -> Option<(Bytes, Line)> {
@@ -74,30 +74,30 @@ fn joined(first: Bytes, then: Bytes) -> Bytes {
 
 /// Serves in the clear. A CONNECT may take the connection over.
 pub(crate) async fn plain(conn: Conn, socket: Socket, ingress: Ingress) {
-    let pulse = Pulse::new();
+    let monitor = IdleMonitor::new();
     let builder = builder(&conn).http1_only();
-    let service = service(conn.clone(), ingress, pulse.clone(), socket.inner().outbox());
-    let stream = TokioIo::new(pulse.watching(Linger::new(socket)));
-    finish(&conn, &pulse, builder.serve_connection_with_upgrades(stream, service), |_| {}).await;
+    let service = service(conn.clone(), ingress, monitor.clone(), socket.inner().outbox());
+    let stream = TokioIo::new(monitor.watching(LingeringClose::new(socket)));
+    finish(&conn, &monitor, builder.serve_connection_with_upgrades(stream, service), |_| {}).await;
 }
 
 /// Serves within TLS: what ALPN chose, h1 where it chose nothing. In h1 to seawall itself a CONNECT may take the connection over.
 pub(crate) async fn encrypted(conn: Conn, stream: TlsStream<Socket>, ingress: Ingress) {
-    let pulse = Pulse::new();
+    let monitor = IdleMonitor::new();
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let builder = if is_h2 { builder(&conn).http2_only() } else { builder(&conn).http1_only() };
     let takes_connect = !is_h2 && matches!(ingress, Ingress::Own(_));
-    let service = service(conn.clone(), ingress, pulse.clone(), None);
-    let stream = pulse.watching(Linger::new(stream));
+    let service = service(conn.clone(), ingress, monitor.clone(), None);
+    let stream = monitor.watching(LingeringClose::new(stream));
     if takes_connect {
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        finish(&conn, &pulse, connection, |_| {}).await;
+        finish(&conn, &monitor, connection, |_| {}).await;
     } else if is_h2 {
         let (stream, outflow) = Batched::new(stream);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
-        finish(&conn, &pulse, connection, |cx| outflow.go(cx)).await;
+        finish(&conn, &monitor, connection, |cx| outflow.flush(cx)).await;
     } else {
-        finish(&conn, &pulse, builder.serve_connection(TokioIo::new(stream), service), |_| {}).await;
+        finish(&conn, &monitor, builder.serve_connection(TokioIo::new(stream), service), |_| {}).await;
     }
 }
 
@@ -106,7 +106,7 @@ fn builder(conn: &Conn) -> Builder<Spawner> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        // A head that does not come is silence: `Pulse` sees to that without a timer for each request.
+        // A head that does not come is silence: `IdleMonitor` sees to that without a timer for each request.
         .header_read_timeout(None)
         .max_buf_size(MAX_BUFFER)
         // A client may shut its side down and still read.
@@ -126,12 +126,12 @@ fn builder(conn: &Conn) -> Builder<Spawner> {
 fn service(
     conn: Conn,
     ingress: Ingress,
-    pulse: Pulse,
+    monitor: IdleMonitor,
     outbox: Option<Outbox>,
 ) -> impl Service<Request<Incoming>, Response = Response<Tracked>, Error = Infallible, Future: Send + 'static> {
     let session = Arc::new(Session { peer: conn.peer, reached: conn.reached, ingress });
     service_fn(move |request| {
-        let (conn, session, outbox, mut running) = (conn.clone(), session.clone(), outbox.clone(), pulse.begin());
+        let (conn, session, outbox, mut running) = (conn.clone(), session.clone(), outbox.clone(), monitor.begin());
         // h2 would copy what stands for a part of a file.
         let outbox = outbox.filter(|_| request.version() <= Version::HTTP_11);
         // In a box: hyper keeps its room in the connection, tens of KiB, also while nothing is asked.
@@ -161,7 +161,7 @@ enum End {
 }
 
 /// Drives a connection to its end: the client's, that of its silence, or the process's. `after` each poll, what it left is sent.
-async fn finish<C>(conn: &Conn, pulse: &Pulse, connection: C, mut after: impl FnMut(&mut Context<'_>))
+async fn finish<C>(conn: &Conn, monitor: &IdleMonitor, connection: C, mut after: impl FnMut(&mut Context<'_>))
 where
     C: GracefulConnection,
     C::Error: std::fmt::Display,
@@ -179,7 +179,7 @@ where
     // A set of futures polls those alone that were woken: neither is looked at for each request.
     let mut ends: FuturesUnordered<BoxFuture<'_, End>> = FuturesUnordered::new();
     ends.push(conn.shared.tasks.stopping().map(|()| End::Stop).boxed());
-    ends.push(pulse.silence(settings.patience, settings.idle_timeout).map(|()| End::Silence).boxed());
+    ends.push(monitor.silence(settings.patience, settings.idle_timeout).map(|()| End::Silence).boxed());
     let ended = tokio::select! {
         biased;
         ended = polled(connection.as_mut()) => ended,

@@ -20,7 +20,7 @@ const SMALL: usize = 128;
 
 /// Watches a connection. Clones watch the same one. A request wakes nobody: who waits for silence looks when it could be.
 #[derive(Clone, Debug)]
-pub(crate) struct Pulse(Arc<Watch>);
+pub(crate) struct IdleMonitor(Arc<Watch>);
 
 #[derive(Debug)]
 struct Watch {
@@ -50,15 +50,15 @@ struct Output {
     owed: AtomicU64,
 }
 
-impl Pulse {
-    pub(crate) fn new() -> Pulse {
+impl IdleMonitor {
+    pub(crate) fn new() -> IdleMonitor {
         let output = Output {
             start: Instant::now(),
             moved: AtomicU64::new(0),
             blocked: AtomicBool::new(false),
             owed: AtomicU64::new(0),
         };
-        Pulse(Arc::new(Watch { requests: Requests::default(), output: Arc::new(output) }))
+        IdleMonitor(Arc::new(Watch { requests: Requests::default(), output: Arc::new(output) }))
     }
 
     pub(crate) fn begin(&self) -> Running {
@@ -66,7 +66,7 @@ impl Pulse {
         requests.running.fetch_add(1, Ordering::Relaxed);
         requests.begun.fetch_add(1, Ordering::Relaxed);
         output.owed.fetch_add(1, Ordering::Relaxed);
-        Running { pulse: self.clone(), is_owed: true }
+        Running { monitor: self.clone(), is_owed: true }
     }
 
     /// The connection itself: what is written to it is seen.
@@ -146,14 +146,14 @@ impl Output {
 /// A request that has not been answered to the last byte.
 #[derive(Debug)]
 pub(crate) struct Running {
-    pulse: Pulse,
+    monitor: IdleMonitor,
     is_owed: bool,
 }
 
 impl Running {
     /// Something of its answer was given to the connection, or there is nothing to give yet.
     pub(crate) fn gave(&mut self, something: bool) {
-        let output = &self.pulse.0.output;
+        let output = &self.monitor.0.output;
         if something {
             output.touch();
         }
@@ -170,7 +170,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.gave(true);
-        let Watch { requests, output } = &*self.pulse.0;
+        let Watch { requests, output } = &*self.monitor.0;
         let passed = u64::try_from(output.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         requests.ended.store(passed, Ordering::Relaxed);
         requests.running.fetch_sub(1, Ordering::Release);
@@ -266,28 +266,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_first_request_is_silence_after_patience() {
         let began = Instant::now();
-        Pulse::new().silence(PATIENCE, IDLE).await;
+        IdleMonitor::new().silence(PATIENCE, IDLE).await;
         assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_came_and_went_unseen_counts() {
-        let pulse = Pulse::new();
-        drop(pulse.begin());
+        let monitor = IdleMonitor::new();
+        drop(monitor.begin());
         let began = Instant::now();
-        pulse.silence(PATIENCE, IDLE).await;
+        monitor.silence(PATIENCE, IDLE).await;
         assert_eq!(began.elapsed().as_secs(), IDLE.as_secs());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_may_take_as_long_as_it_takes() {
-        let pulse = Pulse::new();
-        let mut silence = Box::pin(pulse.silence(PATIENCE, IDLE));
+        let monitor = IdleMonitor::new();
+        let mut silence = Box::pin(monitor.silence(PATIENCE, IDLE));
         assert!((&mut silence).now_or_never().is_none());
-        let first = pulse.begin();
+        let first = monitor.begin();
         assert!((&mut silence).now_or_never().is_none());
         sleep(IDLE * 10).await;
-        let second = pulse.begin();
+        let second = monitor.begin();
         drop(first);
         assert!((&mut silence).now_or_never().is_none());
         sleep(IDLE * 10).await;
@@ -299,29 +299,29 @@ mod tests {
     }
 
     /// Writes so many bytes to a client that takes them.
-    async fn answered(pulse: &Pulse, bytes: usize) {
-        pulse.watching(tokio::io::sink()).write_all(&vec![0; bytes]).await.unwrap();
+    async fn answered(monitor: &IdleMonitor, bytes: usize) {
+        monitor.watching(tokio::io::sink()).write_all(&vec![0; bytes]).await.unwrap();
     }
 
     /// h2 buffers the end of an answer for a client whose windows are small: the request is over, the answer is not.
     #[tokio::test(start_paused = true)]
     async fn what_is_still_on_its_way_to_a_slow_client_is_no_silence() {
-        let pulse = Pulse::new();
-        drop(pulse.begin());
+        let monitor = IdleMonitor::new();
+        drop(monitor.begin());
         let going = async {
             for _ in 0..100 {
                 sleep(IDLE / 2).await;
-                answered(&pulse, 4 << 10).await;
+                answered(&monitor, 4 << 10).await;
             }
             let last = Instant::now();
             for _ in 0..100 {
                 sleep(IDLE / 2).await;
-                answered(&pulse, 17).await;
+                answered(&monitor, 17).await;
             }
             last
         };
         let silent = async {
-            pulse.silence(PATIENCE, IDLE).await;
+            monitor.silence(PATIENCE, IDLE).await;
             Instant::now()
         };
         let (last, silent) = tokio::join!(going, silent);
@@ -330,13 +330,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_more_is_left() {
-        let pulse = Pulse::new();
-        let mut running = pulse.begin();
-        let mut silence = Box::pin(pulse.silence(PATIENCE, IDLE));
+        let monitor = IdleMonitor::new();
+        let mut running = monitor.begin();
+        let mut silence = Box::pin(monitor.silence(PATIENCE, IDLE));
         // Upstream is slow: that is not the client's.
         assert!(tokio::time::timeout(IDLE * 10, &mut silence).await.is_err());
         running.gave(true);
-        answered(&pulse, 4 << 10).await;
+        answered(&monitor, 4 << 10).await;
         let began = Instant::now();
         silence.await;
         assert_eq!(began.elapsed().as_secs(), IDLE.as_secs());
@@ -345,8 +345,8 @@ mod tests {
     /// HTTP/2: a client that opens no window, and reads whatever else comes, has asked for something and holds it.
     #[tokio::test(start_paused = true)]
     async fn a_client_that_opens_no_window_is_left() {
-        let pulse = Pulse::new();
-        let begun = pulse.clone();
+        let monitor = IdleMonitor::new();
+        let begun = monitor.clone();
         let service = hyper::service::service_fn(move |_| {
             let mut running = begun.begin();
             running.gave(true);
@@ -356,7 +356,7 @@ mod tests {
         let (near, far) = tokio::io::duplex(1 << 20);
         let (mut answers, mut requests) = tokio::io::split(far);
         let builder = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
-        let serving = builder.serve_connection(hyper_util::rt::TokioIo::new(pulse.watching(near)), service);
+        let serving = builder.serve_connection(hyper_util::rt::TokioIo::new(monitor.watching(near)), service);
         // SETTINGS_INITIAL_WINDOW_SIZE of 0; GET https://x/
         requests.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0").await.unwrap();
         requests.write_all(b"\0\0\x06\x01\x05\0\0\0\x01\x82\x87\x84\x01\x01x").await.unwrap();
@@ -364,19 +364,22 @@ mod tests {
         tokio::select! {
             ended = serving => panic!("{ended:?}"),
             _ = answers.read_to_end(&mut answered) => panic!("it was hung up on"),
-            () = pulse.silence(PATIENCE, IDLE) => {}
+            () = monitor.silence(PATIENCE, IDLE) => {}
         }
-        assert_eq!((began.elapsed().as_secs(), pulse.0.requests.running.load(Ordering::Relaxed)), (IDLE.as_secs(), 1));
+        assert_eq!(
+            (began.elapsed().as_secs(), monitor.0.requests.running.load(Ordering::Relaxed)),
+            (IDLE.as_secs(), 1)
+        );
     }
 
     /// The kernel sees acknowledgements that nobody here does: what it still holds is its to give up.
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_slowly_is_the_kernels() {
-        let pulse = Pulse::new();
-        let mut running = pulse.begin();
+        let monitor = IdleMonitor::new();
+        let mut running = monitor.begin();
         running.gave(true);
         let (near, mut far) = tokio::io::duplex(1 << 10);
-        let mut near = pulse.watching(near);
+        let mut near = monitor.watching(near);
         let writing = async move {
             near.write_all(&[0; 2 << 10]).await.unwrap();
             Instant::now()
@@ -386,7 +389,7 @@ mod tests {
             far.read_exact(&mut [0; 2 << 10]).await.unwrap();
         };
         let silence = async {
-            pulse.silence(PATIENCE, IDLE).await;
+            monitor.silence(PATIENCE, IDLE).await;
             Instant::now()
         };
         let (written, (), silent) = tokio::join!(writing, reading, silence);

@@ -24,7 +24,7 @@ const PIECE: usize = 16 << 10;
 
 /// A stream whose shutdown is done when the other side has hung up, or a little later.
 #[derive(Debug)]
-pub(crate) struct Linger<T> {
+pub(crate) struct LingeringClose<T> {
     inner: T,
     farewell: Option<Farewell>,
 }
@@ -37,9 +37,9 @@ struct Farewell {
     left: usize,
 }
 
-impl<T> Linger<T> {
-    pub(crate) fn new(inner: T) -> Linger<T> {
-        Linger { inner, farewell: None }
+impl<T> LingeringClose<T> {
+    pub(crate) fn new(inner: T) -> LingeringClose<T> {
+        LingeringClose { inner, farewell: None }
     }
 
     pub(crate) fn into_inner(self) -> T {
@@ -71,13 +71,13 @@ impl Farewell {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Linger<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for LingeringClose<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_read(cx, buf)
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringClose<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
@@ -87,7 +87,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Linger { inner, farewell } = &mut *self;
+        let LingeringClose { inner, farewell } = &mut *self;
         if farewell.is_none() {
             ready!(Pin::new(&mut *inner).poll_shutdown(cx))?;
         }
@@ -118,7 +118,7 @@ mod tests {
     /// The end is said at once; tells how long it then took to let go.
     async fn let_go(client: impl AsyncFnOnce(DuplexStream)) -> Duration {
         let (near, mut far) = tokio::io::duplex(ROOM);
-        let mut near = Linger::new(near);
+        let mut near = LingeringClose::new(near);
         let began = Instant::now();
         let closing = async {
             near.write_all(b"an answer").await.unwrap();
@@ -167,7 +167,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_sends_without_end_is_left_at_once() {
         let (near, mut far) = tokio::io::duplex(ROOM);
-        let mut near = Linger::new(near);
+        let mut near = LingeringClose::new(near);
         let flooding = async {
             let mut sent = 0;
             while far.write_all(&[0; PIECE]).await.is_ok() {

@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
 
-use super::linger::Linger;
+use super::linger::LingeringClose;
 use super::replay::Replay;
 use super::sniff::{Hello, HelloError, HelloReader, Sniff, sniff};
 use super::transport::Line;
@@ -110,7 +110,7 @@ async fn say_why(socket: Line, failed: HelloError) -> OpeningError {
 /// Says something and hangs up. Whoever has gone already does not hear it.
 pub(crate) async fn say_last(socket: Line, bytes: &[u8]) {
     use tokio::io::AsyncWriteExt;
-    let mut socket = Linger::new(socket);
+    let mut socket = LingeringClose::new(socket);
     let _ = socket.write_all(bytes).await;
     let _ = socket.shutdown().await;
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Kind};
 
-/// Bytes that gather at most, and one frame: what upstream sends meanwhile waits in its connection.
+/// Bytes that coalesce at most, and one frame: what upstream sends meanwhile waits in its connection.
 const MOST: usize = 256 << 10;
 /// So many need not wait for more.
 const MANY: usize = 128 << 10;
@@ -30,7 +30,7 @@ pub(super) enum End {
 }
 
 /// A body, and what of it has arrived and is not written.
-pub(super) struct Gathered<B> {
+pub(super) struct WriteCoalescer<B> {
     body: B,
     /// Bytes that are here already: upstream ignored the range.
     skip: u64,
@@ -43,14 +43,14 @@ pub(super) struct Gathered<B> {
     first: bool,
 }
 
-impl<B> Gathered<B>
+impl<B> WriteCoalescer<B>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
     /// The first `skip` bytes are left out.
-    pub(super) fn new(body: B, skip: u64) -> Gathered<B> {
-        Gathered { body, skip, chunks: Vec::new(), size: 0, end: None, due: None, first: true }
+    pub(super) fn new(body: B, skip: u64) -> WriteCoalescer<B> {
+        WriteCoalescer { body, skip, chunks: Vec::new(), size: 0, end: None, due: None, first: true }
     }
 
     /// Whether there is room for more, and there may be more.
@@ -128,7 +128,7 @@ mod tests {
         (sender, StreamBody::new(frames))
     }
 
-    fn taken<B>(gathered: &mut Gathered<B>) -> Option<usize>
+    fn taken<B>(gathered: &mut WriteCoalescer<B>) -> Option<usize>
     where
         B: Body<Data = Bytes, Error = Infallible> + Unpin,
     {
@@ -138,7 +138,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_bytes_go_at_once_and_those_behind_them_together() {
         let (sender, body) = body();
-        let mut gathered = Gathered::new(body, 0);
+        let mut gathered = WriteCoalescer::new(body, 0);
         for _ in 0..3 {
             sender.send(Bytes::from_static(b"four")).unwrap();
         }
@@ -157,7 +157,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn many_bytes_wait_for_no_moment_and_more_are_not_asked_for() {
         let (sender, body) = body();
-        let mut gathered = Gathered::new(body, 0);
+        let mut gathered = WriteCoalescer::new(body, 0);
         for len in [1, MANY - 1, 1, MOST - MANY, MOST] {
             sender.send(Bytes::from(vec![0; len])).unwrap();
         }
@@ -175,7 +175,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_end_waits_for_nothing_and_comes_last() {
         let (sender, body) = body();
-        let mut gathered = Gathered::new(body, 2);
+        let mut gathered = WriteCoalescer::new(body, 2);
         sender.send(Bytes::from_static(b"12first")).unwrap();
         sender.send(Bytes::from_static(b"last")).unwrap();
         drop(sender);
@@ -193,7 +193,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silence_is_an_end() {
         let (_sender, body) = body();
-        let mut gathered = Gathered::new(body, 0);
+        let mut gathered = WriteCoalescer::new(body, 0);
         gathered.more(IDLE).await;
         assert!(matches!(gathered.take_end(), Some(End::Broken(error)) if error.kind() == Kind::Timeout));
     }
