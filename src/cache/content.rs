@@ -351,7 +351,7 @@ impl Cache {
         let digest = flight.digest().clone();
         let head = match flight.flowing().await {
             Err(error) if error.kind() == Kind::Full => {
-                return self.through(pull, what, digest, flight.take_spare()).await;
+                return self.through(pull, what, digest, flight.take_unused_response()).await;
             }
             other => other?,
         };
@@ -395,8 +395,14 @@ impl Cache {
         (part.status() == StatusCode::PARTIAL_CONTENT).then_some(part)
     }
 
-    /// Without the disk; a manifest at least stays in memory. `spare`: upstream's answer, if it was asked already.
-    async fn through(&self, pull: &Pull, what: &What, digest: Digest, spare: Option<Fetched>) -> Result<Found> {
+    /// Without the disk; a manifest at least stays in memory. `unused_response`: upstream's answer, if it was asked already.
+    async fn through(
+        &self,
+        pull: &Pull,
+        what: &What,
+        digest: Digest,
+        unused_response: Option<Fetched>,
+    ) -> Result<Found> {
         let request = self.request(pull, what);
         let single = pull.range.as_ref().filter(|range| select(Some(range), u64::MAX) != Selection::Whole);
         if let (What::Blob(_), Some(range)) = (what, single) {
@@ -410,7 +416,7 @@ impl Cache {
                 return Ok(passed(digest, content_type(part.headers()), Content::Part(part)));
             }
         }
-        let fetched = match spare.filter(|fetched| fetched.start == 0) {
+        let fetched = match unused_response.filter(|fetched| fetched.start == 0) {
             // Whoever asked for it was given what that yes is worth.
             Some(fetched) => fetched,
             None => {

@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 use super::Cache;
 use super::coalesce::{End, WriteCoalescer};
 use super::flight::{Head, Lead, Progress};
-use super::sweep::Promise;
+use super::sweep::SpaceReservation;
 use super::through::BlobRequest;
 use crate::error::{Error, Kind, Result};
 use crate::fs::FsError;
@@ -43,7 +43,7 @@ pub(super) struct Fill {
 struct Filled {
     partial: Partial,
     media_type: Arc<str>,
-    _promise: Promise,
+    _promise: SpaceReservation,
 }
 
 impl Fill {
@@ -75,10 +75,10 @@ impl Fill {
     async fn fill(&self, lead: &mut Lead) -> Result<Filled> {
         let (partial, mut fetched) = self.open(lead).await?;
         let total = fetched.total;
-        let (mut partial, mut promise) = match self.make_room(partial, total).await {
+        let (mut partial, mut reserve_space) = match self.make_room(partial, total).await {
             Ok(room) => room,
             Err(error) => {
-                lead.spare(fetched);
+                lead.unused_response(fetched);
                 return Err(error);
             }
         };
@@ -88,7 +88,7 @@ impl Fill {
         let mut fruitless = 0;
         loop {
             let before = partial.len();
-            let (returned, end) = self.pump(lead, partial, fetched, total, &mut promise).await?;
+            let (returned, end) = self.pump(lead, partial, fetched, total, &mut reserve_space).await?;
             partial = returned;
             let error = match end {
                 End::Clean if total.is_none_or(|total| partial.len() == total) => break,
@@ -96,10 +96,10 @@ impl Fill {
                 End::Broken(error) => error,
             };
             fruitless = if partial.len() > before { 0 } else { fruitless + 1 };
-            fetched = self.take_up(&partial, total, &mut fruitless, error).await?;
+            fetched = self.resume(&partial, total, &mut fruitless, error).await?;
         }
         let partial = self.verify(lead, partial).await?;
-        Ok(Filled { partial, media_type, _promise: promise })
+        Ok(Filled { partial, media_type, _promise: reserve_space })
     }
 
     /// What is here of the blob, and the rest from upstream.
@@ -125,10 +125,10 @@ impl Fill {
         Ok((partial, fetched))
     }
 
-    async fn make_room(&self, partial: Partial, total: Option<u64>) -> Result<(Partial, Promise)> {
+    async fn make_room(&self, partial: Partial, total: Option<u64>) -> Result<(Partial, SpaceReservation)> {
         let size = total.unwrap_or(partial.len());
-        let promise = self.promise(Wish { size, missing: size.saturating_sub(partial.len()) }).await?;
-        let Some(total) = total else { return Ok((partial, promise)) };
+        let reserve_space = self.reserve_space(Wish { size, missing: size.saturating_sub(partial.len()) }).await?;
+        let Some(total) = total else { return Ok((partial, reserve_space)) };
         // While another blob is synced the file system's journal makes this wait, for a tenth of a second on a slow disk.
         let (partial, reserved) = task::blocking(move || {
             let reserved = partial.reserve(total);
@@ -136,10 +136,10 @@ impl Fill {
         })
         .await;
         reserved.map_err(|error| self.full(&error.to_string()))?;
-        Ok((partial, promise))
+        Ok((partial, reserve_space))
     }
 
-    async fn promise(&self, wish: Wish) -> Result<Promise> {
+    async fn reserve_space(&self, wish: Wish) -> Result<SpaceReservation> {
         let made = self.cache.0.sweep.make_room(wish).await.map_err(no_room)?;
         made.ok_or_else(|| self.full(&format!("there is no room for {} bytes", wish.missing)))
     }
@@ -157,7 +157,7 @@ impl Fill {
         partial: Partial,
         fetched: Fetched,
         total: Option<u64>,
-        promise: &mut Promise,
+        reserve_space: &mut SpaceReservation,
     ) -> Result<(Partial, End)> {
         let here = partial.len().saturating_sub(fetched.start);
         let mut incoming = WriteCoalescer::new(fetched.body, here);
@@ -186,10 +186,10 @@ impl Fill {
                     if total.is_some_and(|total| partial.len() > total) {
                         return Err(Error::new(Kind::Broken, "upstream sent more bytes than it said"));
                     }
-                    if partial.len() > promise.bytes() {
+                    if partial.len() > reserve_space.bytes() {
                         // Of a length that upstream did not say.
-                        let more = self.promise(Wish { size: partial.len() - promise.bytes(), missing: 0 }).await?;
-                        promise.add(more);
+                        let more = self.reserve_space(Wish { size: partial.len() - reserve_space.bytes(), missing: 0 }).await?;
+                        reserve_space.add(more);
                     }
                     self.cache.0.metrics.upstream_bytes(&self.request.site.registry.name, last);
                     lead.publish(readable(&partial, total, last));
@@ -214,7 +214,7 @@ impl Fill {
     }
 
     /// After a break: waits a little, asks for the rest.
-    async fn take_up(
+    async fn resume(
         &self,
         partial: &Partial,
         total: Option<u64>,

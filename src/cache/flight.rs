@@ -57,7 +57,7 @@ pub struct Flight {
     /// Once it landed: whoever still reads keeps the blob from being swept.
     held: OnceLock<Held>,
     /// Upstream's answer, where there was no room for it: for the first who asks.
-    spare: Mutex<Option<Fetched>>,
+    unused_response: Mutex<Option<Fetched>>,
     /// For which repository and credential upstream was asked.
     asked_for: OnceLock<(Arc<str>, Credential)>,
 }
@@ -69,8 +69,8 @@ impl Flight {
     }
 
     /// Upstream's answer that could not be kept, once.
-    pub fn take_spare(&self) -> Option<Fetched> {
-        self.spare.lock().take()
+    pub fn take_unused_response(&self) -> Option<Fetched> {
+        self.unused_response.lock().take()
     }
 
     /// Whether upstream was asked for this repository and credential, so that its answer would be the same.
@@ -166,7 +166,7 @@ impl Flights {
             progress,
             head: OnceLock::new(),
             held: OnceLock::new(),
-            spare: Mutex::default(),
+            unused_response: Mutex::default(),
             asked_for: OnceLock::new(),
         });
         flights.insert(digest.clone(), flight.clone());
@@ -209,8 +209,8 @@ impl Lead {
     }
 
     /// There is no room for this: whoever comes first may have it.
-    pub fn spare(&self, fetched: Fetched) {
-        *self.flight.spare.lock() = Some(fetched);
+    pub fn unused_response(&self, fetched: Fetched) {
+        *self.flight.unused_response.lock() = Some(fetched);
     }
 
     /// More may be read.

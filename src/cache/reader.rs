@@ -42,12 +42,12 @@ pub struct Reader {
     from: u64,
     at: u64,
     end: Option<u64>,
-    source: Follow,
+    source: Backing,
     pending: Option<BoxFuture<'static, Step>>,
     outbox: Option<Outbox>,
 }
 
-enum Follow {
+enum Backing {
     Held { hold: Hold, at_once: bool },
     Flight { watch: Option<watch::Receiver<Progress>>, flight: Arc<Flight>, request: Box<BlobRequest> },
     Through(Box<VerifyingBody>),
@@ -77,10 +77,10 @@ impl Reader {
     /// Of the bytes `from..end`; `end` is `None` when it is not known yet.
     pub fn new(source: Source, from: u64, end: Option<u64>) -> Reader {
         let (file, source) = match source {
-            Source::Held(blob, held) => (blob.file, Follow::Held { hold: Arc::new(held), at_once: blob.at_once }),
+            Source::Held(blob, held) => (blob.file, Backing::Held { hold: Arc::new(held), at_once: blob.at_once }),
             Source::Flight(file, flight, request) => {
                 let watch = Some(flight.watch());
-                (file, Follow::Flight { watch, flight, request: Box::new(request) })
+                (file, Backing::Flight { watch, flight, request: Box::new(request) })
             }
         };
         Reader { file, from, at: from, end, source, pending: None, outbox: None }
@@ -94,7 +94,7 @@ impl Reader {
     /// What is whole need not be read: it is posted to the connection that takes these chunks, as they are. Not where sendfile(2) would
     /// wait for another machine: nothing says there what is in memory.
     pub fn post_to(&mut self, outbox: Outbox) {
-        self.outbox = Some(outbox).filter(|_| matches!(self.source, Follow::Held { at_once: true, .. }));
+        self.outbox = Some(outbox).filter(|_| matches!(self.source, Backing::Held { at_once: true, .. }));
     }
 
     /// Bytes that are still to come, if that is known.
@@ -112,17 +112,17 @@ impl Reader {
                     Step::Read(Ok(bytes)) => return Poll::Ready(Some(self.advance(bytes))),
                     Step::Read(Err(error)) => return Poll::Ready(Some(Err(unreadable(error)))),
                     Step::Waited(receiver) => self.watching(receiver),
-                    Step::Through(Ok(through)) => self.source = Follow::Through(through),
+                    Step::Through(Ok(through)) => self.source = Backing::Through(through),
                     Step::Through(Err(error)) => return Poll::Ready(Some(Err(error))),
                 }
             }
-            if self.end.is_some_and(|end| self.at >= end) && !matches!(self.source, Follow::Through(_)) {
+            if self.end.is_some_and(|end| self.at >= end) && !matches!(self.source, Backing::Through(_)) {
                 return Poll::Ready(None);
             }
             let limit = match &mut self.source {
-                Follow::Through(through) => return through.poll_chunk(cx),
-                Follow::Held { .. } => Limit::Upto(self.end.unwrap_or(0)),
-                Follow::Flight { watch, .. } => published(watch),
+                Backing::Through(through) => return through.poll_chunk(cx),
+                Backing::Held { .. } => Limit::Upto(self.end.unwrap_or(0)),
+                Backing::Flight { watch, .. } => published(watch),
             };
             match limit {
                 Limit::End(size) if self.at >= size && self.end.is_none() => return Poll::Ready(None),
@@ -152,7 +152,7 @@ impl Reader {
     /// A part of the file, for the kernel to send. Of a whole blob alone: what the kernel has sent is the file's own pages until the
     /// client acknowledges it, and a partial blob may be cut short and written anew.
     fn post(&mut self, most: u64) -> Option<Result<Bytes>> {
-        let (Some(outbox), Follow::Held { hold, .. }) = (&self.outbox, &self.source) else { return None };
+        let (Some(outbox), Backing::Held { hold, .. }) = (&self.outbox, &self.source) else { return None };
         let len = usize::try_from(most).unwrap_or(MOST_POSTED).min(MOST_POSTED);
         if len < WORTH_POSTING {
             return None;
@@ -185,13 +185,13 @@ impl Reader {
     /// What comes of a blob that is here is large, or all there is of it; of one on its request it may be little at a time.
     fn takes(&self) -> fn(u64) -> Chunk {
         match self.source {
-            Follow::Held { .. } => |_| Chunk::take(Place::Read),
-            Follow::Flight { .. } | Follow::Through(_) => |most| Chunk::take_for(most, Place::Read),
+            Backing::Held { .. } => |_| Chunk::take(Place::Read),
+            Backing::Flight { .. } | Backing::Through(_) => |most| Chunk::take_for(most, Place::Read),
         }
     }
 
     fn wait(&mut self) {
-        let Follow::Flight { watch, .. } = &mut self.source else { return };
+        let Backing::Flight { watch, .. } = &mut self.source else { return };
         let Some(mut receiver) = watch.take() else { return };
         self.pending = Some(Box::pin(async move {
             // An error says that the sender is gone; what it said last is still there.
@@ -201,13 +201,13 @@ impl Reader {
     }
 
     fn watching(&mut self, receiver: watch::Receiver<Progress>) {
-        if let Follow::Flight { watch, .. } = &mut self.source {
+        if let Backing::Flight { watch, .. } = &mut self.source {
             *watch = Some(receiver);
         }
     }
 
     fn go_through(&mut self) {
-        let Follow::Flight { flight, request, .. } = &self.source else { return };
+        let Backing::Flight { flight, request, .. } = &self.source else { return };
         let (request, file, digest) = (BlobRequest::clone(request), self.file.clone(), flight.digest().clone());
         let (at, end) = (self.at, self.end);
         // What began in the middle cannot be verified, as no part can.

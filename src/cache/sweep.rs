@@ -49,24 +49,24 @@ const LOOKING: Duration = Duration::from_millis(200);
 
 /// Room for a blob on its request, until it is in the index or given up.
 #[derive(Debug)]
-pub struct Promise {
+pub struct SpaceReservation {
     promised: Arc<Mutex<u64>>,
     bytes: u64,
 }
 
-impl Promise {
+impl SpaceReservation {
     /// For a blob of this size.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// The blob is larger than was known.
-    pub fn add(&mut self, mut more: Promise) {
+    pub fn add(&mut self, mut more: SpaceReservation) {
         self.bytes += std::mem::take(&mut more.bytes);
     }
 }
 
-impl Drop for Promise {
+impl Drop for SpaceReservation {
     fn drop(&mut self) {
         *self.promised.lock() -= self.bytes;
     }
@@ -77,12 +77,12 @@ impl Sweep {
     ///
     /// # Errors
     /// The file system cannot be asked.
-    pub async fn make_room(&self, wish: Wish) -> fs::Result<Option<Promise>> {
+    pub async fn make_room(&self, wish: Wish) -> fs::Result<Option<SpaceReservation>> {
         let sweep = self.clone();
         task::blocking(move || sweep.make_room_now(wish)).await
     }
 
-    fn make_room_now(&self, wish: Wish) -> fs::Result<Option<Promise>> {
+    fn make_room_now(&self, wish: Wish) -> fs::Result<Option<SpaceReservation>> {
         let mut promised = self.promised.lock();
         let Admission::Keep { evict } = self.room(*promised)?.admit(wish) else { return Ok(None) };
         self.evict(evict);
@@ -91,7 +91,7 @@ impl Sweep {
             return Ok(None);
         }
         *promised += wish.size;
-        Ok(Some(Promise { promised: self.promised.clone(), bytes: wish.size }))
+        Ok(Some(SpaceReservation { promised: self.promised.clone(), bytes: wish.size }))
     }
 
     fn room(&self, promised: u64) -> fs::Result<Room> {
