@@ -18,10 +18,10 @@ use super::account::Accounts;
 use super::auth::Auth;
 use super::breaker::Outages;
 use super::pay::is_on_account;
-use super::quota::{Debit, Means};
+use super::quota::{Debit, ExplainedLimit};
 use super::requester::{Keyring, UpstreamCost};
 use super::retry_pacing::Paces;
-use super::send::is_elsewhere;
+use super::send::is_via_redirect;
 use crate::clock::Clock;
 use crate::dial::Settings;
 use crate::dial::connect::Dialer;
@@ -231,15 +231,15 @@ impl Upstream {
 
     /// Reads the rest of a response that is not what was hoped for, and says what it means.
     pub(super) async fn refusal(&self, host: &str, response: Response<Incoming>) -> Error {
-        let (elsewhere, on_account) = (is_elsewhere(&response), is_on_account(&response));
-        let means = response.extensions().get::<Means>().cloned();
+        let (elsewhere, on_account) = (is_via_redirect(&response), is_on_account(&response));
+        let means = response.extensions().get::<ExplainedLimit>().cloned();
         let (parts, body) = response.into_parts();
         let limited = http_body_util::Limited::new(body, MAX_ERROR_BODY);
         let body = match tokio::time::timeout(self.0.idle_timeout, limited.collect()).await {
             Ok(Ok(collected)) => collected.to_bytes(),
             _ => Bytes::new(),
         };
-        if let Some(Means(error)) = means {
+        if let Some(ExplainedLimit(error)) = means {
             return error;
         }
         let came_back = parts.status == StatusCode::LOOP_DETECTED && self.has_sent(&parts.headers);

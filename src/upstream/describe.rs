@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use super::client::Upstream;
 use super::fetch::ANY_MANIFEST;
 use super::requester::{Credential, Requester};
-use super::send::{What, is_elsewhere};
+use super::send::{What, is_via_redirect};
 use crate::error::{Error, Kind, Result};
 use crate::http::range::parse_content_range;
 use crate::oci::digest::Digest;
@@ -54,7 +54,7 @@ impl Upstream {
         }
         let response = self.ask(site, repository, what, &Method::HEAD, &fields, requester).await?;
         let is_blob = matches!(what, What::Blob(_));
-        if is_blob && response.status() == StatusCode::FORBIDDEN && is_elsewhere(&response) {
+        if is_blob && response.status() == StatusCode::FORBIDDEN && is_via_redirect(&response) {
             return self.first_byte(site, repository, what, requester).await;
         }
         if response.status() != StatusCode::OK {

@@ -10,7 +10,7 @@ use tracing::debug;
 use super::client::Upstream;
 use super::prove::{Proof, Shown};
 use super::requester::Payer;
-use super::send::{Question, is_elsewhere};
+use super::send::{Question, is_via_redirect};
 use crate::error::{Error, Kind, Reply, Result};
 use crate::ledger::Identity;
 
@@ -81,7 +81,7 @@ impl Upstream {
             Err(error) if error.kind() == Kind::Limited => return Ok(Paid::Limited(error)),
             answered => answered?,
         };
-        if response.status() == StatusCode::UNAUTHORIZED && !is_elsewhere(&response) {
+        if response.status() == StatusCode::UNAUTHORIZED && !is_via_redirect(&response) {
             response = match self.once_more(question, response, shown).await {
                 Ok(Some(response)) => response,
                 Ok(None) => return Ok(Paid::Refused(Kind::Refused)),
@@ -89,7 +89,7 @@ impl Upstream {
                 Err(error) => return Ok(unusable(question, error)),
             };
         }
-        if gets_nothing(response.status()) && !is_elsewhere(&response) {
+        if gets_nothing(response.status()) && !is_via_redirect(&response) {
             let (status, now) = (response.status(), self.0.clock.now());
             debug!(site = ?question.site, %status, "the operator's account gets nothing");
             if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
@@ -161,7 +161,7 @@ fn unusable(question: Question<'_>, error: Error) -> Paid {
 /// Whether nobody gets it, or is told to come later too.
 fn has_nothing(answered: &Result<Response<Incoming>>) -> bool {
     match answered {
-        Ok(response) => gets_nothing(response.status()) && !is_elsewhere(response),
+        Ok(response) => gets_nothing(response.status()) && !is_via_redirect(response),
         Err(error) => matches!(error.kind(), Kind::Refused | Kind::Missing | Kind::Limited),
     }
 }

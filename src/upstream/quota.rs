@@ -43,7 +43,7 @@ pub(super) struct Applicant(pub(super) Option<Identity>);
 
 /// Goes with a 429: what it means, until when, and what can be done, in seawall's words.
 #[derive(Clone)]
-pub(super) struct Means(pub(super) Error);
+pub(super) struct ExplainedLimit(pub(super) Error);
 
 /// One request, as the books see it.
 pub(super) struct Ask {
@@ -235,7 +235,7 @@ impl Upstream {
             let (source, wait) = (source(response.headers()), retry_after(response.headers(), now));
             let standing = ledger.limited(charged, limit, source.as_deref(), wait, now);
             let site = about.debit.map(|debit| debit.site);
-            response.extensions_mut().insert(Means(refused(&Held::Standing(standing), charged, site, now)));
+            response.extensions_mut().insert(ExplainedLimit(refused(&Held::Standing(standing), charged, site, now)));
         }
     }
 

@@ -94,11 +94,11 @@ pub(super) struct Question<'a> {
 
 /// Marks a response that a redirect led to, at another origin: its refusals are not the registry's.
 #[derive(Clone, Copy)]
-struct Elsewhere;
+struct ViaRedirect;
 
 /// Whether a response came from where a redirect led, and not from the registry.
-pub(super) fn is_elsewhere(response: &Response<Incoming>) -> bool {
-    response.extensions().get::<Elsewhere>().is_some()
+pub(super) fn is_via_redirect(response: &Response<Incoming>) -> bool {
+    response.extensions().get::<ViaRedirect>().is_some()
 }
 
 /// Bytes of a token reply that are read.
@@ -123,9 +123,9 @@ impl Upstream {
         let sent = self.nobodys(site, repository).or_else(|| requester.authorization.clone());
         let response = self.follow(question, sent.clone()).await?;
         match response.status() {
-            StatusCode::UNAUTHORIZED if !is_elsewhere(&response) => {}
+            StatusCode::UNAUTHORIZED if !is_via_redirect(&response) => {}
             StatusCode::FORBIDDEN
-                if sent.is_some() && requester.authorization.is_none() && !is_elsewhere(&response) =>
+                if sent.is_some() && requester.authorization.is_none() && !is_via_redirect(&response) =>
             {
                 return self.follow(question, None).await;
             }
@@ -141,7 +141,7 @@ impl Upstream {
         };
         let response = self.follow(question, Some(token)).await?;
         let refused = matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        if refused && requester.authorization.is_none() && !is_elsewhere(&response) {
+        if refused && requester.authorization.is_none() && !is_via_redirect(&response) {
             Err(challenged)
         } else {
             Ok(response)
@@ -205,7 +205,7 @@ impl Upstream {
             };
             if !is_redirect(response.status()) {
                 if origin != site.origin {
-                    response.extensions_mut().insert(Elsewhere);
+                    response.extensions_mut().insert(ViaRedirect);
                 }
                 return Ok(response);
             }

@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::client::Upstream;
 use super::requester::Requester;
-use super::send::{Question, What, is_elsewhere};
+use super::send::{Question, What, is_via_redirect};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Identity;
 use crate::oci::name::{Reference, Repository};
@@ -97,7 +97,7 @@ fn asked(what: &What, method: &Method) -> Asked {
 
 fn answer(answered: &Result<Response<Incoming>>) -> Answer {
     match answered {
-        Ok(response) if is_elsewhere(response) && !response.status().is_success() => Answer::None,
+        Ok(response) if is_via_redirect(response) && !response.status().is_success() => Answer::None,
         Ok(response) => Answer::Status(response.status().as_u16()),
         Err(error) => match error.kind() {
             Kind::Refused | Kind::Missing | Kind::Limited | Kind::Rejected => Answer::Status(error.status().as_u16()),
