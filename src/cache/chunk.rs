@@ -23,8 +23,8 @@ const PAGE: usize = 4096;
 pub enum Place {
     /// Read from a file.
     Read = PAGE as isize / 2,
-    /// WriteCoalescer of what was read.
-    WriteCoalescer = PAGE as isize / 4,
+    /// Gathered of what was read.
+    Gathered = PAGE as isize / 4,
 }
 
 static FREE: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn the_bytes_begin_at_their_place_in_a_page_wherever_the_buffer_is() {
-        for place in [Place::Read, Place::WriteCoalescer] {
+        for place in [Place::Read, Place::Gathered] {
             for address in (0..3 * PAGE).step_by(8) {
                 assert!(skew(address, place) < PAGE, "{address}");
                 assert_eq!((address + skew(address, place)) % PAGE, place as usize, "{address}");
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn no_copy_from_one_place_to_another_nor_to_a_record_is_a_slow_one() {
         let slow = |from: usize, to: usize| (1..64).contains(&((PAGE + to - from) % PAGE));
-        let (read, gathered) = (Place::Read as usize, Place::WriteCoalescer as usize);
+        let (read, gathered) = (Place::Read as usize, Place::Gathered as usize);
         for headers in (9..=36).step_by(9) {
             assert!(!slow(read, gathered + headers));
         }

@@ -242,14 +242,14 @@ impl Dialer {
     }
 
     async fn connect(&self, host: &Host, addresses: Vec<SocketAddr>) -> Result<TcpStream, DialError> {
-        let mut connector = HttpConnector::new_with_resolver(Known(addresses));
+        let mut connector = HttpConnector::new_with_resolver(StaticResolver(addresses));
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(self.0.connect_timeout));
         connector.set_keepalive(Some(KEEPALIVE));
         connector.set_keepalive_interval(Some(KEEPALIVE / 3));
         connector.set_keepalive_retries(Some(3));
         connector.set_tcp_user_timeout(Some(self.0.idle_timeout));
-        // No port: the one of each address holds. The name is not looked at: `Known` has the answer.
+        // No port: the one of each address holds. The name is not looked at: `StaticResolver` has the answer.
         let connected = connector.call(Uri::from_static("http://known")).await;
         connected
             .map(TokioIo::into_inner)
@@ -272,9 +272,9 @@ fn io_cause(error: &(dyn Error + 'static)) -> io::Error {
 
 /// A resolver that has been asked already.
 #[derive(Clone, Debug)]
-struct Known(Vec<SocketAddr>);
+struct StaticResolver(Vec<SocketAddr>);
 
-impl Service<Name> for Known {
+impl Service<Name> for StaticResolver {
     type Response = std::vec::IntoIter<SocketAddr>;
     type Error = io::Error;
     type Future = Ready<io::Result<Self::Response>>;

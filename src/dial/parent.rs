@@ -228,12 +228,13 @@ impl Parent {
         let refused =
             |source: Box<dyn std::error::Error + Send + Sync>| ParentError::Broken { host: authority.clone(), source };
         let to = format!("http://{authority}").parse::<Uri>().map_err(|error| refused(error.into()))?;
-        let mut socks = SocksV5::new(Uri::from_static("http://parent"), Given(Some(Sip(TokioIo::new(socket)))));
+        let mut socks =
+            SocksV5::new(Uri::from_static("http://parent"), ReadyStream(Some(OneByteReader(TokioIo::new(socket)))));
         if let Some(Credentials { user, password }) = &self.credentials {
             socks = socks.with_auth(user.clone(), password.to_string());
         }
         let opened = socks.call(to).await;
-        opened.map(|Sip(io)| Stream::from(io.into_inner())).map_err(|error| {
+        opened.map(|OneByteReader(io)| Stream::from(io.into_inner())).map_err(|error| {
             // The type of the error has no public name.
             let text = error.to_string();
             let said = text.strip_prefix("SOCKS error: ").unwrap_or(&text).to_owned();
@@ -265,12 +266,12 @@ fn status_line(response: &Response<Incoming>) -> String {
 }
 
 /// A connector that has its connection already.
-struct Given(Option<Sip>);
+struct ReadyStream(Option<OneByteReader>);
 
-impl Service<Uri> for Given {
-    type Response = Sip;
+impl Service<Uri> for ReadyStream {
+    type Response = OneByteReader;
     type Error = std::io::Error;
-    type Future = Ready<std::io::Result<Sip>>;
+    type Future = Ready<std::io::Result<OneByteReader>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Poll::Ready(Ok(()))
@@ -282,9 +283,9 @@ impl Service<Uri> for Given {
 }
 
 /// Reads a byte at a time. `SocksV5` drops what it read behind the reply, which is the host's: so there must be none.
-struct Sip(TokioIo<TcpStream>);
+struct OneByteReader(TokioIo<TcpStream>);
 
-impl Read for Sip {
+impl Read for OneByteReader {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -298,7 +299,7 @@ impl Read for Sip {
     }
 }
 
-impl Write for Sip {
+impl Write for OneByteReader {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }

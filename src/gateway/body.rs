@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 
 use super::telemetry::Record;
 use crate::cache::reader::Reader;
-use crate::cache::through::Through;
+use crate::cache::through::VerifyingBody;
 use crate::error::{Error, Kind};
 use crate::fs::Outbox;
 
