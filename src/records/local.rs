@@ -29,7 +29,7 @@ const OLD_BLOBS: &str = "blobs";
 
 /// The files.
 #[derive(Debug)]
-pub(crate) struct Book {
+pub(crate) struct Database {
     /// The tables'.
     dir: PathBuf,
     /// The log.
@@ -49,7 +49,7 @@ pub(crate) struct Book {
 
 /// Why it cannot be opened or written.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BookError {
+pub(crate) enum DatabaseError {
     /// For now: the disk is full or read-only, or somebody else has it.
     #[error("{0}")]
     Away(String),
@@ -58,20 +58,20 @@ pub(crate) enum BookError {
     Broken(String),
 }
 
-impl From<LogError> for BookError {
-    fn from(error: LogError) -> BookError {
+impl From<LogError> for DatabaseError {
+    fn from(error: LogError) -> DatabaseError {
         match &error {
-            LogError::Fs(_) => BookError::Away(error.to_string()),
-            LogError::Broken(_) => BookError::Broken(error.to_string()),
+            LogError::Fs(_) => DatabaseError::Away(error.to_string()),
+            LogError::Broken(_) => DatabaseError::Broken(error.to_string()),
         }
     }
 }
 
-impl Book {
+impl Database {
     /// The one whose tables are in `dir`, and its log beside it.
-    pub(crate) fn closed(dir: &Path, opened: u64) -> Book {
+    pub(crate) fn closed(dir: &Path, opened: u64) -> Database {
         let entries = dir.with_file_name("entries");
-        Book { dir: dir.to_owned(), entries, opened, db: None, log: None, old: false, doubt: false, unread: true }
+        Database { dir: dir.to_owned(), entries, opened, db: None, log: None, old: false, doubt: false, unread: true }
     }
 
     /// Opens it and reads all that can be read.
@@ -84,9 +84,9 @@ impl Book {
         records
     }
 
-    fn open_tables(&mut self) -> Result<Records, BookError> {
+    fn open_tables(&mut self) -> Result<Records, DatabaseError> {
         let (db, records) = match read_tables(&self.dir) {
-            Err(BookError::Broken(why)) if self.set_tables_aside(&why) => read_tables(&self.dir),
+            Err(DatabaseError::Broken(why)) if self.set_tables_aside(&why) => read_tables(&self.dir),
             read => read,
         }?;
         self.old = has_old_blobs(&db)?;
@@ -119,7 +119,7 @@ impl Book {
         }
     }
 
-    fn read_old_blobs(&self) -> Result<Blobs, BookError> {
+    fn read_old_blobs(&self) -> Result<Blobs, DatabaseError> {
         match &self.db {
             Some(db) if self.old => guarded(|| read_old_blobs(db)),
             _ => Ok(Blobs::default()),
@@ -151,7 +151,7 @@ impl Book {
     }
 
     /// Writes, and syncs. What is written is not in the batch any more.
-    pub(crate) fn write(&mut self, batch: &mut Batch, blobs: Option<&Mutex<Blobs>>) -> Result<(), BookError> {
+    pub(crate) fn write(&mut self, batch: &mut Batch, blobs: Option<&Mutex<Blobs>>) -> Result<(), DatabaseError> {
         let tables = self.write_tables(&batch.orders);
         if tables.is_ok() {
             batch.orders = Orders::default();
@@ -170,7 +170,7 @@ impl Book {
         tables
     }
 
-    fn write_blobs(&mut self, batch: &Batch, blobs: &Mutex<Blobs>) -> Result<(), BookError> {
+    fn write_blobs(&mut self, batch: &Batch, blobs: &Mutex<Blobs>) -> Result<(), DatabaseError> {
         let is_long = match &self.log {
             Some(log) if !batch.anew => log.is_long(),
             _ => return self.write_log_anew(blobs),
@@ -194,7 +194,7 @@ impl Book {
         Ok(())
     }
 
-    fn write_log_anew(&mut self, blobs: &Mutex<Blobs>) -> Result<(), BookError> {
+    fn write_log_anew(&mut self, blobs: &Mutex<Blobs>) -> Result<(), DatabaseError> {
         let mut first = 0;
         let frames = std::iter::from_fn(|| {
             let (frame, next) = blobs.lock().frame_from(first)?;
@@ -221,7 +221,7 @@ impl Book {
         }
     }
 
-    fn write_tables(&mut self, orders: &Orders) -> Result<(), BookError> {
+    fn write_tables(&mut self, orders: &Orders) -> Result<(), DatabaseError> {
         if !self.unread && orders.is_empty() {
             return Ok(());
         }
@@ -238,9 +238,9 @@ impl Book {
         written
     }
 
-    fn open_again(&mut self) -> Result<sled::Db, BookError> {
+    fn open_again(&mut self) -> Result<sled::Db, DatabaseError> {
         let db = match guarded(|| open(&self.dir)) {
-            Err(BookError::Broken(why)) if self.set_tables_aside(&why) => guarded(|| open(&self.dir)),
+            Err(DatabaseError::Broken(why)) if self.set_tables_aside(&why) => guarded(|| open(&self.dir)),
             opened => opened,
         }?;
         let old = has_old_blobs(&db)?;
@@ -264,7 +264,7 @@ fn read_log(path: &Path) -> Result<Option<(Log, Blobs)>, LogError> {
     Ok(Some((log, blobs)))
 }
 
-fn read_tables(dir: &Path) -> Result<(sled::Db, Records), BookError> {
+fn read_tables(dir: &Path) -> Result<(sled::Db, Records), DatabaseError> {
     guarded(|| {
         let db = open(dir)?;
         let records = read_all(&db)?;
@@ -272,7 +272,7 @@ fn read_tables(dir: &Path) -> Result<(sled::Db, Records), BookError> {
     })
 }
 
-fn has_old_blobs(db: &sled::Db) -> Result<bool, BookError> {
+fn has_old_blobs(db: &sled::Db) -> Result<bool, DatabaseError> {
     guarded(|| Ok(db.tree_names().iter().any(|name| name == OLD_BLOBS.as_bytes())))
 }
 
@@ -292,12 +292,12 @@ fn write(db: &sled::Db, unread: bool, orders: &Orders) -> Result<(), sled::Error
     db.flush().map(|_| ())
 }
 
-fn guarded<T>(work: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, BookError> {
+fn guarded<T>(work: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, DatabaseError> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) if is_away(&error) => Err(BookError::Away(error.to_string())),
-        Ok(Err(error)) => Err(BookError::Broken(error.to_string())),
-        Err(_) => Err(BookError::Broken("it made its reader panic".to_owned())),
+        Ok(Err(error)) if is_away(&error) => Err(DatabaseError::Away(error.to_string())),
+        Ok(Err(error)) => Err(DatabaseError::Broken(error.to_string())),
+        Err(_) => Err(DatabaseError::Broken("it made its reader panic".to_owned())),
     }
 }
 

@@ -16,7 +16,7 @@ use serde::Serialize;
 use tracing::{info, warn};
 
 use self::backlog::{Backlog, Batch};
-use self::local::{Book, BookError};
+use self::local::{Database, DatabaseError};
 use crate::oci::digest::Digest;
 use crate::store::blobs::Blobs;
 
@@ -86,20 +86,20 @@ const AT_THE_END: Duration = Duration::from_secs(5);
 
 /// Takes orders to write. Clones share one thread.
 #[derive(Clone, Debug)]
-pub struct Journal(Option<Arc<Hand>>);
+pub struct Journal(Option<Arc<WriterHandle>>);
 
 /// Dropped: nobody orders any more.
 #[derive(Debug)]
-struct Hand(Arc<Desk>);
+struct WriterHandle(Arc<Queue>);
 
 /// Writes a batch, with the last word on its blobs, and takes out of it what was written.
-trait Write: FnMut(&mut Batch, Option<&Mutex<Blobs>>) -> Result<(), BookError> + Send + 'static {}
+trait Write: FnMut(&mut Batch, Option<&Mutex<Blobs>>) -> Result<(), DatabaseError> + Send + 'static {}
 
-impl<F: FnMut(&mut Batch, Option<&Mutex<Blobs>>) -> Result<(), BookError> + Send + 'static> Write for F {}
+impl<F: FnMut(&mut Batch, Option<&Mutex<Blobs>>) -> Result<(), DatabaseError> + Send + 'static> Write for F {}
 
 /// Between those who order and the one who writes.
 #[derive(Debug)]
-struct Desk {
+struct Queue {
     state: Mutex<State>,
     /// Who has the last word on blobs.
     blobs: OnceLock<Arc<Mutex<Blobs>>>,
@@ -128,7 +128,7 @@ impl Journal {
     /// Opens the journal in `dir` and reads all of it. What cannot be read is set aside as `index.corrupt-…`, with a line in the
     /// log; what cannot be opened now, because the disk is full, stays where it is and is written later.
     pub fn open(dir: &Path, now: SystemTime) -> (Journal, Records) {
-        let mut book = Book::closed(dir, seconds(now));
+        let mut book = Database::closed(dir, seconds(now));
         let records = book.open();
         (Journal::with(PACE, move |batch, blobs| book.write(batch, blobs)), records)
     }
@@ -136,11 +136,11 @@ impl Journal {
     /// One whose orders `write` gets, all that came within `pace` at once. It is dropped at the end.
     fn with(pace: Duration, write: impl Write) -> Journal {
         let state = Mutex::new(State { backlog: Backlog::new(pace), stage: Stage::Open });
-        let desk = Arc::new(Desk { state, blobs: OnceLock::new(), changed: Condvar::new() });
-        let shared = desk.clone();
+        let queue = Arc::new(Queue { state, blobs: OnceLock::new(), changed: Condvar::new() });
+        let shared = queue.clone();
         let spawned = std::thread::Builder::new().name("journal".into()).spawn(move || shared.work(write));
         match spawned {
-            Ok(_) => Journal(Some(Arc::new(Hand(desk)))),
+            Ok(_) => Journal(Some(Arc::new(WriterHandle(queue)))),
             Err(error) => {
                 warn!(%error, "no thread for the index: seawall goes on without one");
                 Journal::off()
@@ -150,8 +150,8 @@ impl Journal {
 
     /// These are the blobs whose changes it will be told.
     pub(crate) fn follow(&self, blobs: &Arc<Mutex<Blobs>>) {
-        if let Some(hand) = &self.0 {
-            hand.0.blobs.get_or_init(|| blobs.clone());
+        if let Some(handle) = &self.0 {
+            handle.0.blobs.get_or_init(|| blobs.clone());
         }
     }
 
@@ -179,11 +179,11 @@ impl Journal {
 
     /// Writes what was ordered and closes the file. Blocks.
     pub fn close(&self) {
-        let Some(hand) = &self.0 else { return };
+        let Some(handle) = &self.0 else { return };
         let until = now() + AT_THE_END;
-        let mut state = hand.0.close();
+        let mut state = handle.0.close();
         while state.stage != Stage::Closed {
-            if hand.0.changed.wait_until(&mut state, until).timed_out() {
+            if handle.0.changed.wait_until(&mut state, until).timed_out() {
                 return warn!("the index is still being written: the next start knows less");
             }
         }
@@ -200,13 +200,13 @@ impl Journal {
     }
 }
 
-impl Drop for Hand {
+impl Drop for WriterHandle {
     fn drop(&mut self) {
         drop(self.0.close());
     }
 }
 
-impl Desk {
+impl Queue {
     fn tell<T>(&self, what: impl FnOnce(&mut Backlog, Instant) -> T) -> Option<T> {
         let mut state = self.state.lock();
         if state.stage != Stage::Open {
@@ -290,7 +290,7 @@ mod tests {
         let journal = Journal::with(Duration::from_millis(1), move |batch: &mut Batch, _: Option<&Mutex<Blobs>>| {
             let orders = &batch.orders;
             given.send(orders.iter().map(|((_, key), value)| (text(key), value.as_ref().map(text))).collect()).unwrap();
-            if orders.len() >= until { Ok(()) } else { Err(BookError::Away("no space left on device".into())) }
+            if orders.len() >= until { Ok(()) } else { Err(DatabaseError::Away("no space left on device".into())) }
         });
         (journal, came)
     }

@@ -12,14 +12,14 @@ fn digest(n: u8) -> Digest {
 }
 
 /// One that is open, and all that it says.
-fn open(data: &Path, at: u64) -> (Book, Records) {
-    let mut book = Book::closed(&data.join("index"), at);
+fn open(data: &Path, at: u64) -> (Database, Records) {
+    let mut book = Database::closed(&data.join("index"), at);
     let records = book.open();
     (book, records)
 }
 
 /// Takes these words, of blobs and in a table.
-fn write(book: &mut Book, blobs: &Mutex<Blobs>, n: u8, public: &str) -> Result<(), BookError> {
+fn write(book: &mut Database, blobs: &Mutex<Blobs>, n: u8, public: &str) -> Result<(), DatabaseError> {
     let mut entry = Entry::new(digest(n), 10, 1);
     entry.places.add(blobs.lock().places.of(PLACE));
     blobs.lock().add(entry);
@@ -172,7 +172,7 @@ fn where_there_are_two_words_on_blobs_no_place_is_taken_from_either() {
     assert_eq!(index_of(book).last_used(&digest(0)).map(seconds), Some(1));
 }
 
-fn index_of(book: Book) -> Index {
+fn index_of(book: Database) -> Index {
     let dir = book.dir.clone();
     drop(book);
     let (_, records) = Journal::open(&dir, time(9));
