@@ -148,7 +148,7 @@ impl Sweep {
     fn measure(&self, is_stopping: impl Fn() -> bool) {
         let began = self.clock.now();
         while !is_stopping() && within(Some(began), LOOKING, self.clock.now()) {
-            let Some(some) = self.index.unmeasured() else { return };
+            let Some(some) = self.index.unverified_sizes() else { return };
             some.iter().for_each(|(digest, size)| self.remove_cut(digest, *size));
         }
     }

@@ -5,7 +5,7 @@
 //! the index knows the last word on each; when there are too many, all that is known of blobs is written anew.
 //!
 //! Who orders waits for the lock around it, so nothing here goes through all that waits: what could not be written is kept as it was,
-//! and becomes one with what came later where it is tried again ([`Batch::and_then`]), outside the lock.
+//! and becomes one with what came later where it is tried again ([`Changes::and_then`]), outside the lock.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ pub(crate) type Orders = LinkedHashMap<(Table, Vec<u8>), Option<Vec<u8>>>;
 
 /// What is to be written at once.
 #[derive(Debug, Default)]
-pub(crate) struct Batch {
+pub(crate) struct Changes {
     pub(crate) orders: Orders,
     /// Of which the last word is the index's.
     pub(crate) blobs: LinkedHashSet<Digest>,
@@ -34,13 +34,13 @@ pub(crate) struct Batch {
     pub(crate) anew: bool,
 }
 
-impl Batch {
+impl Changes {
     pub(crate) fn len(&self) -> usize {
         self.orders.len() + self.blobs.len()
     }
 
     /// All of this, and of what came later.
-    pub(crate) fn and_then(mut self, newer: Batch) -> Batch {
+    pub(crate) fn and_then(mut self, newer: Changes) -> Changes {
         if self.len() == 0 && !self.anew {
             return newer;
         }
@@ -55,9 +55,9 @@ impl Batch {
 
 #[derive(Debug)]
 pub(crate) struct Backlog {
-    waiting: Batch,
+    waiting: Changes,
     /// Older than what waits: it could not be written.
-    kept: Batch,
+    kept: Changes,
     pace: Duration,
     due: Option<Instant>,
     failures: u32,
@@ -67,7 +67,7 @@ pub(crate) struct Backlog {
 impl Backlog {
     /// Is written `pace` after the first order, and tried again so much later when that fails, then later still.
     pub(crate) fn new(pace: Duration) -> Backlog {
-        Backlog { waiting: Batch::default(), kept: Batch::default(), pace, due: None, failures: 0, left_out: 0 }
+        Backlog { waiting: Changes::default(), kept: Changes::default(), pace, due: None, failures: 0, left_out: 0 }
     }
 
     /// Takes an order in. Tells whether it is the first for which there is no room.
@@ -98,7 +98,7 @@ impl Backlog {
     }
 
     /// What was written of blobs is not what the index says.
-    pub(crate) fn write_anew(&mut self, now: Instant) {
+    pub(crate) fn compact(&mut self, now: Instant) {
         self.waiting.anew = true;
         self.hasten(now);
     }
@@ -116,7 +116,7 @@ impl Backlog {
     }
 
     /// Takes all of it out, to be written: what could not be written before, and what came later.
-    pub(crate) fn begin(&mut self) -> (Batch, Batch) {
+    pub(crate) fn begin(&mut self) -> (Changes, Changes) {
         self.due = None;
         (std::mem::take(&mut self.kept), std::mem::take(&mut self.waiting))
     }
@@ -128,7 +128,7 @@ impl Backlog {
     }
 
     /// This of it was not. Tells whether this is the first failure.
-    pub(crate) fn failed(&mut self, left: Batch, now: Instant) -> bool {
+    pub(crate) fn failed(&mut self, left: Changes, now: Instant) -> bool {
         self.kept = left;
         self.due = Some(now + self.pace * 2_u32.saturating_pow(self.failures).min(SLOWEST));
         self.failures += 1;
@@ -148,7 +148,7 @@ mod tests {
         (Backlog::new(PACE), Instant::now())
     }
 
-    fn begin(backlog: &mut Backlog) -> Batch {
+    fn begin(backlog: &mut Backlog) -> Changes {
         let (kept, waiting) = backlog.begin();
         kept.and_then(waiting)
     }

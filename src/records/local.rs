@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
-use super::backlog::{Batch, Orders};
+use super::backlog::{Changes, Orders};
 use super::log::{Log, LogError};
 use super::{Records, Table};
 use crate::store::blobs::Blobs;
@@ -151,7 +151,7 @@ impl Database {
     }
 
     /// Writes, and syncs. What is written is not in the batch any more.
-    pub(crate) fn write(&mut self, batch: &mut Batch, blobs: Option<&Mutex<Blobs>>) -> Result<(), DatabaseError> {
+    pub(crate) fn write(&mut self, batch: &mut Changes, blobs: Option<&Mutex<Blobs>>) -> Result<(), DatabaseError> {
         let tables = self.write_tables(&batch.orders);
         if tables.is_ok() {
             batch.orders = Orders::default();
@@ -170,7 +170,7 @@ impl Database {
         tables
     }
 
-    fn write_blobs(&mut self, batch: &Batch, blobs: &Mutex<Blobs>) -> Result<(), DatabaseError> {
+    fn write_blobs(&mut self, batch: &Changes, blobs: &Mutex<Blobs>) -> Result<(), DatabaseError> {
         let is_long = match &self.log {
             Some(log) if !batch.anew => log.is_long(),
             _ => return self.write_log_anew(blobs),
@@ -201,7 +201,7 @@ impl Database {
             first = next;
             Some(frame.sealed())
         });
-        let log = Log::write_anew(&self.entries, frames)?;
+        let log = Log::compact(&self.entries, frames)?;
         Ok(self.log.insert(log).settle()?)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! entries = magic frame*
-//! frame   = head · body: a `Frame` in postcard's encoding
+//! frame   = head · body: a `Batch` in postcard's encoding
 //! head    = length of body · CRC-32 of body · CRC-32 of these two, each a u32 LE
 //! ```
 //!
@@ -30,25 +30,25 @@ const GUESSED: u64 = 4 << 20;
 
 /// Some blobs, and the strings they share.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Frame<'a> {
+pub(crate) struct Batch<'a> {
     /// Types and repositories: blobs name them by their place here.
     #[serde(borrow)]
     pub(crate) strings: Vec<&'a str>,
     #[serde(borrow)]
-    pub(crate) words: Vec<Word<'a>>,
+    pub(crate) words: Vec<Row<'a>>,
 }
 
 /// The last word on a blob.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Word<'a> {
+pub(crate) struct Row<'a> {
     /// 32 bytes are SHA-256, 64 are SHA-512.
     pub(crate) digest: &'a [u8],
     /// Nothing: it is gone.
-    pub(crate) known: Option<Known>,
+    pub(crate) known: Option<BlobRow>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Known {
+pub(crate) struct BlobRow {
     /// Bytes.
     pub(crate) size: u64,
     /// Seconds since 1970.
@@ -109,13 +109,13 @@ impl Unread {
     }
 
     /// Shows every frame to `each`.
-    pub(crate) fn read(self, mut each: impl FnMut(&Frame<'_>)) -> Result<Log, LogError> {
+    pub(crate) fn read(self, mut each: impl FnMut(&Batch<'_>)) -> Result<Log, LogError> {
         let Unread { path, file, length } = self;
         let mut reader = Reader { file: &file, path: &path, body: Vec::new() };
         let (mut end, mut words) = (MAGIC.len() as u64, 0);
         loop {
             match reader.frame(end, length)? {
-                Next::Frame(frame, next) => {
+                Next::Batch(frame, next) => {
                     each(&frame);
                     words += frame.words.len() as u64;
                     end = next;
@@ -151,7 +151,7 @@ impl Log {
     }
 
     /// Writes one anew, of these frames, in the place of what is there. After an error all is as before.
-    pub(crate) fn write_anew(path: &Path, frames: impl Iterator<Item = Vec<u8>>) -> Result<Log, LogError> {
+    pub(crate) fn compact(path: &Path, frames: impl Iterator<Item = Vec<u8>>) -> Result<Log, LogError> {
         let beside = beside(path);
         let moved = write_all(&beside, frames).and_then(|written| fs::rename(&beside, path).map(|()| written));
         let (file, end) = moved.inspect_err(|_| drop(fs::remove(&beside)))?;
@@ -211,16 +211,16 @@ fn write_all(path: &Path, frames: impl Iterator<Item = Vec<u8>>) -> fs::Result<(
 
 /// A frame without its head, for which there is room.
 #[derive(Debug)]
-pub(crate) struct Unsealed(Vec<u8>);
+pub(crate) struct EncodedBatch(Vec<u8>);
 
-impl Frame<'_> {
-    pub(crate) fn encoded(&self) -> Unsealed {
+impl Batch<'_> {
+    pub(crate) fn encoded(&self) -> EncodedBatch {
         let room = vec![0; HEAD as usize];
-        Unsealed(postcard::to_extend(self, room).expect("memory is all that it takes, and has no end"))
+        EncodedBatch(postcard::to_extend(self, room).expect("memory is all that it takes, and has no end"))
     }
 }
 
-impl Unsealed {
+impl EncodedBatch {
     /// As it is written.
     pub(crate) fn sealed(self) -> Vec<u8> {
         let mut bytes = self.0;
@@ -247,7 +247,7 @@ struct Reader<'a> {
 }
 
 enum Next<'a> {
-    Frame(Frame<'a>, u64),
+    Batch(Batch<'a>, u64),
     End,
     Broken,
 }
@@ -284,7 +284,7 @@ impl Reader<'_> {
         let body = self.bytes(at + HEAD, u64::from(said))?;
         let frame = (crc32fast::hash(body) == sum).then(|| postcard::from_bytes(body).ok()).flatten();
         Ok(match frame {
-            Some(frame) => Next::Frame(frame, next),
+            Some(frame) => Next::Batch(frame, next),
             // A torn frame is the last.
             None if next == length => Next::End,
             None => Next::Broken,

@@ -15,7 +15,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde::Serialize;
 use tracing::{info, warn};
 
-use self::backlog::{Backlog, Batch};
+use self::backlog::{Backlog, Changes};
 use self::local::{Database, DatabaseError};
 use crate::oci::digest::Digest;
 use crate::store::blobs::Blobs;
@@ -93,9 +93,9 @@ pub struct Journal(Option<Arc<WriterHandle>>);
 struct WriterHandle(Arc<Queue>);
 
 /// Writes a batch, with the last word on its blobs, and takes out of it what was written.
-trait Write: FnMut(&mut Batch, Option<&Mutex<Blobs>>) -> Result<(), DatabaseError> + Send + 'static {}
+trait Write: FnMut(&mut Changes, Option<&Mutex<Blobs>>) -> Result<(), DatabaseError> + Send + 'static {}
 
-impl<F: FnMut(&mut Batch, Option<&Mutex<Blobs>>) -> Result<(), DatabaseError> + Send + 'static> Write for F {}
+impl<F: FnMut(&mut Changes, Option<&Mutex<Blobs>>) -> Result<(), DatabaseError> + Send + 'static> Write for F {}
 
 /// Between those who order and the one who writes.
 #[derive(Debug)]
@@ -161,8 +161,8 @@ impl Journal {
     }
 
     /// What was written of blobs is not to be gone on with.
-    pub(crate) fn write_anew(&self) {
-        self.tell(Backlog::write_anew);
+    pub(crate) fn compact(&self) {
+        self.tell(Backlog::compact);
     }
 
     /// Writes a value under a key.
@@ -287,7 +287,7 @@ mod tests {
     fn failing(until: usize) -> (Journal, Receiver<Given>) {
         let (given, came) = channel();
         let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).unwrap();
-        let journal = Journal::with(Duration::from_millis(1), move |batch: &mut Batch, _: Option<&Mutex<Blobs>>| {
+        let journal = Journal::with(Duration::from_millis(1), move |batch: &mut Changes, _: Option<&Mutex<Blobs>>| {
             let orders = &batch.orders;
             given.send(orders.iter().map(|((_, key), value)| (text(key), value.as_ref().map(text))).collect()).unwrap();
             if orders.len() >= until { Ok(()) } else { Err(DatabaseError::Away("no space left on device".into())) }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::entries::{Entries, Entry, InPlaces, Slot};
 use crate::access::repositories::{Place, Places};
 use crate::oci::digest::Digest;
-use crate::records::log::{Frame, Known, Unsealed, Word};
+use crate::records::log::{Batch, BlobRow, EncodedBatch, Row};
 
 /// What is known of blobs.
 #[derive(Debug, Default)]
@@ -16,7 +16,7 @@ pub struct Blobs {
     pub(crate) types: Types,
     pub(crate) bytes: u64,
     /// Whose length nobody compared with their files' yet: those before this number.
-    pub(crate) unmeasured: Slot,
+    pub(crate) unverified_sizes: Slot,
     /// What is on disk of them is not this.
     pub(crate) rewrite: bool,
 }
@@ -72,7 +72,7 @@ impl Blobs {
     }
 
     /// What was written down.
-    pub(crate) fn take_in(&mut self, frame: &Frame<'_>) {
+    pub(crate) fn take_in(&mut self, frame: &Batch<'_>) {
         let mut places: Vec<Option<Place>> = vec![None; frame.strings.len()];
         let mut media = HashMap::new();
         for word in &frame.words {
@@ -107,7 +107,7 @@ impl Blobs {
     }
 
     /// The last word on the next of these.
-    pub(crate) fn frame_of<'a>(&self, digests: &mut impl Iterator<Item = &'a Digest>) -> Unsealed {
+    pub(crate) fn frame_of<'a>(&self, digests: &mut impl Iterator<Item = &'a Digest>) -> EncodedBatch {
         let mut draft = Draft::default();
         while !draft.is_full() {
             let Some(digest) = digests.next() else { break };
@@ -117,7 +117,7 @@ impl Blobs {
     }
 
     /// The entries from `first` on, and where to go on; nothing behind the last.
-    pub(crate) fn frame_from(&self, first: Slot) -> Option<(Unsealed, Slot)> {
+    pub(crate) fn frame_from(&self, first: Slot) -> Option<(EncodedBatch, Slot)> {
         let until = self.entries.slots().min(first.saturating_add(LOOKED_AT));
         if first >= until {
             return None;
@@ -135,7 +135,7 @@ impl Blobs {
 
 #[derive(Default)]
 struct Draft<'a> {
-    frame: Frame<'a>,
+    frame: Batch<'a>,
     numbers: HashMap<&'a str, u32>,
     places: usize,
 }
@@ -147,13 +147,13 @@ impl<'a> Draft<'a> {
 
     fn add(&mut self, blobs: &'a Blobs, digest: &'a Digest, entry: Option<&'a Entry>) {
         self.places += entry.map_or(0, |entry| entry.places.as_slice().len());
-        let known = entry.map(|entry| Known {
+        let known = entry.map(|entry| BlobRow {
             size: entry.size,
             used: entry.used,
             media_type: entry.media_type.as_deref().map(|name| self.number(name)),
             places: entry.places.as_slice().iter().map(|place| self.number(blobs.places.name(*place))).collect(),
         });
-        self.frame.words.push(Word { digest: digest.as_bytes(), known });
+        self.frame.words.push(Row { digest: digest.as_bytes(), known });
     }
 
     fn number(&mut self, text: &'a str) -> u32 {

@@ -3,7 +3,7 @@
 //! - In the index means on disk: a file comes before its entry, and goes after it.
 //! - Least recently used first is the order of the entries. What is being read is skipped.
 //! - The [`journal`] behind it makes the next start warm. It may be lost: the files are the truth. A start reads their names only, and
-//!   their lengths are compared while it serves (`unmeasured`): who opens one compares too.
+//!   their lengths are compared while it serves (`unverified_sizes`): who opens one compares too.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -78,7 +78,7 @@ impl Index {
         for digest in &gone {
             known.remove(digest);
         }
-        known.unmeasured = known.entries.slots();
+        known.unverified_sizes = known.entries.slots();
         for digest in &news {
             let (size, modified) = match look(digest) {
                 Ok(found) => found,
@@ -95,24 +95,24 @@ impl Index {
         let rewrite = known.rewrite;
         *self.inner.lock() = known;
         if rewrite {
-            self.journal.write_anew();
+            self.journal.compact();
         }
         gone.iter().chain(&news).for_each(|digest| self.journal.change(digest));
     }
 
     /// Some of the blobs whose files nobody looked at since the start, and how long they were. Nothing: there are no more of them.
-    pub fn unmeasured(&self) -> Option<Vec<(Digest, u64)>> {
+    pub fn unverified_sizes(&self) -> Option<Vec<(Digest, u64)>> {
         let mut inner = self.inner.lock();
-        let until = inner.unmeasured;
-        inner.unmeasured = until.checked_sub(1)? / AT_ONCE * AT_ONCE;
-        let slots = (inner.unmeasured..until).filter_map(|slot| inner.entries.at(slot));
+        let until = inner.unverified_sizes;
+        inner.unverified_sizes = until.checked_sub(1)? / AT_ONCE * AT_ONCE;
+        let slots = (inner.unverified_sizes..until).filter_map(|slot| inner.entries.at(slot));
         Some(slots.map(|entry| (entry.digest.clone(), entry.size)).collect())
     }
 
     /// How long a blob that is here is thought to be, if nobody looked at its file since the start.
     pub fn presumed(&self, digest: &Digest) -> Option<u64> {
         let inner = self.inner.lock();
-        let slot = inner.entries.find(digest).filter(|slot| *slot < inner.unmeasured)?;
+        let slot = inner.entries.find(digest).filter(|slot| *slot < inner.unverified_sizes)?;
         inner.entries.at(slot).map(|entry| entry.size)
     }
 

@@ -23,7 +23,7 @@ fn write(book: &mut Database, blobs: &Mutex<Blobs>, n: u8, public: &str) -> Resu
     let mut entry = Entry::new(digest(n), 10, 1);
     entry.places.add(blobs.lock().places.of(PLACE));
     blobs.lock().add(entry);
-    let mut batch = Batch::default();
+    let mut batch = Changes::default();
     batch.blobs.insert(digest(n));
     batch.orders.insert((Table::Public, public.into()), Some(b"7".to_vec()));
     book.write(&mut batch, Some(blobs))
@@ -146,7 +146,7 @@ fn what_is_not_on_disk_is_written_with_the_next_word() {
     let blobs = Mutex::new(records.blobs);
     book.log = None;
     crate::fs::remove(&dir.path().join("entries")).unwrap();
-    book.write(&mut Batch::default(), Some(&blobs)).unwrap();
+    book.write(&mut Changes::default(), Some(&blobs)).unwrap();
     drop(book);
     assert_eq!(known(&open(dir.path(), 6).1), (true, 1));
 }

@@ -1,8 +1,8 @@
 use super::*;
 
 fn frame(n: u8) -> Vec<u8> {
-    let known = Known { size: u64::from(n), used: 1, media_type: None, places: vec![0] };
-    Frame { strings: vec!["docker.io/a/b"], words: vec![Word { digest: &[n; 32], known: Some(known) }] }
+    let known = BlobRow { size: u64::from(n), used: 1, media_type: None, places: vec![0] };
+    Batch { strings: vec!["docker.io/a/b"], words: vec![Row { digest: &[n; 32], known: Some(known) }] }
         .encoded()
         .sealed()
 }
@@ -33,7 +33,7 @@ fn put(dir: &Path, bytes: &[u8]) {
 fn what_is_added_is_read_after_what_was_written() {
     let dir = tempfile::tempdir().unwrap();
     assert!(read(dir.path()).unwrap().is_empty());
-    let mut log = Log::write_anew(&path(dir.path()), [frame(1), frame(2)].into_iter()).unwrap();
+    let mut log = Log::compact(&path(dir.path()), [frame(1), frame(2)].into_iter()).unwrap();
     log.add(&frame(3)).unwrap();
     let mut log = open(dir.path());
     log.add(&frame(4)).unwrap();
@@ -78,7 +78,7 @@ fn a_wrong_byte_before_the_end_makes_all_of_it_wrong() {
 fn it_is_long_when_as_much_was_added_as_it_need_have() {
     let dir = tempfile::tempdir().unwrap();
     let mib = || vec![0; 1 << 20].into_iter().collect::<Vec<u8>>();
-    let mut log = Log::write_anew(&path(dir.path()), std::iter::repeat_with(mib).take(10)).unwrap();
+    let mut log = Log::compact(&path(dir.path()), std::iter::repeat_with(mib).take(10)).unwrap();
     let mut added = 0;
     while !log.is_long() {
         log.add(&mib()).unwrap();
@@ -97,7 +97,7 @@ fn it_is_long_when_as_much_was_added_as_it_need_have() {
 fn what_could_not_be_written_anew_leaves_no_file() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(&path(dir.path()).join("below")).unwrap();
-    Log::write_anew(&path(dir.path()), [frame(1)].into_iter()).unwrap_err();
+    Log::compact(&path(dir.path()), [frame(1)].into_iter()).unwrap_err();
     assert!(!fs::exists(&beside(&path(dir.path()))));
     fs::create_new(&beside(&path(dir.path())), 0o600, b"half").unwrap();
     assert!(matches!(Log::find(&path(dir.path())), Err(LogError::Fs(_))), "what cannot be opened is not nothing");

@@ -88,12 +88,12 @@ fn a_warm_start_knows_what_the_last_one_knew() {
     assert_eq!(*looked_at.borrow(), [digest(3)], "a start looks at no file that is known");
     assert_eq!((index.size(), index.has(&digest(1))), ((27, 3), false));
     assert_eq!((index.presumed(&digest(0)), index.presumed(&digest(9))), (Some(10), None));
-    let mut unmeasured = index.unmeasured().unwrap();
-    assert_eq!((index.unmeasured(), index.presumed(&digest(0))), (None, None));
-    unmeasured.sort();
+    let mut unverified_sizes = index.unverified_sizes().unwrap();
+    assert_eq!((index.unverified_sizes(), index.presumed(&digest(0))), (None, None));
+    unverified_sizes.sort();
     let mut known = vec![(digest(0), 10), (digest(2), 10), (digest(3), 7)];
     known.sort();
-    assert_eq!(unmeasured, known, "but later");
+    assert_eq!(unverified_sizes, known, "but later");
     assert!(index.is_seen_in(&digest(0), "docker.io/a/b"));
     assert_eq!(index.hold(&digest(0), at(6)).unwrap().media_type.as_deref(), Some("application/x"));
     assert_eq!(evict(&index, 1), [digest(3)], "by the file's date where the journal knows nothing");
@@ -190,7 +190,7 @@ fn few_numbers_are_gone_through_at_once_where_most_blobs_are_gone() {
     }
     index.restore((0..5000).map(digest).collect(), known, |_| unreachable!("it is known"));
     evict(&index, 49_990);
-    let some: Vec<usize> = std::iter::from_fn(|| Some(index.unmeasured()?.len())).collect();
+    let some: Vec<usize> = std::iter::from_fn(|| Some(index.unverified_sizes()?.len())).collect();
     assert_eq!((some.len(), some.iter().sum::<usize>()), (5000_usize.div_ceil(AT_ONCE as usize), 1));
 }
 
