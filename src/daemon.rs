@@ -20,7 +20,7 @@ use crate::gateway::gateway::Gateway;
 use crate::gateway::mirror_refusals::Refusals;
 use crate::gateway::pages::Pages;
 use crate::gateway::ping::Pings;
-use crate::gateway::telemetry::Books;
+use crate::gateway::telemetry::Telemetry;
 use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
 use crate::oci::challenge;
@@ -124,7 +124,7 @@ impl Daemon {
             pages: Pages { ca_pem: root.certificate_pem() },
             pings,
             settings: settings.clone(),
-            books: Books { metrics: metrics.clone(), ledger: ledger.clone(), clock: clock.clone() },
+            telemetry: Telemetry { metrics: metrics.clone(), ledger: ledger.clone(), clock: clock.clone() },
             refusals: Refusals::default(),
             clock: clock.clone(),
         });

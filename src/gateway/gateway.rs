@@ -26,7 +26,7 @@ use super::permitted::permitted;
 use super::ping::Pings;
 use super::rescue::{Facing, outcome, rescue};
 use super::target::{RequestTarget, target};
-use super::telemetry::{Books, Record};
+use super::telemetry::{Record, Telemetry};
 use super::token::offline::{self, Shown, Whose};
 use super::{Ingress, Session};
 use crate::cache::{self, Cache, Found, Pull, Wanted};
@@ -59,7 +59,7 @@ pub struct Gateway {
     /// Which other hosts may be reached.
     pub settings: Settings,
     /// Where it is written down.
-    pub books: Books,
+    pub telemetry: Telemetry,
     /// What was refused as a mirror.
     pub refusals: Refusals,
     /// The time.
@@ -80,7 +80,7 @@ impl Gateway {
         }
         mark_sensitive(request.headers_mut());
         let method = request.method().clone();
-        let mut record = Box::new(Record::new(self.books.clone(), session.peer, method.clone()));
+        let mut record = Box::new(Record::new(self.telemetry.clone(), session.peer, method.clone()));
         record.subject = request.uri().path().to_owned();
         let user_agent = request.headers().get(header::USER_AGENT).cloned();
         let last = sound(request.headers()).is_err();
@@ -140,13 +140,13 @@ impl Gateway {
         debug!(%error, kind = error.kind().as_str(), "request failed");
         let (method, uri) = asked;
         if facing == Facing::Mirror && is_mirrored(method, uri) {
-            self.refusals.note(&self.books, session.peer, record, error);
+            self.refusals.note(&self.telemetry, session.peer, record, error);
         }
     }
 
     /// Counts a pull that the mirror asked a password for.
     pub(crate) fn unauthorized(&self, client: SocketAddr) {
-        self.refusals.note_unauthorized(&self.books, client);
+        self.refusals.note_unauthorized(&self.telemetry, client);
     }
 
     /// A request that seawall sent, and that came back to it: what it was for is behind seawall itself. Where the address is one of

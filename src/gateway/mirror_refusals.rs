@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
-use super::telemetry::{Books, Record};
+use super::telemetry::{Record, Telemetry};
 use crate::dial::loops::ADVICE;
 use crate::error::{Error, Kind};
 use crate::oci::error::Code;
@@ -23,15 +23,15 @@ pub struct Refusals(Mutex<Notices>);
 
 impl Refusals {
     /// Counts a request that a mirror did not answer, and says so, if that is news.
-    pub(crate) fn note(&self, books: &Books, client: SocketAddr, record: &Record, error: &Error) {
+    pub(crate) fn note(&self, telemetry: &Telemetry, client: SocketAddr, record: &Record, error: &Error) {
         let registry = if &*record.registry == NO_REGISTRY { UNKNOWN } else { &record.registry };
         let (code, status) = (error.code().as_str(), error.status().as_u16());
-        books.metrics.mirror_refused(registry, code);
+        telemetry.metrics.mirror_refused(registry, code);
         if error.kind() == Kind::Missing {
             // The registry will say the same, and counts no pull for it: signatures are asked for wherever there might be one.
             return debug!(registry, code, status, %error, "the mirror has no such thing");
         }
-        let Notice::Say { unsaid } = self.0.lock().notice(registry, code, books.clock.now()) else { return };
+        let Notice::Say { unsaid } = self.0.lock().notice(registry, code, telemetry.clock.now()) else { return };
         let client = client.ip().to_canonical();
         warn!(
             registry, code, status, %client, repository = %record.subject, unsaid, %error,
@@ -42,10 +42,10 @@ impl Refusals {
     }
 
     /// Counts a pull whose client showed no password, or a wrong one, and says so, if that is news. Many send theirs only then.
-    pub(crate) fn note_unauthorized(&self, books: &Books, client: SocketAddr) {
+    pub(crate) fn note_unauthorized(&self, telemetry: &Telemetry, client: SocketAddr) {
         let (registry, code) = (UNKNOWN, Code::Unauthorized.as_str());
-        books.metrics.mirror_refused(registry, code);
-        let Notice::Say { unsaid } = self.0.lock().notice(registry, code, books.clock.now()) else { return };
+        telemetry.metrics.mirror_refused(registry, code);
+        let Notice::Say { unsaid } = self.0.lock().notice(registry, code, telemetry.clock.now()) else { return };
         let client = client.ip().to_canonical();
         info!(
             registry, code, %client, unsaid,

@@ -18,7 +18,7 @@ use crate::upstream::requester::UpstreamCost;
 
 /// Where records go.
 #[derive(Clone, Debug)]
-pub struct Books {
+pub struct Telemetry {
     /// Counts.
     pub metrics: Metrics,
     /// Quota.
@@ -30,7 +30,7 @@ pub struct Books {
 /// One request. It is written when it is dropped: after the last byte, or when the client hung up.
 #[derive(Debug)]
 pub struct Record {
-    books: Books,
+    telemetry: Telemetry,
     began: SystemTime,
     peer: SocketAddr,
     method: Method,
@@ -66,10 +66,10 @@ fn no_registry() -> Arc<str> {
 
 impl Record {
     /// Begins now.
-    pub fn new(books: Books, peer: SocketAddr, method: Method) -> Record {
+    pub fn new(telemetry: Telemetry, peer: SocketAddr, method: Method) -> Record {
         Record {
-            began: books.clock.now(),
-            books,
+            began: telemetry.clock.now(),
+            telemetry,
             peer,
             method,
             registry: no_registry(),
@@ -87,18 +87,18 @@ impl Record {
     /// The head of the response is known.
     pub fn answered(&mut self, status: StatusCode) {
         self.status = status;
-        self.books.metrics.request(&self.registry, self.kind.as_str(), self.outcome.as_str());
+        self.telemetry.metrics.request(&self.registry, self.kind.as_str(), self.outcome.as_str());
         let spared = self.kind == Kind::Manifest && self.cost.charged() == 0 && status.is_success();
         if spared && matches!(self.method, Method::GET | Method::HEAD) {
-            self.books.metrics.spared(&self.registry);
-            self.books.ledger.spared(&self.registry, &self.subject);
+            self.telemetry.metrics.spared(&self.registry);
+            self.telemetry.ledger.spared(&self.registry, &self.subject);
         }
     }
 
     /// Bytes went to the client.
     pub fn carried(&mut self, bytes: u64) {
         if self.bytes == 0 {
-            self.books.metrics.first_byte(self.took());
+            self.telemetry.metrics.first_byte(self.took());
         }
         self.bytes += bytes;
     }
@@ -119,7 +119,7 @@ impl Record {
     }
 
     fn took(&self) -> Duration {
-        self.books.clock.now().duration_since(self.began).unwrap_or_default()
+        self.telemetry.clock.now().duration_since(self.began).unwrap_or_default()
     }
 }
 
@@ -129,7 +129,7 @@ impl Drop for Record {
             Outcome::Hit | Outcome::Stale => Served::Cache,
             _ => Served::Upstream,
         };
-        self.books.metrics.served(&self.registry, served, self.bytes);
+        self.telemetry.metrics.served(&self.registry, served, self.bytes);
         let error = match &self.end {
             End::Broken(why) => Some(why.as_str()),
             End::Open | End::Clean => None,

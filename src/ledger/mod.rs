@@ -108,26 +108,26 @@ pub type Keeper = Box<dyn Fn(String, Option<&Kept>) + Send>;
 
 /// The books. Clones share one.
 #[derive(Clone, Debug, Default)]
-pub struct Ledger(Arc<Mutex<Books>>);
+pub struct Ledger(Arc<Mutex<QuotaBooks>>);
 
 #[derive(Default)]
-struct Books {
+struct QuotaBooks {
     figures: Bounded<Account, Figures>,
     tokens: Bounded<Account, Figures>,
     standings: standing::Standings,
     uncounted: Bounded<(Charged, Arc<str>), ()>,
     pending: spending::Pending,
-    pulls: pulls::Books,
+    pulls: pulls::QuotaBooks,
     keeper: Option<Keeper>,
 }
 
-impl fmt::Debug for Books {
+impl fmt::Debug for QuotaBooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Books")
+        f.write_str("QuotaBooks")
     }
 }
 
-impl Books {
+impl QuotaBooks {
     fn write(&self, key: impl FnOnce() -> String, kept: impl FnOnce() -> Option<Kept>) {
         if let (Some(keeper), Some(kept)) = (&self.keeper, kept()) {
             keeper(key(), Some(&kept));

@@ -60,7 +60,7 @@ fn gateway(dir: &std::path::Path, tasks: &Tasks, registries: &Arc<Registries>, d
         pages: crate::gateway::pages::Pages { ca_pem: String::new() },
         pings: crate::gateway::ping::Pings::new(LONG, Journal::off(), &[]),
         settings: settings(),
-        books: crate::gateway::telemetry::Books { metrics, ledger, clock: clock.clone() },
+        telemetry: crate::gateway::telemetry::Telemetry { metrics, ledger, clock: clock.clone() },
         refusals: crate::gateway::mirror_refusals::Refusals::default(),
         clock,
     })
