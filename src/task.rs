@@ -106,7 +106,7 @@ where
                 None => {
                     // Who waits for the answer is counted, the question alone is wanted by nobody.
                     let handle = uncounted(
-                        Leaving { work: work(), _place: Place { all: self.0.clone(), key: key.clone() } }.run(),
+                        Leaving { work: work(), _place: InFlight { all: self.0.clone(), key: key.clone() } }.run(),
                     );
                     let running = async move {
                         match handle.await {
@@ -132,7 +132,7 @@ fn uncounted<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) 
 
 struct Leaving<F, K: Eq + Hash, T> {
     work: F,
-    _place: Place<K, T>,
+    _place: InFlight<K, T>,
 }
 
 impl<F: Future, K: Eq + Hash, T> Leaving<F, K, T> {
@@ -142,12 +142,12 @@ impl<F: Future, K: Eq + Hash, T> Leaving<F, K, T> {
 }
 
 /// Frees the key when the work ends, however it ends.
-struct Place<K: Eq + Hash, T> {
+struct InFlight<K: Eq + Hash, T> {
     all: Arc<Mutex<HashMap<K, Running<T>>>>,
     key: K,
 }
 
-impl<K: Eq + Hash, T> Drop for Place<K, T> {
+impl<K: Eq + Hash, T> Drop for InFlight<K, T> {
     fn drop(&mut self) {
         let left = self.all.lock().remove(&self.key);
         // Dropped after the lock: it may hold the last waiter's waker.

@@ -20,7 +20,7 @@ const PAGE: usize = 4096;
 /// destination begins up to 63 bytes after the source, counted within their pages. A TLS record with its header of five bytes does,
 /// after a buffer that begins with its page; and so do frames with headers of nine, gathered in a buffer like the one they come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Alignment {
     /// Read from a file.
     Read = PAGE as isize / 2,
     /// Gathered of what was read.
@@ -33,25 +33,25 @@ static FREE: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
 #[derive(Debug)]
 pub struct Chunk {
     bytes: Box<[u8]>,
-    place: Place,
+    place: Alignment,
     len: usize,
 }
 
 /// How far into a buffer at this address its bytes begin.
-fn skew(address: usize, place: Place) -> usize {
+fn skew(address: usize, place: Alignment) -> usize {
     (PAGE + place as usize - address % PAGE) % PAGE
 }
 
 impl Chunk {
     /// One that is free, or a new one.
-    pub fn take(place: Place) -> Chunk {
+    pub fn take(place: Alignment) -> Chunk {
         let free = FREE.lock().pop();
         Chunk { place, bytes: free.unwrap_or_else(|| vec![0; CHUNK + PAGE].into_boxed_slice()), len: 0 }
     }
 
     /// One that is free, or a new one that is no larger than `most` bytes need: what waits for a slow client keeps its buffer, and of
     /// a blob on its request there may be little at a time.
-    pub fn take_for(most: u64, place: Place) -> Chunk {
+    pub fn take_for(most: u64, place: Alignment) -> Chunk {
         match usize::try_from(most) {
             Ok(most) if most <= SMALL => Chunk { place, bytes: vec![0; most + PAGE].into_boxed_slice(), len: 0 },
             _ => Chunk::take(place),
@@ -111,30 +111,30 @@ mod tests {
     #[test]
     fn what_is_sent_is_what_was_read_whoever_had_the_buffer_before() {
         for text in [b"first".as_slice(), b"2nd"] {
-            let mut chunk = Chunk::take(Place::Read);
+            let mut chunk = Chunk::take(Alignment::Read);
             chunk.room(100)[..text.len()].copy_from_slice(text);
             assert_eq!(chunk.filled(text.len()), text);
         }
-        assert_eq!(Chunk::take(Place::Read).room(u64::MAX).len(), CHUNK);
+        assert_eq!(Chunk::take(Alignment::Read).room(u64::MAX).len(), CHUNK);
     }
 
     #[test]
     fn few_bytes_take_no_large_buffer_and_many_never_more_than_one() {
-        let size = |most: u64| Chunk::take_for(most, Place::Read).bytes.len();
+        let size = |most: u64| Chunk::take_for(most, Alignment::Read).bytes.len();
         assert_eq!(size(1), 1 + PAGE);
         assert_eq!(size(SMALL as u64), SMALL + PAGE);
         assert_eq!(size(SMALL as u64 + 1), CHUNK + PAGE);
         assert_eq!(size(u64::MAX), CHUNK + PAGE);
-        let mut chunk = Chunk::take_for(3, Place::Read);
+        let mut chunk = Chunk::take_for(3, Alignment::Read);
         assert_eq!(chunk.room(u64::MAX).len(), 3);
         chunk.room(3).copy_from_slice(b"abc");
         assert_eq!(chunk.filled(3), b"abc".as_slice());
-        assert_eq!(Chunk::take(Place::Read).room(u64::MAX).len(), CHUNK, "a small buffer is not found again");
+        assert_eq!(Chunk::take(Alignment::Read).room(u64::MAX).len(), CHUNK, "a small buffer is not found again");
     }
 
     #[test]
     fn the_bytes_begin_at_their_place_in_a_page_wherever_the_buffer_is() {
-        for place in [Place::Read, Place::Gathered] {
+        for place in [Alignment::Read, Alignment::Gathered] {
             for address in (0..3 * PAGE).step_by(8) {
                 assert!(skew(address, place) < PAGE, "{address}");
                 assert_eq!((address + skew(address, place)) % PAGE, place as usize, "{address}");
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn no_copy_from_one_place_to_another_nor_to_a_record_is_a_slow_one() {
         let slow = |from: usize, to: usize| (1..64).contains(&((PAGE + to - from) % PAGE));
-        let (read, gathered) = (Place::Read as usize, Place::Gathered as usize);
+        let (read, gathered) = (Alignment::Read as usize, Alignment::Gathered as usize);
         for headers in (9..=36).step_by(9) {
             assert!(!slow(read, gathered + headers));
         }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::chunk::{Chunk, Place};
+use super::chunk::{Alignment, Chunk};
 use super::flight::{Flight, Progress};
 use super::through::{BlobRequest, VerifyingBody};
 use crate::error::{Error, Kind, Result};
@@ -185,8 +185,8 @@ impl Reader {
     /// What comes of a blob that is here is large, or all there is of it; of one on its request it may be little at a time.
     fn takes(&self) -> fn(u64) -> Chunk {
         match self.source {
-            Backing::Held { .. } => |_| Chunk::take(Place::Read),
-            Backing::Flight { .. } | Backing::Through(_) => |most| Chunk::take_for(most, Place::Read),
+            Backing::Held { .. } => |_| Chunk::take(Alignment::Read),
+            Backing::Flight { .. } | Backing::Through(_) => |most| Chunk::take_for(most, Alignment::Read),
         }
     }
 

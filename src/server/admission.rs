@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
 
-use super::clients::Place;
+use super::clients::ClientSlot;
 use super::connection::{Conn, ServerShared, serve_connection};
 use super::original::canonical;
 use super::proxy_header::{Header, Malformed, parse};
@@ -54,7 +54,7 @@ impl ServerShared {
         }
     }
 
-    fn admitted(&self, peer: SocketAddr) -> Option<Place> {
+    fn admitted(&self, peer: SocketAddr) -> Option<ClientSlot> {
         if !may_connect(&self.settings.allow, peer.ip()) {
             let why = format!("{} is not in clients.allow", peer.ip());
             self.clients.refused(Refusal::Allow, peer.ip(), why);
@@ -63,7 +63,7 @@ impl ServerShared {
         self.placed(peer)
     }
 
-    fn placed(&self, peer: SocketAddr) -> Option<Place> {
+    fn placed(&self, peer: SocketAddr) -> Option<ClientSlot> {
         let place = self.clients.place(peer.ip());
         if place.is_none() {
             let (client, most) = (Client::of(peer.ip()), self.settings.max_per_client);
@@ -75,7 +75,7 @@ impl ServerShared {
 }
 
 /// Reads the PROXY header and goes on with whom it names.
-async fn accept_with_proxy_header(shared: Arc<ServerShared>, accepted: Accepted, waiting: Place) {
+async fn accept_with_proxy_header(shared: Arc<ServerShared>, accepted: Accepted, waiting: ClientSlot) {
     let Accepted { mut socket, peer, reached, permit } = accepted;
     let header = tokio::select! {
         header = read_header(&mut socket, shared.settings.patience) => header,

@@ -18,8 +18,8 @@ use crate::policy::clients::{Client, Notice, Notices, Refusal};
 /// All clients.
 #[derive(Debug)]
 pub struct Clients {
-    places: Arc<Places>,
-    waiting: Arc<Places>,
+    places: Arc<ClientSlots>,
+    waiting: Arc<ClientSlots>,
     notices: Mutex<Notices>,
     authenticator: Option<Authenticator>,
     metrics: Metrics,
@@ -30,7 +30,7 @@ impl Clients {
     /// Nobody is here yet.
     pub fn new(settings: &Settings, metrics: &Metrics, clock: &Clock) -> Clients {
         let users = settings.users.clone();
-        let places = |most| Arc::new(Places { most, taken: Mutex::default() });
+        let places = |most| Arc::new(ClientSlots { most, taken: Mutex::default() });
         // A balancer speaks for many. After a restart all of them are at its door at once, and none has done wrong.
         let waiting = settings.max_per_client.max(settings.max_connections / 2);
         Clients {
@@ -49,13 +49,13 @@ impl Clients {
     }
 
     /// A place for one more connection of the client at `ip`.
-    pub(crate) fn place(&self, ip: IpAddr) -> Option<Place> {
+    pub(crate) fn place(&self, ip: IpAddr) -> Option<ClientSlot> {
         self.places.clone().take(Client::of(ip))
     }
 
     /// A place for one more connection of the balancer at `ip` whose PROXY header is waited for. Apart from the places of clients:
     /// its own health checks are not refused for the crowd it brings.
-    pub(crate) fn waiting_place(&self, ip: IpAddr) -> Option<Place> {
+    pub(crate) fn waiting_place(&self, ip: IpAddr) -> Option<ClientSlot> {
         self.waiting.clone().take(Client::of(ip))
     }
 
@@ -76,7 +76,7 @@ impl Clients {
 
 /// How many connections each client has. Clients without any are not in it.
 #[derive(Debug)]
-struct Places {
+struct ClientSlots {
     most: usize,
     taken: Mutex<HashMap<Client, Taken>>,
 }
@@ -87,8 +87,8 @@ struct Taken {
     turn: Arc<Semaphore>,
 }
 
-impl Places {
-    fn take(self: Arc<Self>, client: Client) -> Option<Place> {
+impl ClientSlots {
+    fn take(self: Arc<Self>, client: Client) -> Option<ClientSlot> {
         let mut taken = self.taken.lock();
         let here = taken.entry(client).or_insert_with(|| Taken { count: 0, turn: Arc::new(Semaphore::new(1)) });
         // An entry that was just made has room: the least limit is 1.
@@ -98,26 +98,26 @@ impl Places {
         here.count += 1;
         let turn = here.turn.clone();
         drop(taken);
-        Some(Place { places: self, client, turn })
+        Some(ClientSlot { places: self, client, turn })
     }
 }
 
 /// A connection's place among those of its client. Left when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    places: Arc<Places>,
+pub(crate) struct ClientSlot {
+    places: Arc<ClientSlots>,
     client: Client,
     turn: Arc<Semaphore>,
 }
 
-impl Place {
+impl ClientSlot {
     /// What a client can do once at a time, whatever the number of its connections: have a password checked.
     pub(crate) fn turn(&self) -> &Arc<Semaphore> {
         &self.turn
     }
 }
 
-impl Drop for Place {
+impl Drop for ClientSlot {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock();
         if let Some(here) = taken.get_mut(&self.client) {
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_client_has_so_many_places_and_is_forgotten_when_it_left() {
-        let places = Arc::new(Places { most: 2, taken: Mutex::default() });
+        let places = Arc::new(ClientSlots { most: 2, taken: Mutex::default() });
         let client = |text: &str| Client::of(text.parse().unwrap());
         let take = |text: &str| places.clone().take(client(text));
         let first = take("2001:db8::1").unwrap();

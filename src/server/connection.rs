@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::debug;
 
-use super::clients::{Clients, Place};
+use super::clients::{ClientSlot, Clients};
 use super::handshake::{as_itself, serve_tls, terminate};
 use super::loops::Relayed;
 use super::opening::{Opening, OpeningError, Socket, opening, say_last};
@@ -72,7 +72,7 @@ impl ServerShared {
 
 /// A place among the connections that may be open at once, of all and of this client. Held as long as the socket is.
 pub(crate) struct ConnectionPermit {
-    place: Place,
+    place: ClientSlot,
     _permit: OwnedSemaphorePermit,
     _counted: Running,
 }
@@ -101,7 +101,7 @@ impl Conn {
         shared: Arc<ServerShared>,
         peer: SocketAddr,
         reached: Reached,
-        place: Place,
+        place: ClientSlot,
         permit: OwnedSemaphorePermit,
     ) -> Conn {
         let permit = ConnectionPermit { place, _permit: permit, _counted: shared.metrics.connection() };

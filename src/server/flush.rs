@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::cache::chunk::{CHUNK, Chunk, Place};
+use crate::cache::chunk::{Alignment, CHUNK, Chunk};
 
 /// A stream that gathers what is written to it.
 pub(crate) struct Batched<T>(Arc<Mutex<Batch<T>>>);
@@ -58,7 +58,7 @@ impl<T: AsyncWrite + Unpin> Batch<T> {
         if self.gathered == CHUNK {
             ready!(self.send(cx))?;
         }
-        let mut room = self.waiting.get_or_insert_with(|| Chunk::take(Place::Gathered)).room_after(self.gathered);
+        let mut room = self.waiting.get_or_insert_with(|| Chunk::take(Alignment::Gathered)).room_after(self.gathered);
         let before = self.gathered;
         for buf in bufs {
             let (now, later) = room.split_at_mut(buf.len().min(room.len()));

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::entries::{Entries, Entry, InPlaces, Slot};
-use crate::access::repositories::{Place, Places};
+use super::entries::{Entries, Entry, InRepositories, Slot};
+use crate::access::repositories::{RepositoryId, RepositoryIds};
 use crate::oci::digest::Digest;
 use crate::records::log::{Batch, BlobRow, EncodedBatch, Row};
 
@@ -12,7 +12,7 @@ use crate::records::log::{Batch, BlobRow, EncodedBatch, Row};
 #[derive(Debug, Default)]
 pub struct Blobs {
     pub(crate) entries: Entries,
-    pub(crate) places: Places,
+    pub(crate) places: RepositoryIds,
     pub(crate) types: Types,
     pub(crate) bytes: u64,
     /// Whose length nobody compared with their files' yet: those before this number.
@@ -73,7 +73,7 @@ impl Blobs {
 
     /// What was written down.
     pub(crate) fn take_in(&mut self, frame: &Batch<'_>) {
-        let mut places: Vec<Option<Place>> = vec![None; frame.strings.len()];
+        let mut places: Vec<Option<RepositoryId>> = vec![None; frame.strings.len()];
         let mut media = HashMap::new();
         for word in &frame.words {
             let Some(digest) = Digest::from_bytes(word.digest) else { continue };
@@ -100,10 +100,10 @@ impl Blobs {
     pub(crate) fn forget_places(&mut self) {
         for slot in 0..self.entries.slots() {
             if let Some(entry) = self.entries.at_mut(slot) {
-                entry.places = InPlaces::None;
+                entry.places = InRepositories::None;
             }
         }
-        (self.places, self.rewrite) = (Places::default(), true);
+        (self.places, self.rewrite) = (RepositoryIds::default(), true);
     }
 
     /// The last word on the next of these.

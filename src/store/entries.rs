@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use crate::access::repositories::Place;
+use crate::access::repositories::RepositoryId;
 use crate::oci::digest::Digest;
 
 /// The number of an entry while it lives; another one's later.
@@ -28,7 +28,7 @@ pub(crate) struct Entry {
     pub(crate) size: u64,
     pub(crate) media_type: Option<Arc<str>>,
     /// Repositories that upstream was seen to have it in.
-    pub(crate) places: InPlaces,
+    pub(crate) places: InRepositories,
     /// Seconds since 1970, until 2106.
     pub(crate) used: u32,
     pub(crate) readers: u32,
@@ -38,24 +38,24 @@ pub(crate) struct Entry {
 
 /// Most blobs are in one repository.
 #[derive(Clone, Debug, Default)]
-pub(crate) enum InPlaces {
+pub(crate) enum InRepositories {
     #[default]
     None,
-    One(Place),
-    Some(Box<[Place]>),
+    One(RepositoryId),
+    Some(Box<[RepositoryId]>),
 }
 
-impl InPlaces {
-    pub(crate) fn as_slice(&self) -> &[Place] {
+impl InRepositories {
+    pub(crate) fn as_slice(&self) -> &[RepositoryId] {
         match self {
-            InPlaces::None => &[],
-            InPlaces::One(place) => std::slice::from_ref(place),
-            InPlaces::Some(places) => places,
+            InRepositories::None => &[],
+            InRepositories::One(place) => std::slice::from_ref(place),
+            InRepositories::Some(places) => places,
         }
     }
 
     /// Tells whether it is new.
-    pub(crate) fn add(&mut self, place: Place) -> bool {
+    pub(crate) fn add(&mut self, place: RepositoryId) -> bool {
         if self.as_slice().contains(&place) {
             return false;
         }
@@ -64,27 +64,27 @@ impl InPlaces {
     }
 
     /// Tells whether it was there.
-    pub(crate) fn remove(&mut self, place: Place) -> bool {
+    pub(crate) fn remove(&mut self, place: RepositoryId) -> bool {
         let before = self.as_slice().len();
         *self = self.as_slice().iter().copied().filter(|known| *known != place).collect();
         self.as_slice().len() < before
     }
 }
 
-impl FromIterator<Place> for InPlaces {
-    fn from_iter<I: IntoIterator<Item = Place>>(places: I) -> InPlaces {
+impl FromIterator<RepositoryId> for InRepositories {
+    fn from_iter<I: IntoIterator<Item = RepositoryId>>(places: I) -> InRepositories {
         let mut places = places.into_iter();
         match (places.next(), places.next()) {
-            (None, _) => InPlaces::None,
-            (Some(one), None) => InPlaces::One(one),
-            (Some(one), Some(two)) => InPlaces::Some([one, two].into_iter().chain(places).collect()),
+            (None, _) => InRepositories::None,
+            (Some(one), None) => InRepositories::One(one),
+            (Some(one), Some(two)) => InRepositories::Some([one, two].into_iter().chain(places).collect()),
         }
     }
 }
 
 impl Entry {
     pub(crate) fn new(digest: Digest, size: u64, used: u32) -> Entry {
-        let (media_type, places) = (None, InPlaces::None);
+        let (media_type, places) = (None, InRepositories::None);
         Entry { digest, size, media_type, places, used, readers: 0, older: NONE, newer: NONE }
     }
 }
@@ -274,12 +274,12 @@ mod tests {
 
     #[test]
     fn places_are_a_set() {
-        let (a, b) = (Place::from(1), Place::from(2));
-        let mut places = InPlaces::default();
+        let (a, b) = (RepositoryId::from(1), RepositoryId::from(2));
+        let mut places = InRepositories::default();
         assert!(places.add(a) && !places.add(a) && places.add(b));
         assert_eq!(places.as_slice(), [a, b]);
         assert!(places.remove(a) && !places.remove(a));
-        assert!(matches!(places, InPlaces::One(one) if one == b));
+        assert!(matches!(places, InRepositories::One(one) if one == b));
         assert!(places.remove(b) && places.as_slice().is_empty());
     }
 

@@ -16,7 +16,7 @@ use crate::oci::digest::Digest;
 use crate::records::{Journal, seconds, time};
 
 pub use super::blobs::Blobs;
-pub use crate::access::repositories::Place;
+pub use crate::access::repositories::RepositoryId;
 
 /// The index. Clones share one.
 #[derive(Clone, Debug)]
