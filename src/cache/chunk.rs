@@ -29,7 +29,7 @@ pub enum Alignment {
 
 static FREE: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
 
-/// A buffer of [`CHUNK`] bytes, on its request round.
+/// A buffer of [`CHUNK`] bytes, on its way round.
 #[derive(Debug)]
 pub struct Chunk {
     bytes: Box<[u8]>,
@@ -50,7 +50,7 @@ impl Chunk {
     }
 
     /// One that is free, or a new one that is no larger than `most` bytes need: what waits for a slow client keeps its buffer, and of
-    /// a blob on its request there may be little at a time.
+    /// a blob on its way there may be little at a time.
     pub fn take_for(most: u64, place: Alignment) -> Chunk {
         match usize::try_from(most) {
             Ok(most) if most <= SMALL => Chunk { place, bytes: vec![0; most + PAGE].into_boxed_slice(), len: 0 },

@@ -1,4 +1,4 @@
-//! The bytes of a digest: here, on their request, or to be fetched. Whoever gets them has upstream's yes for this repository and digest.
+//! The bytes of a digest: here, on their way, or to be fetched. Whoever gets them has upstream's yes for this repository and digest.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub enum Content {
     Memory(Bytes),
     /// A file, whole or growing, and its length if that is known.
     File(Source, Option<u64>),
-    /// From upstream, verified on the request, and its length if that is known.
+    /// From upstream, verified on the way, and its length if that is known.
     Through(Box<VerifyingBody>, Option<u64>),
     /// A part that upstream was asked for, as it answered.
     Part(Response<Incoming>),
@@ -346,7 +346,7 @@ impl Cache {
         manifest
     }
 
-    /// A blob on its request.
+    /// A blob on its way.
     async fn flown(&self, pull: &Pull, what: &What, flight: &Arc<Flight>, outcome: Outcome) -> Result<Found> {
         let digest = flight.digest().clone();
         let head = match flight.flowing().await {

@@ -48,7 +48,7 @@ pub struct Head {
     pub media_type: Arc<str>,
 }
 
-/// A blob on its request.
+/// A blob on its way.
 #[derive(Debug)]
 pub struct Flight {
     digest: Digest,
@@ -135,7 +135,7 @@ fn abandoned() -> Error {
     Error::new(Kind::Ours, "the download this request waited for was given up; try again")
 }
 
-/// All blobs on their request. Clones share them.
+/// All blobs on their way. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Flights(Arc<Mutex<HashMap<Digest, Arc<Flight>>>>);
 
@@ -144,7 +144,7 @@ pub struct Flights(Arc<Mutex<HashMap<Digest, Arc<Flight>>>>);
 pub enum Joined {
     /// The blob is here.
     Held(Held),
-    /// It is on its request.
+    /// It is on its way.
     Follow(Arc<Flight>),
     /// It is this caller's to fetch.
     Lead(Lead),

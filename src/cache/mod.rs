@@ -3,10 +3,10 @@
 //! ```text
 //! get = resolve (tags only)   binding fresh and client granted → it; else one HEAD, which is both an answer and a yes
 //!     → admit                 a grant that is believed, else HEAD of the digest with the client's own credential
-//!     → content               held → open · on its request → follow it · neither → lead: a fill is spawned, and followed
+//!     → content               held → open · on its way → follow it · neither → lead: a fill is spawned, and followed
 //! ```
 //!
-//! [`grants`] knows who may, [`tags`] what tags name, [`flight`] what is on its request, `fill` brings it, [`reader`] reads it while it
+//! [`grants`] knows who may, [`tags`] what tags name, [`flight`] what is on its way, `fill` brings it, [`reader`] reads it while it
 //! comes, [`through`] does without the cache where that is full, [`sweep`] makes room.
 
 pub mod chunk;

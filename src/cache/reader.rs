@@ -32,7 +32,7 @@ const WORTH_POSTING: usize = 16 << 10;
 pub enum Source {
     /// A blob that is here.
     Held(Blob, Held),
-    /// One on its request.
+    /// One on its way.
     Flight(Arc<File>, Arc<Flight>, BlobRequest),
 }
 
@@ -182,7 +182,7 @@ impl Reader {
         }
     }
 
-    /// What comes of a blob that is here is large, or all there is of it; of one on its request it may be little at a time.
+    /// What comes of a blob that is here is large, or all there is of it; of one on its way it may be little at a time.
     fn takes(&self) -> fn(u64) -> Chunk {
         match self.source {
             Backing::Held { .. } => |_| Chunk::take(Alignment::Read),

@@ -29,7 +29,7 @@ pub struct Sweep {
     pub flights: Flights,
     /// What is open: closed before its file goes.
     pub opened: OpenFiles,
-    /// Bytes that blobs on their request will take. Whoever makes room holds it meanwhile.
+    /// Bytes that blobs on their way will take. Whoever makes room holds it meanwhile.
     pub promised: Arc<Mutex<u64>>,
     /// Counts.
     pub metrics: Metrics,
@@ -47,7 +47,7 @@ const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 /// So long are files looked at each time: 40,000 that the system knows of, 20 where it asks a disk. Who opens one looks too.
 const LOOKING: Duration = Duration::from_millis(200);
 
-/// Room for a blob on its request, until it is in the index or given up.
+/// Room for a blob on its way, until it is in the index or given up.
 #[derive(Debug)]
 pub struct SpaceReservation {
     promised: Arc<Mutex<u64>>,
@@ -154,7 +154,7 @@ impl Sweep {
     }
 
     /// Takes away a blob that was thought to be this long, if its file is not. Nothing was held meanwhile: it may have been evicted
-    /// since, or be on its request, or be here again.
+    /// since, or be on its way, or be here again.
     fn remove_cut(&self, digest: &Digest, size: u64) {
         if !self.is_cut(digest, size) {
             return;

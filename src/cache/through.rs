@@ -1,4 +1,4 @@
-//! A blob that is not kept: from upstream to the client, hashed on the request. The last chunk is held back until the digest is
+//! A blob that is not kept: from upstream to the client, hashed on the way. The last chunk is held back until the digest is
 //! verified, as everywhere.
 
 use std::fs::File;
