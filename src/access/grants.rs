@@ -10,7 +10,6 @@
 //!   that: for what upstream has in some public repository. For all else upstream is asked, by a HEAD that is not counted.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use moka::sync::Cache;
@@ -19,6 +18,7 @@ use parking_lot::RwLock;
 use super::logins::Logins;
 use crate::lru::lru;
 use crate::oci::digest::Digest;
+use crate::oci::name::RepositoryKey;
 use crate::policy::access::{GrantRecord, GrantTtls};
 use crate::records::{Journal, Table, seconds, time};
 use crate::store::index::Index;
@@ -31,11 +31,11 @@ pub struct Grants {
     index: Index,
     journal: Journal,
     logins: Logins,
-    public: RwLock<HashMap<Arc<str>, SystemTime>>,
-    shared: RwLock<HashMap<Arc<str>, Shared>>,
-    own: Cache<(Arc<str>, Fingerprint), SystemTime>,
+    public: RwLock<HashMap<RepositoryKey, SystemTime>>,
+    shared: RwLock<HashMap<RepositoryKey, Shared>>,
+    own: Cache<(RepositoryKey, Fingerprint), SystemTime>,
     /// Of digests that are not here, or are claimed only.
-    facts: Cache<(Arc<str>, Digest), Fact>,
+    facts: Cache<(RepositoryKey, Digest), Fact>,
 }
 
 /// A yes to the operator's account.
@@ -70,9 +70,11 @@ const COARSE: Duration = Duration::from_secs(60);
 impl Grants {
     /// With what the journal knew.
     pub fn new(ttls: GrantTtls, index: Index, journal: Journal, logins: Logins, opened: Opened) -> Grants {
-        let read = |known: Vec<(String, u64)>| known.into_iter().map(|(place, at)| (Arc::<str>::from(place), time(at)));
+        let read = |known: Vec<(String, u64)>| {
+            known.into_iter().map(|(repository, at)| (RepositoryKey::from(repository.as_str()), time(at)))
+        };
         let public = read(opened.public).collect();
-        let shared = read(opened.shared).map(|(place, at)| (place, Shared { at, stands: true })).collect();
+        let shared = read(opened.shared).map(|(repository, at)| (repository, Shared { at, stands: true })).collect();
         let (public, shared) = (RwLock::new(public), RwLock::new(shared));
         Grants { ttls, index, journal, logins, public, shared, own: lru(100_000), facts: lru(50_000) }
     }
@@ -87,39 +89,45 @@ impl Grants {
         self.ttls
     }
 
-    /// What is known of `who` in `place`, and of `digest` there if one is asked for.
-    pub fn known(&self, place: &Arc<str>, who: Credential, digest: Option<&Digest>) -> GrantRecord {
+    /// What is known of `who` in `repository`, and of `digest` there if one is asked for.
+    pub fn known(&self, repository: &RepositoryKey, who: Credential, digest: Option<&Digest>) -> GrantRecord {
         let (mut own, mut shared, mut remembered) = (None, None, None);
         match who {
             Credential::Anonymous => {}
             Credential::Account => {
-                let known = self.shared.read().get(place).copied();
+                let known = self.shared.read().get(repository).copied();
                 own = known.map(|known| known.at);
                 shared = known.filter(|known| known.stands).map(|known| known.at);
             }
             Credential::Known(print) => {
-                own = self.own.get(&(place.clone(), print));
-                remembered = self.logins.read_by(print, place);
+                own = self.own.get(&(repository.clone(), print));
+                remembered = self.logins.read_by(print, repository);
             }
-            Credential::Remembered(login) => remembered = self.logins.read(login, place),
+            Credential::Remembered(login) => remembered = self.logins.read(login, repository),
         }
-        let public = self.public.read().get(place).copied();
-        GrantRecord { public, own, shared, remembered, holds: digest.is_none_or(|digest| self.holds(place, digest)) }
+        let public = self.public.read().get(repository).copied();
+        GrantRecord {
+            public,
+            own,
+            shared,
+            remembered,
+            holds: digest.is_none_or(|digest| self.holds(repository, digest)),
+        }
     }
 
-    fn holds(&self, place: &Arc<str>, digest: &Digest) -> bool {
-        if self.index.is_seen_in(digest, place) {
+    fn holds(&self, repository: &RepositoryKey, digest: &Digest) -> bool {
+        if self.index.is_seen_in(digest, repository.as_str()) {
             return true;
         }
-        match self.facts.get(&(place.clone(), digest.clone())) {
+        match self.facts.get(&(repository.clone(), digest.clone())) {
             Some(Fact::Word) => {
                 // It may have come since: what is here is written down.
-                self.index.seen_in(digest, place);
+                self.index.seen_in(digest, repository.as_str());
                 true
             }
             Some(Fact::Claim) => {
                 let public = self.public.read();
-                self.index.is_seen_where(digest, |place| public.contains_key(place))
+                self.index.is_seen_where(digest, |repository| public.contains_key(&RepositoryKey::from(repository)))
             }
             None => false,
         }
@@ -127,83 +135,83 @@ impl Grants {
 
     /// Whether any repository of a name space is public, by upstream's last word.
     pub fn opens_some(&self, namespace: &str) -> bool {
-        let here = |place: &Arc<str>| place.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('/'));
+        let here = |repository: &RepositoryKey| repository.is_in(namespace);
         self.public.read().keys().any(here)
     }
 
-    /// Upstream let `who` read in `place`.
-    pub fn grant(&self, place: &Arc<str>, who: Credential, now: SystemTime) {
+    /// Upstream let `who` read in `repository`.
+    pub fn grant(&self, repository: &RepositoryKey, who: Credential, now: SystemTime) {
         let is_old = |at: SystemTime| now.duration_since(at).unwrap_or_default() >= COARSE;
         match who {
             Credential::Anonymous => {
-                let before = self.public.write().insert(place.clone(), now);
+                let before = self.public.write().insert(repository.clone(), now);
                 if before.is_none_or(is_old) {
-                    self.journal.write(Table::Public, place.to_string(), &seconds(now));
+                    self.journal.write(Table::Public, repository.to_string(), &seconds(now));
                 }
             }
             Credential::Account => {
-                let before = self.shared.write().insert(place.clone(), Shared { at: now, stands: true });
+                let before = self.shared.write().insert(repository.clone(), Shared { at: now, stands: true });
                 if before.is_none_or(|before| !before.stands || is_old(before.at)) {
-                    self.journal.write(Table::Shared, place.to_string(), &seconds(now));
+                    self.journal.write(Table::Shared, repository.to_string(), &seconds(now));
                 }
             }
             Credential::Known(print) => {
-                self.own.insert((place.clone(), print), now);
-                self.logins.granted(print, place);
+                self.own.insert((repository.clone(), print), now);
+                self.logins.granted(print, repository);
             }
             // Nobody was asked for.
             Credential::Remembered(_) => {}
         }
     }
 
-    /// Upstream did not let `who` read in `place`.
-    pub fn revoke(&self, place: &Arc<str>, who: Credential) {
+    /// Upstream did not let `who` read in `repository`.
+    pub fn revoke(&self, repository: &RepositoryKey, who: Credential) {
         match who {
             Credential::Known(print) => {
-                self.own.invalidate(&(place.clone(), print));
-                self.logins.revoked(print, place);
+                self.own.invalidate(&(repository.clone(), print));
+                self.logins.revoked(print, repository);
             }
             Credential::Account => {
-                if self.shared.write().remove(place).is_some() {
-                    self.journal.remove(Table::Shared, place.to_string());
+                if self.shared.write().remove(repository).is_some() {
+                    self.journal.remove(Table::Shared, repository.to_string());
                 }
             }
             // Nobody was asked for.
             Credential::Anonymous | Credential::Remembered(_) => {
-                if self.public.write().remove(place).is_some() {
-                    self.journal.remove(Table::Public, place.to_string());
+                if self.public.write().remove(repository).is_some() {
+                    self.journal.remove(Table::Public, repository.to_string());
                 }
             }
         }
     }
 
-    /// Upstream refused the operator's account itself: what it opened in `place` is believed for as long as any yes, and no outage makes
+    /// Upstream refused the operator's account itself: what it opened in `repository` is believed for as long as any yes, and no outage makes
     /// that longer.
-    pub fn account_refused(&self, place: &Arc<str>) {
+    pub fn account_refused(&self, repository: &RepositoryKey) {
         let mut shared = self.shared.write();
-        let Some(known) = shared.get_mut(place).filter(|known| known.stands) else { return };
+        let Some(known) = shared.get_mut(repository).filter(|known| known.stands) else { return };
         known.stands = false;
-        self.journal.remove(Table::Shared, place.to_string());
+        self.journal.remove(Table::Shared, repository.to_string());
     }
 
-    /// Upstream said that it has this in `place`.
-    pub fn confirm_presence(&self, place: &Arc<str>, digest: &Digest) {
-        if !self.index.seen_in(digest, place) {
-            self.facts.insert((place.clone(), digest.clone()), Fact::Word);
+    /// Upstream said that it has this in `repository`.
+    pub fn confirm_presence(&self, repository: &RepositoryKey, digest: &Digest) {
+        if !self.index.seen_in(digest, repository.as_str()) {
+            self.facts.insert((repository.clone(), digest.clone()), Fact::Word);
         }
     }
 
-    /// A manifest that upstream has in `place` lists these.
-    pub fn infer_presence<'a>(&self, place: &Arc<str>, digests: impl Iterator<Item = &'a Digest>) {
+    /// A manifest that upstream has in `repository` lists these.
+    pub fn infer_presence<'a>(&self, repository: &RepositoryKey, digests: impl Iterator<Item = &'a Digest>) {
         for digest in digests {
-            self.facts.entry((place.clone(), digest.clone())).or_insert(Fact::Claim);
+            self.facts.entry((repository.clone(), digest.clone())).or_insert(Fact::Claim);
         }
     }
 
-    /// Upstream no longer has this in `place`.
-    pub fn remove_presence(&self, place: &Arc<str>, digest: &Digest) {
-        self.index.not_in(digest, place);
-        self.facts.invalidate(&(place.clone(), digest.clone()));
+    /// Upstream no longer has this in `repository`.
+    pub fn remove_presence(&self, repository: &RepositoryKey, digest: &Digest) {
+        self.index.not_in(digest, repository.as_str());
+        self.facts.invalidate(&(repository.clone(), digest.clone()));
     }
 }
 
@@ -222,10 +230,10 @@ mod tests {
         let (ring, now) = (Keyring::new(), time(1000));
         let who = |text: &'static str| ring.requester(Some(&http::HeaderValue::from_static(text)), now).credential;
         let (alice, bob) = (who("Basic a"), who("Basic b"));
-        let (app, other): (Arc<str>, Arc<str>) = ("docker.io/acme/app".into(), "docker.io/acme/other".into());
+        let (app, other): (RepositoryKey, RepositoryKey) = ("docker.io/acme/app".into(), "docker.io/acme/other".into());
         let digest = Digest::of(Algorithm::Sha256, b"x");
         grants.grant(&app, alice, now);
-        let may = |place, who, digest| grants.known(place, who, digest).granted(ttls, now);
+        let may = |repository, who, digest| grants.known(repository, who, digest).granted(ttls, now);
         assert!(may(&app, alice, None));
         assert!(!may(&app, bob, None) && !may(&other, alice, None) && !may(&app, Credential::Anonymous, None));
         assert!(!may(&app, alice, Some(&digest)), "nobody said that the digest is there");
@@ -237,19 +245,19 @@ mod tests {
         assert!(may(&app, bob, None), "public is for all");
     }
 
-    /// A client has the last byte before the file is in its place, and may ask for the same in another repository by then.
+    /// A client has the last byte before the file is in its repository, and may ask for the same in another repository by then.
     #[test]
     fn what_was_said_of_a_digest_before_it_was_here_is_written_down_when_it_is() {
         let index = Index::new(Journal::off());
         let ttls = GrantTtls { public: Duration::ZERO, own: Duration::ZERO, offline: Duration::ZERO };
         let grants = Grants::new(ttls, index.clone(), Journal::off(), Logins::off(), Opened::default());
-        let (first, then): (Arc<str>, Arc<str>) = ("r/first".into(), "r/then".into());
+        let (first, then): (RepositoryKey, RepositoryKey) = ("r/first".into(), "r/then".into());
         let digest = Digest::of(Algorithm::Sha256, b"x");
         grants.confirm_presence(&then, &digest);
-        index.insert(&digest, 1, None, &first, time(1000));
-        assert!(!index.is_seen_in(&digest, &then));
+        index.insert(&digest, 1, None, first.as_str(), time(1000));
+        assert!(!index.is_seen_in(&digest, then.as_str()));
         assert!(grants.known(&then, Credential::Anonymous, Some(&digest)).holds);
-        assert!(index.is_seen_in(&digest, &then));
+        assert!(index.is_seen_in(&digest, then.as_str()));
     }
 
     /// Whoever lists a private digest in a manifest of their own gets nothing by it.
@@ -259,11 +267,11 @@ mod tests {
         let ttls =
             GrantTtls { public: Duration::from_secs(900), own: Duration::from_secs(300), offline: Duration::ZERO };
         let grants = Grants::new(ttls, index.clone(), Journal::off(), Logins::off(), Opened::default());
-        let (private, public, evil): (Arc<str>, Arc<str>, Arc<str>) =
+        let (private, public, evil): (RepositoryKey, RepositoryKey, RepositoryKey) =
             ("r/acme/app".into(), "r/a/b".into(), "r/e/vil".into());
         let digest = Digest::of(Algorithm::Sha256, b"x");
         let now = time(1000);
-        index.insert(&digest, 1, None, &private, now);
+        index.insert(&digest, 1, None, private.as_str(), now);
         grants.grant(&evil, Credential::Anonymous, now);
         grants.infer_presence(&evil, [&digest].into_iter());
         let may = || grants.known(&evil, Credential::Anonymous, Some(&digest)).granted(ttls, now);

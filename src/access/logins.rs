@@ -14,7 +14,7 @@
 //!   under a key that is not in the journal (`secret`, mode 0600), hashed once more: no guess can be tried.
 //! - *The journal and the key.* Each guess costs a bcrypt for each account. Tokens that registries make cannot be guessed; passwords that
 //!   people make can. No password and no token is ever written, nor kept in memory once it is hashed.
-//! - *A network place.* An outage that an attacker brings about (a cut line) brings the last state back: somebody who lost access less
+//! - *A network repository.* An outage that an attacker brings about (a cut line) brings the last state back: somebody who lost access less
 //!   than `offline_grants` ago, still has the old credential, and is an allowed client, reads what is in the cache and was theirs. This
 //!   is why it is off by default, and what its length is for. While upstream answers, it is asked, and its no is final.
 //! - *Guesses during an outage.* Each costs a bcrypt, whether the account is known or not, so many at a time, and few of one account;
@@ -35,6 +35,7 @@ use super::secret::Secret;
 use crate::clock::Clock;
 use crate::lru::lru;
 use crate::oci::login::Login;
+use crate::oci::name::RepositoryKey;
 use crate::policy::access::within;
 use crate::records::{Journal, Table, seconds, time};
 use crate::task::Tasks;
@@ -45,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Logins that are remembered.
 const MOST_LOGINS: usize = 10_000;
 /// Repositories of one.
-const MOST_PLACES: usize = 2_000;
+const MOST_REPOSITORIES: usize = 2_000;
 /// Repositories of all: some tens of megabytes of the journal.
 const MOST_IN_ALL: usize = 200_000;
 /// What upstream says of one while it is hashed.
@@ -59,7 +60,7 @@ const SHOWN_FOR: Duration = Duration::from_secs(10 * 60);
 #[derive(Default)]
 struct Good {
     proved: u64,
-    places: HashMap<Arc<str>, u64>,
+    repositories: HashMap<RepositoryKey, u64>,
 }
 
 /// What a client shows with its pulls: a token, or the login itself.
@@ -74,7 +75,7 @@ enum State {
     /// Upstream has not said yes to it yet.
     Shown(Proof),
     /// It is being hashed. What upstream said meanwhile, in order: when it let it read, or that it did not.
-    Hashing(Vec<(Arc<str>, Option<SystemTime>)>),
+    Hashing(Vec<(RepositoryKey, Option<SystemTime>)>),
     /// It is this one.
     Hashed(LoginId),
 }
@@ -98,7 +99,7 @@ struct Inner {
 struct Book {
     good: HashMap<LoginId, Good>,
     /// Repositories of all.
-    places: usize,
+    repositories: usize,
 }
 
 impl Book {
@@ -152,18 +153,19 @@ impl Logins {
     fn restore(&self, written: Vec<(String, u64)>) {
         let mut book = self.0.book.write();
         for (key, at) in written {
-            let (name, place) = key.split_once(' ').map_or((key.as_str(), None), |(name, place)| (name, Some(place)));
+            let (name, repository) =
+                key.split_once(' ').map_or((key.as_str(), None), |(name, repository)| (name, Some(repository)));
             let id = HEXLOWER.decode(name.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok()).map(LoginId);
             let Some(id) = id else {
                 self.0.journal.remove(Table::Logins, key);
                 continue;
             };
             let good = book.good.entry(id).or_default();
-            match place {
+            match repository {
                 None => good.proved = at,
-                Some(place) => {
-                    good.places.insert(place.into(), at);
-                    book.places += 1;
+                Some(repository) => {
+                    good.repositories.insert(repository.into(), at);
+                    book.repositories += 1;
                 }
             }
         }
@@ -196,11 +198,11 @@ impl Logins {
             };
             logins.note_proof(id, proved);
             let before = std::mem::replace(&mut *session.state.lock(), State::Hashed(id));
-            if let State::Hashing(places) = before {
-                for (place, at) in places {
+            if let State::Hashing(repositories) = before {
+                for (repository, at) in repositories {
                     match at {
-                        Some(at) => logins.note_place(id, &place, at),
-                        None => logins.forget_place(id, &place),
+                        Some(at) => logins.note_repository(id, &repository, at),
+                        None => logins.forget_repository(id, &repository),
                     }
                 }
             }
@@ -210,8 +212,9 @@ impl Logins {
     /// Too many are hashed: what a session was let read is forgotten, what was taken from it is not.
     fn not_remembered(&self, session: &Session, proof: Proof) {
         let before = std::mem::replace(&mut *session.state.lock(), State::Shown(proof.clone()));
-        let State::Hashing(places) = before else { return };
-        let lost: Vec<_> = places.into_iter().filter(|(_, at)| at.is_none()).map(|(place, _)| place).collect();
+        let State::Hashing(repositories) = before else { return };
+        let lost: Vec<_> =
+            repositories.into_iter().filter(|(_, at)| at.is_none()).map(|(repository, _)| repository).collect();
         if !lost.is_empty() {
             self.take_back(proof, Some(lost));
         }
@@ -229,27 +232,27 @@ impl Logins {
         }
     }
 
-    fn note_place(&self, id: LoginId, place: &Arc<str>, now: SystemTime) {
+    fn note_repository(&self, id: LoginId, repository: &RepositoryKey, now: SystemTime) {
         let mut book = self.0.book.write();
         // Forgotten meanwhile: upstream refused it.
         let Some(good) = book.good.get(&id) else { return };
-        if !good.places.contains_key(place) {
-            if good.places.len() >= MOST_PLACES {
+        if !good.repositories.contains_key(repository) {
+            if good.repositories.len() >= MOST_REPOSITORIES {
                 return;
             }
-            if book.places >= MOST_IN_ALL {
+            if book.repositories >= MOST_IN_ALL {
                 book.oldest().filter(|oldest| *oldest != id).into_iter().for_each(|id| self.forget(&mut book, id));
             }
-            if book.places >= MOST_IN_ALL {
+            if book.repositories >= MOST_IN_ALL {
                 return;
             }
-            book.places += 1;
+            book.repositories += 1;
         }
         let Some(good) = book.good.get_mut(&id) else { return };
-        let at = good.places.entry(place.clone()).or_default();
+        let at = good.repositories.entry(repository.clone()).or_default();
         if seconds(now).abs_diff(*at) >= COARSE.as_secs() {
             *at = seconds(now);
-            self.0.journal.write(Table::Logins, key(id, Some(place)), at);
+            self.0.journal.write(Table::Logins, key(id, Some(repository)), at);
         }
     }
 
@@ -257,44 +260,46 @@ impl Logins {
         self.0.sessions.get(&print).filter(|session| self.0.clock.now() < session.until)
     }
 
-    /// Upstream let whoever shows `print` read in `place`.
-    pub fn granted(&self, print: Fingerprint, place: &Arc<str>) {
-        let Some(session) = self.session(print).filter(|session| is_in(place, &session.namespace)) else { return };
+    /// Upstream let whoever shows `print` read in `repository`.
+    pub fn granted(&self, print: Fingerprint, repository: &RepositoryKey) {
+        let Some(session) = self.session(print).filter(|session| repository.is_in(&session.namespace)) else { return };
         let now = self.0.clock.now();
         let mut state = session.state.lock();
         match &mut *state {
-            State::Hashed(id) => self.note_place(*id, place, now),
-            State::Hashing(places) if places.len() < MOST_MEANWHILE => places.push((place.clone(), Some(now))),
+            State::Hashed(id) => self.note_repository(*id, repository, now),
+            State::Hashing(repositories) if repositories.len() < MOST_MEANWHILE => {
+                repositories.push((repository.clone(), Some(now)))
+            }
             State::Hashing(_) => {}
             State::Shown(proof) => {
                 let proof = proof.clone();
-                *state = State::Hashing(vec![(place.clone(), Some(now))]);
+                *state = State::Hashing(vec![(repository.clone(), Some(now))]);
                 self.hash(session.clone(), proof);
             }
         }
     }
 
-    /// Upstream did not let whoever shows `print` read in `place`.
-    pub fn revoked(&self, print: Fingerprint, place: &Arc<str>) {
+    /// Upstream did not let whoever shows `print` read in `repository`.
+    pub fn revoked(&self, print: Fingerprint, repository: &RepositoryKey) {
         let Some(session) = self.session(print) else { return };
         match &mut *session.state.lock() {
-            State::Hashed(id) => self.forget_place(*id, place),
-            State::Hashing(places) => {
-                places.retain(|(known, _)| known != place);
-                places.push((place.clone(), None));
+            State::Hashed(id) => self.forget_repository(*id, repository),
+            State::Hashing(repositories) => {
+                repositories.retain(|(known, _)| known != repository);
+                repositories.push((repository.clone(), None));
             }
-            State::Shown(proof) => self.take_back(proof.clone(), Some(vec![place.clone()])),
+            State::Shown(proof) => self.take_back(proof.clone(), Some(vec![repository.clone()])),
         }
     }
 
     /// The token service refused `login`: for these repositories, or altogether.
-    pub fn refused(&self, namespace: &str, login: &Login, places: Option<Vec<Arc<str>>>) {
+    pub fn refused(&self, namespace: &str, login: &Login, repositories: Option<Vec<RepositoryKey>>) {
         if self.is_on() {
-            self.take_back(self.0.hashes.proof(namespace, login), places);
+            self.take_back(self.0.hashes.proof(namespace, login), repositories);
         }
     }
 
-    fn take_back(&self, proof: Proof, places: Option<Vec<Arc<str>>>) {
+    fn take_back(&self, proof: Proof, repositories: Option<Vec<RepositoryKey>>) {
         let whose = proof.account();
         // What is hashed now may be in the book a moment later.
         if self.0.book.read().of(whose).is_empty() && !self.0.hashes.has_words() {
@@ -306,43 +311,49 @@ impl Logins {
             // Too many wait to find out which login of this account it is.
             let ids = named.unwrap_or_else(|| logins.0.book.read().of(whose));
             for id in ids {
-                match &places {
-                    Some(places) => places.iter().for_each(|place| logins.forget_place(id, place)),
+                match &repositories {
+                    Some(repositories) => {
+                        repositories.iter().for_each(|repository| logins.forget_repository(id, repository))
+                    }
                     None => logins.forget(&mut logins.0.book.write(), id),
                 }
             }
         });
     }
 
-    fn forget_place(&self, id: LoginId, place: &Arc<str>) {
+    fn forget_repository(&self, id: LoginId, repository: &RepositoryKey) {
         let mut book = self.0.book.write();
-        if book.good.get_mut(&id).is_some_and(|good| good.places.remove(place).is_some()) {
-            book.places -= 1;
-            self.0.journal.remove(Table::Logins, key(id, Some(place)));
+        if book.good.get_mut(&id).is_some_and(|good| good.repositories.remove(repository).is_some()) {
+            book.repositories -= 1;
+            self.0.journal.remove(Table::Logins, key(id, Some(repository)));
         }
     }
 
     fn forget(&self, book: &mut Book, id: LoginId) {
         if let Some(good) = book.good.remove(&id) {
-            book.places -= good.places.len();
+            book.repositories -= good.repositories.len();
             self.0.journal.remove(Table::Logins, key(id, None));
-            good.places.keys().for_each(|place| self.0.journal.remove(Table::Logins, key(id, Some(place))));
+            good.repositories
+                .keys()
+                .for_each(|repository| self.0.journal.remove(Table::Logins, key(id, Some(repository))));
         }
     }
 
-    /// When upstream last let this login read in `place`, if it was proved no longer ago than the operator said.
-    pub fn read(&self, id: LoginId, place: &str) -> Option<SystemTime> {
+    /// When upstream last let this login read in `repository`, if it was proved no longer ago than the operator said.
+    pub fn read(&self, id: LoginId, repository: &RepositoryKey) -> Option<SystemTime> {
         let book = self.0.book.read();
         let good = book.good.get(&id).filter(|good| self.is_recent(good.proved))?;
-        good.places.get(place).map(|at| time(*at))
+        good.repositories.get(repository).map(|at| time(*at))
     }
 
     /// The same of whoever shows `print`.
-    pub fn read_by(&self, print: Fingerprint, place: &str) -> Option<SystemTime> {
+    pub fn read_by(&self, print: Fingerprint, repository: &RepositoryKey) -> Option<SystemTime> {
         let session = self.is_on().then(|| self.session(print)).flatten()?;
         match &*session.state.lock() {
-            State::Hashed(id) => self.read(*id, place),
-            State::Hashing(places) => places.iter().rev().find(|(known, _)| **known == *place).and_then(|(_, at)| *at),
+            State::Hashed(id) => self.read(*id, repository),
+            State::Hashing(repositories) => {
+                repositories.iter().rev().find(|(known, _)| known == repository).and_then(|(_, at)| *at)
+            }
             State::Shown(_) => None,
         }
     }
@@ -351,7 +362,7 @@ impl Logins {
     pub fn knows_some(&self, namespace: &str) -> bool {
         let book = self.0.book.read();
         // All that a login reads is in one name space.
-        let here = |good: &Good| good.places.keys().next().is_some_and(|place| is_in(place, namespace));
+        let here = |good: &Good| good.repositories.keys().next().is_some_and(|repository| repository.is_in(namespace));
         book.good.values().any(|good| here(good) && self.is_recent(good.proved))
     }
 
@@ -400,16 +411,16 @@ impl Logins {
         old.into_iter().for_each(|id| self.forget(&mut book, id));
         let mut left = 0;
         for (id, good) in &mut book.good {
-            good.places.retain(|place, at| {
+            good.repositories.retain(|repository, at| {
                 let stays = self.is_recent(*at);
                 if !stays {
-                    self.0.journal.remove(Table::Logins, key(*id, Some(place)));
+                    self.0.journal.remove(Table::Logins, key(*id, Some(repository)));
                 }
                 stays
             });
-            left += good.places.len();
+            left += good.repositories.len();
         }
-        book.places = left;
+        book.repositories = left;
     }
 
     fn is_recent(&self, at: u64) -> bool {
@@ -417,13 +428,9 @@ impl Logins {
     }
 }
 
-fn is_in(place: &str, namespace: &str) -> bool {
-    place.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('/'))
-}
-
-fn key(id: LoginId, place: Option<&str>) -> String {
+fn key(id: LoginId, repository: Option<&RepositoryKey>) -> String {
     let name = HEXLOWER.encode(&id.0);
-    place.map_or_else(|| name.clone(), |place| format!("{name} {place}"))
+    repository.map_or_else(|| name.clone(), |repository| format!("{name} {repository}"))
 }
 
 mod hashes;

@@ -19,6 +19,7 @@ use crate::http::range::{Selection, first_byte, select};
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::manifest::MAX_MANIFEST;
 use crate::oci::media_type::{Accept, OCTET_STREAM};
+use crate::oci::name::RepositoryKey;
 use crate::policy::access::GrantRecord;
 use crate::policy::freshness::Reason;
 use crate::store::index::Held;
@@ -52,7 +53,7 @@ pub(super) enum Permission {
 }
 
 /// What is asked once for many: a digest in a repository, for one credential, to push it or not, since the last trial.
-pub(super) type Admission = (Arc<str>, What, Credential, bool, u64);
+pub(super) type Admission = (RepositoryKey, What, Credential, bool, u64);
 
 /// How far behind what a client asks for a fill may be. Further, and the client gets its bytes straight from upstream. Less would
 /// send each of a client's parallel range requests upstream.
@@ -85,7 +86,7 @@ impl Cache {
                     }
                 }
                 Joined::Follow(flight) => {
-                    let same = flight.was_asked_for(&pull.place, pull.requester.credential);
+                    let same = flight.was_asked_for(&pull.key, pull.requester.credential);
                     let final_for_this = |error: &Error| same && error.kind().fault() == Fault::Upstream;
                     // Upstream's answer to who leads is the one this client would get. All others ask for themselves, and wait for nobody.
                     if same && let Some(error) = flight.flowing().await.err().filter(final_for_this) {
@@ -104,9 +105,8 @@ impl Cache {
                 }
                 Joined::Lead(lead) => {
                     let flight = lead.flight().clone();
-                    lead.ask_for(pull.place.clone(), pull.requester.credential);
-                    let fill =
-                        Fill { cache: self.clone(), request: self.request(pull, what), place: pull.place.clone() };
+                    lead.ask_for(pull.key.clone(), pull.requester.credential);
+                    let fill = Fill { cache: self.clone(), request: self.request(pull, what), key: pull.key.clone() };
                     self.0.tasks.spawn(fill.run(lead));
                     let led = Box::pin(self.flown(pull, what, &flight, Outcome::Miss)).await;
                     return led.inspect_err(|error| {
@@ -127,10 +127,10 @@ impl Cache {
 
     pub(super) fn refused(&self, pull: &Pull, error: &Error) {
         if error.kind() == Kind::Refused {
-            self.0.grants.revoke(&pull.place, pull.requester.credential);
+            self.0.grants.revoke(&pull.key, pull.requester.credential);
         }
         if is_bad_login(error) {
-            self.0.grants.account_refused(&pull.place);
+            self.0.grants.account_refused(&pull.key);
         }
     }
 
@@ -150,7 +150,7 @@ impl Cache {
         if permission == Permission::Established {
             return Ok(None);
         }
-        let known = self.0.grants.known(&pull.place, pull.requester.credential, Some(digest));
+        let known = self.0.grants.known(&pull.key, pull.requester.credential, Some(digest));
         if known.granted(self.0.grants.ttls(), self.0.clock.now()) {
             return Ok(None);
         }
@@ -184,7 +184,7 @@ impl Cache {
         what: &What,
     ) -> Result<crate::upstream::Description> {
         let (pushing, turn) = (may_push(pull, what), self.0.upstream.generation(&pull.site));
-        let question = (pull.place.clone(), what.clone(), pull.requester.credential, pushing, turn);
+        let question = (pull.key.clone(), what.clone(), pull.requester.credential, pushing, turn);
         let (cache, asked, subject, digest) = (self.clone(), pull.clone(), what.clone(), digest.clone());
         let work = move || async move {
             let upstream = &cache.0.upstream;
@@ -192,7 +192,7 @@ impl Cache {
                 upstream.describe(&asked.site, &asked.repository, &subject, Accept::ANYTHING, &asked.requester).await;
             // Also when it comes too late for who asked.
             match &said {
-                Ok(said) => cache.record_grant(&asked.place, said.grants_to(&asked.requester), &digest),
+                Ok(said) => cache.record_grant(&asked.key, said.grants_to(&asked.requester), &digest),
                 Err(error) => cache.denied(&asked, &subject, &digest, error),
             }
             said
@@ -205,7 +205,7 @@ impl Cache {
         self.refused(pull, error);
         // From now on it is missing for all, and asked for anew.
         if error.kind() == Kind::Missing && (may_push(pull, what) || self.0.tags.gone == Gone::Forget) {
-            self.0.grants.remove_presence(&pull.place, digest);
+            self.0.grants.remove_presence(&pull.key, digest);
         }
     }
 
@@ -213,7 +213,7 @@ impl Cache {
     async fn described(&self, pull: &Pull, digest: &Digest, what: &What, permission: Permission) -> Result<Found> {
         let pushing = matches!(what, What::Blob(_));
         let here = self.here(digest);
-        let known = self.0.grants.known(&pull.place, pull.requester.credential, Some(digest));
+        let known = self.0.grants.known(&pull.key, pull.requester.credential, Some(digest));
         let granted = permission == Permission::Established || known.granted(self.0.grants.ttls(), self.0.clock.now());
         let stands = here.is_some() && known.usable_while_away(self.0.grants.ttls(), self.0.clock.now());
         let deadline = stands.then(|| self.0.upstream.resolve_deadline());
@@ -270,7 +270,7 @@ impl Cache {
         outcome: Outcome,
         stale: Option<Stale>,
     ) -> Found {
-        manifest.vouch(&self.0.grants, &pull.place);
+        manifest.vouch(&self.0.grants, &pull.key);
         let outcome = if stale.is_some() { Outcome::Stale } else { outcome };
         // The file is used as much as the memory is.
         self.0.index.touch(digest, self.0.clock.now());
@@ -410,7 +410,7 @@ impl Cache {
                 .upstream
                 .fetch_range(&request.site, &request.repository, what, range, &request.requester)
                 .await?;
-            self.record_grant(&pull.place, request.requester.grants_to().filter(|_| is_yes(&part)), &digest);
+            self.record_grant(&pull.key, request.requester.grants_to().filter(|_| is_yes(&part)), &digest);
             // All of it is verified, a part cannot be.
             if part.status() != StatusCode::OK {
                 return Ok(passed(digest, content_type(part.headers()), Content::Part(part)));
@@ -421,7 +421,7 @@ impl Cache {
             Some(fetched) => fetched,
             None => {
                 let fetched = request.fetch(0).await?;
-                self.record_grant(&pull.place, fetched.grants_to(&request.requester), &digest);
+                self.record_grant(&pull.key, fetched.grants_to(&request.requester), &digest);
                 fetched
             }
         };

@@ -24,6 +24,7 @@ use super::through::BlobRequest;
 use crate::error::{Error, Kind, Result};
 use crate::fs::FsError;
 use crate::oci::digest::Digest;
+use crate::oci::name::RepositoryKey;
 use crate::policy::admission::Wish;
 use crate::policy::retry;
 use crate::store::Partial;
@@ -36,7 +37,7 @@ use crate::upstream::retry_pacing::jitter;
 pub(super) struct Fill {
     pub(super) cache: Cache,
     pub(super) request: BlobRequest,
-    pub(super) place: Arc<str>,
+    pub(super) key: RepositoryKey,
 }
 
 /// A blob that is whole and verified.
@@ -118,7 +119,7 @@ impl Fill {
             }
         }
         let fetched = fetched?;
-        self.cache.record_grant(&self.place, fetched.grants_to(&self.request.requester), lead.flight().digest());
+        self.cache.record_grant(&self.key, fetched.grants_to(&self.request.requester), lead.flight().digest());
         if !partial.is_empty() {
             info!(digest = %partial.digest(), from = partial.len(), "going on with a partial blob");
         }
@@ -287,7 +288,7 @@ impl Fill {
         }
         let now = inner.clock.now();
         let media_type = Some(media_type).filter(|name| !name.is_empty());
-        inner.index.insert(&digest, size, media_type, &self.place, now);
+        inner.index.insert(&digest, size, media_type, self.key.as_str(), now);
         inner.sweep.report();
         let held = inner.index.hold(&digest, now);
         lead.land(held);

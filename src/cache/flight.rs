@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::error::{Error, Kind, Result};
 use crate::oci::digest::Digest;
+use crate::oci::name::RepositoryKey;
 use crate::store::index::Held;
 use crate::upstream::Fetched;
 use crate::upstream::requester::Credential;
@@ -59,7 +60,7 @@ pub struct Flight {
     /// Upstream's answer, where there was no room for it: for the first who asks.
     unused_response: Mutex<Option<Fetched>>,
     /// For which repository and credential upstream was asked.
-    asked_for: OnceLock<(Arc<str>, Credential)>,
+    asked_for: OnceLock<(RepositoryKey, Credential)>,
 }
 
 impl Flight {
@@ -74,8 +75,8 @@ impl Flight {
     }
 
     /// Whether upstream was asked for this repository and credential, so that its answer would be the same.
-    pub fn was_asked_for(&self, place: &str, who: Credential) -> bool {
-        self.asked_for.get().is_some_and(|(asked, by)| **asked == *place && *by == who)
+    pub fn was_asked_for(&self, key: &RepositoryKey, who: Credential) -> bool {
+        self.asked_for.get().is_some_and(|(asked, by)| asked == key && *by == who)
     }
 
     /// To watch it from now on.
@@ -198,8 +199,8 @@ impl Lead {
     }
 
     /// Whom upstream is asked for.
-    pub fn ask_for(&self, place: Arc<str>, who: Credential) {
-        let _ = self.flight.asked_for.set((place, who));
+    pub fn ask_for(&self, key: RepositoryKey, who: Credential) {
+        let _ = self.flight.asked_for.set((key, who));
     }
 
     /// Upstream answered: bytes `0..published` are there to read.
@@ -298,14 +299,14 @@ mod tests {
     fn a_flight_knows_whom_upstream_was_asked_for() {
         let flights = Flights::default();
         let lead_of_all = lead(&flights);
-        assert!(!lead_of_all.flight().was_asked_for("ghcr.io/a", Credential::Anonymous));
+        assert!(!lead_of_all.flight().was_asked_for(&"ghcr.io/a".into(), Credential::Anonymous));
         lead_of_all.ask_for("ghcr.io/a".into(), Credential::Anonymous);
-        assert!(lead_of_all.flight().was_asked_for("ghcr.io/a", Credential::Anonymous));
-        assert!(!lead_of_all.flight().was_asked_for("ghcr.io/b", Credential::Anonymous));
+        assert!(lead_of_all.flight().was_asked_for(&"ghcr.io/a".into(), Credential::Anonymous));
+        assert!(!lead_of_all.flight().was_asked_for(&"ghcr.io/b".into(), Credential::Anonymous));
         let keyring = crate::upstream::requester::Keyring::new();
         let basic = http::HeaderValue::from_static("Basic eDp5");
         let somebody = keyring.requester(Some(&basic), std::time::SystemTime::UNIX_EPOCH).credential;
-        assert!(!lead_of_all.flight().was_asked_for("ghcr.io/a", somebody));
+        assert!(!lead_of_all.flight().was_asked_for(&"ghcr.io/a".into(), somebody));
     }
 
     /// Whoever hears of a failure and tries again at once leads; it does not follow what failed.

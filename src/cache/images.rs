@@ -12,12 +12,12 @@ use bytes::Bytes;
 pub use presence::{Budget, Presence};
 use presence::{Found, Kept};
 
+use super::Cache;
 use super::tags::{Binding, key};
-use super::{Cache, place};
 use crate::fs;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::MAX_MANIFEST;
-use crate::oci::name::{Reference, Repository};
+use crate::oci::name::{Reference, Repository, RepositoryKey};
 use crate::policy::registry::Site;
 
 /// An image that was pulled, or asked for.
@@ -50,19 +50,19 @@ impl Cache {
 
     /// What is known of one image. Reads manifests, as many as are left to look at: blocks.
     pub fn image(&self, site: &Site, repository: &Repository, reference: &Reference, budget: &mut Budget) -> Image {
-        let place = place(site, repository);
+        let repository = RepositoryKey::new(&site.namespace, repository);
         match reference {
             Reference::Tag(tag) => {
-                let name = key(&place, tag);
+                let name = key(&repository, tag);
                 match self.0.bindings.newest(&name) {
                     Some(binding) => self.bound(name, binding, budget),
                     None => Image::nothing(name),
                 }
             }
             Reference::Digest(digest) => {
-                let name = format!("{place}@{digest}").into();
+                let name = format!("{repository}@{digest}").into();
                 // Of another repository it would not be served without asking upstream first.
-                if !self.0.index.is_seen_in(digest, &place) {
+                if !self.0.index.is_seen_in(digest, repository.as_str()) {
                     return Image::nothing(name);
                 }
                 self.presence(Image { digest: Some(digest.clone()), ..Image::nothing(name) }, budget)

@@ -10,6 +10,7 @@ use crate::access::grants::Grants;
 use crate::oci::digest::Digest;
 use crate::oci::manifest;
 use crate::oci::media_type::{is_index, is_manifest, is_schema1};
+use crate::oci::name::RepositoryKey;
 
 /// A verified manifest.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub struct Manifest {
     pub media_type: Arc<str>,
     children: Vec<Digest>,
     /// Where its children are already known to be.
-    told: Mutex<Vec<Arc<str>>>,
+    told: Mutex<Vec<RepositoryKey>>,
 }
 
 impl Manifest {
@@ -40,13 +41,13 @@ impl Manifest {
         &self.children
     }
 
-    /// Upstream has this in `place`: what it lists is claimed to be there too.
-    pub fn vouch(&self, grants: &Grants, place: &Arc<str>) {
-        if self.told.lock().contains(place) {
+    /// Upstream has this in `key`: what it lists is claimed to be there too.
+    pub fn vouch(&self, grants: &Grants, key: &RepositoryKey) {
+        if self.told.lock().contains(key) {
             return;
         }
-        grants.infer_presence(place, self.children.iter());
-        self.told.lock().push(place.clone());
+        grants.infer_presence(key, self.children.iter());
+        self.told.lock().push(key.clone());
     }
 }
 

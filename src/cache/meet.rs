@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::resolve::away;
-use super::{Cache, Found, Pull, place};
+use super::{Cache, Found, Pull};
 use crate::access::{logins, secret};
 use crate::error::Result;
 use crate::oci::login::Login;
-use crate::oci::name::Repository;
+use crate::oci::name::{Repository, RepositoryKey};
 use crate::oci::token_request::basic;
 use crate::policy::registry::Site;
 use crate::upstream::requester::{Credential, Fingerprint, Requester};
@@ -46,7 +46,7 @@ impl Cache {
 
     /// Whether upstream's last word was that everybody may read this repository.
     pub fn is_public(&self, site: &Site, repository: &Repository) -> bool {
-        let known = self.0.grants.known(&place(site, repository), Credential::Anonymous, None);
+        let known = self.0.grants.known(&RepositoryKey::new(&site.namespace, repository), Credential::Anonymous, None);
         known.usable_while_away(self.0.grants.ttls(), self.0.clock.now())
     }
 

@@ -41,7 +41,7 @@ use crate::http::cache_status::Outcome;
 use crate::metrics::Metrics;
 use crate::oci::digest::Digest;
 use crate::oci::media_type::Accept;
-use crate::oci::name::{Reference, Repository, Tag};
+use crate::oci::name::{Reference, Repository, RepositoryKey, Tag};
 use crate::policy::access::GrantTtls;
 pub use crate::policy::freshness::{Gone, Rule, Tags};
 use crate::policy::registry::Site;
@@ -92,12 +92,7 @@ pub struct Pull {
     /// `Range`, as the client sent it.
     pub range: Option<HeaderValue>,
     /// `REGISTRY/REPOSITORY`: the unit of permission.
-    pub place: Arc<str>,
-}
-
-/// `REGISTRY/REPOSITORY`
-pub fn place(site: &Site, repository: &Repository) -> Arc<str> {
-    [&*site.namespace, "/", repository.as_str()].concat().into()
+    pub key: RepositoryKey,
 }
 
 /// What a pull is for.
@@ -210,8 +205,8 @@ impl Cache {
         let grants = grants::Grants::new(ttls, index.clone(), journal.clone(), logins, opened);
         let bindings = tags::Bindings::new(journal, records.tags);
         // Of what is here the index knows.
-        for (place, digest) in bindings.words().into_iter().filter(|(_, digest)| !index.has(digest)) {
-            grants.confirm_presence(&place, &digest);
+        for (repository, digest) in bindings.words().into_iter().filter(|(_, digest)| !index.has(digest)) {
+            grants.confirm_presence(&repository, &digest);
         }
         Cache(Arc::new(Inner {
             upstream,
@@ -250,7 +245,7 @@ impl Cache {
                 self.content(pull, digest, &What::Blob(digest.clone()), content::Permission::Required).await
             }
             Wanted::Manifest(Reference::Digest(digest), _) => {
-                if !self.0.bindings.was_advertised(&pull.place, digest, pull.requester.credential, self.0.clock.now()) {
+                if !self.0.bindings.was_advertised(&pull.key, digest, pull.requester.credential, self.0.clock.now()) {
                     pull.requester.cost.pin();
                 }
                 let what = What::Manifest(Reference::Digest(digest.clone()));
@@ -262,7 +257,7 @@ impl Cache {
 
     /// A push, or a removal, that upstream took: what the tag named is wrong now, and the next request for it asks.
     pub fn tag_changed(&self, site: &Site, repository: &Repository, tag: &Tag) {
-        self.0.bindings.forget(&tags::key(&place(site, repository), tag));
+        self.0.bindings.forget(&tags::key(&RepositoryKey::new(&site.namespace, repository), tag));
     }
 
     /// Whether its bytes are here.
@@ -272,7 +267,7 @@ impl Cache {
 
     /// Upstream was told to remove a digest from a repository. The bytes stay for other repositories.
     pub fn digest_removed(&self, site: &Site, repository: &Repository, digest: &Digest) {
-        self.0.grants.remove_presence(&place(site, repository), digest);
+        self.0.grants.remove_presence(&RepositoryKey::new(&site.namespace, repository), digest);
     }
 
     /// Keeps the cache within its limits. Blocks; what can wait does when it is to stop.

@@ -1,11 +1,10 @@
 //! Who pays for the bytes, and what upstream's yes to that is worth.
 
-use std::sync::Arc;
-
 use super::content::Permission;
 use super::{Cache, Pull};
 use crate::error::{Kind, Result};
 use crate::oci::digest::Digest;
+use crate::oci::name::RepositoryKey;
 use crate::policy::access::GrantRecord;
 use crate::upstream::What;
 use crate::upstream::requester::{Credential, Payer, Requester};
@@ -19,7 +18,7 @@ impl Cache {
 
     /// The requester, known to be allowed where that is known: then other sources than the registry may be asked for it.
     pub(super) fn requester_for_upstream(&self, pull: &Pull) -> Requester {
-        let known = self.0.grants.known(&pull.place, pull.requester.credential, None);
+        let known = self.0.grants.known(&pull.key, pull.requester.credential, None);
         let allowed = known.usable_while_away(self.0.grants.ttls(), self.0.clock.now());
         if allowed { pull.requester.clone().allowed() } else { pull.requester.clone() }
     }
@@ -47,15 +46,15 @@ impl Cache {
     }
 
     /// Upstream gave this digest, which is a yes to `who`, if to anybody: they may read here, and the digest is here.
-    pub(super) fn record_grant(&self, place: &Arc<str>, who: Option<Credential>, digest: &Digest) {
+    pub(super) fn record_grant(&self, key: &RepositoryKey, who: Option<Credential>, digest: &Digest) {
         if let Some(who) = who {
-            self.0.grants.grant(place, who, self.0.clock.now());
+            self.0.grants.grant(key, who, self.0.clock.now());
         }
-        self.0.grants.confirm_presence(place, digest);
+        self.0.grants.confirm_presence(key, digest);
     }
 
     fn known(&self, pull: &Pull) -> GrantRecord {
-        self.0.grants.known(&pull.place, Credential::Anonymous, None)
+        self.0.grants.known(&pull.key, Credential::Anonymous, None)
     }
 
     fn is_open(&self, known: &GrantRecord) -> bool {

@@ -42,12 +42,12 @@ const SOON: Duration = Duration::from_secs(5);
 
 impl Cache {
     pub(super) async fn resolve(&self, pull: &Pull, tag: &Tag, accept: Accept) -> Result<Resolved> {
-        let key = tags::key(&pull.place, tag);
+        let key = tags::key(&pull.key, tag);
         let now = self.0.clock.now();
         let bound = self.0.bindings.find(&key, accept);
         // What upstream was told to remove is asked for anew, by its tags too.
         let named = bound.as_ref().map(|binding| &binding.digest);
-        let known = self.0.grants.known(&pull.place, pull.requester.credential, named);
+        let known = self.0.grants.known(&pull.key, pull.requester.credential, named);
         let granted = yes(known.granted(self.0.grants.ttls(), now));
         let checked = bound.as_ref().map(|binding| binding.checked);
         let ttl = self.ttl(&key, bound.as_ref());
@@ -90,7 +90,7 @@ impl Cache {
         let work = move || async move {
             let described = cache.describe_tag(&pull, &what, accept).await;
             let (binding, grants_to) = described.inspect_err(|error| cache.believe(&pull, &key, error))?;
-            cache.record_grant(&pull.place, grants_to, &binding.digest);
+            cache.record_grant(&pull.key, grants_to, &binding.digest);
             let binding = binding.after(last, |digest| cache.is_here(digest));
             cache.0.bindings.bind(&key, accept, binding.clone(), epoch);
             Ok(binding)
@@ -142,7 +142,7 @@ impl Cache {
     fn settle(&self, pull: &Pull, kept: Option<Binding>, asked: Result<Binding>) -> Result<Resolved> {
         let now = self.0.clock.now();
         let named = kept.as_ref().map(|binding| &binding.digest);
-        let known = self.0.grants.known(&pull.place, pull.requester.credential, named);
+        let known = self.0.grants.known(&pull.key, pull.requester.credential, named);
         let answer = answer(&asked, kept.as_ref());
         let known = if answer == Answer::Missing { known.after_not_found() } else { known };
         let stands = known.usable_while_away(self.0.grants.ttls(), now);

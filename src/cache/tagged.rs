@@ -16,13 +16,13 @@ use crate::lru::lru;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::MAX_MANIFEST;
 use crate::oci::media_type::{Accept, is_index, is_manifest, is_schema1};
-use crate::oci::name::{Reference, Tag};
+use crate::oci::name::{Reference, RepositoryKey, Tag};
 use crate::policy::freshness;
 use crate::task;
 use crate::upstream::What;
 
 /// Manifests that could not be had a moment ago, and why.
-pub(super) struct NegativeCache(moka::sync::Cache<(Arc<str>, Digest), (Error, SystemTime)>);
+pub(super) struct NegativeCache(moka::sync::Cache<(RepositoryKey, Digest), (Error, SystemTime)>);
 
 impl Default for NegativeCache {
     fn default() -> NegativeCache {
@@ -76,7 +76,7 @@ impl Cache {
     async fn fallback(&self, pull: &Pull, accept: Accept, resolved: &Resolved) -> Option<Fallback> {
         let before = resolved.binding.before.as_deref().filter(|before| self.is_here(&before.digest))?;
         let now = self.0.clock.now();
-        let known = self.0.grants.known(&pull.place, pull.requester.credential, Some(&before.digest));
+        let known = self.0.grants.known(&pull.key, pull.requester.credential, Some(&before.digest));
         let stands = known.usable_while_away(self.0.grants.ttls(), now);
         let may_be_served =
             accept.admits(&before.media_type) && freshness::may_be_stale(before.checked, &self.0.tags, now);
@@ -151,12 +151,12 @@ impl Cache {
     pub(super) fn note_failure(&self, pull: &Pull, digest: &Digest, error: &Error) {
         if matches!(pull.wanted, Wanted::Manifest(..)) && away(error).is_some() {
             let until = self.0.clock.now() + RESTS;
-            self.0.negative.0.insert((pull.place.clone(), digest.clone()), (error.clone(), until));
+            self.0.negative.0.insert((pull.key.clone(), digest.clone()), (error.clone(), until));
         }
     }
 
     fn failed_lately(&self, pull: &Pull, digest: &Digest) -> Option<Error> {
-        let (error, until) = self.0.negative.0.get(&(pull.place.clone(), digest.clone()))?;
+        let (error, until) = self.0.negative.0.get(&(pull.key.clone(), digest.clone()))?;
         (self.0.clock.now() < until).then_some(error)
     }
 
@@ -168,7 +168,7 @@ impl Cache {
         }
         let what = What::Manifest(Reference::Digest(binding.digest.clone()));
         if pull.method == Method::Head && pull.site.registry.reserve > 0 {
-            self.0.bindings.advertise(&pull.place, &binding.digest, pull.requester.credential, self.0.clock.now());
+            self.0.bindings.advertise(&pull.key, &binding.digest, pull.requester.credential, self.0.clock.now());
         }
         let known_size = binding.size.filter(|_| pull.method == Method::Head);
         let mut found = match known_size {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::lru::lru;
 use crate::oci::digest::Digest;
 use crate::oci::media_type::Accept;
-use crate::oci::name::Tag;
+use crate::oci::name::{RepositoryKey, Tag};
 use crate::policy::access::within;
 use crate::records::{Journal, Table, seconds, time};
 use crate::upstream::requester::Credential;
@@ -70,14 +70,14 @@ pub struct Bindings {
     journal: Journal,
     bound: Cache<Arc<str>, Variants>,
     /// Digests that clients were told a tag names, and are about to ask for.
-    told: Cache<(Arc<str>, Digest, Credential), SystemTime>,
+    told: Cache<(RepositoryKey, Digest, Credential), SystemTime>,
     /// Goes up with every push and removal: an answer that was asked for before one is old news after it.
     epoch: AtomicU64,
 }
 
 /// `REGISTRY/REPOSITORY:TAG`
-pub fn key(place: &str, tag: &Tag) -> Arc<str> {
-    [place, ":", tag.as_str()].concat().into()
+pub fn key(repository: &RepositoryKey, tag: &Tag) -> Arc<str> {
+    [repository.as_str(), ":", tag.as_str()].concat().into()
 }
 
 /// Tags that are remembered: about 400 bytes each, 700 where one names something that never came.
@@ -98,11 +98,11 @@ impl Bindings {
     }
 
     /// Upstream's words that each of these repositories holds this digest.
-    pub fn words(&self) -> Vec<(Arc<str>, Digest)> {
+    pub fn words(&self) -> Vec<(RepositoryKey, Digest)> {
         let of = |key: &str, variants: &Variants| {
-            let place: Option<Arc<str>> = key.rsplit_once(':').map(|(place, _)| place.into());
+            let repository: Option<RepositoryKey> = key.rsplit_once(':').map(|(repository, _)| repository.into());
             let named = variants.iter().map(|(_, binding)| binding.digest.clone());
-            named.filter_map(|digest| Some((place.clone()?, digest))).collect::<Vec<_>>()
+            named.filter_map(|digest| Some((repository.clone()?, digest))).collect::<Vec<_>>()
         };
         self.bound.iter().flat_map(|(key, variants)| of(&key, &variants)).collect()
     }
@@ -168,14 +168,20 @@ impl Bindings {
         self.journal.remove(Table::Tags, key.to_string());
     }
 
-    /// `who` was told that a tag in `place` names `digest`.
-    pub fn advertise(&self, place: &Arc<str>, digest: &Digest, who: Credential, now: SystemTime) {
-        self.told.insert((place.clone(), digest.clone(), who), now);
+    /// `who` was told that a tag in `repository` names `digest`.
+    pub fn advertise(&self, repository: &RepositoryKey, digest: &Digest, who: Credential, now: SystemTime) {
+        self.told.insert((repository.clone(), digest.clone(), who), now);
     }
 
     /// Whether `who` asks for `digest` for a tag's sake: docker and containerd ask for what they were told.
-    pub fn was_advertised(&self, place: &Arc<str>, digest: &Digest, who: Credential, now: SystemTime) -> bool {
-        within(self.told.get(&(place.clone(), digest.clone(), who)), TOLD, now)
+    pub fn was_advertised(
+        &self,
+        repository: &RepositoryKey,
+        digest: &Digest,
+        who: Credential,
+        now: SystemTime,
+    ) -> bool {
+        within(self.told.get(&(repository.clone(), digest.clone(), who)), TOLD, now)
     }
 
     fn write(&self, key: &Arc<str>, variants: &Variants) {
@@ -231,7 +237,7 @@ mod tests {
     fn one_tag_names_different_things_for_different_clients_and_registries() {
         let bindings = Bindings::new(Journal::off(), Vec::new());
         let tag: Tag = "1".parse().unwrap();
-        let (hub, ghcr) = (key("docker.io/a/b", &tag), key("ghcr.io/a/b", &tag));
+        let (hub, ghcr) = (key(&"docker.io/a/b".into(), &tag), key(&"ghcr.io/a/b".into(), &tag));
         let (old, new) = (Accept::of([OCI_MANIFEST].into_iter()), Accept::of([OCI_MANIFEST, OCI_INDEX].into_iter()));
         bindings.bind(&hub, old, binding(OCI_MANIFEST, 1), 0);
         assert_eq!(bindings.find(&hub, new), None);

@@ -35,7 +35,7 @@ use crate::error::{Error, Kind, Result};
 use crate::http::headers::mark_sensitive;
 use crate::oci::error::Code;
 use crate::oci::media_type::Accept;
-use crate::oci::name::{Reference, Repository};
+use crate::oci::name::{Reference, Repository, RepositoryKey};
 use crate::oci::route::{self, Route, RouteError};
 use crate::policy::intercept::{self, Tunnels, Verdict};
 use crate::policy::registry::{Registries, Role, Site};
@@ -343,8 +343,8 @@ pub(crate) fn pull(
 ) -> Pull {
     let method = if *request.method() == Method::HEAD { cache::Method::Head } else { cache::Method::Get };
     let range = request.headers().get(header::RANGE).filter(|_| method == cache::Method::Get).cloned();
-    let place = cache::place(&site, &repository);
-    Pull { site, repository, wanted, requester, method, range, place }
+    let key = RepositoryKey::new(&site.namespace, &repository);
+    Pull { site, repository, wanted, requester, method, range, key }
 }
 
 pub(crate) fn bad_route(error: RouteError) -> Error {

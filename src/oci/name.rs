@@ -149,6 +149,40 @@ impl fmt::Display for Reference {
     }
 }
 
+/// `REGISTRY/REPOSITORY`: a repository of one registry, and the unit of permission. Clones share the text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RepositoryKey(Arc<str>);
+
+impl RepositoryKey {
+    /// A repository of the registry that is called `namespace`.
+    pub fn new(namespace: &str, repository: &Repository) -> RepositoryKey {
+        RepositoryKey([namespace, "/", repository.as_str()].concat().into())
+    }
+
+    /// The key as it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the registry is called `namespace`.
+    pub fn is_in(&self, namespace: &str) -> bool {
+        self.0.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('/'))
+    }
+}
+
+/// A key that was written down, or the fixed text of a test.
+impl From<&str> for RepositoryKey {
+    fn from(text: &str) -> RepositoryKey {
+        RepositoryKey(text.into())
+    }
+}
+
+impl fmt::Display for RepositoryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

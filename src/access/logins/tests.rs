@@ -23,18 +23,18 @@ async fn settled(tasks: &Tasks) {
 async fn a_login_opens_what_it_was_let_read_and_no_other_does() {
     let (clock, tasks, ring) = (Clock::system(), Tasks::new(), Keyring::new());
     let logins = logins(&clock, &tasks);
-    let place = |name: &str| Arc::<str>::from(format!("docker.io/{name}"));
+    let repository = |name: &str| RepositoryKey::from(format!("docker.io/{name}").as_str());
     let (print, now) = (ring.bearer("t"), clock.now());
     logins.proved(&"docker.io".into(), &login("x"), print, TERM);
     // Before it is hashed, and after.
-    ["a", "b", "c"].iter().for_each(|name| logins.granted(print, &place(name)));
-    logins.revoked(print, &place("b"));
-    assert!(logins.read_by(print, "docker.io/a").is_some_and(|at| at >= now));
-    assert_eq!(logins.read_by(print, "docker.io/b"), None);
+    ["a", "b", "c"].iter().for_each(|name| logins.granted(print, &repository(name)));
+    logins.revoked(print, &repository("b"));
+    assert!(logins.read_by(print, &"docker.io/a".into()).is_some_and(|at| at >= now));
+    assert_eq!(logins.read_by(print, &"docker.io/b".into()), None);
     settled(&tasks).await;
-    logins.revoked(print, &place("c"));
+    logins.revoked(print, &repository("c"));
     let id = logins.recognised("docker.io", &login("x")).await.unwrap();
-    let read = |name: &str| logins.read(id, &place(name)).is_some();
+    let read = |name: &str| logins.read(id, &repository(name)).is_some();
     assert_eq!(["a", "b", "c", "d"].map(read), [true, false, false, false]);
     for other in [login("y"), Login::Identity(Zeroizing::new("x".into()))] {
         assert_eq!(logins.recognised("docker.io", &other).await, None);
@@ -42,9 +42,9 @@ async fn a_login_opens_what_it_was_let_read_and_no_other_does() {
     assert_eq!(logins.recognised("ghcr.io", &login("x")).await, None);
     // What is let read later does not make the login itself newer.
     clock.advance(TERM - COARSE);
-    logins.note_place(id, &place("a"), clock.now());
+    logins.note_repository(id, &repository("a"), clock.now());
     clock.advance(COARSE);
-    assert_eq!(logins.read(id, "docker.io/a"), None);
+    assert_eq!(logins.read(id, &"docker.io/a".into()), None);
     logins.prune();
     assert!(logins.0.book.read().good.is_empty());
 }
@@ -54,40 +54,40 @@ async fn a_login_opens_what_it_was_let_read_and_no_other_does() {
 async fn a_no_is_heard_while_the_login_is_hashed() {
     let (clock, tasks, ring) = (Clock::system(), Tasks::new(), Keyring::new());
     let logins = logins(&clock, &tasks);
-    let app: Arc<str> = "r/app".into();
+    let app: RepositoryKey = "r/app".into();
     let id = logins.0.hashes.name(&logins.0.hashes.proof("r", &login("x")), Why::Word).await.unwrap();
     logins.note_proof(id, clock.now());
-    logins.note_place(id, &app, clock.now());
+    logins.note_repository(id, &app, clock.now());
     clock.advance(hashes::KNOWN_FOR);
     let print = ring.bearer("t");
     logins.proved(&"r".into(), &login("x"), print, TERM);
     logins.revoked(print, &app);
     settled(&tasks).await;
-    assert_eq!(logins.read(id, "r/app"), None);
+    assert_eq!(logins.read(id, &"r/app".into()), None);
     logins.granted(print, &app);
-    assert!(logins.read(id, "r/app").is_some());
+    assert!(logins.read(id, &"r/app".into()).is_some());
     let tasks = &logins.0.tasks;
     logins.refused("r", &login("y"), None);
     tasks.drained().await;
-    assert!(logins.read(id, "r/app").is_some(), "another password");
+    assert!(logins.read(id, &"r/app".into()).is_some(), "another password");
     logins.refused("r", &login("x"), None);
     tasks.drained().await;
-    assert_eq!(logins.read(id, "r/app"), None);
+    assert_eq!(logins.read(id, &"r/app".into()), None);
 }
 
 #[test]
 fn what_was_written_is_read_again() {
     let (id, now) = (LoginId([0xab; 24]), seconds(Clock::system().now()));
     let written = |age: u64| {
-        let place = |name: &str| (key(id, Some(name)), now - age);
-        vec![(key(id, None), now - age), place("r/a"), place("r/b"), ("nonsense".to_owned(), now)]
+        let repository = |name: &str| (key(id, Some(&name.into())), now - age);
+        vec![(key(id, None), now - age), repository("r/a"), repository("r/b"), ("nonsense".to_owned(), now)]
     };
     let load = |term, age| {
         let (clock, tasks) = (Clock::system(), Tasks::new());
         Logins::new(term, Arc::new(Secret::random()), Journal::off(), clock, tasks, written(age))
     };
-    assert!(load(TERM, 100).read(id, "r/a").is_some() && load(TERM, 100).knows_some("r"));
-    assert_eq!((load(TERM, 100).read(id, "r/c"), load(TERM, 100).knows_some("q")), (None, false));
+    assert!(load(TERM, 100).read(id, &"r/a".into()).is_some() && load(TERM, 100).knows_some("r"));
+    assert_eq!((load(TERM, 100).read(id, &"r/c".into()), load(TERM, 100).knows_some("q")), (None, false));
     assert!(load(TERM, 8000).0.book.read().good.is_empty(), "too old");
     assert!(load(Duration::ZERO, 0).0.book.read().good.is_empty(), "off");
 }
@@ -104,7 +104,7 @@ async fn a_login_is_one_of_one_registry() {
     logins.granted(print, &"r/app".into());
     settled(&tasks).await;
     let id = logins.recognised("r", &login("x")).await.unwrap();
-    let read = |place: &str| logins.read(id, place).is_some();
+    let read = |repository: &str| logins.read(id, &repository.into()).is_some();
     assert_eq!(["q/app", "r2/app", "r/app"].map(read), [false, false, true]);
     assert!(logins.knows_some("r") && !logins.knows_some("q"));
 }
@@ -122,7 +122,7 @@ async fn a_no_is_heard_in_a_flood_of_others() {
     for name in ["alice", "bob"] {
         let id = logins.0.hashes.name(&logins.0.hashes.proof("r", &named(name, "x")), Why::Word).await.unwrap();
         logins.note_proof(id, clock.now());
-        logins.note_place(id, &"r/app".into(), clock.now());
+        logins.note_repository(id, &"r/app".into(), clock.now());
         ids.push(id);
     }
     clock.advance(hashes::KNOWN_FOR);
@@ -132,7 +132,7 @@ async fn a_no_is_heard_in_a_flood_of_others() {
     (0..1000).for_each(|n| logins.refused("r", &named("alice", &n.to_string()), None));
     logins.refused("r", &named("alice", "x"), None);
     settled(&tasks).await;
-    let read = |id| logins.read(id, "r/app").is_some();
+    let read = |id| logins.read(id, &"r/app".into()).is_some();
     assert_eq!((read(ids[0]), read(ids[1])), (false, true));
 }
 
@@ -141,25 +141,25 @@ async fn a_no_is_heard_in_a_flood_of_others() {
 async fn a_no_to_a_login_that_was_only_shown_is_heard() {
     let (clock, tasks, ring) = (Clock::system(), Tasks::new(), Keyring::new());
     let logins = logins(&clock, &tasks);
-    let (print, app): (_, Arc<str>) = (ring.bearer("t"), "r/app".into());
+    let (print, app): (_, RepositoryKey) = (ring.bearer("t"), "r/app".into());
     let id = logins.0.hashes.name(&logins.0.hashes.proof("r", &login("x")), Why::Word).await.unwrap();
     let good = || {
         logins.note_proof(id, clock.now());
-        logins.note_place(id, &app, clock.now());
+        logins.note_repository(id, &app, clock.now());
     };
     good();
     logins.observe_login(&"r".into(), &login("x"), print);
     logins.revoked(print, &app);
     tasks.stop();
     tasks.drained().await;
-    assert_eq!(logins.read(id, "r/app"), None);
+    assert_eq!(logins.read(id, &"r/app".into()), None);
     good();
-    assert_eq!(logins.read_by(print, "r/app"), None, "nobody looked");
+    assert_eq!(logins.read_by(print, &"r/app".into()), None, "nobody looked");
     assert!(logins.recognise("r", &login("x"), print).await);
-    assert!(logins.read_by(print, "r/app").is_some());
+    assert!(logins.read_by(print, &"r/app".into()).is_some());
     assert!(!logins.recognise("r", &login("x"), print).await, "it is known by now");
     logins.forget_shown(print);
-    assert_eq!(logins.read_by(print, "r/app"), None);
+    assert_eq!(logins.read_by(print, &"r/app".into()), None);
 }
 
 /// What is written down has an end, whoever reads how much.
@@ -172,15 +172,15 @@ fn the_books_have_an_end() {
         bytes[..4].copy_from_slice(&n.to_be_bytes());
         LoginId(bytes)
     };
-    let most = u32::try_from(MOST_IN_ALL / MOST_PLACES).unwrap();
-    let place = |n: usize| -> Arc<str> { format!("r/{n}").into() };
+    let most = u32::try_from(MOST_IN_ALL / MOST_REPOSITORIES).unwrap();
+    let repository = |n: usize| RepositoryKey::from(format!("r/{n}").as_str());
     for n in 0..=most {
         clock.advance(Duration::from_secs(1));
         logins.note_proof(id(n), clock.now());
-        (0..=MOST_PLACES).for_each(|at| logins.note_place(id(n), &place(at), clock.now()));
+        (0..=MOST_REPOSITORIES).for_each(|at| logins.note_repository(id(n), &repository(at), clock.now()));
     }
     let book = logins.0.book.read();
-    assert_eq!(book.places, MOST_IN_ALL);
-    assert_eq!(book.places, book.good.values().map(|good| good.places.len()).sum::<usize>());
+    assert_eq!(book.repositories, MOST_IN_ALL);
+    assert_eq!(book.repositories, book.good.values().map(|good| good.repositories.len()).sum::<usize>());
     assert!(!book.good.contains_key(&id(0)) && book.good.contains_key(&id(1)), "the oldest goes");
 }

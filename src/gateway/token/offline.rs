@@ -14,7 +14,6 @@ use hyper::body::Incoming;
 use super::request::TokenAsked;
 use crate::access::own_token::{self, LIFE, Owner};
 use crate::access::secret::Secret;
-use crate::cache::place;
 use crate::error::{Error, Kind, Reply, Result};
 use crate::gateway::body::Body;
 use crate::gateway::gateway::Gateway;
@@ -25,7 +24,7 @@ use crate::http::headers::relayed;
 use crate::http::origin::Origin;
 use crate::oci::challenge::parse_token_reply;
 use crate::oci::login::Login;
-use crate::oci::name::Repository;
+use crate::oci::name::{Repository, RepositoryKey};
 use crate::oci::route;
 use crate::oci::token_request::{Scope, TokenRequest};
 use crate::policy::offline_token::{Author, Shows, may_stand_in};
@@ -163,12 +162,18 @@ impl Gateway {
         let (logins, Some(login)) = (self.cache.logins(), &wanted.login) else {
             return Ok(relay(response, self.upstream.idle_timeout()));
         };
-        let places = || wanted.scopes.iter().filter_map(|scope| Some(place(site, scope.repository()?))).collect();
+        let repositories = || {
+            wanted
+                .scopes
+                .iter()
+                .filter_map(|scope| Some(RepositoryKey::new(&site.namespace, scope.repository()?)))
+                .collect()
+        };
         match response.status() {
             StatusCode::UNAUTHORIZED => logins.refused(&site.namespace, login, None),
             // ghcr.io says this of a repository to whom it knows well.
             StatusCode::FORBIDDEN => {
-                logins.refused(&site.namespace, login, (!wanted.scopes.is_empty()).then(places));
+                logins.refused(&site.namespace, login, (!wanted.scopes.is_empty()).then(repositories));
             }
             StatusCode::OK => {
                 let (mut parts, body) = response.into_parts();
