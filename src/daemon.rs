@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tracing::{error, info, warn};
 
+use crate::access::presence::Presence;
 use crate::access::secret::Secret;
+use crate::access::{Access, Restored};
 use crate::admin::{self, Admin, Images, Ready, Stage};
 use crate::ca::{Leaves, Root};
 use crate::cache::{Base, Cache};
@@ -25,6 +27,7 @@ use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
 use crate::oci::challenge;
 use crate::oci::digest::Digest;
+use crate::policy::access::GrantTtls;
 use crate::policy::registry::Registries;
 use crate::records::{Journal, Records, Table};
 use crate::server::clients::Clients;
@@ -83,7 +86,7 @@ impl Daemon {
         let root = Arc::new(Root::load_or_create(&config.ca, clock.now())?);
         let leaves = Leaves::new(root.clone(), config.ca.leaf_days)?;
         let leaves = Arc::new(leaves.preferring(config.tls.preferred).speaking_as(&config.tls, clock.now())?);
-        let loaded = load(&config, &clock).await?;
+        let mut loaded = load(&config, &clock).await?;
         let (journal, pings) = (loaded.journal.clone(), loaded.pings(&config));
 
         let listeners = bind(&config)?;
@@ -98,16 +101,17 @@ impl Daemon {
             let challenges = challenge::parse(challenges.iter().map(String::as_str)).into();
             upstream.auth().learn(&namespace, &challenges);
         }
+        let access = loaded.access(&config, &clock, &tasks);
         let base = Base {
             upstream: upstream.clone(),
+            access,
             store: loaded.store,
             index: loaded.index,
             journal: loaded.journal,
-            records: loaded.records,
+            tags: loaded.records.tags,
             clock: clock.clone(),
             tasks: tasks.clone(),
             metrics: metrics.clone(),
-            secret: loaded.secret,
         };
         let cache = Cache::new(&config.cache, base);
         let registries = Arc::new(config.registries.clone());
@@ -182,6 +186,7 @@ impl Daemon {
 struct Loaded {
     store: Arc<Store>,
     index: Index,
+    presence: Presence,
     journal: Journal,
     records: Records,
     secret: Arc<Secret>,
@@ -190,6 +195,14 @@ struct Loaded {
 impl Loaded {
     fn pings(&self, config: &Config) -> Pings {
         Pings::new(config.cache.public_ttl, self.journal.clone(), &self.records.challenges)
+    }
+
+    /// Who may read what, by what was recorded of it.
+    fn access(&mut self, config: &Config, clock: &Clock, tasks: &Tasks) -> Access {
+        let cache = &config.cache;
+        let ttls = GrantTtls { public: cache.public_ttl, own: cache.grant_ttl, offline: cache.offline_grants };
+        let (presence, secret) = (self.presence.clone(), self.secret.clone());
+        Access::new(ttls, presence, secret, &self.journal, &mut self.records, clock, tasks)
     }
 }
 
@@ -201,18 +214,20 @@ async fn load(config: &Config, clock: &Clock) -> anyhow::Result<Loaded> {
                 .with_context(|| format!("{} cannot be used (does another seawall run there?)", data.display()))?,
         );
         // Names of a million files, and what is known of them: half a second each, on two processors.
-        let (names, (journal, mut records)) = std::thread::scope(|scope| {
+        let mut restored = Restored::default();
+        let (names, (journal, records)) = std::thread::scope(|scope| {
             let names = scope.spawn(|| store.names());
-            let opened = Journal::open(&store.index_dir(), now);
+            let opened = Journal::open(&store.index_dir(), now, &mut |step| restored.read(step));
             (names.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), opened)
         });
         let index = Index::new(journal.clone());
         let look = |digest: &Digest| store.look(digest).map(|found| (found.size, found.modified));
-        index.restore(names?, std::mem::take(&mut records.blobs), look);
+        let presence = Presence::new(index.clone(), journal.clone());
+        presence.restore(names?, restored, look);
         let (bytes, blobs) = index.size();
         info!(bytes, blobs, "the cache is loaded");
         let secret = Arc::new(Secret::load_or_create(&data));
-        Ok(Loaded { store, index, journal, records, secret })
+        Ok(Loaded { store, index, presence, journal, records, secret })
     })
     .await
 }

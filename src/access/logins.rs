@@ -399,7 +399,7 @@ impl Logins {
     }
 
     /// Upstream says that the login which is shown as `print` is none. What it says later of it is heard anew.
-    pub fn forget_shown(&self, print: Fingerprint) {
+    pub fn forget_presented(&self, print: Fingerprint) {
         self.0.sessions.invalidate(&print);
     }
 

@@ -1,7 +1,20 @@
-//! Who may read what: evidence, logins, own tokens, who pays.
+//! Who may read what: grants, presence, logins, own tokens, who pays.
+//!
+//! [`Access::check`] answers whether a requester may read a digest in a repository, without asking anybody. What upstream says later is
+//! recorded by the other methods. Grants, presence and logins are kept apart: [`grants`] knows who was granted which repository,
+//! [`presence`] which repository has which digest, [`logins`] which logins were good before upstream went away.
 
 pub mod grants;
+mod known;
 pub mod logins;
+mod offline_login;
 pub mod own_token;
-pub mod repositories;
+mod payer;
+pub mod presence;
+mod repositories;
 pub mod secret;
+
+mod check;
+
+pub use check::Access;
+pub use known::Restored;

@@ -1,46 +1,101 @@
-//! Names of repositories as small numbers.
+//! Repositories as small numbers, and sets of them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-/// A repository of a name space: `docker.io/library/alpine`.
+use crate::oci::name::RepositoryKey;
+
+/// The number of a repository, as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RepositoryId(u32);
-
-#[cfg(test)]
-impl From<u32> for RepositoryId {
-    fn from(number: u32) -> RepositoryId {
-        RepositoryId(number)
-    }
-}
+pub(super) struct RepositoryId(u32);
 
 /// The numbers given so far.
 #[derive(Debug, Default)]
-pub(crate) struct RepositoryIds {
-    numbers: HashMap<Arc<str>, RepositoryId>,
-    names: Vec<Arc<str>>,
+pub(super) struct RepositoryIds {
+    numbers: HashMap<RepositoryKey, RepositoryId>,
+    keys: Vec<RepositoryKey>,
 }
 
 impl RepositoryIds {
-    /// The number of a name, a new one if it has none.
-    pub(crate) fn of(&mut self, name: &str) -> RepositoryId {
-        if let Some(place) = self.numbers.get(name) {
-            return *place;
+    /// The number of a repository, a new one if it has none.
+    pub(super) fn of(&mut self, key: &RepositoryKey) -> RepositoryId {
+        if let Some(id) = self.numbers.get(key) {
+            return *id;
         }
-        let place = RepositoryId(u32::try_from(self.names.len()).expect("fewer than four billion repositories"));
-        let name: Arc<str> = name.into();
-        self.names.push(name.clone());
-        self.numbers.insert(name, place);
-        place
+        let id = RepositoryId(u32::try_from(self.keys.len()).expect("fewer than four billion repositories"));
+        self.keys.push(key.clone());
+        self.numbers.insert(key.clone(), id);
+        id
     }
 
-    /// The number of a name, if it has one.
-    pub(crate) fn find(&self, name: &str) -> Option<RepositoryId> {
-        self.numbers.get(name).copied()
+    /// The number of a repository, if it has one.
+    pub(super) fn find(&self, key: &RepositoryKey) -> Option<RepositoryId> {
+        self.numbers.get(key).copied()
     }
 
-    /// The name of a number.
-    pub(crate) fn name(&self, place: RepositoryId) -> &str {
-        &self.names[place.0 as usize]
+    /// The repository of a number.
+    pub(super) fn key(&self, id: RepositoryId) -> &RepositoryKey {
+        &self.keys[id.0 as usize]
+    }
+}
+
+/// A set of repositories, small where there is one: most blobs are in one.
+#[derive(Clone, Debug, Default)]
+pub(super) enum RepositorySet {
+    #[default]
+    None,
+    One(RepositoryId),
+    Some(Box<[RepositoryId]>),
+}
+
+impl RepositorySet {
+    pub(super) fn as_slice(&self) -> &[RepositoryId] {
+        match self {
+            RepositorySet::None => &[],
+            RepositorySet::One(id) => std::slice::from_ref(id),
+            RepositorySet::Some(ids) => ids,
+        }
+    }
+
+    /// Tells whether it is new.
+    pub(super) fn add(&mut self, id: RepositoryId) -> bool {
+        if self.as_slice().contains(&id) {
+            return false;
+        }
+        *self = self.as_slice().iter().copied().chain([id]).collect();
+        true
+    }
+
+    /// Tells whether it was there.
+    pub(super) fn remove(&mut self, id: RepositoryId) -> bool {
+        let before = self.as_slice().len();
+        *self = self.as_slice().iter().copied().filter(|known| *known != id).collect();
+        self.as_slice().len() < before
+    }
+}
+
+impl FromIterator<RepositoryId> for RepositorySet {
+    fn from_iter<I: IntoIterator<Item = RepositoryId>>(ids: I) -> RepositorySet {
+        let mut ids = ids.into_iter();
+        match (ids.next(), ids.next()) {
+            (None, _) => RepositorySet::None,
+            (Some(one), None) => RepositorySet::One(one),
+            (Some(one), Some(two)) => RepositorySet::Some([one, two].into_iter().chain(ids).collect()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories_are_a_set() {
+        let (a, b) = (RepositoryId(1), RepositoryId(2));
+        let mut set = RepositorySet::default();
+        assert!(set.add(a) && !set.add(a) && set.add(b));
+        assert_eq!(set.as_slice(), [a, b]);
+        assert!(set.remove(a) && !set.remove(a));
+        assert!(matches!(set, RepositorySet::One(one) if one == b));
+        assert!(set.remove(b) && set.as_slice().is_empty());
     }
 }

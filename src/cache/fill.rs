@@ -16,9 +16,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::Cache;
 use super::coalesce::{End, WriteCoalescer};
 use super::flight::{Head, Lead, Progress};
+use super::parts::Parts;
 use super::sweep::SpaceReservation;
 use super::through::BlobRequest;
 use crate::error::{Error, Kind, Result};
@@ -35,7 +35,7 @@ use crate::upstream::retry_pacing::jitter;
 
 /// A blob to fetch.
 pub(super) struct Fill {
-    pub(super) cache: Cache,
+    pub(super) parts: Arc<Parts>,
     pub(super) request: BlobRequest,
     pub(super) key: RepositoryKey,
 }
@@ -50,7 +50,7 @@ struct Filled {
 impl Fill {
     /// Fills, lands or fails.
     pub(super) async fn run(self, mut lead: Lead) {
-        let _running = self.cache.0.metrics.fill();
+        let _running = self.parts.metrics.fill();
         match self.fill(&mut lead).await {
             Ok(filled) => self.keep(lead, filled).await,
             Err(error) => {
@@ -63,7 +63,7 @@ impl Fill {
 
     /// What a failed fill leaves: the start of a blob, to go on with; nothing where the disk is full. Who reads it has it open.
     async fn put_away(&self, digest: Digest, why: Kind) {
-        let store = self.cache.0.store.clone();
+        let store = self.parts.store.clone();
         let put_away = task::blocking(move || match why {
             Kind::Full => store.remove_partial(&digest),
             _ => store.trim_partial(&digest),
@@ -105,7 +105,7 @@ impl Fill {
 
     /// What is here of the blob, and the rest from upstream.
     async fn open(&self, lead: &Lead) -> Result<(Partial, Fetched)> {
-        let (store, digest) = (self.cache.0.store.clone(), lead.flight().digest().clone());
+        let (store, digest) = (self.parts.store.clone(), lead.flight().digest().clone());
         let mut partial = task::blocking(move || store.partial(&digest)).await.map_err(no_room)?;
         // All of it may be here, after a kill before the move: then its last byte is upstream's yes.
         let whole = !partial.is_empty() && partial.is_verified();
@@ -119,7 +119,7 @@ impl Fill {
             }
         }
         let fetched = fetched?;
-        self.cache.record_grant(&self.key, fetched.grants_to(&self.request.requester), lead.flight().digest());
+        self.parts.access.record_grant(&self.key, fetched.grants_to(&self.request.requester), lead.flight().digest());
         if !partial.is_empty() {
             info!(digest = %partial.digest(), from = partial.len(), "going on with a partial blob");
         }
@@ -141,13 +141,13 @@ impl Fill {
     }
 
     async fn reserve_space(&self, wish: Wish) -> Result<SpaceReservation> {
-        let made = self.cache.0.sweep.make_room(wish).await.map_err(no_room)?;
+        let made = self.parts.sweep.make_room(wish).await.map_err(no_room)?;
         made.ok_or_else(|| self.full(&format!("there is no room for {} bytes", wish.missing)))
     }
 
     fn full(&self, why: &str) -> Error {
         warn!(why, "the cache is full: this download is passed through and not kept");
-        self.cache.0.metrics.disk_full();
+        self.parts.metrics.disk_full();
         Error::new(Kind::Full, "the cache is full")
     }
 
@@ -192,7 +192,7 @@ impl Fill {
                         let more = self.reserve_space(Wish { size: partial.len() - reserve_space.bytes(), missing: 0 }).await?;
                         reserve_space.add(more);
                     }
-                    self.cache.0.metrics.upstream_bytes(&self.request.site.registry.name, last);
+                    self.parts.metrics.upstream_bytes(&self.request.site.registry.name, last);
                     lead.publish(readable(&partial, total, last));
                     at_rest = Some(partial);
                 }
@@ -206,7 +206,7 @@ impl Fill {
             return Err(no_room(error));
         }
         let missing = chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>() + (64 << 20);
-        let made = self.cache.0.sweep.make_room(Wish { size: 0, missing }).await;
+        let made = self.parts.sweep.make_room(Wish { size: 0, missing }).await;
         if !matches!(made, Ok(Some(_))) {
             return Err(self.full(&error.to_string()));
         }
@@ -222,7 +222,7 @@ impl Fill {
         fruitless: &mut u32,
         mut error: Error,
     ) -> Result<Fetched> {
-        let (tasks, idle) = (&self.cache.0.tasks, self.request.upstream.idle_timeout());
+        let (tasks, idle) = (&self.parts.tasks, self.request.upstream.idle_timeout());
         let silent = Instant::now();
         loop {
             let pause = retry::pause(*fruitless, jitter()).ok_or_else(|| error.clone())?;
@@ -266,7 +266,7 @@ impl Fill {
             lead.verify(partial.len());
             return Ok(partial);
         }
-        let (store, digest) = (self.cache.0.store.clone(), partial.digest().clone());
+        let (store, digest) = (self.parts.store.clone(), partial.digest().clone());
         warn!(%digest, bytes = partial.len(), upstream = %self.request.site.origin, "upstream sent other bytes than those of the digest: nothing is kept");
         let host = &self.request.site.origin.host;
         let error = Error::new(Kind::Corrupt, format!("{host} sent other bytes than those of {digest}; try again"));
@@ -280,18 +280,17 @@ impl Fill {
     async fn keep(&self, lead: Lead, filled: Filled) {
         let Filled { partial, media_type, _promise } = filled;
         debug_assert!(matches!(lead.flight().progress(), Progress::Verified { .. }));
-        let inner = &self.cache.0;
-        let (digest, size, store) = (partial.digest().clone(), partial.len(), inner.store.clone());
+        let parts = &self.parts;
+        let (digest, size, store) = (partial.digest().clone(), partial.len(), parts.store.clone());
         if let Err(error) = task::blocking(move || store.commit(&partial)).await {
             warn!(%error, "a verified blob cannot be kept");
             return lead.land(None);
         }
-        let now = inner.clock.now();
-        let media_type = Some(media_type).filter(|name| !name.is_empty());
-        inner.index.insert(&digest, size, media_type, self.key.as_str(), now);
-        inner.sweep.report();
-        let held = inner.index.hold(&digest, now);
-        lead.land(held);
+        let media_type = Some(&*media_type).filter(|name| !name.is_empty());
+        let held = parts.index.insert(&digest, size, media_type, parts.now());
+        parts.access.presence().confirm(&self.key, &digest);
+        parts.sweep.report();
+        lead.land(Some(held));
     }
 }
 

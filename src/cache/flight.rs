@@ -6,7 +6,6 @@
 //! - Who follows reads the partial file up to what is published. Nobody is waited for.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -15,6 +14,7 @@ use tokio::sync::watch;
 use crate::error::{Error, Kind, Result};
 use crate::oci::digest::Digest;
 use crate::oci::name::RepositoryKey;
+use crate::store::BlobFile;
 use crate::store::index::Held;
 use crate::upstream::Fetched;
 use crate::upstream::requester::Credential;
@@ -42,7 +42,7 @@ pub enum Progress {
 #[derive(Clone, Debug)]
 pub struct Head {
     /// The file that grows.
-    pub file: Arc<File>,
+    pub file: BlobFile,
     /// Length of the whole, where upstream said it.
     pub total: Option<u64>,
     /// As upstream named it.
@@ -330,7 +330,7 @@ mod tests {
         let flights = Flights::default();
         let index = crate::store::index::Index::new(crate::records::Journal::off());
         let lead_of_all = lead(&flights);
-        index.insert(&digest(), 1, None, "r/x", std::time::SystemTime::UNIX_EPOCH);
+        drop(index.insert(&digest(), 1, None, std::time::SystemTime::UNIX_EPOCH));
         lead_of_all.verify(1);
         lead_of_all.land(None);
         let joined = flights.join(&digest(), || index.hold(&digest(), std::time::SystemTime::UNIX_EPOCH));

@@ -14,10 +14,9 @@ use presence::{Found, Kept};
 
 use super::Cache;
 use super::tags::{Binding, key};
-use crate::fs;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::MAX_MANIFEST;
-use crate::oci::name::{Reference, Repository, RepositoryKey};
+use crate::oci::name::{Reference, Repository};
 use crate::policy::registry::Site;
 
 /// An image that was pulled, or asked for.
@@ -50,7 +49,7 @@ impl Cache {
 
     /// What is known of one image. Reads manifests, as many as are left to look at: blocks.
     pub fn image(&self, site: &Site, repository: &Repository, reference: &Reference, budget: &mut Budget) -> Image {
-        let repository = RepositoryKey::new(&site.namespace, repository);
+        let repository = site.key(repository);
         match reference {
             Reference::Tag(tag) => {
                 let name = key(&repository, tag);
@@ -62,7 +61,7 @@ impl Cache {
             Reference::Digest(digest) => {
                 let name = format!("{repository}@{digest}").into();
                 // Of another repository it would not be served without asking upstream first.
-                if !self.0.index.is_seen_in(digest, repository.as_str()) {
+                if !self.0.parts.access.presence().is_confirmed(&repository, digest) {
                     return Image::nothing(name);
                 }
                 self.presence(Image { digest: Some(digest.clone()), ..Image::nothing(name) }, budget)
@@ -83,7 +82,7 @@ impl Cache {
     fn presence(&self, known: Image, budget: &mut Budget) -> Image {
         let Some(digest) = known.digest.as_ref() else { return known };
         let Found { presence, bytes, media_type, platforms } = presence::of(digest, &known.media_type, self, budget);
-        let used = self.0.index.last_used(digest).filter(|_| presence != Presence::No);
+        let used = self.0.parts.index.last_used(digest).filter(|_| presence != Presence::No);
         Image { used, bytes, presence, media_type: media_type.into(), platforms, ..known }
     }
 }
@@ -92,16 +91,16 @@ impl Kept for Cache {
     /// From its file first: who looks must not make it recently used in memory.
     fn manifest(&self, digest: &Digest) -> Option<Bytes> {
         let blob = || {
-            let blob = self.0.index.has(digest).then(|| self.0.store.blob(digest).ok()).flatten()?;
+            let blob = self.0.parts.index.has(digest).then(|| self.0.parts.store.blob(digest).ok()).flatten()?;
             let mut bytes = vec![0; usize::try_from(blob.size).ok().filter(|size| *size <= MAX_MANIFEST)?];
-            let read = fs::read_at(&blob.file, &mut bytes, 0).ok()?;
+            let read = blob.file.read_at(&mut bytes, 0).ok()?;
             (read == bytes.len()).then(|| bytes.into())
         };
-        blob().or_else(|| self.0.manifests.find(digest).map(|manifest| manifest.bytes.clone()))
+        blob().or_else(|| self.0.parts.manifests.find(digest).map(|manifest| manifest.bytes.clone()))
     }
 
     fn has(&self, digest: &Digest) -> bool {
-        self.0.index.has(digest)
+        self.0.parts.index.has(digest)
     }
 }
 

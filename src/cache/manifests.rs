@@ -6,26 +6,29 @@ use bytes::Bytes;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
-use crate::access::grants::Grants;
+use crate::access::presence::Presence;
+use crate::error::{Error, Kind, Result};
 use crate::oci::digest::Digest;
 use crate::oci::manifest;
 use crate::oci::media_type::{is_index, is_manifest, is_schema1};
 use crate::oci::name::RepositoryKey;
+use crate::store::BlobFile;
+use crate::task;
 
 /// A verified manifest.
 #[derive(Debug)]
 pub struct Manifest {
-    /// Its bytes.
+    /// The bytes that its digest is of.
     pub bytes: Bytes,
     /// As upstream named it, or as it names itself.
     pub media_type: Arc<str>,
     children: Vec<Digest>,
-    /// Where its children are already known to be.
-    told: Mutex<Vec<RepositoryKey>>,
+    /// Repositories that its children are already claimed to be in.
+    inferred: Mutex<Vec<RepositoryKey>>,
 }
 
 impl Manifest {
-    /// Reads what it lists. `media_type` is upstream's word, which may be anything.
+    /// Parses a manifest. `media_type` is upstream's word, which may be anything.
     pub fn read(bytes: Bytes, media_type: Option<&str>) -> Manifest {
         let parsed = manifest::parse(&bytes).ok();
         let said = media_type.filter(|name| is_manifest(name) || is_index(name) || is_schema1(name));
@@ -33,21 +36,21 @@ impl Manifest {
         let media_type = said.or(own).or(media_type).filter(|name| !name.is_empty());
         let media_type = media_type.unwrap_or(crate::oci::media_type::OCTET_STREAM).into();
         let children = parsed.map(|m| m.children.into_iter().map(|child| child.digest).collect()).unwrap_or_default();
-        Manifest { bytes, media_type, children, told: Mutex::default() }
+        Manifest { bytes, media_type, children, inferred: Mutex::default() }
     }
 
-    /// What it lists.
+    /// The digests that it lists.
     pub fn children(&self) -> &[Digest] {
         &self.children
     }
 
-    /// Upstream has this in `key`: what it lists is claimed to be there too.
-    pub fn vouch(&self, grants: &Grants, key: &RepositoryKey) {
-        if self.told.lock().contains(key) {
+    /// Upstream has this manifest in a repository: what it lists is claimed to be there too.
+    pub fn infer_children(&self, presence: &Presence, key: &RepositoryKey) {
+        if self.inferred.lock().contains(key) {
             return;
         }
-        grants.infer_presence(key, self.children.iter());
-        self.told.lock().push(key.clone());
+        presence.infer(key, self.children.iter());
+        self.inferred.lock().push(key.clone());
     }
 }
 
@@ -56,7 +59,7 @@ impl Manifest {
 pub struct Manifests(Cache<Digest, Arc<Manifest>>);
 
 impl Manifests {
-    /// Of `memory` bytes in all.
+    /// A cache of `memory` bytes in all.
     pub fn new(memory: u64) -> Manifests {
         let weigh = |_: &Digest, manifest: &Arc<Manifest>| {
             // Bytes, children, keys; in KiB, because the weight is 32 bits wide.
@@ -72,9 +75,33 @@ impl Manifests {
         self.0.get(digest)
     }
 
-    /// Keeps one.
-    pub fn keep(&self, digest: &Digest, manifest: Arc<Manifest>) {
-        self.0.insert(digest.clone(), manifest);
+    /// Reads one and keeps it. `media_type` is upstream's word.
+    pub fn read(&self, digest: &Digest, bytes: Bytes, media_type: Option<&str>) -> Arc<Manifest> {
+        let manifest = Arc::new(Manifest::read(bytes, media_type));
+        self.0.insert(digest.clone(), manifest.clone());
+        manifest
+    }
+
+    /// Reads one from a file and keeps it. `None`: the bytes are not those of the digest.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn load(
+        &self,
+        digest: &Digest,
+        file: BlobFile,
+        size: u64,
+        media_type: Option<&str>,
+    ) -> Result<Option<Arc<Manifest>>> {
+        let read = task::blocking(move || {
+            let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
+            let n = file.read_at(&mut bytes, 0)?;
+            bytes.truncate(n);
+            Ok::<_, std::io::Error>(Bytes::from(bytes))
+        });
+        let bytes = read.await.map_err(|error| Error::caused(Kind::Ours, "a cached file cannot be read", error))?;
+        let is_whole = Digest::of(digest.algorithm(), &bytes) == *digest;
+        Ok(is_whole.then(|| self.read(digest, bytes, media_type)))
     }
 }
 

@@ -6,7 +6,6 @@
 //! 4. a fill that found no room, or whose credential is no longer good, is left behind: the rest comes from upstream, asked with
 //!    this client's own credential, hashed together with what was read before.
 
-use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -20,9 +19,9 @@ use super::flight::{Flight, Progress};
 use super::through::{BlobRequest, VerifyingBody};
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Hold, MOST_POSTED, Outbox};
-use crate::store::Blob;
 use crate::store::index::Held;
-use crate::{fs, task};
+use crate::store::{Blob, BlobFile};
+use crate::task;
 
 /// Bytes from which on sendfile(2) costs less than to read and to write them.
 const WORTH_POSTING: usize = 16 << 10;
@@ -33,12 +32,12 @@ pub enum Source {
     /// A blob that is here.
     Held(Blob, Held),
     /// One on its way.
-    Flight(Arc<File>, Arc<Flight>, BlobRequest),
+    Flight(BlobFile, Arc<Flight>, BlobRequest),
 }
 
 /// Reads a part of a blob, in order, chunk by chunk.
 pub struct Reader {
-    file: Arc<File>,
+    file: BlobFile,
     from: u64,
     at: u64,
     end: Option<u64>,
@@ -157,22 +156,22 @@ impl Reader {
         if len < WORTH_POSTING {
             return None;
         }
-        let stand_in = outbox.post(self.file.clone(), self.at, len, hold.clone());
-        Some(self.advance(stand_in))
+        let posted = self.file.post(outbox, self.at, len, hold.clone());
+        Some(self.advance(posted))
     }
 
     /// From the page cache; else a thread is set to it and there is nothing yet.
     fn read_now(&mut self, most: u64) -> Option<Result<Bytes>> {
         let take = self.takes();
         let mut chunk = take(most);
-        match fs::read_cached_at(&self.file, chunk.room(most), self.at) {
+        match self.file.read_cached_at(chunk.room(most), self.at) {
             Ok(Some(n)) if n > 0 => Some(self.advance(chunk.filled(n))),
             Ok(_) => {
                 let (file, at) = (self.file.clone(), self.at);
                 self.pending = Some(Box::pin(async move {
                     let read = task::blocking(move || {
                         let mut chunk = take(most);
-                        fs::read_at(&file, chunk.room(most), at).map(|n| chunk.filled(n))
+                        file.read_at(chunk.room(most), at).map(|n| chunk.filled(n))
                     });
                     Step::Read(read.await)
                 }));

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
 use super::flight::{Flights, Joined};
-use super::open_files::OpenFiles;
+use crate::access::presence::Presence;
 use crate::clock::Clock;
 use crate::fs;
 use crate::metrics::Metrics;
@@ -15,6 +15,7 @@ use crate::oci::digest::Digest;
 use crate::policy::access::within;
 use crate::policy::admission::{Admission, Room, Wish};
 use crate::store::index::Index;
+use crate::store::open_files::OpenFiles;
 use crate::store::{Store, is_missing};
 use crate::task;
 
@@ -25,6 +26,8 @@ pub struct Sweep {
     pub store: Arc<Store>,
     /// What of them may go.
     pub index: Index,
+    /// The repositories of blobs, forgotten with them.
+    pub presence: Presence,
     /// What must stay.
     pub flights: Flights,
     /// What is open: closed before its file goes.
@@ -139,6 +142,7 @@ impl Sweep {
 
     fn remove_file(&self, digest: &Digest) {
         self.opened.forget(digest);
+        self.presence.forget(digest);
         if let Err(error) = self.store.remove(digest) {
             warn!(%error, "a blob's file stays");
         }

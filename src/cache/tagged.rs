@@ -1,37 +1,25 @@
 //! A tag's manifest: what the tag names now, or what it named before where that alone can be had.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue, header};
 
-use super::content::{Content, Permission};
+use super::content::Contents;
+use super::found::{Content, Found, Stale};
 use super::manifests::Manifest;
-use super::resolve::{Resolved, Stale, age, away};
-use super::tags::Binding;
-use super::{Cache, Found, Method, Pull, Wanted};
-use crate::error::{Error, Result};
+use super::parts::Parts;
+use super::pull::{Method, Pull};
+use super::resolve::{Resolved, Resolver, age};
+use super::tags::{Binding, Bindings};
+use crate::error::Result;
 use crate::http::cache_status::Outcome;
-use crate::lru::lru;
 use crate::oci::digest::Digest;
-use crate::oci::manifest::MAX_MANIFEST;
 use crate::oci::media_type::{Accept, is_index, is_manifest, is_schema1};
-use crate::oci::name::{Reference, RepositoryKey, Tag};
+use crate::oci::name::{Reference, Tag};
+use crate::policy::access::Permission;
 use crate::policy::freshness;
 use crate::task;
 use crate::upstream::What;
-
-/// Manifests that could not be had a moment ago, and why.
-pub(super) struct NegativeCache(moka::sync::Cache<(RepositoryKey, Digest), (Error, SystemTime)>);
-
-impl Default for NegativeCache {
-    fn default() -> NegativeCache {
-        NegativeCache(lru(10_000))
-    }
-}
-
-/// A manifest is not tried again for a tag's sake for so long, where something else can be served.
-const RESTS: Duration = Duration::from_secs(10);
 
 /// What of an image is not here, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,38 +36,50 @@ struct Fallback {
     missing: MissingPart,
 }
 
-impl Cache {
+/// Finds manifests by tag.
+pub(super) struct Tagged {
+    parts: Arc<Parts>,
+    bindings: Arc<Bindings>,
+    resolver: Resolver,
+    contents: Arc<Contents>,
+}
+
+impl Tagged {
+    pub(super) fn new(parts: Arc<Parts>, bindings: Arc<Bindings>, contents: Arc<Contents>) -> Tagged {
+        let resolver = Resolver::new(parts.clone(), bindings.clone());
+        Tagged { parts, bindings, resolver, contents }
+    }
+
     /// A HEAD tells what a tag names now, though the quota for its bytes may be spent, or their store away: then the answer is what
     /// the tag named before, if that is here.
-    pub(super) async fn tagged(&self, pull: &Pull, tag: &Tag, accept: Accept) -> Result<Found> {
-        let resolved = self.resolve(pull, tag, accept).await?;
+    pub(super) async fn find(&self, pull: &Pull, tag: &Tag, accept: Accept) -> Result<Found> {
+        let resolved = self.resolver.resolve(pull, tag, accept).await?;
         let Some(Fallback { before, missing }) = self.fallback(pull, accept, &resolved).await else {
             return self.named(pull, tag, accept, resolved).await;
         };
         let stale = match self.cannot_come(pull, &resolved, missing) {
             Some(stale) => stale,
             None => {
-                let deadline = Some(self.0.upstream.resolve_deadline());
+                let deadline = Some(self.parts.upstream.resolve_deadline());
                 let named = Box::pin(self.named(pull, tag, accept, resolved));
                 match crate::upstream::in_time(&pull.site, deadline, named).await {
-                    Err(error) => self.stale(pull, &error).ok_or(error)?,
+                    Err(error) => self.parts.stale(pull, &error).ok_or(error)?,
                     found => return found,
                 }
             }
         };
-        let age = age(&before, self.0.clock.now());
+        let age = age(&before, self.parts.now());
         let before = Resolved { binding: before, age, stale: Some(stale) };
         self.named(pull, tag, accept, before).await
     }
 
     /// What the tag named before, if more of that is here than of what it names now.
     async fn fallback(&self, pull: &Pull, accept: Accept, resolved: &Resolved) -> Option<Fallback> {
-        let before = resolved.binding.before.as_deref().filter(|before| self.is_here(&before.digest))?;
-        let now = self.0.clock.now();
-        let known = self.0.grants.known(&pull.key, pull.requester.credential, Some(&before.digest));
-        let stands = known.usable_while_away(self.0.grants.ttls(), now);
+        let before = resolved.binding.before.as_deref().filter(|before| self.parts.is_here(&before.digest))?;
+        let now = self.parts.now();
+        let stands = self.parts.check(pull, Some(&before.digest)).usable_while_away();
         let may_be_served =
-            accept.admits(&before.media_type) && freshness::may_be_stale(before.checked, &self.0.tags, now);
+            accept.admits(&before.media_type) && freshness::may_be_stale(before.checked, &self.parts.tags, now);
         if !stands || !may_be_served {
             return None;
         }
@@ -90,13 +90,13 @@ impl Cache {
 
     /// What of an image is not here. Of an index one platform is enough.
     async fn missing(&self, digest: &Digest) -> Option<MissingPart> {
-        let Some(manifest) = self.manifest(digest).await else { return Some(MissingPart::Manifest) };
+        let Some(manifest) = self.parts.manifest(digest).await else { return Some(MissingPart::Manifest) };
         if !is_index(&manifest.media_type) {
             return self.missing_of_platform(&manifest).await;
         }
         let mut least = Some(MissingPart::Manifest).filter(|_| !manifest.children().is_empty());
         for child in manifest.children() {
-            let missing = match self.manifest(child).await {
+            let missing = match self.parts.manifest(child).await {
                 Some(platform) => self.missing_of_platform(&platform).await,
                 None => Some(MissingPart::Manifest),
             };
@@ -107,29 +107,18 @@ impl Cache {
 
     async fn missing_of_platform(&self, manifest: &Manifest) -> Option<MissingPart> {
         let blobs = manifest.children();
-        if !blobs.iter().all(|blob| self.is_here(blob)) {
+        if !blobs.iter().all(|blob| self.parts.is_here(blob)) {
             return Some(MissingPart::Blob);
         }
-        let presumed = |blob: &Digest| Some((blob.clone(), self.0.index.presumed(blob)?));
+        let presumed = |blob: &Digest| Some((blob.clone(), self.parts.index.presumed(blob)?));
         let presumed: Vec<_> = blobs.iter().filter_map(presumed).collect();
         if presumed.is_empty() {
             return None;
         }
-        let store = self.0.store.clone();
+        let store = self.parts.store.clone();
         let is_long = move |(blob, size): &(Digest, u64)| store.look(blob).is_ok_and(|found| found.size == *size);
         let all_long = task::blocking(move || presumed.iter().all(is_long)).await;
         (!all_long).then_some(MissingPart::Blob)
-    }
-
-    /// One that is here, read into memory.
-    async fn manifest(&self, digest: &Digest) -> Option<Arc<Manifest>> {
-        if let Some(manifest) = self.0.manifests.find(digest) {
-            return Some(manifest);
-        }
-        let held = self.0.index.hold(digest, self.0.clock.now()).filter(|held| held.size <= MAX_MANIFEST as u64)?;
-        let (store, name) = (self.0.store.clone(), digest.clone());
-        let blob = task::blocking(move || store.blob(&name)).await.ok()?;
-        self.load(digest, blob.file, blob.size, held.media_type.as_deref()).await.ok()?
     }
 
     /// Why what a tag names now will not come, where that is known without asking for it: upstream is away and there is no other source,
@@ -142,22 +131,14 @@ impl Cache {
         }
         let digest = &resolved.binding.digest;
         let what = What::Manifest(Reference::Digest(digest.clone()));
-        let spent = || self.0.upstream.spent(&pull.site, &pull.repository, &what, &self.payer(pull));
-        let error = self.failed_lately(pull, digest).or_else(spent).filter(|_| missing == MissingPart::Manifest)?;
-        self.stale(pull, &error)
-    }
-
-    /// A manifest did not come.
-    pub(super) fn note_failure(&self, pull: &Pull, digest: &Digest, error: &Error) {
-        if matches!(pull.wanted, Wanted::Manifest(..)) && away(error).is_some() {
-            let until = self.0.clock.now() + RESTS;
-            self.0.negative.0.insert((pull.key.clone(), digest.clone()), (error.clone(), until));
-        }
-    }
-
-    fn failed_lately(&self, pull: &Pull, digest: &Digest) -> Option<Error> {
-        let (error, until) = self.0.negative.0.get(&(pull.key.clone(), digest.clone()))?;
-        (self.0.clock.now() < until).then_some(error)
+        let spent = || self.parts.upstream.spent(&pull.site, &pull.repository, &what, &self.parts.payer(pull));
+        let error = self
+            .contents
+            .negative
+            .failed_lately(pull, digest, self.parts.now())
+            .or_else(spent)
+            .filter(|_| missing == MissingPart::Manifest)?;
+        self.parts.stale(pull, &error)
     }
 
     /// The manifest that a tag was resolved to.
@@ -168,24 +149,17 @@ impl Cache {
         }
         let what = What::Manifest(Reference::Digest(binding.digest.clone()));
         if pull.method == Method::Head && pull.site.registry.reserve > 0 {
-            self.0.bindings.advertise(&pull.key, &binding.digest, pull.requester.credential, self.0.clock.now());
+            self.bindings.advertise(&pull.key, &binding.digest, pull.requester.credential, self.parts.now());
         }
         let known_size = binding.size.filter(|_| pull.method == Method::Head);
         let mut found = match known_size {
             // What a HEAD wants to know is known, whether the bytes are here or not.
-            Some(size) => Found {
-                digest: binding.digest.clone(),
-                media_type: binding.media_type.clone(),
-                content: Content::Sized(size),
-                outcome: Outcome::Hit,
-                age: None,
-                stale: None,
-            },
-            None => self.content(pull, &binding.digest, &what, Permission::Established).await?,
+            Some(size) => Found::held(&binding.digest, binding.media_type.clone(), Content::Sized(size), None),
+            None => self.contents.find(pull, &binding.digest, &what, Permission::Established).await?,
         };
         if is_manifest(&binding.media_type) || is_index(&binding.media_type) {
             found.media_type = binding.media_type;
-        } else if let Some(manifest) = self.0.manifests.find(&binding.digest) {
+        } else if let Some(manifest) = self.parts.manifests.find(&binding.digest) {
             // Upstream says something else, or nothing: the bytes know better.
             found.media_type = manifest.media_type.clone();
         }
@@ -207,9 +181,7 @@ impl Cache {
             fields.insert(header::ACCEPT, value);
         }
         let (site, repository, requester) = (&pull.site, &pull.repository, &pull.requester);
-        let response = self.0.upstream.fetch_as_asked(site, repository, &what, &method, &fields, requester).await?;
-        let (digest, media_type) = (binding.digest, binding.media_type);
-        let content = Content::Part(response);
-        Ok(Found { digest, media_type, content, outcome: Outcome::Bypass, age: None, stale: None })
+        let response = self.parts.upstream.fetch_as_asked(site, repository, &what, &method, &fields, requester).await?;
+        Ok(Found::new(binding.digest, binding.media_type, Content::Part(response), Outcome::Bypass))
     }
 }

@@ -1,12 +1,11 @@
 //! A blob that is not kept: from upstream to the client, hashed on the way. The last chunk is held back until the digest is
 //! verified, as everywhere.
 
-use std::fs::File;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::{HeaderValue, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -14,22 +13,23 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::name::Repository;
 use crate::policy::registry::Site;
+use crate::store::BlobFile;
+use crate::task;
 use crate::upstream::requester::Requester;
 use crate::upstream::{Fetched, Upstream, What};
-use crate::{fs, task};
 
 /// How one client gets at a blob without the cache.
 #[derive(Clone)]
 pub struct BlobRequest {
-    /// Who asks.
+    /// What asks registries.
     pub upstream: Upstream,
-    /// Where.
+    /// The registry.
     pub site: Site,
-    /// In which repository.
+    /// The repository, as upstream knows it.
     pub repository: Repository,
-    /// For what.
+    /// The manifest or blob.
     pub what: What,
-    /// For whom.
+    /// Who asks, and who pays.
     pub requester: Requester,
 }
 
@@ -48,6 +48,14 @@ impl BlobRequest {
         self.upstream.fetch(&self.site, &self.repository, &self.what, from, &self.requester).await
     }
 
+    /// Asks for a part. What answers may be no part, or of the whole.
+    ///
+    /// # Errors
+    /// Upstream said no, or nothing.
+    pub async fn fetch_range(&self, range: &HeaderValue) -> Result<Response<Incoming>> {
+        self.upstream.fetch_range(&self.site, &self.repository, &self.what, range, &self.requester).await
+    }
+
     /// Goes on at byte `at`. What the client has before that is in `read`, if it has all of that. What is not the whole, from its first
     /// byte to its last, is not verified, as no part can be.
     ///
@@ -55,7 +63,7 @@ impl BlobRequest {
     /// Upstream said no, or nothing; the file cannot be read.
     pub async fn go_on(
         self,
-        read: Option<Arc<File>>,
+        read: Option<BlobFile>,
         digest: Digest,
         at: u64,
         end: Option<u64>,
@@ -74,12 +82,9 @@ impl BlobRequest {
 }
 
 /// The hash over the first `len` bytes of a file.
-async fn hashed(file: Arc<File>, digest: &Digest, len: u64) -> Result<Hasher> {
+async fn hashed(file: BlobFile, digest: &Digest, len: u64) -> Result<Hasher> {
     let mut hasher = Hasher::new(digest.algorithm());
-    let read = task::blocking(move || {
-        let path = std::path::Path::new("a partial blob");
-        fs::scan(&file, path, len, |bytes| hasher.update(bytes)).map(|()| hasher)
-    });
+    let read = task::blocking(move || file.scan(len, |bytes| hasher.update(bytes)).map(|()| hasher));
     read.await.map_err(|error| Error::caused(Kind::Ours, "a cached file cannot be read", error))
 }
 

@@ -35,7 +35,7 @@ use crate::error::{Error, Kind, Result};
 use crate::http::headers::mark_sensitive;
 use crate::oci::error::Code;
 use crate::oci::media_type::Accept;
-use crate::oci::name::{Reference, Repository, RepositoryKey};
+use crate::oci::name::{Reference, Repository};
 use crate::oci::route::{self, Route, RouteError};
 use crate::policy::intercept::{self, Tunnels, Verdict};
 use crate::policy::registry::{Registries, Role, Site};
@@ -75,7 +75,9 @@ impl std::fmt::Debug for Gateway {
 impl Gateway {
     /// Never fails: every error becomes a response.
     pub async fn handle(&self, session: &Session, mut request: Request<Incoming>) -> Response<Body> {
-        if let Some(owner) = offline::take_own_token(request.headers_mut(), self.cache.secret(), self.clock.now()) {
+        if let Some(owner) =
+            offline::take_own_token(request.headers_mut(), self.cache.access().secret(), self.clock.now())
+        {
             request.extensions_mut().insert(owner);
         }
         mark_sensitive(request.headers_mut());
@@ -186,7 +188,7 @@ impl Gateway {
         permitted(&site, &route, &request)?;
         let requester = self.on_behalf(&site, route.repository(), requester);
         let shown = offline::presented(&request, &requester);
-        let may_log_in = shown == Shown::Nothing || self.cache.logins().is_on();
+        let may_log_in = shown == Shown::Nothing || self.cache.access().logins().is_on();
         let whose = route.repository().filter(|_| may_log_in).map(|repository| Whose {
             site: site.clone(),
             repository: repository.clone(),
@@ -343,7 +345,7 @@ pub(crate) fn pull(
 ) -> Pull {
     let method = if *request.method() == Method::HEAD { cache::Method::Head } else { cache::Method::Get };
     let range = request.headers().get(header::RANGE).filter(|_| method == cache::Method::Get).cloned();
-    let key = RepositoryKey::new(&site.namespace, &repository);
+    let key = site.key(&repository);
     Pull { site, repository, wanted, requester, method, range, key }
 }
 

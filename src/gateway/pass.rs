@@ -45,14 +45,14 @@ impl Gateway {
     ) -> Result<Response<Body>> {
         let TokenAsked { target, mut request, wanted, is_nobodys, .. } = asked;
         let target = renamed(target, site);
-        if self.cache.logins().is_on() {
+        if self.cache.access().logins().is_on() {
             // The token is read as it passes.
             request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if !is_nobodys {
             let (registry, cost) = (&site.registry.name, &requester.cost);
             let response = self.upstream.pass(registry, Kind::Token, cost, origin, &target, request).await?;
-            return match wanted.filter(|wanted| wanted.login.is_some() && self.cache.logins().is_on()) {
+            return match wanted.filter(|wanted| wanted.login.is_some() && self.cache.access().logins().is_on()) {
                 Some(wanted) => self.noted(site, &wanted, response).await,
                 None => Ok(relay(response, self.upstream.idle_timeout())),
             };
@@ -86,7 +86,7 @@ impl Gateway {
         if response.status() == StatusCode::UNAUTHORIZED {
             self.upstream.learn(site, response.headers());
             self.challenge_seen(site, requester);
-            self.cache.login_refused(site, requester);
+            self.cache.access().login_refused(site, requester);
         }
         if response.status().is_success() {
             self.changed(site, &route);
@@ -99,14 +99,14 @@ impl Gateway {
         match route {
             Route::PushManifest { repository, reference, tags } => {
                 for tag in tags.iter().chain(reference.tag()) {
-                    self.cache.tag_changed(site, repository, tag);
+                    self.cache.tag_changed(&site.key(repository), tag);
                 }
             }
             Route::DeleteManifest { repository, reference: Reference::Tag(tag) } => {
-                self.cache.tag_changed(site, repository, tag);
+                self.cache.tag_changed(&site.key(repository), tag);
             }
             Route::DeleteManifest { repository, reference: Reference::Digest(digest) }
-            | Route::DeleteBlob { repository, digest } => self.cache.digest_removed(site, repository, digest),
+            | Route::DeleteBlob { repository, digest } => self.cache.digest_removed(&site.key(repository), digest),
             _ => {}
         }
     }

@@ -238,10 +238,10 @@ impl Gateway {
         match ping {
             // Where tokens are had is none of seawall's business, and nobody can answer for it: what is public needs none.
             Some(ping) if ping.realm().is_some_and(|realm| !is_ours(&realm)) => {
-                Some(if self.cache.opens_some(namespace) { Ping::open() } else { ping })
+                Some(if self.cache.access().opens_some(namespace) { Ping::open() } else { ping })
             }
             Some(ping) => Some(ping),
-            None => self.cache.opens_some(namespace).then(Ping::open),
+            None => self.cache.access().opens_some(namespace).then(Ping::open),
         }
     }
 
@@ -250,7 +250,7 @@ impl Gateway {
         let line = well_known(&site.registry.name)?;
         let ping = Ping { at: 0, status: StatusCode::UNAUTHORIZED.as_u16(), challenges: vec![line.to_owned()] };
         let is_its_own = ping.realm().is_some_and(|realm| site.registry.is_realm(&realm));
-        if !is_its_own || !self.cache.opens_some(&site.namespace) {
+        if !is_its_own || !self.cache.access().opens_some(&site.namespace) {
             return None;
         }
         if self.upstream.auth().challenges(&site.namespace).is_none() {

@@ -1,4 +1,4 @@
-//! May this client read this? What upstream said, and how long that is believed.
+//! May this requester read this? What upstream granted, and how long that is fresh.
 
 use std::time::{Duration, SystemTime};
 
@@ -34,26 +34,63 @@ pub fn within(since: Option<SystemTime>, limit: Duration, now: SystemTime) -> bo
     since.is_some_and(|at| now.duration_since(at).unwrap_or_else(|ahead| ahead.duration()) < limit)
 }
 
+/// The answer to a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// A grant is fresh: it may be served without asking.
+    Established,
+    /// Upstream is asked first. While it cannot be, or says that there is no such thing, its last grant stands.
+    Standing,
+    /// The same, but upstream's "no such thing" ends it, which some say to who may not read.
+    StandingUnlessNotFound,
+    /// Upstream is asked first, and nothing is served unless it grants.
+    Required,
+}
+
+impl Permission {
+    /// Whether what is here may be served while upstream cannot be asked.
+    pub fn usable_while_away(self) -> bool {
+        self != Permission::Required
+    }
+
+    /// What is left of it where upstream says that there is no such thing.
+    #[must_use]
+    pub fn after_not_found(self) -> Permission {
+        if self == Permission::StandingUnlessNotFound { Permission::Required } else { self }
+    }
+
+    /// The same, but "no such thing" ends it.
+    #[must_use]
+    pub fn unless_not_found(self) -> Permission {
+        if self == Permission::Required { self } else { Permission::StandingUnlessNotFound }
+    }
+}
+
 impl GrantRecord {
-    /// Granted without asking: a public repository is open to every credential, a private one to those that upstream let in.
-    pub fn granted(&self, ttls: GrantTtls, now: SystemTime) -> bool {
+    /// What it permits.
+    pub fn permission(&self, ttls: GrantTtls, now: SystemTime) -> Permission {
+        let without_shared = GrantRecord { shared: None, ..*self };
+        match () {
+            () if self.is_fresh(ttls, now) => Permission::Established,
+            () if without_shared.usable_while_away(ttls, now) => Permission::Standing,
+            () if self.usable_while_away(ttls, now) => Permission::StandingUnlessNotFound,
+            () => Permission::Required,
+        }
+    }
+
+    /// A public repository is open to every credential, a private one to those that upstream granted it.
+    fn is_fresh(&self, ttls: GrantTtls, now: SystemTime) -> bool {
         self.holds && (self.is_public(ttls, now) || within(self.own, ttls.own, now))
     }
 
-    /// Whether upstream opened the repository to everybody, and that is still believed.
+    /// Whether upstream opened the repository to anonymous, and that is fresh.
     pub fn is_public(&self, ttls: GrantTtls, now: SystemTime) -> bool {
         within(self.public, ttls.public, now)
     }
 
-    /// The same for where upstream says that there is no such thing, which some say to who may not read: what is shared ends with that.
-    #[must_use]
-    pub fn after_not_found(self) -> GrantRecord {
-        GrantRecord { shared: None, ..self }
-    }
-
-    /// Granted when upstream cannot be asked: its last anonymous yes stands, and one for what the operator shares, however old; a yes
-    /// to a credential only as long as it would have been believed anyway, or as long as the operator said.
-    pub fn usable_while_away(&self, ttls: GrantTtls, now: SystemTime) -> bool {
+    /// When upstream cannot be asked, its last grant to anonymous stands, and one for what the operator shares, however old; a grant to a
+    /// credential only as long as it would have been fresh anyway, or as long as the operator said.
+    fn usable_while_away(&self, ttls: GrantTtls, now: SystemTime) -> bool {
         let own = within(self.own, ttls.own, now) || within(self.remembered, ttls.offline, now);
         self.holds && (self.public.is_some() || self.shared.is_some() || own)
     }
@@ -88,7 +125,13 @@ mod tests {
             (None, None, ago(0), None, false, false, false),
         ] {
             let known = GrantRecord { public, own, shared, remembered, holds };
-            assert_eq!((known.granted(ttls, now), known.usable_while_away(ttls, now)), (granted, stands), "{known:?}");
+            let permission = known.permission(ttls, now);
+            let answer = (permission == Permission::Established, permission.usable_while_away());
+            assert_eq!(answer, (granted, stands), "{known:?}");
+            // What stands by the operator's account alone ends with upstream's "no such thing".
+            let without = GrantRecord { shared: None, ..known };
+            let left = permission.after_not_found().usable_while_away();
+            assert_eq!(left, without.permission(ttls, now).usable_while_away(), "{known:?}");
         }
     }
 

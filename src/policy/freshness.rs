@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use wildmatch::WildMatch;
 
 use super::access::within;
+use crate::error::Kind;
 
 /// How tags age. `Duration::MAX` is forever.
 #[derive(Clone, Debug)]
@@ -87,6 +88,23 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Why upstream could not be asked, if that is what an error says.
+    pub fn of(kind: Kind) -> Option<Reason> {
+        match kind {
+            Kind::Unreachable | Kind::Forbidden | Kind::Looped => Some(Reason::Unreachable),
+            Kind::Timeout => Some(Reason::Timeout),
+            Kind::Limited => Some(Reason::RateLimited),
+            Kind::Broken | Kind::Corrupt => Some(Reason::Broken),
+            Kind::Request
+            | Kind::Misdirected
+            | Kind::Rejected
+            | Kind::Refused
+            | Kind::Missing
+            | Kind::Full
+            | Kind::Ours => None,
+        }
+    }
+
     /// The word.
     pub fn as_str(self) -> &'static str {
         match self {

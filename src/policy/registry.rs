@@ -8,6 +8,7 @@ use super::chain::Chain;
 use super::client_certificate::ClientCertificate;
 use super::repositories::Repositories;
 use crate::http::origin::{Host, HostPattern, Origin, Scheme};
+use crate::oci::name::{Repository, RepositoryKey};
 
 /// One registry as configured, or built in.
 #[derive(Clone, Debug, Default)]
@@ -110,6 +111,11 @@ pub struct Site {
 }
 
 impl Site {
+    /// A repository of this registry.
+    pub fn key(&self, repository: &Repository) -> RepositoryKey {
+        RepositoryKey::new(&self.namespace, repository)
+    }
+
     /// The same, dialled elsewhere: at its token service.
     #[must_use]
     pub fn at(&self, origin: Origin) -> Site {

@@ -2,7 +2,7 @@
 //!
 //! It waits in memory while the disk takes nothing, so it has a bound. Beyond that what is new is left out. What takes something out (a
 //! permission, a login) is never left out: it is small, and there is no more of it than was written. Of blobs only the names wait, for
-//! the index knows the last word on each; when there are too many, all that is known of blobs is written anew.
+//! the index knows the last word on each; when there are too many, all that is known of blobs is written again.
 //!
 //! Who orders waits for the lock around it, so nothing here goes through all that waits: what could not be written is kept as it was,
 //! and becomes one with what came later where it is tried again ([`Changes::and_then`]), outside the lock.
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use hashlink::{LinkedHashMap, LinkedHashSet};
 
-use super::Table;
+use super::tables::Table;
 use crate::oci::digest::Digest;
 
 /// Orders that wait, at most, some 300 bytes each; and as many names of blobs.
@@ -22,31 +22,31 @@ const PLENTY: usize = 4_000;
 const SLOWEST: u32 = 64;
 
 /// What is written under a key; nothing: it is taken out.
-pub(crate) type Orders = LinkedHashMap<(Table, Vec<u8>), Option<Vec<u8>>>;
+pub(super) type Orders = LinkedHashMap<(Table, Vec<u8>), Option<Vec<u8>>>;
 
 /// What is to be written at once.
 #[derive(Debug, Default)]
-pub(crate) struct Changes {
-    pub(crate) orders: Orders,
+pub(super) struct Changes {
+    pub(super) orders: Orders,
     /// Of which the last word is the index's.
-    pub(crate) blobs: LinkedHashSet<Digest>,
+    pub(super) blobs: LinkedHashSet<Digest>,
     /// All blobs, not those alone.
-    pub(crate) anew: bool,
+    pub(super) all_blobs: bool,
 }
 
 impl Changes {
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.orders.len() + self.blobs.len()
     }
 
     /// All of this, and of what came later.
-    pub(crate) fn and_then(mut self, newer: Changes) -> Changes {
-        if self.len() == 0 && !self.anew {
+    pub(super) fn and_then(mut self, newer: Changes) -> Changes {
+        if self.len() == 0 && !self.all_blobs {
             return newer;
         }
         self.orders.extend(newer.orders);
-        self.anew |= newer.anew;
-        if !self.anew {
+        self.all_blobs |= newer.all_blobs;
+        if !self.all_blobs {
             self.blobs.extend(newer.blobs);
         }
         self
@@ -54,7 +54,7 @@ impl Changes {
 }
 
 #[derive(Debug)]
-pub(crate) struct Backlog {
+pub(super) struct Backlog {
     waiting: Changes,
     /// Older than what waits: it could not be written.
     kept: Changes,
@@ -66,12 +66,12 @@ pub(crate) struct Backlog {
 
 impl Backlog {
     /// Is written `pace` after the first order, and tried again so much later when that fails, then later still.
-    pub(crate) fn new(pace: Duration) -> Backlog {
+    pub(super) fn new(pace: Duration) -> Backlog {
         Backlog { waiting: Changes::default(), kept: Changes::default(), pace, due: None, failures: 0, left_out: 0 }
     }
 
     /// Takes an order in. Tells whether it is the first for which there is no room.
-    pub(crate) fn order(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>, now: Instant) -> bool {
+    pub(super) fn order(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>, now: Instant) -> bool {
         let key = (table, key);
         let (orders, kept) = (&mut self.waiting.orders, &self.kept.orders);
         let is_full = orders.len() + kept.len() >= MOST;
@@ -85,21 +85,21 @@ impl Backlog {
     }
 
     /// The index has another word on this blob.
-    pub(crate) fn change(&mut self, digest: &Digest, now: Instant) {
+    pub(super) fn change(&mut self, digest: &Digest, now: Instant) {
         let (waiting, kept) = (&mut self.waiting, &self.kept);
-        if !waiting.anew && !kept.anew && !kept.blobs.contains(digest) && !waiting.blobs.contains(digest) {
+        if !waiting.all_blobs && !kept.all_blobs && !kept.blobs.contains(digest) && !waiting.blobs.contains(digest) {
             if waiting.blobs.len() + kept.blobs.len() < MOST {
                 waiting.blobs.insert(digest.clone());
             } else {
-                waiting.anew = true;
+                waiting.all_blobs = true;
             }
         }
         self.hasten(now);
     }
 
     /// What was written of blobs is not what the index says.
-    pub(crate) fn compact(&mut self, now: Instant) {
-        self.waiting.anew = true;
+    pub(super) fn compact(&mut self, now: Instant) {
+        self.waiting.all_blobs = true;
         self.hasten(now);
     }
 
@@ -111,24 +111,24 @@ impl Backlog {
     }
 
     /// How long until the next attempt; nothing where there is nothing to write.
-    pub(crate) fn wait(&self, now: Instant) -> Option<Duration> {
+    pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
         self.due.map(|due| due.saturating_duration_since(now))
     }
 
     /// Takes all of it out, to be written: what could not be written before, and what came later.
-    pub(crate) fn begin(&mut self) -> (Changes, Changes) {
+    pub(super) fn begin(&mut self) -> (Changes, Changes) {
         self.due = None;
         (std::mem::take(&mut self.kept), std::mem::take(&mut self.waiting))
     }
 
     /// It was written. Tells whether attempts had failed before.
-    pub(crate) fn written(&mut self) -> bool {
+    pub(super) fn written(&mut self) -> bool {
         self.left_out = 0;
         std::mem::take(&mut self.failures) > 0
     }
 
     /// This of it was not. Tells whether this is the first failure.
-    pub(crate) fn failed(&mut self, left: Changes, now: Instant) -> bool {
+    pub(super) fn failed(&mut self, left: Changes, now: Instant) -> bool {
         self.kept = left;
         self.due = Some(now + self.pace * 2_u32.saturating_pow(self.failures).min(SLOWEST));
         self.failures += 1;
@@ -223,16 +223,16 @@ mod tests {
         (0..MOST).for_each(|n| backlog.change(&digest(n), now));
         backlog.change(&digest(0), now);
         let batch = begin(&mut backlog);
-        assert_eq!((batch.blobs.len(), batch.anew), (MOST, false));
+        assert_eq!((batch.blobs.len(), batch.all_blobs), (MOST, false));
         backlog.failed(batch, now);
         backlog.change(&digest(0), now);
-        assert!(!backlog.waiting.anew, "its name waits already");
+        assert!(!backlog.waiting.all_blobs, "its name waits already");
         backlog.change(&digest(MOST), now);
         let batch = begin(&mut backlog);
-        assert!(batch.anew);
+        assert!(batch.all_blobs);
         backlog.failed(batch, now);
         backlog.change(&digest(MOST), now);
-        assert_eq!((backlog.waiting.blobs.len(), begin(&mut backlog).anew), (0, true));
+        assert_eq!((backlog.waiting.blobs.len(), begin(&mut backlog).all_blobs), (0, true));
     }
 
     /// What was kept counts with what waits, and a key has one word at the end.

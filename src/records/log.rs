@@ -15,51 +15,20 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
+use super::rows::{Batch, HEAD};
 use crate::fs::{self, FsError};
 
 const MAGIC: &[u8; 8] = b"seawall1";
 /// Added at least, before it is written anew.
 const LITTLE: u64 = 8 << 20;
-const HEAD: u64 = 12;
 /// Bytes of one step where there should be nothing but zeros.
 const STEP: usize = 1 << 18;
 /// Blobs that memory is taken for before any was read, at most: 20 MiB.
 const GUESSED: u64 = 4 << 20;
 
-/// Some blobs, and the strings they share.
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Batch<'a> {
-    /// Types and repositories: blobs name them by their place here.
-    #[serde(borrow)]
-    pub(crate) strings: Vec<&'a str>,
-    #[serde(borrow)]
-    pub(crate) words: Vec<Row<'a>>,
-}
-
-/// The last word on a blob.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Row<'a> {
-    /// 32 bytes are SHA-256, 64 are SHA-512.
-    pub(crate) digest: &'a [u8],
-    /// Nothing: it is gone.
-    pub(crate) known: Option<BlobRow>,
-}
-
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct BlobRow {
-    /// Bytes.
-    pub(crate) size: u64,
-    /// Seconds since 1970.
-    pub(crate) used: u32,
-    pub(crate) media_type: Option<u32>,
-    pub(crate) places: Vec<u32>,
-}
-
 /// The file.
 #[derive(Debug)]
-pub(crate) struct Log {
+pub(super) struct Log {
     path: PathBuf,
     file: File,
     /// All before is whole.
@@ -71,12 +40,12 @@ pub(crate) struct Log {
     /// So long, it is worth writing anew.
     long: u64,
     /// Read from it.
-    words: u64,
+    rows: u64,
 }
 
 /// The file, of which only the beginning was read.
 #[derive(Debug)]
-pub(crate) struct Unread {
+pub(super) struct Unread {
     path: PathBuf,
     file: File,
     length: u64,
@@ -84,7 +53,7 @@ pub(crate) struct Unread {
 
 /// Why it cannot be read or written.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LogError {
+pub(super) enum LogError {
     #[error("{0}")]
     Fs(#[from] FsError),
     #[error("{} is not what was written", .0.display())]
@@ -103,34 +72,34 @@ fn long(base: u64) -> u64 {
 
 impl Unread {
     /// How many blobs it may know of, by its length.
-    pub(crate) fn guess(&self) -> usize {
+    pub(super) fn guess(&self) -> usize {
         // One blob in one repository is 44 bytes, and what it shares with others; a short guess costs time, nothing else.
         usize::try_from((self.length / 64).min(GUESSED)).unwrap_or(0)
     }
 
     /// Shows every frame to `each`.
-    pub(crate) fn read(self, mut each: impl FnMut(&Batch<'_>)) -> Result<Log, LogError> {
+    pub(super) fn read(self, mut each: impl FnMut(&Batch<'_>)) -> Result<Log, LogError> {
         let Unread { path, file, length } = self;
         let mut reader = Reader { file: &file, path: &path, body: Vec::new() };
-        let (mut end, mut words) = (MAGIC.len() as u64, 0);
+        let (mut end, mut rows) = (MAGIC.len() as u64, 0);
         loop {
             match reader.frame(end, length)? {
                 Next::Batch(frame, next) => {
                     each(&frame);
-                    words += frame.words.len() as u64;
+                    rows += frame.rows.len() as u64;
                     end = next;
                 }
                 Next::End => break,
                 Next::Broken => return Err(LogError::Broken(path)),
             }
         }
-        Ok(Log { torn: end < length, path, file, end, unsettled: false, long: long(end), words })
+        Ok(Log { torn: end < length, path, file, end, unsettled: false, long: long(end), rows })
     }
 }
 
 impl Log {
     /// The one that is there, if there is one.
-    pub(crate) fn find(path: &Path) -> Result<Option<Unread>, LogError> {
+    pub(super) fn find(path: &Path) -> Result<Option<Unread>, LogError> {
         // What a kill left of a new one.
         fs::remove(&beside(path)).ok();
         let file = match fs::open_to_write(path) {
@@ -146,20 +115,20 @@ impl Log {
     }
 
     /// So many blobs are all that it says: the rest of what was read is old news.
-    pub(crate) fn holds(&mut self, blobs: usize) {
-        self.long = long(self.end / self.words.max(1) * (blobs as u64).min(self.words));
+    pub(super) fn holds(&mut self, blobs: usize) {
+        self.long = long(self.end / self.rows.max(1) * (blobs as u64).min(self.rows));
     }
 
     /// Writes one anew, of these frames, in the place of what is there. After an error all is as before.
-    pub(crate) fn compact(path: &Path, frames: impl Iterator<Item = Vec<u8>>) -> Result<Log, LogError> {
+    pub(super) fn compact(path: &Path, frames: impl Iterator<Item = Vec<u8>>) -> Result<Log, LogError> {
         let beside = beside(path);
         let moved = write_all(&beside, frames).and_then(|written| fs::rename(&beside, path).map(|()| written));
         let (file, end) = moved.inspect_err(|_| drop(fs::remove(&beside)))?;
-        Ok(Log { path: path.to_owned(), file, end, torn: false, unsettled: true, long: long(end), words: 0 })
+        Ok(Log { path: path.to_owned(), file, end, torn: false, unsettled: true, long: long(end), rows: 0 })
     }
 
     /// Makes its name survive a power cut.
-    pub(crate) fn settle(&mut self) -> Result<(), LogError> {
+    pub(super) fn settle(&mut self) -> Result<(), LogError> {
         if self.unsettled {
             self.path.parent().map_or(Ok(()), fs::sync_dir)?;
             self.unsettled = false;
@@ -168,7 +137,7 @@ impl Log {
     }
 
     /// Adds a frame, and syncs. After an error it is as before.
-    pub(crate) fn add(&mut self, frame: &[u8]) -> Result<(), LogError> {
+    pub(super) fn add(&mut self, frame: &[u8]) -> Result<(), LogError> {
         self.settle()?;
         if std::mem::replace(&mut self.torn, true) {
             fs::truncate(&self.file, &self.path, self.end)?;
@@ -181,17 +150,17 @@ impl Log {
     }
 
     /// Whether it is worth writing anew.
-    pub(crate) fn is_long(&self) -> bool {
+    pub(super) fn is_long(&self) -> bool {
         self.end > self.long
     }
 
     /// It could not be written anew now.
-    pub(crate) fn put_off(&mut self) {
+    pub(super) fn put_off(&mut self) {
         self.long = self.end + LITTLE;
     }
 
     #[cfg(test)]
-    pub(crate) fn lengthen(&mut self) {
+    pub(super) fn lengthen(&mut self) {
         self.long = 0;
     }
 }
@@ -207,30 +176,6 @@ fn write_all(path: &Path, frames: impl Iterator<Item = Vec<u8>>) -> fs::Result<(
     }
     fs::sync(&file, path)?;
     Ok((file, end))
-}
-
-/// A frame without its head, for which there is room.
-#[derive(Debug)]
-pub(crate) struct EncodedBatch(Vec<u8>);
-
-impl Batch<'_> {
-    pub(crate) fn encoded(&self) -> EncodedBatch {
-        let room = vec![0; HEAD as usize];
-        EncodedBatch(postcard::to_extend(self, room).expect("memory is all that it takes, and has no end"))
-    }
-}
-
-impl EncodedBatch {
-    /// As it is written.
-    pub(crate) fn sealed(self) -> Vec<u8> {
-        let mut bytes = self.0;
-        let (head, body) = bytes.split_at_mut(HEAD as usize);
-        head[..4].copy_from_slice(&(body.len() as u32).to_le_bytes());
-        head[4..8].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
-        let sum = crc32fast::hash(&head[..8]);
-        head[8..].copy_from_slice(&sum.to_le_bytes());
-        bytes
-    }
 }
 
 /// Length and sum of the body, where a head is one.

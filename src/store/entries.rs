@@ -1,199 +1,103 @@
-//! The blobs in order of last use, as small as they can be: about 110 bytes each, names of repositories and types apart.
-//!
-//! Entries stand in blocks that never move, and name each other by number, so a million of them cost no copy when one more comes. The
-//! hash table is cut in shards for the same reason: one grows at a time. Every operation costs the same with a thousand and a million.
+//! What is known of the blobs on this disk, in order of last use.
 
-use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
-
-use crate::access::repositories::RepositoryId;
+use super::slab::{OfDigest, Slab, Slot};
 use crate::oci::digest::Digest;
-
-/// The number of an entry while it lives; another one's later.
-pub(crate) type Slot = u32;
 
 /// No entry.
 const NONE: Slot = Slot::MAX;
-/// Entries of one block.
-const BLOCK: usize = 4096;
-const SHARDS: usize = 256;
 
 /// What is known of one blob.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    pub(crate) digest: Digest,
+pub(super) struct Entry {
+    pub(super) digest: Digest,
     /// Bytes.
-    pub(crate) size: u64,
-    pub(crate) media_type: Option<Arc<str>>,
-    /// Repositories that upstream was seen to have it in.
-    pub(crate) places: InRepositories,
+    pub(super) size: u64,
+    pub(super) media_type: Option<Arc<str>>,
     /// Seconds since 1970, until 2106.
-    pub(crate) used: u32,
-    pub(crate) readers: u32,
+    pub(super) used: u32,
+    pub(super) readers: u32,
     older: Slot,
     newer: Slot,
 }
 
-/// Most blobs are in one repository.
-#[derive(Clone, Debug, Default)]
-pub(crate) enum InRepositories {
-    #[default]
-    None,
-    One(RepositoryId),
-    Some(Box<[RepositoryId]>),
-}
-
-impl InRepositories {
-    pub(crate) fn as_slice(&self) -> &[RepositoryId] {
-        match self {
-            InRepositories::None => &[],
-            InRepositories::One(place) => std::slice::from_ref(place),
-            InRepositories::Some(places) => places,
-        }
-    }
-
-    /// Tells whether it is new.
-    pub(crate) fn add(&mut self, place: RepositoryId) -> bool {
-        if self.as_slice().contains(&place) {
-            return false;
-        }
-        *self = self.as_slice().iter().copied().chain([place]).collect();
-        true
-    }
-
-    /// Tells whether it was there.
-    pub(crate) fn remove(&mut self, place: RepositoryId) -> bool {
-        let before = self.as_slice().len();
-        *self = self.as_slice().iter().copied().filter(|known| *known != place).collect();
-        self.as_slice().len() < before
-    }
-}
-
-impl FromIterator<RepositoryId> for InRepositories {
-    fn from_iter<I: IntoIterator<Item = RepositoryId>>(places: I) -> InRepositories {
-        let mut places = places.into_iter();
-        match (places.next(), places.next()) {
-            (None, _) => InRepositories::None,
-            (Some(one), None) => InRepositories::One(one),
-            (Some(one), Some(two)) => InRepositories::Some([one, two].into_iter().chain(places).collect()),
-        }
-    }
-}
-
 impl Entry {
-    pub(crate) fn new(digest: Digest, size: u64, used: u32) -> Entry {
-        let (media_type, places) = (None, InRepositories::None);
-        Entry { digest, size, media_type, places, used, readers: 0, older: NONE, newer: NONE }
+    pub(super) fn new(digest: Digest, size: u64, used: u32) -> Entry {
+        Entry { digest, size, media_type: None, used, readers: 0, older: NONE, newer: NONE }
     }
 }
 
-type Blocks = Vec<Vec<Option<Entry>>>;
+impl OfDigest for Entry {
+    fn digest(&self) -> &Digest {
+        &self.digest
+    }
+}
 
-/// The blobs. An entry is found by its digest, or by its number.
+/// The entries, linked from the least to the most recently used.
 #[derive(Debug)]
-pub(crate) struct Entries {
-    blocks: Blocks,
-    free: Vec<Slot>,
-    shards: Vec<HashTable<Slot>>,
-    hasher: DefaultHashBuilder,
+pub(super) struct Entries {
+    slab: Slab<Entry>,
     oldest: Slot,
     newest: Slot,
-    len: usize,
 }
 
 impl Default for Entries {
     fn default() -> Entries {
-        let shards = (0..SHARDS).map(|_| HashTable::new()).collect();
-        let (blocks, free, hasher) = (Vec::new(), Vec::new(), DefaultHashBuilder::default());
-        Entries { blocks, free, shards, hasher, oldest: NONE, newest: NONE, len: 0 }
+        Entries { slab: Slab::default(), oldest: NONE, newest: NONE }
     }
 }
 
 impl Entries {
-    pub(crate) fn len(&self) -> usize {
-        self.len
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
     }
 
     /// Numbers given so far: all entries are below.
-    pub(crate) fn slots(&self) -> Slot {
-        let full = self.blocks.len().saturating_sub(1) * BLOCK;
-        (full + self.blocks.last().map_or(0, Vec::len)) as Slot
+    pub(super) fn slots(&self) -> Slot {
+        self.slab.slots()
     }
 
-    pub(crate) fn at(&self, slot: Slot) -> Option<&Entry> {
-        self.blocks.get(slot as usize / BLOCK)?.get(slot as usize % BLOCK)?.as_ref()
+    pub(super) fn at(&self, slot: Slot) -> Option<&Entry> {
+        self.slab.at(slot)
     }
 
-    pub(crate) fn at_mut(&mut self, slot: Slot) -> Option<&mut Entry> {
-        self.blocks.get_mut(slot as usize / BLOCK)?.get_mut(slot as usize % BLOCK)?.as_mut()
+    pub(super) fn at_mut(&mut self, slot: Slot) -> Option<&mut Entry> {
+        self.slab.at_mut(slot)
     }
 
-    pub(crate) fn find(&self, digest: &Digest) -> Option<Slot> {
-        let hash = self.hasher.hash_one(digest);
-        self.shards[shard(hash)].find(hash, |slot| self.names(*slot, digest)).copied()
+    pub(super) fn find(&self, digest: &Digest) -> Option<Slot> {
+        self.slab.find(digest)
     }
 
-    pub(crate) fn entry(&self, digest: &Digest) -> Option<&Entry> {
-        self.at(self.find(digest)?)
+    pub(super) fn entry(&self, digest: &Digest) -> Option<&Entry> {
+        self.slab.get(digest)
     }
 
-    pub(crate) fn entry_mut(&mut self, digest: &Digest) -> Option<&mut Entry> {
-        self.at_mut(self.find(digest)?)
-    }
-
-    fn names(&self, slot: Slot, digest: &Digest) -> bool {
-        self.at(slot).is_some_and(|entry| entry.digest == *digest)
+    pub(super) fn entry_mut(&mut self, digest: &Digest) -> Option<&mut Entry> {
+        self.slab.get_mut(digest)
     }
 
     /// Makes room for so many in all, so that no table grows while they are added.
-    pub(crate) fn reserve(&mut self, count: usize) {
-        // Digests are spread evenly, but not quite.
-        let each = count / SHARDS + count / SHARDS / 8;
-        let (blocks, hasher) = (&self.blocks, &self.hasher);
-        let again = |slot: &Slot| hasher.hash_one(&named(blocks, *slot).digest);
-        self.shards.iter_mut().for_each(|shard| shard.reserve(each.saturating_sub(shard.len()), again));
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.slab.reserve(count);
     }
 
     /// Adds one that is not there, as the newest.
-    pub(crate) fn add(&mut self, entry: Entry) -> Slot {
-        let hash = self.hasher.hash_one(&entry.digest);
-        let slot = self.place(entry);
-        let (blocks, hasher) = (&self.blocks, &self.hasher);
-        let again = |slot: &Slot| hasher.hash_one(&named(blocks, *slot).digest);
-        self.shards[shard(hash)].insert_unique(hash, slot, again);
-        self.len += 1;
+    pub(super) fn add(&mut self, entry: Entry) -> Slot {
+        let slot = self.slab.add(entry);
         self.link(slot);
         slot
     }
 
-    fn place(&mut self, entry: Entry) -> Slot {
-        if let Some(slot) = self.free.pop() {
-            self.blocks[slot as usize / BLOCK][slot as usize % BLOCK] = Some(entry);
-            return slot;
-        }
-        if self.blocks.last().is_none_or(|block| block.len() == BLOCK) {
-            self.blocks.push(Vec::with_capacity(BLOCK));
-        }
-        let slot = self.slots();
-        self.blocks.last_mut().expect("one was added").push(Some(entry));
-        slot
-    }
-
-    pub(crate) fn remove(&mut self, digest: &Digest) -> Option<Entry> {
-        let hash = self.hasher.hash_one(digest);
-        let blocks = &self.blocks;
-        let names = |slot: &Slot| named(blocks, *slot).digest == *digest;
-        let (slot, _) = self.shards[shard(hash)].find_entry(hash, names).ok()?.remove();
+    pub(super) fn remove(&mut self, digest: &Digest) -> Option<Entry> {
+        let slot = self.slab.find(digest)?;
         self.unlink(slot);
-        self.free.push(slot);
-        self.len -= 1;
-        self.blocks[slot as usize / BLOCK][slot as usize % BLOCK].take()
+        self.slab.take(slot)
     }
 
     /// Makes it the newest.
-    pub(crate) fn renew(&mut self, slot: Slot) {
+    pub(super) fn renew(&mut self, slot: Slot) {
         if self.newest != slot {
             self.unlink(slot);
             self.link(slot);
@@ -224,13 +128,13 @@ impl Entries {
     }
 
     /// Those that are there, the least recently used first.
-    pub(crate) fn oldest_first(&self) -> impl Iterator<Item = &Entry> {
+    pub(super) fn oldest_first(&self) -> impl Iterator<Item = &Entry> {
         let next = |entry: &&Entry| self.at(entry.newer);
         std::iter::successors(self.at(self.oldest), next)
     }
 
     /// Puts all in the order of the time they say they were used.
-    pub(crate) fn sort(&mut self) {
+    pub(super) fn sort(&mut self) {
         let mut slots: Vec<(u32, Slot)> =
             (0..self.slots()).filter_map(|slot| Some((self.at(slot)?.used, slot))).collect();
         slots.sort_unstable();
@@ -239,16 +143,6 @@ impl Entries {
             self.link(slot);
         }
     }
-}
-
-fn named(blocks: &Blocks, slot: Slot) -> &Entry {
-    let entry = blocks[slot as usize / BLOCK][slot as usize % BLOCK].as_ref();
-    entry.expect("what is in the table has an entry")
-}
-
-fn shard(hash: u64) -> usize {
-    // Neither the bits that choose the bucket nor those kept beside it.
-    (hash >> 40) as usize % SHARDS
 }
 
 #[cfg(test)]
@@ -269,18 +163,7 @@ mod tests {
     /// What a million entries cost, by counting: an entry and its link, not the names.
     #[test]
     fn an_entry_is_small() {
-        assert!(size_of::<Option<Entry>>() <= 104, "{}", size_of::<Option<Entry>>());
-    }
-
-    #[test]
-    fn places_are_a_set() {
-        let (a, b) = (RepositoryId::from(1), RepositoryId::from(2));
-        let mut places = InRepositories::default();
-        assert!(places.add(a) && !places.add(a) && places.add(b));
-        assert_eq!(places.as_slice(), [a, b]);
-        assert!(places.remove(a) && !places.remove(a));
-        assert!(matches!(places, InRepositories::One(one) if one == b));
-        assert!(places.remove(b) && places.as_slice().is_empty());
+        assert!(size_of::<Option<Entry>>() <= 88, "{}", size_of::<Option<Entry>>());
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! What is on disk, in memory: which blobs, how large, when last used, in which repositories upstream was seen to have them.
+//! The index: which blobs are on this disk, how large, when last used, who reads them. In memory.
 //!
 //! - In the index means on disk: a file comes before its entry, and goes after it.
-//! - Least recently used first is the order of the entries. What is being read is skipped.
-//! - The [`journal`] behind it makes the next start warm. It may be lost: the files are the truth. A start reads their names only, and
-//!   their lengths are compared while it serves (`unverified_sizes`): who opens one compares too.
+//! - The order of eviction is that of the entries: least recently used first. What is being read is skipped.
+//! - Records behind it make the next start warm. They may be lost: the files are the truth. A start reads their names only, and their
+//!   sizes are compared while it serves (`unverified_sizes`): who opens one compares too.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,18 +11,28 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use tracing::warn;
 
-use super::entries::{Entry, Slot};
+use super::blobs::Blobs;
+use super::entries::Entry;
+use super::slab::Slot;
 use crate::oci::digest::Digest;
 use crate::records::{Journal, seconds, time};
-
-pub use super::blobs::Blobs;
-pub use crate::access::repositories::RepositoryId;
 
 /// The index. Clones share one.
 #[derive(Clone, Debug)]
 pub struct Index {
-    pub(crate) inner: Arc<Mutex<Blobs>>,
+    inner: Arc<Mutex<Blobs>>,
     journal: Journal,
+}
+
+/// What is written down of a blob.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Length in bytes.
+    pub size: u64,
+    /// Last use in seconds since 1970.
+    pub used: u32,
+    /// As upstream named it.
+    pub media_type: Option<Arc<str>>,
 }
 
 /// A blob that is here. While it lives, nothing takes the blob away.
@@ -44,6 +54,8 @@ impl Drop for Held {
     }
 }
 
+/// Numbers that are gone through at once for [`Index::facts_from`]: so long are blobs kept from changing.
+const LOOKED_AT: Slot = 4096;
 /// A use is written to the journal when the last one written is this old: the order of eviction after a restart is that good.
 const COARSE: u32 = 60;
 /// Blobs whose files are looked at in one go.
@@ -52,19 +64,17 @@ const AT_ONCE: Slot = 32;
 impl Index {
     /// Empty.
     pub fn new(journal: Journal) -> Index {
-        let inner = Arc::default();
-        journal.follow(&inner);
-        Index { inner, journal }
+        Index { inner: Arc::default(), journal }
     }
 
-    /// Fills it with the files that are there, and what the journal knows of them; least recently used first. `look` tells the length
-    /// and the date of those that it does not know.
+    /// Fills it with the files that are there and what was `known` of them, in order of last use. `look` tells the size and the date of
+    /// those that were not known. Returns the blobs that were known and have no file any more.
     pub fn restore(
         &self,
         files: Vec<Digest>,
         mut known: Blobs,
         look: impl Fn(&Digest) -> crate::fs::Result<(u64, SystemTime)>,
-    ) {
+    ) -> Vec<Digest> {
         let mut is_there = vec![false; known.entries.slots() as usize];
         let mut news = Vec::new();
         for digest in files {
@@ -73,9 +83,10 @@ impl Index {
                 None => news.push(digest),
             }
         }
-        let gone = (0..).zip(&is_there).filter(|(_, is_there)| !**is_there);
-        let gone: Vec<Digest> = gone.filter_map(|(slot, _)| Some(known.entries.at(slot)?.digest.clone())).collect();
-        for digest in &gone {
+        let removed = (0..).zip(&is_there).filter(|(_, is_there)| !**is_there);
+        let removed: Vec<Digest> =
+            removed.filter_map(|(slot, _)| Some(known.entries.at(slot)?.digest.clone())).collect();
+        for digest in &removed {
             known.remove(digest);
         }
         known.unverified_sizes = known.entries.slots();
@@ -84,23 +95,41 @@ impl Index {
                 Ok(found) => found,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => {
-                    // Of another length than its file's: whoever opens it fetches it again.
-                    warn!(%error, "nobody knows how long a cached file is");
+                    // Of another size than its file's: whoever opens it fetches it again.
+                    warn!(%error, "the size of a cached file is not known");
                     (0, SystemTime::UNIX_EPOCH)
                 }
             };
             known.add(Entry::new(digest.clone(), size, short(modified)));
         }
         known.entries.sort();
-        let rewrite = known.rewrite;
         *self.inner.lock() = known;
-        if rewrite {
-            self.journal.compact();
-        }
-        gone.iter().chain(&news).for_each(|digest| self.journal.change(digest));
+        removed.iter().chain(&news).for_each(|digest| self.journal.change(digest));
+        removed
     }
 
-    /// Some of the blobs whose files nobody looked at since the start, and how long they were. Nothing: there are no more of them.
+    /// What is written down of a blob that is here.
+    pub fn facts(&self, digest: &Digest) -> Option<Facts> {
+        self.inner.lock().entries.entry(digest).map(facts)
+    }
+
+    /// What is written down of the blobs from a number on, at most `most` of them, each with its number; and the number to go on with.
+    /// `None`: there are no more.
+    pub fn facts_from(&self, first: Slot, most: usize) -> Option<(Vec<(Slot, Digest, Facts)>, Slot)> {
+        let inner = self.inner.lock();
+        let until = inner.entries.slots().min(first.saturating_add(LOOKED_AT));
+        if first >= until {
+            return None;
+        }
+        let (mut found, mut next) = (Vec::new(), first);
+        while next < until && found.len() < most {
+            found.extend(inner.entries.at(next).map(|entry| (next, entry.digest.clone(), facts(entry))));
+            next += 1;
+        }
+        Some((found, next))
+    }
+
+    /// Some of the blobs whose files were not looked at since the start, and their sizes. `None`: there are no more.
     pub fn unverified_sizes(&self) -> Option<Vec<(Digest, u64)>> {
         let mut inner = self.inner.lock();
         let until = inner.unverified_sizes;
@@ -109,7 +138,7 @@ impl Index {
         Some(slots.map(|entry| (entry.digest.clone(), entry.size)).collect())
     }
 
-    /// How long a blob that is here is thought to be, if nobody looked at its file since the start.
+    /// The size that a blob is thought to have, if its file was not looked at since the start.
     pub fn presumed(&self, digest: &Digest) -> Option<u64> {
         let inner = self.inner.lock();
         let slot = inner.entries.find(digest).filter(|slot| *slot < inner.unverified_sizes)?;
@@ -136,55 +165,18 @@ impl Index {
         self.inner.lock().entries.entry(digest).map(|entry| time(entry.used.into()))
     }
 
-    /// Adds a blob whose file is in its place.
-    pub fn insert(&self, digest: &Digest, size: u64, media_type: Option<Arc<str>>, place: &str, now: SystemTime) {
+    /// Adds a blob whose file is in its place, and holds it: nothing takes it away between the two.
+    pub fn insert(&self, digest: &Digest, size: u64, media_type: Option<&str>, now: SystemTime) -> Held {
         let mut inner = self.inner.lock();
-        // It was here all along: a file that came again is the same file.
-        let before = inner.remove(digest);
+        // It was here all along: a file that came again is the same file, and who reads it goes on.
+        let readers = inner.remove(digest).map_or(0, |before| before.readers);
+        let media_type = media_type.map(|name| inner.typed(name));
         let mut entry = Entry::new(digest.clone(), size, short(now));
-        entry.media_type = inner.typed(media_type.as_deref());
-        if let Some(before) = before {
-            (entry.places, entry.readers) = (before.places, before.readers);
-        }
-        entry.places.add(inner.places.of(place));
+        (entry.media_type, entry.readers) = (media_type.clone(), readers + 1);
         inner.add(entry);
         drop(inner);
         self.journal.change(digest);
-    }
-
-    /// Remembers that upstream has a blob in a repository. False, if the blob is not here.
-    pub fn seen_in(&self, digest: &Digest, place: &str) -> bool {
-        let mut inner = self.inner.lock();
-        let Blobs { entries, places, .. } = &mut *inner;
-        let Some(entry) = entries.entry_mut(digest) else { return false };
-        if entry.places.add(places.of(place)) {
-            self.journal.change(digest);
-        }
-        true
-    }
-
-    /// Forgets that upstream has a blob in a repository.
-    pub fn not_in(&self, digest: &Digest, place: &str) {
-        let mut inner = self.inner.lock();
-        let Blobs { entries, places, .. } = &mut *inner;
-        let (Some(entry), Some(place)) = (entries.entry_mut(digest), places.find(place)) else { return };
-        if entry.places.remove(place) {
-            self.journal.change(digest);
-        }
-    }
-
-    /// Whether upstream was seen to have a blob, that is here, in a repository.
-    pub fn is_seen_in(&self, digest: &Digest, place: &str) -> bool {
-        let inner = self.inner.lock();
-        let (Some(entry), Some(place)) = (inner.entries.entry(digest), inner.places.find(place)) else { return false };
-        entry.places.as_slice().contains(&place)
-    }
-
-    /// Whether upstream was seen to have a blob, that is here, in a repository of which `wanted` is true.
-    pub fn is_seen_where(&self, digest: &Digest, wanted: impl Fn(&str) -> bool) -> bool {
-        let inner = self.inner.lock();
-        let places = inner.entries.entry(digest).map_or(&[][..], |entry| entry.places.as_slice());
-        places.iter().any(|place| wanted(inner.places.name(*place)))
+        Held { index: self.clone(), digest: digest.clone(), size, media_type }
     }
 
     /// A blob is used now.
@@ -204,13 +196,13 @@ impl Index {
         Some(slot)
     }
 
-    /// The least recently used blob that nobody reads.
+    /// The least recently used blob without a reader.
     pub fn oldest(&self) -> Option<Digest> {
         let inner = self.inner.lock();
         inner.entries.oldest_first().find(|entry| entry.readers == 0).map(|entry| entry.digest.clone())
     }
 
-    /// Takes a blob out that nobody reads; its length. Its file is the caller's to remove.
+    /// Takes out a blob without a reader; its size. Its file is the caller's to remove.
     pub fn take(&self, digest: &Digest) -> Option<u64> {
         let mut inner = self.inner.lock();
         inner.entries.entry(digest).filter(|entry| entry.readers == 0)?;
@@ -226,8 +218,8 @@ impl Index {
         }
     }
 
-    /// Takes out a blob whose file is not this long, if that is how long it is thought to be: it may have been fetched again since
-    /// somebody looked. Tells whether it was taken out.
+    /// Takes out a blob whose file is not this long, if that is the size it is thought to have: it may have been fetched again since
+    /// its file was looked at. Tells whether it was taken out.
     pub fn forget_if(&self, digest: &Digest, size: u64) -> bool {
         let mut inner = self.inner.lock();
         let is_meant = inner.entries.entry(digest).is_some_and(|entry| entry.size == size);
@@ -242,6 +234,10 @@ impl Index {
         let inner = self.inner.lock();
         (inner.bytes, inner.entries.len() as u64)
     }
+}
+
+fn facts(entry: &Entry) -> Facts {
+    Facts { size: entry.size, used: entry.used, media_type: entry.media_type.clone() }
 }
 
 /// In seconds since 1970; the last of them is in 2106.

@@ -1,11 +1,10 @@
 //! A blob that is still coming: its first bytes, and the hash over them.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::blob_file::BlobFile;
 use crate::fs;
 use crate::oci::digest::{Digest, Hasher};
 
@@ -13,7 +12,7 @@ use crate::oci::digest::{Digest, Hasher};
 #[derive(Debug)]
 pub struct Partial {
     path: PathBuf,
-    file: Arc<File>,
+    file: BlobFile,
     digest: Digest,
     hasher: Hasher,
     len: u64,
@@ -26,10 +25,10 @@ impl Partial {
         let len = fs::len(&file, &path)?;
         let mut hasher = Hasher::new(digest.algorithm());
         fs::scan(&file, &path, len, |bytes| hasher.update(bytes))?;
-        Ok(Partial { path, file: Arc::new(file), digest: digest.clone(), hasher, len })
+        Ok(Partial { path, file: BlobFile::new(file), digest: digest.clone(), hasher, len })
     }
 
-    /// What it will be.
+    /// The digest of the whole.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
@@ -38,8 +37,8 @@ impl Partial {
         &self.path
     }
 
-    /// For those who read while it grows.
-    pub fn file(&self) -> Arc<File> {
+    /// The file, for those who read while it grows.
+    pub fn file(&self) -> BlobFile {
         self.file.clone()
     }
 
@@ -48,14 +47,14 @@ impl Partial {
         self.len
     }
 
-    /// Nothing is here yet.
+    /// Whether nothing is here yet.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Takes room for the whole, so that a full disk shows before the first byte.
     pub fn reserve(&self, total: u64) -> fs::Result<()> {
-        fs::reserve(&self.file, &self.path, total)
+        fs::reserve(self.file.file(), &self.path, total)
     }
 
     /// Adds to the end.
@@ -65,7 +64,7 @@ impl Partial {
     pub fn append(&mut self, chunks: &[Bytes]) -> fs::Result<()> {
         let mut at = self.len;
         for chunk in chunks {
-            fs::write_at(&self.file, &self.path, chunk, at)?;
+            fs::write_at(self.file.file(), &self.path, chunk, at)?;
             at += chunk.len() as u64;
         }
         for chunk in chunks {
@@ -75,9 +74,9 @@ impl Partial {
         Ok(())
     }
 
-    /// Throws everything away and begins anew, for a blob of which nobody has read.
+    /// Throws everything away and begins again, for a blob that has had no reader.
     pub fn clear(&mut self) -> fs::Result<()> {
-        fs::truncate(&self.file, &self.path, 0)?;
+        fs::truncate(self.file.file(), &self.path, 0)?;
         self.hasher = Hasher::new(self.digest.algorithm());
         self.len = 0;
         Ok(())
@@ -90,7 +89,7 @@ impl Partial {
 
     pub(super) fn sync(&self) -> fs::Result<()> {
         // Room that was taken for a length upstream only claimed.
-        fs::truncate(&self.file, &self.path, self.len)?;
-        fs::sync(&self.file, &self.path)
+        fs::truncate(self.file.file(), &self.path, self.len)?;
+        fs::sync(self.file.file(), &self.path)
     }
 }

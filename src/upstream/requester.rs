@@ -122,7 +122,7 @@ impl Requester {
 
     /// The same, known to be allowed.
     #[must_use]
-    pub fn allowed(self) -> Requester {
+    pub fn granted(self) -> Requester {
         Requester { reach: Reach::Allowed, ..self }
     }
 

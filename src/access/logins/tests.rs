@@ -158,7 +158,7 @@ async fn a_no_to_a_login_that_was_only_shown_is_heard() {
     assert!(logins.recognise("r", &login("x"), print).await);
     assert!(logins.read_by(print, &"r/app".into()).is_some());
     assert!(!logins.recognise("r", &login("x"), print).await, "it is known by now");
-    logins.forget_shown(print);
+    logins.forget_presented(print);
     assert_eq!(logins.read_by(print, &"r/app".into()), None);
 }
 

@@ -3,6 +3,7 @@ use std::path::Path;
 use super::*;
 use crate::oci::digest::Algorithm;
 use crate::records::Journal;
+use crate::store::blobs::Blobs;
 
 fn digest(n: u64) -> Digest {
     Digest::of(Algorithm::Sha256, &n.to_be_bytes())
@@ -11,18 +12,16 @@ fn digest(n: u64) -> Digest {
 /// One whose index took so many blobs of ten bytes for there, of which there are files of `length` bytes.
 fn sweep(data: &Path, count: u64, length: u64) -> Sweep {
     let store = Arc::new(Store::open(data).unwrap());
-    let (journal, _) = Journal::open(&store.index_dir(), std::time::SystemTime::UNIX_EPOCH);
-    let before = Index::new(journal.clone());
+    let mut known = Blobs::default();
     for n in 0..count {
         put(&store, n, length);
-        before.insert(&digest(n), 10, None, "docker.io/a/b", std::time::SystemTime::UNIX_EPOCH);
+        known.learn(digest(n), 10, 0, None);
     }
-    journal.close();
-    let (_, records) = Journal::open(&store.index_dir(), std::time::SystemTime::UNIX_EPOCH);
     let index = Index::new(Journal::off());
-    index.restore((0..count).map(digest).collect(), records.blobs, |_| unreachable!());
+    index.restore((0..count).map(digest).collect(), known, |_| unreachable!());
+    let presence = Presence::new(index.clone(), Journal::off());
     let ((flights, promised, metrics, opened), clock) = (Default::default(), Clock::system());
-    Sweep { store, index, flights, opened, promised, metrics, clock, max_size: u64::MAX, min_free: 0 }
+    Sweep { store, index, presence, flights, opened, promised, metrics, clock, max_size: u64::MAX, min_free: 0 }
 }
 
 fn path(store: &Store, n: u64) -> std::path::PathBuf {
@@ -55,7 +54,7 @@ fn what_changed_since_somebody_looked_is_left_alone() {
     let sweep = sweep(dir.path(), 3, 7);
     let [evicted, again, on_its_way] = [0, 1, 2];
     sweep.index.take(&digest(evicted)).unwrap();
-    sweep.index.insert(&digest(again), 7, None, "docker.io/a/b", std::time::SystemTime::UNIX_EPOCH);
+    drop(sweep.index.insert(&digest(again), 7, None, std::time::SystemTime::UNIX_EPOCH));
     let Joined::Lead(_lead) = sweep.flights.join(&digest(on_its_way), || None) else { panic!("somebody fetches it") };
     for n in [evicted, again, on_its_way] {
         sweep.remove_cut(&digest(n), 10);

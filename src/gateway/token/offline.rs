@@ -24,7 +24,7 @@ use crate::http::headers::relayed;
 use crate::http::origin::Origin;
 use crate::oci::challenge::parse_token_reply;
 use crate::oci::login::Login;
-use crate::oci::name::{Repository, RepositoryKey};
+use crate::oci::name::Repository;
 use crate::oci::route;
 use crate::oci::token_request::{Scope, TokenRequest};
 use crate::policy::offline_token::{Author, Shows, may_stand_in};
@@ -113,10 +113,10 @@ impl Gateway {
         }
         let writes_scopes = self.upstream.auth().writes_scopes(&site.namespace);
         let author = if writes_scopes { Author::Registry } else { Author::Client };
-        let is_public = |repository: &_| self.cache.is_public(site, repository);
+        let is_public = |repository: &_| self.cache.access().is_public(&site.key(repository));
         let may = wanted.is_some_and(|wanted| may_stand_in(wanted, shows, author, is_public));
         let login = wanted.and_then(|wanted| wanted.login.clone());
-        let login = login.filter(|_| self.cache.logins().knows_some(&site.namespace));
+        let login = login.filter(|_| self.cache.access().logins().knows_some(&site.namespace));
         let deadline = self.upstream.resolve_deadline();
         let deadline = match (may, &login) {
             (true, _) => deadline,
@@ -149,7 +149,7 @@ impl Gateway {
     }
 
     async fn remembered(&self, site: &Site, login: Option<&Login>) -> Option<LoginId> {
-        self.cache.logins().recognised(&site.namespace, login?).await
+        self.cache.access().logins().recognised(&site.namespace, login?).await
     }
 
     /// Upstream's answer to a login, as it comes; whether it was good is remembered.
@@ -159,16 +159,10 @@ impl Gateway {
         wanted: &TokenRequest,
         response: Response<Incoming>,
     ) -> Result<Response<Body>> {
-        let (logins, Some(login)) = (self.cache.logins(), &wanted.login) else {
+        let (logins, Some(login)) = (self.cache.access().logins(), &wanted.login) else {
             return Ok(relay(response, self.upstream.idle_timeout()));
         };
-        let repositories = || {
-            wanted
-                .scopes
-                .iter()
-                .filter_map(|scope| Some(RepositoryKey::new(&site.namespace, scope.repository()?)))
-                .collect()
-        };
+        let repositories = || wanted.scopes.iter().filter_map(|scope| Some(site.key(scope.repository()?))).collect();
         match response.status() {
             StatusCode::UNAUTHORIZED => logins.refused(&site.namespace, login, None),
             // ghcr.io says this of a repository to whom it knows well.
@@ -198,7 +192,7 @@ impl Gateway {
         let Whose { site, repository, requester, shown } = who;
         let is_refused = error.reply().is_some_and(|reply| reply.status == StatusCode::UNAUTHORIZED);
         if is_refused && error.kind() == Kind::Refused {
-            self.cache.login_refused(site, requester);
+            self.cache.access().login_refused(site, requester);
         }
         let bearer =
             |value: &HeaderValue| value.as_bytes().get(..7).is_some_and(|b| b.eq_ignore_ascii_case(b"bearer "));
@@ -212,10 +206,10 @@ impl Gateway {
         // containerd waits to be asked for it, and what is public is asked for nobody until then.
         let may_pay = is_for_want_of_pulls(&error) && *shown == Shown::Nothing;
         let is_away = matches!(error.kind(), Kind::Unreachable | Kind::Timeout | Kind::Broken | Kind::Limited);
-        if !may_pay && (!is_away || !may_log_in || self.cache.is_public(site, repository)) {
+        if !may_pay && (!is_away || !may_log_in || self.cache.access().is_public(&site.key(repository))) {
             return error;
         }
-        let may_be_known = may_pay || self.cache.logins().knows_some(&site.namespace);
+        let may_be_known = may_pay || self.cache.access().logins().knows_some(&site.namespace);
         let headers = if may_be_known { self.stand_in_challenge(site, repository) } else { HeaderMap::new() };
         if headers.is_empty() {
             return error;
@@ -225,7 +219,7 @@ impl Gateway {
     }
 
     fn own_token(&self, owner: Owner, cache_status: HeaderValue) -> Response<Body> {
-        issued(&own_token::issue(self.cache.secret(), owner, self.clock.now()), LIFE, cache_status)
+        issued(&own_token::issue(self.cache.access().secret(), owner, self.clock.now()), LIFE, cache_status)
     }
 }
 

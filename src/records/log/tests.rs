@@ -1,8 +1,9 @@
+use super::super::rows::{BlobRow, Row};
 use super::*;
 
 fn frame(n: u8) -> Vec<u8> {
-    let known = BlobRow { size: u64::from(n), used: 1, media_type: None, places: vec![0] };
-    Batch { strings: vec!["docker.io/a/b"], words: vec![Row { digest: &[n; 32], known: Some(known) }] }
+    let known = BlobRow { size: u64::from(n), used: 1, media_type: None, repositories: vec![0] };
+    Batch { strings: vec!["docker.io/a/b"], rows: vec![Row { digest: &[n; 32], known: Some(known) }] }
         .encoded()
         .sealed()
 }
@@ -19,7 +20,7 @@ fn open(dir: &Path) -> Log {
 fn read(dir: &Path) -> Result<Vec<u8>, LogError> {
     let mut read = Vec::new();
     if let Some(found) = Log::find(&path(dir))? {
-        found.read(|frame| read.extend(frame.words.iter().map(|word| word.digest[0])))?;
+        found.read(|frame| read.extend(frame.rows.iter().map(|word| word.digest[0])))?;
     }
     Ok(read)
 }
@@ -87,7 +88,7 @@ fn it_is_long_when_as_much_was_added_as_it_need_have() {
     assert_eq!(added, 11);
     log.put_off();
     assert!(!log.is_long());
-    (log.words, log.end) = (100, 100 << 20);
+    (log.rows, log.end) = (100, 100 << 20);
     log.holds(20);
     assert_eq!((log.long >> 20, log.is_long()), (40, true), "most of what was read is old news");
 }

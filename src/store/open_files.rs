@@ -8,10 +8,9 @@ use std::sync::Arc;
 use hashlink::LruCache;
 use parking_lot::Mutex;
 
-use super::Cache;
+use super::files::{Blob, Store};
+use super::index::{Held, Index};
 use crate::oci::digest::Digest;
-use crate::store::Blob;
-use crate::store::index::Held;
 use crate::{fs, task};
 
 /// Descriptors, at most. Of 1,024 that a process has without asking for more.
@@ -34,10 +33,27 @@ impl std::fmt::Debug for OpenFiles {
 }
 
 impl OpenFiles {
+    /// The file of a blob that is held: the open one, or opened on a thread and kept open.
+    pub async fn open(&self, store: &Arc<Store>, index: &Index, digest: &Digest, held: &Held) -> fs::Result<Blob> {
+        if let Some(blob) = self.find(digest) {
+            return Ok(blob);
+        }
+        let (files, name) = (store.clone(), digest.clone());
+        let blob = task::blocking(move || files.blob(&name)).await?;
+        if blob.at_once && blob.size == held.size {
+            self.keep(digest, blob.clone());
+            // It was taken out although it is held: somebody found it wrong meanwhile.
+            if !index.has(digest) {
+                self.forget(digest);
+            }
+        }
+        Ok(blob)
+    }
+
     /// A file that is open, still in its place, and as long as it was.
     fn find(&self, digest: &Digest) -> Option<Blob> {
         let blob = self.0.lock().get(digest).cloned()?;
-        if fs::is_in_place(&blob.file, blob.size) {
+        if fs::is_in_place(blob.file.file(), blob.size) {
             return Some(blob);
         }
         self.forget(digest);
@@ -57,7 +73,7 @@ impl OpenFiles {
     pub fn tidy(&self) {
         let all: Vec<(Digest, Blob)> =
             self.0.lock().iter().map(|(digest, blob)| (digest.clone(), blob.clone())).collect();
-        for (digest, _) in all.iter().filter(|(_, blob)| !fs::is_in_place(&blob.file, blob.size)) {
+        for (digest, _) in all.iter().filter(|(_, blob)| !fs::is_in_place(blob.file.file(), blob.size)) {
             self.forget(digest);
         }
     }
@@ -69,30 +85,10 @@ impl OpenFiles {
     }
 }
 
-impl Cache {
-    /// The file of a blob that is held.
-    pub(super) async fn opened(&self, digest: &Digest, held: &Held) -> fs::Result<Blob> {
-        if let Some(blob) = self.0.sweep.opened.find(digest) {
-            return Ok(blob);
-        }
-        let (store, name) = (self.0.store.clone(), digest.clone());
-        let blob = task::blocking(move || store.blob(&name)).await?;
-        if blob.at_once && blob.size == held.size {
-            self.0.sweep.opened.keep(digest, blob.clone());
-            // It was taken out although it is held: somebody found it wrong meanwhile.
-            if !self.0.index.has(digest) {
-                self.0.sweep.opened.forget(digest);
-            }
-        }
-        Ok(blob)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::oci::digest::Algorithm;
-    use crate::store::Store;
 
     fn put(dir: &std::path::Path, bytes: &[u8]) -> Digest {
         let digest = Digest::of(Algorithm::Sha256, bytes);
@@ -134,8 +130,8 @@ mod tests {
         let blobs: Vec<Blob> = all.iter().map(|digest| store.blob(digest).unwrap()).collect();
         all.iter().zip(&blobs).for_each(|(digest, blob)| opened.keep(digest, blob.clone()));
         assert!(opened.find(&all[0]).is_none() && opened.find(&all[1]).is_some());
-        assert_eq!((Arc::strong_count(&blobs[0].file), Arc::strong_count(&blobs[1].file)), (1, 2));
+        assert_eq!((blobs[0].file.users(), blobs[1].file.users()), (1, 2));
         opened.forget(&all[1]);
-        assert_eq!(Arc::strong_count(&blobs[1].file), 1, "closed: its room is free when the file goes");
+        assert_eq!(blobs[1].file.users(), 1, "closed: its room is free when the file goes");
     }
 }

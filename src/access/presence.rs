@@ -1,0 +1,142 @@
+//! Which repository has which digest, and who says so.
+//!
+//! - *Upstream's own word*: an answer for that digest in that repository. For blobs that are here it is kept with them, on disk; for
+//!   others it is kept in memory for a while.
+//! - *What a manifest lists* is a claim of whoever wrote it, who may list what is not theirs.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use moka::sync::Cache;
+use parking_lot::Mutex;
+
+use super::known::{Known, Restored, rows};
+use crate::lru::lru;
+use crate::oci::digest::Digest;
+use crate::oci::name::RepositoryKey;
+use crate::records::Journal;
+use crate::store::index::Index;
+
+/// The presences. Clones share one.
+#[derive(Clone, Debug)]
+pub struct Presence {
+    index: Index,
+    journal: Journal,
+    /// Of blobs that are here.
+    known: Arc<Mutex<Known>>,
+    /// Of digests that are not here, or are claimed only.
+    passing: Cache<(RepositoryKey, Digest), Source>,
+}
+
+/// Who says that a repository has a digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Upstream,
+    Manifest,
+}
+
+/// What is known of a digest in a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Present {
+    /// Upstream said that it is there.
+    Confirmed,
+    /// A manifest in the repository lists it.
+    Inferred,
+    Unknown,
+}
+
+impl Presence {
+    /// Empty, beside an index whose rows it completes from now on.
+    pub fn new(index: Index, journal: Journal) -> Presence {
+        let known = Arc::default();
+        journal.follow(rows(&index, &known));
+        Presence { index, journal, known, passing: lru(50_000) }
+    }
+
+    /// Fills the index and this with what was read, as far as its files are there (see [`Index::restore`]).
+    pub fn restore(
+        &self,
+        files: Vec<Digest>,
+        restored: Restored,
+        look: impl Fn(&Digest) -> crate::fs::Result<(u64, SystemTime)>,
+    ) {
+        *self.known.lock() = restored.known;
+        if restored.is_lost {
+            self.journal.compact();
+        }
+        let removed = self.index.restore(files, restored.blobs, look);
+        let mut known = self.known.lock();
+        removed.iter().for_each(|digest| known.forget(digest));
+    }
+
+    /// Upstream said that a repository has this.
+    pub fn confirm(&self, key: &RepositoryKey, digest: &Digest) {
+        if !self.keep(key, digest) {
+            self.passing.insert((key.clone(), digest.clone()), Source::Upstream);
+        }
+    }
+
+    /// Keeps a presence with a blob. False, if the blob is not here.
+    fn keep(&self, key: &RepositoryKey, digest: &Digest) -> bool {
+        if !self.index.has(digest) {
+            return false;
+        }
+        if self.known.lock().add(digest, key) {
+            self.journal.change(digest);
+        }
+        // Evicted between the two: whoever evicts it forgets it here afterwards, or has done so already.
+        let is_here = self.index.has(digest);
+        if !is_here {
+            self.forget(digest);
+        }
+        is_here
+    }
+
+    /// A manifest that upstream has in a repository lists these.
+    pub fn infer<'a>(&self, key: &RepositoryKey, digests: impl Iterator<Item = &'a Digest>) {
+        for digest in digests {
+            self.passing.entry((key.clone(), digest.clone())).or_insert(Source::Manifest);
+        }
+    }
+
+    /// Upstream no longer has this in a repository.
+    pub fn remove(&self, key: &RepositoryKey, digest: &Digest) {
+        if self.known.lock().remove(digest, key) {
+            self.journal.change(digest);
+        }
+        self.passing.invalidate(&(key.clone(), digest.clone()));
+    }
+
+    /// A blob is no longer here.
+    pub fn forget(&self, digest: &Digest) {
+        self.known.lock().forget(digest);
+    }
+
+    /// Whether upstream said that a repository has a blob that is here.
+    pub fn is_confirmed(&self, key: &RepositoryKey, digest: &Digest) -> bool {
+        self.known.lock().has(digest, key)
+    }
+
+    /// Whether upstream said so of any repository of which `wanted` is true.
+    pub(super) fn is_confirmed_where(&self, digest: &Digest, wanted: impl Fn(&RepositoryKey) -> bool) -> bool {
+        self.known.lock().of(digest).any(wanted)
+    }
+
+    pub(super) fn of(&self, key: &RepositoryKey, digest: &Digest) -> Present {
+        if self.is_confirmed(key, digest) {
+            return Present::Confirmed;
+        }
+        match self.passing.get(&(key.clone(), digest.clone())) {
+            Some(Source::Upstream) => {
+                // It may have come since: what is here is written down.
+                self.keep(key, digest);
+                Present::Confirmed
+            }
+            Some(Source::Manifest) => Present::Inferred,
+            None => Present::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! The way of a pull through the cache, from what is asked to what is found.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::content::Contents;
+use super::flight;
+use super::found::Found;
+use super::manifests::Manifests;
+use super::parts::Parts;
+use super::pull::{Pull, Wanted};
+use super::sweep::Sweep;
+use super::tagged::Tagged;
+use super::tags::{self, Bindings};
+use crate::access::Access;
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::metrics::Metrics;
+use crate::oci::digest::Digest;
+use crate::oci::login::Login;
+use crate::oci::name::{Reference, RepositoryKey, Tag};
+use crate::policy::access::Permission;
+use crate::policy::freshness::{Reason, Tags};
+use crate::records::Journal;
+use crate::store::Store;
+use crate::store::index::Index;
+use crate::store::open_files::OpenFiles;
+use crate::task::Tasks;
+use crate::upstream::requester::Fingerprint;
+use crate::upstream::{Upstream, What};
+
+/// What the configuration says of the cache.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `blobs/`, `partial/`, `index/`.
+    pub data: PathBuf,
+    /// Bytes; least recently used goes first.
+    pub max_size: u64,
+    /// Bytes of the file system left to others.
+    pub min_free: u64,
+    /// Bytes of manifests kept in memory.
+    pub memory: u64,
+    /// How long upstream's grant to anonymous is believed.
+    pub public_ttl: Duration,
+    /// How long upstream's grant to a credential is believed.
+    pub grant_ttl: Duration,
+    /// How long a login that upstream took may read what it was granted, while upstream cannot be asked. Zero: not at all.
+    pub offline_grants: Duration,
+    /// How tags age.
+    pub tags: Tags,
+}
+
+/// The cache. Clones share one.
+#[derive(Clone)]
+pub struct Cache(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) parts: Arc<Parts>,
+    pub(super) bindings: Arc<Bindings>,
+    contents: Arc<Contents>,
+    tagged: Tagged,
+}
+
+impl std::fmt::Debug for Cache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Cache")
+    }
+}
+
+/// What the cache stands on.
+pub struct Base {
+    /// What asks registries.
+    pub upstream: Upstream,
+    /// Who may read what.
+    pub access: Access,
+    /// The files.
+    pub store: Arc<Store>,
+    /// Which of them there are; restored already.
+    pub index: Index,
+    /// What the next start wants to know.
+    pub journal: Journal,
+    /// What this start was told of tags.
+    pub tags: Vec<(String, Vec<u8>)>,
+    /// The time.
+    pub clock: Clock,
+    /// Runs what outlives a request.
+    pub tasks: Tasks,
+    /// Counts.
+    pub metrics: Metrics,
+}
+
+impl Cache {
+    /// A cache on what is there.
+    pub fn new(settings: &Settings, base: Base) -> Cache {
+        let Base { upstream, access, store, index, journal, tags, clock, tasks, metrics } = base;
+        let flights = flight::Flights::default();
+        let sweep = Sweep {
+            store: store.clone(),
+            index: index.clone(),
+            presence: access.presence().clone(),
+            flights: flights.clone(),
+            opened: OpenFiles::default(),
+            promised: Arc::default(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            max_size: settings.max_size,
+            min_free: settings.min_free,
+        };
+        let bindings = Arc::new(Bindings::new(journal, tags));
+        // Of what is here the index knows.
+        for (repository, digest) in bindings.words().into_iter().filter(|(_, digest)| !index.has(digest)) {
+            access.presence().confirm(&repository, &digest);
+        }
+        let manifests = Manifests::new(settings.memory);
+        let tags = settings.tags.clone();
+        let parts = Parts { upstream, access, store, index, flights, manifests, sweep, tags, clock, tasks, metrics };
+        let parts = Arc::new(parts);
+        let contents = Arc::new(Contents::new(parts.clone()));
+        let tagged = Tagged::new(parts.clone(), bindings.clone(), contents.clone());
+        Cache(Arc::new(Inner { parts, bindings, contents, tagged }))
+    }
+
+    /// Finds what a pull is for.
+    ///
+    /// # Errors
+    /// Upstream refused, or has no such thing, or cannot be asked and there is no copy.
+    pub async fn get(&self, pull: &Pull) -> Result<Found> {
+        match self.0.parts.access.presented(&pull.requester) {
+            Some((print, login)) => Box::pin(self.get_by_login(pull, print, &login)).await,
+            None => self.find(pull).await,
+        }
+    }
+
+    async fn find(&self, pull: &Pull) -> Result<Found> {
+        let Inner { parts, bindings, contents, tagged } = &*self.0;
+        match &pull.wanted {
+            Wanted::Blob(digest) => {
+                contents.find(pull, digest, &What::Blob(digest.clone()), Permission::Required).await
+            }
+            Wanted::Manifest(Reference::Digest(digest), _) => {
+                if !bindings.was_advertised(&pull.key, digest, pull.requester.credential, parts.now()) {
+                    pull.requester.cost.pin();
+                }
+                let what = What::Manifest(Reference::Digest(digest.clone()));
+                contents.find(pull, digest, &what, Permission::Required).await
+            }
+            Wanted::Manifest(Reference::Tag(tag), accept) => tagged.find(pull, tag, *accept).await,
+        }
+    }
+
+    /// [`Cache::get`] for a login that is presented with the request. Upstream is asked first, whoever it is: only when it cannot be, or
+    /// is silent for as long as a question may take, is it looked up whether the login was good, and what it was granted then.
+    async fn get_by_login(&self, pull: &Pull, print: Fingerprint, login: &Login) -> Result<Found> {
+        let (logins, namespace) = (self.0.parts.access.logins(), &pull.site.namespace);
+        logins.observe_login(namespace, login, print);
+        let mut finding = Box::pin(self.find(pull));
+        let first = tokio::time::timeout(self.0.parts.upstream.resolve_deadline(), &mut finding).await.ok();
+        match first {
+            Some(Err(error)) if Reason::of(error.kind()).is_some() => {
+                if !logins.recognise(namespace, login, print).await {
+                    return Err(error);
+                }
+            }
+            Some(answered) => return answered,
+            None => {
+                if !logins.recognise(namespace, login, print).await {
+                    return finding.await;
+                }
+            }
+        }
+        drop(finding);
+        self.find(pull).await
+    }
+
+    /// A push, or a removal, that upstream took: what the tag named is wrong now, and the next request for it asks.
+    pub fn tag_changed(&self, key: &RepositoryKey, tag: &Tag) {
+        self.0.bindings.forget(&tags::key(key, tag));
+    }
+
+    /// Upstream was told to remove a digest from a repository. The bytes stay for other repositories.
+    pub fn digest_removed(&self, key: &RepositoryKey, digest: &Digest) {
+        self.0.parts.access.presence().remove(key, digest);
+    }
+
+    /// Who may read what.
+    pub fn access(&self) -> &Access {
+        &self.0.parts.access
+    }
+
+    /// Keeps the cache within its limits. Blocks; what can wait does when it is to stop.
+    pub fn tidy(&self, is_stopping: impl Fn() -> bool) {
+        let parts = &self.0.parts;
+        parts.access.logins().prune();
+        parts.upstream.tidy();
+        parts.sweep.tidy(is_stopping);
+    }
+
+    /// Fills that run.
+    pub fn fills(&self) -> usize {
+        self.0.parts.flights.count()
+    }
+}

@@ -1,0 +1,39 @@
+//! Manifests that could not be had a moment ago, and why.
+
+use std::time::{Duration, SystemTime};
+
+use moka::sync::Cache;
+
+use super::pull::{Pull, Wanted};
+use crate::error::Error;
+use crate::lru::lru;
+use crate::oci::digest::Digest;
+use crate::oci::name::RepositoryKey;
+use crate::policy::freshness::Reason;
+
+/// The failures.
+pub(super) struct NegativeCache(Cache<(RepositoryKey, Digest), (Error, SystemTime)>);
+
+/// A manifest is not tried again for a tag's sake for so long, where something else can be served.
+const RESTS: Duration = Duration::from_secs(10);
+
+impl Default for NegativeCache {
+    fn default() -> NegativeCache {
+        NegativeCache(lru(10_000))
+    }
+}
+
+impl NegativeCache {
+    /// A manifest did not come.
+    pub(super) fn note_failure(&self, pull: &Pull, digest: &Digest, error: &Error, now: SystemTime) {
+        if matches!(pull.wanted, Wanted::Manifest(..)) && Reason::of(error.kind()).is_some() {
+            self.0.insert((pull.key.clone(), digest.clone()), (error.clone(), now + RESTS));
+        }
+    }
+
+    /// Why it did not come lately.
+    pub(super) fn failed_lately(&self, pull: &Pull, digest: &Digest, now: SystemTime) -> Option<Error> {
+        let (error, until) = self.0.get(&(pull.key.clone(), digest.clone()))?;
+        (now < until).then_some(error)
+    }
+}

@@ -1,0 +1,52 @@
+//! A request for a manifest or a blob.
+
+use http::HeaderValue;
+
+use crate::oci::digest::Digest;
+use crate::oci::media_type::Accept;
+use crate::oci::name::{Reference, Repository, RepositoryKey};
+use crate::policy::registry::Site;
+use crate::upstream::What;
+use crate::upstream::requester::Requester;
+
+/// One request for a manifest or a blob.
+#[derive(Clone, Debug)]
+pub struct Pull {
+    /// The registry.
+    pub site: Site,
+    /// The repository, as upstream knows it.
+    pub repository: Repository,
+    /// The manifest or blob.
+    pub wanted: Wanted,
+    /// Who asks.
+    pub requester: Requester,
+    /// Whether the bytes are wanted.
+    pub method: Method,
+    /// `Range`, as the client sent it.
+    pub range: Option<HeaderValue>,
+    /// The registry and the repository: the unit of permission.
+    pub key: RepositoryKey,
+}
+
+/// What a pull is for.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// A manifest, for a client that accepts these types.
+    Manifest(Reference, Accept),
+    /// A blob.
+    Blob(Digest),
+}
+
+/// Whether a pull is for the bytes, or for what is known of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// The bytes.
+    Get,
+    /// The head that would come with them.
+    Head,
+}
+
+/// Whether the requester may be about to push: who asks for a blob by HEAD may be.
+pub(super) fn may_push(pull: &Pull, what: &What) -> bool {
+    pull.method == Method::Head && matches!(what, What::Blob(_))
+}

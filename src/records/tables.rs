@@ -1,0 +1,60 @@
+//! The tables, and what is read of them at start.
+
+use std::time::{Duration, SystemTime};
+
+/// Seconds since 1970.
+pub fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// The time of [`seconds`]; what no clock can show is 1970.
+pub fn time(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Everything that the tables said at start.
+#[derive(Debug, Default)]
+pub struct Records {
+    /// JSON by `REGISTRY/REPOSITORY:TAG`.
+    pub tags: Vec<(String, Vec<u8>)>,
+    /// Seconds since 1970 by `REGISTRY/REPOSITORY`: when anonymous was last granted it.
+    pub public: Vec<(String, u64)>,
+    /// `REGISTRY/REPOSITORY`, and when the operator's account was last granted it, in seconds since 1970.
+    pub shared: Vec<(String, u64)>,
+    /// JSON by name space: how it asks for credentials.
+    pub challenges: Vec<(String, Vec<u8>)>,
+    /// Seconds since 1970 by what names a login (when it was proved), and by that and `REGISTRY/REPOSITORY` (when it was granted that).
+    pub logins: Vec<(String, u64)>,
+    /// JSON: the books of upstream's quota.
+    pub quota: Vec<(String, Vec<u8>)>,
+}
+
+/// The tables by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Table {
+    /// [`Records::tags`].
+    Tags,
+    /// [`Records::public`].
+    Public,
+    /// [`Records::shared`].
+    Shared,
+    /// [`Records::challenges`].
+    Challenges,
+    /// [`Records::logins`].
+    Logins,
+    /// [`Records::quota`].
+    Quota,
+}
+
+impl Table {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Table::Tags => "tags",
+            Table::Public => "public",
+            Table::Shared => "shared",
+            Table::Challenges => "challenges",
+            Table::Logins => "logins",
+            Table::Quota => "quota",
+        }
+    }
+}
