@@ -153,9 +153,9 @@ fn show_quotas(admin: &Admin) {
     current.retain(|(_, figures)| figures.hold(now));
     // Mirrors of a registry may name one source: the last word is shown.
     current.sort_by_key(|(_, figures)| figures.at);
-    metrics.keep_rate_limits(current.iter().map(|(account, _)| (&*account.charged.registry, account.label())));
+    metrics.keep_rate_limits(current.iter().map(|(account, _)| (&*account.owner.registry, account.label())));
     for (account, Figures { limit, remaining, window, .. }) in &current {
-        metrics.rate_limit(&account.charged.registry, account.label(), *limit, *remaining, *window);
+        metrics.rate_limit(&account.owner.registry, account.label(), *limit, *remaining, *window);
     }
 }
 

@@ -28,7 +28,7 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use crate::ledger::{Account, Charged, OfRepository, Pulls, Report, Standing};
+use crate::ledger::{Account, OfRepository, Pulls, QuotaOwner, Report, Standing};
 use crate::policy::quota::Figures;
 
 #[derive(Default)]
@@ -52,13 +52,13 @@ pub(super) fn json(report: &Report, now: SystemTime) -> Value {
         (of.pulls, of.repositories) = (*pulls, repositories);
     }
     for (account, figures) in sorted(&report.quotas) {
-        registries.entry(&account.charged.registry).or_default().quotas.push(quota(account, figures, now));
+        registries.entry(&account.owner.registry).or_default().quotas.push(quota(account, figures, now));
     }
     for (account, figures) in sorted(&report.tokens) {
-        registries.entry(&account.charged.registry).or_default().tokens.push(quota(account, figures, now));
+        registries.entry(&account.owner.registry).or_default().tokens.push(quota(account, figures, now));
     }
-    for (charged, standing) in &report.standing {
-        registries.entry(&charged.registry).or_default().limited.push(limited(charged, standing));
+    for (owner, standing) in &report.standing {
+        registries.entry(&owner.registry).or_default().limited.push(limited(owner, standing));
     }
     let registries: Vec<Value> = registries.into_iter().map(|(name, of)| of.json(name)).collect();
     json!({ "registries": registries })
@@ -86,15 +86,15 @@ impl Of {
 
 fn sorted(all: &[(Account, Figures)]) -> Vec<&(Account, Figures)> {
     let mut sorted: Vec<_> = all.iter().collect();
-    sorted.sort_by_key(|(account, _)| (&account.charged.host, account.charged.identity.as_str(), &account.source));
+    sorted.sort_by_key(|(account, _)| (&account.owner.host, account.owner.identity.as_str(), &account.source));
     sorted
 }
 
 fn quota(account: &Account, figures: &Figures, now: SystemTime) -> Value {
     let forecast = figures.forecast(now);
     json!({
-        "host": &*account.charged.host,
-        "identity": account.charged.identity.as_str(),
+        "host": &*account.owner.host,
+        "identity": account.owner.identity.as_str(),
         "source": Some(&*account.source).filter(|source| !source.is_empty()),
         "limit": figures.limit,
         "remaining": figures.remaining,
@@ -107,10 +107,10 @@ fn quota(account: &Account, figures: &Figures, now: SystemTime) -> Value {
     })
 }
 
-fn limited(charged: &Charged, standing: &Standing) -> Value {
+fn limited(owner: &QuotaOwner, standing: &Standing) -> Value {
     json!({
-        "host": &*charged.host,
-        "identity": charged.identity.as_str(),
+        "host": &*owner.host,
+        "identity": owner.identity.as_str(),
         "source": standing.source.as_deref(),
         "limit": standing.limit.as_str(),
         "until": time(standing.until),
@@ -135,15 +135,15 @@ mod tests {
     fn the_shape_is_that_of_the_documentation() {
         let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_262_400 + seconds);
         let ledger = Ledger::default();
-        let charged =
-            |identity| Charged { registry: "docker.io".into(), host: "registry-1.docker.io".into(), identity };
+        let owner =
+            |identity| QuotaOwner { registry: "docker.io".into(), host: "registry-1.docker.io".into(), identity };
         let said = |remaining, source: Option<&str>| RateLimit {
             limit: 100,
             remaining,
             window: Some(Duration::from_secs(3600)),
             source: source.map(str::to_owned),
         };
-        let (nobody, client) = (charged(Identity::Anonymous), charged(Identity::Client([7; 16])));
+        let (nobody, client) = (owner(Identity::Anonymous), owner(Identity::Client([7; 16])));
         ledger.record(&nobody, &said(100, Some("203.0.113.7")), at(0), at(0));
         ledger.record(&nobody, &said(90, Some("203.0.113.7")), at(600), at(600));
         ledger.record(&client, &said(1, None), at(600), at(600));

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Account, Charged, Identity, OfRepository, Pulls, Standing};
+use super::{Account, Identity, OfRepository, Pulls, QuotaOwner, Standing};
 use crate::oci::rate_limit::RateLimit;
 use crate::policy::quota::{Figures, Limit};
 
@@ -58,17 +58,17 @@ enum Entry {
 /// What an entry means.
 pub(super) enum Restored {
     Figures(Account, Figures),
-    Standing(Charged, Standing),
+    Standing(QuotaOwner, Standing),
     Pulls(Arc<str>, Pulls, Vec<OfRepository>),
 }
 
 pub(super) fn figures_key(account: &Account) -> String {
-    let Account { charged, source } = account;
-    format!("figures {} {} {} {source}", charged.registry, charged.host, charged.identity.as_str())
+    let Account { owner, source } = account;
+    format!("figures {} {} {} {source}", owner.registry, owner.host, owner.identity.as_str())
 }
 
-pub(super) fn standing_key(charged: &Charged, limit: Limit) -> String {
-    format!("standing {} {} {} {}", charged.registry, charged.host, charged.identity.as_str(), limit.as_str())
+pub(super) fn standing_key(owner: &QuotaOwner, limit: Limit) -> String {
+    format!("standing {} {} {} {}", owner.registry, owner.host, owner.identity.as_str(), limit.as_str())
 }
 
 pub(super) fn pulls_key(registry: &str) -> String {
@@ -83,17 +83,17 @@ fn whose(identity: Identity) -> Option<Whose> {
     }
 }
 
-fn charged(registry: Arc<str>, host: Arc<str>, identity: Whose) -> Charged {
+fn owner(registry: Arc<str>, host: Arc<str>, identity: Whose) -> QuotaOwner {
     let identity = match identity {
         Whose::Anonymous => Identity::Anonymous,
         Whose::Account => Identity::Account,
     };
-    Charged { registry, host, identity }
+    QuotaOwner { registry, host, identity }
 }
 
 impl Kept {
     pub(super) fn figures(account: &Account, figures: &Figures) -> Option<Kept> {
-        let Charged { registry, host, identity } = account.charged.clone();
+        let QuotaOwner { registry, host, identity } = account.owner.clone();
         Some(Kept(Entry::Figures {
             registry,
             host,
@@ -108,8 +108,8 @@ impl Kept {
         }))
     }
 
-    pub(super) fn standing(charged: &Charged, standing: &Standing) -> Option<Kept> {
-        let Charged { registry, host, identity } = charged.clone();
+    pub(super) fn standing(owner: &QuotaOwner, standing: &Standing) -> Option<Kept> {
+        let QuotaOwner { registry, host, identity } = owner.clone();
         Some(Kept(Entry::Standing {
             registry,
             host,
@@ -132,7 +132,7 @@ impl Kept {
                 let said = RateLimit { limit, remaining, window: window.map(Duration::from_secs), source: None };
                 let figures = Figures::restored(&said, time(at)?, time(began)?, warned);
                 let until = figures.at.checked_add(said.window.unwrap_or_default().saturating_add(OLD))?;
-                let account = Account { charged: charged(registry, host, identity), source };
+                let account = Account { owner: owner(registry, host, identity), source };
                 (now < until && figures.at <= now).then_some(Restored::Figures(account, figures))
             }
             Entry::Standing { registry, host, identity, of, until, source, allowed } => {
@@ -141,7 +141,7 @@ impl Kept {
                 let doubted = (of == Limit::Pulls).then_some(now);
                 let standing = Standing { limit: of, since: now, until, doubted, source, allowed };
                 (now < until && until <= now.checked_add(crate::policy::quota::LONGEST)?)
-                    .then(|| Restored::Standing(charged(registry, host, identity), standing))
+                    .then(|| Restored::Standing(owner(registry, host, identity), standing))
             }
             Entry::Pulls { registry, total, repositories } => Some(Restored::Pulls(registry, total, repositories)),
         }

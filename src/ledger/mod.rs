@@ -1,8 +1,8 @@
 //! The books of upstream's quota: what it last said, what was charged, what was spared, and which of its refusals stand.
 //!
-//! - Figures are kept for whoever pays (nobody, the operator's account, a client with a credential of its own) and the source that upstream
+//! - Figures are kept for each owner (nobody, the operator's account, a client with a credential of its own) and the source that upstream
 //!   names; of clients, the source alone tells them apart where there is one: their tokens change every few minutes.
-//! - A refusal (429) stands for one charged at one host, whatever token a client that upstream names shows. One credential's is never another's.
+//! - A refusal (429) stands for one owner at one host, whatever token a client that upstream names shows. One credential's is never another's.
 //! - `kept` is what the next start is told. Clients' figures and refusals are not: a fingerprint means nothing in another process.
 
 mod bounded;
@@ -55,9 +55,9 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Who pays, and where: mirrors of one registry count for themselves.
+/// Whose quota at which host: mirrors of one registry count for themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Charged {
+pub struct QuotaOwner {
     /// The registry's name.
     pub registry: Arc<str>,
     /// The host that counts, with its port if that is not the usual one.
@@ -66,11 +66,14 @@ pub struct Charged {
     pub identity: Identity,
 }
 
-/// A quota: that of a charged, as far as upstream sees that as one source.
+/// The name that upstream knows it by.
+pub use QuotaOwner as Charged;
+
+/// One quota: that of an owner, as far as upstream sees it as one source.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Account {
-    /// Who pays. A client that upstream names has no hash here.
-    pub charged: Charged,
+    /// Whose it is. A client that upstream names has no hash here.
+    pub owner: QuotaOwner,
     /// As upstream says: an address, an IPv6 /64, an account's name. Empty: it does not.
     pub source: Arc<str>,
 }
@@ -78,15 +81,15 @@ pub struct Account {
 impl Account {
     /// What the metrics call it: as upstream does, else by whose it is.
     pub fn label(&self) -> &str {
-        if self.source.is_empty() { self.charged.identity.as_str() } else { &self.source }
+        if self.source.is_empty() { self.owner.identity.as_str() } else { &self.source }
     }
 
-    fn of(charged: &Charged, source: Option<&str>) -> Account {
-        let identity = match charged.identity {
+    fn of(owner: &QuotaOwner, source: Option<&str>) -> Account {
+        let identity = match owner.identity {
             Identity::Client(_) if source.is_some() => Identity::Client([0; 16]),
             other => other,
         };
-        Account { charged: Charged { identity, ..charged.clone() }, source: source.unwrap_or_default().into() }
+        Account { owner: QuotaOwner { identity, ..owner.clone() }, source: source.unwrap_or_default().into() }
     }
 }
 
@@ -100,7 +103,7 @@ pub struct Report {
     /// Of token services.
     pub tokens: Vec<(Account, Figures)>,
     /// What stands now.
-    pub standing: Vec<(Charged, Standing)>,
+    pub standing: Vec<(QuotaOwner, Standing)>,
 }
 
 /// Who writes down what the next start wants to know; `None` takes a key out.
@@ -108,26 +111,26 @@ pub type Keeper = Box<dyn Fn(String, Option<&Kept>) + Send>;
 
 /// The books. Clones share one.
 #[derive(Clone, Debug, Default)]
-pub struct Ledger(Arc<Mutex<QuotaBooks>>);
+pub struct Ledger(Arc<Mutex<Books>>);
 
 #[derive(Default)]
-struct QuotaBooks {
+struct Books {
     figures: Bounded<Account, Figures>,
     tokens: Bounded<Account, Figures>,
     standings: standing::Standings,
-    uncounted: Bounded<(Charged, Arc<str>), ()>,
+    uncounted: Bounded<(QuotaOwner, Arc<str>), ()>,
     pending: spending::Pending,
-    pulls: pulls::QuotaBooks,
+    pulls: pulls::Books,
     keeper: Option<Keeper>,
 }
 
-impl fmt::Debug for QuotaBooks {
+impl fmt::Debug for Books {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("QuotaBooks")
+        f.write_str("Books")
     }
 }
 
-impl QuotaBooks {
+impl Books {
     fn write(&self, key: impl FnOnce() -> String, kept: impl FnOnce() -> Option<Kept>) {
         if let (Some(keeper), Some(kept)) = (&self.keeper, kept()) {
             keeper(key(), Some(&kept));
@@ -140,23 +143,23 @@ impl QuotaBooks {
         }
     }
 
-    fn stand(&mut self, charged: &Charged, standing: Standing) {
+    fn stand(&mut self, owner: &QuotaOwner, standing: Standing) {
         let limit = standing.limit;
-        self.write(|| kept::standing_key(charged, limit), || Kept::standing(charged, &standing));
-        if let Some(old) = self.standings.insert(charged, standing) {
+        self.write(|| kept::standing_key(owner, limit), || Kept::standing(owner, &standing));
+        if let Some(old) = self.standings.insert(owner, standing) {
             self.forget(|| kept::standing_key(&old, limit));
         }
     }
 
-    fn end(&mut self, charged: &Charged, limit: Limit) {
-        self.standings.remove(charged, limit);
-        self.forget(|| kept::standing_key(charged, limit));
+    fn end(&mut self, owner: &QuotaOwner, limit: Limit) {
+        self.standings.remove(owner, limit);
+        self.forget(|| kept::standing_key(owner, limit));
     }
 
-    /// What upstream last said to this charged, by whatever source.
-    fn latest(&mut self, charged: &Charged) -> Option<&Figures> {
-        let known_as = self.standings.account(charged);
-        let is_same = |account: &Account| *account == known_as || account.charged == *charged;
+    /// What upstream last said to this owner, by whatever source.
+    fn latest(&mut self, owner: &QuotaOwner) -> Option<&Figures> {
+        let known_as = self.standings.account(owner);
+        let is_same = |account: &Account| *account == known_as || account.owner == *owner;
         let ours = self.figures.iter().filter(|(account, _)| is_same(account));
         ours.map(|(_, figures)| figures).max_by_key(|figures| figures.at)
     }
@@ -170,10 +173,10 @@ impl Ledger {
         for (key, value) in kept {
             match serde_json::from_slice::<Kept>(value).ok().and_then(|kept| kept.restored(now)) {
                 Some(kept::Restored::Figures(account, figures)) => {
-                    books.figures.insert(account.charged.identity, account, figures);
+                    books.figures.insert(account.owner.identity, account, figures);
                 }
-                Some(kept::Restored::Standing(charged, standing)) => {
-                    books.standings.insert(&charged, standing);
+                Some(kept::Restored::Standing(owner, standing)) => {
+                    books.standings.insert(&owner, standing);
                 }
                 Some(kept::Restored::Pulls(registry, pulls, repositories)) => {
                     books.pulls.restore(registry, pulls, repositories);
@@ -185,18 +188,18 @@ impl Ledger {
 
     /// Writes down what a reply of a registry said to a request that was `sent` then. A pull limit that upstream itself says is over
     /// stands no longer; what it said before it is no such word.
-    pub fn record(&self, charged: &Charged, said: &RateLimit, sent: SystemTime, now: SystemTime) {
+    pub fn record(&self, owner: &QuotaOwner, said: &RateLimit, sent: SystemTime, now: SystemTime) {
         let mut books = self.0.lock();
-        books.standings.learn(charged, said.source.as_deref());
-        match books.standings.find(charged, Limit::Pulls) {
+        books.standings.learn(owner, said.source.as_deref());
+        match books.standings.find(owner, Limit::Pulls) {
             Some(standing) if said.remaining == 0 => {
                 standing.doubted = standing.doubted.and(Standing::doubted_after(Limit::Pulls, None, now));
             }
-            Some(standing) if standing.since <= sent => books.end(charged, Limit::Pulls),
+            Some(standing) if standing.since <= sent => books.end(owner, Limit::Pulls),
             _ => {}
         }
-        let account = Account::of(charged, said.source.as_deref());
-        let identity = account.charged.identity;
+        let account = Account::of(owner, said.source.as_deref());
+        let identity = account.owner.identity;
         let figures = match books.figures.find(identity, &account) {
             Some(figures) => {
                 figures.update(said, now);
@@ -218,13 +221,13 @@ impl Ledger {
     }
 
     /// The same of a token service: another quota, by the same names (protocol 1.3).
-    pub fn record_tokens(&self, charged: &Charged, said: &RateLimit, now: SystemTime) {
-        let account = Account::of(charged, said.source.as_deref());
+    pub fn record_tokens(&self, owner: &QuotaOwner, said: &RateLimit, now: SystemTime) {
+        let account = Account::of(owner, said.source.as_deref());
         let mut books = self.0.lock();
-        match books.tokens.find(charged.identity, &account) {
+        match books.tokens.find(owner.identity, &account) {
             Some(figures) => figures.update(said, now),
             None => {
-                books.tokens.insert(charged.identity, account, Figures::new(said, now));
+                books.tokens.insert(owner.identity, account, Figures::new(said, now));
             }
         }
     }
@@ -232,17 +235,17 @@ impl Ledger {
     /// Writes down a 429. `source` and `retry_after` are its own words.
     pub fn limited(
         &self,
-        charged: &Charged,
+        owner: &QuotaOwner,
         limit: Limit,
         source: Option<&str>,
         retry_after: Option<Duration>,
         now: SystemTime,
     ) -> Standing {
         let mut books = self.0.lock();
-        books.standings.learn(charged, source);
-        let account = Account::of(charged, source);
-        let figures = books.figures.find(account.charged.identity, &account).cloned();
-        let figures = figures.or_else(|| books.latest(charged).cloned());
+        books.standings.learn(owner, source);
+        let account = Account::of(owner, source);
+        let figures = books.figures.find(account.owner.identity, &account).cloned();
+        let figures = figures.or_else(|| books.latest(owner).cloned());
         let figures = figures.as_ref();
         let standing = Standing {
             limit,
@@ -252,30 +255,30 @@ impl Ledger {
             source: source.map(Into::into),
             allowed: figures.filter(|_| limit == Limit::Pulls).map(|figures| (figures.limit, figures.window)),
         };
-        let is_news = books.standings.find(charged, limit).is_none_or(|known| known.until <= now);
-        if is_news && !matches!(charged.identity, Identity::Client(_)) {
-            warn_of_limit(charged, &standing);
+        let is_news = books.standings.find(owner, limit).is_none_or(|known| known.until <= now);
+        if is_news && !matches!(owner.identity, Identity::Client(_)) {
+            warn_of_limit(owner, &standing);
         }
-        books.stand(charged, standing.clone());
+        books.stand(owner, standing.clone());
         standing
     }
 
-    /// The 429 of this limit that stands for this charged now.
-    pub fn standing(&self, charged: &Charged, limit: Limit, now: SystemTime) -> Option<Standing> {
+    /// The 429 of this limit that stands for this owner now.
+    pub fn standing(&self, owner: &QuotaOwner, limit: Limit, now: SystemTime) -> Option<Standing> {
         let mut books = self.0.lock();
-        let standing = books.standings.find(charged, limit)?.clone();
+        let standing = books.standings.find(owner, limit)?.clone();
         if now < standing.until {
             return Some(standing);
         }
-        books.end(charged, limit);
+        books.end(owner, limit);
         None
     }
 
     /// Whether upstream should be asked, by what it does not count, if a pull limit still stands that it gave no end of. One who asks is
     /// told so for a while: it is they who ask.
-    pub fn doubts(&self, charged: &Charged, now: SystemTime) -> bool {
+    pub fn doubts(&self, owner: &QuotaOwner, now: SystemTime) -> bool {
         let mut books = self.0.lock();
-        let Some(standing) = books.standings.find(charged, Limit::Pulls) else { return false };
+        let Some(standing) = books.standings.find(owner, Limit::Pulls) else { return false };
         let is_doubted = standing.doubted.is_some_and(|from| from <= now) && now < standing.until;
         if is_doubted {
             standing.doubted = Standing::doubted_after(Limit::Pulls, None, now);
@@ -283,49 +286,49 @@ impl Ledger {
         is_doubted
     }
 
-    /// Whether the next pull of this charged begins with that question.
-    pub fn would_doubt(&self, charged: &Charged, now: SystemTime) -> bool {
+    /// Whether the next pull of this owner begins with that question.
+    pub fn would_doubt(&self, owner: &QuotaOwner, now: SystemTime) -> bool {
         let mut books = self.0.lock();
-        books.standings.find(charged, Limit::Pulls).is_some_and(|s| s.doubted.is_some_and(|from| from <= now))
+        books.standings.find(owner, Limit::Pulls).is_some_and(|s| s.doubted.is_some_and(|from| from <= now))
     }
 
     /// Upstream described this repository without a word of the quota of which it speaks elsewhere: its pulls are not counted (Docker Hub:
     /// sponsored images, those of verified publishers).
-    pub fn counts_not(&self, charged: &Charged, repository: &str) {
-        self.0.lock().uncounted.insert(charged.identity, (charged.clone(), repository.into()), ());
+    pub fn counts_not(&self, owner: &QuotaOwner, repository: &str) {
+        self.0.lock().uncounted.insert(owner.identity, (owner.clone(), repository.into()), ());
     }
 
     /// It does.
-    pub fn counts(&self, charged: &Charged, repository: &str) {
-        self.0.lock().uncounted.remove(charged.identity, &(charged.clone(), repository.into()));
+    pub fn counts(&self, owner: &QuotaOwner, repository: &str) {
+        self.0.lock().uncounted.remove(owner.identity, &(owner.clone(), repository.into()));
     }
 
-    /// Whether this charged's quota is known, and known not to be what this repository's pulls are taken off.
-    pub fn is_uncounted(&self, charged: &Charged, repository: &str) -> bool {
+    /// Whether this owner's quota is known, and known not to be what this repository's pulls are taken off.
+    pub fn is_uncounted(&self, owner: &QuotaOwner, repository: &str) -> bool {
         let mut books = self.0.lock();
-        let key = (charged.clone(), repository.into());
-        books.uncounted.find(charged.identity, &key).is_some() && books.latest(charged).is_some()
+        let key = (owner.clone(), repository.into());
+        books.uncounted.find(owner.identity, &key).is_some() && books.latest(owner).is_some()
     }
 
     /// Takes a pull off what is left above the last `reserve`, unless these are what it is for.
     ///
     /// # Errors
     /// No more is left.
-    pub fn spend(&self, charged: &Charged, reserve: u64, aim: Aim, now: SystemTime) -> Result<Spending, Figures> {
+    pub fn spend(&self, owner: &QuotaOwner, reserve: u64, aim: Aim, now: SystemTime) -> Result<Spending, Figures> {
         let mut books = self.0.lock();
-        let kept = reserve.saturating_add(books.pending.of(charged));
-        match books.latest(charged).filter(|figures| !may_spend(figures, kept, aim, now)) {
+        let kept = reserve.saturating_add(books.pending.of(owner));
+        match books.latest(owner).filter(|figures| !may_spend(figures, kept, aim, now)) {
             Some(figures) => Err(figures.clone()),
             None => {
-                books.pending.add(charged);
-                Ok(Spending { ledger: self.clone(), charged: charged.clone() })
+                books.pending.add(owner);
+                Ok(Spending { ledger: self.clone(), owner: owner.clone() })
             }
         }
     }
 
-    /// What upstream last said to this charged.
-    pub fn figures(&self, charged: &Charged) -> Option<Figures> {
-        self.0.lock().latest(charged).cloned()
+    /// What upstream last said to this owner.
+    pub fn figures(&self, owner: &QuotaOwner) -> Option<Figures> {
+        self.0.lock().latest(owner).cloned()
     }
 
     /// Counts a manifest GET that upstream counted.
@@ -370,9 +373,9 @@ fn warn_of(account: &Account, percent: u64, figures: &Figures, now: SystemTime) 
     let forecast = figures.forecast(now);
     let time = |at: SystemTime| humantime::format_rfc3339_seconds(at);
     warn!(
-        registry = %account.charged.registry,
-        host = %account.charged.host,
-        identity = account.charged.identity.as_str(),
+        registry = %account.owner.registry,
+        host = %account.owner.host,
+        identity = account.owner.identity.as_str(),
         source = Some(&*account.source).filter(|source| !source.is_empty()),
         remaining = figures.remaining,
         limit = figures.limit,
@@ -383,11 +386,11 @@ fn warn_of(account: &Account, percent: u64, figures: &Figures, now: SystemTime) 
 }
 
 /// Of the operator's own; a client reads it in its answer.
-fn warn_of_limit(charged: &Charged, standing: &Standing) {
+fn warn_of_limit(owner: &QuotaOwner, standing: &Standing) {
     warn!(
-        registry = %charged.registry,
-        host = %charged.host,
-        identity = charged.identity.as_str(),
+        registry = %owner.registry,
+        host = %owner.host,
+        identity = owner.identity.as_str(),
         source = standing.source.as_deref(),
         limit = standing.limit.as_str(),
         until = %humantime::format_rfc3339_seconds(standing.until),

@@ -22,7 +22,7 @@ pub type OfRepository = (Arc<str>, Pulls);
 pub(super) const REPOSITORIES: usize = 500;
 
 #[derive(Default)]
-pub(super) struct QuotaBooks(HashMap<Arc<str>, Book>);
+pub(super) struct Books(HashMap<Arc<str>, Book>);
 
 struct Book {
     total: Pulls,
@@ -50,7 +50,7 @@ impl Book {
     }
 }
 
-impl QuotaBooks {
+impl Books {
     pub(super) fn add(&mut self, registry: &Arc<str>, repository: &str, more: Pulls) {
         let book = self.0.entry(registry.clone()).or_default();
         book.changed = true;

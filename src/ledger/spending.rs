@@ -2,26 +2,26 @@
 
 use std::collections::HashMap;
 
-use super::{Charged, Ledger};
+use super::{Ledger, QuotaOwner};
 
-/// Payers with such pulls, and how many.
+/// Owners of quotas with such pulls, and how many.
 #[derive(Default)]
-pub(super) struct Pending(HashMap<Charged, u64>);
+pub(super) struct Pending(HashMap<QuotaOwner, u64>);
 
 impl Pending {
-    pub(super) fn of(&self, charged: &Charged) -> u64 {
-        self.0.get(charged).copied().unwrap_or_default()
+    pub(super) fn of(&self, owner: &QuotaOwner) -> u64 {
+        self.0.get(owner).copied().unwrap_or_default()
     }
 
-    pub(super) fn add(&mut self, charged: &Charged) {
-        *self.0.entry(charged.clone()).or_default() += 1;
+    pub(super) fn add(&mut self, owner: &QuotaOwner) {
+        *self.0.entry(owner.clone()).or_default() += 1;
     }
 
-    fn take(&mut self, charged: &Charged) {
-        if let Some(pulls) = self.0.get_mut(charged) {
+    fn take(&mut self, owner: &QuotaOwner) {
+        if let Some(pulls) = self.0.get_mut(owner) {
             *pulls -= 1;
             if *pulls == 0 {
-                self.0.remove(charged);
+                self.0.remove(owner);
             }
         }
     }
@@ -31,11 +31,11 @@ impl Pending {
 #[derive(Debug)]
 pub struct Spending {
     pub(super) ledger: Ledger,
-    pub(super) charged: Charged,
+    pub(super) owner: QuotaOwner,
 }
 
 impl Drop for Spending {
     fn drop(&mut self) {
-        self.ledger.0.lock().pending.take(&self.charged);
+        self.ledger.0.lock().pending.take(&self.owner);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::bounded::Bounded;
-use super::{Account, Charged, Identity};
+use super::{Account, Identity, QuotaOwner};
 use crate::policy::quota::Limit;
 
 /// A 429 that stands.
@@ -42,7 +42,7 @@ pub(super) struct Standings {
     abuse: Bounded<Account, Standing>,
     tokens: Bounded<Account, Standing>,
     /// What upstream called a client's credential last.
-    names: Bounded<Charged, Arc<str>>,
+    names: Bounded<QuotaOwner, Arc<str>>,
 }
 
 impl Standings {
@@ -54,51 +54,51 @@ impl Standings {
         }
     }
 
-    /// Upstream named the source of this charged.
-    pub(super) fn learn(&mut self, charged: &Charged, source: Option<&str>) {
-        if let (Identity::Client(_), Some(source)) = (charged.identity, source) {
-            self.names.insert(charged.identity, charged.clone(), source.into());
+    /// Upstream named the source of this owner.
+    pub(super) fn learn(&mut self, owner: &QuotaOwner, source: Option<&str>) {
+        if let (Identity::Client(_), Some(source)) = (owner.identity, source) {
+            self.names.insert(owner.identity, owner.clone(), source.into());
         }
     }
 
-    /// By whose name this charged goes: a client's by its source, if upstream named it.
-    pub(super) fn account(&mut self, charged: &Charged) -> Account {
-        let source = match charged.identity {
-            Identity::Client(_) => self.names.find(charged.identity, charged).cloned(),
+    /// By whose name this owner goes: a client's by its source, if upstream named it.
+    pub(super) fn account(&mut self, owner: &QuotaOwner) -> Account {
+        let source = match owner.identity {
+            Identity::Client(_) => self.names.find(owner.identity, owner).cloned(),
             Identity::Anonymous | Identity::Account => None,
         };
-        Account::of(charged, source.as_deref())
+        Account::of(owner, source.as_deref())
     }
 
     /// Returns whose had to go for it.
-    pub(super) fn insert(&mut self, charged: &Charged, standing: Standing) -> Option<Charged> {
-        let account = self.account(charged);
-        self.of(standing.limit).insert(charged.identity, account, standing).map(|gone| gone.charged)
+    pub(super) fn insert(&mut self, owner: &QuotaOwner, standing: Standing) -> Option<QuotaOwner> {
+        let account = self.account(owner);
+        self.of(standing.limit).insert(owner.identity, account, standing).map(|gone| gone.owner)
     }
 
     /// The one of this limit, over or not.
-    pub(super) fn find(&mut self, charged: &Charged, limit: Limit) -> Option<&mut Standing> {
-        let account = self.found_at(charged, limit)?;
-        self.of(limit).find(charged.identity, &account)
+    pub(super) fn find(&mut self, owner: &QuotaOwner, limit: Limit) -> Option<&mut Standing> {
+        let account = self.found_at(owner, limit)?;
+        self.of(limit).find(owner.identity, &account)
     }
 
-    pub(super) fn remove(&mut self, charged: &Charged, limit: Limit) {
-        if let Some(account) = self.found_at(charged, limit) {
-            self.of(limit).remove(charged.identity, &account);
+    pub(super) fn remove(&mut self, owner: &QuotaOwner, limit: Limit) {
+        if let Some(account) = self.found_at(owner, limit) {
+            self.of(limit).remove(owner.identity, &account);
         }
     }
 
     /// What came before upstream named the source is kept by the credential alone.
-    fn found_at(&mut self, charged: &Charged, limit: Limit) -> Option<Account> {
-        let accounts = [self.account(charged), Account::of(charged, None)];
+    fn found_at(&mut self, owner: &QuotaOwner, limit: Limit) -> Option<Account> {
+        let accounts = [self.account(owner), Account::of(owner, None)];
         let all = self.of(limit);
-        accounts.into_iter().find(|account| all.find(charged.identity, account).is_some())
+        accounts.into_iter().find(|account| all.find(owner.identity, account).is_some())
     }
 
     /// Those that are not over.
-    pub(super) fn report(&self, now: SystemTime) -> Vec<(Charged, Standing)> {
+    pub(super) fn report(&self, now: SystemTime) -> Vec<(QuotaOwner, Standing)> {
         let all = [&self.pulls, &self.abuse, &self.tokens].into_iter().flat_map(Bounded::iter);
         let current = all.filter(|(_, standing)| now < standing.until);
-        current.map(|(account, standing)| (account.charged.clone(), standing.clone())).collect()
+        current.map(|(account, standing)| (account.owner.clone(), standing.clone())).collect()
     }
 }

@@ -9,8 +9,8 @@ fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
 }
 
-fn charged(identity: Identity) -> Charged {
-    Charged { registry: "docker.io".into(), host: "registry-1.docker.io".into(), identity }
+fn owner(identity: Identity) -> QuotaOwner {
+    QuotaOwner { registry: "docker.io".into(), host: "registry-1.docker.io".into(), identity }
 }
 
 fn said(remaining: u64, source: &str) -> RateLimit {
@@ -18,8 +18,8 @@ fn said(remaining: u64, source: &str) -> RateLimit {
     RateLimit { limit: 100, remaining, window: Some(Duration::from_secs(3600)), source }
 }
 
-fn client(n: u8) -> Charged {
-    charged(Identity::Client([n; 16]))
+fn client(n: u8) -> QuotaOwner {
+    owner(Identity::Client([n; 16]))
 }
 
 const NOBODY: Identity = Identity::Anonymous;
@@ -46,13 +46,13 @@ impl Written {
 
 #[test]
 fn the_last_word_counts_and_names_are_bounded() {
-    let (ledger, nobody) = (Ledger::default(), charged(NOBODY));
+    let (ledger, nobody) = (Ledger::default(), owner(NOBODY));
     ledger.record(&nobody, &said(99, "a"), at(0), at(0));
     ledger.record(&nobody, &said(98, "a"), at(1), at(1));
     assert_eq!(ledger.figures(&nobody).unwrap().remaining, 98);
     for n in 0..3 * bounded::MOST {
         ledger.record(&nobody, &said(1, &n.to_string()), at(2), at(2));
-        ledger.limited(&charged(Identity::Client((n as u128).to_be_bytes())), Limit::Pulls, None, None, at(2));
+        ledger.limited(&owner(Identity::Client((n as u128).to_be_bytes())), Limit::Pulls, None, None, at(2));
         ledger.spared(&nobody.registry, &format!("library/{n}"));
     }
     let report = ledger.report(at(3));
@@ -64,11 +64,11 @@ fn the_last_word_counts_and_names_are_bounded() {
 /// Many clients push out neither the operator's figures nor what stands for nobody.
 #[test]
 fn clients_do_not_push_out_what_is_the_operators() {
-    let (ledger, nobody) = (Ledger::default(), charged(NOBODY));
+    let (ledger, nobody) = (Ledger::default(), owner(NOBODY));
     ledger.record(&nobody, &said(7, "a"), at(0), at(0));
     ledger.limited(&nobody, Limit::Pulls, Some("a"), None, at(0));
     for n in 0..2 * bounded::MOST {
-        let client = charged(Identity::Client((n as u128).to_be_bytes()));
+        let client = owner(Identity::Client((n as u128).to_be_bytes()));
         ledger.record(&client, &said(0, ""), at(1), at(1));
         ledger.limited(&client, Limit::Pulls, None, None, at(1));
     }
@@ -92,12 +92,12 @@ fn clients_with_one_source_are_one_and_those_without_are_not() {
 
 #[test]
 fn a_429_stands_for_who_got_it_until_it_is_over() {
-    let (ledger, nobody) = (Ledger::default(), charged(NOBODY));
+    let (ledger, nobody) = (Ledger::default(), owner(NOBODY));
     ledger.record(&nobody, &said(0, "a"), at(0), at(0));
     let standing = ledger.limited(&nobody, Limit::Pulls, Some("a"), None, at(10));
     assert_eq!((standing.until, standing.allowed), (at(3600), Some((100, Some(Duration::from_secs(3600))))));
     assert_eq!(ledger.standing(&nobody, Limit::Pulls, at(3599)), Some(standing));
-    for other in [charged(Identity::Account), client(1), Charged { host: "mirror".into(), ..nobody.clone() }] {
+    for other in [owner(Identity::Account), client(1), QuotaOwner { host: "mirror".into(), ..nobody.clone() }] {
         assert_eq!(ledger.standing(&other, Limit::Pulls, at(11)), None, "{other:?}");
     }
     assert_eq!(ledger.standing(&nobody, Limit::Abuse, at(11)), None);
@@ -109,7 +109,7 @@ fn a_429_stands_for_who_got_it_until_it_is_over() {
 /// HEADs are answered while no pull is left, and say when there are some.
 #[test]
 fn what_upstream_says_is_over_stands_no_longer() {
-    let (ledger, nobody) = (Ledger::default(), charged(NOBODY));
+    let (ledger, nobody) = (Ledger::default(), owner(NOBODY));
     ledger.limited(&nobody, Limit::Pulls, None, None, at(0));
     ledger.limited(&nobody, Limit::Abuse, None, Some(Duration::from_secs(30)), at(0));
     ledger.record(&nobody, &said(0, "a"), at(1), at(1));
@@ -121,7 +121,7 @@ fn what_upstream_says_is_over_stands_no_longer() {
 
 #[test]
 fn token_services_have_books_of_their_own() {
-    let (ledger, nobody) = (Ledger::default(), charged(NOBODY));
+    let (ledger, nobody) = (Ledger::default(), owner(NOBODY));
     ledger.record_tokens(&nobody, &said(3, ""), at(0));
     ledger.limited(&nobody, Limit::Tokens, None, None, at(0));
     assert_eq!(ledger.figures(&nobody), None);
@@ -134,7 +134,7 @@ fn token_services_have_books_of_their_own() {
 fn what_is_the_operators_survives_a_restart() {
     let (written, first) = (Written::default(), Ledger::default());
     first.restore(&[], written.keeper(), at(0));
-    let (nobody, account) = (charged(NOBODY), charged(Identity::Account));
+    let (nobody, account) = (owner(NOBODY), owner(Identity::Account));
     first.record(&nobody, &said(10, "192.0.2.1"), at(0), at(0));
     first.record(&account, &said(60, "ci"), at(5), at(5));
     first.limited(&account, Limit::Abuse, Some("ci"), Some(Duration::from_secs(60)), at(5));
@@ -178,7 +178,7 @@ proptest! {
         let ledger = Ledger::default();
         let all = [("a".to_owned(), value), ("b".to_owned(), figures.into()), ("c".to_owned(), standing.into())];
         ledger.restore(&all, Box::new(|_, _| {}), at(0));
-        ledger.record(&Charged { registry: "r".into(), host: "h".into(), identity: Identity::Account }, &said(5, ""), at(9), at(9));
+        ledger.record(&QuotaOwner { registry: "r".into(), host: "h".into(), identity: Identity::Account }, &said(5, ""), at(9), at(9));
     }
 }
 
@@ -188,8 +188,8 @@ fn a_429_stands_for_a_client_with_another_token() {
     let (ledger, [one, two, other]) = (Ledger::default(), [1, 2, 3].map(client));
     ledger.limited(&one, Limit::Pulls, Some("alice"), None, at(0));
     assert_eq!(ledger.standing(&two, Limit::Pulls, at(1)), None, "nobody knows whose that is");
-    for (charged, source) in [(&two, "alice"), (&other, "bob")] {
-        ledger.record(charged, &said(0, source), at(1), at(1));
+    for (owner, source) in [(&two, "alice"), (&other, "bob")] {
+        ledger.record(owner, &said(0, source), at(1), at(1));
     }
     assert!(ledger.standing(&two, Limit::Pulls, at(1)).is_some());
     assert_eq!(ledger.standing(&other, Limit::Pulls, at(1)), None);
@@ -205,7 +205,7 @@ fn a_429_stands_for_a_client_with_another_token() {
 /// A HEAD that was answered before the last pull was taken says that one is left.
 #[test]
 fn what_upstream_said_before_a_429_does_not_end_it() {
-    let (ledger, nobody) = (Ledger::default(), charged(NOBODY));
+    let (ledger, nobody) = (Ledger::default(), owner(NOBODY));
     ledger.limited(&nobody, Limit::Pulls, None, None, at(5));
     ledger.record(&nobody, &said(1, "a"), at(4), at(6));
     assert!(ledger.standing(&nobody, Limit::Pulls, at(6)).is_some());
@@ -215,7 +215,7 @@ fn what_upstream_said_before_a_429_does_not_end_it() {
 
 #[test]
 fn an_end_that_upstream_did_not_say_is_doubted_once_a_minute() {
-    let (ledger, nobody) = (Ledger::default(), charged(NOBODY));
+    let (ledger, nobody) = (Ledger::default(), owner(NOBODY));
     assert!(!ledger.doubts(&nobody, at(0)));
     ledger.record(&nobody, &said(0, "a"), at(0), at(0));
     ledger.limited(&nobody, Limit::Pulls, None, None, at(0));
@@ -233,19 +233,19 @@ fn an_end_that_upstream_did_not_say_is_doubted_once_a_minute() {
 
 #[test]
 fn a_repository_is_uncounted_where_others_are_counted() {
-    let (ledger, nobody) = (Ledger::default(), charged(NOBODY));
+    let (ledger, nobody) = (Ledger::default(), owner(NOBODY));
     ledger.counts_not(&nobody, "library/a");
     assert!(!ledger.is_uncounted(&nobody, "library/a"), "this registry says nothing of quotas");
     ledger.record(&nobody, &said(0, "a"), at(0), at(0));
     assert!(ledger.is_uncounted(&nobody, "library/a") && !ledger.is_uncounted(&nobody, "library/b"));
-    assert!(!ledger.is_uncounted(&charged(Identity::Account), "library/a"));
+    assert!(!ledger.is_uncounted(&owner(Identity::Account), "library/a"));
     ledger.counts(&nobody, "library/a");
     assert!(!ledger.is_uncounted(&nobody, "library/a"));
 }
 
 #[test]
 fn pulls_that_are_not_answered_yet_are_taken_off_what_is_left() {
-    let (ledger, nobody) = (Ledger::default(), charged(NOBODY));
+    let (ledger, nobody) = (Ledger::default(), owner(NOBODY));
     ledger.record(&nobody, &said(12, "a"), at(0), at(0));
     let spend = |aim| ledger.spend(&nobody, 10, aim, at(0)).map_err(|figures| figures.remaining);
     let (one, two) = (spend(Aim::Floating).unwrap(), spend(Aim::Floating).unwrap());
