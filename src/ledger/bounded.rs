@@ -4,7 +4,7 @@ use std::hash::Hash;
 
 use hashlink::LruCache;
 
-use super::Identity;
+use super::account::Identity;
 
 /// Entries of each of the two.
 pub(super) const MOST: usize = 512;

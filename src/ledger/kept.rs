@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Account, Identity, OfRepository, Pulls, QuotaOwner, Standing};
+use super::account::{Account, Identity, QuotaOwner};
+use super::pulls::{OfRepository, Pulls};
+use super::standing::Standing;
 use crate::oci::rate_limit::RateLimit;
 use crate::policy::quota::{Figures, Limit};
 

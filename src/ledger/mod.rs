@@ -5,13 +5,14 @@
 //! - A refusal (429) stands for one owner at one host, whatever token a client that upstream names shows. One credential's is never another's.
 //! - `kept` is what the next start is told. Clients' figures and refusals are not: a fingerprint means nothing in another process.
 
+mod account;
+mod books;
 mod bounded;
 mod kept;
+mod pending;
 mod pulls;
-mod spending;
 mod standing;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -21,77 +22,13 @@ use tracing::warn;
 use crate::oci::rate_limit::RateLimit;
 use crate::policy::quota::{Aim, Figures, Limit, may_spend, stands_until};
 
+pub use account::{Account, Identity, QuotaOwner, QuotaOwner as Charged};
+pub use books::Keeper;
+use books::QuotaBooks;
 use bounded::Bounded;
 pub use kept::Kept;
 pub use pulls::{OfRepository, Pulls};
-pub use spending::Spending;
 pub use standing::Standing;
-
-/// Whose quota a request is taken off.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Identity {
-    /// Nobody's: that of the address seawall is seen by.
-    Anonymous,
-    /// The operator's account's.
-    Account,
-    /// A client's own, by a keyed hash of its credential.
-    Client([u8; 16]),
-}
-
-impl Identity {
-    /// The word of the log and of the API. A hash is not shown.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Identity::Anonymous => "anonymous",
-            Identity::Account => "account",
-            Identity::Client(_) => "client",
-        }
-    }
-}
-
-impl fmt::Debug for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Whose quota at which host: mirrors of one registry count for themselves.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct QuotaOwner {
-    /// The registry's name.
-    pub registry: Arc<str>,
-    /// The host that counts, with its port if that is not the usual one.
-    pub host: Arc<str>,
-    /// Whose quota it is.
-    pub identity: Identity,
-}
-
-/// The name that upstream knows it by.
-pub use QuotaOwner as Charged;
-
-/// One quota: that of an owner, as far as upstream sees it as one source.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Account {
-    /// Whose it is. A client that upstream names has no hash here.
-    pub owner: QuotaOwner,
-    /// As upstream says: an address, an IPv6 /64, an account's name. Empty: it does not.
-    pub source: Arc<str>,
-}
-
-impl Account {
-    /// What the metrics call it: as upstream does, else by whose it is.
-    pub fn label(&self) -> &str {
-        if self.source.is_empty() { self.owner.identity.as_str() } else { &self.source }
-    }
-
-    fn of(owner: &QuotaOwner, source: Option<&str>) -> Account {
-        let identity = match owner.identity {
-            Identity::Client(_) if source.is_some() => Identity::Client([0; 16]),
-            other => other,
-        };
-        Account { owner: QuotaOwner { identity, ..owner.clone() }, source: source.unwrap_or_default().into() }
-    }
-}
 
 /// All that is known of quota, for an operator.
 #[derive(Clone, Debug, Default)]
@@ -106,64 +43,9 @@ pub struct Report {
     pub standing: Vec<(QuotaOwner, Standing)>,
 }
 
-/// Who writes down what the next start wants to know; `None` takes a key out.
-pub type Keeper = Box<dyn Fn(String, Option<&Kept>) + Send>;
-
 /// The books. Clones share one.
 #[derive(Clone, Debug, Default)]
-pub struct Ledger(Arc<Mutex<Books>>);
-
-#[derive(Default)]
-struct Books {
-    figures: Bounded<Account, Figures>,
-    tokens: Bounded<Account, Figures>,
-    standings: standing::Standings,
-    uncounted: Bounded<(QuotaOwner, Arc<str>), ()>,
-    pending: spending::Pending,
-    pulls: pulls::Books,
-    keeper: Option<Keeper>,
-}
-
-impl fmt::Debug for Books {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Books")
-    }
-}
-
-impl Books {
-    fn write(&self, key: impl FnOnce() -> String, kept: impl FnOnce() -> Option<Kept>) {
-        if let (Some(keeper), Some(kept)) = (&self.keeper, kept()) {
-            keeper(key(), Some(&kept));
-        }
-    }
-
-    fn forget(&self, key: impl FnOnce() -> String) {
-        if let Some(keeper) = &self.keeper {
-            keeper(key(), None);
-        }
-    }
-
-    fn stand(&mut self, owner: &QuotaOwner, standing: Standing) {
-        let limit = standing.limit;
-        self.write(|| kept::standing_key(owner, limit), || Kept::standing(owner, &standing));
-        if let Some(old) = self.standings.insert(owner, standing) {
-            self.forget(|| kept::standing_key(&old, limit));
-        }
-    }
-
-    fn end(&mut self, owner: &QuotaOwner, limit: Limit) {
-        self.standings.remove(owner, limit);
-        self.forget(|| kept::standing_key(owner, limit));
-    }
-
-    /// What upstream last said to this owner, by whatever source.
-    fn latest(&mut self, owner: &QuotaOwner) -> Option<&Figures> {
-        let known_as = self.standings.account(owner);
-        let is_same = |account: &Account| *account == known_as || account.owner == *owner;
-        let ours = self.figures.iter().filter(|(account, _)| is_same(account));
-        ours.map(|(_, figures)| figures).max_by_key(|figures| figures.at)
-    }
-}
+pub struct Ledger(Arc<Mutex<QuotaBooks>>);
 
 impl Ledger {
     /// Takes over what another run wrote down, and tells `keeper` from now on. What is no longer so is taken out.
@@ -366,6 +248,19 @@ impl Ledger {
         for (registry, pulls, repositories) in books.pulls.changed() {
             books.write(|| kept::pulls_key(&registry), || Some(Kept::pulls(&registry, pulls, repositories)));
         }
+    }
+}
+
+/// A pull that upstream was asked for and has not answered yet, until it is dropped.
+#[derive(Debug)]
+pub struct Spending {
+    ledger: Ledger,
+    owner: QuotaOwner,
+}
+
+impl Drop for Spending {
+    fn drop(&mut self) {
+        self.ledger.0.lock().pending.take(&self.owner);
     }
 }
 

@@ -22,17 +22,17 @@ pub type OfRepository = (Arc<str>, Pulls);
 pub(super) const REPOSITORIES: usize = 500;
 
 #[derive(Default)]
-pub(super) struct Books(HashMap<Arc<str>, Book>);
+pub(super) struct PullCounts(HashMap<Arc<str>, RegistryCount>);
 
-struct Book {
+struct RegistryCount {
     total: Pulls,
     repositories: LruCache<Arc<str>, Pulls>,
     changed: bool,
 }
 
-impl Default for Book {
-    fn default() -> Book {
-        Book { total: Pulls::default(), repositories: LruCache::new(REPOSITORIES), changed: false }
+impl Default for RegistryCount {
+    fn default() -> RegistryCount {
+        RegistryCount { total: Pulls::default(), repositories: LruCache::new(REPOSITORIES), changed: false }
     }
 }
 
@@ -43,45 +43,45 @@ impl Pulls {
     }
 }
 
-impl Book {
+impl RegistryCount {
     /// In order of use: the last used is the last.
     fn repositories(&self) -> Vec<OfRepository> {
         self.repositories.iter().map(|(name, pulls)| (name.clone(), *pulls)).collect()
     }
 }
 
-impl Books {
+impl PullCounts {
     pub(super) fn add(&mut self, registry: &Arc<str>, repository: &str, more: Pulls) {
-        let book = self.0.entry(registry.clone()).or_default();
-        book.changed = true;
-        book.total.add(more);
-        if let Some(pulls) = book.repositories.get_mut(repository) {
+        let count = self.0.entry(registry.clone()).or_default();
+        count.changed = true;
+        count.total.add(more);
+        if let Some(pulls) = count.repositories.get_mut(repository) {
             pulls.add(more);
         } else {
-            book.repositories.insert(repository.into(), more);
+            count.repositories.insert(repository.into(), more);
         }
     }
 
     pub(super) fn restore(&mut self, registry: Arc<str>, total: Pulls, repositories: Vec<OfRepository>) {
-        let book = self.0.entry(registry).or_default();
-        book.total.add(total);
+        let count = self.0.entry(registry).or_default();
+        count.total.add(total);
         repositories.into_iter().for_each(|(name, pulls)| {
-            book.repositories.insert(name, pulls);
+            count.repositories.insert(name, pulls);
         });
     }
 
     pub(super) fn total(&self, registry: &str) -> Pulls {
-        self.0.get(registry).map(|book| book.total).unwrap_or_default()
+        self.0.get(registry).map(|count| count.total).unwrap_or_default()
     }
 
     pub(super) fn report(&self) -> Vec<(Arc<str>, Pulls, Vec<OfRepository>)> {
-        self.0.iter().map(|(name, book)| (name.clone(), book.total, book.repositories())).collect()
+        self.0.iter().map(|(name, count)| (name.clone(), count.total, count.repositories())).collect()
     }
 
     /// Those that changed since the last time.
     pub(super) fn changed(&mut self) -> Vec<(Arc<str>, Pulls, Vec<OfRepository>)> {
-        let changed = self.0.iter_mut().filter_map(|(name, book)| {
-            std::mem::take(&mut book.changed).then(|| (name.clone(), book.total, book.repositories()))
+        let changed = self.0.iter_mut().filter_map(|(name, count)| {
+            std::mem::take(&mut count.changed).then(|| (name.clone(), count.total, count.repositories()))
         });
         changed.collect()
     }

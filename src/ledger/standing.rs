@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::account::{Account, Identity, QuotaOwner};
 use super::bounded::Bounded;
-use super::{Account, Identity, QuotaOwner};
 use crate::policy::quota::Limit;
 
 /// A 429 that stands.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Ledger, QuotaOwner};
+use super::account::QuotaOwner;
 
 /// Owners of quotas with such pulls, and how many.
 #[derive(Default)]
@@ -17,25 +17,12 @@ impl Pending {
         *self.0.entry(owner.clone()).or_default() += 1;
     }
 
-    fn take(&mut self, owner: &QuotaOwner) {
+    pub(super) fn take(&mut self, owner: &QuotaOwner) {
         if let Some(pulls) = self.0.get_mut(owner) {
             *pulls -= 1;
             if *pulls == 0 {
                 self.0.remove(owner);
             }
         }
-    }
-}
-
-/// One of them, until it is dropped.
-#[derive(Debug)]
-pub struct Spending {
-    pub(super) ledger: Ledger,
-    pub(super) owner: QuotaOwner,
-}
-
-impl Drop for Spending {
-    fn drop(&mut self) {
-        self.ledger.0.lock().pending.take(&self.owner);
     }
 }
