@@ -5,23 +5,18 @@
 //! one ticketer, so a session resumes whichever configuration it meets again; rustls itself compares the SNI then.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use aws_lc_rs::rand::SecureRandom as _;
 use parking_lot::{Mutex, RwLock};
-use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType, SerialNumber,
-};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs as provider;
-use rustls::pki_types::CertificateDer;
 use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use super::own::{OwnTls, Shown};
-use super::root::{BACKDATED, Root};
-use super::sign::Key;
-use super::{CaError, Host};
+use super::root::Root;
+use super::{CaError, Preferred};
+use crate::http::origin::Host;
 use crate::tls;
 
 /// Leaves in memory, a few KiB each. A registry with a wildcard has more hosts than one would like to keep.
@@ -46,17 +41,6 @@ enum Own {
     Leaf { names: Vec<Host>, kept: Mutex<Option<Leaf>> },
     /// The operator's.
     Given { names: Vec<Host>, shown: Box<RwLock<Shown>> },
-}
-
-/// Which protocol is chosen of those that a client offers (ALPN, RFC 7301).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Preferred {
-    /// One connection for all layers.
-    #[default]
-    H2,
-    /// A connection for each layer, and less CPU per byte. Under seawall's own names always: Go offers h2 to a proxy that it reaches
-    /// over TLS, and then sends it a CONNECT of HTTP/1.1 (net/http, `addTLS`).
-    H1,
 }
 
 #[derive(Clone)]
@@ -148,7 +132,7 @@ impl Leaves {
     }
 
     fn make(&self, hosts: &[Host], preferred: Preferred, now: SystemTime) -> Result<Leaf, CaError> {
-        let (certificate, key, not_after) = mint(&self.root, hosts, self.days, now)?;
+        let (certificate, key, not_after) = self.root.mint(hosts, self.days, now)?;
         let chain = std::iter::once(certificate).chain(self.root.intermediates()).collect();
         let key = provider::sign::any_ecdsa_type(&key.to_der())?;
         let left = not_after.duration_since(now).unwrap_or_default();
@@ -182,52 +166,6 @@ impl std::fmt::Debug for Leaves {
             .field("kept", &self.kept.entry_count())
             .finish_non_exhaustive()
     }
-}
-
-/// 127 random bits, positive (RFC 5280 4.1.2.2).
-pub(super) fn serial() -> Result<SerialNumber, CaError> {
-    let mut bytes = [0; 16];
-    aws_lc_rs::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| rcgen::Error::RingUnspecified)?;
-    // The top bit would make it negative; the one below keeps it 16 bytes long.
-    bytes[0] = bytes[0] & 0x7f | 0x40;
-    Ok(SerialNumber::from_slice(&bytes))
-}
-
-/// Makes the certificate of these hosts, with a key of its own. The time is when it ends.
-pub(super) fn mint(
-    root: &Root,
-    hosts: &[Host],
-    days: u32,
-    now: SystemTime,
-) -> Result<(CertificateDer<'static>, Key, SystemTime), CaError> {
-    if let Some(host) = hosts.iter().find(|host| !root.permits(host)) {
-        return Err(CaError::NotPermitted(host.clone()));
-    }
-    if hosts.is_empty() {
-        return Err(CaError::Nameless);
-    }
-    root.is_good_at(now)?;
-    let not_after = (now + Duration::from_secs(u64::from(days) * 86_400)).min(root.not_after());
-    let mut params = CertificateParams::default();
-    params.not_before = (now - BACKDATED).max(root.not_before()).into();
-    params.not_after = not_after.into();
-    params.serial_number = Some(serial()?);
-    // The name is in the SAN alone: no client reads it here, it may be longer than the 64 bytes a common name has, and
-    // OpenSSL takes an address here for a DNS name when it checks name constraints.
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, "seawall");
-    let san = |host: &Host| match host {
-        Host::Name(name) => Ok::<_, rcgen::Error>(SanType::DnsName(name.as_ref().try_into()?)),
-        Host::Ip(ip) => Ok(SanType::IpAddress(*ip)),
-    };
-    params.subject_alt_names = hosts.iter().map(san).collect::<Result<_, _>>()?;
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.use_authority_key_identifier_extension = true;
-    let key = Key::generate()?;
-    let certificate = root.signer().sign(&params, &key)?;
-    Ok((certificate, key, not_after))
 }
 
 #[cfg(test)]

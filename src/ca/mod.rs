@@ -3,7 +3,7 @@
 //!
 //! 1. `root`: `ca.crt` and `ca.key` are loaded, or made at the first start; whatever could make a client refuse later is
 //!    checked now: is it a CA, does the key match, dates, name constraints, a leaf on trial through webpki.
-//! 2. `sign`: the root's key and the one signature it makes.
+//! 2. `sign`: the root's key, the one signature it makes, and the certificates that get it.
 //! 3. `constraints`: X.509 name constraints, so that a stolen key forges registries and nothing else.
 //! 4. `leaf`: certificate, key and TLS configuration of one host, made on demand and kept in memory.
 //! 5. `own`: seawall's own names, and the operator's certificate for them.
@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use crate::fs::FsError;
 use crate::http::origin::Host;
 
-pub use leaf::{Leaves, Preferred};
+pub use leaf::Leaves;
 pub use own::OwnTls;
 pub use root::Root;
 
@@ -40,6 +40,17 @@ pub struct Settings {
     pub constrained: bool,
     /// Days that a leaf is good for; at least one. Never longer than the root.
     pub leaf_days: u32,
+}
+
+/// Which protocol is chosen of those that a client offers (ALPN, RFC 7301).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preferred {
+    /// One connection for all layers.
+    #[default]
+    H2,
+    /// A connection for each layer, and less CPU per byte. Under seawall's own names always: Go offers h2 to a proxy that it reaches
+    /// over TLS, and then sends it a CONNECT of HTTP/1.1 (net/http, `addTLS`).
+    H1,
 }
 
 /// A part of the name space that a root may sign for.

@@ -13,8 +13,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
-use super::CaError;
-use super::leaf::Preferred;
+use super::{CaError, Preferred};
 use crate::http::origin::Host;
 use crate::{fs, tls};
 

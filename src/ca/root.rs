@@ -20,15 +20,15 @@ use x509_parser::extensions::ParsedExtension;
 use zeroize::Zeroizing;
 
 use super::constraints::{self, Constraints};
-use super::sign::{Key, Signer};
-use super::{CaError, Permitted, Settings, leaf};
+use super::sign::{self, Key, Signer};
+use super::{CaError, Permitted, Settings};
 use crate::fs;
 use crate::http::origin::Host;
 
 /// Ten years: clients trust a root once, by hand.
 const ROOT_LIFE: Duration = Duration::from_secs(3652 * 86_400);
 /// How far before now a certificate starts: clocks differ.
-pub(super) const BACKDATED: Duration = Duration::from_secs(86_400);
+const BACKDATED: Duration = Duration::from_secs(86_400);
 /// From here on every start says that the root ends soon.
 const ENDS_SOON: Duration = Duration::from_secs(30 * 86_400);
 /// How the subject of a root that was made here begins.
@@ -147,7 +147,7 @@ impl Root {
         if !self.permits(&host) {
             return Ok(());
         }
-        let (leaf, _, _) = leaf::mint(self, std::slice::from_ref(&host), 1, now)?;
+        let (leaf, _, _) = self.mint(std::slice::from_ref(&host), 1, now)?;
         self.verify(&leaf, &host, now).map_err(|refusal| CaError::Certificate {
             path: self.path.clone(),
             why: format!(
@@ -190,6 +190,26 @@ impl Root {
 
     pub(super) fn signer(&self) -> &Signer {
         &self.signer
+    }
+
+    /// Makes the certificate of these hosts, with a key of its own. The time is when it ends.
+    pub(super) fn mint(
+        &self,
+        hosts: &[Host],
+        days: u32,
+        now: SystemTime,
+    ) -> Result<(CertificateDer<'static>, Key, SystemTime), CaError> {
+        if let Some(host) = hosts.iter().find(|host| !self.permits(host)) {
+            return Err(CaError::NotPermitted(host.clone()));
+        }
+        if hosts.is_empty() {
+            return Err(CaError::Nameless);
+        }
+        self.is_good_at(now)?;
+        let not_before = (now - BACKDATED).max(self.not_before());
+        let not_after = (now + Duration::from_secs(u64::from(days) * 86_400)).min(self.not_after());
+        let (certificate, key) = sign::leaf(self.signer(), hosts, not_before, not_after)?;
+        Ok((certificate, key, not_after))
     }
 
     /// What is sent after a leaf: the certificates between it and what clients trust.
@@ -239,7 +259,7 @@ impl Root {
     }
 
     /// An error that says so when the chain is not good at this time.
-    pub(super) fn is_good_at(&self, now: SystemTime) -> Result<(), CaError> {
+    fn is_good_at(&self, now: SystemTime) -> Result<(), CaError> {
         self.chain.iter().try_for_each(|facts| in_time(&self.path, facts, now))
     }
 
@@ -298,7 +318,7 @@ fn make(settings: &Settings, now: SystemTime) -> Result<(String, Key), CaError> 
     let mut params = CertificateParams::default();
     params.not_before = (now - BACKDATED).into();
     params.not_after = (now + ROOT_LIFE).into();
-    params.serial_number = Some(leaf::serial()?);
+    params.serial_number = Some(sign::serial()?);
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, "seawall");
     // Two roots of one name confuse stores that look up by name: a part of the key tells them apart.

@@ -1,17 +1,23 @@
-//! The key of a CA and the one signature it makes.
+//! The key of a CA, the one signature it makes, and the certificate of a host that gets it.
 //!
 //! rcgen writes everything of a leaf but the issuer's name: its names hold one attribute of each kind, and those of
 //! corporate CAs (`DC=corp, DC=example`, several `OU`) have more. RFC 5280 4.1.2.4 and every verifier want the issuer's
 //! bytes to be the subject's of the CA, so they are copied from there.
 
 use std::fmt;
+use std::time::SystemTime;
 
+use aws_lc_rs::rand::SecureRandom as _;
 use rcgen::{
-    CertificateParams, DistinguishedName, Issuer, KeyIdMethod, KeyPair, PublicKeyData, SignatureAlgorithm, SigningKey,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm, SigningKey,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::{Zeroize as _, Zeroizing};
+
+use super::CaError;
+use crate::http::origin::Host;
 
 /// A private key that leaves memory when it is dropped and shows nothing.
 pub(super) struct Key(KeyPair);
@@ -134,6 +140,43 @@ impl Signer {
         let (_, after) = element(at_issuer)?;
         Some((tlv(SEQUENCE, &[before, &self.subject, after]), algorithm))
     }
+}
+
+/// 127 random bits, positive (RFC 5280 4.1.2.2).
+pub(super) fn serial() -> Result<SerialNumber, CaError> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| rcgen::Error::RingUnspecified)?;
+    // The top bit would make it negative; the one below keeps it 16 bytes long.
+    bytes[0] = bytes[0] & 0x7f | 0x40;
+    Ok(SerialNumber::from_slice(&bytes))
+}
+
+/// Signs the certificate of these hosts, with a key of its own.
+pub(super) fn leaf(
+    signer: &Signer,
+    hosts: &[Host],
+    not_before: SystemTime,
+    not_after: SystemTime,
+) -> Result<(CertificateDer<'static>, Key), CaError> {
+    let mut params = CertificateParams::default();
+    params.not_before = not_before.into();
+    params.not_after = not_after.into();
+    params.serial_number = Some(serial()?);
+    // The name is in the SAN alone: no client reads it here, it may be longer than the 64 bytes a common name has, and
+    // OpenSSL takes an address here for a DNS name when it checks name constraints.
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "seawall");
+    let san = |host: &Host| match host {
+        Host::Name(name) => Ok::<_, rcgen::Error>(SanType::DnsName(name.as_ref().try_into()?)),
+        Host::Ip(ip) => Ok(SanType::IpAddress(*ip)),
+    };
+    params.subject_alt_names = hosts.iter().map(san).collect::<Result<_, _>>()?;
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    let key = Key::generate()?;
+    Ok((signer.sign(&params, &key)?, key))
 }
 
 /// The public half alone: what it signs is a draft.

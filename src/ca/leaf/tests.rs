@@ -1,11 +1,15 @@
+use std::time::Duration;
+
+use rcgen::{CertificateParams, SanType};
 use rustls::client::{ClientConfig, ClientConnection, Resumption};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
 use rustls::{HandshakeKind, ProtocolVersion, RootCertStore, ServerConnection, SupportedProtocolVersion};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 
 use super::*;
+use crate::ca::sign::Key;
 use crate::ca::{Permitted, Settings};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -107,7 +111,7 @@ fn the_operator_chooses_the_protocol_of_those_that_are_offered() {
 #[test]
 fn a_leaf_is_what_strict_verifiers_want() {
     let Fixture { root, .. } = &fixture();
-    let (der, _, not_after) = mint(root, &[host("registry-1.docker.io")], 30, now()).unwrap();
+    let (der, _, not_after) = root.mint(&[host("registry-1.docker.io")], 30, now()).unwrap();
     let (_, leaf) = x509_parser::parse_x509_certificate(&der).unwrap();
     assert_eq!(leaf.issuer().to_string(), root.subject());
     let san = leaf.subject_alternative_name().unwrap().unwrap();
@@ -139,7 +143,7 @@ fn a_leaf_is_what_strict_verifiers_want() {
     });
     assert!(subject_id.is_some() && authority_id.is_some() && authority_id == roots);
 
-    let (again, _, _) = mint(root, &[host("registry-1.docker.io")], 30, now()).unwrap();
+    let (again, _, _) = root.mint(&[host("registry-1.docker.io")], 30, now()).unwrap();
     let (_, again) = x509_parser::parse_x509_certificate(&again).unwrap();
     assert_ne!(leaf.raw_serial(), again.raw_serial());
     assert_ne!(leaf.public_key().raw, again.public_key().raw, "every leaf has its own key");
@@ -149,7 +153,7 @@ fn a_leaf_is_what_strict_verifiers_want() {
 #[test]
 fn an_address_is_an_address_in_the_leaf() {
     let Fixture { root, .. } = &fixture();
-    let (der, _, _) = mint(root, &[host("192.0.2.7")], 30, now()).unwrap();
+    let (der, _, _) = root.mint(&[host("192.0.2.7")], 30, now()).unwrap();
     let (_, leaf) = x509_parser::parse_x509_certificate(&der).unwrap();
     let san = leaf.subject_alternative_name().unwrap().unwrap();
     assert_eq!(san.value.general_names, [GeneralName::IPAddress(&[192, 0, 2, 7])]);
@@ -209,7 +213,7 @@ fn a_warm_host_keeps_its_leaf_until_two_thirds_of_its_life() {
 fn no_leaf_outlives_the_root_or_comes_after_it() {
     let Fixture { root, leaves, .. } = &fixture();
     let end = root.not_after();
-    let (der, _, not_after) = mint(root, &[host("docker.io")], 30, end - 5 * DAY).unwrap();
+    let (der, _, not_after) = root.mint(&[host("docker.io")], 30, end - 5 * DAY).unwrap();
     assert_eq!(not_after, end);
     let (_, leaf) = x509_parser::parse_x509_certificate(&der).unwrap();
     assert!(leaf.validity().not_after.timestamp() > 1_800_000_000);
