@@ -4,7 +4,6 @@ pub mod access;
 pub mod addressee;
 pub mod admission;
 pub mod breaker;
-pub mod chain;
 pub mod client_certificate;
 pub mod clients;
 pub mod freshness;
@@ -20,3 +19,5 @@ pub mod registry;
 pub mod repositories;
 pub mod retry;
 pub mod users;
+
+pub use registry as chain;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use regex::Regex;
 
-use super::registry::Site;
+use super::site::Site;
 use crate::oci::name::Repository;
 
 /// A registry's other sources, and how it is asked.

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::chain::Chain;
-use super::client_certificate::ClientCertificate;
-use super::repositories::Repositories;
 use crate::http::origin::{Host, HostPattern, Origin, Scheme};
 use crate::oci::name::{Repository, RepositoryKey};
+use crate::policy::client_certificate::ClientCertificate;
+use crate::policy::repositories::Repositories;
 
 /// One registry as configured, or built in.
 #[derive(Clone, Debug, Default)]
