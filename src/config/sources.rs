@@ -10,8 +10,7 @@ use super::section::{Section, word};
 use super::tree::Value;
 use crate::http::origin::{HostPattern, Origin};
 use crate::oci::name::Repository;
-use crate::policy::chain::{Chain, Missing, Rewrite, Source, Tags};
-use crate::policy::registry::{Account, Registry, Site};
+use crate::policy::registry::{Account, Chain, Missing, Registry, Rewrite, Site, Source, Tags};
 
 /// One of `upstreams`.
 pub(super) struct Written {

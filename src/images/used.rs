@@ -60,8 +60,7 @@ pub(super) mod tests {
     use super::super::Place;
     use super::*;
     use crate::http::origin::Origin;
-    use crate::policy::chain::{Chain, Rewrite};
-    use crate::policy::registry::Registry;
+    use crate::policy::registry::{Chain, Registry, Rewrite};
 
     pub(in crate::images) fn registries() -> Registries {
         let registry = |name: &str, hosts: &[&str], aliases: &[&str]| Registry {

@@ -1,8 +1,7 @@
 //! The operator's account, and what may be asked for.
 
 use super::parse;
-use crate::policy::chain::{Missing, Source, Tags};
-use crate::policy::registry::{Account, Registry};
+use crate::policy::registry::{Account, Missing, Registry, Source, Tags};
 
 fn registry(text: &str) -> Result<Registry, String> {
     let config = parse(&format!("[[registry]]\nname = \"docker.io\"\n{text}")).map_err(|error| error.to_string())?;

@@ -1,79 +1,7 @@
-//! Where the content of a registry is had besides the registry itself, in which order, and what each is believed.
-//!
-//! - Bytes are verified, so any source may give them, to who may read them.
-//! - What a tag names is believed from the registry, and from sources with `tags`.
-//! - That somebody may read is believed from the registry, and from sources with `tags` and without an account of their own: what these
-//!   give, they give to everybody.
+//! Who is asked for what, in which order, what follows from an answer, and what a repository is called there.
 
-use std::fmt;
-use std::sync::Arc;
-
-use regex::Regex;
-
-use super::site::Site;
+use super::site::{Chain, Missing, Source, Tags};
 use crate::oci::name::Repository;
-
-/// A registry's other sources, and how it is asked.
-#[derive(Clone, Debug, Default)]
-pub struct Chain {
-    /// Asked before the registry itself.
-    pub before: Vec<Source>,
-    /// Asked after it.
-    pub after: Vec<Source>,
-    /// Put before the names of repositories at the registry itself.
-    pub prefix: Option<Repository>,
-    /// Whether the registry's 404 is the last word.
-    pub missing: Missing,
-    /// Other names of repositories upstream; the first that fits.
-    pub rewrite: Vec<Rewrite>,
-}
-
-/// Another place that has the registry's content.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// As a site: where it is dialled, whose account is shown there.
-    pub site: Site,
-    /// Put before the names of repositories.
-    pub prefix: Option<Repository>,
-    /// Whether it is believed what tags name.
-    pub tags: Tags,
-    /// Whether its 404 is the last word.
-    pub missing: Missing,
-}
-
-/// Whether a source is believed what tags name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tags {
-    /// It may be behind, or somebody else's.
-    Doubted,
-    /// The operator says so.
-    Believed,
-}
-
-/// What a 404 means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Missing {
-    /// There is no such thing.
-    #[default]
-    Final,
-    /// Another may have it.
-    Next,
-}
-
-/// Another name upstream: `^bitnami/(.*)$` to `bitnamilegacy/$1`.
-#[derive(Clone)]
-pub struct Rewrite {
-    /// What the whole name has to match.
-    pub from: Regex,
-    /// What it becomes.
-    pub to: Arc<str>,
-}
-
-impl fmt::Debug for Rewrite {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} to {}", self.from, self.to)
-    }
-}
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,9 +116,13 @@ pub fn below(prefix: Option<&Repository>, repository: &Repository) -> Option<Rep
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use regex::Regex;
+
     use super::*;
     use crate::http::origin::Origin;
-    use crate::policy::registry::{Account, Registry};
+    use crate::policy::registry::{Account, Registry, Rewrite, Site};
 
     fn source(host: &str, tags: Tags, account: Option<Account>) -> Source {
         let registry = Arc::new(Registry { name: "docker.io".into(), account, ..Registry::default() });

@@ -1,7 +1,15 @@
-//! The registries seawall knows: what is configured of each, where one is found by host or name, and in which order it and its other sources are asked.
+//! The registries seawall knows, and where the content of one is had besides itself: `site` has what is configured, `lookup` finds the
+//! registry of a host or a name, `chain` says who is asked for what, in which order, and what each is believed.
+//!
+//! - Bytes are verified, so any source may give them, to who may read them.
+//! - What a tag names is believed from the registry, and from sources with `tags`.
+//! - That somebody may read is believed from the registry, and from sources with `tags` and without an account of their own: what these
+//!   give, they give to everybody.
 
 mod chain;
+mod lookup;
 mod site;
 
-pub use chain::*;
-pub use site::*;
+pub use chain::{Answer, Asked, Leg, Reach, below};
+pub use lookup::Registries;
+pub use site::{Account, Chain, Missing, Registry, Rewrite, Role, Site, Source, Tags};

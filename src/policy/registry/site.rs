@@ -1,10 +1,12 @@
-//! The registries seawall knows: which hosts are theirs, where they are dialled.
+//! What is configured of a registry and of its other sources. Both are dialled as a [`Site`], and a site knows its registry: one file has
+//! all of these types.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::chain::Chain;
+use regex::Regex;
+
 use crate::http::origin::{Host, HostPattern, Origin, Scheme};
 use crate::oci::name::{Repository, RepositoryKey};
 use crate::policy::client_certificate::ClientCertificate;
@@ -84,7 +86,7 @@ impl Registry {
     }
 
     /// The names its own hosts and token hosts go by.
-    fn all_hosts(&self) -> impl Iterator<Item = (&HostPattern, Role)> {
+    pub(super) fn all_hosts(&self) -> impl Iterator<Item = (&HostPattern, Role)> {
         let hosts = self.hosts.iter().map(|h| (h, Role::Registry));
         hosts.chain(self.auth_hosts.iter().map(|h| (h, Role::Tokens)))
     }
@@ -129,68 +131,71 @@ impl fmt::Debug for Site {
     }
 }
 
-/// All registries, looked up by host or by name.
+/// A registry's other sources, and how it is asked.
 #[derive(Clone, Debug, Default)]
-pub struct Registries(Vec<Arc<Registry>>);
+pub struct Chain {
+    /// Asked before the registry itself.
+    pub before: Vec<Source>,
+    /// Asked after it.
+    pub after: Vec<Source>,
+    /// Put before the names of repositories at the registry itself.
+    pub prefix: Option<Repository>,
+    /// Whether the registry's 404 is the last word.
+    pub missing: Missing,
+    /// Other names of repositories upstream; the first that fits.
+    pub rewrite: Vec<Rewrite>,
+}
 
-impl Registries {
-    /// Where two claim one host, the first is meant.
-    pub fn new(registries: Vec<Registry>) -> Registries {
-        Registries(registries.into_iter().map(Arc::new).collect())
-    }
+/// Another place that has the registry's content.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// As a site: where it is dialled, whose account is shown there.
+    pub site: Site,
+    /// Put before the names of repositories.
+    pub prefix: Option<Repository>,
+    /// Whether it is believed what tags name.
+    pub tags: Tags,
+    /// Whether its 404 is the last word.
+    pub missing: Missing,
+}
 
-    /// In the order of configuration.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Registry>> {
-        self.0.iter()
-    }
+/// Whether a source is believed what tags name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tags {
+    /// It may be behind, or somebody else's.
+    Doubted,
+    /// The operator says so.
+    Believed,
+}
 
-    /// The registry that `host:port` belongs to when spoken to by `scheme`, what the host is to it, and where it is dialled.
-    pub fn by_host(&self, scheme: Scheme, host: &Host, port: u16) -> Option<(Site, Role)> {
-        self.0.iter().filter(|registry| registry.scheme() == scheme).find_map(|registry| {
-            let (pattern, role) =
-                registry.all_hosts().find(|(pattern, _)| pattern.matches(host, port, scheme.default_port()))?;
-            let here = Origin { scheme, host: host.clone(), port };
-            let namespace = if pattern.is_wildcard() { here.authority().into() } else { registry.name.clone() };
-            let origin = match (role, &registry.upstream) {
-                (Role::Registry, Some(upstream)) => upstream.clone(),
-                _ => here,
-            };
-            Some((Site { registry: registry.clone(), namespace, origin }, role))
-        })
-    }
+/// What a 404 means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Missing {
+    /// There is no such thing.
+    #[default]
+    Final,
+    /// Another may have it.
+    Next,
+}
 
-    /// The registry that a mirror's path or `ns` names: by its name, an alias or a host of its own.
-    pub fn by_name(&self, name: &str) -> Option<Site> {
-        let named = self.0.iter().find(|r| *r.name == *name || r.aliases.iter().any(|a| a == name));
-        if let Some((registry, origin)) = named.and_then(|registry| Some((registry, registry.upstream.clone()?))) {
-            return Some(Site { registry: registry.clone(), namespace: registry.name.clone(), origin });
-        }
-        [Scheme::Https, Scheme::Http].into_iter().find_map(|scheme| {
-            let (host, port) = crate::http::origin::parse_authority(name, scheme.default_port())?;
-            self.by_host(scheme, &host, port).filter(|(_, role)| *role == Role::Registry).map(|(site, _)| site)
-        })
+/// Another name upstream: `^bitnami/(.*)$` to `bitnamilegacy/$1`.
+#[derive(Clone)]
+pub struct Rewrite {
+    /// What the whole name has to match.
+    pub from: Regex,
+    /// What it becomes.
+    pub to: Arc<str>,
+}
+
+impl fmt::Debug for Rewrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.from, self.to)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn registries() -> Registries {
-        let registry = |name: &str, hosts: &[&str], upstream: Option<&str>| Registry {
-            name: name.into(),
-            aliases: vec![format!("{}hub", name.split('.').next().unwrap())],
-            hosts: hosts.iter().map(|h| h.parse().unwrap()).collect(),
-            auth_hosts: vec![format!("auth.{name}").parse().unwrap()],
-            upstream: upstream.map(|u| Origin::from_url(u).unwrap().0),
-            ..Registry::default()
-        };
-        Registries::new(vec![
-            registry("docker.io", &["registry-1.docker.io", "docker.io"], Some("https://registry-1.docker.io")),
-            registry("pkg.dev", &["*.pkg.dev"], None),
-            registry("lab", &["lab:5000"], Some("http://lab:5000")),
-        ])
-    }
 
     /// Pitfall 16: credentials sent to a token realm that a registry named on another host.
     #[test]
@@ -220,37 +225,5 @@ mod tests {
         }
         assert!(may("http://lab.example", "http://lab.example/token"));
         assert!(!may("http://lab.example", "http://evil.example/token"));
-    }
-
-    #[test]
-    fn hosts_lead_to_their_registry() {
-        let registries = registries();
-        let find = |scheme, host: &str, port| {
-            let found = registries.by_host(scheme, &host.parse().unwrap(), port);
-            found.map(|(site, role)| format!("{site:?} {role:?}"))
-        };
-        let some = |text: &str| Some(text.to_owned());
-        use Scheme::{Http, Https};
-        assert_eq!(find(Https, "docker.io", 443), some("docker.io at https://registry-1.docker.io Registry"));
-        assert_eq!(find(Https, "auth.docker.io", 443), some("docker.io at https://auth.docker.io Tokens"));
-        assert_eq!(find(Https, "us.pkg.dev", 443), some("us.pkg.dev at https://us.pkg.dev Registry"));
-        assert_eq!(find(Http, "lab", 5000), some("lab at http://lab:5000 Registry"));
-        assert_eq!(find(Https, "lab", 5000), None);
-        assert_eq!(find(Https, "docker.io", 8443), None);
-        assert_eq!(find(Https, "evil.example", 443), None);
-    }
-
-    #[test]
-    fn names_lead_to_their_registry_and_nothing_else_does() {
-        let registries = registries();
-        let find = |name| registries.by_name(name).map(|site| format!("{site:?}"));
-        for name in ["docker.io", "dockerhub", "registry-1.docker.io"] {
-            assert_eq!(find(name).unwrap(), "docker.io at https://registry-1.docker.io");
-        }
-        assert_eq!(find("eu.pkg.dev").unwrap(), "eu.pkg.dev at https://eu.pkg.dev");
-        assert_eq!(find("lab:5000").unwrap(), "lab at http://lab:5000");
-        for name in ["pkg.dev", "169.254.169.254", "library", "auth.docker.io", "", "docker.io:5000"] {
-            assert_eq!(find(name), None, "{name}");
-        }
     }
 }
