@@ -31,7 +31,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::Admin;
+use super::reply;
 use crate::cache::Cache;
 use crate::cache::images::{Budget, Image};
 use crate::images::name::Name;
@@ -82,20 +82,20 @@ pub(super) struct Wanted {
     names: Vec<String>,
 }
 
-pub(super) async fn listed(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
-    let Some((cache, _)) = admin.images.shown.get().cloned() else { return starting() };
+pub(super) async fn listed(State(images): State<Images>, RawQuery(query): RawQuery) -> Response {
+    let Some((cache, _)) = images.shown.get().cloned() else { return starting() };
     let (after, limit) = match page(query.as_deref().unwrap_or_default()) {
         Ok(page) => page,
         Err(why) => return refused(&why),
     };
-    let known = admin.images.look(move || cache.images(&after, limit)).await;
+    let known = images.look(move || cache.images(&after, limit)).await;
     let next = known.last().filter(|_| known.len() == limit).map(|last| last.name.clone());
     let images: Vec<Value> = known.iter().map(image).collect();
-    super::json(StatusCode::OK, &json!({ "images": images, "next": next.as_deref() }))
+    reply::json(StatusCode::OK, &json!({ "images": images, "next": next.as_deref() }))
 }
 
-pub(super) async fn looked_up(State(admin): State<Admin>, Json(wanted): Json<Wanted>) -> Response {
-    let Some((cache, registries)) = admin.images.shown.get().cloned() else { return starting() };
+pub(super) async fn looked_up(State(images): State<Images>, Json(wanted): Json<Wanted>) -> Response {
+    let Some((cache, registries)) = images.shown.get().cloned() else { return starting() };
     if wanted.names.len() > MOST {
         return refused(&format!("{} names are too many: at most {MOST}", wanted.names.len()));
     }
@@ -103,8 +103,8 @@ pub(super) async fn looked_up(State(admin): State<Admin>, Json(wanted): Json<Wan
         let mut budget = Budget::default();
         wanted.names.iter().map(|name| look_up(&cache, &registries, name, &mut budget)).collect::<Vec<_>>()
     };
-    let images = admin.images.look(looked_up).await;
-    super::json(StatusCode::OK, &json!({ "images": images }))
+    let images = images.look(looked_up).await;
+    reply::json(StatusCode::OK, &json!({ "images": images }))
 }
 
 fn look_up(cache: &Cache, registries: &Registries, text: &str, budget: &mut Budget) -> Value {
@@ -157,11 +157,11 @@ fn image(known: &Image) -> Value {
 }
 
 fn starting() -> Response {
-    super::text(StatusCode::SERVICE_UNAVAILABLE, "starting: the cache is being loaded\n")
+    reply::text(StatusCode::SERVICE_UNAVAILABLE, "starting: the cache is being loaded\n")
 }
 
 fn refused(why: &str) -> Response {
-    super::text(StatusCode::BAD_REQUEST, format!("{why}\n"))
+    reply::text(StatusCode::BAD_REQUEST, format!("{why}\n"))
 }
 
 #[cfg(test)]

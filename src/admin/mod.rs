@@ -2,6 +2,7 @@
 
 mod images;
 mod ratelimits;
+mod reply;
 
 use std::future::Future;
 use std::io;
@@ -9,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::extract::{FromRef, State};
+use axum::response::Response;
 use axum::routing::get;
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,7 @@ use crate::metrics::{CONTENT_TYPE, Metrics};
 use crate::policy::quota::Figures;
 
 pub use images::Images;
+use reply::{json, text, typed};
 
 /// How long requests that are running when it stops may take.
 const GRACE: Duration = Duration::from_secs(2);
@@ -101,6 +103,12 @@ pub struct Admin {
     pub clock: Clock,
 }
 
+impl FromRef<Admin> for Images {
+    fn from_ref(admin: &Admin) -> Images {
+        admin.images.clone()
+    }
+}
+
 /// Answers on `listener` until `stop` resolves. A drain should end first: while it lasts, `/readyz` says so.
 ///
 /// # Errors
@@ -162,20 +170,6 @@ fn show_quotas(admin: &Admin) {
 async fn ratelimits(State(admin): State<Admin>) -> Response {
     let now = admin.clock.now();
     json(StatusCode::OK, &ratelimits::json(&admin.ledger.report(now), now))
-}
-
-fn json(status: StatusCode, body: &serde_json::Value) -> Response {
-    typed(status, "application/json", format!("{body:#}\n"))
-}
-
-fn text(status: StatusCode, body: impl Into<String>) -> Response {
-    typed(status, "text/plain; charset=utf-8", body.into())
-}
-
-fn typed(status: StatusCode, media_type: &'static str, body: String) -> Response {
-    let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    let now = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    (status, [content_type, now], body).into_response()
 }
 
 #[cfg(test)]
