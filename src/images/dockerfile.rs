@@ -8,8 +8,8 @@ use std::ops::Range;
 use lines::{Instruction, Lines, Word, directives};
 
 use super::name::{Name, tail};
+use super::reference::{Place, Read, Reference};
 use super::variables::{filled, used, whole};
-use super::{Place, Read, Reference};
 
 /// Whether its first instruction can begin a Dockerfile.
 pub(super) fn is_one(text: &str) -> bool {

@@ -12,9 +12,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::name::Name;
 use super::owners::{Object, is_object, itself, objects, owner};
+use super::reference::{Place, Read, Reference};
 use super::tree::{Node, Scalar, Shape};
 use super::variables::filled;
-use super::{Place, Read, Reference};
 
 /// What stands around a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

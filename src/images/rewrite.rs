@@ -8,7 +8,8 @@ use std::fmt;
 use std::ops::Range;
 
 use super::name::{Name, tail};
-use super::{Kind, Place, Read, Reference, read};
+use super::read::{Kind, read};
+use super::reference::{Place, Read, Reference};
 use crate::policy::registry::{Registries, Site};
 
 /// `seawall.corp:3128`, perhaps with a path: what is put before names.

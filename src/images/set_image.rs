@@ -7,9 +7,10 @@ use std::collections::HashSet;
 
 use super::manifests::of_document;
 use super::owners::{Object, itself, objects, owner};
+use super::read;
+use super::reference::{Read, ReadError, Reference};
 use super::rewrite::{Kept, Prefix, renamed};
 use super::tree::Node;
-use super::{Read, ReadError, Reference};
 use crate::policy::registry::Registries;
 
 /// Commands, and what they leave.
@@ -41,7 +42,7 @@ const SPECS: [&[&str]; 3] =
 /// # Errors
 /// It is not JSON.
 pub fn commands(text: &str, registries: &Registries, prefix: &Prefix) -> Result<Commands, ReadError> {
-    let documents = super::json(text)?;
+    let documents = read::json(text)?;
     let objects = objects(&documents);
     let known = objects.iter().copied().filter_map(itself).collect();
     let mut saying = Saying { registries, prefix, known, owners: HashSet::new(), commands: Commands::default() };

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
-use super::ReadError;
+use super::reference::ReadError;
 
 /// Deeper documents are nobody's manifests, and would end the stack.
 const DEEPEST: usize = 100;

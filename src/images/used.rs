@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Reference;
 use super::name::Name;
+use super::reference::Reference;
 use crate::policy::registry::{Registries, Site};
 
 /// An image and its uses.
