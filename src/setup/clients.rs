@@ -33,22 +33,10 @@ mod systemd;
 mod unbound;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::{Facts, Mode, Plan};
-
-/// Not a client, or not a mode.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unknown(pub String);
-
-impl fmt::Display for Unknown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is not known", self.0)
-    }
-}
-
-impl std::error::Error for Unknown {}
+use super::objection::{Files, Objection};
+use super::plan::{Facts, Mode, Plan, Unknown};
 
 /// Where the plan of a client comes from.
 struct Entry {
@@ -57,30 +45,6 @@ struct Entry {
     /// The first is the default.
     modes: &'static [Mode],
     plan: fn(&Facts, Mode) -> Plan,
-}
-
-/// The files of the client's machine while a plan is about to be written there.
-pub(super) trait Files {
-    /// What one says now. `None`: it is not there, or is no text.
-    fn now(&self, path: &Path) -> Option<String>;
-    /// What it will say; the same as now if the plan does not write it.
-    fn then(&self, path: &Path) -> Option<String>;
-    /// What is in a directory, by name.
-    fn list(&self, dir: &Path) -> Vec<PathBuf>;
-}
-
-/// Why a plan is not written: the client would not start, or would not come to seawall.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Objection {
-    /// The file that has to be looked at.
-    pub(super) path: PathBuf,
-    pub(super) why: String,
-}
-
-impl Objection {
-    fn new(path: impl Into<PathBuf>, why: impl Into<String>) -> Objection {
-        Objection { path: path.into(), why: why.into() }
-    }
 }
 
 /// The enum, the list and the table: a line for each client, `Variant = "name" module "what it is"`.
@@ -169,11 +133,6 @@ impl Client {
             _ => None,
         })
     }
-}
-
-/// Whether something is left to be written by hand where seawall's IP address goes.
-pub(super) fn lacks_address(text: &str) -> bool {
-    text.contains(dns::PLACEHOLDER)
 }
 
 impl fmt::Display for Client {

@@ -7,13 +7,11 @@ use std::net::IpAddr;
 
 use super::names::Names;
 use crate::http::origin::Host;
+use crate::setup::plan::PLACEHOLDER;
 use crate::setup::{Facts, Mode};
 
 /// All of them.
 pub(super) const MODES: &[Mode] = &[Mode::Dns];
-
-/// Stands where an address must be: every resolver refuses to load it.
-pub(super) const PLACEHOLDER: &str = "SEAWALL-IP-ADDRESS";
 
 /// What a resolver answers; on its own machine.
 pub(super) const ASK: &str = "dig +short ghcr.io @127.0.0.1   # seawall's address";

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::environment::{self, SHOWN, password, root_in_store, whole};
 use super::mirror::{self, ISSUER, SILENT};
-use super::{Files, Objection};
+use crate::setup::objection::{Files, Objection};
 use crate::setup::{Content, Facts, File, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Proxy, Mode::Mirror, Mode::Dns];

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Files, Objection};
+use crate::setup::objection::{Files, Objection};
 use crate::setup::{Content, Plan};
 
 const NAME: &str = "seawall.conf";

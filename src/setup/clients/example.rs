@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::Files;
 use crate::http::origin::Origin;
 use crate::policy::registry::{Registries, Registry};
+use crate::setup::objection::Files;
 use crate::setup::{Content, Facts, Plan, TrustStore};
 
 /// Begins like a root.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::environment::{self, password, root_in_store, whole};
 use super::mirror::{self, PUBLIC, SILENT};
 use super::names::Mirrored;
-use super::{Files, Objection};
+use crate::setup::objection::{Files, Objection};
 use crate::setup::{Content, Facts, File, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Mirror, Mode::Proxy, Mode::Dns];

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::environment::{self, password, root_in_store, whole};
 use super::mirror::{self, ISSUER, PUBLIC, SILENT};
-use super::{Files, Objection};
 use crate::policy::registry::{Registries, Registry};
+use crate::setup::objection::{Files, Objection};
 use crate::setup::{Facts, File, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Mirror, Mode::Proxy, Mode::Dns];

@@ -10,6 +10,7 @@
 
 mod content;
 mod document;
+mod error;
 mod merge;
 mod record;
 mod report;
@@ -19,6 +20,7 @@ mod view;
 
 use std::path::{Path, PathBuf};
 
+pub use error::WriteError;
 pub use record::SetUp;
 pub use report::{Change, Outcome, Report};
 
@@ -29,40 +31,7 @@ use step::{Asked, Step};
 use view::View;
 
 use super::{Client, Content, Mode, Plan};
-use crate::fs::{Expected, FsError, Tree};
-
-/// Why nothing, or not everything, was written.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    /// A file could not be read or written.
-    #[error(transparent)]
-    Fs(#[from] FsError),
-    /// Somebody has to look at it first.
-    #[error("{path}: {why}; nothing was written: mend it or move it away, then do this again")]
-    Unfit {
-        /// On the client's machine.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// What is to be written has a blank in it.
-    #[error("{0} needs seawall's IP address: give --address IP:PORT; nothing was written")]
-    Address(Client),
-    /// There is no record of it.
-    #[error("{client} was not set up by `seawall setup {client} --write` below {root}: there is nothing to undo")]
-    NotSetUp {
-        /// Who.
-        client: Client,
-        /// Where.
-        root: PathBuf,
-    },
-}
-
-impl WriteError {
-    fn unfit(path: &Path, why: impl Into<String>) -> WriteError {
-        WriteError::Unfit { path: path.to_owned(), why: why.into() }
-    }
-}
+use crate::fs::{Expected, Tree};
 
 /// Writes what `plan` says for `client` into the files below `root`, and takes out of others what an earlier plan for it put there.
 ///

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::WriteError;
+use super::error::WriteError;
 use crate::fs::{Expected, Present, Tree};
 
 /// Bytes of a configuration file; a larger one is something else.

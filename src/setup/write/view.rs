@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::clients::Files;
-use super::Step;
+use super::super::objection::Files;
 use super::root::Root;
+use super::step::Step;
 
 /// Below `root`, with `steps` about to be taken.
 pub(super) struct View<'a> {
