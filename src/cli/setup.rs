@@ -1,17 +1,19 @@
 //! `seawall setup`: what points one client at seawall, printed, written below a root directory, and taken back.
 
+mod args;
 mod facts;
 mod root;
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::bail;
-use clap::builder::PossibleValue;
+
+pub use args::SetupArgs;
 
 use crate::config::Config;
 use crate::setup::write::{self, Report, SetUp};
-use crate::setup::{Client, Facts, Mode, Plan, note_item};
+use crate::setup::{Facts, Mode, Plan, note_item};
 
 pub(super) const EXAMPLE: &str = "\
 Examples:
@@ -20,65 +22,6 @@ Examples:
                                                                        write it, with a diff of each file
   seawall setup containerd --write / --undo                            take it back
   curl -fsS http://seawall.lab:3128/setup/docker                       the same, from a machine without seawall";
-
-/// What points one client at seawall.
-#[derive(Debug, clap::Args)]
-pub struct SetupArgs {
-    /// The client.
-    #[arg(value_enum)]
-    client: Client,
-    /// How it comes: by HTTPS_PROXY, by its list of mirrors, or because the registries' names lead to seawall [default: the first that the
-    /// client has]
-    #[arg(long, value_enum)]
-    mode: Option<Mode>,
-    /// Where the client reaches seawall: HOST:PORT, or a URL where it is spoken to over TLS [default: what `listen` says]
-    #[arg(long, value_name = "HOST:PORT")]
-    address: Option<String>,
-    /// The root that the client is to trust, in PEM [default: the one in the CA's directory, else http://ADDRESS/ca.crt]
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
-    /// SHA-256 of that root, as `seawall ca show` prints it where seawall runs: --write wants it for a root that comes from http://ADDRESS/ca.crt
-    #[arg(long, value_name = "SHA256")]
-    ca_sha256: Option<String>,
-    /// Write the files below this directory: / for this machine. What others wrote in them stays, and doing it again changes nothing.
-    #[arg(long, value_name = "ROOT")]
-    write: Option<PathBuf>,
-    /// Take back what --write wrote.
-    #[arg(long, requires = "write", conflicts_with_all = ["mode", "address", "ca", "ca_sha256"])]
-    undo: bool,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-impl clap::ValueEnum for Client {
-    fn value_variants<'a>() -> &'a [Client] {
-        Client::ALL
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        let modes: Vec<_> = self.modes().iter().map(|mode| mode.as_str()).collect();
-        Some(PossibleValue::new(self.as_str()).help(format!(
-            "{} ({})",
-            self.about().trim_end_matches('.'),
-            modes.join(", ")
-        )))
-    }
-}
-
-impl clap::ValueEnum for Mode {
-    fn value_variants<'a>() -> &'a [Mode] {
-        &[Mode::Proxy, Mode::Mirror, Mode::Dns]
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.as_str()).help(match self {
-            Mode::Proxy => "HTTPS_PROXY: every registry, logins too; needs the root",
-            Mode::Mirror => "a mirror: public images; in the clear it needs no root",
-            Mode::Dns => "the registries' names lead to seawall's port 443; needs the root",
-        }))
-    }
-}
 
 /// Does it. The result goes to stdout, what is for people beside it to stderr.
 pub fn run(args: &SetupArgs, config: &Config) -> anyhow::Result<()> {

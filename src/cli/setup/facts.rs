@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
-use super::{SetupArgs, root};
+use super::args::SetupArgs;
+use super::root;
 use crate::ca::install;
 use crate::config::Config;
 use crate::fs::{self, Tree};

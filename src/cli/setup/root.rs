@@ -12,7 +12,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use tokio::net::TcpStream;
 
-use super::SetupArgs;
+use super::args::SetupArgs;
 use crate::config::Config;
 use crate::fs;
 use crate::http::origin::{Host, Origin};
