@@ -102,7 +102,7 @@ impl Ledger {
         books.write(|| kept::figures_key(&account), || Kept::figures(&account, &figures));
     }
 
-    /// The same of a token service: another quota, by the same names (protocol 1.3).
+    /// The same of a token service: another quota, by the same names (docs/protocol.md 1.3).
     pub fn record_tokens(&self, owner: &QuotaOwner, said: &RateLimit, now: SystemTime) {
         let account = Account::of(owner, said.source.as_deref());
         let mut books = self.0.lock();

@@ -262,7 +262,7 @@ mod tests {
         check(ip.parse().unwrap(), deny).map_err(|refusal| refusal.network)
     }
 
-    /// protocol.md 5.4, each plain and in every disguise.
+    /// docs/protocol.md 5.4, each plain and in every disguise.
     #[test]
     fn denied_networks_are_refused_in_every_disguise() {
         for (ip, network) in [

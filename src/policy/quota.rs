@@ -248,7 +248,7 @@ mod tests {
         figures
     }
 
-    /// Docker Hub's two 429s (protocol 1.4), and those of others.
+    /// Docker Hub's two 429s (docs/protocol.md 1.4), and those of others.
     #[test]
     fn who_waits_in_silence_is_not_told_to_wait_for_hours() {
         for (user_agent, seconds, told) in [

@@ -1,4 +1,4 @@
-//! Whose bytes are these? Invariants 7 and 9 of DESIGN section 6: who is refused, who is told the truth.
+//! Whose bytes are these? Invariants 7 and 9: who is refused, who is told the truth.
 
 use std::time::Duration;
 

@@ -289,7 +289,7 @@ async fn a_restart_is_warm_and_media_types_survive_it() {
     }
 }
 
-/// DESIGN section 1, pitfalls 30 and 31: upstream is away at the start, its last anonymous yes stands, though it was longer ago
+/// Pitfalls 30 and 31: upstream is unreachable at the start, its last anonymous grant holds, though it was longer ago
 /// than it is believed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_warm_restart_serves_what_is_public_while_upstream_is_down() {

@@ -1,4 +1,4 @@
-//! One fill for all who want a blob (DESIGN section 6, invariants 3 to 5): what reached upstream is counted, gates hold it meanwhile.
+//! One fill for all who want a blob (invariants 3 to 5): what reached upstream is counted, gates hold it meanwhile.
 
 use futures_util::future::join_all;
 

@@ -2,7 +2,7 @@
 //! says of the repository. This file is the table and how it is read; `matrix_world` plays it, `matrix_runs` and `matrix_flight` are
 //! the tests.
 //!
-//! The rules behind the table (DESIGN sections 1 and 6, protocol.md section 6, "Private isolation"):
+//! The rules behind the table (invariants 7 and 9, docs/protocol.md 6, "Private isolation"):
 //!
 //! 1. A yes to an anonymous client opens a repository to every credential, for `public_ttl`. Within it nobody is asked again.
 //! 2. A yes to a credential opens it to that credential, for `grant_ttl`.

@@ -279,7 +279,7 @@ async fn an_https_url_in_the_clear_opens_nothing() {
         }
     }
 }
-/// DESIGN section 2: what is for a configured registry is a pull there, or refused; it is not passed on unexamined, past the cache (every
+/// What is for a configured registry is a pull there, or refused; it is not passed on unexamined, past the cache (every
 /// GET is counted) and past whatever is said of that registry's repositories.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_https_url_in_the_clear_is_not_passed_on_unexamined() {

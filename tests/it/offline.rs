@@ -28,7 +28,7 @@ async fn all_pull(seawall: &Seawall, when: &str) {
     }
 }
 
-/// DESIGN section 1: when upstream cannot be asked, its last anonymous yes stands, across a restart too. Clients ask for a token
+/// docs/operating.md, "Offline": when upstream cannot be asked, its last anonymous grant holds, across a restart too. Clients ask for a token
 /// first, and theirs have run out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_public_image_pulls_while_the_registry_and_its_tokens_are_away() {

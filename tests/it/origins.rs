@@ -1,4 +1,4 @@
-//! Where do credentials and connections go? Invariants 8 and 10 of DESIGN section 6, and tokens.
+//! Where do credentials and connections go? Invariants 8 and 10, and tokens.
 
 use std::time::Duration;
 

@@ -26,7 +26,7 @@ async fn lab(pki: &Pki) -> (Registry, Seawall) {
     (registry, seawall)
 }
 
-/// protocol.md 0.12: byte N is upstream before byte N+1 was sent, whatever is spoken.
+/// docs/protocol.md 0.12: byte N is upstream before byte N+1 was sent, whatever is spoken.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_is_streamed_and_not_gathered() {
     let pki = Pki::new();

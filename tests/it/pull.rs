@@ -14,7 +14,7 @@ async fn hub(pki: &Pki) -> Registry {
         .await
 }
 
-/// DESIGN section 7: a warm pull by tag inside its ttl reaches nothing upstream, tokens included.
+/// docs/performance.md: a warm pull by tag inside its ttl reaches nothing upstream, tokens included.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_warm_pull_inside_its_ttl_reaches_nothing_upstream_in_any_order() {
     for style in Style::ALL {
@@ -38,7 +38,7 @@ async fn a_warm_pull_inside_its_ttl_reaches_nothing_upstream_in_any_order() {
     }
 }
 
-/// DESIGN section 7: after the ttl, one HEAD, nothing counted.
+/// docs/performance.md: after the ttl, one HEAD, nothing counted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_warm_pull_after_its_ttl_costs_one_head() {
     for style in Style::ALL {

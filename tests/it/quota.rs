@@ -78,7 +78,7 @@ async fn what_upstream_says_is_shown_and_survives_a_restart() {
     assert_eq!((&later["quotas"][0]["current"], &later["quotas"][0]["free_at"]), (&false.into(), &Value::Null));
 }
 
-/// containerd asks five times within milliseconds, whatever `Retry-After` says (protocol 4.2).
+/// containerd asks five times within milliseconds, whatever `Retry-After` says (docs/protocol.md 4.2).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_retries_cost_upstream_nothing() {
     let pki = Pki::new();
@@ -257,7 +257,7 @@ async fn one_credentials_limit_is_never_anothers() {
     assert_eq!(identities, ["anonymous", "client", "client"]);
 }
 
-/// Token services have limits of their own, under the same names (protocol 1.3).
+/// Token services have limits of their own, under the same names (docs/protocol.md 1.3).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_services_limit_is_no_pull_limit() {
     let pki = Pki::new();
@@ -280,7 +280,7 @@ async fn a_token_services_limit_is_no_pull_limit() {
     assert_eq!(as_client(&seawall.client(), TAG).await.status, 200, "no pull waits for that");
 }
 
-/// Docker's own advice: a HEAD of this image says what is left (protocol 1.5).
+/// Docker's own advice: a HEAD of this image says what is left (docs/protocol.md 1.5).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clients_probe_is_passed_through_and_recorded() {
     const SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";

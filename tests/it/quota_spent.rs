@@ -164,7 +164,7 @@ async fn a_429_without_an_end_is_doubted_by_a_head() {
     assert_eq!(as_client(&client, &url).await.status, 200, "with a new token: {}", registry.log());
 }
 
-/// Docker Hub does not count pulls of sponsored images, and says nothing of quota with them (protocol 1.2).
+/// Docker Hub does not count pulls of sponsored images, and says nothing of quota with them (docs/protocol.md 1.2).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_counted_is_pulled_when_nothing_is_left() {
     let pki = Pki::new();

@@ -1,4 +1,4 @@
-//! Where do secrets go? Into memory, and nowhere else (invariant 8 of DESIGN section 6, pitfall 19).
+//! Where do secrets go? Into memory, and nowhere else (invariant 8, pitfall 19).
 
 use std::path::Path;
 use std::time::Duration;

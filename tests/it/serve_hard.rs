@@ -31,7 +31,7 @@ async fn long_fields_pass_in_h1_and_h2() {
     }
 }
 
-/// DESIGN section 5: a body that upstream broke off never ends cleanly.
+/// Invariant 5: a body that upstream broke off never ends cleanly.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_upstream_broke_off_is_broken_off_here() {
     let pki = Pki::new();
@@ -90,7 +90,7 @@ async fn a_broken_body_without_a_length_has_no_last_chunk() {
     assert!(!reply.ends_with("0\r\n\r\n"), "a clean end");
 }
 
-/// DESIGN section 7: memory does not grow with what is downloaded, nor with how slowly.
+/// docs/performance.md: memory does not grow with what is downloaded, nor with how slowly.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_clients_of_a_large_blob_cost_little_memory() {
     const CLIENTS: usize = 100;

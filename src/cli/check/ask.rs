@@ -24,7 +24,7 @@ use crate::upstream::{Description, Probed, Upstream, What};
 
 /// How long each question may take: a check before a restart does not wait for a network that is not there.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Docker Hub's own image for this (protocol 1.5).
+/// Docker Hub's own image for this (docs/protocol.md 1.5).
 const PREVIEW: &str = "ratelimitpreview/test";
 
 /// Quota of one identity, or why it is not known.

@@ -1,4 +1,4 @@
-//! Whole pulls, in the order in which docker, containerd and podman ask (protocol.md 4.1), every digest verified.
+//! Whole pulls, in the order in which docker, containerd and podman ask (docs/protocol.md 4.1), every digest verified.
 //!
 //! ```ignore
 //! let pulled = client.pull("docker.io/library/alpine:3.20", Style::Docker).await?;

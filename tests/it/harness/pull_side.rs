@@ -47,7 +47,7 @@ fn manifest(state: &mut State, seen: &Seen, user: Option<&str>, repository: &str
     if counted && state.setup.quota.is_some() {
         *state.spent.entry(source.to_owned()).or_default() += 1;
     }
-    // If-None-Match saves bytes, not quota (protocol.md 1.2).
+    // If-None-Match saves bytes, not quota (docs/protocol.md 1.2).
     let etag = format!("\"{digest}\"");
     let same = seen.header("if-none-match").is_some_and(|known| known.contains(&etag));
     let status = if same { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
