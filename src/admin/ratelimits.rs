@@ -143,13 +143,13 @@ mod tests {
             window: Some(Duration::from_secs(3600)),
             source: source.map(str::to_owned),
         };
-        let (nobody, client) = (owner(Identity::Anonymous), owner(Identity::Client([7; 16])));
-        ledger.record(&nobody, &said(100, Some("203.0.113.7")), at(0), at(0));
-        ledger.record(&nobody, &said(90, Some("203.0.113.7")), at(600), at(600));
+        let (anonymous, client) = (owner(Identity::Anonymous), owner(Identity::Client([7; 16])));
+        ledger.record(&anonymous, &said(100, Some("203.0.113.7")), at(0), at(0));
+        ledger.record(&anonymous, &said(90, Some("203.0.113.7")), at(600), at(600));
         ledger.record(&client, &said(1, None), at(600), at(600));
         ledger.limited(&client, Limit::Abuse, None, Some(Duration::from_secs(60)), at(600));
-        ledger.charged(&nobody.registry, "library/a");
-        ledger.spared(&nobody.registry, "library/b");
+        ledger.charged(&anonymous.registry, "library/a");
+        ledger.spared(&anonymous.registry, "library/b");
         let body = json(&ledger.report(at(600)), at(600));
         let expected = json!({ "registries": [{
             "name": "docker.io",

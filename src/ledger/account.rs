@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// Whose quota a request is taken off.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Identity {
-    /// Nobody's: that of the address seawall is seen by.
+    /// Anonymous requests': counted by the address that upstream sees.
     Anonymous,
     /// The operator's account's.
     Account,

@@ -1,6 +1,6 @@
 //! The books of upstream's quota: what it last said, what was charged, what was spared, and which of its refusals stand.
 //!
-//! - Figures are kept for each owner (nobody, the operator's account, a client with a credential of its own) and the source that upstream
+//! - Figures are kept for each owner (anonymous requests, the operator's account, a client with a credential of its own) and the source that upstream
 //!   names; of clients, the source alone tells them apart where there is one: their tokens change every few minutes.
 //! - A refusal (429) stands for one owner at one host, whatever token a client that upstream names shows. One credential's is never another's.
 //! - `kept` is what the next start is told. Clients' figures and refusals are not: a fingerprint means nothing in another process.

@@ -22,8 +22,6 @@ fn client(n: u8) -> QuotaOwner {
     owner(Identity::Client([n; 16]))
 }
 
-const NOBODY: Identity = Identity::Anonymous;
-
 /// What a journal would hold.
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
@@ -46,14 +44,14 @@ impl Written {
 
 #[test]
 fn the_last_word_counts_and_names_are_bounded() {
-    let (ledger, nobody) = (Ledger::default(), owner(NOBODY));
-    ledger.record(&nobody, &said(99, "a"), at(0), at(0));
-    ledger.record(&nobody, &said(98, "a"), at(1), at(1));
-    assert_eq!(ledger.figures(&nobody).unwrap().remaining, 98);
+    let (ledger, anonymous) = (Ledger::default(), owner(Identity::Anonymous));
+    ledger.record(&anonymous, &said(99, "a"), at(0), at(0));
+    ledger.record(&anonymous, &said(98, "a"), at(1), at(1));
+    assert_eq!(ledger.figures(&anonymous).unwrap().remaining, 98);
     for n in 0..3 * bounded::MOST {
-        ledger.record(&nobody, &said(1, &n.to_string()), at(2), at(2));
+        ledger.record(&anonymous, &said(1, &n.to_string()), at(2), at(2));
         ledger.limited(&owner(Identity::Client((n as u128).to_be_bytes())), Limit::Pulls, None, None, at(2));
-        ledger.spared(&nobody.registry, &format!("library/{n}"));
+        ledger.spared(&anonymous.registry, &format!("library/{n}"));
     }
     let report = ledger.report(at(3));
     assert_eq!((report.quotas.len(), report.standing.len()), (bounded::MOST, bounded::MOST));
@@ -61,19 +59,19 @@ fn the_last_word_counts_and_names_are_bounded() {
     assert_eq!((pulls.spared, repositories.len()), (3 * bounded::MOST as u64, pulls::REPOSITORIES));
 }
 
-/// Many clients push out neither the operator's figures nor what stands for nobody.
+/// Many clients push out neither the operator's figures nor the 429 of anonymous requests.
 #[test]
 fn clients_do_not_push_out_what_is_the_operators() {
-    let (ledger, nobody) = (Ledger::default(), owner(NOBODY));
-    ledger.record(&nobody, &said(7, "a"), at(0), at(0));
-    ledger.limited(&nobody, Limit::Pulls, Some("a"), None, at(0));
+    let (ledger, anonymous) = (Ledger::default(), owner(Identity::Anonymous));
+    ledger.record(&anonymous, &said(7, "a"), at(0), at(0));
+    ledger.limited(&anonymous, Limit::Pulls, Some("a"), None, at(0));
     for n in 0..2 * bounded::MOST {
         let client = owner(Identity::Client((n as u128).to_be_bytes()));
         ledger.record(&client, &said(0, ""), at(1), at(1));
         ledger.limited(&client, Limit::Pulls, None, None, at(1));
     }
-    assert_eq!(ledger.figures(&nobody).unwrap().remaining, 7);
-    assert!(ledger.standing(&nobody, Limit::Pulls, at(1)).is_some());
+    assert_eq!(ledger.figures(&anonymous).unwrap().remaining, 7);
+    assert!(ledger.standing(&anonymous, Limit::Pulls, at(1)).is_some());
 }
 
 #[test]
@@ -92,16 +90,16 @@ fn clients_with_one_source_are_one_and_those_without_are_not() {
 
 #[test]
 fn a_429_stands_for_who_got_it_until_it_is_over() {
-    let (ledger, nobody) = (Ledger::default(), owner(NOBODY));
-    ledger.record(&nobody, &said(0, "a"), at(0), at(0));
-    let standing = ledger.limited(&nobody, Limit::Pulls, Some("a"), None, at(10));
+    let (ledger, anonymous) = (Ledger::default(), owner(Identity::Anonymous));
+    ledger.record(&anonymous, &said(0, "a"), at(0), at(0));
+    let standing = ledger.limited(&anonymous, Limit::Pulls, Some("a"), None, at(10));
     assert_eq!((standing.until, standing.allowed), (at(3600), Some((100, Some(Duration::from_secs(3600))))));
-    assert_eq!(ledger.standing(&nobody, Limit::Pulls, at(3599)), Some(standing));
-    for other in [owner(Identity::Account), client(1), QuotaOwner { host: "mirror".into(), ..nobody.clone() }] {
+    assert_eq!(ledger.standing(&anonymous, Limit::Pulls, at(3599)), Some(standing));
+    for other in [owner(Identity::Account), client(1), QuotaOwner { host: "mirror".into(), ..anonymous.clone() }] {
         assert_eq!(ledger.standing(&other, Limit::Pulls, at(11)), None, "{other:?}");
     }
-    assert_eq!(ledger.standing(&nobody, Limit::Abuse, at(11)), None);
-    assert_eq!(ledger.standing(&nobody, Limit::Pulls, at(3600)), None);
+    assert_eq!(ledger.standing(&anonymous, Limit::Abuse, at(11)), None);
+    assert_eq!(ledger.standing(&anonymous, Limit::Pulls, at(3600)), None);
     assert!(ledger.report(at(3600)).standing.is_empty());
     assert!(Limit::Pulls.holds(Cost::Counted));
 }
@@ -109,23 +107,23 @@ fn a_429_stands_for_who_got_it_until_it_is_over() {
 /// HEADs are answered while no pull is left, and say when there are some.
 #[test]
 fn what_upstream_says_is_over_stands_no_longer() {
-    let (ledger, nobody) = (Ledger::default(), owner(NOBODY));
-    ledger.limited(&nobody, Limit::Pulls, None, None, at(0));
-    ledger.limited(&nobody, Limit::Abuse, None, Some(Duration::from_secs(30)), at(0));
-    ledger.record(&nobody, &said(0, "a"), at(1), at(1));
-    assert!(ledger.standing(&nobody, Limit::Pulls, at(1)).is_some());
-    ledger.record(&nobody, &said(100, "a"), at(2), at(2));
-    assert!(ledger.standing(&nobody, Limit::Pulls, at(2)).is_none());
-    assert!(ledger.standing(&nobody, Limit::Abuse, at(2)).is_some(), "that is another limit");
+    let (ledger, anonymous) = (Ledger::default(), owner(Identity::Anonymous));
+    ledger.limited(&anonymous, Limit::Pulls, None, None, at(0));
+    ledger.limited(&anonymous, Limit::Abuse, None, Some(Duration::from_secs(30)), at(0));
+    ledger.record(&anonymous, &said(0, "a"), at(1), at(1));
+    assert!(ledger.standing(&anonymous, Limit::Pulls, at(1)).is_some());
+    ledger.record(&anonymous, &said(100, "a"), at(2), at(2));
+    assert!(ledger.standing(&anonymous, Limit::Pulls, at(2)).is_none());
+    assert!(ledger.standing(&anonymous, Limit::Abuse, at(2)).is_some(), "that is another limit");
 }
 
 #[test]
 fn token_services_have_books_of_their_own() {
-    let (ledger, nobody) = (Ledger::default(), owner(NOBODY));
-    ledger.record_tokens(&nobody, &said(3, ""), at(0));
-    ledger.limited(&nobody, Limit::Tokens, None, None, at(0));
-    assert_eq!(ledger.figures(&nobody), None);
-    assert_eq!(ledger.standing(&nobody, Limit::Pulls, at(0)), None);
+    let (ledger, anonymous) = (Ledger::default(), owner(Identity::Anonymous));
+    ledger.record_tokens(&anonymous, &said(3, ""), at(0));
+    ledger.limited(&anonymous, Limit::Tokens, None, None, at(0));
+    assert_eq!(ledger.figures(&anonymous), None);
+    assert_eq!(ledger.standing(&anonymous, Limit::Pulls, at(0)), None);
     let report = ledger.report(at(0));
     assert_eq!((report.quotas.len(), report.tokens.len(), report.standing.len()), (0, 1, 1));
 }
@@ -134,14 +132,14 @@ fn token_services_have_books_of_their_own() {
 fn what_is_the_operators_survives_a_restart() {
     let (written, first) = (Written::default(), Ledger::default());
     first.restore(&[], written.keeper(), at(0));
-    let (nobody, account) = (owner(NOBODY), owner(Identity::Account));
-    first.record(&nobody, &said(10, "192.0.2.1"), at(0), at(0));
+    let (anonymous, account) = (owner(Identity::Anonymous), owner(Identity::Account));
+    first.record(&anonymous, &said(10, "192.0.2.1"), at(0), at(0));
     first.record(&account, &said(60, "ci"), at(5), at(5));
     first.limited(&account, Limit::Abuse, Some("ci"), Some(Duration::from_secs(60)), at(5));
     first.record(&client(1), &said(1, "alice"), at(5), at(5));
     first.limited(&client(1), Limit::Pulls, Some("alice"), None, at(5));
-    first.charged(&nobody.registry, "library/alpine");
-    first.spared(&nobody.registry, "library/alpine");
+    first.charged(&anonymous.registry, "library/alpine");
+    first.spared(&anonymous.registry, "library/alpine");
     first.save();
     first.save();
     let all = written.all();
@@ -150,7 +148,7 @@ fn what_is_the_operators_survives_a_restart() {
 
     let second = Ledger::default();
     second.restore(&all, written.keeper(), at(20));
-    assert_eq!(second.figures(&nobody).map(|f| (f.remaining, f.began, f.warned)), Some((10, at(0), 10)));
+    assert_eq!(second.figures(&anonymous).map(|f| (f.remaining, f.began, f.warned)), Some((10, at(0), 10)));
     assert_eq!(second.figures(&account).map(|f| f.remaining), Some(60));
     assert!(second.standing(&account, Limit::Abuse, at(20)).is_some());
     assert_eq!(second.pulls("docker.io"), Pulls { charged: 1, spared: 1 });
@@ -196,7 +194,7 @@ fn a_429_stands_for_a_client_with_another_token() {
     assert_eq!(ledger.figures(&two), ledger.figures(&one));
     ledger.record(&two, &said(9, "alice"), at(2), at(2));
     assert_eq!(ledger.standing(&one, Limit::Pulls, at(2)), None, "what is over is over for her");
-    // Upstream names nobody in its 429: it stands for that token, and goes on when the source is named.
+    // Upstream names no source in its 429: it holds for that token, and goes on when the source is named.
     ledger.limited(&client(4), Limit::Pulls, None, None, at(0));
     ledger.record(&client(4), &said(0, "carol"), at(1), at(1));
     assert!(ledger.standing(&client(4), Limit::Pulls, at(1)).is_some());
@@ -205,26 +203,26 @@ fn a_429_stands_for_a_client_with_another_token() {
 /// A HEAD that was answered before the last pull was taken says that one is left.
 #[test]
 fn what_upstream_said_before_a_429_does_not_end_it() {
-    let (ledger, nobody) = (Ledger::default(), owner(NOBODY));
-    ledger.limited(&nobody, Limit::Pulls, None, None, at(5));
-    ledger.record(&nobody, &said(1, "a"), at(4), at(6));
-    assert!(ledger.standing(&nobody, Limit::Pulls, at(6)).is_some());
-    ledger.record(&nobody, &said(1, "a"), at(5), at(6));
-    assert_eq!(ledger.standing(&nobody, Limit::Pulls, at(6)), None);
+    let (ledger, anonymous) = (Ledger::default(), owner(Identity::Anonymous));
+    ledger.limited(&anonymous, Limit::Pulls, None, None, at(5));
+    ledger.record(&anonymous, &said(1, "a"), at(4), at(6));
+    assert!(ledger.standing(&anonymous, Limit::Pulls, at(6)).is_some());
+    ledger.record(&anonymous, &said(1, "a"), at(5), at(6));
+    assert_eq!(ledger.standing(&anonymous, Limit::Pulls, at(6)), None);
 }
 
 #[test]
 fn an_end_that_upstream_did_not_say_is_doubted_once_a_minute() {
-    let (ledger, nobody) = (Ledger::default(), owner(NOBODY));
-    assert!(!ledger.doubts(&nobody, at(0)));
-    ledger.record(&nobody, &said(0, "a"), at(0), at(0));
-    ledger.limited(&nobody, Limit::Pulls, None, None, at(0));
-    assert!(!ledger.doubts(&nobody, at(59)) && !ledger.would_doubt(&nobody, at(59)));
-    assert!(ledger.would_doubt(&nobody, at(60)) && ledger.doubts(&nobody, at(60)));
-    assert!(!ledger.doubts(&nobody, at(61)), "somebody asks");
-    ledger.record(&nobody, &said(0, "a"), at(100), at(100));
-    assert!(!ledger.doubts(&nobody, at(159)) && ledger.doubts(&nobody, at(160)), "it was said to stand");
-    assert!(!ledger.doubts(&nobody, at(3600)), "it is over");
+    let (ledger, anonymous) = (Ledger::default(), owner(Identity::Anonymous));
+    assert!(!ledger.doubts(&anonymous, at(0)));
+    ledger.record(&anonymous, &said(0, "a"), at(0), at(0));
+    ledger.limited(&anonymous, Limit::Pulls, None, None, at(0));
+    assert!(!ledger.doubts(&anonymous, at(59)) && !ledger.would_doubt(&anonymous, at(59)));
+    assert!(ledger.would_doubt(&anonymous, at(60)) && ledger.doubts(&anonymous, at(60)));
+    assert!(!ledger.doubts(&anonymous, at(61)), "somebody asks");
+    ledger.record(&anonymous, &said(0, "a"), at(100), at(100));
+    assert!(!ledger.doubts(&anonymous, at(159)) && ledger.doubts(&anonymous, at(160)), "it was said to stand");
+    assert!(!ledger.doubts(&anonymous, at(3600)), "it is over");
     for (limit, wait) in [(Limit::Pulls, Some(Duration::from_secs(600))), (Limit::Abuse, None), (Limit::Tokens, None)] {
         ledger.limited(&client(1), limit, None, wait, at(0));
         assert!(!ledger.doubts(&client(1), at(599)), "{limit:?}");
@@ -233,26 +231,26 @@ fn an_end_that_upstream_did_not_say_is_doubted_once_a_minute() {
 
 #[test]
 fn a_repository_is_uncounted_where_others_are_counted() {
-    let (ledger, nobody) = (Ledger::default(), owner(NOBODY));
-    ledger.counts_not(&nobody, "library/a");
-    assert!(!ledger.is_uncounted(&nobody, "library/a"), "this registry says nothing of quotas");
-    ledger.record(&nobody, &said(0, "a"), at(0), at(0));
-    assert!(ledger.is_uncounted(&nobody, "library/a") && !ledger.is_uncounted(&nobody, "library/b"));
+    let (ledger, anonymous) = (Ledger::default(), owner(Identity::Anonymous));
+    ledger.counts_not(&anonymous, "library/a");
+    assert!(!ledger.is_uncounted(&anonymous, "library/a"), "this registry says nothing of quotas");
+    ledger.record(&anonymous, &said(0, "a"), at(0), at(0));
+    assert!(ledger.is_uncounted(&anonymous, "library/a") && !ledger.is_uncounted(&anonymous, "library/b"));
     assert!(!ledger.is_uncounted(&owner(Identity::Account), "library/a"));
-    ledger.counts(&nobody, "library/a");
-    assert!(!ledger.is_uncounted(&nobody, "library/a"));
+    ledger.counts(&anonymous, "library/a");
+    assert!(!ledger.is_uncounted(&anonymous, "library/a"));
 }
 
 #[test]
 fn pulls_that_are_not_answered_yet_are_taken_off_what_is_left() {
-    let (ledger, nobody) = (Ledger::default(), owner(NOBODY));
-    ledger.record(&nobody, &said(12, "a"), at(0), at(0));
-    let spend = |aim| ledger.spend(&nobody, 10, aim, at(0)).map_err(|figures| figures.remaining);
+    let (ledger, anonymous) = (Ledger::default(), owner(Identity::Anonymous));
+    ledger.record(&anonymous, &said(12, "a"), at(0), at(0));
+    let spend = |aim| ledger.spend(&anonymous, 10, aim, at(0)).map_err(|figures| figures.remaining);
     let (one, two) = (spend(Aim::Floating).unwrap(), spend(Aim::Floating).unwrap());
     assert_eq!(spend(Aim::Floating).map(drop), Err(12));
     drop(spend(Aim::Pinned).unwrap());
     drop(one);
     spend(Aim::Floating).unwrap();
     drop(two);
-    assert!(ledger.0.lock().pending.of(&nobody) == 0);
+    assert!(ledger.0.lock().pending.of(&anonymous) == 0);
 }

@@ -12,7 +12,7 @@ use crate::http::origin::{Host, Scheme};
 pub enum Verdict {
     /// It is a registry, or one's token service: spoken to in its place.
     Registry(Site, Role),
-    /// It is nobody's: bytes go through unseen.
+    /// It is no registry's: bytes go through unseen.
     Tunnel,
     /// Neither.
     Refuse(Reason),

@@ -1,23 +1,23 @@
-//! May a token of our own answer this, when nobody else does?
+//! Whether seawall answers a token request with a token of its own while the token service is unreachable.
 //!
-//! Such a token stands for nobody and opens what everybody may read here, so it could answer anything. It does not where that would be
-//! taken for something else: for a login that is good, for leave to push, for a private repository that is open. A token that lacks
+//! Such a token is anonymous and reads what is public here, so it could answer anything. It does not where a client would take it for
+//! something else: for a valid login, for permission to push, for a private repository that is public. A token that lacks
 //! a part of what it was asked for is no lie: "lack of permission" is none of the token service's errors (distribution-spec,
 //! auth/token.md).
 
 use crate::oci::name::Repository;
 use crate::oci::token_request::{Scope, TokenRequest};
 
-/// What the client shows of itself. It cannot be verified now.
+/// What the client presents. It cannot be verified now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shows {
-    /// Nothing.
+    /// No credential.
     Nothing,
-    /// A credential. What everybody may read it may read too, whether it is good or not.
+    /// A credential. It reads what is public, whether it is valid or not.
     Credential,
 }
 
-/// Who wrote what is asked for.
+/// Who wrote the scopes that are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Author {
     /// The client, for what it is about to do.
@@ -26,7 +26,7 @@ pub enum Author {
     Registry,
 }
 
-/// Whether a token that stands for nobody may be given.
+/// Whether an anonymous token of seawall's own may be issued.
 pub fn may_stand_in(
     wanted: &TokenRequest,
     shows: Shows,
@@ -40,13 +40,13 @@ pub fn may_stand_in(
     };
     let opens = |scope: &Scope| *scope == Scope::Whole || scope.repository().is_some_and(&is_public);
     if wanted.scopes.is_empty() {
-        // "Am I somebody?" (docker login): nobody can say. "I am nobody" needs no proof.
+        // docker login asks whether its credential is valid, which cannot be known now. To be anonymous needs no proof.
         return shows == Shows::Nothing && wanted.is_sound;
     }
     wanted.scopes.iter().all(pulls) && wanted.scopes.iter().any(opens)
 }
 
-/// What a registry that everybody knows says to who shows nothing, for want of its own word.
+/// The challenge that a well-known registry sends to anonymous requests, used while its own is not known.
 pub fn well_known(registry: &str) -> Option<&'static str> {
     Some(match registry {
         "docker.io" => r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io""#,
@@ -64,7 +64,7 @@ mod tests {
     fn the_matrix() {
         use Author::{Client, Registry};
         let public = |repository: &Repository| repository.as_str() == "open/a";
-        // nobody's, and that of somebody
+        // anonymous, with a credential
         for (query, author, expected) in [
             ("scope=repository:open/a:pull", Client, (true, true)),
             ("scope=repository:acme/b:pull", Client, (false, false)),

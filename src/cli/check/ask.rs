@@ -69,7 +69,7 @@ impl Asking {
         loops::find(&self.dialer, &config.registries, root.as_deref(), enough).await
     }
 
-    /// Docker Hub's, for nobody and for the operator's account, if there is one.
+    /// Docker Hub's quota, for anonymous requests and for the operator's account, if there is one.
     pub(super) async fn quotas(&self, config: &Config) -> Vec<Quota> {
         let Some(hub) = config.registries.by_name("docker.io") else { return Vec::new() };
         let anonymous = self.quota(&hub, Identity::Anonymous).await;
