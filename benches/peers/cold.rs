@@ -69,7 +69,7 @@ pub(crate) async fn run(
         Scene { clients: 100, blobs: 1, len: sizes.hundred },
         Scene { clients: 100, blobs: 100, len: sizes.each },
     ];
-    // The first answer of a server opens its connections and takes its "yes, everybody may".
+    // The first answer of a server opens its connections and takes its anonymous grant.
     let warm = upstream.blob("bench/cold", 1, 1024)?;
     for server in servers {
         Target::tls(server)?.fetch(&path(&warm), "*/*", 1024).await.with_context(|| server.name)?;

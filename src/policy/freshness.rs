@@ -1,7 +1,7 @@
-//! May a tag be answered without asking, and what does upstream's answer mean?
+//! Whether a tag is answered without asking upstream, and what follows from upstream's answer.
 //!
 //! 1. [`before`]: a binding that was confirmed less than its ttl ago is served; else upstream is asked.
-//! 2. [`after`]: what is done with what upstream said, or with its silence.
+//! 2. [`after`]: what is done with upstream's answer, or without one.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,25 +17,25 @@ pub struct Tags {
     pub ttl: Duration,
     /// How long a tag may be served after upstream stopped answering.
     pub stale: Duration,
-    /// What a 404 for a tag that is here means.
+    /// What a 404 for a tag that is cached means.
     pub gone: Gone,
     /// First match wins.
     pub rules: Vec<Rule>,
 }
 
-/// What to do when upstream says 404 for a tag that is here.
+/// What to do when upstream answers 404 for a tag that is cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gone {
-    /// Serve it, with a warning.
+    /// The tag is served, marked stale.
     Serve,
-    /// Believe it.
+    /// The tag is deleted upstream: it is forgotten here.
     Forget,
 }
 
 /// A ttl for some tags.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// Over `REGISTRY/REPOSITORY:TAG`.
+    /// Matches the whole of `REGISTRY/REPOSITORY:TAG`.
     pub names: WildMatch,
     /// In place of [`Tags::ttl`].
     pub ttl: Duration,
@@ -51,28 +51,28 @@ impl Tags {
 /// Whether upstream must be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
-    /// The binding is good.
+    /// The binding is fresh.
     Serve,
-    /// Ask.
+    /// Upstream is asked first.
     Ask,
 }
 
-/// Decides for a binding that was last confirmed at `checked` (`None`: there is none) and a client that is granted the
-/// repository, or not.
+/// Decides for a binding that was last confirmed at `checked` (`None`: there is no binding) and a client with or without a grant for the
+/// repository.
 pub fn before(checked: Option<SystemTime>, ttl: Duration, granted: Granted, now: SystemTime) -> Before {
     if granted == Granted::Yes && within(checked, ttl, now) { Before::Serve } else { Before::Ask }
 }
 
-/// Whether the client may read the repository without a new yes.
+/// Whether the client has a grant for the repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Granted {
-    /// It may.
+    /// It has one that is fresh.
     Yes,
-    /// Upstream has to say so.
+    /// Upstream has to be asked for one.
     No,
 }
 
-/// Why upstream's answer could not be had: the metric's and the warning's word.
+/// Why upstream gave no usable answer; [`Reason::as_str`] is the word of the metric and of the warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// DNS, TCP or TLS failed.
@@ -81,9 +81,9 @@ pub enum Reason {
     Timeout,
     /// 5xx, or nonsense.
     Broken,
-    /// 429.
+    /// Answered with 429.
     RateLimited,
-    /// 404 for what is here.
+    /// Deleted upstream: 404 for what is cached.
     Gone,
 }
 
@@ -105,7 +105,7 @@ impl Reason {
         }
     }
 
-    /// The word.
+    /// The word of the metric and of the warning.
     pub fn as_str(self) -> &'static str {
         match self {
             Reason::Unreachable => "unreachable",
@@ -117,33 +117,33 @@ impl Reason {
     }
 }
 
-/// What upstream said to a HEAD of a tag.
+/// Upstream's answer to a HEAD of a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The digest that is bound already.
     Same,
-    /// Another, or the first.
+    /// Another digest, or the first.
     Other,
-    /// 404.
+    /// Upstream has no such tag: 404.
     Missing,
     /// 401 or 403, or the request was wrong in itself.
     Refused,
-    /// Nothing that helps.
+    /// No usable answer.
     Away(Reason),
 }
 
-/// What follows.
+/// What is done after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
     /// The binding is good for another ttl.
     Confirmed,
-    /// Bind the new digest.
+    /// The tag is bound to the new digest.
     Moved,
-    /// Serve the old binding, and say so.
+    /// The old binding is served, marked stale.
     Stale(Reason),
-    /// Upstream's 404 is believed: take the binding away, pass the answer on.
+    /// The tag is deleted upstream: the binding is removed and the answer passed on.
     Forget,
-    /// Pass the answer on.
+    /// The answer is passed on.
     Fail,
 }
 
@@ -152,8 +152,8 @@ pub fn may_be_stale(checked: SystemTime, tags: &Tags, now: SystemTime) -> bool {
     within(Some(checked), tags.stale, now)
 }
 
-/// Decides after `answer`. `checked`: when the binding was last confirmed, `None` if there is none; `stands`: whether the client
-/// may read the repository while upstream cannot be asked.
+/// Decides after `answer`. `checked`: when the binding was last confirmed, `None` if there is no binding; `stands`: whether the client's
+/// grant holds while upstream is unreachable.
 pub fn after(answer: Answer, checked: Option<SystemTime>, stands: Granted, tags: &Tags, now: SystemTime) -> After {
     let kept = checked.is_some();
     match answer {

@@ -8,7 +8,7 @@ use crate::oci::name::Repository;
 pub enum Asked {
     /// What a tag names.
     Tag,
-    /// Whether somebody may read a digest: a HEAD.
+    /// Whether the requester may read a digest: a HEAD.
     Permission,
     /// The bytes of a digest.
     Bytes,
@@ -16,36 +16,36 @@ pub enum Asked {
     List,
 }
 
-/// Whether who asks is known to be allowed to read there.
+/// Whether the requester is known to have a grant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Reach {
-    /// That is found out by asking: of those whose yes counts.
+    /// Not known: sources whose answer is a grant are asked.
     #[default]
     Unknown,
-    /// It is: of all.
+    /// It has one: all sources are asked.
     Allowed,
 }
 
-/// One that is asked.
+/// One source that is asked.
 #[derive(Clone, Copy, Debug)]
 pub enum Leg<'a> {
     /// The registry itself.
     Registry,
-    /// Another.
+    /// Another source.
     Source(&'a Source),
 }
 
-/// What became of that.
+/// The outcome of one leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// A status, of itself.
+    /// A status of its own.
     Status(u16),
-    /// None: it could not be reached, or sent nonsense, or what it referred to did.
+    /// No answer: it was unreachable or sent nonsense, or the host that it redirected to did.
     None,
 }
 
 impl Source {
-    /// Whether its yes is one for everybody.
+    /// Whether its answer is a grant to anonymous requests.
     pub fn vouches(&self) -> bool {
         self.tags == Tags::Believed && self.site.registry.account.is_none()
     }
@@ -66,7 +66,7 @@ impl Chain {
         self.before.is_empty() && self.after.is_empty() && self.prefix.is_none() && self.rewrite.is_empty()
     }
 
-    /// Who is asked, in order.
+    /// The registry and the sources that are asked, in order.
     pub fn legs(&self, asked: Asked, reach: Reach) -> impl Iterator<Item = Leg<'_>> {
         let is_asked = move |source: &&Source| source.is_asked(asked, reach);
         let before = self.before.iter().filter(is_asked).map(Leg::Source);
@@ -83,13 +83,13 @@ impl Chain {
         match answer {
             Answer::None | Answer::Status(429 | 500..) => true,
             Answer::Status(404 | 410) => missing == Missing::Next,
-            // The registry's no is one to this client; another's is one to seawall.
+            // The registry refuses this client; another source refuses seawall.
             Answer::Status(401 | 403) => !is_registry,
             Answer::Status(_) => false,
         }
     }
 
-    /// What a repository is called upstream. A name that would be none is left as it is.
+    /// The name of a repository upstream. A rewrite that gives no valid name is not applied.
     pub fn renamed(&self, repository: &Repository) -> Repository {
         let name = repository.as_str();
         let rewritten = self.rewrite.iter().find(|rewrite| rewrite.from.is_match(name));
@@ -99,14 +99,14 @@ impl Chain {
 }
 
 impl Chain {
-    /// What a repository is called at the registry itself.
+    /// The name of a repository at the registry itself.
     pub fn at_registry(&self, repository: &Repository) -> Repository {
         let renamed = self.renamed(repository);
         below(self.prefix.as_ref(), &renamed).unwrap_or(renamed)
     }
 }
 
-/// What a repository is called below a prefix. `None`: that is too long a name.
+/// The name of a repository below a prefix. `None`: it would be too long.
 pub fn below(prefix: Option<&Repository>, repository: &Repository) -> Option<Repository> {
     match prefix {
         None => Some(repository.clone()),
