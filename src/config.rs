@@ -343,7 +343,7 @@ fn read_cache(section: &mut Section, data: &Path, problems: &mut Vec<Problem>) -
         memory: section.take("memory", problems, words::size).unwrap_or(64 << 20),
         public_ttl: section.take("public_ttl", problems, words::ttl).unwrap_or(seconds(15 * 60)),
         grant_ttl: section.take("grant_ttl", problems, words::ttl).unwrap_or(seconds(5 * 60)),
-        // Who lost access reads on for this long while upstream is away: the operator's decision, so it is off.
+        // A client whose access was revoked reads on for this long while upstream is unreachable: the operator decides, so it is off.
         offline_grants: section.take("offline_grants", problems, offline_grants).unwrap_or(Duration::ZERO),
         tags: settings,
     }
@@ -354,8 +354,9 @@ fn offline_grants(value: &Value) -> Result<Duration, Fault> {
     const LONGEST: Duration = Duration::from_secs(90 * 24 * 3600);
     match &value.kind {
         Kind::Text(text) | Kind::Raw(text) if text.is_empty() => Ok(Duration::ZERO),
-        Kind::Text(text) | Kind::Raw(text) if text.trim() == "forever" => Err(value
-            .fault("an access that was taken away would come back with every outage; valid: \"7d\", \"0s\" for off")),
+        Kind::Text(text) | Kind::Raw(text) if text.trim() == "forever" => {
+            Err(value.fault("access that was revoked would come back with every outage; valid: \"7d\", \"0s\" for off"))
+        }
         _ => match words::pause(value)? {
             time if time > LONGEST => Err(value.fault("is 90 days at most; valid: \"7d\", \"0s\" for off")),
             time => Ok(time),

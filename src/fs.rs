@@ -155,12 +155,12 @@ pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
     at("write", path, replace())
 }
 
-/// Moves a file within one file system; what was at `to` is gone.
+/// Moves a file within one file system; what was at `to` is replaced.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     at("move", from, std::fs::rename(from, to))
 }
 
-/// Takes a file away. It is no error if it was not there.
+/// Removes a file. It is no error if it was not there.
 pub fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),

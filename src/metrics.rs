@@ -131,7 +131,7 @@ impl Metrics {
         let fills = registered(r, "fills", "Blobs being fetched now", Gauge::default());
         let tunnels = registered(r, "tunnels", "Tunnels open now", Gauge::default());
         let connections = registered(r, "connections", "Connections of clients open now", Gauge::default());
-        let clients_refused = family(r, "clients_refused", "Connections and requests of clients sent away, by why");
+        let clients_refused = family(r, "clients_refused", "Connections and requests of clients refused, by reason");
         let mirror_refused =
             family(r, "mirror_refused", "Requests to a mirror that were refused: its clients ask the registry itself");
         let first_byte = registered(
@@ -303,7 +303,7 @@ impl Metrics {
         Running::start(&self.0.connections)
     }
 
-    /// A client was sent away. `reason` is a word of a fixed list, never a message.
+    /// A client was refused. `reason` is a word of a fixed list, never a message.
     pub fn client_refused(&self, reason: &'static str) {
         self.0.clients_refused.get_or_create(&ReasonLabel { reason }).inc();
     }

@@ -70,14 +70,14 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
-        // The runtime is going away and whoever waits here with it.
+        // The runtime is shutting down, and whoever waits here with it.
         Err(_) => std::future::pending().await,
     }
 }
 
 /// Work that many ask for at once and that is done once: a HEAD of a tag, a token.
 ///
-/// Nothing is remembered: who asks after the answer is there asks anew. The work is spawned, so it does not die with the first
+/// Nothing is remembered: who asks after the answer is there starts the work again. The work is spawned, so it does not die with the first
 /// that asked.
 pub struct Coalesced<K, T>(Arc<Mutex<HashMap<K, Running<T>>>>);
 

@@ -95,7 +95,7 @@ fn percent(before: u64, now: u64) -> f64 {
     (now as f64 / before.max(1) as f64 - 1.0) * 100.0
 }
 
-/// Prints a table, and fails where a case is over; or writes the baseline anew.
+/// Prints a table, and fails where a case is over; or writes the baseline again.
 pub(crate) fn judge(path: &Path, counts: &[Count]) -> ExitCode {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let before: Baseline = match toml::from_str(&text) {

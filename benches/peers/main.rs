@@ -154,7 +154,7 @@ fn sources() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// seawall as it is released: cargo builds it anew where it is older than its sources.
+/// seawall as it is released: cargo builds it again where it is older than its sources.
 fn built() -> Result<PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(sources()).args(["build", "--release", "--locked", "--bin", "seawall"]);

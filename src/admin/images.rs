@@ -12,10 +12,10 @@
 //!   "next": "docker.io/library/alpine:3.20" }
 //! ```
 //!
-//! - `cached`: `held` (all of it: it can be pulled while its registry is away), `partly` (its manifest, and not all that it lists; of an
+//! - `cached`: `held` (all of it: it can be pulled while its registry is unreachable), `partly` (its manifest, and not all that it lists; of an
 //!   index, some `platforms`), `no`.
 //! - `size`: bytes of it that are here. `checked_at`: when upstream last confirmed the tag. `used_at`: when the manifest was last read.
-//! - `next`: what to give as `after` for more; `null` at the end. Of a POST there is none, and the order is that of `names`.
+//! - `next`: what to give as `after` for more; `null` at the end. A POST has none, and the order is that of `names`.
 //!
 //! Names of private repositories are among them: the listener is the operator's, as the names in `/api/v1/ratelimits` and in the log are.
 //! No bytes of an image are had here.

@@ -37,9 +37,9 @@ pub struct Leaves {
 
 /// What seawall shows where it is spoken to by its own names.
 enum Own {
-    /// A leaf for all of them, made when it is first asked for. No names: there is none.
+    /// A leaf for all of them, made when it is first asked for. No names: no leaf.
     Leaf { names: Vec<Host>, kept: Mutex<Option<Leaf>> },
-    /// The operator's.
+    /// The operator's certificate.
     Given { names: Vec<Host>, shown: Box<RwLock<Shown>> },
 }
 
@@ -116,8 +116,8 @@ impl Leaves {
         shown.write().replace(read, |certified| self.config(certified, Preferred::H1), now);
     }
 
-    /// The configuration to speak TLS as `host`: h2 and http/1.1 by ALPN (h2 first, unless told otherwise), TLS 1.2 and 1.3. Kept;
-    /// made anew, with a new key, when two thirds of the leaf's life have passed. Fails when the root may not sign for that host, or
+    /// The configuration to speak TLS as `host`: h2 and http/1.1 by ALPN (h2 first by default), TLS 1.2 and 1.3. Kept;
+    /// made again, with a new key, when two thirds of the leaf's life have passed. Fails when the root may not sign for that host, or
     /// has expired.
     pub fn config_for(&self, host: &Host, now: SystemTime) -> Result<Arc<ServerConfig>, CaError> {
         if let Some(leaf) = self.kept.get(host)

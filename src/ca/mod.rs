@@ -80,7 +80,7 @@ pub enum CaError {
     /// One of the two files is there.
     #[error(
         "{present} is there but {missing} is not: put it back (from a backup, or the .old files of `seawall ca renew`), \
-         or move {present} away and let seawall make a new root, which every client must then trust anew"
+         or move {present} away and let seawall make a new root, which every client must then be made to trust"
     )]
     HalfMade {
         /// What was found.

@@ -80,7 +80,7 @@ impl Root {
     }
 
     /// Makes a new root in place of the one that is there, which becomes `ca.crt.old` and `ca.key.old` (an older one
-    /// that had these names is gone). Takes no interest in whether the old one is still good. Refuses to replace a root
+    /// that had these names is overwritten). Takes no interest in whether the old one is still good. Refuses to replace a root
     /// that was not made by seawall.
     pub fn renew(settings: &Settings, now: SystemTime) -> Result<Root, CaError> {
         let (certificate_path, key_path) = paths(&settings.dir);

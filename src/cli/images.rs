@@ -16,7 +16,7 @@ use crate::images::used::used;
 use crate::images::{Kind, Read, kind, read};
 
 pub(super) const EXAMPLE: &str = "\
-Example: what a cluster runs, and what of it could be pulled while its registry is away
+Example: what a cluster runs, and what of it could be pulled while its registry is unreachable
   kubectl get pods -A -o json | seawall images
 
 Example: what is going to be deployed

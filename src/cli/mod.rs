@@ -18,7 +18,7 @@ use crate::error::chain;
 /// A transparent caching HTTPS forward proxy for container registries.
 ///
 /// It stands between container clients and the registries they pull from: one pull from upstream serves everybody, and
-/// pulls go on while a registry is away. Nobody renames an image.
+/// pulls go on while a registry is unreachable. Image names stay as they are.
 #[derive(Parser, Debug)]
 #[command(version, after_help = EXAMPLE, propagate_version = true)]
 pub struct Cli {
@@ -37,10 +37,10 @@ Example: start it, then pull through it
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration.";
 
-/// What seawall can be told to do.
+/// The commands of seawall.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Runs the proxy until it is told to stop.
+    /// Runs the proxy until it is asked to stop.
     ///
     /// SIGTERM or SIGINT lets what runs finish, up to drain_timeout; a second one ends it at once.
     #[command(after_help = serve::EXAMPLE)]
@@ -50,7 +50,7 @@ pub enum Command {
     Check(check::CheckArgs),
     /// Lists the images that manifests, compose files and Dockerfiles name, and what of them is in the cache.
     ///
-    /// Reads the JSON of `kubectl get -o json`, YAML, compose files and Dockerfiles, told apart by their content.
+    /// Reads the JSON of `kubectl get -o json`, YAML, compose files and Dockerfiles, recognized by their content.
     #[command(after_help = images::EXAMPLE)]
     Images(images::ImagesArgs),
     /// Shows, makes and installs the certificate authority that clients have to trust.
@@ -94,7 +94,7 @@ impl Cli {
 }
 
 fn load(path: Option<PathBuf>, flags: Overrides) -> anyhow::Result<Config> {
-    // A variable that is not UTF-8 is none of ours, or wrong: it is read with its bad bytes replaced and refused as such.
+    // A variable that is not UTF-8 is not ours, or wrong: it is read with its bad bytes replaced and refused as such.
     let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let env = std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value)));
     Ok(Config::load(path.as_deref(), env, flags)?)

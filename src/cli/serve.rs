@@ -59,7 +59,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let daemon = tokio::select! {
         daemon = Daemon::start(config) => daemon?,
         () = signals.stop() => {
-            tracing::info!("told to stop before it had started");
+            tracing::info!("asked to stop before it had started");
             return Ok(());
         }
     };
@@ -112,7 +112,7 @@ impl Signals {
         })
     }
 
-    /// Resolves when it is told to stop, once for each time.
+    /// Resolves at each signal to stop.
     async fn stop(&mut self) {
         loop {
             tokio::select! {

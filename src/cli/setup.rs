@@ -90,7 +90,7 @@ fn undo(args: &SetupArgs, root: &Path) -> anyhow::Result<()> {
     all_is_back(&report)
 }
 
-/// What daemons read of files that are gone counts until they read anew, and some things are no files; `next` takes their place.
+/// Daemons keep what they read from files that no longer exist until they are restarted, and some things are no files; `next` takes their place.
 fn what_remains(before: &SetUp, next: &Plan) {
     let commands: Vec<_> = before.commands.iter().filter(|command| !next.commands.contains(command)).collect();
     if !commands.is_empty() {

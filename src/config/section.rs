@@ -162,6 +162,6 @@ pub(super) fn word<T: Copy>(value: &Value, words: &[(&'static str, T)]) -> Resul
     words.iter().find(|(name, _)| *name == text).map(|(_, meaning)| *meaning).ok_or_else(|| {
         let near = nearest(text, words.iter().map(|(name, _)| *name));
         let hint = near.map(|word| format!(", did you mean {word:?}?")).unwrap_or_default();
-        value.fault(format!("{text:?} is none of {names}{hint}"))
+        value.fault(format!("{text:?} is not one of {names}{hint}"))
     })
 }

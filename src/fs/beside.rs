@@ -35,7 +35,7 @@ impl<'a> Beside<'a> {
         Ok(beside)
     }
 
-    /// Becomes `name`; what is there is gone.
+    /// Becomes `name` and replaces what is there.
     pub(super) fn replace(self, name: &OsStr) -> io::Result<()> {
         rustix::fs::renameat(self.dir, &*self.name, self.dir, name).map_err(|errno| match errno {
             Errno::BUSY => io::Error::other("it is a mount point (a container's hosts file, say): write it by hand"),

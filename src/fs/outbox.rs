@@ -1,7 +1,7 @@
-//! Parts of files that go to a socket by sendfile(2), behind bytes that stand for them.
+//! Parts of files that go to a socket by sendfile(2), behind bytes that represent them.
 //!
 //! An HTTP library wants bytes, and the kernel copies what is in the page cache to a socket by itself, or does not copy it at all. So a
-//! body [posts](Outbox::post) a part of a file and gives the library bytes that stand for it, from an address that nothing else has;
+//! body [posts](Outbox::post) a part of a file and gives the library bytes that represent it, from an address that nothing else has;
 //! the socket below the library knows them by it, and sends the part instead.
 
 use std::any::Any;
@@ -59,10 +59,10 @@ impl Outbox {
         (!is_cached(&part.file, at, len)).then(|| Uncached { file: part.file.clone(), at, len })
     }
 
-    /// Sends of the part that `stand_in` stands for what `socket` takes now.
+    /// Sends of the part that `stand_in` represents what `socket` takes now.
     ///
     /// # Errors
-    /// The socket's; the file is shorter; these bytes stand for nothing that is next.
+    /// The socket's; the file is shorter; these bytes represent nothing that is next.
     pub fn send(&self, socket: impl AsFd, stand_in: &[u8]) -> io::Result<usize> {
         let mut parts = self.0.lock();
         let Some(part) = parts.front_mut().filter(|part| offset(stand_in) == Some(part.sent)) else {
@@ -103,12 +103,12 @@ impl Uncached {
     }
 }
 
-/// Whether these bytes stand for a part of a file.
+/// Whether these bytes represent a part of a file.
 pub fn is_stand_in(bytes: &[u8]) -> bool {
     offset(bytes).is_some()
 }
 
-/// Where in the bytes that stand for parts these are.
+/// Where in the bytes that represent parts these are.
 fn offset(bytes: &[u8]) -> Option<usize> {
     let offset = bytes.as_ptr().addr().checked_sub(STAND_IN.as_ptr().addr())?;
     (offset < MOST).then_some(offset)

@@ -235,7 +235,7 @@ impl Tree {
         if is_same { Ok(()) } else { Err(changed()) }
     }
 
-    /// Takes a file away. It is no error if nothing is there and nothing was.
+    /// Removes a file. It is no error if nothing is there and nothing was.
     pub fn remove(&self, path: &Path, expected: Expected<'_>) -> Result<()> {
         let remove = || {
             let place = self.walk(path)?;
@@ -281,7 +281,7 @@ impl Tree {
         at("create", path, make())
     }
 
-    /// Takes a directory away if nothing is in it. Whether it is gone.
+    /// Removes a directory if it is empty. Returns whether it was removed.
     pub fn remove_empty_dir(&self, path: &Path) -> Result<bool> {
         let remove = || {
             let place = self.walk(path)?;
@@ -294,7 +294,7 @@ impl Tree {
         at("remove", path, remove())
     }
 
-    /// Waits for the one lock of a directory, which ends with the returned file. `None`: the directory is gone, or is another one by now.
+    /// Waits for the one lock of a directory, which ends with the returned file. `None`: the directory was removed, or is another one by now.
     pub fn lock(&self, path: &Path) -> Result<Option<File>> {
         let lock = || {
             let place = self.walk(path)?;

@@ -36,7 +36,7 @@ pub const DOCKER_DISTRIBUTION_API_VERSION: HeaderName = HeaderName::from_static(
 /// `Cache-Status` (RFC 9211).
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// What a stored answer keeps. Lengths, entity tags and ranges are made anew of the bytes; all else is about the moment, the
+/// What a stored answer keeps. Lengths, entity tags and ranges are computed again from the bytes; all else is about the moment, the
 /// connection or the one client it was for: cookies, dates, quotas, trace ids, `Alt-Svc`, encodings.
 const STORED: [HeaderName; 3] = [header::CONTENT_TYPE, DOCKER_CONTENT_DIGEST, DOCKER_DISTRIBUTION_API_VERSION];
 

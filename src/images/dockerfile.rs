@@ -250,7 +250,7 @@ FROM ${ELSE:-debian}
         assert_eq!(named("FROM scratch\nRUN --mount=type=bind,\"from=b:1\",target=/x true\n"), ["b:1"]);
     }
 
-    /// A default is only written anew where all that use it are whole names.
+    /// A default is only rewritten where all that use it are whole names.
     #[test]
     fn a_default_that_is_a_part_of_another_name_stays() {
         let places = |text: &str| {

@@ -148,7 +148,7 @@ fn add(scalar: &Scalar, read: &mut Read) {
     if text.contains("{{") {
         return read.unread.push((scalar.line, text.to_owned(), "it is a template: render it first"));
     }
-    // A variable may be anywhere: only the literal start of a name can be written anew.
+    // A variable may be anywhere: only the literal start of a name can be rewritten.
     let Some(filled) = filled(text, |_| None) else {
         return read.unread.push((scalar.line, text.to_owned(), "it has a variable without a default"));
     };

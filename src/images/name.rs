@@ -44,7 +44,7 @@ impl Name {
     /// Reads one.
     ///
     /// # Errors
-    /// It is none.
+    /// It is no name of an image.
     pub fn read(text: &str) -> Result<Name, NotAName> {
         let not = || NotAName(text.to_owned());
         let tail = tail(text);

@@ -25,7 +25,7 @@ pub struct Reference {
     pub text: String,
     /// From 1; 0 where it is not known.
     pub line: usize,
-    /// Where it can be written anew.
+    /// Where it can be rewritten.
     pub place: Place,
     /// Whether what makes the object that names it names it, too: a Deployment, its ReplicaSet and its Pod are one use.
     pub is_repeated: bool,
@@ -36,7 +36,7 @@ pub struct Reference {
 pub enum Place {
     /// These bytes of the input are it, as it is written.
     Bytes(Range<usize>),
-    /// It is put together of others, or cannot be written anew: why.
+    /// It is put together of others, or cannot be rewritten: why.
     Elsewhere(&'static str),
 }
 

@@ -48,7 +48,7 @@ impl fmt::Display for Prefix {
 pub enum Kept {
     /// It has the prefix already.
     Already,
-    /// Its registry is none of seawall's.
+    /// Its registry is not configured in seawall.
     NotConfigured(String),
     /// Its registry's name has a colon, which a path cannot, and no alias.
     NoPath(String),
@@ -92,7 +92,7 @@ fn path_part(site: &Site) -> Option<&str> {
     names.into_iter().find(|name| !name.contains(':'))
 }
 
-/// A whole name, anew.
+/// A whole name, rewritten.
 ///
 /// # Errors
 /// Why it stays as it is.
@@ -116,7 +116,7 @@ struct Change {
     number: usize,
 }
 
-/// Puts the names in `found` anew into `text`, in which they were found as in a text of this `kind`.
+/// Rewrites the names in `found`, which were found in `text` as in a text of this `kind`.
 ///
 /// What that makes is read again: where a name is another than it should be, what it was stays.
 pub fn rewrite(kind: Kind, text: &str, found: &Read, registries: &Registries, prefix: &Prefix) -> Rewritten {
@@ -128,16 +128,16 @@ pub fn rewrite(kind: Kind, text: &str, found: &Read, registries: &Registries, pr
         };
         let is_wrong = |change: &Change| wrong.as_ref().is_none_or(|numbers| numbers.contains(&change.number));
         let (wrong, right): (Vec<_>, Vec<_>) = changes.into_iter().partition(is_wrong);
-        // One that is not written anew is another: which change that was is not known.
+        // One that is not rewritten is another: which change that was is not known.
         let (wrong, right) = if wrong.is_empty() { (right, Vec::new()) } else { (wrong, right) };
         for Reference { text, line, .. } in wrong.iter().filter_map(|change| found.references.get(change.number)) {
-            kept.push((*line, text.clone(), "written anew here it would change other names".to_owned()));
+            kept.push((*line, text.clone(), "rewritten here it would change other names".to_owned()));
         }
         changes = right;
     }
 }
 
-/// What can be written anew, in the order of the text, and what cannot.
+/// What can be rewritten, in the order of the text, and what cannot.
 fn changes(
     text: &str,
     found: &Read,

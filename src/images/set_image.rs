@@ -149,7 +149,7 @@ fn command(object: &Node, set: &[String]) -> Result<String, String> {
     let group = version.split_once('/').map_or("", |(group, _)| group);
     let Some((_, _, resource)) = SETTABLE.iter().find(|known| (known.0, known.1) == (kind, group)) else {
         return Err(match (kind, group) {
-            ("Job", "batch") => "the pods of a Job cannot be changed: make it anew".to_owned(),
+            ("Job", "batch") => "the pods of a Job cannot be changed: create it again".to_owned(),
             _ => format!("kubectl set image does not know a {kind} of {version}: edit it"),
         });
     };
@@ -235,7 +235,7 @@ mod tests {
                 "Deployment prod/web: own: localhost:5000/x: localhost:5000 is no registry that is configured: add a [[registry]]",
                 "Deployment prod/web: kubectl set image knows no image volumes: edit it",
                 "Pod prod/lost: DaemonSet ds makes it: get that too",
-                "Job prod/once: the pods of a Job cannot be changed: make it anew",
+                "Job prod/once: the pods of a Job cannot be changed: create it again",
                 "Rollout prod/canary: kubectl set image does not know a Rollout of argoproj.io/v1alpha1: edit it",
             ]
         );

@@ -1,4 +1,4 @@
-//! What the next start is told of quota, as JSON.
+//! What is stored about quotas for the next start, as JSON.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

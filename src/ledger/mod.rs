@@ -2,8 +2,8 @@
 //!
 //! - Figures are kept for each owner (anonymous requests, the operator's account, a client with a credential of its own) and the source that upstream
 //!   names; of clients, the source alone tells them apart where there is one: their tokens change every few minutes.
-//! - A refusal (429) stands for one owner at one host, whatever token a client that upstream names shows. One credential's is never another's.
-//! - `kept` is what the next start is told. Clients' figures and refusals are not: a fingerprint means nothing in another process.
+//! - A refusal (429) holds for one owner at one host, whichever token a client that upstream names presents. One credential's is never another's.
+//! - `kept` is what is stored for the next start. Clients' figures and refusals are not: a fingerprint means nothing in another process.
 
 mod account;
 mod books;
@@ -145,7 +145,7 @@ impl Ledger {
         standing
     }
 
-    /// The 429 of this limit that stands for this owner now.
+    /// The 429 of this limit that holds for this owner now.
     pub fn standing(&self, owner: &QuotaOwner, limit: Limit, now: SystemTime) -> Option<Standing> {
         let mut books = self.0.lock();
         let standing = books.standings.find(owner, limit)?.clone();

@@ -180,7 +180,7 @@ proptest! {
     }
 }
 
-/// Tokens last for minutes, what stands for whom they are of for hours.
+/// Tokens last for minutes, the 429 of the account that they belong to holds for hours.
 #[test]
 fn a_429_stands_for_a_client_with_another_token() {
     let (ledger, [one, two, other]) = (Ledger::default(), [1, 2, 3].map(client));

@@ -37,7 +37,7 @@ impl fmt::Display for Client {
     }
 }
 
-/// Why a client was sent away.
+/// Why a client was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// It is not in `clients.allow`.
@@ -116,7 +116,7 @@ pub struct Notices {
 pub enum Notice {
     /// It is; and so many were not said since the last line.
     Say {
-        /// Refusals that nobody was told of.
+        /// Refusals that were not logged.
         unsaid: u64,
     },
     /// It is not, it is only counted.

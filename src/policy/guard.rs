@@ -57,7 +57,7 @@ pub struct UnknownNetwork(String);
 
 impl fmt::Display for UnknownNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is none of \"loopback\", \"link-local\", \"metadata\", \"private\"", self.0)
+        write!(f, "{:?} is not one of \"loopback\", \"link-local\", \"metadata\", \"private\"", self.0)
     }
 }
 

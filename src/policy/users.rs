@@ -7,7 +7,7 @@ use bcrypt::HashParts;
 use data_encoding::BASE64;
 use zeroize::Zeroizing;
 
-/// `htpasswd -B` makes cost 5 unless told otherwise, and 17 at most.
+/// `htpasswd -B` makes cost 5 by default, and 17 at most.
 const LOWEST_COST: u32 = 4;
 /// At 14 a check takes a second of a core, and each step doubles it: whoever can connect could keep a core busy with one guess.
 const HIGHEST_COST: u32 = 14;
@@ -133,7 +133,7 @@ fn entry(line: &str) -> Result<Entry, String> {
     }
     if let Some(other) = other_scheme(hash) {
         return Err(format!(
-            "{other}, but only bcrypt is accepted: set the password anew with `htpasswd -B FILE USER`"
+            "{other}, but only bcrypt is accepted: set the password again with `htpasswd -B FILE USER`"
         ));
     }
     let parts = hash.parse::<HashParts>().map_err(|_| {
@@ -223,7 +223,7 @@ mod tests {
             ("a\u{7}:x", "not a user's name before the colon"),
             (
                 "a:$apr1$salt$secret",
-                "an MD5 hash, but only bcrypt is accepted: set the password anew with `htpasswd -B FILE USER`",
+                "an MD5 hash, but only bcrypt is accepted: set the password again with `htpasswd -B FILE USER`",
             ),
             ("a:{SHA}secret=", "a SHA-1 hash, but only bcrypt"),
             ("a:$5$salt$secret", "a SHA-256 crypt hash, but only bcrypt"),

@@ -13,7 +13,7 @@ use crate::fs::{self, Tree};
 use crate::http::origin::{Host, Origin, Scheme, parse_authority};
 use crate::setup::{Client, Facts, Mode, Plan, TrustStore, write};
 
-/// Stands for the root until it is known whether any file has it.
+/// A placeholder for the root until it is known whether any file has it.
 const NO_ROOT: &str = "-----BEGIN CERTIFICATE-----\nno root yet\n-----END CERTIFICATE-----\n";
 
 /// The plan, and what it is made of.
@@ -92,7 +92,7 @@ fn is_local(host: &Host) -> bool {
     }
 }
 
-/// The client's system, where it can be told; else Debian's.
+/// The trust store of the client's system, where that is known; else Debian's.
 fn store(below: &Tree) -> TrustStore {
     match install::trust_store(below) {
         Some((file, command)) => TrustStore { file, command: command.to_owned() },

@@ -83,7 +83,7 @@ fn certificate(pem: &[u8]) -> anyhow::Result<Der> {
     all.into_iter().next_back().context("it is no certificate in PEM")
 }
 
-/// Printed anew, so that nothing else of the file goes along.
+/// Printed again, so that nothing else of the file goes along.
 fn to_pem(root: &Der) -> String {
     let base64 = BASE64.encode(root);
     let lines: Vec<&str> = (0..base64.len()).step_by(64).map(|at| &base64[at..base64.len().min(at + 64)]).collect();

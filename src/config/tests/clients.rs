@@ -28,11 +28,11 @@ fn a_wrong_line_is_named_with_its_file() {
     for (line, said) in [
         (
             "bob:$apr1$salt$secret",
-            "an MD5 hash, but only bcrypt is accepted: set the password anew with `htpasswd -B FILE USER`",
+            "an MD5 hash, but only bcrypt is accepted: set the password again with `htpasswd -B FILE USER`",
         ),
         (
             "bob:{SHA}secret",
-            "a SHA-1 hash, but only bcrypt is accepted: set the password anew with `htpasswd -B FILE USER`",
+            "a SHA-1 hash, but only bcrypt is accepted: set the password again with `htpasswd -B FILE USER`",
         ),
         ("bob", "not USER:HASH; `htpasswd -B FILE USER` writes such lines"),
     ] {

@@ -17,7 +17,7 @@ fn what_is_wrong_is_said_with_its_place() {
         ("[cache]\nmax_size = 20", "seawall.toml:2:12: cache.max_size: wants a size such as \"20GiB\", not 20"),
         (
             "[cache]\noffline_grants = \"forever\"",
-            "seawall.toml:2:18: cache.offline_grants: an access that was taken away would come back with every outage; \
+            "seawall.toml:2:18: cache.offline_grants: access that was revoked would come back with every outage; \
              valid: \"7d\", \"0s\" for off",
         ),
         (
@@ -104,7 +104,7 @@ fn what_is_wrong_is_said_with_its_place() {
         ),
         (
             "[log]\nlevel = \"wran\"",
-            "seawall.toml:2:9: log.level: \"wran\" is none of \"error\", \"warn\", \"info\", \"debug\", did you mean \"warn\"?",
+            "seawall.toml:2:9: log.level: \"wran\" is not one of \"error\", \"warn\", \"info\", \"debug\", did you mean \"warn\"?",
         ),
         ("[ca]\nleaf_days = 398", "seawall.toml:2:13: ca.leaf_days: wants a whole number from 1 to 397, not 398"),
         ("[ca]\nconstrained = \"yes\"", "seawall.toml:2:15: ca.constrained: wants true or false, not \"yes\""),
@@ -116,7 +116,7 @@ fn what_is_wrong_is_said_with_its_place() {
         ),
         (
             "[tunnel]\ndeny_networks = [\"linklocal\"]",
-            "seawall.toml:2:18: tunnel.deny_networks: \"linklocal\" is none of \"loopback\", \"link-local\", \
+            "seawall.toml:2:18: tunnel.deny_networks: \"linklocal\" is not one of \"loopback\", \"link-local\", \
              \"metadata\", \"private\", did you mean \"link-local\"?",
         ),
         (

@@ -124,7 +124,7 @@ pub(super) struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    /// A byte order mark is none of the first.
+    /// A byte order mark is not part of the first.
     pub(super) fn of(text: &'a str) -> Lines<'a> {
         Lines { text, at: text.len() - text.trim_start_matches('\u{feff}').len(), line: 0 }
     }

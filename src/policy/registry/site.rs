@@ -30,7 +30,7 @@ pub struct Registry {
     /// PEM of roots that are trusted for this registry alone, beside the system's: for what is asked on its behalf, where its
     /// redirects and realms lead included.
     pub ca_pem: Option<Vec<u8>>,
-    /// Shown to its own hosts, if they ask, and to nobody that they refer to.
+    /// Shown to its own hosts, if they ask, and to no host that they refer to.
     pub client_certificate: Option<ClientCertificate>,
     /// What may be asked for, and what is shared.
     pub repositories: Repositories,
@@ -42,7 +42,7 @@ pub struct Registry {
     pub realms: Vec<HostPattern>,
 }
 
-/// Where the operator's account for a registry is written. It is read anew now and then: secrets are rotated.
+/// Where the operator's account for a registry is written. It is read again now and then: secrets are rotated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Account {
     /// A name, and the file with the password.

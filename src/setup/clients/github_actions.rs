@@ -83,7 +83,7 @@ fn in_a_cluster(facts: &Facts, mode: Mode, plan: &mut Plan) {
          --version VERSION oci://ghcr.io/actions/actions-runner-controller-charts/gha-runner-scale-set   # ARC: the controller's version (helm list -A)"
     ));
     plan.notes.push(
-        "ARC: containerMode must be left unset, this template stands for containerMode.type=dind. Runner pods themselves are pulled by the \
+        "ARC: containerMode must be left unset, this template replaces containerMode.type=dind. Runner pods themselves are pulled by the \
          nodes: seawall setup kubernetes."
             .to_owned(),
     );

@@ -31,7 +31,7 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
     let maps = if root { "configmap/seawall-docker configmap/seawall-ca" } else { "configmap/seawall-docker" };
     let undo = vec![
         format!(
-            "Runners that took docker.toml over mount files that are gone, and docker makes directories of them: take the lines with {DIRECTORY} \
+            "Runners that took docker.toml over mount files that no longer exist, and docker makes directories of them: take the lines with {DIRECTORY} \
                  out of /etc/gitlab-runner/config.toml, then gitlab-runner restart."
         ),
         format!("In the cluster there is still: kubectl delete {maps}, after its volumes in the runner's config.toml."),

@@ -118,7 +118,7 @@ fn notes(place: &Place) -> Vec<String> {
          unless [tunnel] refuses it. What is not TLS on port 443 is lost."
             .to_owned(),
         "Containers have roots of their own: what pulls within one needs seawall's there.".to_owned(),
-        format!("After a restart of the machine the rules are gone: include \"{DIRECTORY}/seawall.nft\" in /etc/nftables.conf, or use \
+        format!("After a restart of the machine the rules are lost: include \"{DIRECTORY}/seawall.nft\" in /etc/nftables.conf, or use \
                  iptables-persistent."),
         ONCE.to_owned(),
     ];

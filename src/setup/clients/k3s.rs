@@ -32,7 +32,7 @@ const K3S: Distribution = Distribution {
     units: ["k3s", "k3s-agent"],
     crictl: "k3s crictl",
     caveat: Some(
-        "K3s' install script writes its .env file anew from its own environment: after an upgrade by that script set this up again, or \
+        "K3s' install script rewrites its .env file from its own environment: after an upgrade by that script set this up again, or \
          keep the lines in /etc/default/k3s, which the unit reads too.",
     ),
 };
@@ -97,7 +97,7 @@ impl Distribution {
         files.extend(self.environment.map(file));
         let mut notes = vec![
             "On every node; a server reads the first of the two environment files, an agent the second.".to_owned(),
-            "containerd reads the system's roots when it starts, so the service is restarted after the store is made anew.".to_owned(),
+            "containerd reads the system's roots when it starts, so the service is restarted after the store is rebuilt.".to_owned(),
             password("These files are the service's alone: chmod 600."),
         ];
         notes.extend(self.caveat.map(str::to_owned));

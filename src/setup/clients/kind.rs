@@ -14,7 +14,7 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
     plan.check = vec![
         "docker exec kind-control-plane crictl pull registry.k8s.io/pause:3.10   # seawall's log names it".to_owned(),
     ];
-    plan.undo = vec!["Clusters that were made with it keep their mounts and variables, whose files are gone: kind delete cluster, then create it anew."
+    plan.undo = vec!["Clusters that were made with it keep their mounts and variables, whose files no longer exist: kind delete cluster, then create it again."
         .to_owned()];
     plan.notes.extend(loopback_note(facts, "the node"));
     plan.notes.push(
@@ -24,7 +24,7 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
     plan
 }
 
-/// `_default` stands for every registry that has no directory of its own, Docker Hub included.
+/// `_default` applies to every registry that has no directory of its own, Docker Hub included.
 fn as_mirror(facts: &Facts) -> Plan {
     let ca = mirror::needs_ca(facts).then_some(CA_IN_NODE);
     let default = format!("{DIRECTORY}/certs.d/_default");

@@ -15,7 +15,7 @@ pub(super) struct Unfit(pub(super) String);
 #[derive(Debug, PartialEq)]
 pub(super) struct Applied {
     pub(super) bytes: Vec<u8>,
-    /// A document could not be edited, and was written anew without its comments.
+    /// A document could not be edited, and was rewritten without its comments.
     pub(super) rewritten: bool,
 }
 
@@ -24,7 +24,7 @@ pub(super) struct Applied {
 pub(super) enum Left {
     /// The file: nothing of it can be told apart.
     Whole,
-    /// These keys of it, which somebody has set anew.
+    /// These keys of it, which somebody has set again.
     Keys(Vec<String>),
 }
 

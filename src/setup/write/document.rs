@@ -20,7 +20,7 @@ pub(crate) enum Format {
 #[derive(Debug, PartialEq)]
 pub(super) struct Edited {
     pub(super) text: String,
-    /// It was written anew: the layout, and comments if it had any, are gone.
+    /// It was rewritten: the layout, and comments if it had any, are lost.
     pub(super) rewritten: bool,
 }
 
@@ -189,7 +189,7 @@ mod tests {
             }
         }
 
-        /// YAML that the editor cannot do is written anew; the others are edited.
+        /// YAML that the editor cannot do is rewritten; the others are edited.
         #[test]
         fn ours_is_laid_over_without_writing_anew(theirs in table(), ours in table()) {
             for format in [Format::Json, Format::Toml] {

@@ -23,7 +23,7 @@ pub(super) fn merge(theirs: &Value, ours: &Value) -> Value {
 }
 
 /// What is left of `current` without `ours`; `original` is what was there before. `None`: nothing. The keys that somebody else
-/// has set anew since then stay, and are named in `left`.
+/// has set again since then stay, and are named in `left`.
 pub(super) fn take_out(
     current: &Value,
     ours: &Value,

@@ -116,7 +116,7 @@ impl Asked<'_> {
             (Outcome::Left, Left::Keys(keys)) => {
                 Some(format!("changed by somebody since, and left as it is: {}", keys.join(", ")))
             }
-            (_, Left::Whole) => Some("it had been changed by hand since it was written: that is gone".to_owned()),
+            (_, Left::Whole) => Some("it had been changed by hand since it was written: that change is lost".to_owned()),
             (Outcome::Unchanged, _) if self.known.is_none() => {
                 Some("it was so before: --undo leaves it as it is".to_owned())
             }
@@ -128,12 +128,12 @@ impl Asked<'_> {
             }
             _ => None,
         };
-        let anew = becomes.rewritten.then(|| {
-            "it could not be edited in place: written anew, without its comments. They come back with --undo, unless it is edited before"
+        let rewritten = becomes.rewritten.then(|| {
+            "it could not be edited in place: it is rewritten without its comments. They come back with --undo, unless it is edited before"
                 .to_owned()
         });
         let leads = self.leads_to.as_ref().map(|place| format!("it leads to {}", place.display()));
-        let notes: Vec<String> = leads.into_iter().chain(what).chain(anew).collect();
+        let notes: Vec<String> = leads.into_iter().chain(what).chain(rewritten).collect();
         (!notes.is_empty()).then(|| notes.join("; "))
     }
 

@@ -1,4 +1,4 @@
-//! YAML, edited with its comments and order kept where the editor can, written anew where it cannot.
+//! YAML, edited with its comments and order kept where the editor can, rewritten where it cannot.
 
 use std::str::FromStr as _;
 
