@@ -106,7 +106,7 @@ where
                 None => {
                     // Who waits for the answer is counted, the question alone is wanted by nobody.
                     let handle = uncounted(
-                        Leaving { work: work(), _place: InFlight { all: self.0.clone(), key: key.clone() } }.run(),
+                        Leaving { work: work(), _in_flight: InFlight { all: self.0.clone(), key: key.clone() } }.run(),
                     );
                     let running = async move {
                         match handle.await {
@@ -132,7 +132,7 @@ fn uncounted<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) 
 
 struct Leaving<F, K: Eq + Hash, T> {
     work: F,
-    _place: InFlight<K, T>,
+    _in_flight: InFlight<K, T>,
 }
 
 impl<F: Future, K: Eq + Hash, T> Leaving<F, K, T> {
