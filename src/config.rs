@@ -46,7 +46,7 @@ pub struct Config {
     pub data: PathBuf,
     /// The data port.
     pub proxy: server::Settings,
-    /// Dialling.
+    /// How registries are dialled.
     pub upstream: crate::dial::Settings,
     /// What is kept.
     pub cache: cache::Settings,
@@ -56,7 +56,7 @@ pub struct Config {
     pub tls: ca::OwnTls,
     /// The registries: the operator's, then those built in.
     pub registries: Registries,
-    /// Where the admin listener is. `None`: there is none.
+    /// The address of the admin listener. `None`: it has none.
     pub admin: Option<SocketAddr>,
     /// What is logged.
     pub log: LogSettings,
@@ -76,7 +76,7 @@ pub struct LogSettings {
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// One line of text for each event.
     Text,
     /// An object a line, for machines.
     Json,
@@ -85,11 +85,11 @@ pub enum LogFormat {
 /// What the command line says over the configuration, not yet checked.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// `--listen`, each.
+    /// Each value of `--listen`.
     pub listen: Vec<String>,
-    /// `--admin`.
+    /// The value of `--admin`.
     pub admin: Option<String>,
-    /// `--data`.
+    /// The value of `--data`.
     pub data: Option<String>,
 }
 

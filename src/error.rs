@@ -38,9 +38,9 @@ pub enum Kind {
     Rejected,
     /// The registry said 5xx, or something that makes no sense.
     Broken,
-    /// Nobody could be reached: DNS, TCP, TLS.
+    /// Upstream was unreachable: DNS, TCP, TLS.
     Unreachable,
-    /// Nobody answered in time.
+    /// Upstream did not answer in time.
     Timeout,
     /// seawall may not dial where this leads.
     Forbidden,
@@ -114,7 +114,7 @@ impl Kind {
 /// What a registry answered instead of what was asked for. It can be passed on as it is.
 #[derive(Clone)]
 pub struct Reply {
-    /// Its status.
+    /// The status of the response.
     pub status: StatusCode,
     /// Its fields, all of them.
     pub headers: HeaderMap,

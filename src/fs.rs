@@ -70,7 +70,7 @@ pub struct Found {
     pub path: PathBuf,
     /// Its last part, if that is text.
     pub name: String,
-    /// Bytes.
+    /// Length in bytes.
     pub size: u64,
     /// When it was last written.
     pub modified: SystemTime,

@@ -42,11 +42,11 @@ seawall's admin listener
 /// Whether pulls are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Not yet: something is being loaded.
+    /// Something is being loaded; pulls are not served yet.
     Starting,
-    /// Yes.
+    /// Pulls are served.
     Serving,
-    /// No more: what runs is finished, nothing is begun.
+    /// Requests that run are finished, none is begun.
     Draining,
 }
 
@@ -66,17 +66,17 @@ impl Stage {
 pub struct Ready(Arc<Mutex<Stage>>);
 
 impl Ready {
-    /// Starting.
+    /// A stage of [`Stage::Starting`].
     pub fn new() -> Ready {
         Ready(Arc::new(Mutex::new(Stage::Starting)))
     }
 
-    /// From now on it is this.
+    /// Sets the stage.
     pub fn set(&self, stage: Stage) {
         *self.0.lock() = stage;
     }
 
-    /// What it is now.
+    /// The current stage.
     pub fn stage(&self) -> Stage {
         *self.0.lock()
     }
@@ -99,7 +99,7 @@ pub struct Admin {
     pub ledger: Ledger,
     /// For `/api/v1/images`.
     pub images: Images,
-    /// The time.
+    /// The clock that ages are told by.
     pub clock: Clock,
 }
 

@@ -36,9 +36,9 @@ pub struct Plan {
 /// What became of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Written {
-    /// Where.
+    /// The file that was changed.
     pub path: PathBuf,
-    /// How.
+    /// What was done to it.
     pub change: Change,
 }
 

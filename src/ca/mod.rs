@@ -58,7 +58,7 @@ pub enum Preferred {
 pub enum Permitted {
     /// A name and all below it, without a leading dot.
     Dns(String),
-    /// One address.
+    /// One IP address.
     Ip(IpAddr),
 }
 
@@ -91,7 +91,7 @@ pub enum CaError {
     /// Not a certificate that can sign leaves.
     #[error("{path} cannot be used as a CA: {why}")]
     Certificate {
-        /// Its file.
+        /// The file that was read.
         path: PathBuf,
         /// What is wrong and what to do.
         why: String,
@@ -99,12 +99,12 @@ pub enum CaError {
     /// Not a private key.
     #[error("{path} cannot be used as the CA's key: {why}")]
     Key {
-        /// Its file.
+        /// The file that was read.
         path: PathBuf,
         /// What is wrong and what to do.
         why: &'static str,
     },
-    /// Two files that do not belong together.
+    /// The key is not that of the certificate.
     #[error("{key} is not the key of the first certificate in {certificate}: put the two that belong together there")]
     Mismatch {
         /// The certificate's file.
@@ -115,7 +115,7 @@ pub enum CaError {
     /// Before or after the time it is good for.
     #[error("{path} {why}")]
     Dates {
-        /// Its file.
+        /// The file of the certificate.
         path: PathBuf,
         /// When, and what to do.
         why: String,
@@ -149,7 +149,7 @@ pub enum CaError {
     /// A TLS configuration could not be made.
     #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
-    /// A leaf for nobody.
+    /// A leaf without a host name.
     #[error("a certificate needs a name")]
     Nameless,
     /// The operator's certificate for seawall's own names.

@@ -80,12 +80,12 @@ pub enum ServerCertificateError {
     /// No key in PEM.
     #[error("it holds no private key (-----BEGIN PRIVATE KEY-----)")]
     NoKey,
-    /// Nobody could type the passphrase.
+    /// An encrypted key: a server has nobody to type the passphrase.
     #[error(
         "its private key is encrypted, and seawall has no passphrase: `openssl pkey -in KEY -out PLAIN` decrypts it"
     )]
     Encrypted,
-    /// Strangers.
+    /// The key belongs to another certificate.
     #[error(
         "the private key is not that of the first certificate: the server's own comes first, then those it is signed by"
     )]
@@ -192,7 +192,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// This one.
+    /// Shows this one first.
     pub(super) fn new(certificate: ServerCertificate, config: Arc<ServerConfig>, now: SystemTime) -> Shown {
         let mut shown = Shown { certificate, config, said: None };
         shown.say(shown.certificate.ends_soon(now), now);

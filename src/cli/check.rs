@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Flags of `check`.
 #[derive(clap::Args, Debug)]
 pub struct CheckArgs {
-    /// Prints JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
     /// Asks the seawall that runs by this configuration whether it serves pulls; needs its admin listener

@@ -10,7 +10,7 @@ pub(super) enum Place {
     Default,
     File {
         file: Arc<str>,
-        /// From 1.
+        /// The line's number, from 1.
         line: usize,
         /// From 1, in characters.
         column: usize,

@@ -35,7 +35,7 @@ pub struct Tree {
 pub struct Present {
     /// All of it.
     pub bytes: Vec<u8>,
-    /// Permission bits.
+    /// The permission bits.
     pub mode: u32,
     id: (u64, u64),
 }

@@ -13,11 +13,11 @@ pub enum Outcome {
     Collapsed,
     /// Served from here although upstream could not be asked.
     Stale,
-    /// Passed through.
+    /// Passed through without the cache.
     Bypass,
     /// Refused, by upstream or by a rule.
     Denied,
-    /// Failed.
+    /// Answered with an error of seawall's own.
     Error,
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub enum Scheme {
     /// In the clear.
     Http,
-    /// Over TLS.
+    /// HTTP over TLS.
     Https,
 }
 
@@ -146,11 +146,11 @@ fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
 /// Scheme, host and port: the unit to which credentials are bound.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
-    /// How.
+    /// http or https.
     pub scheme: Scheme,
-    /// Who.
+    /// A name or an IP address.
     pub host: Host,
-    /// Where.
+    /// The TCP port.
     pub port: u16,
 }
 

@@ -41,7 +41,7 @@ pub fn tail(text: &str) -> Range<usize> {
 }
 
 impl Name {
-    /// Reads one.
+    /// Parses the name of an image.
     ///
     /// # Errors
     /// It is no name of an image.

@@ -11,7 +11,7 @@ pub enum ReadError {
     /// Not YAML.
     #[error("line {line}: not YAML: {why}")]
     Yaml {
-        /// From 1.
+        /// The line's number, from 1.
         line: usize,
         /// In the parser's words.
         why: String,

@@ -11,7 +11,7 @@ use crate::policy::registry::{Registries, Site};
 pub struct Used {
     /// Canonical, by the registry's own name where it is configured.
     pub name: Name,
-    /// How often.
+    /// How many references name it.
     pub times: usize,
     /// Whether seawall knows its registry.
     pub is_configured: bool,

@@ -33,13 +33,13 @@ pub use standing::Standing;
 /// All that is known of quota, for an operator.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// By registry.
+    /// Manifest requests of each registry and its repositories.
     pub pulls: Vec<(Arc<str>, Pulls, Vec<OfRepository>)>,
-    /// Of registries.
+    /// Pull quotas of registries.
     pub quotas: Vec<(Account, Figures)>,
-    /// Of token services.
+    /// Quotas of token services.
     pub tokens: Vec<(Account, Figures)>,
-    /// What stands now.
+    /// The 429s that hold now.
     pub standing: Vec<(QuotaOwner, Standing)>,
 }
 
@@ -180,7 +180,7 @@ impl Ledger {
         self.0.lock().uncounted.insert(owner.identity, (owner.clone(), repository.into()), ());
     }
 
-    /// It does.
+    /// Upstream counts the pulls of this repository.
     pub fn counts(&self, owner: &QuotaOwner, repository: &str) {
         self.0.lock().uncounted.remove(owner.identity, &(owner.clone(), repository.into()));
     }
@@ -228,7 +228,7 @@ impl Ledger {
         self.0.lock().pulls.total(registry)
     }
 
-    /// Everything.
+    /// A copy of everything that is known.
     pub fn report(&self, now: SystemTime) -> Report {
         let books = self.0.lock();
         let copies = |figures: &Bounded<Account, Figures>| {

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use hashlink::LruCache;
 use serde::{Deserialize, Serialize};
 
-/// Manifest requests.
+/// Counts of manifest requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pulls {
-    /// Asked upstream and counted there.
+    /// Sent upstream and counted there.
     pub charged: u64,
-    /// Answered without that.
+    /// Answered without a counted request.
     pub spared: u64,
 }
 
-/// Those of one repository.
+/// The name of a repository and its counts.
 pub type OfRepository = (Arc<str>, Pulls);
 
 /// Repositories of one registry that are counted for themselves; the least recently used go first. Clients choose their names.

@@ -7,14 +7,14 @@ use super::account::{Account, Identity, QuotaOwner};
 use super::bounded::Bounded;
 use crate::policy::quota::Limit;
 
-/// A 429 that stands.
+/// A 429 that holds until its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Of which limit.
+    /// The limit that was reached.
     pub limit: Limit,
     /// When it came.
     pub since: SystemTime,
-    /// Until when.
+    /// When it ends.
     pub until: SystemTime,
     /// From when on upstream may be asked whether it still stands, where it did not say how long.
     pub doubted: Option<SystemTime>,

@@ -22,7 +22,7 @@ pub enum Scheme {
 /// One challenge of a `401`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Challenge {
-    /// How.
+    /// Bearer or Basic.
     pub scheme: Scheme,
     /// A token68, of schemes that have one instead of parameters.
     token68: Option<String>,

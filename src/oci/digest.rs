@@ -36,7 +36,7 @@ pub enum Digest {
 }
 
 impl Digest {
-    /// Hashes `bytes`.
+    /// The digest of `bytes`.
     pub fn of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
         let mut hasher = Hasher::new(algorithm);
         hasher.update(bytes);
@@ -111,7 +111,7 @@ pub enum DigestError {
     /// It breaks the grammar, or that of its algorithm: a wrong length, an upper-case digit.
     #[error("not a digest (sha256: and 64 lower-case hex digits)")]
     Malformed,
-    /// It is well-formed, but nobody here can verify it.
+    /// It is well-formed, but of an algorithm that seawall cannot verify.
     #[error("a digest of an algorithm other than sha256 and sha512")]
     Unsupported,
 }

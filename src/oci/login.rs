@@ -13,9 +13,9 @@ use zeroize::Zeroizing;
 pub enum Login {
     /// A name and a password.
     Password {
-        /// Who.
+        /// The user's name.
         username: String,
-        /// The secret.
+        /// The password or token.
         password: Zeroizing<String>,
     },
     /// A refresh token, for the token service alone (distribution-spec, auth/oauth.md).
@@ -87,11 +87,11 @@ impl fmt::Debug for DockerConfig {
 /// Where a login is to be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// Here.
+    /// The login is written in the file itself.
     Login(Login),
     /// From the program `docker-credential-NAME`, asked for `server`.
     Program {
-        /// NAME.
+        /// The helper's name: `docker-credential-NAME`.
         name: String,
         /// What it is asked for.
         server: String,

@@ -37,14 +37,14 @@ pub enum NameError {
 }
 
 impl Repository {
-    /// The name.
+    /// The name as it is written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl Tag {
-    /// The name.
+    /// The name as it is written.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -62,7 +62,7 @@ pub enum Route {
     },
     /// `tags/list`
     Tags {
-        /// Whose tags.
+        /// The repository whose tags are listed.
         repository: Repository,
     },
     /// What refers to a manifest.
@@ -72,7 +72,7 @@ pub enum Route {
     },
     /// `/v2/_catalog`
     Catalog,
-    /// Anything else, digests of an algorithm that nobody here can verify included.
+    /// Anything else, digests of an algorithm that seawall cannot verify included.
     Other,
 }
 
@@ -123,7 +123,7 @@ impl Route {
         }
     }
 
-    /// The repository it is about, where that can be told.
+    /// The repository it is about, if it has one.
     pub fn repository(&self) -> Option<&Repository> {
         match self {
             Route::Manifest { repository, .. }
@@ -145,10 +145,10 @@ pub enum RouteError {
     /// The repository's name, or the whole path where it is written in a way that hides the name.
     #[error("`{0}` is not a repository name: a-z, 0-9, and . _ - between them, parts divided by single /, 255 at most")]
     Name(String),
-    /// The digest.
+    /// The digest is malformed.
     #[error("`{0}` is not a digest: sha256: and 64 lower-case hex digits")]
     Digest(String),
-    /// The tag.
+    /// The tag is malformed.
     #[error("`{0}` is neither a tag nor a digest: a-z, A-Z, 0-9, _ . -, 128 at most, not beginning with . or -")]
     Reference(String),
 }

@@ -13,7 +13,7 @@ pub struct OwnNames {
 }
 
 impl OwnNames {
-    /// These.
+    /// The set of these names.
     pub fn new(names: &[Host]) -> OwnNames {
         OwnNames { names: names.into(), ports: Arc::default() }
     }

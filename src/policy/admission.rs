@@ -20,7 +20,7 @@ pub struct Room {
 pub enum Admission {
     /// It is, once this many bytes have gone.
     Keep {
-        /// Bytes.
+        /// How many bytes are evicted first.
         evict: u64,
     },
     /// It could not be kept however much went: it is passed through.

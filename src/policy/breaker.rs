@@ -46,7 +46,7 @@ impl State {
 /// How a request is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
-    /// As any.
+    /// Not a trial: sent as any other.
     Free,
     /// As the trial of this number.
     Trial(u32),
@@ -78,13 +78,13 @@ impl Failure {
 /// A failure, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Failed {
-    /// How.
+    /// The kind of failure.
     pub how: Failure,
     /// When the request was sent.
     pub sent: SystemTime,
     /// Since when it failed: when it was sent, or the last time that its silence was counted.
     pub since: SystemTime,
-    /// Now.
+    /// The time of the failure.
     pub at: SystemTime,
 }
 

@@ -76,10 +76,10 @@ pub enum Form<'a> {
     Origin(&'a str),
 }
 
-/// What somebody has to show where there are users.
+/// The password that a request has to carry where there are users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Demand {
-    /// Nothing.
+    /// No password.
     Nothing,
     /// `Proxy-Authorization`, else 407 (RFC 9110, 11.7).
     Proxy,

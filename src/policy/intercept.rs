@@ -14,7 +14,7 @@ pub enum Verdict {
     Registry(Site, Role),
     /// It is no registry's: bytes go through unseen.
     Tunnel,
-    /// Neither.
+    /// The connection is refused.
     Refuse(Reason),
 }
 
@@ -23,7 +23,7 @@ pub enum Verdict {
 pub struct Tunnels<'a> {
     /// Globs of hosts.
     pub hosts: &'a [WildMatch],
-    /// Ports.
+    /// The ports that may be tunnelled to.
     pub ports: &'a [u16],
 }
 

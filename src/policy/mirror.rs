@@ -5,7 +5,7 @@ use super::registry::{Registries, Site};
 /// What a repository's name means at a mirror.
 #[derive(Clone, Debug)]
 pub struct Meant {
-    /// The registry.
+    /// The registry that is meant.
     pub site: Site,
     /// The repository there.
     pub repository: String,
@@ -20,7 +20,7 @@ pub struct Said<'a> {
     pub ns: Option<&'a str>,
 }
 
-/// Why nobody is meant.
+/// Why no registry is meant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unclear {
     /// It names a registry that is not configured: it is a key, never an address to dial.
@@ -31,7 +31,7 @@ pub enum Unclear {
     Two {
         /// By the path.
         path: String,
-        /// By `ns`.
+        /// The value of `ns`.
         ns: String,
     },
 }

@@ -26,7 +26,7 @@ pub enum Rule {
         name: Host,
         /// Whether `name` itself is meant.
         itself: Itself,
-        /// `None`: any.
+        /// The port; `None` matches any.
         port: Option<u16>,
     },
 }

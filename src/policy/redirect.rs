@@ -33,7 +33,7 @@ impl fmt::Display for Refused {
 /// The next request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Next {
-    /// To whom.
+    /// The host that is asked next.
     pub origin: Origin,
     /// Path and query.
     pub target: String,

@@ -67,10 +67,10 @@ impl fmt::Debug for Users {
 /// What is wrong with a users file. Never shows a name or a hash.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UsersError {
-    /// A line.
+    /// A line is no entry.
     #[error("line {line}: {what}")]
     Line {
-        /// From 1.
+        /// The line's number, from 1.
         line: usize,
         /// What is wrong with it, and what would not be.
         what: String,

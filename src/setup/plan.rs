@@ -119,7 +119,7 @@ impl Plan {
     }
 }
 
-/// One file.
+/// One file of a plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct File {
     /// Absolute on the client's machine: `/etc/docker/daemon.json`.

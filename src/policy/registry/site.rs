@@ -47,7 +47,7 @@ pub struct Registry {
 pub enum Account {
     /// A name, and the file with the password.
     Password {
-        /// Who.
+        /// The name of the account.
         username: Arc<str>,
         /// The password, with or without a line's end.
         file: PathBuf,

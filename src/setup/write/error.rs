@@ -25,9 +25,9 @@ pub enum WriteError {
     /// There is no record of it.
     #[error("{client} was not set up by `seawall setup {client} --write` below {root}: there is nothing to undo")]
     NotSetUp {
-        /// Who.
+        /// The client that was to be undone.
         client: Client,
-        /// Where.
+        /// The directory that was given as root.
         root: PathBuf,
     },
 }
