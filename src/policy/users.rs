@@ -111,14 +111,14 @@ impl Users {
     pub fn check(&self, credential: &Credential) -> bool {
         let (name, password) = credential.parts();
         let found = self.entries.binary_search_by(|entry| entry.name.as_bytes().cmp(name));
-        let entry = &self.entries[found.unwrap_or_else(|_| self.offline_token(name))];
+        let entry = &self.entries[found.unwrap_or_else(|_| self.decoy(name))];
         let is_right = bcrypt::verify(password, &entry.hash).unwrap_or(false);
         found.is_ok() & is_right
     }
 
     /// The entry whose hash is worked on in vain for a name that is not there: always the same one for the same name, so that its
     /// time tells nothing, whatever the costs of the hashes are.
-    fn offline_token(&self, name: &[u8]) -> usize {
+    fn decoy(&self, name: &[u8]) -> usize {
         let hash = self.choice.hash_one(name) % self.entries.len() as u64;
         usize::try_from(hash).unwrap_or_default()
     }
@@ -210,8 +210,8 @@ mod tests {
     #[test]
     fn a_name_that_is_not_there_is_checked_all_the_same() {
         let users = Users::parse(&format!("a:{ABC}\nb:{ABC}\nc:{ABC}")).unwrap();
-        let chosen: Vec<usize> = (0..100).map(|n: u8| users.offline_token(&[n])).collect();
-        assert_eq!(chosen, (0..100).map(|n: u8| users.offline_token(&[n])).collect::<Vec<_>>());
+        let chosen: Vec<usize> = (0..100).map(|n: u8| users.decoy(&[n])).collect();
+        assert_eq!(chosen, (0..100).map(|n: u8| users.decoy(&[n])).collect::<Vec<_>>());
         assert!((0..3).all(|at| chosen.contains(&at)), "{chosen:?}");
     }
 

@@ -29,7 +29,7 @@ fn its_names_are_what_the_root_may_sign_for() {
     let none = parse("").unwrap();
     assert_eq!(none.tls.preferred, Preferred::H2);
     assert_eq!(parse("[tls]\nprefer = \"http/1.1\"").unwrap().tls.preferred, Preferred::H1);
-    assert!(parse("[tls]\nprefer = \"h3\"").unwrap_err().to_string().contains("none of \"h2\", \"http/1.1\""));
+    assert!(parse("[tls]\nprefer = \"h3\"").unwrap_err().to_string().contains("is not one of \"h2\", \"http/1.1\""));
     assert!(none.tls.names.is_empty() && none.tls.certificate.is_none());
 }
 
