@@ -1,4 +1,4 @@
-//! What goes wrong, said twice: to the client in a sentence that says what to do, to the log with its cause.
+//! Errors, each with two messages: to the client in a sentence that says what to do, to the log with its cause.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Answers of this listener: their body, its type, and that nobody keeps them.
+//! Answers of this listener: a body, its type, and `no-store`.
 
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderValue, StatusCode, header};

@@ -69,13 +69,13 @@ enum Target {
     Containers,
 }
 
-/// Does it. `registry_hosts` are the hosts of all registries, with a port where it is not 443.
+/// Runs the command. `registry_hosts` are the hosts of all registries, with a port where it is not 443.
 pub fn run(args: CaArgs, settings: &Settings, registry_hosts: &[String]) -> anyhow::Result<()> {
     let result = answer(args, settings, registry_hosts, Clock::system().now())?;
     Ok(std::io::stdout().lock().write_all(result.as_bytes())?)
 }
 
-/// Does it and returns what goes to stdout; what is for people goes to stderr.
+/// Runs the command and returns what goes to stdout; what is for people goes to stderr.
 fn answer(args: CaArgs, settings: &Settings, hosts: &[String], now: SystemTime) -> anyhow::Result<String> {
     match args.command {
         Command::Show { json: true, .. } => as_json(&existing(settings, now)?),

@@ -23,7 +23,7 @@ Examples:
   seawall setup containerd --write / --undo                            take it back
   curl -fsS http://seawall.lab:3128/setup/docker                       the same, from a machine without seawall";
 
-/// Does it. The result goes to stdout, what is for people beside it to stderr.
+/// Runs the command. The result goes to stdout, what is for people beside it to stderr.
 pub fn run(args: &SetupArgs, config: &Config) -> anyhow::Result<()> {
     let (client, root) = (args.client, args.write.as_deref());
     if let Some(root) = root.filter(|_| args.undo) {

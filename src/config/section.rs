@@ -1,4 +1,4 @@
-//! Reads a section key by key; what nobody asked for is unknown, and the nearest known key is named.
+//! Reads a section key by key; a key that was not asked for is unknown, and the nearest known key is named.
 
 use std::collections::BTreeSet;
 
@@ -115,7 +115,7 @@ impl Section {
         Fault::at(self.place.clone(), what).of(&self.path_of(key))
     }
 
-    /// What was written and nobody asked for is a problem.
+    /// What was written and not asked for is a problem.
     pub(super) fn end(self, problems: &mut Vec<Problem>) {
         for (key, (place, _)) in &self.table {
             if self.asked.contains(key.as_str()) {

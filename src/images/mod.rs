@@ -1,4 +1,4 @@
-//! Which images do manifests, compose files and Dockerfiles name, and how would they be named at seawall's mirror?
+//! Which images manifests, compose files and Dockerfiles name, and their names at seawall's mirror.
 //!
 //! 1. [`read`] finds the references in a text: by the tree of YAML and JSON (`manifests` says which strings are images), or by the
 //!    instructions of a Dockerfile (`dockerfile`). Each [`Reference`] knows where it stands, where it stands somewhere by itself.

@@ -1,11 +1,11 @@
-//! Whom a connection is for that came straight here: by the name in its ClientHello, else by the address it was sent to.
+//! The host that a connection without CONNECT is for: the name in its ClientHello, else the address it was sent to.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::http::origin::Host;
 
-/// What clients call seawall itself, and the ports where it is. Clones share the lists.
+/// The names of seawall itself, and the ports it listens on. Clones share the lists.
 #[derive(Clone, Debug, Default)]
 pub struct OwnNames {
     names: Arc<[Host]>,
@@ -43,7 +43,7 @@ impl OwnNames {
 /// Where a connection came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reached {
-    /// This end of the socket.
+    /// The local address of the socket.
     pub local: SocketAddr,
     /// Where its client sent it, if the kernel brought it here instead: REDIRECT, DNAT, TPROXY. Never an address of seawall.
     pub original: Option<SocketAddr>,
@@ -63,26 +63,26 @@ impl Reached {
     /// The port that its client sent it to, if the kernel brought it to another.
     ///
     /// A balancer in the kernel (kube-proxy) translates like a REDIRECT does, mostly to the very same port: that one is a port of
-    /// seawall's, and says nothing of whom the client means.
+    /// seawall's, and says nothing of the host that the client means.
     pub fn original_port(&self) -> Option<u16> {
         self.original.map(|original| original.port()).filter(|port| *port != self.local.port())
     }
 }
 
-/// Whom TLS is for.
+/// The host that a TLS connection is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Addressee {
     /// seawall itself.
     Own,
-    /// This host, by its name. The port is what it can be told by.
+    /// The host of this name. Its port follows from where the connection was sent.
     Named(Host),
-    /// Nobody was named, but this is where it was sent.
+    /// No host was named; this is the address that the connection was sent to.
     Sent(SocketAddr),
-    /// Nobody can tell.
+    /// There is no name, and no address that tells.
     Unknown,
 }
 
-/// Whom a ClientHello is for that names `sni` or nobody. An address is named by none (RFC 6066, 3).
+/// The host that a ClientHello with this SNI, or without one, is for. A ClientHello never names an address (RFC 6066, 3).
 pub fn addressee(own: &OwnNames, sni: Option<&Host>, reached: Reached) -> Addressee {
     if let Some(name) = sni {
         return if own.contains(name) { Addressee::Own } else { Addressee::Named(name.clone()) };

@@ -1,29 +1,29 @@
-//! Is there room for a blob, and how much has to go first?
+//! Whether a blob is kept, and how much is evicted first.
 
 /// The room there is, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
-    /// The cache may be this large.
+    /// The largest size of the cache.
     pub max_size: u64,
-    /// The file system keeps this much for others.
+    /// What the file system keeps free for others.
     pub min_free: u64,
-    /// The cache is this large.
+    /// The current size of the cache.
     pub used: u64,
-    /// What is on its way will be this large.
+    /// What fills in progress will add.
     pub promised: u64,
-    /// The file system has this much left.
+    /// What is free on the file system.
     pub free: u64,
 }
 
 /// Whether a blob is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It is, once this many bytes have gone.
+    /// It is, after this many bytes were evicted.
     Keep {
         /// How many bytes are evicted first.
         evict: u64,
     },
-    /// It could not be kept however much went: it is passed through.
+    /// It would not fit into an empty cache: it is passed through.
     Through,
 }
 
@@ -37,7 +37,7 @@ pub struct Wish {
 }
 
 impl Room {
-    /// Bytes that have to go before a blob is kept.
+    /// Bytes that have to be evicted before a blob is kept.
     pub fn shortfall(&self, wish: Wish) -> u64 {
         let all = self.used.saturating_add(self.promised).saturating_add(wish.size);
         let over = all.saturating_sub(self.max_size);

@@ -1,4 +1,4 @@
-//! May a host be asked that did not answer lately?
+//! Whether a host that did not answer lately is asked again: a circuit breaker.
 //!
 //! ```text
 //! closed ── ROW failures in a row ──→ open ── its pause is over ──→ half-open: one request is the trial
@@ -13,7 +13,7 @@
 use std::time::{Duration, SystemTime};
 
 /// Failures in a row that open. One is a blip; two may be one blip, since a request on a kept connection that broke is sent again
-/// at once; the third is another request's. Of a host that is silent it takes as many deadlines until nobody waits for it.
+/// at once; the third is another request's. A host that is silent is given up after as many deadlines.
 const ROW: usize = 3;
 /// Until the first trial, about. A trial is one request that fails or is answered, so it may be early and often.
 const FIRST: Duration = Duration::from_secs(1);
@@ -146,8 +146,8 @@ impl Breaker {
         }
     }
 
-    /// Questions of different turns are different questions: who asks in this one does not wait for what an earlier one will never
-    /// hear. Another one after each failure, and when it is time for a trial.
+    /// The number of the present generation. Requests of different generations are not coalesced: one of this generation does not wait
+    /// for an answer that an earlier one will never get. A new one begins after each failure, and when it is time for a trial.
     pub fn generation(&self, now: SystemTime) -> u64 {
         self.generation + u64::from(self.outage().is_some_and(|(_, until)| now >= until))
     }
@@ -202,7 +202,7 @@ impl Breaker {
         (before != State::Closed).then_some(State::Closed)
     }
 
-    /// Nobody waits for a request any more, and it says nothing of the host: the next one may be the trial.
+    /// The request was dropped by its caller, and it says nothing of the host: the next one may be the trial.
     pub fn given_up(&mut self, pass: Pass, now: SystemTime) {
         if let Phase::HalfOpen { trials, .. } = self.phase
             && pass == Pass::Trial(trials)

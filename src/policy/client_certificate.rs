@@ -1,4 +1,4 @@
-//! Who seawall is to a registry that asks for a TLS certificate.
+//! The certificate that seawall presents to a registry that asks for one.
 
 use std::fmt;
 

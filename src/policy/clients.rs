@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 
-/// Whether `ip` is in one of the networks. A v4 client of a dual-stack socket comes in v6 clothes.
+/// Whether `ip` is in one of the networks. A v4 client of a dual-stack socket has a v4-mapped v6 address.
 pub fn may_connect(allow: &[IpNet], ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     allow.iter().any(|network| network.contains(&ip))
@@ -44,7 +44,7 @@ pub enum Refusal {
     Allow,
     /// It has `clients.max_per_client` connections.
     Limit,
-    /// It is not in `clients.users_file`, or came where nobody can say who they are.
+    /// It is not in `clients.users_file`, or came by a way in that has no field for a password.
     Auth,
     /// It is in `clients.proxy_protocol_from` and sent no PROXY header, or a wrong one.
     ProxyHeader,
@@ -87,8 +87,8 @@ pub enum Demand {
     Origin,
 }
 
-/// What a request has to show. Open is only what a client needs before it can have a password at hand: how to use this proxy, its
-/// root, whether it is well.
+/// The password that a request has to carry. Without one a client gets only what it needs before it can be set up: how to use this
+/// proxy, its root, its health.
 pub fn demanded(form: Form<'_>) -> Demand {
     match form {
         Form::Authority | Form::Absolute => Demand::Proxy,
@@ -98,12 +98,12 @@ pub fn demanded(form: Form<'_>) -> Demand {
     }
 }
 
-/// The same of the same client is said once in this time.
+/// The same refusal of the same client is logged once in this time.
 const WINDOW: Duration = Duration::from_secs(60);
 /// Lines in one window: a scan from everywhere does not fill the disk.
 const MOST: usize = 20;
 
-/// Refusals that were said, so that they are not said again at once. Never holds more than it says in one window.
+/// Refusals that were logged, so that they are not logged again at once. Never holds more than it says in one window.
 #[derive(Debug)]
 pub struct Notices {
     began: SystemTime,
@@ -111,25 +111,25 @@ pub struct Notices {
     unsaid: u64,
 }
 
-/// Whether something is worth a line.
+/// Whether a refusal is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// It is; and so many were not said since the last line.
+    /// It is logged, with the number of those that were not since the last line.
     Say {
         /// Refusals that were not logged.
         unsaid: u64,
     },
-    /// It is not, it is only counted.
+    /// It is only counted.
     Count,
 }
 
 impl Notices {
-    /// Nothing was said yet.
+    /// A window in which nothing was logged yet.
     pub fn new(now: SystemTime) -> Notices {
         Notices { began: now, said: HashSet::new(), unsaid: 0 }
     }
 
-    /// `client` was refused.
+    /// Notes that `client` was refused.
     pub fn notice(&mut self, client: Client, refusal: Refusal, now: SystemTime) -> Notice {
         if now.duration_since(self.began).is_ok_and(|passed| passed >= WINDOW) {
             self.said.clear();

@@ -1,4 +1,4 @@
-//! Which addresses nobody may make seawall dial.
+//! Which addresses seawall never dials, whoever asks.
 //!
 //! Checked on every address that a name of a client, a redirect or a token realm resolves to; what is dialled is the very
 //! address that was checked, so a second answer of the resolver (rebinding) changes nothing. Names are looked at first: where
@@ -168,7 +168,7 @@ pub fn check(ip: IpAddr, deny: &[Network]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether `name` (in lower case, without its last dot) may be dialled whatever it resolves to, by whom ever.
+/// Whether `name` (in lower case, without its last dot) may be dialled whatever it resolves to.
 ///
 /// # Errors
 /// The network that its name alone says it is in.

@@ -7,12 +7,12 @@ use wildmatch::WildMatch;
 use super::registry::{Registries, Role, Site};
 use crate::http::origin::{Host, Scheme};
 
-/// What is done with it.
+/// What is done with a connection to a host.
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    /// It is a registry, or one's token service: spoken to in its place.
+    /// The host is a registry or its token service: seawall answers in its place.
     Registry(Site, Role),
-    /// It is no registry's: bytes go through unseen.
+    /// The host is no registry: bytes are forwarded without being read.
     Tunnel,
     /// The connection is refused.
     Refuse(Reason),

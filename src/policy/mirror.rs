@@ -1,17 +1,17 @@
-//! Which registry does a mirror's request mean?
+//! Which registry and repository a request to the mirror names.
 
 use super::registry::{Registries, Site};
 
-/// What a repository's name means at a mirror.
+/// The registry and the repository that a name at the mirror resolves to.
 #[derive(Clone, Debug)]
 pub struct Meant {
     /// The registry that is meant.
     pub site: Site,
-    /// The repository there.
+    /// The repository at that registry.
     pub repository: String,
 }
 
-/// What names the registry besides a repository's name.
+/// The parts of a request that name the registry, besides the repository's name.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Said<'a> {
     /// `host:port`, taken off the front of the path: no repository's name has a colon.
@@ -29,9 +29,9 @@ pub enum Unclear {
     /// The path names one registry, `ns` another.
     #[error("the path is for the registry {path}, `ns` for {ns}: one of them is wrong")]
     Two {
-        /// By the path.
+        /// The registry that the path names.
         path: String,
-        /// The value of `ns`.
+        /// The registry that `ns` names.
         ns: String,
     },
 }
@@ -77,7 +77,7 @@ fn by_path(registries: &Registries, repository: &str) -> Result<Meant, Unclear> 
 }
 
 /// The repository of `site` that a client means which says `ns` and a path: the path without the name of the very same registry in
-/// front, if that is a host. A name or an alias without a dot may be an owner's name there as well (`github` at ghcr.io): it is none
+/// front, if that is a host. A name or an alias without a dot may be an owner's name there as well (`github` at ghcr.io): it cannot be one
 /// only at docker.io, where names have two parts and this leaves two.
 fn within<'a>(registries: &Registries, site: &Site, repository: &'a str) -> &'a str {
     let Some((first, rest)) = repository.split_once('/') else { return repository };

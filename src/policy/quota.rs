@@ -1,4 +1,4 @@
-//! What upstream's figures mean: when a quota is spent, when it is free again, whether this pull may take from it, how long a 429 stands.
+//! What upstream's figures mean: when a quota is spent, when it is free again, whether this pull may take from it, how long a 429 holds.
 //!
 //! Windows are taken to be fixed, and to have begun when their figures were first seen: that is never too early. Where they slide,
 //! or end sooner, upstream's next figures say so, and those come with every HEAD.
@@ -64,12 +64,12 @@ pub fn limit_of(cost: Cost, content_type: &str, said: Option<&RateLimit>) -> Lim
     }
 }
 
-/// How long a 429 stands that says nothing of it.
+/// How long a 429 holds that does not say.
 const UNSAID: Duration = Duration::from_secs(60);
-/// How long one stands at most, whatever it says: then upstream is asked once more.
+/// How long one holds at most, whatever it says: then upstream is asked once more.
 pub const LONGEST: Duration = Duration::from_secs(86_400);
 
-/// Until when a 429 of `now` stands: what it says itself, else until the window ends, else a minute.
+/// Until when a 429 of `now` holds: what it says itself, else until the window ends, else a minute.
 pub fn stands_until(
     limit: Limit,
     retry_after: Option<Duration>,
@@ -87,7 +87,7 @@ const OBEDIENT: [&str; 6] = ["containers/", "skopeo/", "libpod/", "podman/", "bu
 /// What is worth waiting for.
 const SHORT: Duration = Duration::from_secs(60);
 
-/// Whether a client that calls itself `user_agent` is told to come back after `wait`, when it is told so in words anyway.
+/// Whether a client that calls itself `user_agent` gets `Retry-After` for `wait`, beside the message that says so anyway.
 pub fn is_told_to_wait(user_agent: &str, wait: Duration) -> bool {
     let obeys = |name: &&str| user_agent.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
     wait <= SHORT || !OBEDIENT.iter().any(obeys)
@@ -115,7 +115,7 @@ const RECENT: Duration = Duration::from_secs(3600);
 const SHORTEST: Duration = Duration::from_secs(60);
 /// Points of the past that are kept, in the whole of [`RECENT`].
 const POINTS: u32 = 30;
-/// Parts of a quota, in percent, at which the operator is told; the last first.
+/// Parts of a quota, in percent, at which the operator is warned; the last first.
 const WARNINGS: [u64; 2] = [10, 25];
 
 /// A quota, as upstream last said, and what it was before.
@@ -136,7 +136,7 @@ pub struct Figures {
     past: VecDeque<(SystemTime, u64)>,
 }
 
-/// What is to come if it goes on like this.
+/// What is to be expected at the present rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Forecast {
     /// Pulls an hour, over the recent past. `None`: not enough of it is known.
@@ -186,7 +186,7 @@ impl Figures {
         Some(self.began + self.window?)
     }
 
-    /// What is to come.
+    /// What is to be expected now.
     pub fn forecast(&self, now: SystemTime) -> Forecast {
         if !self.hold(now) {
             return Forecast { per_hour: None, spent_at: None, free_at: None };

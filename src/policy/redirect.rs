@@ -1,4 +1,4 @@
-//! Where a redirect leads, and what may come along.
+//! Where a redirect leads, and whether it is followed.
 
 use std::fmt;
 
@@ -30,7 +30,7 @@ impl fmt::Display for Refused {
     }
 }
 
-/// The next request.
+/// The request that follows a redirect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Next {
     /// The host that is asked next.

@@ -1,4 +1,4 @@
-//! How often is it worth a line that a mirror refused a request?
+//! How often the log says that the mirror refused a request.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use super::clients::Notice;
 
-/// The same of the same registry is said once in this time.
+/// The same refusal by the same registry is logged once in this time.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Refusals of mirrors that were said. As many as there are (registry, code) at most.
+/// Refusals that were logged: at most one entry for each pair of registry and code.
 #[derive(Debug, Default)]
 pub struct Notices(HashMap<(String, &'static str), Said>);
 
@@ -20,7 +20,7 @@ struct Said {
 }
 
 impl Notices {
-    /// One more. `registry` and `code` are of fixed lists.
+    /// Counts one more refusal. `registry` and `code` are of fixed lists.
     pub fn notice(&mut self, registry: &str, code: &'static str, now: SystemTime) -> Notice {
         let said = self.0.entry((registry.to_owned(), code));
         let is_first = matches!(said, Entry::Vacant(_));

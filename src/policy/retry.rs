@@ -1,4 +1,4 @@
-//! When a broken transfer is taken up again.
+//! When a broken transfer is resumed.
 
 use std::time::{Duration, SystemTime};
 

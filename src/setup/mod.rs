@@ -1,4 +1,4 @@
-//! How a client is pointed at seawall, so that nobody has to look up another tool's configuration format.
+//! How a client is pointed at seawall: the files, in the client's own format, and the commands.
 //!
 //! 1. [`Client::plan`] says which files a client needs, what is to be run and restarted afterwards, and which traps it has: pure, from
 //!    [`Facts`]. One file per client in `clients`.
