@@ -14,6 +14,8 @@ mod daemon_journal;
 mod dial;
 mod dial_tls;
 mod disk;
+mod docs;
+mod docs_cited;
 mod door;
 mod door_clear;
 mod flight;
