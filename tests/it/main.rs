@@ -16,6 +16,7 @@ mod dial_tls;
 mod disk;
 mod docs;
 mod docs_cited;
+mod docs_keys;
 mod door;
 mod door_clear;
 mod flight;
