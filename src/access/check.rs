@@ -76,7 +76,7 @@ impl Access {
         &self.0.presence
     }
 
-    /// Logins that were good before upstream went away.
+    /// Logins that were good before upstream became unreachable.
     pub fn logins(&self) -> &Logins {
         &self.0.logins
     }
@@ -86,7 +86,7 @@ impl Access {
         &self.0.secret
     }
 
-    /// Whether upstream's last word was that anonymous may read a repository.
+    /// Whether upstream's last answer was that anonymous may read a repository.
     pub fn is_public(&self, key: &RepositoryKey) -> bool {
         self.anonymous(key).permission(self.0.grants.ttls(), self.now()).usable_while_away()
     }
@@ -96,7 +96,7 @@ impl Access {
         self.anonymous(key).is_public(self.0.grants.ttls(), self.now())
     }
 
-    /// Whether there is anything in a name space that upstream's last word opens to anonymous, or to a login that is remembered.
+    /// Whether there is anything in a registry that upstream's last answer opens to anonymous, or to a login that is remembered.
     pub fn opens_some(&self, namespace: &str) -> bool {
         self.0.grants.opens_some(namespace) || self.0.logins.knows_some(namespace)
     }

@@ -34,7 +34,7 @@ pub struct Grants {
     own: Cache<(RepositoryKey, Fingerprint), SystemTime>,
 }
 
-/// A yes to the operator's account.
+/// A grant to the operator's account.
 #[derive(Clone, Copy, Debug)]
 struct Shared {
     at: SystemTime,
@@ -97,7 +97,7 @@ impl Grants {
         }
     }
 
-    /// A claim counts where nothing is given away by it: for what upstream has in some public repository.
+    /// A claim counts where it opens nothing that is closed: for what upstream has in some public repository.
     fn holds(&self, repository: &RepositoryKey, digest: &Digest) -> bool {
         match self.presence.of(repository, digest) {
             Present::Confirmed => true,
@@ -109,7 +109,7 @@ impl Grants {
         }
     }
 
-    /// Whether any repository of a name space is public, by upstream's last word.
+    /// Whether any repository of a registry is public, by upstream's last answer.
     pub fn opens_some(&self, namespace: &str) -> bool {
         let here = |repository: &RepositoryKey| repository.is_in(namespace);
         self.public.read().keys().any(here)
@@ -135,7 +135,7 @@ impl Grants {
                 self.own.insert((repository.clone(), print), now);
                 self.logins.granted(print, repository);
             }
-            // Nobody was asked for.
+            // Upstream was asked as anonymous.
             Credential::Remembered(_) => {}
         }
     }
@@ -152,7 +152,7 @@ impl Grants {
                     self.journal.remove(Table::Shared, repository.to_string());
                 }
             }
-            // Nobody was asked for.
+            // Upstream was asked as anonymous.
             Credential::Anonymous | Credential::Remembered(_) => {
                 if self.public.write().remove(repository).is_some() {
                     self.journal.remove(Table::Public, repository.to_string());
@@ -161,8 +161,8 @@ impl Grants {
         }
     }
 
-    /// Upstream refused the operator's account itself: what it opened in `repository` is believed for as long as any yes, and no outage makes
-    /// that longer.
+    /// Upstream refused the operator's account itself: what it was granted in `repository` is fresh for as long as any grant, and no
+    /// outage makes that longer.
     pub fn account_refused(&self, repository: &RepositoryKey) {
         let mut shared = self.shared.write();
         let Some(known) = shared.get_mut(repository).filter(|known| known.stands) else { return };
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_yes_is_for_one_repository_and_one_credential() {
+    fn a_grant_is_for_one_repository_and_one_credential() {
         let (grants, presence) = grants(&Index::new(Journal::off()));
         let (ring, now) = (Keyring::new(), time(1000));
         let who = |text: &'static str| ring.requester(Some(&http::HeaderValue::from_static(text)), now).credential;
@@ -201,7 +201,7 @@ mod tests {
         };
         assert!(may(&app, alice, None));
         assert!(!may(&app, bob, None) && !may(&other, alice, None) && !may(&app, Credential::Anonymous, None));
-        assert!(!may(&app, alice, Some(&digest)), "nobody said that the digest is there");
+        assert!(!may(&app, alice, Some(&digest)), "upstream did not say that the digest is there");
         presence.confirm(&app, &digest);
         assert!(may(&app, alice, Some(&digest)) && !may(&app, bob, Some(&digest)));
         grants.revoke(&app, alice);
@@ -229,10 +229,10 @@ mod tests {
         };
         assert!(!may(&evil));
         grants.grant(&public, Credential::Anonymous, now);
-        assert!(!may(&evil), "public, but nobody said that it holds this");
+        assert!(!may(&evil), "public, but upstream did not say that it has this");
         presence.confirm(&public, &digest);
-        assert!(may(&evil), "nothing is given away");
+        assert!(may(&evil), "it opens nothing that is closed");
         presence.infer(&public, [&digest].into_iter());
-        assert!(may(&public), "a claim takes no word back");
+        assert!(may(&public), "a claim takes no confirmation back");
     }
 }

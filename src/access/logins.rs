@@ -1,12 +1,12 @@
-//! Logins that were good before upstream went away, and what they were let read (`cache.offline_grants`, off unless the operator says so).
+//! Logins that were good before upstream became unreachable, and what they were granted (`cache.offline_grants`, off unless the operator says so).
 //!
-//! 1. Upstream takes a login: the token service answers it with a token, or a registry says yes to it. The login is hashed, slowly,
+//! 1. Upstream takes a login: the token service answers it with a token, or a registry grants it something. The login is hashed, slowly,
 //!    off the threads that serve; the hash is its name ([`LoginId`]).
-//! 2. Upstream says yes to a request with that token: the repository is written down under that name.
-//! 3. Upstream is away, and the login is shown again: it is hashed again, and found. A token of our own stands for it; it opens what is
+//! 2. Upstream grants a request with that token: the repository is written down under that name.
+//! 3. Upstream is unreachable, and the login is presented again: it is hashed again, and found. A token of our own represents it; it opens what is
 //!    written there, no older than the operator said, and only while upstream cannot be asked.
 //! 4. Upstream refuses the login: all of it is forgotten. It refuses a repository: that is. When too many wait to be hashed for this to be
-//!    looked up, whatever is known of that account goes: a no is never lost.
+//!    looked up, whatever is known of that account goes: a refusal is never lost.
 //!
 //! # What an attacker gets
 //!
@@ -14,12 +14,12 @@
 //!   under a key that is not in the journal (`secret`, mode 0600), hashed once more: no guess can be tried.
 //! - *The journal and the key.* Each guess costs a bcrypt for each account. Tokens that registries make cannot be guessed; passwords that
 //!   people make can. No password and no token is ever written, nor kept in memory once it is hashed.
-//! - *A network repository.* An outage that an attacker brings about (a cut line) brings the last state back: somebody who lost access less
+//! - *A place in the network.* An outage that an attacker brings about (a cut line) brings the last state back: somebody who lost access less
 //!   than `offline_grants` ago, still has the old credential, and is an allowed client, reads what is in the cache and was theirs. This
 //!   is why it is off by default, and what its length is for. While upstream answers, it is asked, and its no is final.
 //! - *Guesses during an outage.* Each costs a bcrypt, whether the account is known or not, so many at a time, and few of one account;
-//!   what waits too long is told that upstream is away. Whoever floods this keeps others from logging in during an outage, and from
-//!   nothing else. While upstream answers, nobody waits for a hash.
+//!   what waits too long hears that upstream is unreachable. Whoever floods this keeps others from logging in during an outage, and from
+//!   nothing else. While upstream answers, no request waits for a hash.
 //! - *A token of ours.* What its login may read here, for two minutes. It names the login by nothing that leads back to it.
 
 use std::collections::HashMap;
@@ -72,7 +72,7 @@ struct Session {
 }
 
 enum State {
-    /// Upstream has not said yes to it yet.
+    /// Upstream has granted it nothing yet.
     Shown(Proof),
     /// It is being hashed. What upstream said meanwhile, in order: when it let it read, or that it did not.
     Hashing(Vec<(RepositoryKey, Option<SystemTime>)>),
@@ -376,7 +376,7 @@ impl Logins {
         self.0.book.read().good.get(&id).is_some_and(|good| self.is_recent(good.proved)).then_some(id)
     }
 
-    /// A login that is shown to the registry itself, with each request (Basic). It is hashed when upstream says yes to it, or cannot
+    /// A login that is shown to the registry itself, with each request (Basic). It is hashed when upstream grants it something, or cannot
     /// say.
     pub fn observe_login(&self, namespace: &Arc<str>, login: &Login, print: Fingerprint) {
         if self.is_on() && self.session(print).is_none() {
@@ -398,7 +398,7 @@ impl Logins {
         matches!(*state, State::Hashed(_))
     }
 
-    /// Upstream says that the login which is shown as `print` is none. What it says later of it is heard anew.
+    /// Upstream refused the login which is presented as `print`. What it says later of it is recorded again.
     pub fn forget_presented(&self, print: Fingerprint) {
         self.0.sessions.invalidate(&print);
     }

@@ -2,7 +2,7 @@
 //!
 //! [`Access::check`] answers whether a requester may read a digest in a repository, without asking anybody. What upstream says later is
 //! recorded by the other methods. Grants, presence and logins are kept apart: [`grants`] knows who was granted which repository,
-//! [`presence`] which repository has which digest, [`logins`] which logins were good before upstream went away.
+//! [`presence`] which repository has which digest, [`logins`] which logins were good before upstream became unreachable.
 
 pub mod grants;
 mod known;

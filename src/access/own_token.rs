@@ -4,10 +4,10 @@
 //! seawall.<base64url of: 1 byte version, 8 bytes end (seconds since 1970), 24 bytes login or zeros, 32 bytes HMAC-SHA256 of those>
 //! ```
 //!
-//! Whoever has one has what it stands for, and no more: nobody, or a login that was proved before the outage (`cache/logins`). A login is
-//! one of one registry, and opens what that let it read, so neither is said here; nor is what the client asked the token for, since who
+//! Whoever has one has what it represents, and no more: anonymous, or a login that was proved before the outage (`access/logins`). A login
+//! is one of one registry, and opens what that granted it, so neither is said here; nor is what the client asked the token for, since who
 //! gets it could ask for the rest. None ever leaves, good or not: what looks like one is taken out of a request before anything else
-//! is done with it. Upstream, once it answers, is asked for nobody, and the client gets its challenge.
+//! is done with it. Upstream, once it answers, is asked as anonymous, and the client gets its challenge.
 
 use std::time::{Duration, SystemTime};
 
@@ -23,7 +23,7 @@ const VERSION: u8 = 2;
 /// Bytes that are signed.
 const SIGNED: usize = 1 + 8 + 24;
 
-/// What a client is told: the shortest time that clients believe in. The token service may be back soon.
+/// The lifetime that a client sees: the shortest that clients accept. The token service may be back soon.
 pub(crate) const LIFE: Duration = SHORTEST_LIFE;
 /// How much longer one is good: for what was under way when it ended, and for clients whose clock starts late.
 const GRACE: Duration = Duration::from_secs(60);
@@ -31,7 +31,7 @@ const GRACE: Duration = Duration::from_secs(60);
 /// For whom a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// Nobody: it opens what everybody may read.
+    /// Anonymous: it opens what is public.
     Nobody,
     /// Somebody who showed a login that was good.
     Login(LoginId),
@@ -55,7 +55,7 @@ pub(crate) fn is_own(token: &str) -> bool {
     token.starts_with(MARK)
 }
 
-/// For whom it is. One that is forged or over is nobody's.
+/// Whom it represents. One that is forged or expired represents anonymous.
 pub(crate) fn owner(secret: &Secret, token: &str, now: SystemTime) -> Owner {
     read(secret, token, now).unwrap_or(Owner::Nobody)
 }

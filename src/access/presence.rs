@@ -1,6 +1,6 @@
 //! Which repository has which digest, and who says so.
 //!
-//! - *Upstream's own word*: an answer for that digest in that repository. For blobs that are here it is kept with them, on disk; for
+//! - *Upstream's own answer*: one for that digest in that repository. For blobs that are here it is kept with them, on disk; for
 //!   others it is kept in memory for a while.
 //! - *What a manifest lists* is a claim of whoever wrote it, who may list what is not theirs.
 

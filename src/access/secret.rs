@@ -2,8 +2,8 @@
 //!
 //! It signs the tokens of seawall's own making, and is in every hash of a credential that is written down, so that the journal alone is
 //! of no use to whoever gets hold of it. It is not made of the CA's key: that may be the operator's, may be shared by many, and is
-//! renewed; and a key is for one thing. Lost, or replaced, nobody comes to harm: tokens last two minutes, and what was remembered of
-//! logins is asked for anew.
+//! renewed; and a key is for one thing. Lost, or replaced, it harms no client: tokens last two minutes, and what was remembered of
+//! logins is asked for again.
 
 use std::fmt;
 use std::path::Path;
@@ -43,7 +43,7 @@ impl Secret {
         })
     }
 
-    /// One that nobody else has, and that is not kept.
+    /// One that no other process has, and that is not kept.
     pub fn random() -> Secret {
         Secret::of(random_bytes().as_slice())
     }

@@ -29,7 +29,7 @@ impl Admission {
         Admission { parts, asked: Coalesced::default() }
     }
 
-    /// Lets a requester read a digest. `Some`: upstream could not be asked, and its last word stands.
+    /// Lets a requester read a digest. `Some`: upstream could not be asked, and its last grant stands.
     pub(super) async fn admit(
         &self,
         pull: &Pull,

@@ -23,7 +23,7 @@ const MOMENT: Duration = Duration::from_millis(3);
 /// How a body ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// As it should, as far as can be told without a length.
+    /// As it should, as far as can be known without a length.
     Clean,
     /// It broke off.
     Broken(Error),

@@ -91,7 +91,7 @@ impl Contents {
                 }
             }
         }
-        // Never with somebody else's answer.
+        // Never with another requester's answer.
         Box::pin(self.through(pull, what, digest.clone(), None)).await
     }
 
@@ -110,7 +110,7 @@ impl Contents {
     ) -> Result<Option<Found>> {
         let same = flight.was_asked_for(&pull.key, pull.requester.credential);
         let is_final = |error: &Error| same && error.kind().fault() == Fault::Upstream;
-        // Upstream's answer to who leads is the one this client would get. All others ask for themselves, and wait for nobody.
+        // Upstream's answer to who leads is the one this client would get. All others ask for themselves, and wait for none.
         if same && let Some(error) = flight.flowing().await.err().filter(is_final) {
             return Err(error);
         }
@@ -274,7 +274,7 @@ impl Contents {
 
 /// HEAD.
 impl Contents {
-    /// Answers a HEAD. Who asks for a blob's is about to push, and is told what upstream says now: pulls do without.
+    /// Answers a HEAD. Who asks for a blob's is about to push, and gets what upstream says now: pulls do without.
     async fn describe(&self, pull: &Pull, digest: &Digest, what: &What, permission: Permission) -> Result<Found> {
         let (pushing, checked) = (may_push(pull, what), self.parts.check(pull, Some(digest)));
         let is_granted = permission == Permission::Established || checked == Permission::Established;

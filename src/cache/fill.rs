@@ -1,11 +1,11 @@
 //! Fetches one blob, for all who want it.
 //!
-//! 1. what is here of it is hashed, and gone on with;
-//! 2. upstream is asked for the rest, with the credential of who came first: its yes is a grant;
+//! 1. what is here of it is hashed, and resumed;
+//! 2. upstream is asked for the rest, with the credential of who came first: its answer is a grant;
 //! 3. room is made;
 //! 4. chunks coalesce, and are hashed and written on a thread while the next ones arrive; what is written is published, the last of
 //!    it only when the digest is verified;
-//! 5. a transfer that breaks is taken up again through the registry's URL, as long as attempts bring bytes;
+//! 5. a transfer that breaks is resumed through the registry's URL, as long as attempts bring bytes;
 //! 6. file, then index, then landing.
 //!
 //! It waits for no reader and does not die with one.
@@ -61,7 +61,7 @@ impl Fill {
         }
     }
 
-    /// What a failed fill leaves: the start of a blob, to go on with; nothing where the disk is full. Who reads it has it open.
+    /// What a failed fill leaves: the start of a blob, to resume; nothing where the disk is full. Who reads it has it open.
     async fn put_away(&self, digest: Digest, why: Kind) {
         let store = self.parts.store.clone();
         let put_away = task::blocking(move || match why {
@@ -107,7 +107,7 @@ impl Fill {
     async fn open(&self, lead: &Lead) -> Result<(Partial, Fetched)> {
         let (store, digest) = (self.parts.store.clone(), lead.flight().digest().clone());
         let mut partial = task::blocking(move || store.partial(&digest)).await.map_err(no_room)?;
-        // All of it may be here, after a kill before the move: then its last byte is upstream's yes.
+        // All of it may be here, after a kill before the move: then upstream's answer with its last byte is the grant.
         let whole = !partial.is_empty() && partial.is_verified();
         let mut fetched = self.request.fetch(partial.len() - u64::from(whole)).await;
         // As long as the blob, or longer, and not the blob: nothing here is right.
@@ -121,7 +121,7 @@ impl Fill {
         let fetched = fetched?;
         self.parts.access.record_grant(&self.key, fetched.grants_to(&self.request.requester), lead.flight().digest());
         if !partial.is_empty() {
-            info!(digest = %partial.digest(), from = partial.len(), "going on with a partial blob");
+            info!(digest = %partial.digest(), from = partial.len(), "resuming a partial blob");
         }
         Ok((partial, fetched))
     }
@@ -226,7 +226,7 @@ impl Fill {
         let silent = Instant::now();
         loop {
             let pause = retry::pause(*fruitless, jitter()).ok_or_else(|| error.clone())?;
-            debug!(%error, at = partial.len(), "a download broke off: it is taken up again");
+            debug!(%error, at = partial.len(), "a download broke off: it is resumed");
             // While its host is known not to answer there is nothing to attempt, and nothing to give up for.
             let away = not_asked(&error);
             tokio::select! {
@@ -247,7 +247,7 @@ impl Fill {
             }
             error = match self.request.fetch(partial.len()).await {
                 Ok(fetched) if fetched.total != total && total.is_some() => {
-                    return Err(Error::new(Kind::Broken, "upstream changed its mind about the length"));
+                    return Err(Error::new(Kind::Broken, "upstream returned a different Content-Length on resume"));
                 }
                 Ok(fetched) => return Ok(fetched),
                 Err(error) if is_final(error.kind()) => return Err(error),

@@ -2,8 +2,8 @@
 //!
 //! - [`Flights::join`] looks again under the lock: between a look at the index and the lock a fill may have landed.
 //! - The [`Lead`] is owned by the fill. Dropped before it landed, however that came, it fails all who follow and frees the key.
-//! - The key is freed after the index has the blob, so nobody can find it in neither.
-//! - Who follows reads the partial file up to what is published. Nobody is waited for.
+//! - The key is freed after the index has the blob, so a request finds it in one of the two.
+//! - Who follows reads the partial file up to what is published. A fill waits for no follower.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(flight.verified().await.unwrap_err().kind(), Kind::Missing);
     }
 
-    /// A refusal is shared by those whom upstream would answer the same, and by nobody else.
+    /// A refusal is shared by those whom upstream would answer the same, and by no others.
     #[test]
     fn a_flight_knows_whom_upstream_was_asked_for() {
         let flights = Flights::default();

@@ -80,7 +80,7 @@ pub struct Base {
     pub index: Index,
     /// What the next start wants to know.
     pub journal: Journal,
-    /// What this start was told of tags.
+    /// Records of tags, read at start.
     pub tags: Vec<(String, Vec<u8>)>,
     /// The time.
     pub clock: Clock,
@@ -109,7 +109,7 @@ impl Cache {
         };
         let bindings = Arc::new(Bindings::new(journal, tags));
         // Of what is here the index knows.
-        for (repository, digest) in bindings.words().into_iter().filter(|(_, digest)| !index.has(digest)) {
+        for (repository, digest) in bindings.confirmed().into_iter().filter(|(_, digest)| !index.has(digest)) {
             access.presence().confirm(&repository, &digest);
         }
         let manifests = Manifests::new(settings.memory);
@@ -178,7 +178,7 @@ impl Cache {
         self.0.bindings.forget(&tags::key(key, tag));
     }
 
-    /// Upstream was told to remove a digest from a repository. The bytes stay for other repositories.
+    /// A digest was removed from a repository upstream. The bytes stay for other repositories.
     pub fn digest_removed(&self, key: &RepositoryKey, digest: &Digest) {
         self.0.parts.access.presence().remove(key, digest);
     }

@@ -28,7 +28,7 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Parses a manifest. `media_type` is upstream's word, which may be anything.
+    /// Parses a manifest. `media_type` is what upstream named, which may be anything.
     pub fn read(bytes: Bytes, media_type: Option<&str>) -> Manifest {
         let parsed = manifest::parse(&bytes).ok();
         let said = media_type.filter(|name| is_manifest(name) || is_index(name) || is_schema1(name));
@@ -75,7 +75,7 @@ impl Manifests {
         self.0.get(digest)
     }
 
-    /// Reads one and keeps it. `media_type` is upstream's word.
+    /// Reads one and keeps it. `media_type` is what upstream named.
     pub fn read(&self, digest: &Digest, bytes: Bytes, media_type: Option<&str>) -> Arc<Manifest> {
         let manifest = Arc::new(Manifest::read(bytes, media_type));
         self.0.insert(digest.clone(), manifest.clone());

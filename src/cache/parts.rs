@@ -39,7 +39,7 @@ pub(super) struct Parts {
     pub(super) metrics: Metrics,
 }
 
-/// Upstream's answer, or why there is none and what is here may be served.
+/// Upstream's answer; or why it has none and what is here may be served.
 pub(super) enum Asked<T> {
     Answer(T),
     Stale(Stale),
@@ -103,7 +103,7 @@ impl Parts {
         stale.map(Asked::Stale).ok_or(error)
     }
 
-    /// Why upstream's answer is no reason not to serve what is here, if it is none.
+    /// Why what is here may be served in spite of upstream's answer, if it may.
     pub(super) fn stale(&self, pull: &Pull, error: &Error) -> Option<Stale> {
         let kept = error.kind() == Kind::Missing && self.tags.gone == Gone::Serve;
         let reason = Reason::of(error.kind()).or(kept.then_some(Reason::Gone))?;
@@ -111,7 +111,7 @@ impl Parts {
         Some(Stale { reason, message: error.message().to_owned() })
     }
 
-    /// What upstream's refusal takes away.
+    /// Revokes what upstream refused.
     pub(super) fn refused(&self, pull: &Pull, error: &Error) {
         if error.kind() == Kind::Refused {
             self.access.revoke(&pull.key, pull.requester.credential);

@@ -2,7 +2,7 @@
 //!
 //! 1. what may be read is read from the page cache at once, without a thread;
 //! 2. what is not in the page cache is read on a thread of its own;
-//! 3. at the end of what is published the reader waits for more: nobody waits for it;
+//! 3. at the end of what is published the reader waits for more, and the fill never waits for the reader;
 //! 4. a fill that found no room, or whose credential is no longer good, is left behind: the rest comes from upstream, asked with
 //!    this client's own credential, hashed together with what was read before.
 
@@ -149,7 +149,7 @@ impl Reader {
     }
 
     /// A part of the file, for the kernel to send. Of a whole blob alone: what the kernel has sent is the file's own pages until the
-    /// client acknowledges it, and a partial blob may be cut short and written anew.
+    /// client acknowledges it, and a partial blob may be cut short and written again.
     fn post(&mut self, most: u64) -> Option<Result<Bytes>> {
         let (Some(outbox), Backing::Held { hold, .. }) = (&self.outbox, &self.source) else { return None };
         let len = usize::try_from(most).unwrap_or(MOST_POSTED).min(MOST_POSTED);
@@ -193,7 +193,7 @@ impl Reader {
         let Backing::Flight { watch, .. } = &mut self.source else { return };
         let Some(mut receiver) = watch.take() else { return };
         self.pending = Some(Box::pin(async move {
-            // An error says that the sender is gone; what it said last is still there.
+            // An error says that the sender was dropped; what it sent last is still there.
             let _ = receiver.changed().await;
             Step::Waited(receiver)
         }));

@@ -51,7 +51,7 @@ impl Resolver {
         let parts = &self.parts;
         let (key, now) = (tags::key(&pull.key, tag), parts.now());
         let bound = self.bindings.find(&key, accept);
-        // What upstream was told to remove is asked for again, by its tags too.
+        // What was removed upstream is asked for again, by its tags too.
         let permission = parts.check(pull, bound.as_ref().map(|binding| &binding.digest));
         let granted = granted(permission == Permission::Established);
         let checked = bound.as_ref().map(|binding| binding.checked);
@@ -163,7 +163,7 @@ async fn read(parts: &Parts, pull: &Pull, what: &What, accept: Accept) -> Result
     Ok(Binding { digest, media_type, size, checked: parts.now(), before: None })
 }
 
-/// What upstream's refusal takes away, also when it comes too late for who asked.
+/// Revokes what upstream refused, also when its answer comes too late for who asked.
 fn after_refusal(parts: &Parts, bindings: &Bindings, pull: &Pull, key: &Arc<str>, error: &Error) {
     parts.refused(pull, error);
     if error.kind() == Kind::Missing && parts.tags.gone == Gone::Forget && bindings.knows(key) {

@@ -1,4 +1,4 @@
-//! Makes room: entry first, then file. Never what is being read or filled.
+//! Makes room: entry first, then file; never what is being read or filled.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,10 +44,10 @@ pub struct Sweep {
     pub min_free: u64,
 }
 
-/// A partial that nobody went on with for this long is thrown away.
+/// A partial blob that no fill resumed for this long is removed.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
-/// So long are files looked at each time: 40,000 that the system knows of, 20 where it asks a disk. Who opens one looks too.
+/// Files are looked at for so long each time: 40,000 that the system knows of, 20 where it asks a disk. Who opens one looks too.
 const LOOKING: Duration = Duration::from_millis(200);
 
 /// Room for a blob on its way, until it is in the index or given up.
@@ -103,7 +103,7 @@ impl Sweep {
         Ok(Room { max_size, min_free, used, promised, free: self.store.free_space()? })
     }
 
-    /// Takes away the least recently used, `bytes` of them at least.
+    /// Evicts the least recently used blobs, `bytes` of them at least.
     fn evict(&self, bytes: u64) {
         let (mut gone, mut victims) = (0, 0);
         while let Some(oldest) = self.index.oldest().filter(|_| gone < bytes) {
@@ -120,13 +120,13 @@ impl Sweep {
         }
     }
 
-    /// Takes away one blob that is wrong, whoever reads it.
+    /// Removes a blob that is wrong, whoever reads it.
     pub fn remove(&self, digest: &Digest) {
         self.remove_by(digest, || self.index.forget(digest));
         self.report();
     }
 
-    /// Entry, then file, as a flight of its own: whoever wants the blob meanwhile waits, and fetches it anew. Otherwise a new file
+    /// Entry, then file, as a flight of its own: whoever wants the blob meanwhile waits, and fetches it again. Otherwise a new file
     /// could come between the two, and be removed for the old one.
     fn remove_by(&self, digest: &Digest, take_out: impl FnOnce()) {
         let joined = self.flights.join(digest, || {
@@ -148,7 +148,7 @@ impl Sweep {
         }
     }
 
-    /// Looks at files that were there at the start: the index took their names for it. One that somebody cut or changed is removed.
+    /// Looks at files that were there at the start: the index took their names for it. One that was cut or changed since is removed.
     fn measure(&self, is_stopping: impl Fn() -> bool) {
         let began = self.clock.now();
         while !is_stopping() && within(Some(began), LOOKING, self.clock.now()) {
@@ -157,7 +157,7 @@ impl Sweep {
         }
     }
 
-    /// Takes away a blob that was thought to be this long, if its file is not. Nothing was held meanwhile: it may have been evicted
+    /// Removes a blob that was thought to be this long, if its file is not. Nothing was held meanwhile: it may have been evicted
     /// since, or be on its way, or be here again.
     fn remove_cut(&self, digest: &Digest, size: u64) {
         if !self.is_cut(digest, size) {
@@ -168,7 +168,7 @@ impl Sweep {
             return;
         }
         if self.index.forget_if(digest, size) {
-            warn!(%digest, "a cached file is gone or has another length than it had: it is removed");
+            warn!(%digest, "a cached file is missing or has another length than it had: it is removed");
         }
         // Who evicts it just now has taken its entry, and left the file to this flight.
         if !self.index.has(digest) {
@@ -176,7 +176,7 @@ impl Sweep {
         }
     }
 
-    /// Whether a file is gone, or not this long. Nobody knows of one that cannot be looked at.
+    /// Whether a file is missing, or not this long. One that cannot be looked at is neither, as far as can be said.
     fn is_cut(&self, digest: &Digest, size: u64) -> bool {
         self.store.look(digest).map_or_else(|error| is_missing(&error), |found| found.size != size)
     }
@@ -187,7 +187,7 @@ impl Sweep {
         self.metrics.cache(bytes, entries);
     }
 
-    /// At start and now and then: a smaller limit, a fuller disk, partials that nobody wants, files that others cut. Blocks.
+    /// At start and now and then: a smaller limit, a fuller disk, partials that no fill resumes, files that others cut. Blocks.
     pub fn tidy(&self, is_stopping: impl Fn() -> bool) {
         self.opened.tidy();
         let promised = self.promised.lock();
@@ -207,7 +207,7 @@ impl Sweep {
         self.report();
     }
 
-    /// Takes away the partials that nobody went on with, and the oldest of the others that are too much beside what is whole.
+    /// Removes the partials that no fill resumed, and the oldest of the others that are too much beside what is whole.
     fn remove_partials(&self, too_much: impl Fn(u64) -> u64) -> fs::Result<()> {
         let now = self.clock.now();
         let mut idle = self.store.list_partials()?;
@@ -220,7 +220,7 @@ impl Sweep {
             }
             // As its own flight, so that no fill goes on with it meanwhile.
             let Joined::Lead(_lead) = self.flights.join(&partial.digest, || None) else { continue };
-            info!(digest = %partial.digest, bytes = partial.size, "a partial blob that nobody goes on with is removed");
+            info!(digest = %partial.digest, bytes = partial.size, "a partial blob that no fill resumes is removed");
             self.store.remove_partial(&partial.digest)?;
             bytes -= partial.size;
         }

@@ -50,7 +50,7 @@ impl Tagged {
         Tagged { parts, bindings, resolver, contents }
     }
 
-    /// A HEAD tells what a tag names now, though the quota for its bytes may be spent, or their store away: then the answer is what
+    /// A HEAD tells what a tag names now, though the quota for its bytes may be spent, or their store unreachable: then the answer is what
     /// the tag named before, if that is here.
     pub(super) async fn find(&self, pull: &Pull, tag: &Tag, accept: Accept) -> Result<Found> {
         let resolved = self.resolver.resolve(pull, tag, accept).await?;
@@ -121,7 +121,7 @@ impl Tagged {
         (!all_long).then_some(MissingPart::Blob)
     }
 
-    /// Why what a tag names now will not come, where that is known without asking for it: upstream is away and there is no other source,
+    /// Why what a tag names now will not come, where that is known without asking for it: upstream is unreachable and there is no other source,
     /// it did not come a moment ago, or no quota is left. Who asks by HEAD is about to GET it.
     fn cannot_come(&self, pull: &Pull, resolved: &Resolved, missing: MissingPart) -> Option<Stale> {
         let chain = &pull.site.registry.chain;

@@ -69,8 +69,8 @@ type Variants = Arc<[(Accept, Binding)]>;
 pub struct Bindings {
     journal: Journal,
     bound: Cache<Arc<str>, Variants>,
-    /// Digests that clients were told a tag names, and are about to ask for.
-    told: Cache<(RepositoryKey, Digest, Credential), SystemTime>,
+    /// Digests that were advertised to clients for a tag: they are about to ask for them.
+    advertised: Cache<(RepositoryKey, Digest, Credential), SystemTime>,
     /// Goes up with every push and removal: an answer that was asked for before one is old news after it.
     epoch: AtomicU64,
 }
@@ -82,8 +82,8 @@ pub fn key(repository: &RepositoryKey, tag: &Tag) -> Arc<str> {
 
 /// Tags that are remembered: about 400 bytes each, 700 where one names something that never came.
 const MOST: u64 = 200_000;
-/// How long after it was told what a tag names a client asks for that.
-const TOLD: Duration = Duration::from_secs(60);
+/// A client asks for what was advertised to it within this time.
+const ADVERTISED: Duration = Duration::from_secs(60);
 
 impl Bindings {
     /// With what the journal knew.
@@ -94,11 +94,11 @@ impl Bindings {
             let variants: Variants = records.into_iter().map(Record::read).collect();
             bound.insert(key.into(), variants);
         }
-        Bindings { journal, bound, told: lru(10_000), epoch: AtomicU64::new(0) }
+        Bindings { journal, bound, advertised: lru(10_000), epoch: AtomicU64::new(0) }
     }
 
-    /// Upstream's words that each of these repositories holds this digest.
-    pub fn words(&self) -> Vec<(RepositoryKey, Digest)> {
+    /// Repositories with the digests that upstream confirmed in them, by what their tags name.
+    pub fn confirmed(&self) -> Vec<(RepositoryKey, Digest)> {
         let of = |key: &str, variants: &Variants| {
             let repository: Option<RepositoryKey> = key.rsplit_once(':').map(|(repository, _)| repository.into());
             let named = variants.iter().map(|(_, binding)| binding.digest.clone());
@@ -113,7 +113,7 @@ impl Bindings {
         variants.iter().find(|(bound, _)| *bound == accept).map(|(_, binding)| binding.clone())
     }
 
-    /// The newest binding for other clients that these can read too: better than nothing while upstream is away.
+    /// The newest binding for other clients that these can read too: better than nothing while upstream is unreachable.
     pub fn find_readable(&self, key: &Arc<str>, accept: Accept) -> Option<Binding> {
         let variants = self.bound.get(key)?;
         let readable = variants.iter().map(|(_, binding)| binding).filter(|binding| accept.admits(&binding.media_type));
@@ -168,12 +168,12 @@ impl Bindings {
         self.journal.remove(Table::Tags, key.to_string());
     }
 
-    /// `who` was told that a tag in `repository` names `digest`.
+    /// A digest was advertised to `who` for a tag in a repository.
     pub fn advertise(&self, repository: &RepositoryKey, digest: &Digest, who: Credential, now: SystemTime) {
-        self.told.insert((repository.clone(), digest.clone(), who), now);
+        self.advertised.insert((repository.clone(), digest.clone(), who), now);
     }
 
-    /// Whether `who` asks for `digest` for a tag's sake: docker and containerd ask for what they were told.
+    /// Whether `who` asks for `digest` for a tag's sake: docker and containerd ask for what was advertised.
     pub fn was_advertised(
         &self,
         repository: &RepositoryKey,
@@ -181,7 +181,7 @@ impl Bindings {
         who: Credential,
         now: SystemTime,
     ) -> bool {
-        within(self.told.get(&(repository.clone(), digest.clone(), who)), TOLD, now)
+        within(self.advertised.get(&(repository.clone(), digest.clone(), who)), ADVERTISED, now)
     }
 
     fn write(&self, key: &Arc<str>, variants: &Variants) {

@@ -1,8 +1,8 @@
-//! What was ordered and is not known to be on disk: by key, the last word on each, oldest first.
+//! What was ordered and is not known to be on disk: by key, the latest value of each, oldest first.
 //!
 //! It waits in memory while the disk takes nothing, so it has a bound. Beyond that what is new is left out. What takes something out (a
 //! permission, a login) is never left out: it is small, and there is no more of it than was written. Of blobs only the names wait, for
-//! the index knows the last word on each; when there are too many, all that is known of blobs is written again.
+//! the index knows their latest facts; when there are too many, all that is known of blobs is written again.
 //!
 //! Who orders waits for the lock around it, so nothing here goes through all that waits: what could not be written is kept as it was,
 //! and becomes one with what came later where it is tried again ([`Changes::and_then`]), outside the lock.
@@ -28,9 +28,9 @@ pub(super) type Orders = LinkedHashMap<(Table, Vec<u8>), Option<Vec<u8>>>;
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub(super) orders: Orders,
-    /// Of which the last word is the index's.
+    /// Blobs whose rows the source gives when they are written.
     pub(super) blobs: LinkedHashSet<Digest>,
-    /// All blobs, not those alone.
+    /// All blobs are to be written, not those alone.
     pub(super) all_blobs: bool,
 }
 
@@ -84,7 +84,7 @@ impl Backlog {
         false
     }
 
-    /// The index has another word on this blob.
+    /// What is known of this blob changed.
     pub(super) fn change(&mut self, digest: &Digest, now: Instant) {
         let (waiting, kept) = (&mut self.waiting, &self.kept);
         if !waiting.all_blobs && !kept.all_blobs && !kept.blobs.contains(digest) && !waiting.blobs.contains(digest) {
@@ -97,7 +97,7 @@ impl Backlog {
         self.hasten(now);
     }
 
-    /// What was written of blobs is not what the index says.
+    /// What was written of blobs is not what is known of them.
     pub(super) fn compact(&mut self, now: Instant) {
         self.waiting.all_blobs = true;
         self.hasten(now);
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!((backlog.waiting.blobs.len(), begin(&mut backlog).all_blobs), (0, true));
     }
 
-    /// What was kept counts with what waits, and a key has one word at the end.
+    /// What was kept counts with what waits, and a key has one value at the end.
     #[test]
     fn what_could_not_be_written_is_not_gone_through_and_has_its_bound() {
         let (mut backlog, now) = start();

@@ -1,6 +1,6 @@
-//! What makes the next start warm: a book on disk, written by one thread, read once at start.
+//! The one writer: what changes waits in a queue, and a thread writes it.
 //!
-//! Nothing here is needed to serve. A book that cannot be read is set aside and begun anew. While it cannot be written, what changes
+//! Nothing here is needed to serve. What cannot be read is set aside and begun again. While it cannot be written, what changes
 //! waits in memory, within bounds, and is written when the disk takes it. At most a second of it is lost when the process is killed.
 
 use std::path::Path;
@@ -26,7 +26,7 @@ const AT_THE_END: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Journal(Option<Arc<WriterHandle>>);
 
-/// Dropped: nobody orders any more.
+/// Dropped with the last clone: no more orders come.
 #[derive(Debug)]
 struct WriterHandle(Arc<Queue>);
 
@@ -93,12 +93,12 @@ impl Journal {
         }
     }
 
-    /// What is known of a blob is another thing now, or the blob is gone.
+    /// What is known of a blob changed, or the blob was removed.
     pub fn change(&self, digest: &Digest) {
         self.tell(|backlog, now| backlog.change(digest, now));
     }
 
-    /// What was written of blobs is not to be gone on with.
+    /// What was written of blobs is void: all rows are to be written again.
     pub fn compact(&self) {
         self.tell(Backlog::compact);
     }

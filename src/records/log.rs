@@ -1,4 +1,4 @@
-//! What is known of blobs, on disk: `entries`, a file that only grows, read once and from front to back at start.
+//! Rows of blobs, on disk: `entries`, a file that only grows, read once and from front to back at start.
 //!
 //! ```text
 //! entries = magic frame*
@@ -6,11 +6,11 @@
 //! head    = length of body · CRC-32 of body · CRC-32 of these two, each a u32 LE
 //! ```
 //!
-//! A later word on a blob takes the place of an earlier one. When as much was added as the file had, it is written anew from what is in
+//! A later row of a blob takes the place of an earlier one. When as much was added as the file had, it is compacted: written from what is in
 //! memory, beside the old one, and moved over it: so it is never more than twice as long as it need be, and some MiB.
 //!
-//! After a kill its last frame may be torn: it is cut off. Anything else that is wrong makes all of it wrong: an earlier word might say
-//! that a repository has a blob, and a later one, which nobody can read, that it has it no more.
+//! After a kill its last frame may be torn: it is cut off. Anything else that is wrong makes all of it wrong: an earlier row might say
+//! that a repository has a blob, and a later one, which cannot be read, that it has it no more.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use super::rows::{Batch, HEAD};
 use crate::fs::{self, FsError};
 
 const MAGIC: &[u8; 8] = b"seawall1";
-/// Added at least, before it is written anew.
+/// Bytes added at least, before it is compacted.
 const LITTLE: u64 = 8 << 20;
 /// Bytes of one step where there should be nothing but zeros.
 const STEP: usize = 1 << 18;
@@ -37,7 +37,7 @@ pub(super) struct Log {
     torn: bool,
     /// After a power cut its name might be the old one's.
     unsettled: bool,
-    /// So long, it is worth writing anew.
+    /// From this length on it is worth compacting.
     long: u64,
     /// Read from it.
     rows: u64,
@@ -65,7 +65,7 @@ fn beside(path: &Path) -> PathBuf {
     path.with_extension("new")
 }
 
-/// How long one is to grow that was, or would be, this long when written anew.
+/// How long one is to grow that was, or would be, this long when compacted.
 fn long(base: u64) -> u64 {
     base + base.max(LITTLE)
 }
@@ -119,7 +119,7 @@ impl Log {
         self.long = long(self.end / self.rows.max(1) * (blobs as u64).min(self.rows));
     }
 
-    /// Writes one anew, of these frames, in the place of what is there. After an error all is as before.
+    /// Writes a new one, of these batches, in the place of what is there. After an error all is as before.
     pub(super) fn compact(path: &Path, frames: impl Iterator<Item = Vec<u8>>) -> Result<Log, LogError> {
         let beside = beside(path);
         let moved = write_all(&beside, frames).and_then(|written| fs::rename(&beside, path).map(|()| written));
@@ -149,12 +149,12 @@ impl Log {
         Ok(())
     }
 
-    /// Whether it is worth writing anew.
+    /// Whether it is worth compacting.
     pub(super) fn is_long(&self) -> bool {
         self.end > self.long
     }
 
-    /// It could not be written anew now.
+    /// It could not be compacted now.
     pub(super) fn put_off(&mut self) {
         self.long = self.end + LITTLE;
     }

@@ -1,6 +1,6 @@
 //! Rows of blobs, as they are written: `records` carries them, and does not know what they mean.
 //!
-//! Whoever knows the blobs is a [`RowSource`]: the writer asks it for the rows that changed, or for all. At start it is told what was
+//! Whoever knows the blobs is a [`RowSource`]: the writer asks it for the rows that changed, or for all. At start it gets what was
 //! written ([`Reading`]).
 
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! The file of a blob, open to be read. Nobody outside of `store` sees the file itself.
+//! The file of a blob, open to be read. No other module sees the file itself.
 
 use std::fs::File;
 use std::io;

@@ -5,10 +5,10 @@
 //!   oci-layout                 with blobs/, an OCI image layout's
 //!   blobs/sha256/<hex>         whole and verified: its name is its digest. Synced before it gets there, so true after anything.
 //!   blobs/sha512/<hex>
-//!   partial/sha256-<hex>       the first bytes of a blob, in order, nothing else. Survives a kill and is gone on with;
-//!                              after a power cut its end may be wrong, which the digest tells: it is thrown away then.
+//!   partial/sha256-<hex>       the first bytes of a blob, in order, nothing else. Survives a kill and is resumed;
+//!                              after a power cut its end may be wrong, which the digest shows: it is removed then.
 //!   entries, index/            records, of blobs and of all else: what may be lost (see `records`)
-//!   secret.key                 what this installation signs and hashes with, 0600 (see `access/secret`); lost, it is made anew
+//!   secret.key                 what this installation signs and hashes with, 0600 (see `access/secret`); lost, it is made again
 //!   lock                       held while a process runs here
 //! ```
 //!
@@ -90,7 +90,7 @@ impl Store {
         Ok(Blob { at_once: fs::answers_at_once(&file), file: BlobFile::new(file), size })
     }
 
-    /// Opens what there is of a blob, to go on with it.
+    /// Opens what there is of a blob, to resume it.
     pub fn partial(&self, digest: &Digest) -> fs::Result<Partial> {
         Partial::open(self.partial_path(digest), digest)
     }
@@ -103,12 +103,12 @@ impl Store {
         path.parent().map_or(Ok(()), fs::sync_dir)
     }
 
-    /// Takes a blob away.
+    /// Removes a blob.
     pub fn remove(&self, digest: &Digest) -> fs::Result<()> {
         fs::remove(&self.blob_path(digest))
     }
 
-    /// Takes away what there is of a blob.
+    /// Removes what there is of a blob.
     pub fn remove_partial(&self, digest: &Digest) -> fs::Result<()> {
         fs::remove(&self.partial_path(digest))
     }
@@ -188,7 +188,7 @@ mod tests {
         assert!(is_missing(&store.blob(&digest).unwrap_err()));
     }
 
-    /// A crash at each step of a commit: whatever is found afterwards is a whole blob or a partial that can be gone on with.
+    /// A crash at each step of a commit: whatever is found afterwards is a whole blob or a partial that can be resumed.
     #[test]
     fn a_crash_at_any_step_of_a_commit_leaves_a_blob_or_a_partial() {
         let bytes = b"some bytes that are to be kept".as_slice();

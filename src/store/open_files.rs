@@ -42,7 +42,7 @@ impl OpenFiles {
         let blob = task::blocking(move || files.blob(&name)).await?;
         if blob.at_once && blob.size == held.size {
             self.keep(digest, blob.clone());
-            // It was taken out although it is held: somebody found it wrong meanwhile.
+            // It was taken out although it is held: it was found wrong meanwhile.
             if !index.has(digest) {
                 self.forget(digest);
             }
@@ -78,7 +78,7 @@ impl OpenFiles {
         }
     }
 
-    /// Closes a blob's file, as soon as nobody reads it.
+    /// Closes a blob's file, as soon as its last reader is done.
     pub fn forget(&self, digest: &Digest) {
         let closed = self.0.lock().remove(digest);
         drop(closed);
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(opened.0.lock().len(), 1);
         store.remove(&digest).unwrap();
         opened.tidy();
-        assert!(opened.0.lock().is_empty(), "closed, though nobody asks for it");
+        assert!(opened.0.lock().is_empty(), "closed, though no request asks for it");
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// Opens it, and hashes what is there: 1.9 GB/s, so a layer of 20 GB takes ten seconds to be gone on with.
+    /// Opens it, and hashes what is there: 1.9 GB/s, so a layer of 20 GB takes ten seconds to be resumed.
     pub(super) fn open(path: PathBuf, digest: &Digest) -> fs::Result<Partial> {
         let file = fs::open_for_append(&path)?;
         let len = fs::len(&file, &path)?;
@@ -74,7 +74,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Throws everything away and begins again, for a blob that has had no reader.
+    /// Removes everything and begins again, for a blob that has had no reader.
     pub fn clear(&mut self) -> fs::Result<()> {
         fs::truncate(self.file.file(), &self.path, 0)?;
         self.hasher = Hasher::new(self.digest.algorithm());

@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["dial", "store"],
     &["upstream"],
     &["access"],
-    &["images", "setup"],
+    &["cache", "images", "setup"],
     &["admin", "gateway"],
     &["server"],
     &["config"],

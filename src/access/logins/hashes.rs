@@ -22,7 +22,7 @@ const COST: u32 = if cfg!(debug_assertions) { 6 } else { 10 };
 const MOST_WORDS: usize = 256;
 /// Logins that a client waits for, for each core: what 60 ms apiece lets through in less than its patience.
 const MOST_GUESSES: usize = 64;
-/// … of one account: whoever guesses at one keeps nobody else waiting.
+/// … of one account: whoever guesses at one keeps no other waiting.
 const MOST_OF_ONE: usize = 4;
 /// How long after its last use a login need not be hashed again.
 pub(crate) const KNOWN_FOR: Duration = Duration::from_secs(10 * 60);
@@ -113,7 +113,7 @@ impl Hashes {
         Some(id)
     }
 
-    /// Whether upstream's word on some login waits to be heard.
+    /// Whether an answer of upstream about some login waits for its hash.
     pub(crate) fn has_words(&self) -> bool {
         self.queue.lock().words > 0
     }
@@ -235,7 +235,7 @@ mod tests {
         assert_ne!(elsewhere.name(&proof, Why::Guess).await.unwrap(), all[0], "another installation");
     }
 
-    /// A flood of guesses costs a known number of hashes at a time, and does not keep upstream's word from being heard.
+    /// A flood of guesses costs a known number of hashes at a time, and does not keep upstream's answers from being recorded.
     #[tokio::test]
     async fn guesses_wait_in_a_line_that_ends() {
         let hashes = hashes();

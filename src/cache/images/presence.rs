@@ -23,7 +23,7 @@ pub enum Presence {
     No,
     /// Its manifest, and not all that it lists.
     Partly,
-    /// All of it: it can be pulled while its registry is away.
+    /// All of it: it can be pulled while its registry is unreachable.
     Held,
 }
 

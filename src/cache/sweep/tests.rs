@@ -47,9 +47,9 @@ fn what_others_cut_is_removed_in_steps_and_after_room_was_made() {
     assert_eq!(sweep.index.size(), (0, 0));
 }
 
-/// Between the look and the deed it was evicted, or is fetched anew, or was.
+/// Between the look and the deed it was evicted, or is fetched again, or was.
 #[test]
-fn what_changed_since_somebody_looked_is_left_alone() {
+fn what_changed_since_it_was_looked_at_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let sweep = sweep(dir.path(), 3, 7);
     let [evicted, again, on_its_way] = [0, 1, 2];
@@ -58,7 +58,7 @@ fn what_changed_since_somebody_looked_is_left_alone() {
     let Joined::Lead(_lead) = sweep.flights.join(&digest(on_its_way), || None) else { panic!("somebody fetches it") };
     for n in [evicted, again, on_its_way] {
         sweep.remove_cut(&digest(n), 10);
-        assert_eq!(fs::exists(&path(&sweep.store, n)), n != evicted, "{n}: a file without an entry is nobody's");
+        assert_eq!(fs::exists(&path(&sweep.store, n)), n != evicted, "{n}: a file without an entry has no owner");
     }
     assert!(sweep.index.has(&digest(again)) && sweep.index.has(&digest(on_its_way)));
     assert_eq!(sweep.flights.count(), 1);

@@ -61,7 +61,7 @@ fn a_torn_end_is_cut_off_and_gone_on_from() {
     }
 }
 
-/// Who knows what a later word was? Perhaps that a repository has a blob no more.
+/// A later row is unknown: perhaps a repository has a blob no more.
 #[test]
 fn a_wrong_byte_before_the_end_makes_all_of_it_wrong() {
     let dir = tempfile::tempdir().unwrap();
