@@ -1,8 +1,8 @@
 # An image with nothing in it but seawall: a static binary, no shell, no libc, no system. Two ways to build it:
 #
 #   docker build -t seawall .                       compiles inside; needs a builder with Rust and a C compiler
-#   docker build --target prebuilt -t seawall .     copies target/release/seawall; compiles nothing. Make it before, static:
-#       cargo rustc --release --bin seawall -- -C target-feature=+crt-static -C strip=symbols
+#   docker build --target prebuilt -t seawall .     copies target/dist/seawall; compiles nothing. Make it before, static:
+#       cargo rustc --profile dist --bin seawall -- -C target-feature=+crt-static -C strip=symbols
 #
 # Other machines: `docker buildx build --platform linux/amd64,linux/arm64 .`; each is compiled on a machine, or an emulation, of its kind.
 # Its symbols, for a debugger: `docker build --target symbols --output . .`
@@ -31,15 +31,15 @@ CMD ["serve", "--listen", "0.0.0.0:3128", "--listen", "0.0.0.0:443"]
 
 # Before the compiling stages: docker's old builder runs every stage up to its target.
 FROM runtime AS prebuilt
-COPY target/release/seawall /usr/local/bin/seawall
+COPY target/dist/seawall /usr/local/bin/seawall
 
 FROM ${BUILDER} AS build
 WORKDIR /build
 COPY . .
 # The last step alone is static: build scripts and procedural macros are not.
-RUN cargo rustc --release --locked --bin seawall -- -C target-feature=+crt-static \
- && objcopy --only-keep-debug --compress-debug-sections target/release/seawall seawall.debug \
- && objcopy --strip-all --add-gnu-debuglink=seawall.debug target/release/seawall seawall
+RUN cargo rustc --profile dist --locked --bin seawall -- -C target-feature=+crt-static \
+ && objcopy --only-keep-debug --compress-debug-sections target/dist/seawall seawall.debug \
+ && objcopy --strip-all --add-gnu-debuglink=seawall.debug target/dist/seawall seawall
 
 FROM scratch AS symbols
 COPY --from=build /build/seawall.debug /

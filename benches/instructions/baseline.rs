@@ -35,8 +35,10 @@ struct Build {
 impl Build {
     fn this() -> Build {
         let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
-        let setting = |name: &str| std::env::var(name).unwrap_or_else(|_| "as in Cargo.toml".to_owned());
-        let (lto, units) = (setting("CARGO_PROFILE_RELEASE_LTO"), setting("CARGO_PROFILE_RELEASE_CODEGEN_UNITS"));
+        // Cargo.toml says so, where no variable does.
+        let setting = |name: &str, usual: &str| std::env::var(name).unwrap_or_else(|_| usual.to_owned());
+        let lto = setting("CARGO_PROFILE_RELEASE_LTO", "off");
+        let units = setting("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
         Build {
             rustc: version(&rustc),
             profile: format!("release, lto {lto}, codegen-units {units}"),

@@ -1,7 +1,7 @@
 //! Instructions of the hot paths, counted by callgrind and compared with what they were: a guard against what makes them dearer.
 //!
 //! ```text
-//! CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo bench -p seawall-instructions --profile release
+//! cargo bench -p seawall-instructions --profile release
 //! ```
 //!
 //! 1. It runs itself under valgrind: [`cases`] does each of its cases so many times, on one thread, and calls [`mark`] in between,

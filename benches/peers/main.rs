@@ -70,7 +70,7 @@ struct Arguments {
     /// How often each case is measured at each server
     #[arg(long)]
     rounds: Option<usize>,
-    /// The binary to measure; else it is built: cargo build --release --locked
+    /// The binary to measure; else it is built: cargo build --profile dist --locked
     #[arg(long, env = "SEAWALL", value_name = "FILE")]
     seawall: Option<PathBuf>,
     /// What cargo says to a bench
@@ -157,11 +157,11 @@ fn sources() -> &'static Path {
 /// seawall as it is released: cargo builds it again where it is older than its sources.
 fn built() -> Result<PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(sources()).args(["build", "--release", "--locked", "--bin", "seawall"]);
-    ensure!(cargo.status()?.success(), "cargo build --release failed");
+    cargo.current_dir(sources()).args(["build", "--profile", "dist", "--locked", "--bin", "seawall"]);
+    ensure!(cargo.status()?.success(), "cargo build --profile dist failed");
     // This program is target/release/deps/peers-….
-    let beside = std::env::current_exe()?;
-    Ok(beside.ancestors().nth(2).context("no target directory")?.join("seawall"))
+    let this = std::env::current_exe()?;
+    Ok(this.ancestors().nth(3).context("no target directory")?.join("dist/seawall"))
 }
 
 async fn all(arguments: &Arguments) -> Result<()> {

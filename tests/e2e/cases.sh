@@ -209,18 +209,18 @@ case_compose() {
   set_way proxy
   client_up docker || return 0
   copy_source "$STATE/context"
-  mkdir -p "$STATE/context/target/release" "$STATE/context/ca" "$STATE/compose-ca"
+  mkdir -p "$STATE/context/target/dist" "$STATE/context/ca" "$STATE/compose-ca"
   echo secret >"$STATE/context/ca/ca.key" # must not get into the image
   local base=()
   if [ -n "${STATIC_SEAWALL:-}" ]; then
-    cp "$STATIC_SEAWALL" "$STATE/context/target/release/seawall"
+    cp "$STATIC_SEAWALL" "$STATE/context/target/dist/seawall"
   else
     note 'on a base: no static binary at hand (STATIC_SEAWALL=FILE)'
-    cp "$SEAWALL" "$STATE/context/target/release/seawall"
+    cp "$SEAWALL" "$STATE/context/target/dist/seawall"
     check 'the base image is imported' docker_ import "$ROOTFS" e2e/base || true
     base=(--build-arg BASE=e2e/base)
   fi
-  objcopy --strip-all "$STATE/context/target/release/seawall"
+  objcopy --strip-all "$STATE/context/target/dist/seawall"
   chmod -R go+rX "$STATE/context/target"
   check 'the image builds' env DOCKER_BUILDKIT=0 "${WITH[@]}" docker --host "unix://$STATE/docker.sock" build --target prebuilt "${base[@]}" -t e2e/seawall "$STATE/context" || { client_down docker; return 0; }
   check 'what is in it can be told' in_the_image || true

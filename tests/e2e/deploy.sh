@@ -204,7 +204,7 @@ case_examples() {
 
 # A static binary without symbols.
 get_static() {
-  PACKED=$STATE/context/target/release/seawall
+  PACKED=$STATE/context/target/dist/seawall
   link_static 'the image' || return 1
   mkdir -p "$(dirname "$PACKED")"
   objcopy --strip-all "$STATIC_SEAWALL" "$PACKED"
@@ -286,8 +286,8 @@ case_package() {
   fi
   # The binary that is tested is the one that is packed.
   copy_source "$STATE/source"
-  mkdir -p "$STATE/source/target/release"
-  cp "$SEAWALL" "$STATE/source/target/release/seawall"
+  mkdir -p "$STATE/source/target/dist"
+  cp "$SEAWALL" "$STATE/source/target/dist/seawall"
   check 'cargo deb' env -C "$STATE/source" -u CARGO_TARGET_DIR "$deb" deb --no-build --strip --fast --quiet --output "$STATE/seawall.deb" || return 0
   note "$(stat -c %s "$STATE/seawall.deb") bytes; $(dpkg-deb -f "$STATE/seawall.deb" Depends)"
   equal 'what is in it' "$(printf '%s\n' /etc/seawall/seawall.toml /usr/bin/seawall /usr/lib/systemd/system/seawall.service /usr/lib/systemd/system/seawall.socket /usr/lib/sysusers.d/seawall.conf)" \

@@ -100,7 +100,7 @@ anything_reached()  { reached '"[A-Z]+ /'; }
 copy_source() { mkdir -p "$1" && tar --exclude=target --exclude=.git -cf - . | tar -C "$1" -xf -; }
 
 # link_static WHAT [SECONDS]: sets STATIC_SEAWALL, unless it is there: of the libraries that `cargo build --release` left, linked once more. That
-# takes two seconds where they were compiled as .ci/run does it, else minutes. What cargo built stays where it is.
+# takes two seconds. What cargo built stays where it is.
 link_static() {
   local what=$1 patience=${2:-170} built=target/release/seawall
   [ -z "${STATIC_SEAWALL:-}" ] || return 0
@@ -109,8 +109,7 @@ link_static() {
   [ "$(realpath -m "$built")" = "$SEAWALL" ] || { skip "$what: $SEAWALL is not static, nor where its libraries are (STATIC_SEAWALL=FILE)"; return 1; }
   local began=$SECONDS
   mv "$built" "$STATE/dynamic"
-  run env CARGO_PROFILE_RELEASE_LTO="${CARGO_PROFILE_RELEASE_LTO:-off}" CARGO_PROFILE_RELEASE_CODEGEN_UNITS="${CARGO_PROFILE_RELEASE_CODEGEN_UNITS:-16}" \
-    timeout "$patience" cargo rustc --release --locked --quiet --bin seawall -- -C target-feature=+crt-static >"$STATE/static.log" 2>&1 || true
+  run timeout "$patience" cargo rustc --release --locked --quiet --bin seawall -- -C target-feature=+crt-static >"$STATE/static.log" 2>&1 || true
   if [ -f "$built" ]; then mv "$built" "$STATE/static"; fi
   mv "$STATE/dynamic" "$built"
   [ -f "$STATE/static" ] || { tail -n 3 "$STATE/static.log"; skip "$what: no static binary in $patience s"; return 1; }
