@@ -22,14 +22,12 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-pub use super::connector::Connector;
-use super::error::chain;
-pub use super::error::{DialError, Phase, dial_error};
-pub use super::own::OwnAddresses;
+use super::error::{DialError, Phase, chain};
+use super::own::OwnAddresses;
 use super::parent::{self, Parent};
 use super::resolve::Resolver;
+use super::settings::{Fixed, Settings};
 use super::stream::Stream;
-use super::{Fixed, Settings};
 use crate::http::origin::Host;
 use crate::http::via::Pseudonym;
 use crate::policy::guard::{self, Network};

@@ -2,17 +2,29 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::Uri;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use tower_service::Service;
 
 use super::connect::{Dialer, Trust};
-use super::error::DialError;
+use super::error::{DialError, Phase};
 use super::stream::Stream;
 use crate::http::origin::{Host, Scheme, parse_authority};
 use crate::policy::registry::Registry;
+
+/// What a connection offers in ALPN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocols {
+    /// HTTP/2, else HTTP/1.1.
+    H2AndH1,
+    /// HTTP/1.1 alone: a TCP connection for each transfer.
+    H1,
+}
 
 /// Dials what hyper's client asks for on behalf of one registry: its own hosts are the operator's word, others are not.
 #[derive(Clone, Debug)]
@@ -56,6 +68,73 @@ impl Service<Uri> for Connector {
     }
 }
 
+/// Connects hyper's client to `registry` and to what it refers to, in the clear or over TLS by the URL's scheme: to the
+/// registry's own hosts with `own`, to others with `others`. Neither may name protocols of its own.
+pub fn https_connector(
+    dialer: Dialer,
+    registry: Arc<Registry>,
+    own: ClientConfig,
+    others: ClientConfig,
+    alpn: Protocols,
+) -> Https {
+    let patience = dialer.connect_timeout();
+    let connector = Connector::new(dialer, registry);
+    let wrap = |mut tls: ClientConfig| match alpn {
+        Protocols::H2AndH1 => {
+            let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+            builder.enable_all_versions().wrap_connector(connector.clone())
+        }
+        // The builder would name none, and who speaks h2 alone would not say so.
+        Protocols::H1 => {
+            tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+            HttpsConnector::from((connector.clone(), tls))
+        }
+    };
+    Https { own: wrap(own), others: wrap(others), connector, patience }
+}
+
+/// A connector whose handshakes end, and whose errors are [`DialError`]s all. hyper's pool keeps connections by scheme, host
+/// and port, so none that showed a certificate is used for another host.
+#[derive(Clone, Debug)]
+pub struct Https {
+    own: HttpsConnector<Connector>,
+    others: HttpsConnector<Connector>,
+    connector: Connector,
+    patience: Duration,
+}
+
+impl Service<Uri> for Https {
+    type Response = MaybeHttpsStream<TokioIo<Stream>>;
+    type Error = DialError;
+    type Future = BoxFuture<'static, Result<Self::Response, DialError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DialError>> {
+        // All alike: a `Connector` is always ready.
+        self.own.poll_ready(cx).map_err(|error| tls_error(String::new(), error))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let host = uri.host().unwrap_or_default().to_owned();
+        let connecting = if self.connector.is_own(&uri) { self.own.call(uri) } else { self.others.call(uri) };
+        // The dialer keeps its own time and is the first to give up; what is left when twice that has passed is TLS.
+        let patience = self.patience;
+        Box::pin(async move {
+            match tokio::time::timeout(patience * 2, connecting).await {
+                Ok(connected) => connected.map_err(|error| tls_error(host, error)),
+                Err(_) => Err(DialError::Timeout { host, phase: Phase::Tls, after: patience }),
+            }
+        })
+    }
+}
+
+/// What the dialer said, else it is TLS that failed.
+fn tls_error(host: String, error: Box<dyn std::error::Error + Send + Sync>) -> DialError {
+    match error.downcast::<DialError>() {
+        Ok(dial) => *dial,
+        Err(source) => DialError::Tls { host, source },
+    }
+}
+
 fn origin(uri: &Uri) -> Result<(Scheme, Host, u16), DialError> {
     let scheme = if uri.scheme() == Some(&http::uri::Scheme::HTTP) { Scheme::Http } else { Scheme::Https };
     let authority = uri.authority().map_or("", |authority| authority.as_str());
@@ -67,14 +146,12 @@ fn origin(uri: &Uri) -> Result<(Scheme, Host, u16), DialError> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
-    use std::time::Duration;
-
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::dial::Settings;
-    use crate::dial::error::{Phase, dial_error};
+    use crate::dial::error::dial_error;
     use crate::dial::own::OwnAddresses;
+    use crate::dial::settings::Settings;
     use crate::http::origin::Origin;
     use crate::policy::guard::Network;
 
@@ -133,7 +210,7 @@ mod tests {
 
     /// What hyper's client makes of asking for `url` on behalf of a registry at `upstream`.
     async fn ask(upstream: &str, url: &str, connect_timeout: Duration) -> hyper_util::client::legacy::Error {
-        use crate::dial::tls::{Protocols, https_connector, tls_config};
+        use crate::dial::tls::tls_config;
         let dialer = dialer(connect_timeout);
         let tls = tls_config(None, None, None).unwrap();
         let connector = https_connector(dialer, registry(upstream), tls.clone(), tls, Protocols::H2AndH1);

@@ -6,10 +6,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::loops;
-use super::parent::ParentError;
 use crate::http::origin::Host;
 use crate::policy::guard::Refusal;
+
+/// What an operator can do about a registry's name that leads back to seawall.
+pub const ADVICE: &str =
+    "set upstream.nameservers to a resolver that is not overridden, or upstream.hosts to true addresses";
 
 /// How far dialling came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +89,36 @@ pub enum DialError {
     },
 }
 
+/// Why the parent proxy gave no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ParentError {
+    /// RFC 9110 15.5.8.
+    #[error("wants other credentials: check upstream.proxy")]
+    Credentials,
+    /// It had the very same CONNECT before.
+    #[error("is seawall itself: upstream.proxy must be another")]
+    Itself,
+    /// Its status and the text of it, or what its SOCKS reply means.
+    #[error("refused a connection to {host}: {said}")]
+    Said {
+        /// To whom.
+        host: String,
+        /// In its words.
+        said: String,
+    },
+    /// It went away, or speaks something else.
+    #[error("gave no connection to {host}: {source}")]
+    Broken {
+        /// To whom.
+        host: String,
+        /// What came instead.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// It is no TLS server, or not who it should be.
+    #[error("failed the TLS handshake: {0}")]
+    Tls(io::Error),
+}
+
 impl DialError {
     /// Whether the host is there, and does not speak what it was asked in (RFC 7301, 3.2): HTTP/1.1, to most.
     pub fn wants_another_protocol(&self) -> bool {
@@ -106,7 +138,7 @@ impl fmt::Display for DialError {
                 write!(f, "{host} leads to {address}, which is seawall itself")
             }
             DialError::Loop { host, address } => {
-                write!(f, "{host} resolves to me ({address}, which is seawall itself): {}", loops::ADVICE)
+                write!(f, "{host} resolves to me ({address}, which is seawall itself): {}", ADVICE)
             }
             DialError::Connect { host, source } => write!(f, "{host} cannot be reached: {source}"),
             DialError::Tls { host, source } => {

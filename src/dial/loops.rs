@@ -27,14 +27,11 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::connect::Dialer;
+use super::error::ADVICE;
 use crate::http::origin::{Host, HostPattern, Origin, Scheme};
 use crate::http::via::Pseudonym;
 use crate::policy::guard::{self, Network};
 use crate::policy::registry::{Registries, Registry};
-
-/// What to do about it.
-pub const ADVICE: &str =
-    "set upstream.nameservers to a resolver that is not overridden, or upstream.hosts to true addresses";
 
 /// Names that are looked up at a time.
 const AT_A_TIME: usize = 16;

@@ -29,6 +29,7 @@ use tokio_rustls::TlsConnector;
 use tower_service::Service;
 use zeroize::Zeroizing;
 
+use super::error::ParentError;
 use super::stream::Stream;
 use super::tls::{TlsError, tls_config};
 use crate::http::origin::Host;
@@ -116,36 +117,6 @@ impl Credentials {
         value.set_sensitive(true);
         Some(value)
     }
-}
-
-/// Why the parent proxy gave no connection.
-#[derive(Debug, thiserror::Error)]
-pub enum ParentError {
-    /// RFC 9110 15.5.8.
-    #[error("wants other credentials: check upstream.proxy")]
-    Credentials,
-    /// It had the very same CONNECT before.
-    #[error("is seawall itself: upstream.proxy must be another")]
-    Itself,
-    /// Its status and the text of it, or what its SOCKS reply means.
-    #[error("refused a connection to {host}: {said}")]
-    Said {
-        /// To whom.
-        host: String,
-        /// In its words.
-        said: String,
-    },
-    /// It went away, or speaks something else.
-    #[error("gave no connection to {host}: {source}")]
-    Broken {
-        /// To whom.
-        host: String,
-        /// What came instead.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// It is no TLS server, or not who it should be.
-    #[error("failed the TLS handshake: {0}")]
-    Tls(std::io::Error),
 }
 
 /// Characters of a status text that are shown.

@@ -1,26 +1,14 @@
-//! TLS to upstreams: whom it trusts, which HTTP it offers, how long it may take.
+//! TLS to upstreams: which roots it trusts, and which certificate it shows.
 
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use http::Uri;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::rt::TokioIo;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tower_service::Service;
 use tracing::warn;
 
-use super::connect::Dialer;
-use super::connector::Connector;
-use super::error::{DialError, Phase};
-use super::stream::Stream;
 use crate::policy::client_certificate::ClientCertificate;
-use crate::policy::registry::Registry;
 
 /// Roots that are no certificates, or a client certificate that is none.
 #[derive(Debug, thiserror::Error)]
@@ -48,15 +36,6 @@ pub enum TlsError {
     /// A certificate that cannot be a root, or a provider without the protocol versions.
     #[error("{0}")]
     Rustls(#[from] rustls::Error),
-}
-
-/// What a connection offers in ALPN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocols {
-    /// HTTP/2, else HTTP/1.1.
-    H2AndH1,
-    /// HTTP/1.1 alone: a TCP connection for each transfer.
-    H1,
 }
 
 /// The system's roots, or Mozilla's where it has none (a scratch image). Read once.
@@ -123,73 +102,6 @@ fn add_roots(roots: &mut RootCertStore, pem: &[u8]) -> Result<(), TlsError> {
         roots.add(certificate?)?;
     }
     if roots.len() == before { Err(TlsError::Empty) } else { Ok(()) }
-}
-
-/// Connects hyper's client to `registry` and to what it refers to, in the clear or over TLS by the URL's scheme: to the
-/// registry's own hosts with `own`, to others with `others`. Neither may name protocols of its own.
-pub fn https_connector(
-    dialer: Dialer,
-    registry: Arc<Registry>,
-    own: ClientConfig,
-    others: ClientConfig,
-    alpn: Protocols,
-) -> Https {
-    let patience = dialer.connect_timeout();
-    let connector = Connector::new(dialer, registry);
-    let wrap = |mut tls: ClientConfig| match alpn {
-        Protocols::H2AndH1 => {
-            let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
-            builder.enable_all_versions().wrap_connector(connector.clone())
-        }
-        // The builder would name none, and who speaks h2 alone would not say so.
-        Protocols::H1 => {
-            tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-            HttpsConnector::from((connector.clone(), tls))
-        }
-    };
-    Https { own: wrap(own), others: wrap(others), connector, patience }
-}
-
-/// A connector whose handshakes end, and whose errors are [`DialError`]s all. hyper's pool keeps connections by scheme, host
-/// and port, so none that showed a certificate is used for another host.
-#[derive(Clone, Debug)]
-pub struct Https {
-    own: HttpsConnector<Connector>,
-    others: HttpsConnector<Connector>,
-    connector: Connector,
-    patience: Duration,
-}
-
-impl Service<Uri> for Https {
-    type Response = MaybeHttpsStream<TokioIo<Stream>>;
-    type Error = DialError;
-    type Future = BoxFuture<'static, Result<Self::Response, DialError>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DialError>> {
-        // All alike: a `Connector` is always ready.
-        self.own.poll_ready(cx).map_err(|error| tls_error(String::new(), error))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let host = uri.host().unwrap_or_default().to_owned();
-        let connecting = if self.connector.is_own(&uri) { self.own.call(uri) } else { self.others.call(uri) };
-        // The dialer keeps its own time and is the first to give up; what is left when twice that has passed is TLS.
-        let patience = self.patience;
-        Box::pin(async move {
-            match tokio::time::timeout(patience * 2, connecting).await {
-                Ok(connected) => connected.map_err(|error| tls_error(host, error)),
-                Err(_) => Err(DialError::Timeout { host, phase: Phase::Tls, after: patience }),
-            }
-        })
-    }
-}
-
-/// What the dialer said, else it is TLS that failed.
-fn tls_error(host: String, error: Box<dyn std::error::Error + Send + Sync>) -> DialError {
-    match error.downcast::<DialError>() {
-        Ok(dial) => *dial,
-        Err(source) => DialError::Tls { host, source },
-    }
 }
 
 #[cfg(test)]

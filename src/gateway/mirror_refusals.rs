@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
 use super::telemetry::{Record, Telemetry};
-use crate::dial::loops::ADVICE;
+use crate::dial::error::ADVICE;
 use crate::error::{Error, Kind};
 use crate::oci::error::Code;
 use crate::policy::clients::Notice;

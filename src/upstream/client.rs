@@ -25,9 +25,10 @@ use super::send::is_via_redirect;
 use crate::clock::Clock;
 use crate::dial::Settings;
 use crate::dial::connect::Dialer;
+use crate::dial::connector::{Https, Protocols, https_connector};
 use crate::dial::error::certificate_refused;
 use crate::dial::error::{DialError, dial_error};
-use crate::dial::tls::{Https, Protocols, TlsError, https_connector, tls_config};
+use crate::dial::tls::{TlsError, tls_config};
 use crate::error::{Error, Kind, Reply, Result};
 use crate::http::via::Pseudonym;
 use crate::ledger::Ledger;
@@ -275,7 +276,7 @@ impl Upstream {
 
 /// What is said of a host that seawall is behind itself.
 pub fn leads_back(host: &str) -> String {
-    format!("{host} resolves to me: {}", crate::dial::loops::ADVICE)
+    format!("{host} resolves to me: {}", crate::dial::error::ADVICE)
 }
 
 impl Pool {
