@@ -33,6 +33,14 @@ impl Clock {
     }
 }
 
+/// A random share of a wait, from 0 to 1, so that many who wait for the same do not end at once.
+pub fn jitter() -> f64 {
+    let mut byte = [0];
+    // Without random bytes all end at once, which is no error.
+    let _ = aws_lc_rs::rand::fill(&mut byte);
+    f64::from(byte[0]) / 255.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,6 +21,7 @@ use super::flight::{Head, Lead, Progress};
 use super::parts::Parts;
 use super::sweep::SpaceReservation;
 use super::through::BlobRequest;
+use crate::clock::jitter;
 use crate::error::{Error, Kind, Result};
 use crate::fs::FsError;
 use crate::oci::digest::Digest;
@@ -31,7 +32,6 @@ use crate::store::Partial;
 use crate::task;
 use crate::upstream::Fetched;
 use crate::upstream::breaker::not_asked;
-use crate::upstream::retry_pacing::jitter;
 
 /// A blob to fetch.
 pub(super) struct Fill {

@@ -40,9 +40,9 @@ use crate::oci::route::{self, Route, RouteError};
 use crate::policy::intercept::{self, Tunnels, Verdict};
 use crate::policy::registry::{Registries, Role, Site};
 use crate::server::Settings;
-use crate::upstream::client::{NO_REGISTRY, leads_back};
+use crate::upstream::client::leads_back;
 use crate::upstream::requester::{Credential, Payer, Requester};
-use crate::upstream::{Upstream, What};
+use crate::upstream::{NO_REGISTRY, Upstream, What};
 
 /// Answers requests.
 pub struct Gateway {

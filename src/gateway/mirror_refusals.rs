@@ -12,7 +12,7 @@ use crate::error::{Error, Kind};
 use crate::oci::error::Code;
 use crate::policy::clients::Notice;
 use crate::policy::refusals::Notices;
-use crate::upstream::client::NO_REGISTRY;
+use crate::upstream::NO_REGISTRY;
 
 /// The label of what no registry was found for.
 const UNKNOWN: &str = "unknown";

@@ -13,7 +13,7 @@ use crate::http::cache_status::Outcome;
 use crate::ledger::Ledger;
 use crate::metrics::{Metrics, Served};
 use crate::oci::route::Kind;
-use crate::upstream::client::NO_REGISTRY;
+use crate::upstream::NO_REGISTRY;
 use crate::upstream::requester::UpstreamCost;
 
 /// Where records go.

@@ -12,8 +12,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::Notify;
 
-use crate::upstream::RequestBody;
-use crate::upstream::client::Activity;
+use crate::upstream::{Activity, RequestBody};
 
 /// How long a client that said `Expect: 100-continue` is kept waiting for upstream's word (RFC 9110, 10.1.1: a client need not
 /// wait for ever, and neither need we).

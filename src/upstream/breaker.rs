@@ -18,10 +18,10 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
-use super::client::{About, NO_REGISTRY, RequestBody, Upstream};
+use super::client::Upstream;
 use super::describe::in_time;
-use super::retry_pacing::jitter;
-use crate::clock::Clock;
+use super::request::{About, NO_REGISTRY, RequestBody};
+use crate::clock::{Clock, jitter};
 use crate::dial::error::dial_error;
 use crate::error::{Error, Kind, Reply, Result};
 use crate::http::origin::Origin;
@@ -393,7 +393,7 @@ fn subject(kind: route::Kind, uri: &Uri) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::client::no_body;
+    use crate::upstream::request::no_body;
     use crate::upstream::requester::UpstreamCost;
 
     fn outages() -> Outages {

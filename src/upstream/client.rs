@@ -6,20 +6,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use super::account::Accounts;
 use super::auth::Auth;
 use super::breaker::Outages;
 use super::pay::is_on_account;
-use super::quota::{Debit, ExplainedLimit};
-use super::requester::{Keyring, UpstreamCost};
+use super::quota::ExplainedLimit;
+use super::request::{About, Activity, NO_REGISTRY, RequestBody, Wire};
+use super::requester::Keyring;
 use super::retry_pacing::Paces;
 use super::send::is_via_redirect;
 use crate::clock::Clock;
@@ -34,20 +33,8 @@ use crate::http::via::Pseudonym;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::oci::error::code_of;
-use crate::oci::route;
 use crate::policy::registry::{Registries, Registry};
 use crate::task::{Coalesced, Tasks};
-
-/// What is sent upstream: nothing, or what a client uploads.
-pub type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
-
-/// The name of what is no registry.
-pub const NO_REGISTRY: &str = "-";
-
-/// The body of a request that has none.
-pub fn no_body() -> RequestBody {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
-}
 
 /// Asks registries. Clones share everything.
 #[derive(Clone)]
@@ -78,28 +65,6 @@ struct Pool {
     h1: Client<Https, RequestBody>,
     /// Hosts that speak HTTP/2 alone.
     h2_alone: Mutex<HashSet<String>>,
-}
-
-/// What a request is spoken over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wire {
-    /// HTTP/2 where the other side has it.
-    Any,
-    /// HTTP/1.1.
-    H1,
-}
-
-/// What a request is about, for the metrics.
-#[derive(Clone, Copy)]
-pub struct About<'a> {
-    /// The registry's name.
-    pub registry: &'a Arc<str>,
-    /// Of what.
-    pub kind: route::Kind,
-    /// What it costs the client.
-    pub cost: &'a UpstreamCost,
-    /// Whose quota it is taken off; `None` for what no quota counts, or not the registry's own.
-    pub debit: Option<Debit<'a>>,
 }
 
 /// Everything that [`Upstream`] shares with the rest of the process.
@@ -301,36 +266,6 @@ impl Pool {
                 .build(https_connector(dialer.clone(), registry.clone(), own.clone(), others.clone(), alpn))
         };
         Ok(Pool { both: client(Protocols::H2AndH1), h1: client(Protocols::H1), h2_alone: Mutex::default() })
-    }
-}
-
-/// When a request last got on: an upload may take hours, as long as bytes go.
-#[derive(Clone, Debug)]
-pub struct Activity(Arc<Mutex<Instant>>);
-
-impl Default for Activity {
-    fn default() -> Activity {
-        Activity(Arc::new(Mutex::new(Instant::now())))
-    }
-}
-
-impl Activity {
-    /// It got on just now.
-    pub fn touch(&self) {
-        *self.0.lock() = Instant::now();
-    }
-
-    /// The result of `work`, unless nothing got on for `idle`.
-    async fn while_active<F: Future>(&self, idle: Duration, work: F) -> Option<F::Output> {
-        let mut work = std::pin::pin!(work);
-        loop {
-            let until = *self.0.lock() + idle;
-            match tokio::time::timeout_at(until, &mut work).await {
-                Ok(done) => return Some(done),
-                Err(_) if *self.0.lock() + idle > until => {}
-                Err(_) => return None,
-            }
-        }
     }
 }
 

@@ -7,8 +7,9 @@ use hyper::body::Incoming;
 
 use super::client::Upstream;
 use super::fetch::ANY_MANIFEST;
+use super::question::What;
 use super::requester::{Credential, Requester};
-use super::send::{What, is_via_redirect};
+use super::send::is_via_redirect;
 use crate::error::{Error, Kind, Result};
 use crate::http::range::parse_content_range;
 use crate::oci::digest::Digest;

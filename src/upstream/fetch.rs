@@ -4,8 +4,8 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use super::client::Upstream;
+use super::question::What;
 use super::requester::{Credential, Requester};
-use super::send::What;
 use crate::error::{Error, Kind, Result};
 use crate::http::range::parse_content_range;
 use crate::oci::media_type::essence;

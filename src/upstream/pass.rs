@@ -4,8 +4,9 @@ use http::{HeaderMap, Request, Response, Uri, header};
 use hyper::body::Incoming;
 
 use super::breaker::Passed;
-use super::client::{About, RequestBody, Upstream, Wire};
+use super::client::Upstream;
 use super::quota::Applicant;
+use super::request::{About, RequestBody, Wire};
 use super::requester::UpstreamCost;
 use crate::error::{Error, Kind, Result};
 use crate::http::headers::{strip_hop_by_hop, strip_look_alikes};

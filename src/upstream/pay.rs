@@ -9,8 +9,9 @@ use tracing::debug;
 
 use super::client::Upstream;
 use super::prove::{Proof, Shown};
+use super::question::Question;
 use super::requester::Payer;
-use super::send::{Question, is_via_redirect};
+use super::send::is_via_redirect;
 use crate::error::{Error, Kind, Reply, Result};
 use crate::ledger::Identity;
 

@@ -4,8 +4,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::client::Upstream;
 use super::fetch::ANY_MANIFEST;
+use super::question::{Question, What};
 use super::requester::Requester;
-use super::send::{Question, What};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Identity;
 use crate::oci::name::Repository;

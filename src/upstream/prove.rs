@@ -13,10 +13,11 @@ use zeroize::Zeroizing;
 
 use super::account::{self, Next};
 use super::auth::Token;
-use super::client::{About, RequestBody, Upstream, Wire};
+use super::client::Upstream;
 use super::quota::Applicant;
+use super::request::{About, RequestBody, Wire, build};
 use super::requester::UpstreamCost;
-use super::send::{MAX_TOKEN_REPLY, build};
+use super::send::MAX_TOKEN_REPLY;
 use super::source;
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::Origin;

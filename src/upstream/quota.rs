@@ -13,9 +13,10 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use hyper::body::Incoming;
 use tracing::debug;
 
-use super::client::{About, RequestBody, Upstream};
+use super::client::Upstream;
+use super::question::{Question, What};
+use super::request::{About, Debit, RequestBody};
 use super::requester::{Payer, Requester};
-use super::send::{Question, What};
 use crate::error::{Error, Kind, Reply, Result};
 use crate::http::origin::Origin;
 use crate::ledger::{Charged, Identity, Spending, Standing};
@@ -25,17 +26,6 @@ use crate::oci::route;
 use crate::policy::chain::{Asked, Leg};
 use crate::policy::quota::{Aim, Cost, Figures, Limit, limit_of};
 use crate::policy::registry::Site;
-
-/// What a request is taken off, if upstream counts it.
-#[derive(Clone, Copy)]
-pub struct Debit<'a> {
-    /// Whose.
-    pub site: &'a Site,
-    /// As the client calls it.
-    pub repository: &'a Repository,
-    /// Whose credential is shown.
-    pub charged: Identity,
-}
 
 /// Goes with a request for a token: whose that is to be. `None`: it is not to be seen. A request without this is nobody's.
 #[derive(Clone, Copy)]

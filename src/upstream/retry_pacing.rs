@@ -19,11 +19,3 @@ impl Upstream {
         self.0.paces.0.lock().entry(registry.clone()).or_default().wait(self.0.clock.now())
     }
 }
-
-/// 0 to 1, of random bytes.
-pub fn jitter() -> f64 {
-    let mut byte = [0];
-    // Without random bytes there is no jitter, which is no harm.
-    let _ = aws_lc_rs::rand::fill(&mut byte);
-    f64::from(byte[0]) / 255.0
-}

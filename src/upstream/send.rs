@@ -13,84 +13,18 @@ use hyper::body::Incoming;
 
 use super::auth::{SHORTEST_LIFE, Token, token_url};
 use super::breaker::not_asked;
-use super::client::{About, Upstream, Wire, no_body};
-use super::quota::Debit;
+use super::client::Upstream;
+use super::question::Question;
+use super::request::{About, Debit, RequestBody, Wire, build};
 use super::requester::{Credential, Payer, Requester};
 use crate::dial::error::{DialError, dial_error};
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::{Origin, Scheme};
-use crate::ledger::Identity;
 use crate::oci::challenge::{self, Challenge, parse_token_reply};
-use crate::oci::digest::Digest;
-use crate::oci::error::Code;
-use crate::oci::name::{Reference, Repository};
+use crate::oci::name::Repository;
 use crate::oci::route;
 use crate::policy::redirect;
 use crate::policy::registry::Site;
-
-/// What is asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum What {
-    /// A manifest.
-    Manifest(Reference),
-    /// A blob.
-    Blob(Digest),
-    /// A list of the repository, by the rest of its path and its query: `tags/list?n=10`, `referrers/sha256:…`.
-    List(String),
-}
-
-impl What {
-    /// Its path at the registry.
-    pub fn path(&self, repository: &Repository) -> String {
-        match self {
-            What::Manifest(reference) => format!("/v2/{repository}/manifests/{reference}"),
-            What::Blob(digest) => format!("/v2/{repository}/blobs/{digest}"),
-            What::List(rest) => format!("/v2/{repository}/{rest}"),
-        }
-    }
-
-    /// The metrics' word.
-    pub fn kind(&self) -> route::Kind {
-        match self {
-            What::Manifest(_) => route::Kind::Manifest,
-            What::Blob(_) => route::Kind::Blob,
-            What::List(rest) if rest.starts_with("referrers/") => route::Kind::Referrers,
-            What::List(_) => route::Kind::Tags,
-        }
-    }
-
-    /// What a registry's 404 for it says.
-    pub(super) fn unknown(&self) -> Code {
-        match self {
-            What::Manifest(_) => Code::ManifestUnknown,
-            What::Blob(_) => Code::BlobUnknown,
-            What::List(_) => Code::NameUnknown,
-        }
-    }
-
-    fn wire(&self) -> Wire {
-        match self {
-            What::Manifest(_) | What::List(_) => Wire::Any,
-            What::Blob(_) => Wire::H1,
-        }
-    }
-}
-
-/// One request, as its parts.
-#[derive(Clone, Copy)]
-pub(super) struct Question<'a> {
-    pub(super) site: &'a Site,
-    /// As it is called there.
-    pub(super) repository: &'a Repository,
-    /// As the client calls it.
-    pub(super) known_as: &'a Repository,
-    pub(super) what: &'a What,
-    pub(super) method: &'a Method,
-    pub(super) fields: &'a HeaderMap,
-    pub(super) requester: &'a Requester,
-    /// Whose credential is shown.
-    pub(super) charged: Identity,
-}
 
 /// Marks a response that a redirect led to, at another origin: its refusals are not the registry's.
 #[derive(Clone, Copy)]
@@ -277,7 +211,7 @@ impl Upstream {
 }
 
 /// Signed by those who had the requester's request before.
-fn signed(mut request: Request<super::RequestBody>, via: Option<&HeaderValue>) -> Request<super::RequestBody> {
+fn signed(mut request: Request<RequestBody>, via: Option<&HeaderValue>) -> Request<RequestBody> {
     if let Some(via) = via {
         request.headers_mut().insert(header::VIA, via.clone());
     }
@@ -295,27 +229,4 @@ fn is_broken(error: &Error) -> bool {
 
 fn dial(error: &Error) -> Option<&DialError> {
     error.cause().and_then(dial_error)
-}
-
-pub(super) fn build(
-    method: &Method,
-    origin: &Origin,
-    target: &str,
-    fields: &HeaderMap,
-    authorization: Option<&HeaderValue>,
-) -> Result<Request<super::RequestBody>> {
-    let mut request = Request::builder()
-        .method(method)
-        .uri(format!("{origin}{target}"))
-        .body(no_body())
-        .map_err(|error| Error::caused(Kind::Broken, format!("{} named a URL that is none", origin.host), error))?;
-    let headers = request.headers_mut();
-    headers.extend(fields.clone());
-    // Never a transport encoding: lengths and ranges must be those of the content.
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("seawall/", env!("CARGO_PKG_VERSION"))));
-    if let Some(value) = authorization {
-        headers.insert(header::AUTHORIZATION, value.clone());
-    }
-    Ok(request)
 }

@@ -7,8 +7,9 @@ use hyper::body::Incoming;
 use tracing::debug;
 
 use super::client::Upstream;
+use super::question::{Question, What};
 use super::requester::Requester;
-use super::send::{Question, What, is_via_redirect};
+use super::send::is_via_redirect;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Identity;
 use crate::oci::name::{Reference, Repository};
