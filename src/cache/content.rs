@@ -26,7 +26,7 @@ use crate::oci::media_type::OCTET_STREAM;
 use crate::policy::access::Permission;
 use crate::store::index::Held;
 use crate::store::is_missing;
-use crate::upstream::{Fetched, What, is_yes};
+use crate::upstream::{Fetched, What};
 
 /// How far behind what a client asks for a fill may be. Further, and the client gets its bytes straight from upstream. Less would
 /// send each of a client's parallel range requests upstream.
@@ -230,7 +230,8 @@ impl Contents {
         }
         let requester = self.parts.payer(pull);
         let upstream = &self.parts.upstream;
-        let part = upstream.fetch_range(&pull.site, &pull.repository, what, range, &requester).await.ok()?;
+        let answer = upstream.fetch_range(&pull.site, &pull.repository, what, range, &requester).await.ok()?;
+        let part = answer.response;
         (part.status() == StatusCode::PARTIAL_CONTENT).then_some(part)
     }
 
@@ -239,9 +240,9 @@ impl Contents {
         let (parts, request) = (&self.parts, self.parts.request(pull, what));
         let single = pull.range.as_ref().filter(|range| select(Some(range), u64::MAX) != Selection::Whole);
         if let (What::Blob(_), Some(range)) = (what, single) {
-            let part = request.fetch_range(range).await?;
-            let grants_to = request.requester.grants_to().filter(|_| is_yes(&part));
-            parts.access.record_grant(&pull.key, grants_to, &digest);
+            let answer = request.fetch_range(range).await?;
+            parts.access.record_grant(&pull.key, answer.grants_to(&request.requester), &digest);
+            let part = answer.response;
             // All of it is verified, a part cannot be.
             if part.status() != StatusCode::OK {
                 return Ok(Found::passed(digest, content_type(part.headers()), Content::Part(part)));

@@ -154,7 +154,8 @@ async fn read(parts: &Parts, pull: &Pull, what: &What, accept: Accept) -> Result
         fields.insert(http::header::ACCEPT, value);
     }
     let (upstream, get) = (&parts.upstream, http::Method::GET);
-    let response = upstream.fetch_as_asked(&pull.site, &pull.repository, what, &get, &fields, &pull.requester).await?;
+    let answer = upstream.fetch_as_asked(&pull.site, &pull.repository, what, &get, &fields, &pull.requester).await?;
+    let response = answer.response;
     let media_type = content_type(response.headers());
     let bytes = upstream.collect(response.into_body(), MAX_MANIFEST).await?;
     let digest = Digest::of(Algorithm::Sha256, &bytes);

@@ -181,7 +181,7 @@ impl Tagged {
             fields.insert(header::ACCEPT, value);
         }
         let (site, repository, requester) = (&pull.site, &pull.repository, &pull.requester);
-        let response = self.parts.upstream.fetch_as_asked(site, repository, &what, &method, &fields, requester).await?;
-        Ok(Found::new(binding.digest, binding.media_type, Content::Part(response), Outcome::Bypass))
+        let answer = self.parts.upstream.fetch_as_asked(site, repository, &what, &method, &fields, requester).await?;
+        Ok(Found::new(binding.digest, binding.media_type, Content::Part(answer.response), Outcome::Bypass))
     }
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response};
+use http::HeaderValue;
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -16,7 +16,7 @@ use crate::policy::registry::Site;
 use crate::store::BlobFile;
 use crate::task;
 use crate::upstream::requester::Requester;
-use crate::upstream::{Fetched, Upstream, What};
+use crate::upstream::{Answer, Fetched, Upstream, What};
 
 /// How one client gets at a blob without the cache.
 #[derive(Clone)]
@@ -52,7 +52,7 @@ impl BlobRequest {
     ///
     /// # Errors
     /// Upstream said no, or nothing.
-    pub async fn fetch_range(&self, range: &HeaderValue) -> Result<Response<Incoming>> {
+    pub async fn fetch_range(&self, range: &HeaderValue) -> Result<Answer> {
         self.upstream.fetch_range(&self.site, &self.repository, &self.what, range, &self.requester).await
     }
 

@@ -40,9 +40,8 @@ use crate::oci::route::{self, Route, RouteError};
 use crate::policy::intercept::{self, Tunnels, Verdict};
 use crate::policy::registry::{Registries, Role, Site};
 use crate::server::Settings;
-use crate::upstream::client::leads_back;
 use crate::upstream::requester::{Credential, Payer, Requester};
-use crate::upstream::{NO_REGISTRY, Upstream, What};
+use crate::upstream::{NO_REGISTRY, Upstream, What, leads_back};
 
 /// Answers requests.
 pub struct Gateway {
@@ -282,8 +281,8 @@ impl Gateway {
             fields.append(header::ACCEPT, value.clone());
         }
         let method = request.method();
-        let response = self.upstream.fetch_as_asked(site, repository, what, method, &fields, requester).await?;
-        Ok(super::pass::relay(response, self.upstream.idle_timeout()))
+        let answer = self.upstream.fetch_as_asked(site, repository, what, method, &fields, requester).await?;
+        Ok(super::pass::relay(answer.response, self.upstream.idle_timeout()))
     }
 
     /// For somebody who is no registry.

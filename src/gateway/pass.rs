@@ -47,7 +47,7 @@ impl Gateway {
         let target = renamed(target, site);
         if self.cache.access().logins().is_on() {
             // The token is read as it passes.
-            request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            request.request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if !is_nobodys {
             let (registry, cost) = (&site.registry.name, &requester.cost);

@@ -188,7 +188,7 @@ impl Gateway {
         }
         // A token of our own stands for a login: its client is no stranger.
         let is_known = matches!(requester.credential, Credential::Remembered(_));
-        let (last, away) = (self.pings.last(&site.namespace), self.upstream.away(site).is_some());
+        let (last, away) = (self.pings.last(&site.namespace), self.upstream.unreachable(site).is_some());
         let now = self.clock.now();
         if let Some(ping) = last.filter(|ping| !away && !is_known && self.pings.is_fresh(ping, now)) {
             record.outcome = Outcome::Hit;

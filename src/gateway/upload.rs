@@ -12,7 +12,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::Notify;
 
-use crate::upstream::{Activity, RequestBody};
+use crate::upstream::{Activity, Forwarded};
 
 /// How long a client that said `Expect: 100-continue` is kept waiting for upstream's word (RFC 9110, 10.1.1: a client need not
 /// wait for ever, and neither need we).
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The request to send upstream, with the client's body. hyper answers `100 Continue` when the body is first asked for: where the
 /// client waits for that, it is asked for when upstream's own `100 Continue` is here.
-pub(crate) fn forward(headers: HeaderMap, method: http::Method, body: Incoming) -> Request<RequestBody> {
+pub(crate) fn forward(headers: HeaderMap, method: http::Method, body: Incoming) -> Forwarded {
     let activity = Activity::default();
     let expects =
         headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
@@ -37,7 +37,6 @@ pub(crate) fn forward(headers: HeaderMap, method: http::Method, body: Incoming) 
     let mut request = Request::new(upload.map_err(Into::into).boxed_unsync());
     *request.method_mut() = method;
     *request.headers_mut() = headers;
-    request.extensions_mut().insert(activity);
     if expects {
         hyper::ext::on_informational(&mut request, move |response| {
             if response.status() == StatusCode::CONTINUE {
@@ -45,7 +44,7 @@ pub(crate) fn forward(headers: HeaderMap, method: http::Method, body: Incoming) 
             }
         });
     }
-    request
+    Forwarded { request, activity: Some(activity) }
 }
 
 struct Upload {

@@ -1,8 +1,8 @@
 //! What is known of the operator's accounts: their logins, whether these are good, and the tokens that were issued for them.
 //!
-//! - A login is read anew every few minutes, while the last one is used: secrets are rotated, ECR's are good for twelve hours.
+//! - A login is read again every few minutes, while the last one is used: secrets are rotated, ECR's are good for twelve hours.
 //! - It is proved once, by one request, before it is used: Docker Hub locks names after some wrong logins.
-//! - One that was refused rests, until it is another one or some minutes have passed.
+//! - A login that was refused rests, until it is another one or some minutes have passed.
 //! - What was slow or failed a moment ago is not waited for again: pulls go on without.
 
 use std::sync::Arc;
@@ -19,33 +19,29 @@ use crate::oci::login::Login;
 use crate::oci::name::Repository;
 use crate::policy::access::within;
 use crate::policy::registry::Site;
-use crate::task::Coalesced;
 
-/// How long a login is used before it is read anew.
+/// How long a login is used before it is read again.
 const FRESH: Duration = Duration::from_secs(5 * 60);
-/// How long it may be used while it is read anew.
+/// How long it may be used while it is read again.
 const OLD: Duration = Duration::from_secs(60 * 60);
 /// How long what was refused is not tried again.
 const REST: Duration = Duration::from_secs(5 * 60);
-/// The same for what failed, or was slow.
+/// How long what failed, or was slow, is not tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// One account at one host: the registry's name, and where it is dialled.
+/// One account at one host: the registry's name, and the authority that is dialled.
 pub(super) type Key = (Arc<str>, String);
 
 pub(super) fn key(site: &Site) -> Key {
     (site.registry.name.clone(), site.origin.authority())
 }
 
-/// All accounts.
+/// The operator's accounts at all registries.
 pub(super) struct Accounts {
     kept: Cache<Key, Arc<Mutex<Kept>>>,
     tokens: Cache<(Key, String), Arc<Token>>,
-    /// Repositories that an account may not read, token URLs that gave nothing, and until when that is believed.
-    vain: Cache<(Key, String), (SystemTime, Error)>,
-    pub(super) reads: Coalesced<Key, ()>,
-    pub(super) proofs: Coalesced<Key, Result<()>>,
-    pub(super) asked: Coalesced<(Key, String), Result<Arc<Token>>>,
+    /// What failed lately, and until when it is not tried again: repositories that an account may not read, URLs of tokens.
+    failures: Cache<(Key, String), (SystemTime, Error)>,
 }
 
 /// A login, and what became of it.
@@ -60,21 +56,21 @@ struct Kept {
 /// Whether a login is good.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Proof {
-    /// Nobody knows.
+    /// Not known.
     #[default]
     None,
-    /// It was, then.
+    /// It was good at this time.
     Good(SystemTime),
-    /// It was not, then.
+    /// It was refused at this time.
     Refused(SystemTime),
 }
 
-/// What to do for a login.
+/// How a login is to be had.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// This is it.
+    /// It is here.
     Use(Arc<Login>),
-    /// This is it, and it should be read anew meanwhile.
+    /// It is here, and should be read again meanwhile.
     Renew(Arc<Login>),
     /// It has to be read first.
     Read,
@@ -116,7 +112,6 @@ impl Kept {
         *self = Kept { login, read: Some(now), failed: None, proof: self.proof };
     }
 
-    /// A repository was refused to it: is it still good? Asked again, unless that was asked a moment ago.
     fn doubt(&mut self, now: SystemTime) {
         if let Proof::Good(at) = self.proof
             && !within(Some(at), RETRY, now)
@@ -128,14 +123,7 @@ impl Kept {
 
 impl Default for Accounts {
     fn default() -> Accounts {
-        Accounts {
-            kept: lru(4096),
-            tokens: lru(10_000),
-            vain: lru(10_000),
-            reads: Coalesced::default(),
-            proofs: Coalesced::default(),
-            asked: Coalesced::default(),
-        }
+        Accounts { kept: lru(4096), tokens: lru(10_000), failures: lru(10_000) }
     }
 }
 
@@ -144,12 +132,12 @@ impl Accounts {
         self.kept.get_with(key(site), Arc::default)
     }
 
-    /// What to do for the login at `site`.
+    /// How the login for `site` is to be had.
     pub(super) fn next(&self, site: &Site, now: SystemTime) -> Next {
         self.at(site).lock().next(&site.registry.name, now)
     }
 
-    /// It was read.
+    /// Keeps what came of reading a login.
     pub(super) fn was_read(&self, site: &Site, read: Result<Option<Login>>, now: SystemTime) {
         if let Err(error) = &read {
             warn!(registry = %site.registry.name, host = %site.origin.host, %error, "the operator's account cannot be read");
@@ -164,12 +152,12 @@ impl Accounts {
         kept.login.as_ref() == Some(login) && matches!(kept.proof, Proof::Good(_))
     }
 
-    /// It was taken.
+    /// Keeps that the registry took a login.
     pub(super) fn accepted(&self, site: &Site, login: &Arc<Login>, now: SystemTime) {
         self.judge(site, login, Proof::Good(now));
     }
 
-    /// It was not.
+    /// Keeps that the registry refused a login, and says so in the log.
     pub(super) fn refused(&self, site: &Site, login: &Arc<Login>, now: SystemTime) -> Error {
         warn!(registry = %site.registry.name, host = %site.origin.host, "the operator's account was refused; it rests for some minutes");
         self.judge(site, login, Proof::Refused(now));
@@ -184,7 +172,7 @@ impl Accounts {
         }
     }
 
-    /// It is good, and yet something was refused to it.
+    /// Something was refused to a login that was good: it is proved again, unless that was done a moment ago.
     pub(super) fn doubt(&self, site: &Site, now: SystemTime) {
         self.at(site).lock().doubt(now);
     }
@@ -203,25 +191,25 @@ impl Accounts {
         self.tokens.invalidate(&(key(site), url.to_owned()));
     }
 
-    /// Why it is in vain to ask for `subject`, a repository or a token's URL, if that was seen not long ago.
-    pub(super) fn in_vain(&self, site: &Site, subject: &str, now: SystemTime) -> Option<Error> {
-        let (until, error) = self.vain.get(&(key(site), subject.to_owned()))?;
+    /// The failure of `subject`, a repository or a token's URL, if it is too recent to try again.
+    pub(super) fn failed_lately(&self, site: &Site, subject: &str, now: SystemTime) -> Option<Error> {
+        let (until, error) = self.failures.get(&(key(site), subject.to_owned()))?;
         (now < until).then_some(error)
     }
 
-    /// The account may not read this repository.
+    /// Keeps that the account may not read a repository.
     pub(super) fn denied(&self, site: &Site, repository: &Repository, now: SystemTime) {
         let message = format!("{} refuses {repository} to seawall's own account", site.registry.name);
-        self.remember_in_vain(site, repository.as_str(), Error::new(Kind::Refused, message), now + REST);
+        self.keep_failure(site, repository.as_str(), Error::new(Kind::Refused, message), now + REST);
     }
 
-    /// Asking for `subject` gave nothing, or was slow.
+    /// Keeps that asking for `subject` failed, or was slow.
     pub(super) fn failed(&self, site: &Site, subject: &str, error: Error, now: SystemTime) {
-        self.remember_in_vain(site, subject, error, now + RETRY);
+        self.keep_failure(site, subject, error, now + RETRY);
     }
 
-    fn remember_in_vain(&self, site: &Site, subject: &str, error: Error, until: SystemTime) {
-        self.vain.insert((key(site), subject.to_owned()), (until, error));
+    fn keep_failure(&self, site: &Site, subject: &str, error: Error, until: SystemTime) {
+        self.failures.insert((key(site), subject.to_owned()), (until, error));
     }
 }
 
@@ -244,7 +232,7 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    /// What a login is worth at a second.
+    /// How a login is to be had at a second.
     fn said(kept: &Kept, seconds: u64) -> String {
         let password = |login: Arc<Login>| match &*login {
             Login::Password { password, .. } => password.to_string(),
@@ -264,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_is_read_anew_now_and_then_and_used_meanwhile() {
+    fn a_login_is_read_again_now_and_then_and_used_meanwhile() {
         let mut kept = Kept::default();
         assert_eq!(said(&kept, 0), "read");
         kept.was_read(Ok(Some(login("one"))), at(0));

@@ -1,165 +1,105 @@
-//! Hosts that did not answer lately, the registries' and whoever else they send to: policy/breaker for each of them.
+//! Hosts that did not answer lately, registries and whoever else they send to: one policy/breaker for each of them.
 //!
-//! 1. `Outages::admit`: a request gets a permit, or fails at once with what happened to those before it;
-//! 2. `Permit::watch`: a question that is answered by silence counts as failed, while it is still waited for;
-//! 3. `Permit::settle`: what came of it. A permit that is dropped unsettled was given up by who asked, and says nothing.
+//! A request asks by its [`Permit`](super::permit). What is asked about a whole registry ([`Outages::unreachable`],
+//! [`Outages::generation`]) counts its other sources too.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use http_body::Body as _;
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
-use super::client::Upstream;
-use super::describe::in_time;
-use super::request::{About, NO_REGISTRY, RequestBody};
+use super::question::in_time;
 use crate::clock::{Clock, jitter};
-use crate::dial::error::dial_error;
 use crate::error::{Error, Kind, Reply, Result};
 use crate::http::origin::Origin;
 use crate::metrics::{Metrics, Running};
-use crate::oci::route;
-use crate::policy::breaker::{Breaker, Failed, Failure, Pass, State};
+use crate::policy::breaker::{Breaker, Failed, Pass, State};
 use crate::policy::chain::{Source, Tags};
 use crate::policy::registry::Site;
 
-/// Hosts that are known not to answer. A pattern such as `*.pkg.dev` has as many as clients ask for.
+/// Hosts that are remembered as failing. A pattern such as `*.pkg.dev` has as many as clients ask for.
 const HOSTS: usize = 4096;
-/// A host that nobody asked for this long is forgotten.
+/// A host that was not asked for this long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(600);
-/// A head of more bytes than this may be what a host does not get on with: nginx takes no longer field.
-const LARGE_HEAD: usize = 8 << 10;
-/// Of a question's patience. Less is somebody's impatience, more is waited for in vain.
+/// The limits of the silence after which a question counts as failed. Less may be the host's usual pace; who asked does not wait for
+/// more.
 const SILENCE: RangeInclusive<Duration> = Duration::from_millis(900)..=Duration::from_secs(5);
 
-/// What is known of them. Clones share it.
-#[derive(Clone)]
+/// A host as one registry reaches it: each registry has roots and certificates of its own.
+pub(super) type Key = (Arc<str>, Origin);
+
+/// The hosts that failed lately.
 pub(super) struct Outages {
-    hosts: Arc<Mutex<HashMap<Key, Host>>>,
-    requests: Arc<AtomicU64>,
-    clock: Clock,
+    hosts: Mutex<HashMap<Key, Host>>,
+    requests: AtomicU64,
+    pub(super) clock: Clock,
     metrics: Metrics,
-    silence: Duration,
+    /// A question without an answer for this long counts as failed.
+    pub(super) silence: Duration,
 }
 
-/// A host as a registry reaches it, which has roots and certificates of its own.
-type Key = (Arc<str>, Origin);
-
-/// One that failed lately.
+/// One host that failed lately.
 struct Host {
     breaker: Breaker,
-    /// What the last failure was, and for a client to read.
     kind: Kind,
+    /// What the last failure was, for a client to read.
     why: String,
-    /// Counted as long as it is not asked as usual.
+    /// Counts the host in the metrics while its breaker is open.
     open: Option<Running>,
     asked: SystemTime,
 }
 
-/// A request may be sent.
-pub(super) struct Permit {
-    outages: Outages,
-    key: Option<Key>,
-    number: u64,
-    subject: u64,
-    asks: Asks,
-    pass: Pass,
-    sent: SystemTime,
-    is_settled: bool,
-}
-
-/// Marks a request in a client's own words.
-#[derive(Clone, Copy)]
-pub(super) struct Passed;
-
-/// What a request's failure means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asks {
-    /// HEAD, a token: whoever is there answers that soon.
-    Question,
-    /// A GET: bytes may have to be brought from elsewhere first.
-    Content,
-    /// What a client says, which may be what does not get on: only dialling counts. Nobody makes an outage by asking for one.
-    Whatever,
+/// What went wrong with a request.
+pub(super) struct Failing<W> {
+    pub(super) failed: Failed,
+    pub(super) kind: Kind,
+    pub(super) why: W,
 }
 
 impl Outages {
-    /// None. A question is silent after nine tenths of `resolve_deadline`: before those who wait that long leave.
+    /// A question is silent after nine tenths of `resolve_deadline`: before those who wait that long leave.
     pub(super) fn new(clock: Clock, metrics: Metrics, resolve_deadline: Duration) -> Outages {
         let silence = resolve_deadline.mul_f64(0.9).clamp(*SILENCE.start(), *SILENCE.end());
-        Outages { hosts: Arc::default(), requests: Arc::default(), clock, metrics, silence }
+        Outages { hosts: Mutex::default(), requests: AtomicU64::new(0), clock, metrics, silence }
     }
 
-    /// Whether `request` may be sent.
+    /// The number of the next request.
+    pub(super) fn next_number(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Admits a request to a host, as any or as a trial.
     ///
     /// # Errors
-    /// Its host does not answer: see [`not_asked`].
-    pub(super) fn admit(&self, about: About<'_>, request: &Request<RequestBody>) -> Result<Permit> {
-        let (uri, now) = (request.uri(), self.clock.now());
-        let origin = Origin::from_url(&uri.to_string()).ok().map(|(origin, _)| origin);
-        // What is no registry is asked as its clients wish.
-        let key = origin.filter(|_| **about.registry != *NO_REGISTRY).map(|origin| (about.registry.clone(), origin));
-        let pass = key.as_ref().map_or(Ok(Pass::Free), |key| self.pass(key, now))?;
-        if let (Pass::Trial(number), Some((_, upstream))) = (pass, &key) {
-            debug!(%upstream, number, state = State::HalfOpen.as_str(), "one request shows whether it answers again");
-        }
-        Ok(Permit {
-            outages: self.clone(),
-            key,
-            number: self.requests.fetch_add(1, Ordering::Relaxed),
-            subject: subject(about.kind, uri),
-            asks: asks(about, request),
-            pass,
-            sent: now,
-            is_settled: false,
-        })
-    }
-
-    fn pass(&self, key: &Key, now: SystemTime) -> Result<Pass> {
+    /// The host does not answer, and it is not time for a trial: see [`not_asked`].
+    pub(super) fn admit(&self, key: &Key, now: SystemTime) -> Result<Pass> {
         let mut hosts = self.hosts.lock();
         let Some(host) = hosts.get_mut(key) else { return Ok(Pass::Free) };
         host.asked = now;
-        host.breaker.admit(now).map_err(|wait| host.refusal(&key.1, wait))
+        let pass = host.breaker.admit(now).map_err(|wait| host.refusal(&key.1, wait))?;
+        drop(hosts);
+        if let Pass::Trial(number) = pass {
+            debug!(upstream = %key.1, number, state = State::HalfOpen.as_str(), "one request shows whether it answers again");
+        }
+        Ok(pass)
     }
 
-    /// Why it is not asked but by a trial.
-    fn refusal(&self, key: &Key) -> Option<Error> {
-        let (now, hosts) = (self.clock.now(), self.hosts.lock());
-        let host = hosts.get(key).filter(|host| host.breaker.is_away(now))?;
-        // A copy of it: nothing is tried.
-        Some(host.refusal(&key.1, host.breaker.clone().admit(now).err().unwrap_or_default()))
-    }
-
-    /// Why a request would not be sent.
-    fn is_due(&self, key: &Key) -> Result<()> {
-        let (now, hosts) = (self.clock.now(), self.hosts.lock());
-        let Some(host) = hosts.get(key) else { return Ok(()) };
-        host.breaker.clone().admit(now).map(drop).map_err(|wait| host.refusal(&key.1, wait))
-    }
-
-    fn generation(&self, key: &Key) -> u64 {
-        let now = self.clock.now();
-        self.hosts.lock().get(key).map_or(0, |host| host.breaker.generation(now))
-    }
-
-    fn failed(&self, permit: &Permit, how: Failure, since: SystemTime, kind: Kind, why: impl FnOnce() -> String) {
-        let Some(key) = &permit.key else { return };
-        let failed = Failed { how, sent: permit.sent, since, at: self.clock.now() };
+    /// Counts a request that failed, or is silent.
+    pub(super) fn failed(&self, key: &Key, pass: Pass, failing: Failing<impl FnOnce() -> String>) {
+        let Failing { failed, kind, why } = failing;
         let mut hosts = self.hosts.lock();
         if hosts.len() >= HOSTS && !hosts.contains_key(key) {
             forget_one(&mut hosts);
         }
         let host = hosts.entry(key.clone()).or_insert_with(|| Host::new(failed.at));
         let before = host.breaker.state();
-        let changed = host.breaker.failed(permit.pass, failed, jitter());
+        let changed = host.breaker.failed(pass, failed, jitter());
         if host.breaker.state() == State::Closed || changed.is_some() {
             (host.kind, host.why) = (kind, why());
         }
@@ -177,8 +117,8 @@ impl Outages {
         }
     }
 
-    fn answered(&self, permit: &Permit) {
-        let Some(key) = &permit.key else { return };
+    /// Ends the outage of a host that answered.
+    pub(super) fn answered(&self, key: &Key) {
         let mut hosts = self.hosts.lock();
         let Some(host) = hosts.get_mut(key) else { return };
         host.open = None;
@@ -190,14 +130,67 @@ impl Outages {
         }
     }
 
-    fn given_up(&self, permit: &Permit) {
-        let Some(key) = &permit.key else { return };
+    /// Notes that a request was cancelled by those who waited for it.
+    pub(super) fn given_up(&self, key: &Key, pass: Pass) {
         if let Some(host) = self.hosts.lock().get_mut(key) {
-            host.breaker.given_up(permit.pass, self.clock.now());
+            host.breaker.given_up(pass, self.clock.now());
         }
     }
 
-    fn forget_old(&self) {
+    /// Why requests to `site` fail now, but for trials; `None` also where another source answers that is believed what tags name.
+    pub(super) fn unreachable(&self, site: &Site) -> Option<Error> {
+        let error = self.refusal(&key(site))?;
+        let mut believed = others(site).filter(|source| source.tags == Tags::Believed);
+        believed.all(|source| self.refusal(&key(&source.site)).is_some()).then_some(error)
+    }
+
+    fn refusal(&self, key: &Key) -> Option<Error> {
+        let (now, hosts) = (self.clock.now(), self.hosts.lock());
+        let host = hosts.get(key).filter(|host| host.breaker.is_away(now))?;
+        // A copy of the breaker: nothing is tried.
+        Some(host.refusal(&key.1, host.breaker.clone().admit(now).err().unwrap_or_default()))
+    }
+
+    /// Whether a request to `site` would be sent now.
+    ///
+    /// # Errors
+    /// The host does not answer, and it is not time for a trial.
+    pub(super) fn is_due(&self, site: &Site) -> Result<()> {
+        let key = key(site);
+        let (now, hosts) = (self.clock.now(), self.hosts.lock());
+        let Some(host) = hosts.get(&key) else { return Ok(()) };
+        host.breaker.clone().admit(now).map(drop).map_err(|wait| host.refusal(&key.1, wait))
+    }
+
+    /// Part of the key of a question that many share. It changes after each failure, and when it is time for a trial: who asks then does
+    /// not wait for an earlier question, which may never be answered. No value comes twice.
+    pub(super) fn generation(&self, site: &Site) -> u64 {
+        let of_one = |site: &Site| {
+            let now = self.clock.now();
+            self.hosts.lock().get(&key(site)).map_or(0, |host| host.breaker.generation(now))
+        };
+        of_one(site) + others(site).map(|source| of_one(&source.site)).sum::<u64>()
+    }
+
+    /// The result of `asking`, if it comes before the deadline. Who has a deadline has something to fall back on, and does not wait for a
+    /// host that is unreachable. What `asking` has begun elsewhere by then goes on, and is the trial if one is due.
+    ///
+    /// # Errors
+    /// Those of `asking`, that it took too long, and that the host is unreachable.
+    pub(super) async fn in_time<T>(
+        &self,
+        site: &Site,
+        deadline: Option<Duration>,
+        asking: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match deadline.and_then(|_| self.unreachable(site)) {
+            Some(unreachable) => asking.now_or_never().unwrap_or(Err(unreachable)),
+            None => in_time(site, deadline, asking).await,
+        }
+    }
+
+    /// Forgets hosts that were not asked for long.
+    pub(super) fn tidy(&self) {
         let now = self.clock.now();
         self.hosts.lock().retain(|_, host| now.duration_since(host.asked).unwrap_or_default() < FORGOTTEN);
     }
@@ -206,6 +199,15 @@ impl Outages {
 fn forget_one(hosts: &mut HashMap<Key, Host>) {
     let longest = hosts.iter().min_by_key(|(_, host)| host.asked).map(|(key, _)| key.clone());
     longest.and_then(|key| hosts.remove(&key));
+}
+
+fn key(site: &Site) -> Key {
+    (site.registry.name.clone(), site.origin.clone())
+}
+
+fn others(site: &Site) -> impl Iterator<Item = &Source> {
+    let chain = &site.registry.chain;
+    chain.before.iter().chain(&chain.after)
 }
 
 impl Host {
@@ -231,185 +233,35 @@ impl Host {
     }
 }
 
-/// Its host is known not to answer, and is asked again after this.
+/// The cause of an error about a host that was not asked, and how long it will not be.
 #[derive(Debug, thiserror::Error)]
 #[error("it was not asked")]
 struct NotAsked(Duration);
 
-/// If `error` says that its host is not asked now: until when not.
+/// How long the host of `error` will not be asked; `None` if `error` is of another kind.
 pub fn not_asked(error: &Error) -> Option<Duration> {
     error.cause()?.downcast_ref::<NotAsked>().map(|NotAsked(wait)| *wait)
-}
-
-impl Permit {
-    /// The result of `work`. A question that is silent counts as failed each time that its patience ends; it goes on being waited for,
-    /// as its answer may come yet.
-    pub(super) async fn watch<F: Future>(&mut self, work: F) -> F::Output {
-        let mut work = std::pin::pin!(work);
-        if self.asks != Asks::Question {
-            return work.await;
-        }
-        loop {
-            let since = self.outages.clock.now();
-            match tokio::time::timeout(self.outages.silence, &mut work).await {
-                Ok(done) => return done,
-                Err(_) => {
-                    let silence = humantime::format_duration(self.outages.silence);
-                    let why = || format!("no answer within {silence}");
-                    self.outages.failed(self, Failure::Silent(self.number), since, Kind::Timeout, why);
-                }
-            }
-        }
-    }
-
-    /// What came of it.
-    pub(super) fn settle(mut self, answered: &Result<Response<Incoming>>) {
-        match answered {
-            Ok(response) if is_gateways(response.status()) => {
-                if self.asks == Asks::Whatever {
-                    return;
-                }
-                let why = || format!("it answered {}", response.status().as_u16());
-                self.outages.failed(&self, Failure::Of(self.subject), self.sent, Kind::Broken, why);
-            }
-            Ok(_) => self.outages.answered(&self),
-            Err(error) => {
-                let Some(failure) = self.failure(error) else { return };
-                self.outages.failed(&self, failure, self.sent, error.kind(), || error.message().to_owned());
-            }
-        }
-        self.is_settled = true;
-    }
-
-    /// How an error is the host's, if it is.
-    fn failure(&self, error: &Error) -> Option<Failure> {
-        let dial = error.cause().and_then(dial_error);
-        match (dial, error.kind()) {
-            // It is there.
-            (Some(dial), _) if dial.wants_another_protocol() => None,
-            (Some(_), Kind::Unreachable | Kind::Timeout) => Some(Failure::Unreachable),
-            _ if self.asks == Asks::Whatever => None,
-            (_, Kind::Unreachable) => Some(Failure::Of(self.subject)),
-            (_, Kind::Timeout) => Some(Failure::Silent(self.number)),
-            _ => None,
-        }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if !self.is_settled {
-            self.outages.given_up(self);
-        }
-    }
-}
-
-impl Upstream {
-    /// Why `site` is not asked now but by a trial, nor any other that is believed what its tags name, if so it is.
-    pub fn away(&self, site: &Site) -> Option<Error> {
-        let outages = &self.0.outages;
-        let away = outages.refusal(&key(site))?;
-        let mut believed = others(site).filter(|source| source.tags == Tags::Believed);
-        believed.all(|source| outages.refusal(&key(&source.site)).is_some()).then_some(away)
-    }
-
-    /// Whether a request to `site` would be sent.
-    ///
-    /// # Errors
-    /// Its host does not answer, and it is not time for a trial.
-    pub fn is_due(&self, site: &Site) -> Result<()> {
-        self.0.outages.is_due(&key(site))
-    }
-
-    /// Part of the key of a question that many share: another one after each failure, and when it is time for a trial, so that who asks
-    /// then is not kept waiting for what an earlier question will never hear. None comes twice.
-    pub fn generation(&self, site: &Site) -> u64 {
-        let turn = |site: &Site| self.0.outages.generation(&key(site));
-        turn(site) + others(site).map(|source| turn(&source.site)).sum::<u64>()
-    }
-
-    /// What `asking` finds out, if it does so in time. With a deadline there is something to fall back on: then nobody waits for
-    /// a host that does not answer. What `asking` has begun elsewhere by then goes on, and is the trial if one is due.
-    ///
-    /// # Errors
-    /// Its own, that it took too long, and that there is no use in waiting.
-    pub async fn in_time<T>(
-        &self,
-        site: &Site,
-        deadline: Option<Duration>,
-        asking: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        match deadline.and_then(|_| self.away(site)) {
-            Some(away) => asking.now_or_never().unwrap_or(Err(away)),
-            None => in_time(site, deadline, asking).await,
-        }
-    }
-
-    /// Forgets hosts that nobody asks any more.
-    pub fn tidy(&self) {
-        self.0.outages.forget_old();
-    }
-}
-
-fn key(site: &Site) -> Key {
-    (site.registry.name.clone(), site.origin.clone())
-}
-
-fn others(site: &Site) -> impl Iterator<Item = &Source> {
-    let chain = &site.registry.chain;
-    chain.before.iter().chain(&chain.after)
-}
-
-/// What a gateway says of a host behind it that is not there. 500 is not among them: it is what an application says that is there
-/// and stumbles over one request.
-fn is_gateways(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 502..=504)
-}
-
-fn asks(about: About<'_>, request: &Request<RequestBody>) -> Asks {
-    let fields = request.headers().iter();
-    let head = fields.map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
-    if request.extensions().get::<Passed>().is_some() || !request.body().is_end_stream() || head > LARGE_HEAD {
-        return Asks::Whatever;
-    }
-    match *request.method() {
-        Method::HEAD => Asks::Question,
-        _ if about.kind == route::Kind::Token => Asks::Question,
-        _ => Asks::Content,
-    }
-}
-
-/// What stands for all that is broken together: a repository of a registry, the scope of a token; else a path.
-fn subject(kind: route::Kind, uri: &Uri) -> u64 {
-    let path = uri.path();
-    let parts = ["/manifests/", "/blobs/", "/tags/", "/referrers/"];
-    let end = parts.iter().filter_map(|part| path.rfind(part)).max().filter(|_| path.starts_with("/v2/"));
-    let mut hasher = DefaultHasher::new();
-    path[..end.unwrap_or(path.len())].hash(&mut hasher);
-    uri.query().filter(|_| kind == route::Kind::Token).hash(&mut hasher);
-    hasher.finish()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::request::no_body;
-    use crate::upstream::requester::UpstreamCost;
+    use crate::policy::breaker::Failure;
 
     fn outages() -> Outages {
         Outages::new(Clock::system(), Metrics::new(), Duration::from_secs(2))
     }
 
     fn fail(outages: &Outages, registry: &str, host: &str) -> Option<Error> {
-        let (registry, cost) = (registry.into(), UpstreamCost::default());
-        let about = About { registry: &registry, kind: route::Kind::Manifest, cost: &cost, debit: None };
-        let uri = format!("https://{host}/v2/a/b/manifests/1");
-        let request = Request::head(uri).body(no_body()).unwrap();
-        let permit = match outages.admit(about, &request) {
-            Ok(permit) => permit,
+        let key = (registry.into(), Origin::https(host.parse().unwrap()));
+        let now = outages.clock.now();
+        let pass = match outages.admit(&key, now) {
+            Ok(pass) => pass,
             Err(error) => return Some(error),
         };
-        outages.failed(&permit, Failure::Unreachable, permit.sent, Kind::Unreachable, || "it is away".to_owned());
+        let failed = Failed { how: Failure::Unreachable, sent: now, since: now, at: outages.clock.now() };
+        let why = || "it is unreachable".to_owned();
+        outages.failed(&key, pass, Failing { failed, kind: Kind::Unreachable, why });
         None
     }
 
@@ -419,21 +271,20 @@ mod tests {
 
     /// Another registry reaches the same host with other roots, or another certificate of its own.
     #[test]
-    fn a_host_is_one_for_each_registry_and_none_without() {
+    fn a_host_is_one_for_each_registry() {
         let outages = outages();
         assert!(is_open(&outages, "docker.io", "harbor.test"));
         assert!(fail(&outages, "harbor", "harbor.test").is_none());
-        assert!(!is_open(&outages, NO_REGISTRY, "harbor.test"));
     }
 
     #[test]
-    fn hosts_that_nobody_asks_for_are_forgotten() {
+    fn hosts_that_are_not_asked_are_forgotten() {
         let outages = outages();
         assert!((0..HOSTS + 10).all(|n| is_open(&outages, "pkg.dev", &format!("h{n}.pkg.dev"))));
         assert_eq!(outages.hosts.lock().len(), HOSTS);
         outages.clock.advance(FORGOTTEN);
         assert!(is_open(&outages, "docker.io", "registry-1.docker.io"), "room for those that matter");
-        outages.forget_old();
+        outages.tidy();
         assert_eq!(outages.hosts.lock().len(), 1);
     }
 

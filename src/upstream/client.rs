@@ -1,275 +1,151 @@
-//! The connection pools, and one request over them.
+//! One request and the head of its response:
+//!
+//! 1. the breaker's permit, and the gate of upstream's quotas: a request that only would fail is not sent;
+//! 2. a connection from the registry's pool;
+//! 3. what the response means is counted: by the breaker, in the metrics, in the books of quota.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
-use http_body_util::BodyExt as _;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use parking_lot::Mutex;
 
-use super::account::Accounts;
-use super::auth::Auth;
+use super::answer::{Answer, Via};
 use super::breaker::Outages;
-use super::pay::is_on_account;
-use super::quota::ExplainedLimit;
-use super::request::{About, Activity, NO_REGISTRY, RequestBody, Wire};
-use super::requester::Keyring;
-use super::retry_pacing::Paces;
-use super::send::is_via_redirect;
+use super::permit::Permit;
+use super::pool::Pools;
+use super::quota::QuotaGate;
+use super::request::{About, RequestBody, Wire, unless_idle};
+use super::retry_pacing::RetryPacing;
 use crate::clock::Clock;
-use crate::dial::Settings;
 use crate::dial::connect::Dialer;
-use crate::dial::connector::{Https, Protocols, https_connector};
-use crate::dial::error::certificate_refused;
-use crate::dial::error::{DialError, dial_error};
-use crate::dial::tls::{TlsError, tls_config};
-use crate::error::{Error, Kind, Reply, Result};
+use crate::dial::error::{DialError, certificate_refused, dial_error};
+use crate::dial::settings::Settings;
+use crate::dial::tls::TlsError;
+use crate::error::{Error, Kind, Result};
 use crate::http::via::Pseudonym;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
-use crate::oci::error::code_of;
-use crate::policy::registry::{Registries, Registry};
-use crate::task::{Coalesced, Tasks};
+use crate::policy::registry::Registries;
+use crate::task::Tasks;
 
-/// Asks registries. Clones share everything.
-#[derive(Clone)]
-pub struct Upstream(pub(super) Arc<Inner>);
-
-pub(super) struct Inner {
-    pools: HashMap<Arc<str>, Pool>,
-    open: Pool,
-    pub(super) idle_timeout: Duration,
-    pub(super) resolve_deadline: Duration,
-    pub(super) clock: Clock,
-    pub(super) tasks: Tasks,
-    pub(super) metrics: Metrics,
-    pub(super) ledger: Ledger,
-    pub(super) outages: Outages,
-    pub(super) paces: Paces,
-    pub(super) auth: Auth,
-    pub(super) accounts: Accounts,
-    pub(super) keyring: Keyring,
-    via: Pseudonym,
-    pub(super) tokens: Coalesced<(String, u64), Result<Arc<super::auth::Token>>>,
-}
-
-struct Pool {
-    /// Manifests, tokens, uploads.
-    both: Client<Https, RequestBody>,
-    /// Blobs: a connection each, so that one does not wait for the window of another, and costs less per byte.
-    h1: Client<Https, RequestBody>,
-    /// Hosts that speak HTTP/2 alone.
-    h2_alone: Mutex<HashSet<String>>,
-}
-
-/// Everything that [`Upstream`] shares with the rest of the process.
+/// What upstream shares with the rest of the process.
 #[derive(Clone)]
 pub struct Shared {
     /// The time.
     pub clock: Clock,
     /// Runs what outlives a request.
     pub tasks: Tasks,
-    /// Counts.
+    /// Counts requests, their statuses, what is left of quotas.
     pub metrics: Metrics,
-    /// Keeps the books.
+    /// The books of upstream's quota.
     pub ledger: Ledger,
 }
 
-/// Windows for upstreams far away: 8 MiB at 50 ms round trip is 160 MB/s a stream.
-const STREAM_WINDOW: u32 = 8 << 20;
-const CONNECTION_WINDOW: u32 = 64 << 20;
-/// ECR's and GitLab's tokens and signed URLs are kilobytes long.
-const MAX_HEADERS: u32 = 128 << 10;
-/// Bytes of one read, and of a head, over HTTP/1.1. hyper's own measure is 408 KiB, which a fast upstream fills before the first of them
-/// is passed on, and a slow one leaves empty, but taken, around each frame.
-const MAX_READ: usize = 128 << 10;
-/// Bytes of an error's body that are read and passed on.
-const MAX_ERROR_BODY: usize = 64 << 10;
+/// Sends requests.
+pub(super) struct Client {
+    pools: Pools,
+    via: Pseudonym,
+    pub(super) outages: Outages,
+    pub(super) quota: QuotaGate,
+    pub(super) retry_pacing: RetryPacing,
+    /// How long a transfer may be silent.
+    pub(super) idle_timeout: Duration,
+    /// How long a HEAD may take while there is a copy to serve.
+    pub(super) resolve_deadline: Duration,
+    pub(super) clock: Clock,
+    pub(super) tasks: Tasks,
+    pub(super) metrics: Metrics,
+}
 
-impl Upstream {
+impl Client {
     /// # Errors
-    /// The configured roots are none.
-    pub fn new(
+    /// The configured roots or client certificates cannot be used.
+    pub(super) fn new(
         settings: &Settings,
         registries: &Registries,
         dialer: &Dialer,
         shared: Shared,
-    ) -> std::result::Result<Upstream, TlsError> {
-        let mut pools = HashMap::new();
-        for registry in registries.iter() {
-            pools.insert(registry.name.clone(), Pool::new(settings, registry, dialer)?);
-        }
-        let nobody = Arc::new(Registry { name: NO_REGISTRY.into(), ..Registry::default() });
-        Ok(Upstream(Arc::new(Inner {
-            pools,
-            open: Pool::new(settings, &nobody, dialer)?,
+    ) -> std::result::Result<Client, TlsError> {
+        let Shared { clock, tasks, metrics, ledger } = shared;
+        Ok(Client {
+            pools: Pools::new(settings, registries, dialer)?,
+            via: dialer.pseudonym().clone(),
+            outages: Outages::new(clock.clone(), metrics.clone(), settings.resolve_deadline),
+            quota: QuotaGate { ledger, clock: clock.clone(), metrics: metrics.clone() },
+            retry_pacing: RetryPacing::default(),
             idle_timeout: settings.idle_timeout,
             resolve_deadline: settings.resolve_deadline,
-            outages: Outages::new(shared.clock.clone(), shared.metrics.clone(), settings.resolve_deadline),
-            paces: Paces::default(),
-            clock: shared.clock,
-            tasks: shared.tasks,
-            metrics: shared.metrics,
-            ledger: shared.ledger,
-            auth: Auth::default(),
-            accounts: Accounts::default(),
-            keyring: Keyring::new(),
-            via: dialer.pseudonym().clone(),
-            tokens: Coalesced::default(),
-        })))
+            clock,
+            tasks,
+            metrics,
+        })
     }
 
-    /// Tells clients apart by their credentials.
-    pub fn keyring(&self) -> &Keyring {
-        &self.0.keyring
+    /// Whether a request was sent by this process: what it was sent to leads back.
+    pub(super) fn has_sent(&self, headers: &HeaderMap) -> bool {
+        self.via.has_signed(headers)
     }
 
-    /// Whether a request was sent from here: what it was sent to leads back.
-    pub fn has_sent(&self, headers: &HeaderMap) -> bool {
-        self.0.via.has_signed(headers)
+    /// Signs a response to a request of this process: only so it is known whose word it is that the request came back.
+    pub(super) fn sign(&self, headers: &mut HeaderMap) {
+        self.via.sign(headers);
     }
 
-    /// Signs an answer to what was sent from here: only so is it known who says that it came back.
-    pub fn sign(&self, headers: &mut HeaderMap) {
-        self.0.via.sign(headers);
-    }
-
-    /// Challenges and tokens of nobody.
-    pub fn auth(&self) -> &Auth {
-        &self.0.auth
-    }
-
-    /// How long a HEAD may take while there is a copy to serve.
-    pub fn resolve_deadline(&self) -> Duration {
-        self.0.resolve_deadline
-    }
-
-    /// How long a transfer may be silent.
-    pub fn idle_timeout(&self) -> Duration {
-        self.0.idle_timeout
-    }
-
-    /// Sends one request and waits for the head of its response, at most the idle timeout; not at all if its host is known not
-    /// to answer.
-    pub(super) async fn send(
-        &self,
-        about: About<'_>,
-        wire: Wire,
-        mut request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>> {
-        self.0.via.sign(request.headers_mut());
-        let mut permit = self.0.outages.admit(about, &request)?;
+    /// Sends one request, and waits for the head of its response as long as the idle timeout.
+    ///
+    /// # Errors
+    /// The request is not sent, as its host is known not to answer or a limit holds; or no response came.
+    pub(super) async fn send(&self, about: About<'_>, mut request: Request<RequestBody>) -> Result<Answer> {
+        self.via.sign(request.headers_mut());
+        let permit = Permit::admit(&self.outages, &about, &request)?;
         let method = label(request.method());
         let host = request.uri().host().unwrap_or_default().to_owned();
-        let ask = self.may_ask(about, &request)?;
+        let booking = self.quota.admit(&about, &request)?;
         about.cost.add_request();
-        let pool = self.0.pools.get(about.registry).unwrap_or(&self.0.open);
-        let client = match wire {
-            Wire::H1 if !pool.h2_alone.lock().contains(&host) => &pool.h1,
-            Wire::H1 | Wire::Any => &pool.both,
-        };
-        let activity = request.extensions().get::<Activity>().cloned().unwrap_or_default();
-        let sent = activity.while_active(self.0.idle_timeout, client.request(request));
-        let mut answered = match permit.watch(sent).await {
+        let pool = self.pools.of(about.registry);
+        let sending = pool.client(about.wire, &host).request(request);
+        let answered = match permit.watch(unless_idle(about.activity, self.idle_timeout, sending)).await {
             Some(Ok(response)) => Ok(response),
             Some(Err(error)) => Err(failure(&host, error)),
             None => Err(Error::new(
                 Kind::Timeout,
-                format!("{host} did not answer within {}", humantime::format_duration(self.0.idle_timeout)),
+                format!("{host} did not answer within {}", humantime::format_duration(self.idle_timeout)),
             )),
         };
-        permit.settle(&answered);
-        if wire == Wire::H1 && answered.as_ref().is_err_and(speaks_h2_alone) {
-            pool.h2_alone.lock().insert(host);
+        permit.settle(answered.as_ref().map(Response::status));
+        if about.wire == Wire::H1 && answered.as_ref().is_err_and(wants_another_protocol) {
+            pool.note_h2_alone(host);
         }
         let status = answered.as_ref().map_or(0, |response| response.status().as_u16());
-        self.0.metrics.upstream_request(about.registry, about.kind.as_str(), method, status);
-        if let Ok(response) = &mut answered {
-            self.keep_books(about, &ask, response);
-        }
-        answered
+        self.metrics.upstream_request(about.registry, about.kind.as_str(), method, status);
+        let response = answered?;
+        let limit = self.quota.record(&about, &booking, &response);
+        Ok(Answer { response, via: Via::Direct, grants: true, paid_by: booking.identity(), limit })
     }
 
-    /// Reads the rest of a response that is not what was hoped for, and says what it means.
-    pub(super) async fn refusal(&self, host: &str, response: Response<Incoming>) -> Error {
-        let (elsewhere, on_account) = (is_via_redirect(&response), is_on_account(&response));
-        let means = response.extensions().get::<ExplainedLimit>().cloned();
-        let (parts, body) = response.into_parts();
-        let limited = http_body_util::Limited::new(body, MAX_ERROR_BODY);
-        let body = match tokio::time::timeout(self.0.idle_timeout, limited.collect()).await {
-            Ok(Ok(collected)) => collected.to_bytes(),
-            _ => Bytes::new(),
-        };
-        if let Some(ExplainedLimit(error)) = means {
-            return error;
+    /// Reads the rest of a response of `host` that is no success, and makes the error of it that a client gets.
+    pub(super) async fn refusal(&self, host: &str, answer: Answer) -> Error {
+        answer.into_error(host, &self.via, self.idle_timeout).await
+    }
+
+    /// All of a body, at most `most` bytes.
+    pub(super) async fn collect(&self, body: Incoming, most: usize) -> Result<Bytes> {
+        match tokio::time::timeout(self.idle_timeout, Limited::new(body, most).collect()).await {
+            Ok(Ok(collected)) => Ok(collected.to_bytes()),
+            Ok(Err(error)) => Err(Error::caused(Kind::Broken, "upstream's answer broke off, or is too long", error)),
+            Err(_) => Err(Error::new(Kind::Timeout, "upstream's answer stopped coming")),
         }
-        let came_back = parts.status == StatusCode::LOOP_DETECTED && self.has_sent(&parts.headers);
-        let kind = match parts.status {
-            _ if came_back => Kind::Looped,
-            // Storage that a redirect led to: an expired signature is nobody's lack of permission.
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if elsewhere => Kind::Broken,
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Kind::Refused,
-            StatusCode::NOT_FOUND | StatusCode::GONE => Kind::Missing,
-            StatusCode::TOO_MANY_REQUESTS => Kind::Limited,
-            StatusCode::REQUEST_TIMEOUT => Kind::Broken,
-            status if status.is_client_error() && !elsewhere => Kind::Rejected,
-            _ => Kind::Broken,
-        };
-        let said = code_of(&body).map(|code| format!(" {code}")).unwrap_or_default();
-        let message = match came_back {
-            true => leads_back(host),
-            false => format!("{host} answered {}{said}", parts.status.as_u16()),
-        };
-        // Its words name the account (Docker Hub: "pull rate limit as 'NAME'").
-        let body = if on_account { Bytes::new() } else { body };
-        let mut headers = parts.headers;
-        headers.remove(header::CONTENT_LENGTH);
-        // It may be passed on to others who asked the same.
-        headers.remove(header::SET_COOKIE);
-        if elsewhere {
-            headers.remove(header::WWW_AUTHENTICATE);
-        }
-        let status = if kind == Kind::Broken && elsewhere { StatusCode::BAD_GATEWAY } else { parts.status };
-        Error::replied(kind, message, Reply { status, headers, body })
     }
 }
 
-/// What is said of a host that seawall is behind itself.
-pub fn leads_back(host: &str) -> String {
-    format!("{host} resolves to me: {}", crate::dial::error::ADVICE)
+/// Whether a request failed as its host speaks HTTP/2 alone.
+pub(super) fn wants_another_protocol(error: &Error) -> bool {
+    error.cause().and_then(|cause| dial_error(cause)).is_some_and(DialError::wants_another_protocol)
 }
 
-impl Pool {
-    fn new(settings: &Settings, registry: &Arc<Registry>, dialer: &Dialer) -> std::result::Result<Pool, TlsError> {
-        let (global, own) = (settings.ca_pem.as_deref(), registry.ca_pem.as_deref());
-        let others = tls_config(global, own, None)?;
-        let own = match &registry.client_certificate {
-            Some(client) => tls_config(global, own, Some(client))?,
-            None => others.clone(),
-        };
-        let client = |alpn| {
-            Client::builder(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(Duration::from_secs(60))
-                .http1_max_buf_size(MAX_READ)
-                .http2_initial_stream_window_size(STREAM_WINDOW)
-                .http2_initial_connection_window_size(CONNECTION_WINDOW)
-                .http2_max_header_list_size(MAX_HEADERS)
-                .http2_keep_alive_interval(Duration::from_secs(20))
-                .http2_keep_alive_timeout(Duration::from_secs(10))
-                .build(https_connector(dialer.clone(), registry.clone(), own.clone(), others.clone(), alpn))
-        };
-        Ok(Pool { both: client(Protocols::H2AndH1), h1: client(Protocols::H1), h2_alone: Mutex::default() })
-    }
-}
-
-/// The methods there are, so that nobody fills the metrics with others.
+/// A method's label in the metrics: those that exist, as a client may write any.
 fn label(method: &http::Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
@@ -280,11 +156,6 @@ fn label(method: &http::Method) -> &'static str {
         "DELETE" => "DELETE",
         _ => "other",
     }
-}
-
-/// The other side has no protocol that was offered.
-fn speaks_h2_alone(error: &Error) -> bool {
-    error.cause().and_then(|cause| dial_error(cause)).is_some_and(DialError::wants_another_protocol)
 }
 
 fn failure(host: &str, error: hyper_util::client::legacy::Error) -> Error {

@@ -1,38 +1,297 @@
-//! Everything that is asked of registries.
+//! Everything that is asked of registries: one request, and its answer.
 //!
-//! - [`describe`](Upstream::describe): HEAD, which no registry counts: what does this tag name, may this client read this digest?
-//! - [`fetch`](Upstream::fetch): GET of a digest, redirects followed here.
-//! - [`pass`](Upstream::pass): anything else, streamed untouched.
+//! - [`Upstream::describe`]: HEAD, which no registry counts: what does this tag name, may this client read this digest?
+//! - [`Upstream::fetch`]: GET of a digest, redirects followed here.
+//! - [`Upstream::pass`]: anything else, streamed untouched.
 //!
-//! [`client`] sends, [`requester`] says for whom, [`quota`] keeps the books and holds back what would be refused, [`auth`] keeps challenges and tokens of nobody, `account` what is known of the
-//! operator's logins: [`source`] reads them, `prove` shows them, `pay` asks with them; [`breaker`] knows who does not answer.
+//! The files in layers; each uses those above it alone:
+//!
+//! - [`requester`]: who asks, and who pays · `request`: a request, and what is known of it · `question`: what is asked · `answer`: a
+//!   response, and how it came
+//! - [`auth`]: challenges and anonymous tokens · `account`: logins of the operator, whether they are good, their tokens · `program`,
+//!   [`source`]: where logins are read · `retry_pacing`: budgets of attempts to resume
+//! - [`breaker`], `permit`: hosts that do not answer are not asked · [`limit`], `quota`: what upstream would refuse is not sent
+//! - `pool`: connections · [`client`]: one request over them
+//! - `tokens`: tokens for anonymous requests · `redirects`, `ask`: a question through its redirects and its challenge
+//! - `proofs`: what proves the operator's accounts · `pay`: a question with them · `sources`: a question to the registry and its other
+//!   sources in turn
+//! - `describe`, `fetch`, `probe`, `pass`: what the rest of seawall asks
 
 mod account;
+mod answer;
+mod ask;
 pub mod auth;
 pub mod breaker;
 pub mod client;
 mod describe;
 mod fetch;
+pub mod limit;
 mod pass;
 mod pay;
+mod permit;
+mod pool;
 mod probe;
 mod program;
-mod prove;
-pub mod question;
-pub mod quota;
-pub mod request;
+mod proofs;
+mod question;
+mod quota;
+mod redirects;
+mod request;
 pub mod requester;
-pub mod retry_pacing;
-mod send;
+mod retry_pacing;
 pub mod source;
 mod sources;
+mod tokens;
 
-pub use client::Upstream;
-pub use describe::{Description, in_time};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response};
+use hyper::body::Incoming;
+
+pub use answer::{Answer, Via, leads_back};
+pub use describe::Description;
 pub use fetch::Fetched;
 pub use pay::is_bad_login;
 pub use probe::Probed;
-pub use question::What;
-pub use request::{Activity, NO_REGISTRY, RequestBody};
-pub use send::MAX_TOKEN_REPLY;
-pub use sources::is_yes;
+pub use question::{What, in_time};
+pub use request::{Activity, Forwarded, NO_REGISTRY, RequestBody};
+pub use tokens::MAX_TOKEN_REPLY;
+
+use auth::{Auth, Token};
+use client::{Client, Shared};
+use proofs::Proofs;
+use requester::{Keyring, Requester, UpstreamCost};
+use sources::Sources;
+use tokens::Tokens;
+
+use crate::dial::connect::Dialer;
+use crate::dial::settings::Settings;
+use crate::dial::tls::TlsError;
+use crate::error::{Error, Result};
+use crate::http::origin::Origin;
+use crate::ledger::Identity;
+use crate::oci::challenge::Challenge;
+use crate::oci::media_type::Accept;
+use crate::oci::name::Repository;
+use crate::oci::route;
+use crate::policy::registry::{Registries, Site};
+
+/// Asks registries. Clones share everything.
+#[derive(Clone)]
+pub struct Upstream(Sources);
+
+impl Upstream {
+    /// # Errors
+    /// The configured roots or client certificates cannot be used.
+    pub fn new(
+        settings: &Settings,
+        registries: &Registries,
+        dialer: &Dialer,
+        shared: Shared,
+    ) -> std::result::Result<Upstream, TlsError> {
+        let client = Arc::new(Client::new(settings, registries, dialer, shared)?);
+        let proofs = Proofs::new(Arc::new(Tokens::new(client)));
+        Ok(Upstream(Sources { proofs: Arc::new(proofs) }))
+    }
+
+    fn client(&self) -> &Client {
+        self.0.client()
+    }
+
+    fn tokens(&self) -> &Arc<Tokens> {
+        &self.0.proofs.tokens
+    }
+
+    /// Asks what a tag names, or whether a repository holds a digest.
+    ///
+    /// # Errors
+    /// Upstream refused, or did not answer.
+    pub fn describe(
+        &self,
+        site: &Site,
+        repository: &Repository,
+        what: &What,
+        accept: Accept,
+        requester: &Requester,
+    ) -> impl Future<Output = Result<Description>> {
+        describe::describe(&self.0, site, repository, what, accept, requester)
+    }
+
+    /// Fetches from byte `from` on. Upstream may ignore that: see [`Fetched::start`].
+    ///
+    /// # Errors
+    /// Upstream refused, did not answer, or sent something that makes no sense.
+    pub fn fetch(
+        &self,
+        site: &Site,
+        repository: &Repository,
+        what: &What,
+        from: u64,
+        requester: &Requester,
+    ) -> impl Future<Output = Result<Fetched>> {
+        fetch::fetch(&self.0, site, repository, what, from, requester)
+    }
+
+    /// Passes a client's `Range` on and the answer back, whatever it is: 200, 206 or 416.
+    ///
+    /// # Errors
+    /// Upstream refused, or did not answer.
+    pub fn fetch_range(
+        &self,
+        site: &Site,
+        repository: &Repository,
+        what: &What,
+        range: &HeaderValue,
+        requester: &Requester,
+    ) -> impl Future<Output = Result<Answer>> {
+        fetch::fetch_range(&self.0, site, repository, what, range, requester)
+    }
+
+    /// Sends a request with the client's own fields, for what is never kept.
+    ///
+    /// # Errors
+    /// Upstream refused, or did not answer.
+    pub fn fetch_as_asked(
+        &self,
+        site: &Site,
+        repository: &Repository,
+        what: &What,
+        method: &Method,
+        fields: &HeaderMap,
+        requester: &Requester,
+    ) -> impl Future<Output = Result<Answer>> {
+        fetch::fetch_as_asked(&self.0, site, repository, what, method, fields, requester)
+    }
+
+    /// Asks what is left of a quota, as anonymous, or with the operator's account.
+    ///
+    /// # Errors
+    /// No response came, the account cannot be used, or the response is no answer to this.
+    pub fn probe(
+        &self,
+        site: &Site,
+        repository: &Repository,
+        what: &What,
+        charged: Identity,
+        requester: &Requester,
+    ) -> impl Future<Output = Result<Probed>> {
+        probe::probe(&self.0, site, repository, what, charged, requester)
+    }
+
+    /// Sends a client's request to `origin` under the path and query `target`, with its own fields.
+    ///
+    /// # Errors
+    /// No response came.
+    pub fn pass(
+        &self,
+        registry: &Arc<str>,
+        kind: route::Kind,
+        cost: &UpstreamCost,
+        origin: &Origin,
+        target: &str,
+        forwarded: Forwarded,
+    ) -> impl Future<Output = Result<Response<Incoming>>> {
+        pass::pass(self.tokens(), registry, kind, cost, origin, target, forwarded)
+    }
+
+    /// Gets a new token for anonymous requests at `url`; many who want it cost one request.
+    ///
+    /// # Errors
+    /// The token service refused, did not answer, or answered with something that is no token.
+    pub fn token(&self, site: &Site, url: String, requester: &Requester) -> impl Future<Output = Result<Arc<Token>>> {
+        self.tokens().issued(site, url, requester)
+    }
+
+    /// Reads all of a body, at most `most` bytes.
+    ///
+    /// # Errors
+    /// The body broke off, is longer, or stopped coming.
+    pub fn collect(&self, body: Incoming, most: usize) -> impl Future<Output = Result<Bytes>> {
+        self.client().collect(body, most)
+    }
+
+    /// The challenges of registries, and anonymous tokens.
+    pub fn auth(&self) -> &Auth {
+        &self.tokens().auth
+    }
+
+    /// Keeps the challenges of a response, if it has any.
+    pub fn learn(&self, site: &Site, headers: &HeaderMap) -> Arc<[Challenge]> {
+        self.tokens().learn(site, headers)
+    }
+
+    /// Tells clients apart by their credentials.
+    pub fn keyring(&self) -> &Keyring {
+        &self.tokens().keyring
+    }
+
+    /// Whether a request was sent by this process: what it was sent to leads back.
+    pub fn has_sent(&self, headers: &HeaderMap) -> bool {
+        self.client().has_sent(headers)
+    }
+
+    /// Signs a response to a request of this process: only so it is known whose word it is that the request came back.
+    pub fn sign(&self, headers: &mut HeaderMap) {
+        self.client().sign(headers);
+    }
+
+    /// How long a HEAD may take while there is a copy to serve.
+    pub fn resolve_deadline(&self) -> Duration {
+        self.client().resolve_deadline
+    }
+
+    /// How long a transfer may be silent.
+    pub fn idle_timeout(&self) -> Duration {
+        self.client().idle_timeout
+    }
+
+    /// Why no source gives the bytes of a manifest now for want of quota; `None` if one may.
+    pub fn spent(&self, site: &Site, repository: &Repository, what: &What, requester: &Requester) -> Option<Error> {
+        self.client().quota.spent(site, repository, what, requester)
+    }
+
+    /// Takes one attempt to resume a transfer off the budget of a registry, and says how long it has to wait.
+    pub fn retry_pacing(&self, registry: &Arc<str>) -> Duration {
+        self.client().retry_pacing.wait(registry, self.client().clock.now())
+    }
+
+    /// Why requests to `site` fail now, but for trials; `None` also where another source answers that is believed what tags name.
+    pub fn unreachable(&self, site: &Site) -> Option<Error> {
+        self.client().outages.unreachable(site)
+    }
+
+    /// Whether a request to `site` would be sent now.
+    ///
+    /// # Errors
+    /// The host does not answer, and it is not time for a trial.
+    pub fn is_due(&self, site: &Site) -> Result<()> {
+        self.client().outages.is_due(site)
+    }
+
+    /// Part of the key of a question that many share. It changes after each failure, and when it is time for a trial: who asks then does
+    /// not wait for an earlier question, which may never be answered. No value comes twice.
+    pub fn generation(&self, site: &Site) -> u64 {
+        self.client().outages.generation(site)
+    }
+
+    /// The result of `asking`, if it comes before the deadline. Who has a deadline has something to fall back on, and does not wait for a
+    /// host that is unreachable. What `asking` has begun elsewhere by then goes on, and is the trial if one is due.
+    ///
+    /// # Errors
+    /// Those of `asking`, that it took too long, and that the host is unreachable.
+    pub fn in_time<T>(
+        &self,
+        site: &Site,
+        deadline: Option<Duration>,
+        asking: impl Future<Output = Result<T>>,
+    ) -> impl Future<Output = Result<T>> {
+        self.client().outages.in_time(site, deadline, asking)
+    }
+
+    /// Forgets hosts that were not asked for long.
+    pub fn tidy(&self) {
+        self.client().outages.tidy();
+    }
+}

@@ -1,9 +1,12 @@
-//! What is asked of a registry: the content, and the parts of the request for it.
+//! What is asked of a registry: which content, in which repository, for whom.
+
+use std::time::Duration;
 
 use http::{HeaderMap, Method};
 
 use super::request::Wire;
 use super::requester::Requester;
+use crate::error::{Error, Kind, Result};
 use crate::ledger::Identity;
 use crate::oci::digest::Digest;
 use crate::oci::error::Code;
@@ -11,7 +14,11 @@ use crate::oci::name::{Reference, Repository};
 use crate::oci::route;
 use crate::policy::registry::Site;
 
-/// What is asked for.
+/// The `Accept` of a manifest by digest: bytes have one type, whoever asks.
+pub(super) const ANY_MANIFEST: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, */*";
+
+/// The content of a repository that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum What {
     /// A manifest.
@@ -32,7 +39,7 @@ impl What {
         }
     }
 
-    /// The metrics' word.
+    /// Its label in the metrics.
     pub fn kind(&self) -> route::Kind {
         match self {
             What::Manifest(_) => route::Kind::Manifest,
@@ -42,7 +49,7 @@ impl What {
         }
     }
 
-    /// What a registry's 404 for it says.
+    /// The code of a registry's 404 for it.
     pub(super) fn unknown(&self) -> Code {
         match self {
             What::Manifest(_) => Code::ManifestUnknown,
@@ -51,6 +58,7 @@ impl What {
         }
     }
 
+    /// Blobs have a connection each: none waits for the flow control of another, and a byte costs less.
     pub(super) fn wire(&self) -> Wire {
         match self {
             What::Manifest(_) | What::List(_) => Wire::Any,
@@ -59,18 +67,54 @@ impl What {
     }
 }
 
-/// One request, as its parts.
+/// One question to one source. Redirects and challenges may make several requests of it.
 #[derive(Clone, Copy)]
 pub(super) struct Question<'a> {
     pub(super) site: &'a Site,
-    /// As it is called there.
+    /// The repository's name at this source.
     pub(super) repository: &'a Repository,
-    /// As the client calls it.
+    /// The repository's name as the client has it.
     pub(super) known_as: &'a Repository,
     pub(super) what: &'a What,
     pub(super) method: &'a Method,
+    /// Fields of the request besides those that every request has.
     pub(super) fields: &'a HeaderMap,
     pub(super) requester: &'a Requester,
     /// Whose credential is shown.
     pub(super) charged: Identity,
+}
+
+impl<'a> Question<'a> {
+    /// A question to the registry itself, without a credential so far.
+    pub(super) fn new(
+        site: &'a Site,
+        repository: &'a Repository,
+        what: &'a What,
+        requester: &'a Requester,
+        method: &'a Method,
+        fields: &'a HeaderMap,
+    ) -> Question<'a> {
+        let charged = Identity::Anonymous;
+        Question { site, repository, known_as: repository, what, method, fields, requester, charged }
+    }
+
+    /// Whether registries count it as a pull: a GET of a manifest.
+    pub(super) fn is_counted(&self) -> bool {
+        matches!(self.what, What::Manifest(_)) && self.method == Method::GET
+    }
+}
+
+/// The result of `asking`, if it comes before the deadline.
+///
+/// # Errors
+/// Those of `asking`, and that it took too long.
+pub async fn in_time<T>(site: &Site, deadline: Option<Duration>, asking: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(deadline) = deadline else { return asking.await };
+    match tokio::time::timeout(deadline, asking).await {
+        Ok(said) => said,
+        Err(_) => Err(Error::new(
+            Kind::Timeout,
+            format!("{} did not answer within {}", site.origin.host, humantime::format_duration(deadline)),
+        )),
+    }
 }

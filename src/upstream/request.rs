@@ -1,4 +1,4 @@
-//! A request on its way to an upstream, and what seawall knows of it.
+//! A request on its way upstream, and what seawall knows of it beside its head and its body.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,46 +18,84 @@ use crate::oci::name::Repository;
 use crate::oci::route;
 use crate::policy::registry::Site;
 
-/// What is sent upstream: nothing, or what a client uploads.
+/// The body of a request to an upstream: empty, a form, or what a client uploads.
 pub type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
-/// The name of what is no registry.
+/// The registry's name in metrics and logs for hosts that belong to no registry.
 pub const NO_REGISTRY: &str = "-";
 
-/// What a request is spoken over.
+/// The protocol that a request is sent over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wire {
-    /// HTTP/2 where the other side has it.
+pub(super) enum Wire {
+    /// HTTP/2 where the other side has it, else HTTP/1.1.
     Any,
-    /// HTTP/1.1.
+    /// HTTP/1.1, unless the host is known to speak HTTP/2 alone.
     H1,
 }
 
-/// What a request is about, for the metrics.
-#[derive(Clone, Copy)]
-pub struct About<'a> {
-    /// The registry's name.
-    pub registry: &'a Arc<str>,
-    /// Of what.
-    pub kind: route::Kind,
-    /// What it costs the client.
-    pub cost: &'a UpstreamCost,
-    /// Whose quota it is taken off; `None` for what no quota counts, or not the registry's own.
-    pub debit: Option<Debit<'a>>,
+/// Who wrote the head of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Author {
+    /// Seawall: the request is well formed.
+    Seawall,
+    /// A client, whose request is passed on: a failure may be the request's own fault.
+    Client,
 }
 
-/// What a request is taken off, if upstream counts it.
+/// What a request is about, for the breaker, the books of quota and the metrics.
 #[derive(Clone, Copy)]
-pub struct Debit<'a> {
-    /// Whose.
-    pub site: &'a Site,
-    /// As the client calls it.
-    pub repository: &'a Repository,
-    /// Whose credential is shown.
-    pub charged: Identity,
+pub(super) struct About<'a> {
+    /// The name of the registry, or [`NO_REGISTRY`].
+    pub(super) registry: &'a Arc<str>,
+    pub(super) kind: route::Kind,
+    /// What the client's request has cost so far; this request is added.
+    pub(super) cost: &'a UpstreamCost,
+    /// The quota that the request counts against; `None` where no quota counts it, or it does not go to the registry itself.
+    pub(super) debit: Option<Debit<'a>>,
+    /// Of a request for a token: who it is for; `None` where the credential is in a form or a query, which are not read.
+    pub(super) applicant: Option<Identity>,
+    pub(super) author: Author,
+    pub(super) wire: Wire,
+    /// Of an upload: when its body last moved. A request without one has to be answered within the idle timeout.
+    pub(super) activity: Option<&'a Activity>,
 }
 
-/// When a request last got on: an upload may take hours, as long as bytes go.
+impl<'a> About<'a> {
+    /// A request of seawall's own, without a credential, that no quota counts.
+    pub(super) fn new(registry: &'a Arc<str>, kind: route::Kind, cost: &'a UpstreamCost) -> About<'a> {
+        About {
+            registry,
+            kind,
+            cost,
+            debit: None,
+            applicant: Some(Identity::Anonymous),
+            author: Author::Seawall,
+            wire: Wire::Any,
+            activity: None,
+        }
+    }
+}
+
+/// The quota that a request counts against.
+#[derive(Clone, Copy)]
+pub(super) struct Debit<'a> {
+    pub(super) site: &'a Site,
+    /// The repository's name as the client has it.
+    pub(super) repository: &'a Repository,
+    /// Whose credential the request shows.
+    pub(super) charged: Identity,
+}
+
+/// A client's request, ready to be passed on.
+#[derive(Debug)]
+pub struct Forwarded {
+    /// The head as the client sent it, and the body.
+    pub request: Request<RequestBody>,
+    /// When the body last moved; `None` where all of it is in memory.
+    pub activity: Option<Activity>,
+}
+
+/// When a request's body last moved: an upload may take hours, as long as bytes move. Clones share one.
 #[derive(Clone, Debug)]
 pub struct Activity(Arc<Mutex<Instant>>);
 
@@ -68,21 +106,27 @@ impl Default for Activity {
 }
 
 impl Activity {
-    /// It got on just now.
+    /// Notes that bytes moved just now.
     pub fn touch(&self) {
         *self.0.lock() = Instant::now();
     }
 
-    /// The result of `work`, unless nothing got on for `idle`.
-    pub(super) async fn while_active<F: Future>(&self, idle: Duration, work: F) -> Option<F::Output> {
-        let mut work = std::pin::pin!(work);
-        loop {
-            let until = *self.0.lock() + idle;
-            match tokio::time::timeout_at(until, &mut work).await {
-                Ok(done) => return Some(done),
-                Err(_) if *self.0.lock() + idle > until => {}
-                Err(_) => return None,
-            }
+    fn last(&self) -> Instant {
+        *self.0.lock()
+    }
+}
+
+/// The result of `work`; `None` if it took longer than `idle`, counted anew from each `activity`.
+pub(super) async fn unless_idle<F: Future>(activity: Option<&Activity>, idle: Duration, work: F) -> Option<F::Output> {
+    let mut work = std::pin::pin!(work);
+    let begun = Instant::now();
+    let idle_at = || activity.map_or(begun, Activity::last) + idle;
+    loop {
+        let until = idle_at();
+        match tokio::time::timeout_at(until, &mut work).await {
+            Ok(done) => return Some(done),
+            Err(_) if idle_at() > until => {}
+            Err(_) => return None,
         }
     }
 }
@@ -92,6 +136,10 @@ pub(super) fn no_body() -> RequestBody {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
+/// A request of seawall's own, without a body.
+///
+/// # Errors
+/// Upstream named a URL that is none.
 pub(super) fn build(
     method: &Method,
     origin: &Origin,
@@ -103,7 +151,7 @@ pub(super) fn build(
         .method(method)
         .uri(format!("{origin}{target}"))
         .body(no_body())
-        .map_err(|error| Error::caused(Kind::Broken, format!("{} named a URL that is none", origin.host), error))?;
+        .map_err(|error| Error::caused(Kind::Broken, format!("{} named an invalid URL", origin.host), error))?;
     let headers = request.headers_mut();
     headers.extend(fields.clone());
     // Never a transport encoding: lengths and ranges must be those of the content.
@@ -113,4 +161,12 @@ pub(super) fn build(
         headers.insert(header::AUTHORIZATION, value.clone());
     }
     Ok(request)
+}
+
+/// The request with the `Via` of those seawalls that had the client's request before: a loop of several is found by it.
+pub(super) fn with_via(mut request: Request<RequestBody>, via: Option<&HeaderValue>) -> Request<RequestBody> {
+    if let Some(via) = via {
+        request.headers_mut().insert(header::VIA, via.clone());
+    }
+    request
 }

@@ -1,21 +1,20 @@
-//! Attempts again, spread: see policy/retry.
+//! The budgets of attempts to resume transfers, one for each registry: see policy/retry.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
-use super::client::Upstream;
 use crate::policy::retry::Pace;
 
-/// The budgets of all registries. Clones share them.
-#[derive(Clone, Default)]
-pub(super) struct Paces(Arc<Mutex<HashMap<Arc<str>, Pace>>>);
+/// Spreads the attempts of many transfers that one registry broke.
+#[derive(Default)]
+pub(super) struct RetryPacing(Mutex<HashMap<Arc<str>, Pace>>);
 
-impl Upstream {
-    /// How long until one more transfer of a registry may be taken up. It counts as taken up.
-    pub fn retry_pacing(&self, registry: &Arc<str>) -> Duration {
-        self.0.paces.0.lock().entry(registry.clone()).or_default().wait(self.0.clock.now())
+impl RetryPacing {
+    /// Takes one attempt off the budget of a registry, and says how long it has to wait.
+    pub(super) fn wait(&self, registry: &Arc<str>, now: SystemTime) -> Duration {
+        self.0.lock().entry(registry.clone()).or_default().wait(now)
     }
 }

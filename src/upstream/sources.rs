@@ -1,60 +1,51 @@
 //! One question, asked of the registry and of its other sources in turn, until one answers (`policy/chain`).
 //!
-//! A client's own credential goes to the registry itself. Other sources are asked for nobody, or with an account of their own.
+//! A client's own credential goes to the registry itself. Other sources are asked as anonymous, or with an account of their own.
 
-use http::{HeaderMap, Method, Response};
-use hyper::body::Incoming;
+use std::sync::Arc;
+
+use http::Method;
 use tracing::debug;
 
-use super::client::Upstream;
+use super::answer::Answer;
+use super::client::Client;
+use super::pay::ask_as_payer;
+use super::proofs::Proofs;
 use super::question::{Question, What};
-use super::requester::Requester;
-use super::send::is_via_redirect;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::Identity;
 use crate::oci::name::{Reference, Repository};
-use crate::policy::chain::{Answer, Asked, Leg, Source, below};
-use crate::policy::registry::Site;
+use crate::policy::chain::{self, Asked, Leg, Source, below};
 
-/// Marks the answer of a source whose yes is not the registry's.
-#[derive(Clone, Copy)]
-struct BytesOnly;
-
-/// Whether a success is the registry's yes, to who asked.
-pub fn is_yes(response: &Response<Incoming>) -> bool {
-    response.extensions().get::<BytesOnly>().is_none()
+/// Asks registries and their other sources. Clones share everything.
+#[derive(Clone)]
+pub(super) struct Sources {
+    pub(super) proofs: Arc<Proofs>,
 }
 
-impl Upstream {
+impl Sources {
+    pub(super) fn client(&self) -> &Client {
+        &self.proofs.tokens.client
+    }
+
     /// The first answer that is one; where there is none, the registry's own failure.
-    pub(super) async fn ask(
-        &self,
-        site: &Site,
-        repository: &Repository,
-        what: &What,
-        method: &Method,
-        fields: &HeaderMap,
-        requester: &Requester,
-    ) -> Result<Response<Incoming>> {
-        let chain = &site.registry.chain;
-        let charged = Identity::Anonymous;
-        let question = Question { site, repository, known_as: repository, what, method, fields, requester, charged };
+    pub(super) async fn ask(&self, question: Question<'_>) -> Result<Answer> {
+        let chain = &question.site.registry.chain;
         if chain.is_plain() {
-            return self.ask_one(question).await;
+            return ask_as_payer(&self.proofs, &question).await;
         }
-        let renamed = chain.renamed(repository);
+        let renamed = chain.renamed(question.repository);
+        let question = Question { repository: &renamed, ..question };
         let mut failed = None;
-        for leg in chain.legs(asked(what, method), requester.reach) {
-            let question = Question { repository: &renamed, ..question };
+        for leg in chain.legs(asked(&question), question.requester.reach) {
             let answered = match leg {
-                Leg::Registry => self.ask_below(question, chain.prefix.as_ref()).await,
-                Leg::Source(source) => self.ask_source(question, source).await,
+                Leg::Registry => self.ask_below(&question, chain.prefix.as_ref()).await,
+                Leg::Source(source) => self.ask_source(&question, source).await,
             };
-            if !chain.goes_on(leg, answer(&answered)) {
+            if !chain.goes_on(leg, outcome(&answered)) {
                 return answered;
             }
             debug!(
-                ?site,
+                site = ?question.site,
                 ?leg,
                 error = answered.as_ref().err().map(tracing::field::display),
                 "the next source is asked"
@@ -66,44 +57,44 @@ impl Upstream {
         failed.unwrap_or_else(|| Err(Error::new(Kind::Ours, "no source was asked")))
     }
 
-    async fn ask_below(&self, question: Question<'_>, prefix: Option<&Repository>) -> Result<Response<Incoming>> {
+    async fn ask_below(&self, question: &Question<'_>, prefix: Option<&Repository>) -> Result<Answer> {
         let too_long = || Error::new(Kind::Missing, "the repository's name is too long below the prefix of its source");
         let repository = below(prefix, question.repository).ok_or_else(too_long)?;
-        self.ask_one(Question { repository: &repository, ..question }).await
+        ask_as_payer(&self.proofs, &Question { repository: &repository, ..*question }).await
     }
 
-    async fn ask_source(&self, question: Question<'_>, source: &Source) -> Result<Response<Incoming>> {
+    async fn ask_source(&self, question: &Question<'_>, source: &Source) -> Result<Answer> {
         let requester = question.requester.at_source(source);
-        let question = Question { site: &source.site, requester: &requester, ..question };
-        let mut response = self.ask_below(question, source.prefix.as_ref()).await?;
-        if response.status().is_success() {
-            self.0.metrics.other_source(&source.site.registry.name, &source.site.namespace);
+        let at_source = Question { site: &source.site, requester: &requester, ..*question };
+        let answer = self.ask_below(&at_source, source.prefix.as_ref()).await?;
+        if answer.status().is_success() {
+            self.client().metrics.other_source(&source.site.registry.name, &source.site.namespace);
             question.requester.cost.served_by(&source.site.namespace);
         }
-        if !source.vouches() {
-            response.extensions_mut().insert(BytesOnly);
-        }
-        Ok(response)
+        Ok(Answer { grants: source.vouches(), ..answer })
     }
 }
 
-fn asked(what: &What, method: &Method) -> Asked {
-    match what {
+fn asked(question: &Question<'_>) -> Asked {
+    match question.what {
         What::List(_) => Asked::List,
         What::Manifest(Reference::Tag(_)) => Asked::Tag,
-        What::Manifest(Reference::Digest(_)) | What::Blob(_) if *method == Method::HEAD => Asked::Permission,
+        What::Manifest(Reference::Digest(_)) | What::Blob(_) if *question.method == Method::HEAD => Asked::Permission,
         What::Manifest(Reference::Digest(_)) | What::Blob(_) => Asked::Bytes,
     }
 }
 
-fn answer(answered: &Result<Response<Incoming>>) -> Answer {
+/// What came of asking one source, for the decision whether the next is asked.
+fn outcome(answered: &Result<Answer>) -> chain::Answer {
     match answered {
-        Ok(response) if is_via_redirect(response) && !response.status().is_success() => Answer::None,
-        Ok(response) => Answer::Status(response.status().as_u16()),
+        Ok(answer) if !answer.is_direct() && !answer.status().is_success() => chain::Answer::None,
+        Ok(answer) => chain::Answer::Status(answer.status().as_u16()),
         Err(error) => match error.kind() {
-            Kind::Refused | Kind::Missing | Kind::Limited | Kind::Rejected => Answer::Status(error.status().as_u16()),
-            Kind::Request | Kind::Misdirected => Answer::Status(400),
-            _ => Answer::None,
+            Kind::Refused | Kind::Missing | Kind::Limited | Kind::Rejected => {
+                chain::Answer::Status(error.status().as_u16())
+            }
+            Kind::Request | Kind::Misdirected => chain::Answer::Status(400),
+            _ => chain::Answer::None,
         },
     }
 }

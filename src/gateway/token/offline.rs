@@ -30,7 +30,7 @@ use crate::oci::token_request::{Scope, TokenRequest};
 use crate::policy::offline_token::{Author, Shows, may_stand_in};
 use crate::policy::registry::Site;
 use crate::upstream::MAX_TOKEN_REPLY;
-use crate::upstream::quota::is_for_want_of_pulls;
+use crate::upstream::limit::is_for_want_of_pulls;
 use crate::upstream::requester::{Credential, LoginId, Requester};
 
 /// No name and no password: what podman shows to a registry that wants Basic when it has no login for it.
@@ -124,7 +124,7 @@ impl Gateway {
             (false, None) => return self.token(asked, site, origin, requester, record).await,
         };
         // Of those who want nobody's token none waits for a service that does not answer; what they began goes on, and is the trial.
-        let at_once = may && asked.is_nobodys && self.upstream.away(&site.at(origin.clone())).is_some();
+        let at_once = may && asked.is_nobodys && self.upstream.unreachable(&site.at(origin.clone())).is_some();
         let mut asking = Box::pin(self.token(asked, site, origin, requester, record));
         let answered = match at_once {
             true => (&mut asking).now_or_never(),

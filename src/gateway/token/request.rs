@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::gateway::upload;
 use crate::oci::token_request::{TokenRequest, basic};
 use crate::policy::offline_token::Shows;
-use crate::upstream::RequestBody;
+use crate::upstream::Forwarded;
 use crate::upstream::requester::{Credential, Requester};
 
 /// Bytes of a form: some scopes and a refresh token of some thousands.
@@ -22,7 +22,7 @@ pub(crate) struct TokenAsked {
     /// Its path and query.
     pub(crate) target: String,
     /// Its fields and its body.
-    pub(crate) request: Request<RequestBody>,
+    pub(crate) request: Forwarded,
     /// What it wants, if it is of a form that is known.
     pub(crate) wanted: Option<TokenRequest>,
     /// What the client shows with it.
@@ -87,12 +87,12 @@ async fn collected(body: Incoming, patience: Duration) -> Result<Bytes> {
     }
 }
 
-fn posted(mut headers: HeaderMap, form: Bytes) -> Request<RequestBody> {
+fn posted(mut headers: HeaderMap, form: Bytes) -> Forwarded {
     // It is here already: nothing is left to wait for, and its length is known.
     headers.remove(header::EXPECT);
     headers.remove(header::CONTENT_LENGTH);
     let mut request = Request::new(Full::new(form).map_err(|never| match never {}).boxed_unsync());
     *request.method_mut() = Method::POST;
     *request.headers_mut() = headers;
-    request
+    Forwarded { request, activity: None }
 }

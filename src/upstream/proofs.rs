@@ -1,4 +1,4 @@
-//! What proves the operator's account to a registry: a name and a password, or a token.
+//! What proves the operator's accounts to registries: a name and a password, or a token.
 //!
 //! The login goes to the registry itself and to its realms (`Registry::is_realm`), and there only after one request has shown that it
 //! is good.
@@ -11,14 +11,13 @@ use tracing::warn;
 use url::form_urlencoded::Serializer;
 use zeroize::Zeroizing;
 
-use super::account::{self, Next};
+use super::account::{self, Accounts, Key, Next};
 use super::auth::Token;
-use super::client::Upstream;
-use super::quota::Applicant;
-use super::request::{About, RequestBody, Wire, build};
+use super::client::Client;
+use super::request::{About, RequestBody, build};
 use super::requester::UpstreamCost;
-use super::send::MAX_TOKEN_REPLY;
 use super::source;
+use super::tokens::{MAX_TOKEN_REPLY, Tokens, no_token};
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::Origin;
 use crate::ledger::Identity;
@@ -27,14 +26,25 @@ use crate::oci::login::Login;
 use crate::oci::name::Repository;
 use crate::oci::route;
 use crate::policy::registry::Site;
+use crate::task::Coalesced;
 
-/// What is shown to a registry, and what it is made of.
+/// Shows the operator's accounts to registries.
+pub(super) struct Proofs {
+    pub(super) tokens: Arc<Tokens>,
+    pub(super) accounts: Accounts,
+    /// Reads of logins, proofs of them and requests for tokens that are under way: many who need one cost one.
+    reads: Coalesced<Key, ()>,
+    proofs: Coalesced<Key, Result<()>>,
+    issues: Coalesced<(Key, String), Result<Arc<Token>>>,
+}
+
+/// The credential that is shown to a registry, and how it was made.
 pub(super) struct Shown {
     pub(super) value: HeaderValue,
     pub(super) proof: Proof,
 }
 
-/// What proves an account.
+/// What a credential of an account is made of.
 pub(super) enum Proof {
     /// A token that was issued at this URL.
     Token(String),
@@ -42,30 +52,48 @@ pub(super) enum Proof {
     Login,
 }
 
+/// A token service: its origin, and its path and query.
+type Realm = (Origin, String);
+
 /// Where a login is proved.
 enum Gate {
-    /// At the token service, by a token for nothing.
-    Realm(Origin, String),
+    /// At the token service, by a token without a scope.
+    Realm(Realm),
     /// At the registry, by `/v2/`.
     Registry,
 }
 
-impl Upstream {
-    /// What proves the account to `site`, as far as it is known how it wants that. `None`: it is not, or the operator has none there.
+impl Proofs {
+    pub(super) fn new(tokens: Arc<Tokens>) -> Proofs {
+        Proofs {
+            tokens,
+            accounts: Accounts::default(),
+            reads: Coalesced::default(),
+            proofs: Coalesced::default(),
+            issues: Coalesced::default(),
+        }
+    }
+
+    fn client(&self) -> &Client {
+        &self.tokens.client
+    }
+
+    /// The credential of the account for `site`, as far as it is known how the registry wants to be asked. `None`: that is not known, or
+    /// the operator has no account there.
     ///
     /// # Errors
     /// The account cannot be used now.
     pub(super) async fn presented(
-        &self,
+        self: &Arc<Self>,
         site: &Site,
         repository: &Repository,
         cost: &Arc<UpstreamCost>,
     ) -> Result<Option<Shown>> {
-        if let Some(url) = self.0.auth.token_url(&site.namespace, repository) {
-            let token = self.account_token(site, &url, cost).await?;
+        if let Some(url) = self.tokens.auth.token_url(&site.namespace, repository) {
+            let token = self.token(site, &url, cost).await?;
             return Ok(token.map(|token| Shown { value: token.authorization(), proof: Proof::Token(url) }));
         }
-        if !self.0.auth.wants_basic(&site.namespace) {
+        if !self.tokens.auth.wants_basic(&site.namespace) {
             return Ok(None);
         }
         let Some(login) = self.good_login(site, Gate::Registry, cost).await? else { return Ok(None) };
@@ -74,58 +102,62 @@ impl Upstream {
         Ok(Some(Shown { value, proof: Proof::Login }))
     }
 
-    /// A token of the account; many who want it cost one request.
-    async fn account_token(&self, site: &Site, url: &str, cost: &Arc<UpstreamCost>) -> Result<Option<Arc<Token>>> {
-        let now = self.0.clock.now();
-        if let Some(token) = self.0.accounts.token(site, url, now) {
+    /// A token of the account.
+    async fn token(self: &Arc<Self>, site: &Site, url: &str, cost: &Arc<UpstreamCost>) -> Result<Option<Arc<Token>>> {
+        let now = self.client().clock.now();
+        if let Some(token) = self.accounts.token(site, url, now) {
             return Ok(Some(token));
         }
-        if let Some(error) = self.0.accounts.in_vain(site, url, now) {
+        if let Some(error) = self.accounts.failed_lately(site, url, now) {
             return Err(error);
         }
         let realm = realm(site, url).inspect_err(|error| {
             warn!("{error}");
-            self.0.accounts.failed(site, url, error.clone(), now);
+            self.accounts.failed(site, url, error.clone(), now);
         })?;
-        let gate = Gate::Realm(realm.0.clone(), without_scope(&realm.1));
+        let gate = Gate::Realm((realm.0.clone(), without_scope(&realm.1)));
         let Some(login) = self.good_login(site, gate, cost).await? else { return Ok(None) };
-        let (upstream, site, url, cost) = (self.clone(), site.clone(), url.to_owned(), cost.clone());
+        let (this, site, url, cost) = (self.clone(), site.clone(), url.to_owned(), cost.clone());
         let key = (account::key(&site), url.clone());
         let work = move || async move {
-            let issued = upstream.issued(&site, &realm, login, &cost).await;
-            let now = upstream.0.clock.now();
+            let issued = this.issued(&site, &realm, login, &cost).await;
             match &issued {
-                Ok(token) => upstream.0.accounts.keep_token(&site, &url, token.clone()),
-                Err(error) => upstream.0.accounts.failed(&site, &url, error.clone(), now),
+                Ok(token) => this.accounts.keep_token(&site, &url, token.clone()),
+                Err(error) => this.accounts.failed(&site, &url, error.clone(), this.client().clock.now()),
             }
             issued
         };
-        self.0.accounts.asked.run(key, work).await.map(Some)
+        self.issues.run(key, work).await.map(Some)
     }
 
-    /// The login at `site`, once it was seen to be good.
-    async fn good_login(&self, site: &Site, gate: Gate, cost: &Arc<UpstreamCost>) -> Result<Option<Arc<Login>>> {
+    /// The login for `site`, once one request has shown that it is good.
+    async fn good_login(
+        self: &Arc<Self>,
+        site: &Site,
+        gate: Gate,
+        cost: &Arc<UpstreamCost>,
+    ) -> Result<Option<Arc<Login>>> {
         let Some(login) = self.login(site).await? else { return Ok(None) };
-        if self.0.accounts.is_good(site, &login) {
+        if self.accounts.is_good(site, &login) {
             return Ok(Some(login));
         }
         let key = account::key(site);
-        let (upstream, tried, site, cost) = (self.clone(), login.clone(), site.clone(), cost.clone());
-        let work = move || async move { upstream.prove(&site, gate, &tried, &cost).await };
-        self.0.accounts.proofs.run(key, work).await?;
+        let (this, tried, site, cost) = (self.clone(), login.clone(), site.clone(), cost.clone());
+        let work = move || async move { this.prove(&site, gate, &tried, &cost).await };
+        self.proofs.run(key, work).await?;
         Ok(Some(login))
     }
 
-    /// The login at `site`, if the operator has one there.
-    async fn login(&self, site: &Site) -> Result<Option<Arc<Login>>> {
+    /// The login for `site`, if the operator has one there.
+    async fn login(self: &Arc<Self>, site: &Site) -> Result<Option<Arc<Login>>> {
         for _ in 0..2 {
-            match self.0.accounts.next(site, self.0.clock.now()) {
+            match self.accounts.next(site, self.client().clock.now()) {
                 Next::Use(login) => return Ok(Some(login)),
                 Next::None => return Ok(None),
                 Next::Fail(error) => return Err(error),
                 Next::Renew(login) => {
-                    let (upstream, site) = (self.clone(), site.clone());
-                    self.0.tasks.spawn(async move { upstream.read_login(&site).await });
+                    let (this, site) = (self.clone(), site.clone());
+                    self.client().tasks.spawn(async move { this.read_login(&site).await });
                     return Ok(Some(login));
                 }
                 Next::Read => self.read_login(site).await,
@@ -134,40 +166,39 @@ impl Upstream {
         Err(Error::new(Kind::Ours, format!("seawall's account for {} changes too fast", site.registry.name)))
     }
 
-    async fn read_login(&self, site: &Site) {
-        let (upstream, site) = (self.clone(), site.clone());
+    async fn read_login(self: &Arc<Self>, site: &Site) {
+        let (this, site) = (self.clone(), site.clone());
         let key = account::key(&site);
         let work = move || async move {
             let read = source::read(&site).await;
             if read.is_err() {
-                upstream.0.metrics.account_failed(&site.registry.name);
+                this.client().metrics.account_failed(&site.registry.name);
             }
-            upstream.0.accounts.was_read(&site, read, upstream.0.clock.now());
+            this.accounts.was_read(&site, read, this.client().clock.now());
         };
-        self.0.accounts.reads.run(key, work).await;
+        self.reads.run(key, work).await;
     }
 
+    /// Sends one request with a login, and keeps whether it is good.
     async fn prove(&self, site: &Site, gate: Gate, login: &Arc<Login>, cost: &UpstreamCost) -> Result<()> {
-        let (request, kind) = match &gate {
-            Gate::Realm(origin, target) => (token_request(origin, target, login)?, route::Kind::Token),
+        let (request, about) = match &gate {
+            Gate::Realm(realm) => (token_request(realm, login)?, about_token(site, cost)),
             Gate::Registry => {
-                let fields = HeaderMap::new();
-                let request = build(&Method::GET, &site.origin, "/v2/", &fields, basic(login).as_ref())?;
-                (request, route::Kind::Other)
+                let request = build(&Method::GET, &site.origin, "/v2/", &HeaderMap::new(), basic(login).as_ref())?;
+                (request, About::new(&site.registry.name, route::Kind::Other, cost))
             }
         };
-        let about = About { registry: &site.registry.name, kind, cost, debit: None };
-        let status = self.send(about, Wire::Any, request).await?.status();
-        let now = self.0.clock.now();
+        let status = self.client().send(about, request).await?.status();
+        let now = self.client().clock.now();
         match status.as_u16() {
             401 | 403 => {
-                self.0.metrics.account_failed(&site.registry.name);
-                Err(self.0.accounts.refused(site, login, now))
+                self.client().metrics.account_failed(&site.registry.name);
+                Err(self.accounts.refused(site, login, now))
             }
             429 => Err(Error::new(Kind::Limited, unwilling(site, status))),
             500.. => Err(Error::new(Kind::Broken, unwilling(site, status))),
             _ => {
-                self.0.accounts.accepted(site, login, now);
+                self.accounts.accepted(site, login, now);
                 Ok(())
             }
         }
@@ -175,9 +206,9 @@ impl Upstream {
 
     /// A token for a login that was good; if that is no longer so, for the one that is now.
     async fn issued(
-        &self,
+        self: &Arc<Self>,
         site: &Site,
-        realm: &(Origin, String),
+        realm: &Realm,
         login: Arc<Login>,
         cost: &Arc<UpstreamCost>,
     ) -> Result<Arc<Token>> {
@@ -185,27 +216,20 @@ impl Upstream {
         if !issued.as_ref().is_err_and(|error| error.kind() == Kind::Refused) {
             return issued;
         }
-        self.0.accounts.doubt(site, self.0.clock.now());
-        if self.0.accounts.is_good(site, &login) {
+        self.accounts.doubt(site, self.client().clock.now());
+        if self.accounts.is_good(site, &login) {
             return issued;
         }
-        let gate = Gate::Realm(realm.0.clone(), without_scope(&realm.1));
+        let gate = Gate::Realm((realm.0.clone(), without_scope(&realm.1)));
         match self.good_login(site, gate, cost).await? {
             Some(login) => self.issue(site, realm, &login, cost).await,
             None => issued,
         }
     }
 
-    async fn issue(
-        &self,
-        site: &Site,
-        realm: &(Origin, String),
-        login: &Login,
-        cost: &UpstreamCost,
-    ) -> Result<Arc<Token>> {
-        let request = token_request(&realm.0, &realm.1, login)?;
-        let about = About { registry: &site.registry.name, kind: route::Kind::Token, cost, debit: None };
-        let response = self.send(about, Wire::Any, request).await?;
+    async fn issue(&self, site: &Site, realm: &Realm, login: &Login, cost: &UpstreamCost) -> Result<Arc<Token>> {
+        let request = token_request(realm, login)?;
+        let response = self.client().send(about_token(site, cost), request).await?.response;
         let status = response.status();
         match status.as_u16() {
             200 => {}
@@ -213,20 +237,24 @@ impl Upstream {
             429 => return Err(Error::new(Kind::Limited, unwilling(site, status))),
             _ => return Err(Error::new(Kind::Broken, unwilling(site, status))),
         }
-        let body = Zeroizing::new(self.collect(response.into_body(), MAX_TOKEN_REPLY).await?.to_vec());
-        let reply = parse_token_reply(&body).ok_or_else(|| {
-            Error::new(Kind::Broken, format!("{} answered a request for a token with something else", realm.0.host))
-        })?;
-        Ok(Arc::new(Token::new(reply, self.0.clock.now())))
+        let body = Zeroizing::new(self.client().collect(response.into_body(), MAX_TOKEN_REPLY).await?.to_vec());
+        let reply = parse_token_reply(&body).ok_or_else(|| no_token(&realm.0))?;
+        Ok(Arc::new(Token::new(reply, self.client().clock.now())))
     }
+}
+
+/// A request for a token of the operator's account.
+fn about_token<'a>(site: &'a Site, cost: &'a UpstreamCost) -> About<'a> {
+    let applicant = Some(Identity::Account);
+    About { applicant, ..About::new(&site.registry.name, route::Kind::Token, cost) }
 }
 
 fn unwilling(site: &Site, status: StatusCode) -> String {
     format!("{} answered {} to seawall's own account", site.registry.name, status.as_u16())
 }
 
-/// Where a token is to be had, if the account may be sent there.
-fn realm(site: &Site, url: &str) -> Result<(Origin, String)> {
+/// The token service at `url`, if the account may be sent there.
+fn realm(site: &Site, url: &str) -> Result<Realm> {
     let registry = &site.registry.name;
     let realm = Origin::from_url(url)
         .map_err(|error| Error::caused(Kind::Broken, format!("{registry} has no usable realm"), error))?;
@@ -254,22 +282,19 @@ fn basic(login: &Login) -> Option<HeaderValue> {
 }
 
 /// A GET with a name and a password (distribution-spec, auth/token.md), a POST with an identity token (auth/oauth.md).
-fn token_request(origin: &Origin, target: &str, login: &Login) -> Result<Request<RequestBody>> {
-    let accounts = Applicant(Some(Identity::Account));
+fn token_request(realm: &Realm, login: &Login) -> Result<Request<RequestBody>> {
+    let (origin, target) = realm;
     let Login::Identity(identity) = login else {
-        let mut request = build(&Method::GET, origin, target, &HeaderMap::new(), basic(login).as_ref())?;
-        request.extensions_mut().insert(accounts);
-        return Ok(request);
+        return build(&Method::GET, origin, target, &HeaderMap::new(), basic(login).as_ref());
     };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut form = Serializer::new(query.to_owned());
     form.append_pair("grant_type", "refresh_token").append_pair("client_id", "seawall");
     let form = form.append_pair("refresh_token", identity).finish();
-    let request = build(&Method::POST, origin, path, &HeaderMap::new(), None)?;
-    let (mut parts, _) = request.into_parts();
-    parts.extensions.insert(accounts);
-    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-    Ok(Request::from_parts(parts, Full::from(form).map_err(|never| match never {}).boxed_unsync()))
+    let mut request = build(&Method::POST, origin, path, &HeaderMap::new(), None)?;
+    let content_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+    request.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    Ok(request.map(|_| Full::from(form).map_err(|never| match never {}).boxed_unsync()))
 }
 
 #[cfg(test)]
@@ -278,10 +303,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_identity_token_is_posted_and_never_in_the_url() {
-        let origin = Origin::from_url("https://acr.io").unwrap().0;
+        let realm = Origin::from_url("https://acr.io/oauth2/token?service=acr.io&scope=repository%3Aa%3Apull").unwrap();
         let login = Login::Identity(Zeroizing::new("i/d+".to_owned()));
-        let request =
-            token_request(&origin, "/oauth2/token?service=acr.io&scope=repository%3Aa%3Apull", &login).unwrap();
+        let request = token_request(&realm, &login).unwrap();
         assert_eq!(
             (request.method(), request.uri().to_string().as_str()),
             (&Method::POST, "https://acr.io/oauth2/token")
@@ -292,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_for_nothing_has_no_scope() {
+    fn a_token_that_proves_a_login_has_no_scope() {
         for (target, expected) in [
             ("/token?service=s&scope=repository%3Aa%3Apull", "/token?service=s"),
             ("/token?scope=aws", "/token"),

@@ -1,0 +1,118 @@
+//! What comes back from upstream: a response, and how it came.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+
+use super::requester::{Credential, Requester};
+use crate::dial::error::ADVICE;
+use crate::error::{Error, Kind, Reply};
+use crate::http::via::Pseudonym;
+use crate::ledger::Identity;
+use crate::oci::error::code_of;
+
+/// Bytes of an error's body that are read and passed on.
+const MAX_ERROR_BODY: usize = 64 << 10;
+
+/// Where a response comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// The host that was asked.
+    Direct,
+    /// Another origin, which a redirect led to: its refusals are not the registry's.
+    Redirect,
+}
+
+/// A response from upstream, and how it came.
+#[derive(Debug)]
+pub struct Answer {
+    /// The response: of a question, neither a redirect nor a challenge that seawall can meet.
+    pub response: Response<Incoming>,
+    /// Where the response comes from.
+    pub via: Via,
+    /// Whether a success is the registry's grant to the requester. That of a source which is trusted with bytes alone is none.
+    pub grants: bool,
+    /// Whose credential the request showed.
+    pub paid_by: Identity,
+    /// Of a 429: what it means, until when it holds, and what can be done, in seawall's words.
+    pub limit: Option<Error>,
+}
+
+impl Answer {
+    /// Who is granted to read by this answer, if it is a success: see [`Requester::grants_to`].
+    pub fn grants_to(&self, requester: &Requester) -> Option<Credential> {
+        requester.grants_to().filter(|_| self.grants)
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// Whether the status is what the host that was asked says, and not where it redirected to.
+    pub(super) fn is_direct(&self) -> bool {
+        self.via == Via::Direct
+    }
+
+    /// Reads the rest of a response that is no success, and makes the error of it that a client gets. `own` is how this process knows
+    /// a request of its own that came back.
+    pub(super) async fn into_error(self, host: &str, own: &Pseudonym, idle_timeout: Duration) -> Error {
+        let Answer { response, via, paid_by, limit, .. } = self;
+        let (parts, body) = response.into_parts();
+        let body = match tokio::time::timeout(idle_timeout, Limited::new(body, MAX_ERROR_BODY).collect()).await {
+            Ok(Ok(collected)) => collected.to_bytes(),
+            _ => Bytes::new(),
+        };
+        if let Some(limit) = limit {
+            return limit;
+        }
+        let came_back = parts.status == StatusCode::LOOP_DETECTED && own.has_signed(&parts.headers);
+        let kind = if came_back { Kind::Looped } else { kind(parts.status, via) };
+        let code = code_of(&body).map(|code| format!(" {code}")).unwrap_or_default();
+        let message = match came_back {
+            true => leads_back(host),
+            false => format!("{host} answered {}{code}", parts.status.as_u16()),
+        };
+        let status = match (kind, via) {
+            (Kind::Broken, Via::Redirect) => StatusCode::BAD_GATEWAY,
+            _ => parts.status,
+        };
+        // Registries name the account in the body (Docker Hub: "pull rate limit as 'NAME'").
+        let body = if paid_by == Identity::Account { Bytes::new() } else { body };
+        Error::replied(kind, message, Reply { status, headers: to_pass_on(parts.headers, via), body })
+    }
+}
+
+fn kind(status: StatusCode, via: Via) -> Kind {
+    match status {
+        // Storage that a redirect led to: an expired signature says nothing about permission.
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if via == Via::Redirect => Kind::Broken,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Kind::Refused,
+        StatusCode::NOT_FOUND | StatusCode::GONE => Kind::Missing,
+        StatusCode::TOO_MANY_REQUESTS => Kind::Limited,
+        StatusCode::REQUEST_TIMEOUT => Kind::Broken,
+        status if status.is_client_error() && via == Via::Direct => Kind::Rejected,
+        _ => Kind::Broken,
+    }
+}
+
+/// The fields of an error, which may be passed on to all who asked the same.
+fn to_pass_on(mut headers: HeaderMap, via: Via) -> HeaderMap {
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::SET_COOKIE);
+    if via == Via::Redirect {
+        headers.remove(header::WWW_AUTHENTICATE);
+    }
+    headers
+}
+
+/// The sentence about a host that leads back to seawall.
+pub fn leads_back(host: &str) -> String {
+    format!("{host} resolves to me: {ADVICE}")
+}

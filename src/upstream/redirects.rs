@@ -1,0 +1,70 @@
+//! A question carried through its redirects. The credential stays behind when the origin changes, for good.
+
+use http::{HeaderValue, StatusCode, header};
+
+use super::answer::{Answer, Via};
+use super::breaker::not_asked;
+use super::client::{Client, wants_another_protocol};
+use super::question::Question;
+use super::request::{About, Debit, Wire, build, with_via};
+use crate::dial::error::dial_error;
+use crate::error::{Error, Kind, Result};
+use crate::policy::redirect;
+
+/// The first response that is no redirect.
+///
+/// # Errors
+/// No response came, or a redirect is not to be followed.
+pub(super) async fn follow(
+    client: &Client,
+    question: &Question<'_>,
+    authorization: Option<HeaderValue>,
+) -> Result<Answer> {
+    let Question { site, repository, known_as, what, method, fields, requester, charged } = *question;
+    let (mut origin, mut target) = (site.origin.clone(), what.path(repository));
+    let mut credential = authorization;
+    let debit = Some(Debit { site, repository: known_as, charged });
+    let about = About::new(&site.registry.name, what.kind(), &requester.cost);
+    let mut about = About { debit, wire: what.wire(), ..about };
+    for hop in 0.. {
+        let request = || {
+            build(method, &origin, &target, fields, credential.as_ref())
+                .map(|new| with_via(new, requester.via.as_ref()))
+        };
+        let mut answer = match client.send(about, request()?).await {
+            // The other side closed a kept connection just then. Nothing was lost by asking: this has no body.
+            Err(error) if is_broken(&error) => client.send(about, request()?).await?,
+            Err(error) if about.wire == Wire::H1 && wants_another_protocol(&error) => {
+                about.wire = Wire::Any;
+                client.send(about, request()?).await?
+            }
+            other => other?,
+        };
+        if !is_redirect(answer.status()) {
+            if origin != site.origin {
+                answer.via = Via::Redirect;
+            }
+            return Ok(Answer { paid_by: charged, ..answer });
+        }
+        let location = answer.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+        let next = redirect::next(&origin, &target, location, hop)
+            .map_err(|refused| Error::new(Kind::Broken, format!("{} sent {refused}", origin.host)))?;
+        if next.origin != origin {
+            credential = None;
+            about.debit = None;
+            about.wire = what.wire();
+        }
+        (origin, target) = (next.origin, next.target);
+    }
+    Err(Error::new(Kind::Broken, "too many redirects"))
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// Whether a connection broke that had been made.
+fn is_broken(error: &Error) -> bool {
+    let was_connected = error.cause().and_then(dial_error).is_none();
+    error.kind() == Kind::Unreachable && was_connected && not_asked(error).is_none()
+}
