@@ -32,10 +32,10 @@ use crate::http::origin::Host;
 use crate::http::via::Pseudonym;
 use crate::policy::guard::{self, Network};
 
-/// Who named the host that is to be dialled.
+/// Who named the host that is to be dialled: the guard checks some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// The operator: wherever it is, it is meant.
+    /// The operator: any address is meant.
     Configured,
     /// A client, a redirect or a token realm.
     Open,
@@ -83,7 +83,7 @@ impl Dialer {
         self.0.connect_timeout
     }
 
-    /// A connection to `host`, named by whom `trust` says.
+    /// A connection to `host`.
     ///
     /// # Errors
     /// See [`DialError`]; after `connect_timeout` in any case.
@@ -106,14 +106,14 @@ impl Dialer {
         tokio::time::timeout(after, dialling).await.unwrap_or_else(|_| Err(timed_out()))
     }
 
-    /// Who is asked for `host`, unless it is dialled from here.
+    /// The parent proxy, unless `host` is dialled from here.
     fn parent_for(&self, host: &Host, port: u16) -> Option<&(Parent, Option<Arc<rustls::ClientConfig>>)> {
         let parent = self.0.parent.as_ref()?;
         let is_direct = self.0.fixed.contains_key(host) || parent.0.no_proxy.matches(host, port);
         (!is_direct).then_some(parent)
     }
 
-    /// A connection to `host` that `parent` makes.
+    /// A connection to `host` by way of the parent proxy.
     async fn through(
         &self,
         parent: &Parent,
@@ -148,12 +148,13 @@ impl Dialer {
     }
 
     async fn to_parent(&self, parent: &Parent) -> Result<TcpStream, DialError> {
-        let away = |source| DialError::ParentAway { parent: parent.to_string(), source: Box::new(source) };
-        let addresses = self.permitted(&parent.host, parent.port, Trust::Configured).await.map_err(away)?;
-        self.connect(&parent.host, addresses).await.map_err(away)
+        let unreachable =
+            |source| DialError::ParentUnreachable { parent: parent.to_string(), source: Box::new(source) };
+        let addresses = self.permitted(&parent.host, parent.port, Trust::Configured).await.map_err(unreachable)?;
+        self.connect(&parent.host, addresses).await.map_err(unreachable)
     }
 
-    /// Where `host` is, and may be dialled.
+    /// The addresses of `host` that may be dialled.
     async fn permitted(&self, host: &Host, port: u16, trust: Trust) -> Result<Vec<SocketAddr>, DialError> {
         if let Some(fixed) = self.0.fixed.get(host) {
             let address = SocketAddr::new(fixed.ip, fixed.port.unwrap_or(port));
@@ -170,7 +171,7 @@ impl Dialer {
         self.permit(host, ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect(), trust)
     }
 
-    /// Drops what must not be dialled. The first reason is told where nothing is left.
+    /// The addresses that may be dialled; where none is left, the reason of the first.
     fn permit(&self, host: &Host, found: Vec<SocketAddr>, trust: Trust) -> Result<Vec<SocketAddr>, DialError> {
         let mut refused = None;
         let mut permitted = Vec::with_capacity(found.len());
@@ -194,7 +195,7 @@ impl Dialer {
         }
     }
 
-    /// Where `host` is, seawall's own addresses and forbidden ones included. `None`: nobody knows, or a parent proxy looks it up.
+    /// The addresses of `host`, seawall's own and forbidden ones included. `None`: it cannot be resolved, or a parent proxy resolves it.
     pub(crate) async fn resolved(&self, host: &Host, port: u16) -> Option<Vec<SocketAddr>> {
         if let Some(fixed) = self.0.fixed.get(host) {
             return Some(vec![SocketAddr::new(fixed.ip, fixed.port.unwrap_or(port))]);
@@ -211,17 +212,17 @@ impl Dialer {
         }
     }
 
-    /// Whether a connection there comes in here. A translator beside this machine brings a disguised address back to it.
+    /// Whether a connection to `address` comes in at a listener of seawall. A NAT64 beside this machine brings a translated address back.
     pub(crate) fn is_own(&self, address: SocketAddr) -> bool {
         guard::disguises(address.ip()).any(|ip| self.0.own.contains(SocketAddr::new(ip, address.port())))
     }
 
-    /// What comes in here though no listener is there: instead of what was found before.
+    /// Replaces the addresses that lead here though no listener has them.
     pub(crate) fn set_found(&self, found: HashSet<(Host, SocketAddr)>) {
         self.0.own.set_found(found);
     }
 
-    /// How what is sent from this process is known again.
+    /// Signs what this process sends, so that it is recognised when it comes back.
     pub fn pseudonym(&self) -> &Pseudonym {
         &self.0.via
     }
@@ -268,7 +269,7 @@ fn io_cause(error: &(dyn Error + 'static)) -> io::Error {
     }
 }
 
-/// A resolver that has been asked already.
+/// A resolver with the answer at hand.
 #[derive(Clone, Debug)]
 struct StaticResolver(Vec<SocketAddr>);
 

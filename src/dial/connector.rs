@@ -1,4 +1,4 @@
-//! hyper's client dials through here: on behalf of one registry, whose own hosts are the operator's word, and others are not.
+//! What hyper's client connects by: TCP and TLS on behalf of one registry, whose own hosts are trusted, while others are guarded.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,7 +26,7 @@ pub enum Protocols {
     H1,
 }
 
-/// Dials what hyper's client asks for on behalf of one registry: its own hosts are the operator's word, others are not.
+/// Dials on behalf of one registry: its own hosts are named by the operator, others are not.
 #[derive(Clone, Debug)]
 pub struct Connector {
     dialer: Dialer,
@@ -34,7 +34,7 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// For the requests of `registry`.
+    /// A connector for the requests of `registry`.
     pub fn new(dialer: Dialer, registry: Arc<Registry>) -> Connector {
         Connector { dialer, registry }
     }

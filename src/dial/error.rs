@@ -13,14 +13,14 @@ use crate::policy::guard::Refusal;
 pub const ADVICE: &str =
     "set upstream.nameservers to a resolver that is not overridden, or upstream.hosts to true addresses";
 
-/// How far dialling came.
+/// The step of dialling that took too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Its addresses were asked for, or it was dialled.
+    /// Resolving the host, and connecting to it.
     Connect,
-    /// The TLS handshake was under way.
+    /// The TLS handshake with the host.
     Tls,
-    /// The parent proxy was connected to, and asked for the host.
+    /// Connecting to the parent proxy, and its answer.
     Parent,
 }
 
@@ -29,62 +29,62 @@ pub enum Phase {
 pub enum DialError {
     /// A URL without a host that can be dialled.
     NoHost(String),
-    /// No address.
+    /// The host has no address, or no resolver answers.
     Resolve {
-        /// Of whom.
+        /// The host that was looked up.
         host: String,
-        /// Why.
+        /// The resolver's error.
         source: io::Error,
     },
-    /// Only addresses that nobody may make seawall dial.
+    /// All addresses of the host are forbidden: see policy/guard.
     Refused {
-        /// Who has them.
+        /// The host that was to be dialled.
         host: String,
-        /// The first of them.
+        /// Why its first address, or its name, is forbidden.
         refusal: Refusal,
     },
-    /// Only addresses of seawall itself.
+    /// All addresses of the host are seawall's own.
     Loop {
-        /// Who has them.
+        /// The host that was to be dialled.
         host: Host,
-        /// The first of them.
+        /// Its first address.
         address: SocketAddr,
     },
-    /// Nobody listens there, or it cannot be reached.
+    /// No address of the host accepts a connection.
     Connect {
-        /// Where to.
+        /// The host that was dialled.
         host: String,
-        /// The first address's answer.
+        /// The error of its first address.
         source: io::Error,
     },
     /// The handshake failed: an untrusted certificate, another name, no TLS.
     Tls {
-        /// With whom.
+        /// The host that was dialled.
         host: String,
-        /// Why.
+        /// The error of the TLS library.
         source: Box<dyn Error + Send + Sync>,
     },
     /// The parent proxy itself cannot be reached.
-    ParentAway {
-        /// Where it should be.
+    ParentUnreachable {
+        /// Its host and port.
         parent: String,
-        /// Why.
+        /// The error of dialling it.
         source: Box<DialError>,
     },
     /// The parent proxy is there, and gives no connection.
     Parent {
-        /// Where it is.
+        /// Its host and port.
         parent: String,
-        /// Why.
+        /// Its answer, or the lack of one.
         source: ParentError,
     },
-    /// It took too long.
+    /// A step of dialling took too long.
     Timeout {
-        /// Where to; of [`Phase::Parent`], the parent.
+        /// The host; of [`Phase::Parent`], the parent proxy.
         host: String,
-        /// At what.
+        /// The step.
         phase: Phase,
-        /// The limit.
+        /// The time that the step may take.
         after: Duration,
     },
 }
@@ -92,35 +92,35 @@ pub enum DialError {
 /// Why the parent proxy gave no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ParentError {
-    /// RFC 9110 15.5.8.
+    /// It asks for credentials, or for others (RFC 9110, 15.5.8).
     #[error("wants other credentials: check upstream.proxy")]
     Credentials,
-    /// It had the very same CONNECT before.
+    /// It is this process: the CONNECT came back.
     #[error("is seawall itself: upstream.proxy must be another")]
     Itself,
-    /// Its status and the text of it, or what its SOCKS reply means.
+    /// It refused: its status and the text of it, or what its SOCKS reply means.
     #[error("refused a connection to {host}: {said}")]
     Said {
-        /// To whom.
+        /// The host and port that it was asked for.
         host: String,
-        /// In its words.
+        /// Its answer.
         said: String,
     },
-    /// It went away, or speaks something else.
+    /// It closed the connection, or speaks something else.
     #[error("gave no connection to {host}: {source}")]
     Broken {
-        /// To whom.
+        /// The host and port that it was asked for.
         host: String,
-        /// What came instead.
+        /// The error of the protocol.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// It is no TLS server, or not who it should be.
+    /// It is no TLS server, or has a certificate that is not trusted.
     #[error("failed the TLS handshake: {0}")]
     Tls(io::Error),
 }
 
 impl DialError {
-    /// Whether the host is there, and does not speak what it was asked in (RFC 7301, 3.2): HTTP/1.1, to most.
+    /// Whether the host is there, and speaks none of the protocols that were offered (RFC 7301, 3.2): mostly HTTP/1.1.
     pub fn wants_another_protocol(&self) -> bool {
         let DialError::Tls { source, .. } = self else { return false };
         let said = tls_error(root_cause(source.as_ref()));
@@ -145,7 +145,7 @@ impl fmt::Display for DialError {
                 let cause = root_cause(source.as_ref());
                 write!(f, "TLS with {host} failed: {cause}{}", advice(cause))
             }
-            DialError::ParentAway { parent, source } => match &**source {
+            DialError::ParentUnreachable { parent, source } => match &**source {
                 DialError::Loop { .. } => {
                     write!(f, "the parent proxy {parent} is seawall itself: upstream.proxy must be another")
                 }
@@ -177,7 +177,7 @@ impl Error for DialError {
             DialError::Resolve { source, .. } | DialError::Connect { source, .. } => Some(source),
             DialError::Refused { refusal, .. } => Some(refusal),
             DialError::Tls { source, .. } => Some(source.as_ref()),
-            DialError::ParentAway { source, .. } => Some(source),
+            DialError::ParentUnreachable { source, .. } => Some(source),
             DialError::Parent { source, .. } => Some(source),
             DialError::NoHost(_) | DialError::Loop { .. } | DialError::Timeout { .. } => None,
         }
@@ -217,7 +217,7 @@ pub(crate) fn advice(cause: &(dyn Error + 'static)) -> &'static str {
     }
 }
 
-/// What rustls said, which is said within one [`io::Error`] or two; their `source` skips it.
+/// The error of rustls, which is within one [`io::Error`] or two; their `source` skips it.
 fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut cause = error;
     loop {
@@ -228,8 +228,8 @@ fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> 
     }
 }
 
-/// What the other side says of our certificate after the handshake: in TLS 1.3 ours is over before it has looked. h2 keeps
-/// the text alone of what broke a connection, and it may have broken before it was told why.
+/// The alert about seawall's client certificate that came after the handshake: in TLS 1.3 a client's handshake is over before the server
+/// has looked. h2 keeps only the text of the error that broke a connection.
 pub(crate) fn certificate_refused(error: &(dyn Error + 'static)) -> Option<String> {
     let said = chain(error).map(ToString::to_string).find(|said| said.contains("received fatal alert: "))?;
     let advice = advice_on_alert(&said);

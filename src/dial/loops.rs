@@ -1,11 +1,11 @@
-//! Do the names of registries lead back here? Where DNS is overridden, and seawall asks the resolver that is overridden, it would
-//! ask itself for ever.
+//! Finds names of registries that lead back to seawall. Where DNS is overridden, and seawall asks the resolver that is overridden, it
+//! would ask itself for ever.
 //!
-//! 1. Every host that is dialled for a registry is resolved as it would be for a pull; nobody is asked anything else.
+//! 1. Every host that is dialled for a registry is resolved as it would be for a pull; nothing else is looked up.
 //! 2. An address is seawall's own if it listens there. Behind a redirect of ports or a balancer it does not: so those of this machine
 //!    and of private networks are shown a ClientHello. Who answers with a certificate of seawall's own root is a seawall: this one if
 //!    it knows a request of this process (`Via`), else another before the registry, which is as it should be.
-//! 3. What was found is said, and is not dialled for that host: see [`OwnAddresses`](super::own). It is looked at again every minute
+//! 3. What was found is logged, and is not dialled for that host: see [`OwnAddresses`](super::own). It is looked at again every minute
 //!    as long as there is any.
 
 use std::fmt;
@@ -45,24 +45,24 @@ pub struct Loop {
     pub registry: Arc<str>,
     /// The host that is dialled for it.
     pub host: Host,
-    /// Where it leads.
+    /// The address that it leads to.
     pub address: SocketAddr,
-    /// How that is known.
+    /// How it is known that a seawall is there.
     pub evidence: Evidence,
 }
 
-/// How it is known who is at an address. The weakest first.
+/// How it is known that a seawall is at an address. The weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Evidence {
-    /// A certificate of this root: this seawall, or another that has the same one, before the registry.
+    /// What answers there has a certificate of this root: this seawall, or another with the same root before the registry.
     Root,
-    /// It knew a request of this process.
+    /// What answers there recognised a request of this process.
     Signature,
     /// This process listens there, or will.
     Listener,
 }
 
-/// Prints one sentence for all of them.
+/// Prints one sentence about names that lead to this seawall, and what to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Sentence<'a>(pub &'a [Loop]);
 
@@ -74,7 +74,7 @@ impl fmt::Display for Sentence<'_> {
     }
 }
 
-/// Prints one sentence for those that may be this seawall, or another one.
+/// Prints one sentence about names that lead to this seawall, or to another one.
 #[derive(Clone, Copy, Debug)]
 pub struct Doubt<'a>(pub &'a [Loop]);
 
@@ -111,7 +111,7 @@ pub async fn find(
     enough: impl Future<Output = ()>,
 ) -> Vec<Loop> {
     let tls = root_pem.and_then(trusting_only);
-    let looking = registries.iter().flat_map(places).map(|(registry, origin)| {
+    let looking = registries.iter().flat_map(origins).map(|(registry, origin)| {
         let tls = tls.as_ref();
         async move { look(dialer, registry, origin, tls).await }.boxed()
     });
@@ -153,7 +153,7 @@ async fn look(dialer: &Dialer, registry: Arc<str>, origin: Origin, tls: Option<&
     Looked { is_loop, proven }
 }
 
-/// `None`: it is somebody else.
+/// Whether a seawall is at `address`, and how that is known; `None`: it is none.
 async fn evidence(
     dialer: &Dialer,
     origin: &Origin,
@@ -167,8 +167,8 @@ async fn evidence(
     tokio::time::timeout(PATIENCE, ask(address, origin, tls, dialer.pseudonym())).await.ok()?
 }
 
-/// What is dialled for a registry: itself, its token hosts, its other sources; patterns are no places.
-fn places(registry: &Arc<Registry>) -> Vec<(Arc<str>, Origin)> {
+/// The origins that are dialled for a registry: itself, its token hosts, its other sources. Patterns name none.
+fn origins(registry: &Arc<Registry>) -> Vec<(Arc<str>, Origin)> {
     let scheme = registry.scheme();
     let pattern = |pattern: &HostPattern| {
         let host = (!pattern.is_wildcard()).then(|| pattern.host().parse().ok()).flatten()?;
@@ -176,21 +176,21 @@ fn places(registry: &Arc<Registry>) -> Vec<(Arc<str>, Origin)> {
     };
     let sources = registry.chain.before.iter().chain(&registry.chain.after).map(|source| source.site.origin.clone());
     let all = registry.upstream.iter().cloned().chain(registry.auth_hosts.iter().filter_map(pattern)).chain(sources);
-    let mut places: Vec<(Arc<str>, Origin)> = Vec::new();
+    let mut origins: Vec<(Arc<str>, Origin)> = Vec::new();
     for origin in all {
-        if !places.iter().any(|(_, known)| *known == origin) {
-            places.push((registry.name.clone(), origin));
+        if !origins.iter().any(|(_, known)| *known == origin) {
+            origins.push((registry.name.clone(), origin));
         }
     }
-    places
+    origins
 }
 
-/// Registries of the world are not: nobody there is bothered.
+/// Whether an address is of this site. Registries elsewhere are not asked whether they are seawall.
 fn is_near(ip: IpAddr) -> bool {
     guard::check(ip, &[Network::Loopback, Network::LinkLocal, Network::Private]).is_err() || super::own::is_local(ip)
 }
 
-/// Who answers there, with a key that seawall's root signed for this very name.
+/// Asks who answers at `address` with a certificate that seawall's root signed for this very name.
 async fn ask(address: SocketAddr, origin: &Origin, tls: &TlsConnector, via: &Pseudonym) -> Option<Evidence> {
     let name = match &origin.host {
         Host::Ip(ip) => ServerName::from(*ip),
@@ -202,7 +202,7 @@ async fn ask(address: SocketAddr, origin: &Origin, tls: &TlsConnector, via: &Pse
     Some(if knows_it { Evidence::Signature } else { Evidence::Root })
 }
 
-/// Whether it knows a request of this process. Another seawall asks the registry at most how it answers `/v2/`, which none counts.
+/// Whether the other side recognises a request of this process. Another seawall at most asks the registry for `/v2/`, which none counts.
 async fn recognised(stream: TlsStream<TcpStream>, origin: &Origin, via: &Pseudonym) -> Option<bool> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
     let request = Request::head("/v2/").header(header::HOST, origin.authority());
@@ -218,7 +218,7 @@ async fn recognised(stream: TlsStream<TcpStream>, origin: &Origin, via: &Pseudon
     Some(response.status() == StatusCode::LOOP_DETECTED && via.has_signed(response.headers()))
 }
 
-/// Believes nobody but seawall.
+/// TLS that trusts seawall's own root alone.
 fn trusting_only(root_pem: &str) -> Option<TlsConnector> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(root_pem.as_bytes()).ok()?).ok()?;
@@ -276,8 +276,8 @@ mod tests {
             Site { registry: Arc::new(registry.clone()), namespace: "x".into(), origin: at("https://mirror.example") };
         let source = Source { site, prefix: None, tags: Tags::Doubted, missing: Missing::Next };
         registry.chain = Chain { before: vec![source.clone()], after: vec![source], ..Chain::default() };
-        let places = places(&Arc::new(registry));
-        let places: Vec<_> = places.iter().map(|(_, origin)| origin.to_string()).collect();
-        assert_eq!(places, ["https://real.example:444", "https://auth.example:8443", "https://mirror.example"]);
+        let origins = origins(&Arc::new(registry));
+        let origins: Vec<_> = origins.iter().map(|(_, origin)| origin.to_string()).collect();
+        assert_eq!(origins, ["https://real.example:444", "https://auth.example:8443", "https://mirror.example"]);
     }
 }

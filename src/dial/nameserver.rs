@@ -17,12 +17,12 @@ use std::sync::Arc;
 
 use crate::http::origin::{Host, parse_authority};
 
-/// Where it is and how it is asked. Prints as it is written, with what goes without saying left out.
+/// A name server's address, and the protocol that it is asked by. Prints as it is written, with what goes without saying left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameServer {
-    /// Where.
+    /// Its address and port.
     pub address: SocketAddr,
-    /// How.
+    /// The protocol that it is asked by.
     pub transport: Transport,
 }
 
@@ -35,14 +35,14 @@ pub enum Transport {
     Tcp,
     /// DNS over TLS.
     Tls {
-        /// Whose certificate it must show.
+        /// The name that its certificate must have.
         name: Host,
     },
     /// DNS over HTTPS, HTTP/2.
     Https {
-        /// Whose certificate it must show.
+        /// The name that its certificate must have.
         name: Host,
-        /// Where it answers, `/dns-query`.
+        /// The path of its endpoint, `/dns-query`.
         path: Arc<str>,
     },
 }
@@ -50,30 +50,30 @@ pub enum Transport {
 /// Why a text is no name server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameServerError {
-    /// Not an address.
+    /// It has no IP address.
     #[error("{0:?} is not an IP address, with or without a port")]
     Address(String),
-    /// A name, and nobody to ask where it is.
+    /// It is a name, which would have to be resolved first.
     #[error("{name:?} is a name, and the resolver that is overridden cannot be asked where it is: write {instead}")]
     NoAddress {
-        /// Whose.
+        /// The name.
         name: String,
         /// The same, with an address.
         instead: String,
     },
-    /// Not a way to ask.
+    /// Its scheme is not known.
     #[error("{0:?} is not a way to ask a name server (udp, tcp, tls, https)")]
     Scheme(String),
-    /// A name where there is no certificate, or no name.
+    /// It names a certificate where there is none, or by an invalid name.
     #[error("{0:?} cannot be the name of its certificate")]
     Name(String),
-    /// More than an address.
+    /// It has a path, which only HTTPS has.
     #[error("{0:?} is too much: only https has a path")]
     Path(String),
-    /// A path that could not be asked for.
+    /// Its path cannot be part of a URL.
     #[error("{0:?} is not a path")]
     NotAPath(String),
-    /// A certificate for an IPv6 address alone.
+    /// It is asked by HTTPS at an IPv6 address, without the name of its certificate.
     #[error("https to an IPv6 address needs its name: write https://dns.corp.example@[{0}]/dns-query")]
     Nameless(IpAddr),
 }
@@ -81,7 +81,7 @@ pub enum NameServerError {
 const DNS: u16 = 53;
 const DNS_OVER_TLS: u16 = 853;
 const HTTPS: u16 = 443;
-/// Where nearly everybody answers.
+/// The path of nearly all servers.
 const PATH: &str = "/dns-query";
 
 impl FromStr for NameServer {

@@ -16,18 +16,18 @@ pub struct OwnAddresses {
 }
 
 impl OwnAddresses {
-    /// None yet.
+    /// An empty set.
     pub fn new() -> OwnAddresses {
         OwnAddresses::default()
     }
 
-    /// Adds where a listener is bound.
+    /// Adds the address of a listener.
     pub fn add(&self, listener: SocketAddr) {
         self.listeners.write().push(listener);
     }
 
-    /// These, and no longer those before them, come out at a listener: seen by asking. Whoever tells hosts apart at one address (an
-    /// ingress) leads some of them here and others to where they belong.
+    /// Replaces the pairs of host and address that were seen to come out at a listener. An ingress tells hosts apart at one address: it leads
+    /// some of them here, and others to where they belong.
     pub fn set_found(&self, found: HashSet<(Host, SocketAddr)>) {
         *self.found.write() = found;
     }
@@ -35,7 +35,7 @@ impl OwnAddresses {
     /// Whether a connection to `address` was seen to come in here if it is for `host`.
     pub fn was_found(&self, host: &Host, address: SocketAddr) -> bool {
         let found = self.found.read();
-        // The rule: nothing was found, nothing is made to look it up with.
+        // The usual case: nothing was found, and no key is made.
         !found.is_empty() && found.contains(&(host.clone(), address))
     }
 
@@ -50,7 +50,7 @@ impl OwnAddresses {
     }
 }
 
-/// Who answers at `ip`: whoever connects to the wildcard comes to the loopback address.
+/// The address that answers at `ip`: a connection to the wildcard comes to the loopback address.
 fn reached(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -59,7 +59,7 @@ fn reached(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether `ip` is this machine's: only what is its own can be bound. A wildcard is reached at each of them.
+/// Whether `ip` is this machine's: only its own addresses can be bound. A wildcard is reached at each of them.
 pub(crate) fn is_local(ip: IpAddr) -> bool {
     ip.is_loopback() || (binds(ip) && (!binds_anything() || source_towards(ip) == Some(ip)))
 }
@@ -73,7 +73,7 @@ fn binds_anything() -> bool {
     binds(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)))
 }
 
-/// Where a packet to `ip` would come from: from `ip` itself if that is here. Nothing is sent.
+/// The source address of a packet to `ip`: `ip` itself if that is this machine's. Nothing is sent.
 fn source_towards(ip: IpAddr) -> Option<IpAddr> {
     let any: IpAddr = if ip.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
     let socket = UdpSocket::bind((any, 0)).ok()?;

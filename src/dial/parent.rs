@@ -1,4 +1,4 @@
-//! The parent proxy: what stands between this machine and the registries in some companies.
+//! The parent proxy: in some companies the only way from this machine to the registries.
 //!
 //! 1. The dialler connects to the parent, over TLS if that is how it is spoken to.
 //! 2. The parent is asked for the host: CONNECT (RFC 9110 9.3.6), in plain HTTP's case as well, or SOCKS 5 (RFC 1928, 1929).
@@ -36,18 +36,18 @@ use crate::http::origin::Host;
 use crate::http::via::Pseudonym;
 use crate::policy::no_proxy::NoProxy;
 
-/// Where the parent proxy is, and for whom it is asked.
+/// A parent proxy, and the hosts that it is not asked for.
 #[derive(Clone, Debug)]
 pub struct Parent {
-    /// How it is spoken to.
+    /// The protocol that it is asked by.
     pub protocol: Protocol,
-    /// Who it is.
+    /// Its host.
     pub host: Host,
-    /// Where.
+    /// Its port.
     pub port: u16,
-    /// Who seawall is to it.
+    /// What seawall authenticates with, if it has to.
     pub credentials: Option<Credentials>,
-    /// Hosts it is not asked for.
+    /// Hosts that are dialled without it.
     pub no_proxy: NoProxy,
 }
 
@@ -57,7 +57,7 @@ impl fmt::Display for Parent {
     }
 }
 
-/// How the parent proxy is spoken to.
+/// The protocol of a parent proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// `http://`: CONNECT.
@@ -79,7 +79,7 @@ impl Protocol {
         ("socks5h", Protocol::Socks5h),
     ];
 
-    /// The port that goes without saying.
+    /// The port where none is written.
     pub fn default_port(self) -> u16 {
         match self {
             Protocol::Http => 80,
@@ -88,7 +88,7 @@ impl Protocol {
         }
     }
 
-    /// Whether names are resolved here, so that their addresses can be looked at before anybody is asked for them.
+    /// Whether names are resolved here, so that the guard sees their addresses.
     pub(crate) fn resolves_here(self) -> bool {
         self == Protocol::Socks5
     }
@@ -97,9 +97,9 @@ impl Protocol {
 /// A user and a password. `Debug` shows neither.
 #[derive(Clone)]
 pub struct Credentials {
-    /// Who.
+    /// The name, in Basic or in SOCKS.
     pub user: String,
-    /// May be empty.
+    /// The password, which may be empty.
     pub password: Zeroizing<String>,
 }
 
@@ -110,7 +110,7 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// RFC 7617.
+    /// The value of `Proxy-Authorization` (RFC 7617).
     fn basic(&self) -> Option<HeaderValue> {
         let pair = Zeroizing::new(format!("{}:{}", self.user, *self.password));
         let mut value = HeaderValue::try_from(format!("Basic {}", BASE64.encode(pair.as_bytes()))).ok()?;
@@ -119,7 +119,7 @@ impl Credentials {
     }
 }
 
-/// Characters of a status text that are shown.
+/// Characters of a status text that a message has.
 const MOST_SAID: usize = 200;
 
 /// The TLS of an `https://` parent: the roots are the same as a registry's, the protocol is HTTP/1.1.
@@ -236,7 +236,7 @@ fn status_line(response: &Response<Incoming>) -> String {
     format!("{} {shown}", status.as_u16()).trim_end().to_owned()
 }
 
-/// A connector that has its connection already.
+/// A connector with a connection at hand.
 struct ReadyStream(Option<OneByteReader>);
 
 impl Service<Uri> for ReadyStream {
@@ -253,7 +253,7 @@ impl Service<Uri> for ReadyStream {
     }
 }
 
-/// Reads a byte at a time. `SocksV5` drops what it read behind the reply, which is the host's: so there must be none.
+/// Reads a byte at a time. `SocksV5` drops what it read behind the reply, which is the host's: so nothing may be read there.
 struct OneByteReader(TokioIo<TcpStream>);
 
 impl Read for OneByteReader {

@@ -21,7 +21,7 @@ pub use self::system::System;
 
 use super::nameserver::NameServer;
 
-/// Who is asked.
+/// What resolves names.
 #[derive(Clone, Debug)]
 pub enum Resolver {
     /// The system: `/etc/hosts`, NSS, search domains.
@@ -45,7 +45,7 @@ impl Resolver {
     /// All addresses of `name`, at least one.
     ///
     /// # Errors
-    /// There is no such name, or nobody answers.
+    /// There is no such name, or no resolver answers.
     pub async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         let found = match self {
             Resolver::System(system) => system.lookup(name).await?,
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn own_name_servers_are_asked_on_their_port_and_nobody_else() {
+    async fn own_name_servers_are_asked_on_their_port_and_nothing_else() {
         let servers = [name_server([198, 51, 100, 7]).await.to_string().parse().unwrap()];
         let resolver = Resolver::new(&servers, None).unwrap();
         let expected: Vec<IpAddr> = vec![[198, 51, 100, 7].into()];

@@ -1,4 +1,4 @@
-//! What an operator says of dialling.
+//! The settings of dialling.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,32 +9,32 @@ use super::parent::Parent;
 use crate::http::origin::Host;
 use crate::policy::guard::Network;
 
-/// What the configuration says of dialling.
+/// How seawall dials, by its configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// PEM of roots that are trusted beside the system's.
     pub ca_pem: Option<Vec<u8>>,
-    /// TCP and TLS, each.
+    /// How long connecting by TCP may take, and a TLS handshake.
     pub connect_timeout: Duration,
     /// No byte for this long ends a transfer. There is no total.
     pub idle_timeout: Duration,
     /// A HEAD may take this long while a copy exists.
     pub resolve_deadline: Duration,
-    /// Asked instead of the system's resolver, if any: the next where one is silent or errs.
+    /// Name servers instead of the system's resolver, if any: the next is asked where one is silent or fails.
     pub nameservers: Vec<NameServer>,
-    /// Fixed addresses, trusted as given. No port: the one asked for.
+    /// Addresses of hosts that are not resolved, trusted as given.
     pub hosts: HashMap<Host, Fixed>,
-    /// Asked for every other host, if there is one.
+    /// The parent proxy for every other host, if there is one.
     pub proxy: Option<Parent>,
-    /// Networks that nobody may make seawall dial: see policy/guard.
+    /// Networks that are never dialled for a client: see policy/guard.
     pub deny_networks: Vec<Network>,
 }
 
 /// An address that the operator wrote down for a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fixed {
-    /// Where.
+    /// The address.
     pub ip: IpAddr,
-    /// The port to use whatever was asked for.
+    /// The port; `None`: the one that is asked for.
     pub port: Option<u16>,
 }

@@ -1,4 +1,4 @@
-//! What dialling results in: a connection straight to the host, or through the parent proxy.
+//! The result of dialling: a connection straight to the host, or through the parent proxy.
 
 use std::io;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use tokio_rustls::client::TlsStream;
 /// A connection to a host.
 #[derive(Debug)]
 pub struct Stream {
-    /// What the host said right behind the parent proxy's answer.
+    /// Bytes of the host that came right behind the parent proxy's answer.
     early: Bytes,
     io: Io,
 }

@@ -10,27 +10,27 @@ use tracing::warn;
 
 use crate::policy::client_certificate::ClientCertificate;
 
-/// Roots that are no certificates, or a client certificate that is none.
+/// Why roots, or a client certificate, cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// Not PEM.
+    /// The roots are no PEM text.
     #[error("the roots are not PEM: {0}")]
     Pem(#[from] rustls_pki_types::pem::Error),
-    /// PEM without a certificate in it.
+    /// The roots are a PEM text without a certificate.
     #[error("there is no certificate in the roots")]
     Empty,
-    /// A client certificate without a certificate.
+    /// The file of a client certificate has none.
     #[error("there is no certificate (-----BEGIN CERTIFICATE-----) in it")]
     NoCertificate,
-    /// A client certificate without a key.
+    /// The file of a client's key has none.
     #[error("there is no private key (-----BEGIN PRIVATE KEY-----) in it")]
     NoKey,
-    /// A key that nobody could type the passphrase of.
+    /// The key needs a passphrase.
     #[error(
         "its private key is encrypted, and seawall has no passphrase: `openssl pkey -in KEY -out PLAIN` decrypts it"
     )]
     EncryptedKey,
-    /// A key and a certificate that are strangers.
+    /// The key is another certificate's.
     #[error("the private key is not the certificate's")]
     Mismatch,
     /// A certificate that cannot be a root, or a provider without the protocol versions.
@@ -52,7 +52,7 @@ static SYSTEM: LazyLock<RootCertStore> = LazyLock::new(|| {
     roots
 });
 
-/// Trusts the system's roots and those in the PEM texts given, and shows `client` to servers that ask. TLS 1.2 is the least.
+/// A configuration that trusts the system's roots and those in the PEM texts, and shows `client` to servers that ask. TLS 1.2 is the least.
 ///
 /// # Errors
 /// A PEM text has no certificate, or one that cannot be a root; the client's cannot be used.
@@ -76,7 +76,7 @@ pub fn tls_config(
     })
 }
 
-/// Reads a client certificate and its key, and holds them together.
+/// Reads a client certificate and its key, and checks that they belong together.
 ///
 /// # Errors
 /// What of them cannot be used.

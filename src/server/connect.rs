@@ -123,7 +123,7 @@ fn status_of(error: &DialError) -> StatusCode {
         DialError::Resolve { .. }
         | DialError::Connect { .. }
         | DialError::Tls { .. }
-        | DialError::ParentAway { .. }
+        | DialError::ParentUnreachable { .. }
         | DialError::Parent { .. } => StatusCode::BAD_GATEWAY,
     }
 }

@@ -56,7 +56,7 @@ struct Kept {
 /// Whether a login is good.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Proof {
-    /// Not known.
+    /// It is not known whether the login is good.
     #[default]
     None,
     /// It was good at this time.
@@ -68,15 +68,15 @@ enum Proof {
 /// How a login is to be had.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// It is here.
+    /// The login is here.
     Use(Arc<Login>),
-    /// It is here, and should be read again meanwhile.
+    /// The login is here, and should be read again meanwhile.
     Renew(Arc<Login>),
-    /// It has to be read first.
+    /// The login has to be read first.
     Read,
-    /// The operator has none here.
+    /// The operator has no login here.
     None,
-    /// It cannot be had now.
+    /// The login cannot be had now.
     Fail(Error),
 }
 
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_not_waited_for_by_everybody() {
+    fn what_cannot_be_read_is_not_waited_for_by_every_request() {
         let mut kept = Kept::default();
         kept.was_read(broken(), at(30));
         assert_eq!((said(&kept, 39), said(&kept, 40)), ("fail: broken".to_owned(), "read".to_owned()));
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_one_repository_is_none_of_the_login() {
+    fn a_refusal_of_one_repository_is_not_one_of_the_login() {
         let mut kept = Kept::default();
         kept.was_read(Ok(Some(login("one"))), at(0));
         kept.proof = Proof::Good(at(0));

@@ -33,7 +33,7 @@ pub struct Answer {
     pub response: Response<Incoming>,
     /// Where the response comes from.
     pub via: Via,
-    /// Whether a success is the registry's grant to the requester. That of a source which is trusted with bytes alone is none.
+    /// Whether a success is the registry's grant to the requester. A source that is trusted with bytes alone grants nothing.
     pub grants: bool,
     /// Whose credential the request showed.
     pub paid_by: Identity,

@@ -1,4 +1,4 @@
-//! One question to one source, with the client's own credential, or as anonymous with a token that is issued to everybody:
+//! One question to one source, with the client's own credential, or as anonymous with a token that is issued to anyone:
 //!
 //! 1. a pull limit whose end is a guess is asked about first, by HEAD, which is not counted;
 //! 2. the question is sent, and its redirects are followed;

@@ -1,4 +1,4 @@
-//! Challenges that registries made, and tokens that were issued to nobody.
+//! Challenges that registries made, and tokens that were issued to anonymous requests.
 //!
 //! A token of a request without credentials opens what everybody may read, so one serves all for its life. It is used for the
 //! next request without credentials, and given to the next client that asks for one.
@@ -16,9 +16,9 @@ use crate::lru::lru;
 use crate::oci::challenge::{Challenge, Scheme, TokenReply};
 use crate::oci::name::Repository;
 
-/// A token with less life than this is not given away: clients take less than 60 s for 60 s.
+/// A token with less life than this is not given to clients: they take less than 60 s for 60 s.
 pub const SHORTEST_LIFE: Duration = Duration::from_secs(60);
-/// Name spaces whose challenges are kept: a pattern such as `*.pkg.dev` has as many as clients ask for.
+/// Namespaces whose challenges are kept: a pattern such as `*.pkg.dev` has as many as clients ask for.
 const NAMESPACES: u64 = 4096;
 /// Bytes of a URL whose token is kept: some dozens of scopes.
 const LONGEST_URL: usize = 4 << 10;
@@ -27,25 +27,25 @@ const LONGEST_TOKEN: usize = 16 << 10;
 /// What is left of a token's life when it is no longer used upstream.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// A token that was issued.
+/// A token that a token service issued.
 pub struct Token {
-    /// Itself.
+    /// The token itself, as it stands in `Authorization` behind `Bearer`.
     pub value: Zeroizing<String>,
     until: SystemTime,
 }
 
 impl Token {
-    /// That of a reply received `now`.
+    /// The token of a reply received `now`.
     pub fn new(reply: TokenReply, now: SystemTime) -> Token {
         Token { until: now + reply.expires_in, value: reply.token }
     }
 
-    /// Whether it is good for more than a moment.
+    /// Whether the token is valid for more than a moment.
     pub fn is_good(&self, now: SystemTime) -> bool {
         self.left(now) > MARGIN
     }
 
-    /// What shows it to a registry.
+    /// The `Authorization` that shows the token to a registry.
     pub fn authorization(&self) -> HeaderValue {
         let text = Zeroizing::new(format!("Bearer {}", &*self.value));
         // Tokens are checked to be printable when they are read.
@@ -54,13 +54,13 @@ impl Token {
         value
     }
 
-    /// How long it is still good.
+    /// How long the token is still valid.
     pub fn left(&self, now: SystemTime) -> Duration {
         self.until.duration_since(now).unwrap_or_default()
     }
 }
 
-/// What is known of how each name space wants to be asked.
+/// How each namespace wants to be asked, and the anonymous tokens that are valid.
 pub struct Auth {
     challenges: Cache<Arc<str>, Arc<[Challenge]>>,
     tokens: Cache<String, Arc<Token>>,
@@ -85,7 +85,7 @@ impl Auth {
         self.challenges.get(namespace)
     }
 
-    /// Where a token to read `repository` is to be had, if `namespace` was ever seen to want one.
+    /// The URL of a token to read `repository`, if `namespace` was ever seen to want one.
     pub fn token_url(&self, namespace: &str, repository: &Repository) -> Option<String> {
         token_url(&self.challenges.get(namespace)?, repository)
     }
@@ -95,14 +95,14 @@ impl Auth {
         self.challenges.get(namespace).is_some_and(|all| all.iter().any(|c| c.scheme == Scheme::Basic))
     }
 
-    /// Whether `namespace` says in its realm what a token is to allow, as nvcr.io does.
+    /// Whether `namespace` writes scopes into its realm, as nvcr.io does.
     pub fn writes_scopes(&self, namespace: &str) -> bool {
         let challenges = self.challenges.get(namespace);
         let mut realms = challenges.iter().flat_map(|all| all.iter()).filter_map(Challenge::realm);
         realms.any(|realm| realm.contains("?scope=") || realm.contains("&scope="))
     }
 
-    /// Whether `namespace` said that tokens are had at this path of this origin.
+    /// Whether `namespace` named this path of this origin as its token service.
     pub fn is_realm(&self, namespace: &str, origin: &Origin, path: &str) -> bool {
         let challenges = self.challenges.get(namespace);
         let mut realms = challenges.iter().flat_map(|all| all.iter()).filter_map(Challenge::realm);
@@ -112,12 +112,12 @@ impl Auth {
         })
     }
 
-    /// The token last issued for this URL, if it is good for more than a moment.
+    /// The token last issued for this URL, if it is valid for more than a moment.
     pub fn token(&self, url: &str, now: SystemTime) -> Option<Arc<Token>> {
         self.tokens.get(&key(url)).filter(|token| token.is_good(now))
     }
 
-    /// Keeps a token that was issued to nobody.
+    /// Keeps a token that was issued to an anonymous request.
     pub fn keep(&self, url: &str, reply: TokenReply, now: SystemTime) -> Arc<Token> {
         let token = Arc::new(Token::new(reply, now));
         // A client writes the URL. What is longer than any that means something is not kept.
@@ -133,7 +133,7 @@ impl Auth {
     }
 }
 
-/// Where a challenge wants a token to read `repository` to be had.
+/// The URL of a token to read `repository`, by the challenges of its registry.
 pub fn token_url(challenges: &[Challenge], repository: &Repository) -> Option<String> {
     let bearer = challenges.iter().find(|c| c.scheme == Scheme::Bearer)?;
     // public.ecr.aws wants the scope "aws" for everything.
@@ -148,11 +148,11 @@ pub fn token_url(challenges: &[Challenge], repository: &Repository) -> Option<St
     others.next().is_none().then_some(url)
 }
 
-/// The same token whatever the order of parameters, and whoever the client says it is.
+/// The key of a token: the same whatever the order of parameters, and whatever client is named.
 fn key(url: &str) -> String {
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
-    let told = |pair: &&str| !pair.is_empty() && !pair.starts_with("client_id=");
-    let mut pairs: Vec<String> = query.split('&').filter(told).map(plain).collect();
+    let counts = |pair: &&str| !pair.is_empty() && !pair.starts_with("client_id=");
+    let mut pairs: Vec<String> = query.split('&').filter(counts).map(plain).collect();
     pairs.sort_unstable();
     format!("{path}?{}", pairs.join("&"))
 }

@@ -1,4 +1,4 @@
-//! Hosts that did not answer lately, registries and whoever else they send to: one policy/breaker for each of them.
+//! Hosts that did not answer lately, registries and the hosts that they redirect to: one policy/breaker for each of them.
 //!
 //! A request asks by its [`Permit`](super::permit). What is asked about a whole registry ([`Outages::unreachable`],
 //! [`Outages::generation`]) counts its other sources too.

@@ -33,7 +33,7 @@ use crate::task::Tasks;
 /// What upstream shares with the rest of the process.
 #[derive(Clone)]
 pub struct Shared {
-    /// The time.
+    /// The clock that requests, limits and outages are timed by.
     pub clock: Clock,
     /// Runs what outlives a request.
     pub tasks: Tasks,
@@ -43,7 +43,7 @@ pub struct Shared {
     pub ledger: Ledger,
 }
 
-/// Sends requests.
+/// Sends requests to upstreams, one at a time or many.
 pub(super) struct Client {
     pools: Pools,
     via: Pseudonym,
@@ -88,7 +88,7 @@ impl Client {
         self.via.has_signed(headers)
     }
 
-    /// Signs a response to a request of this process: only so it is known whose word it is that the request came back.
+    /// Signs a response to a request of this process: without it anybody could say that the request came back.
     pub(super) fn sign(&self, headers: &mut HeaderMap) {
         self.via.sign(headers);
     }

@@ -31,7 +31,7 @@ impl Held {
     /// The 429 that a client gets: what is used up, by whom, until when, and what can be done.
     pub(super) fn explained(&self, charged: &Charged, site: Option<&Site>, now: SystemTime) -> Error {
         let until = self.until(now);
-        // Rounded up: who comes then is not sent away again.
+        // Rounded up: a client that comes back then is not refused again.
         let wait = (until.duration_since(now).unwrap_or_default() + Duration::from_millis(999)).as_secs().max(1);
         let when = format!("{} (in {})", humantime::format_rfc3339_seconds(until), roughly(wait));
         let message = match self {

@@ -232,7 +232,7 @@ impl Upstream {
         self.client().has_sent(headers)
     }
 
-    /// Signs a response to a request of this process: only so it is known whose word it is that the request came back.
+    /// Signs a response to a request of this process: without it anybody could say that the request came back.
     pub fn sign(&self, headers: &mut HeaderMap) {
         self.client().sign(headers);
     }

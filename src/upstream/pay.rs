@@ -65,7 +65,7 @@ async fn ask_on_account(proofs: &Arc<Proofs>, question: &Question<'_>) -> Result
         (Paid::Unusable(error), Payer::Account) => answered.map_err(|anonymous| blamed(anonymous, &error)),
         (Paid::Limited(error), Payer::Account) if has_nothing(&answered) => Err(error),
         (Paid::Limited(error), _) => answered.map_err(|anonymous| sooner(anonymous, error)),
-        // Where an anonymous client cannot ask, what the account was told still counts.
+        // Where an anonymous client cannot ask, the refusal to the account still counts.
         (Paid::Refused(kind), Payer::Account) => answered.map_err(|anonymous| refused_too(anonymous, kind, question)),
         _ => answered,
     }
@@ -83,7 +83,7 @@ async fn paid(proofs: &Arc<Proofs>, question: &Question<'_>) -> Result<Paid> {
     };
     let value = shown.as_ref().map(|shown| shown.value.clone());
     let mut answer = match ask_with(&proofs.tokens, question, value).await {
-        // Another request was told so meanwhile.
+        // Another request got a 429 meanwhile.
         Err(error) if error.kind() == Kind::Limited => return Ok(Paid::Limited(error)),
         answered => answered?,
     };

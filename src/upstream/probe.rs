@@ -21,7 +21,7 @@ pub struct Probed {
     pub source: Option<String>,
 }
 
-/// Asks as anonymous, or with the operator's account and never as somebody else.
+/// Asks as anonymous, or with the operator's account alone.
 ///
 /// # Errors
 /// No response came, the account cannot be used, or the response is no answer to this.

@@ -13,26 +13,26 @@ use crate::oci::login::{Login, LoginError, parse_program_reply};
 /// How long a program may take: some ask a cloud first.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Programs that run at once.
-static TURNS: Semaphore = Semaphore::const_new(4);
+static RUNNING: Semaphore = Semaphore::const_new(4);
 /// Bytes of its answer that are read.
 const MAX_ANSWER: u64 = 64 << 10;
 
-/// A credential program gave no login.
+/// Why a credential program gave no login.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProgramError {
-    /// It cannot be run.
+    /// The program cannot be run.
     #[error("{0} cannot be run: {1}")]
     Run(String, std::io::Error),
-    /// It said no. What it says is for people, and no secret.
+    /// The program has no login. Its message is for people, and no secret.
     #[error("{0} has no login for {1}: {2}")]
     Refused(String, String, String),
-    /// It said something else.
+    /// The program printed something else.
     #[error("{0}: {1}")]
     Reply(String, LoginError),
-    /// It said nothing.
+    /// The program did not end in time.
     #[error("{program} did not answer within {}", humantime::format_duration(PATIENCE))]
     Silent {
-        /// Its name.
+        /// The program's name.
         program: String,
     },
 }
@@ -40,7 +40,7 @@ pub(super) enum ProgramError {
 /// The login that `docker-credential-NAME` has for `server`.
 pub(super) async fn ask(name: &str, server: &str) -> Result<Login, ProgramError> {
     let program = format!("docker-credential-{name}");
-    let _turn = TURNS.acquire().await;
+    let _permit = RUNNING.acquire().await;
     match tokio::time::timeout(PATIENCE, run(&program, server)).await {
         Ok(said) => said,
         Err(_) => Err(ProgramError::Silent { program }),
@@ -50,7 +50,7 @@ pub(super) async fn ask(name: &str, server: &str) -> Result<Login, ProgramError>
 async fn run(program: &str, server: &str) -> Result<Login, ProgramError> {
     let failed = |error| ProgramError::Run(program.to_owned(), error);
     let mut command = Command::new(program);
-    // What seawall was told by variables is its own business: it may hold secrets.
+    // Variables of seawall's own may hold secrets.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if name.starts_with("SEAWALL_") || name.starts_with("LISTEN_") {

@@ -14,7 +14,7 @@ use crate::oci::name::{Reference, Repository};
 use crate::oci::route;
 use crate::policy::registry::Site;
 
-/// The `Accept` of a manifest by digest: bytes have one type, whoever asks.
+/// The `Accept` of a manifest by digest: bytes have one type, whatever the client accepts.
 pub(super) const ANY_MANIFEST: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, */*";
 

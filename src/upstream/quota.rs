@@ -140,8 +140,8 @@ impl QuotaGate {
         Some(Held::Standing(standing).explained(&charged, Some(question.site), self.clock.now()))
     }
 
-    /// Whether a HEAD should tell first if a pull limit still holds whose end upstream did not say. True once a minute, for whoever asks
-    /// first.
+    /// Whether a HEAD should tell first if a pull limit still holds whose end upstream did not say. True once a minute, for the first
+    /// that asks.
     pub(super) fn doubts_limit(&self, question: &Question<'_>) -> bool {
         question.is_counted() && self.ledger.doubts(&charged(question), self.clock.now())
     }

@@ -116,7 +116,7 @@ impl Activity {
     }
 }
 
-/// The result of `work`; `None` if it took longer than `idle`, counted anew from each `activity`.
+/// The result of `work`; `None` if it took longer than `idle`, counted again from each `activity`.
 pub(super) async fn unless_idle<F: Future>(activity: Option<&Activity>, idle: Duration, work: F) -> Option<F::Output> {
     let mut work = std::pin::pin!(work);
     let begun = Instant::now();
@@ -139,7 +139,7 @@ pub(super) fn no_body() -> RequestBody {
 /// A request of seawall's own, without a body.
 ///
 /// # Errors
-/// Upstream named a URL that is none.
+/// Upstream named an invalid URL.
 pub(super) fn build(
     method: &Method,
     origin: &Origin,

@@ -1,4 +1,4 @@
-//! On whose behalf upstream is asked.
+//! Who asks upstream, with which credential, and what it costs.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -26,8 +26,8 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// A login that was proved before upstream went away: the name of what is remembered of it. It is made of keyed hashes, the first eight
-/// bytes of one of the account, the rest of a slow one of all of it, and tells nothing of the credential.
+/// The name of a login that was proved before upstream was unreachable. It is made of keyed hashes, the first eight bytes of one of the
+/// account, the rest of a slow one of all of it, and says nothing of the credential.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LoginId(pub [u8; 24]);
 
@@ -40,18 +40,18 @@ impl fmt::Debug for LoginId {
 /// Who a client is, as far as registries go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Credential {
-    /// Nobody: no credential, or a token that was issued to nobody.
+    /// No credential, or a token that was issued to an anonymous request.
     Anonymous,
     /// The operator's account of the registry that is asked, for what the operator shares.
     Account,
-    /// Somebody.
+    /// A credential of a client's own.
     Known(Fingerprint),
-    /// Somebody whose login was good before upstream went away. There is nothing to show to upstream, which is asked for nobody.
+    /// A login that was good before upstream was unreachable. There is nothing to show to upstream, which is asked as anonymous.
     Remembered(LoginId),
 }
 
 impl Credential {
-    /// Whose quota its requests are taken off.
+    /// Whose quota its requests count against.
     pub fn identity(self) -> Identity {
         match self {
             Credential::Anonymous | Credential::Remembered(_) => Identity::Anonymous,
@@ -61,31 +61,31 @@ impl Credential {
     }
 }
 
-/// With whose credential upstream is asked.
+/// Whose credential is shown to upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payer {
     /// The client's own, if it has one.
     Own,
     /// The operator's account, for what the operator shares.
     Account,
-    /// The operator's account, for what everybody may read.
+    /// The operator's account, for what is public.
     AccountForAll,
 }
 
-/// Who asks, with what it costs to answer.
+/// Who asks, with which credential, and what the answer costs.
 #[derive(Clone)]
 pub struct Requester {
-    /// Who. The operator's account has a credential like everybody.
+    /// Who asks. The operator's account has a credential like every client.
     pub credential: Credential,
-    /// With whose credential.
+    /// Whose credential is shown.
     pub payer: Payer,
-    /// Whether it is known to be allowed to read there.
+    /// Whether it is known that the requester is granted to read there.
     pub reach: Reach,
-    /// What the client sent to prove it; for the registry's own origin only.
+    /// The client's own `Authorization`; for the registry's own origin only.
     pub authorization: Option<HeaderValue>,
-    /// Which seawalls had its request before: what is asked for it says so, and a loop of several is found out.
+    /// The `Via` of seawalls that had the client's request before: it is sent on, and a loop of several is found by it.
     pub via: Option<HeaderValue>,
-    /// What was asked of upstream for it.
+    /// What was asked of upstream for this requester.
     pub cost: Arc<UpstreamCost>,
 }
 
@@ -96,37 +96,37 @@ impl fmt::Debug for Requester {
 }
 
 impl Requester {
-    /// The same, with the operator's account.
+    /// The same requester, with the operator's account.
     #[must_use]
     pub fn on_account(self) -> Requester {
         Requester { credential: Credential::Account, payer: Payer::Account, authorization: None, ..self }
     }
 
-    /// The same, paid for by the operator's account.
+    /// The same requester, for what is public, paid for by the operator's account.
     #[must_use]
     pub fn on_account_for_all(self) -> Requester {
         Requester { payer: Payer::AccountForAll, ..self }
     }
 
-    /// The same, by a token of our own that stands for a login.
+    /// The same requester, by an offline token that represents a login.
     #[must_use]
-    pub fn standing_for(self, login: LoginId) -> Requester {
+    pub fn representing(self, login: LoginId) -> Requester {
         Requester { credential: Credential::Remembered(login), authorization: None, ..self }
     }
 
-    /// The same, by a request with these headers.
+    /// The same requester, by a request with these headers.
     #[must_use]
     pub fn through(self, headers: &HeaderMap) -> Requester {
         Requester { via: via::seawalls(headers), ..self }
     }
 
-    /// The same, known to be allowed.
+    /// The same requester, known to be granted to read.
     #[must_use]
     pub fn granted(self) -> Requester {
         Requester { reach: Reach::Allowed, ..self }
     }
 
-    /// Nobody, for this requester, with the account of another source if it has one.
+    /// An anonymous requester instead of this one, with the account of another source if it has one.
     pub(super) fn at_source(&self, source: &Source) -> Requester {
         let payer = source.site.registry.account.as_ref().map_or(Payer::Own, |_| Payer::AccountForAll);
         let cost = self.cost.clone();
@@ -140,7 +140,7 @@ impl Requester {
         }
     }
 
-    /// Of whom upstream's yes to this requester is a yes to: of nobody else than the account, where that may have paid.
+    /// Who is granted to read by a success for this requester; `None` where the account may have paid for it: that proves nothing.
     pub fn grants_to(&self) -> Option<Credential> {
         let asked_for = match self.credential {
             Credential::Remembered(_) => Credential::Anonymous,
@@ -160,27 +160,27 @@ pub struct UpstreamCost {
 }
 
 impl UpstreamCost {
-    /// One more request.
+    /// Counts one more request.
     pub fn add_request(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One more request that upstream counts.
+    /// Counts one more request that upstream counts as a pull.
     pub fn add_charge(&self) {
         self.charged.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It is for what is pinned: the last pulls are kept for that.
+    /// Notes that the request is for what is pinned: the last pulls are reserved for that.
     pub fn pin(&self) {
         self.pinned.store(true, Ordering::Relaxed);
     }
 
-    /// What it is for.
+    /// What a pull for this request is for.
     pub fn aim(&self) -> Aim {
         if self.pinned.load(Ordering::Relaxed) { Aim::Pinned } else { Aim::Floating }
     }
 
-    /// Another source than the registry answered; the first is told.
+    /// Notes that another source than the registry answered; the first one is kept.
     pub fn served_by(&self, source: &Arc<str>) {
         let _ = self.served_by.set(source.clone());
     }
@@ -190,12 +190,12 @@ impl UpstreamCost {
         self.served_by.get().map(|source| &**source)
     }
 
-    /// Requests that were sent.
+    /// The number of requests that were sent.
     pub fn requests(&self) -> u32 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Requests that upstream counted.
+    /// The number of requests that upstream counted as pulls.
     pub fn charged(&self) -> u32 {
         self.charged.load(Ordering::Relaxed)
     }
@@ -205,7 +205,7 @@ impl UpstreamCost {
 #[derive(Debug)]
 pub struct Keyring {
     key: hmac::Key,
-    /// Tokens that were issued to nobody.
+    /// Tokens that were issued to anonymous requests, and until when they are valid.
     anonymous: Cache<Fingerprint, SystemTime>,
 }
 
@@ -216,7 +216,7 @@ impl Default for Keyring {
 }
 
 impl Keyring {
-    /// With a new key.
+    /// A keyring with a new key.
     pub fn new() -> Keyring {
         let rng = aws_lc_rs::rand::SystemRandom::new();
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &rng).expect("the system gives random bytes");
@@ -230,7 +230,7 @@ impl Keyring {
         Fingerprint(short)
     }
 
-    /// Who sent this `Authorization`.
+    /// The requester that sent this `Authorization`.
     pub fn requester(&self, authorization: Option<&HeaderValue>, now: SystemTime) -> Requester {
         let credential = match authorization.map(|value| self.fingerprint(canonical(value.as_bytes()).as_slice())) {
             None => Credential::Anonymous,
@@ -256,7 +256,7 @@ impl Keyring {
         self.anonymous.insert(self.bearer(token), now + good_for);
     }
 
-    /// Of whoever will show this token.
+    /// The fingerprint of a client that will show this token.
     pub fn bearer(&self, token: &str) -> Fingerprint {
         self.fingerprint(Zeroizing::new(format!("bearer {token}")).as_bytes())
     }
@@ -275,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_issued_to_nobody_are_nobody_while_they_last() {
+    fn tokens_issued_to_anonymous_are_anonymous_while_they_are_valid() {
         let (ring, now) = (Keyring::new(), SystemTime::UNIX_EPOCH);
         let bearer = HeaderValue::from_static("bEARER abc");
         assert!(matches!(ring.requester(Some(&bearer), now).credential, Credential::Known(_)));

@@ -1,4 +1,4 @@
-//! Where the operator's login is written: the file of a password, docker's configuration, a credential program.
+//! Reads the operator's login: from the file of a password, docker's configuration or a credential program.
 
 use std::path::Path;
 
@@ -38,7 +38,7 @@ pub(super) async fn read(site: &Site) -> Result<Option<Login>> {
     }
 }
 
-/// What the file of a password holds, without the line's end.
+/// The password in a file, without the line's end.
 ///
 /// # Errors
 /// It cannot be read, or holds nothing.
@@ -54,7 +54,7 @@ fn entry(file: &Path, hosts: &[String]) -> std::result::Result<Option<Entry>, St
     config.entry(hosts).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-/// What the registry may be called in docker's configuration: as it is dialled, and by its other names where that is one of them.
+/// The names that the registry may have in docker's configuration: the one that is dialled, and the others if that is one of them.
 fn hosts(site: &Site) -> Vec<String> {
     let (registry, dialled) = (&site.registry, &site.origin);
     let own = |host: &&crate::http::origin::HostPattern| !host.is_wildcard();

@@ -37,16 +37,16 @@ const PATIENCE: Duration = Duration::from_millis(2500);
 const DEADLINE: Duration = Duration::from_secs(5);
 /// RFC 8305, 3: how long addresses of one family wait for those of the other.
 const OTHER_FAMILY: Duration = Duration::from_millis(50);
-/// That there is no such name is believed no longer than this, whatever the zone says: a name that was just made is looked for.
+/// "No such name" is kept no longer than this, whatever the zone says: a name that was just made is looked for.
 const LONGEST_NO: Duration = Duration::from_secs(60);
-/// Nor an address.
+/// An address is kept no longer than this.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
 /// Name servers. Clones share what they know.
 #[derive(Clone, Debug)]
 pub struct Servers {
     all: Arc<[Asked]>,
-    /// Which answered last.
+    /// The index of the one that answered last.
     first: Arc<AtomicUsize>,
 }
 
@@ -100,7 +100,7 @@ impl Servers {
     }
 }
 
-/// One name server, and what it answered before.
+/// One name server, with its answers of before.
 struct Asked {
     server: NameServer,
     resolver: Resolving<Connecting>,
@@ -108,7 +108,7 @@ struct Asked {
     failed: Arc<Mutex<Option<NetError>>>,
 }
 
-/// Connects as hickory does, and remembers why not.
+/// Connects as hickory does, and keeps the error.
 #[derive(Clone)]
 struct Connecting {
     runtime: TokioRuntimeProvider,
@@ -186,10 +186,10 @@ impl Asked {
     }
 }
 
-/// Of one family: addresses, perhaps none; or `None`: no such name. An error is no answer.
+/// The answer for one address family: addresses, perhaps none; or `None`: no such name. An error is no answer.
 type Answer = Result<Option<Vec<IpAddr>>, String>;
 
-/// Of both families.
+/// The answers for both address families, as one.
 #[derive(Debug, PartialEq)]
 enum Heard {
     Addresses(Vec<IpAddr>),

@@ -1,4 +1,4 @@
-//! The system's resolver, which blocks a thread for as long as nobody answers it: the file system needs those threads, too.
+//! The system's resolver, which blocks a thread for as long as it has no answer: the file system needs those threads, too.
 
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs as _};
@@ -19,12 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// `getaddrinfo`, each name asked for once at a time. Clones share what is under way.
 #[derive(Clone)]
 pub struct System {
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     asking: Arc<Coalesced<String, Found>>,
     ask: fn(&str) -> io::Result<Vec<IpAddr>>,
 }
 
-/// An error is told to all that wait for it.
+/// The addresses, or an error that all who wait for it get.
 type Found = Result<Vec<IpAddr>, (io::ErrorKind, String)>;
 
 impl std::fmt::Debug for System {
@@ -41,18 +41,18 @@ impl Default for System {
 
 impl System {
     fn asking(ask: fn(&str) -> io::Result<Vec<IpAddr>>) -> System {
-        System { places: Arc::new(Semaphore::new(AT_A_TIME)), asking: Arc::default(), ask }
+        System { permits: Arc::new(Semaphore::new(AT_A_TIME)), asking: Arc::default(), ask }
     }
 
     pub(crate) async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        let (places, ask, owned) = (self.places.clone(), self.ask, name.to_owned());
+        let (permits, ask, owned) = (self.permits.clone(), self.ask, name.to_owned());
         let asking = self.asking.run(name.to_owned(), move || async move {
-            // Whoever asked has left by then: the question need not be asked any more.
-            let Ok(Ok(place)) = timeout(PATIENCE, places.acquire_owned()).await else { return Err(busy()) };
+            // Those who asked have left by then: the lookup is not needed any more.
+            let Ok(Ok(permit)) = timeout(PATIENCE, permits.acquire_owned()).await else { return Err(busy()) };
             task::blocking(move || {
                 let found = ask(&owned).map_err(|error| (error.kind(), error.to_string()));
-                // Nobody can interrupt it: its place is free when it is over, and no sooner.
-                drop(place);
+                // A lookup cannot be interrupted: its permit is free when it is over, and no sooner.
+                drop(permit);
                 found
             })
             .await
@@ -93,7 +93,7 @@ mod tests {
         Ok(vec![Ipv4Addr::LOCALHOST.into()])
     }
 
-    /// 600 names that nobody answers leave threads for files, whether those who asked wait or have left.
+    /// 600 names without an answer leave threads for files, whether those who asked wait or have left.
     #[tokio::test]
     async fn a_silent_resolver_holds_few_threads() {
         let system = System::asking(held);

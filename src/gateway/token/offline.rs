@@ -59,7 +59,7 @@ pub(crate) fn take_own_token(headers: &mut HeaderMap, secret: &Secret, now: std:
 /// Whoever a token that was laid down stands for.
 pub(crate) fn with_token_owner<B>(request: &Request<B>, requester: Requester) -> Requester {
     match request.extensions().get() {
-        Some(Owner::Login(id)) => requester.standing_for(*id),
+        Some(Owner::Login(id)) => requester.representing(*id),
         Some(Owner::Nobody) | None => requester,
     }
 }
