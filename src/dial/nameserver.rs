@@ -68,7 +68,7 @@ pub enum NameServerError {
     #[error("{0:?} cannot be the name of its certificate")]
     Name(String),
     /// It has a path, which only HTTPS has.
-    #[error("{0:?} is too much: only https has a path")]
+    #[error("{0:?} is a path, and only https has one")]
     Path(String),
     /// Its path cannot be part of a URL.
     #[error("{0:?} is not a path")]
@@ -239,7 +239,7 @@ mod tests {
             ("quic://192.0.2.53", "\"quic\" is not a way to ask a name server (udp, tcp, tls, https)"),
             ("udp://x@192.0.2.53", "\"x\" cannot be the name of its certificate"),
             ("tls://@192.0.2.53", "\"\" cannot be the name of its certificate"),
-            ("tls://192.0.2.53/dns-query", "\"/dns-query\" is too much: only https has a path"),
+            ("tls://192.0.2.53/dns-query", "\"/dns-query\" is a path, and only https has one"),
             ("https://192.0.2.53/dns-query{?dns}", "\"/dns-query{?dns}\" is not a path"),
             (
                 "https://[2001:db8::1]/dns-query",

@@ -159,7 +159,7 @@ impl Accounts {
 
     /// Keeps that the registry refused a login, and says so in the log.
     pub(super) fn refused(&self, site: &Site, login: &Arc<Login>, now: SystemTime) -> Error {
-        warn!(registry = %site.registry.name, host = %site.origin.host, "the operator's account was refused; it rests for some minutes");
+        warn!(registry = %site.registry.name, host = %site.origin.host, "the operator's account was refused; it is not tried again for some minutes");
         self.judge(site, login, Proof::Refused(now));
         resting(&site.registry.name)
     }

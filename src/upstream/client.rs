@@ -134,8 +134,8 @@ impl Client {
     pub(super) async fn collect(&self, body: Incoming, most: usize) -> Result<Bytes> {
         match tokio::time::timeout(self.idle_timeout, Limited::new(body, most).collect()).await {
             Ok(Ok(collected)) => Ok(collected.to_bytes()),
-            Ok(Err(error)) => Err(Error::caused(Kind::Broken, "upstream's answer broke off, or is too long", error)),
-            Err(_) => Err(Error::new(Kind::Timeout, "upstream's answer stopped coming")),
+            Ok(Err(error)) => Err(Error::caused(Kind::Broken, "upstream's response broke off, or is too long", error)),
+            Err(_) => Err(Error::new(Kind::Timeout, "upstream stopped sending its response")),
         }
     }
 }

@@ -59,7 +59,7 @@ pub(super) async fn fetch(
             let range = answer.headers().get(header::CONTENT_RANGE).and_then(parse_content_range);
             let range = range
                 .filter(|range| range.start == from)
-                .ok_or_else(|| Error::new(Kind::Broken, format!("{host} sent another range than asked for")))?;
+                .ok_or_else(|| Error::new(Kind::Broken, format!("{host} sent another range than was asked for")))?;
             let (body, total) = (answer.response.into_body(), range.total);
             Ok(Fetched { body, start: from, total, media_type, grants })
         }
@@ -106,7 +106,7 @@ async fn get(
     let encoded = answer.headers().get(header::CONTENT_ENCODING).is_some_and(|e| e != "identity");
     if answer.status().is_success() && encoded {
         let host = &site.origin.host;
-        return Err(Error::new(Kind::Broken, format!("{host} compressed its answer though asked not to")));
+        return Err(Error::new(Kind::Broken, format!("{host} compressed its response, though asked not to")));
     }
     Ok(answer)
 }

@@ -70,7 +70,7 @@ fn limited(standing: &Standing, charged: &Charged, site: Option<&Site>, when: &s
     let (whom, quota) = (whom(charged.identity, standing), standing.allowed.map(allowance).unwrap_or_default());
     match standing.limit {
         Limit::Pulls => format!("{registry} allows no more pulls{whom}{quota} until {when}: wait, or {advice}"),
-        Limit::Abuse => format!("{registry} wants no requests{whom} until {when}: wait; it had too many at once"),
+        Limit::Abuse => format!("{registry} accepts no requests{whom} until {when}: wait; there were too many at once"),
         Limit::Tokens => format!(
             "the token service of {registry} ({}) gives no tokens{whom} until {when}: wait; it was asked too often",
             charged.host

@@ -30,7 +30,7 @@ pub(super) async fn pass(
     let Forwarded { request, activity } = forwarded;
     let (mut parts, body) = request.into_parts();
     parts.uri = Uri::try_from(format!("{origin}{target}"))
-        .map_err(|error| Error::caused(Kind::Request, "the path is not one that can be sent on", error))?;
+        .map_err(|error| Error::caused(Kind::Request, "the path cannot be part of a URL", error))?;
     parts.version = http::Version::HTTP_11;
     clean(&mut parts.headers);
     let about = About { author: Author::Client, activity: activity.as_ref(), ..About::new(registry, kind, cost) };

@@ -128,7 +128,8 @@ async fn shown_in_time(proofs: &Arc<Proofs>, question: &Question<'_>) -> Result<
     match tokio::time::timeout(client.resolve_deadline, presented).await {
         Ok(shown) => shown,
         Err(_) => {
-            let message = format!("seawall's account for {} takes too long to be had", site.registry.name);
+            let message =
+                format!("the login or the token of seawall's account for {} did not come in time", site.registry.name);
             let error = Error::new(Kind::Timeout, message);
             accounts.failed(site, SLOW, error.clone(), client.clock.now());
             Err(error)

@@ -97,7 +97,15 @@ impl Proofs {
             return Ok(None);
         }
         let Some(login) = self.good_login(site, Gate::Registry, cost).await? else { return Ok(None) };
-        let no_password = || Error::new(Kind::Ours, format!("{} takes no identity token", site.registry.name));
+        let no_password = || {
+            Error::new(
+                Kind::Ours,
+                format!(
+                    "{} accepts a name and a password, and seawall's account has an identity token",
+                    site.registry.name
+                ),
+            )
+        };
         let value = basic(&login).ok_or_else(no_password)?;
         Ok(Some(Shown { value, proof: Proof::Login }))
     }
@@ -163,7 +171,10 @@ impl Proofs {
                 Next::Read => self.read_login(site).await,
             }
         }
-        Err(Error::new(Kind::Ours, format!("seawall's account for {} changes too fast", site.registry.name)))
+        Err(Error::new(
+            Kind::Ours,
+            format!("the login of seawall's account for {} changed while it was read", site.registry.name),
+        ))
     }
 
     async fn read_login(self: &Arc<Self>, site: &Site) {
@@ -262,7 +273,7 @@ fn realm(site: &Site, url: &str) -> Result<Realm> {
         return Ok(realm);
     }
     let message = format!(
-        "{registry} wants tokens to be had at {}, which is none of its hosts: seawall's account is not sent there. \
+        "{registry} names {} as its token service, which is none of its hosts: seawall's account is not sent there. \
          If it is right, add it to `realms` of that [[registry]]",
         realm.0.authority()
     );

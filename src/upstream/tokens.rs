@@ -99,7 +99,7 @@ impl Tokens {
         let (origin, target) = Origin::from_url(url)
             .map_err(|error| Error::caused(Kind::Broken, format!("{} has no usable realm", site.namespace), error))?;
         if origin.scheme == Scheme::Http && site.origin.scheme == Scheme::Https {
-            return Err(Error::new(Kind::Broken, format!("{} sends for tokens in the clear", site.namespace)));
+            return Err(Error::new(Kind::Broken, format!("{} names a token service without TLS", site.namespace)));
         }
         let request = with_via(build(&Method::GET, &origin, &target, &HeaderMap::new(), None)?, via);
         let about = About::new(&site.registry.name, route::Kind::Token, cost);
@@ -122,5 +122,5 @@ impl Tokens {
 
 /// The error about a token service whose reply is no token.
 pub(super) fn no_token(service: &Origin) -> Error {
-    Error::new(Kind::Broken, format!("{} answered a request for a token with something else", service.host))
+    Error::new(Kind::Broken, format!("{} answered a request for a token without one", service.host))
 }

@@ -218,7 +218,7 @@ async fn a_refusal_with_nothing_cached_is_passed_on() {
         assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (429, "60"), "{reference}");
         let error = reply.json()["errors"][0].clone();
         assert_eq!(error["code"], "TOOMANYREQUESTS", "{reference}");
-        assert!(error["message"].to_string().contains("docker.io wants no requests"), "{error}");
+        assert!(error["message"].to_string().contains("docker.io accepts no requests"), "{error}");
     }
 }
 

@@ -157,7 +157,7 @@ async fn the_abuse_limit_stands_for_everything_and_what_is_here_is_served() {
         (stale.status.as_u16(), stale.header("cache-status")),
         (200, "seawall; hit; fwd=stale; detail=rate-limited")
     );
-    assert!(stale.header("warning").contains("docker.io wants no requests"), "{}", stale.header("warning"));
+    assert!(stale.header("warning").contains("docker.io accepts no requests"), "{}", stale.header("warning"));
     for method in [Method::HEAD, Method::GET] {
         let reply = ask(&client, method, &format!("{HUB}/v2/library/alpine/manifests/new"), &ALL).await;
         assert_eq!(reply.status, 429);
