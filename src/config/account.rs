@@ -67,7 +67,7 @@ fn file(value: &Value) -> Result<Option<PathBuf>, Fault> {
 
 fn password_file(value: &Value) -> Result<Option<PathBuf>, Fault> {
     let Some(path) = file(value)? else { return Ok(None) };
-    crate::upstream::source::password(&path).map_err(|error| value.fault(error))?;
+    crate::upstream::login::password(&path).map_err(|error| value.fault(error))?;
     Ok(Some(path))
 }
 

@@ -81,7 +81,7 @@ fn password_file(value: &Value) -> Result<Option<Zeroizing<String>>, Fault> {
         "" => return Ok(None),
         path => path,
     };
-    let password = crate::upstream::source::password(Path::new(path)).map_err(|error| value.fault(error))?;
+    let password = crate::upstream::login::password(Path::new(path)).map_err(|error| value.fault(error))?;
     if password.contains(char::is_control) {
         return Err(value.fault(format!("{path} must be the password alone, in one line")));
     }

@@ -9,7 +9,7 @@
 //! - [`requester`]: who asks, and who pays · `request`: a request, and what is known of it · `question`: what is asked · `answer`: a
 //!   response, and how it came
 //! - [`auth`]: challenges and anonymous tokens · `account`: logins of the operator, whether they are good, their tokens · `program`,
-//!   [`source`]: where logins are read · `retry_pacing`: budgets of attempts to resume
+//!   [`login`]: where logins are read · `retry_pacing`: budgets of attempts to resume
 //! - [`breaker`], `permit`: hosts that do not answer are not asked · [`limit`], `quota`: what upstream would refuse is not sent
 //! - `pool`: connections · [`client`]: one request over them
 //! - `tokens`: tokens for anonymous requests · `redirects`, `ask`: a question through its redirects and its challenge
@@ -26,6 +26,7 @@ pub mod client;
 mod describe;
 mod fetch;
 pub mod limit;
+pub mod login;
 mod pass;
 mod pay;
 mod permit;
@@ -39,7 +40,6 @@ mod redirects;
 mod request;
 pub mod requester;
 mod retry_pacing;
-pub mod source;
 mod sources;
 mod tokens;
 

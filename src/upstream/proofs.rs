@@ -14,9 +14,9 @@ use zeroize::Zeroizing;
 use super::account::{self, Accounts, Key, Next};
 use super::auth::Token;
 use super::client::Client;
+use super::login;
 use super::request::{About, RequestBody, build};
 use super::requester::UpstreamCost;
-use super::source;
 use super::tokens::{MAX_TOKEN_REPLY, Tokens, no_token};
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::Origin;
@@ -181,7 +181,7 @@ impl Proofs {
         let (this, site) = (self.clone(), site.clone());
         let key = account::key(&site);
         let work = move || async move {
-            let read = source::read(&site).await;
+            let read = login::read(&site).await;
             if read.is_err() {
                 this.client().metrics.account_failed(&site.registry.name);
             }
