@@ -61,7 +61,7 @@ impl Dialer {
     /// Dials as `settings` say, and never to `own`.
     ///
     /// # Errors
-    /// The name servers cannot be used, or there is no TLS to be had for the parent proxy.
+    /// The name servers cannot be used, or TLS to the parent proxy cannot be configured.
     pub fn new(settings: &Settings, own: OwnAddresses) -> io::Result<Dialer> {
         let parent = settings.proxy.as_ref().map(|parent| {
             let tls = parent::tls(parent, settings.ca_pem.as_deref()).map_err(io::Error::other)?;

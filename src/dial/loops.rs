@@ -153,7 +153,7 @@ async fn look(dialer: &Dialer, registry: Arc<str>, origin: Origin, tls: Option<&
     Looked { is_loop, proven }
 }
 
-/// Whether a seawall is at `address`, and how that is known; `None`: it is none.
+/// How it is known that a seawall is at `address`; `None`: something else is.
 async fn evidence(
     dialer: &Dialer,
     origin: &Origin,

@@ -64,7 +64,7 @@ pub enum NameServerError {
     /// Its scheme is not known.
     #[error("{0:?} is not a way to ask a name server (udp, tcp, tls, https)")]
     Scheme(String),
-    /// It names a certificate where there is none, or by an invalid name.
+    /// It names a certificate though its protocol has none, or by an invalid name.
     #[error("{0:?} cannot be the name of its certificate")]
     Name(String),
     /// It has a path, which only HTTPS has.

@@ -26,8 +26,8 @@ impl OwnAddresses {
         self.listeners.write().push(listener);
     }
 
-    /// Replaces the pairs of host and address that were seen to come out at a listener. An ingress tells hosts apart at one address: it leads
-    /// some of them here, and others to where they belong.
+    /// Replaces the pairs of host and address that were seen to come out at a listener. An ingress tells hosts apart at one address: it
+    /// leads some of them here, and others to where they belong.
     pub fn set_found(&self, found: HashSet<(Host, SocketAddr)>) {
         *self.found.write() = found;
     }

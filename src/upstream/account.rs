@@ -65,7 +65,7 @@ enum Proof {
     Refused(SystemTime),
 }
 
-/// How a login is to be had.
+/// What to do to get a login.
 #[derive(Debug)]
 pub(super) enum Next {
     /// The login is here.
@@ -76,7 +76,7 @@ pub(super) enum Next {
     Read,
     /// The operator has no login here.
     None,
-    /// The login cannot be had now.
+    /// The login cannot be used now.
     Fail(Error),
 }
 
@@ -132,7 +132,7 @@ impl Accounts {
         self.kept.get_with(key(site), Arc::default)
     }
 
-    /// How the login for `site` is to be had.
+    /// What to do to get the login for `site`.
     pub(super) fn next(&self, site: &Site, now: SystemTime) -> Next {
         self.at(site).lock().next(&site.registry.name, now)
     }
@@ -159,7 +159,8 @@ impl Accounts {
 
     /// Keeps that the registry refused a login, and says so in the log.
     pub(super) fn refused(&self, site: &Site, login: &Arc<Login>, now: SystemTime) -> Error {
-        warn!(registry = %site.registry.name, host = %site.origin.host, "the operator's account was refused; it is not tried again for some minutes");
+        let (registry, host) = (&site.registry.name, &site.origin.host);
+        warn!(%registry, %host, "the operator's account was refused; it is not tried again for some minutes");
         self.judge(site, login, Proof::Refused(now));
         resting(&site.registry.name)
     }
@@ -232,7 +233,7 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    /// How a login is to be had at a second.
+    /// What to do to get a login at a second.
     fn said(kept: &Kept, seconds: u64) -> String {
         let password = |login: Arc<Login>| match &*login {
             Login::Password { password, .. } => password.to_string(),

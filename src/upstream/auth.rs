@@ -1,7 +1,7 @@
 //! Challenges that registries made, and tokens that were issued to anonymous requests.
 //!
-//! A token of a request without credentials opens what everybody may read, so one serves all for its life. It is used for the
-//! next request without credentials, and given to the next client that asks for one.
+//! A token of a request without credentials opens what is public, so one serves all for its life. It is used for the next request
+//! without credentials, and given to the next client that asks for one.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -27,7 +27,7 @@ impl Sources {
         &self.proofs.tokens.client
     }
 
-    /// The first answer that is one; where there is none, the registry's own failure.
+    /// The first answer that settles the question; where no source has one, the registry's own failure.
     pub(super) async fn ask(&self, question: Question<'_>) -> Result<Answer> {
         let chain = &question.site.registry.chain;
         if chain.is_plain() {

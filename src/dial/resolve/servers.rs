@@ -54,7 +54,7 @@ impl Servers {
     /// Asks `nameservers`, over TLS those that say so.
     ///
     /// # Errors
-    /// There is no TLS to be had, or no resolver.
+    /// TLS or the resolver cannot be configured.
     pub(crate) fn new(nameservers: &[NameServer], ca_pem: Option<&[u8]>) -> io::Result<Servers> {
         let is_plain = |server: &NameServer| matches!(server.transport, Transport::Udp | Transport::Tcp);
         // hickory makes TLS of its own where it is given none, needed or not.
