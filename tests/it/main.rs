@@ -17,6 +17,7 @@ mod disk;
 mod docs;
 mod docs_cited;
 mod docs_keys;
+mod docs_walk;
 mod door;
 mod door_clear;
 mod flight;
