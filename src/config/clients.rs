@@ -12,6 +12,7 @@ use super::section::Section;
 use super::tree::Value;
 use super::words;
 use crate::policy::addressee::OwnNames;
+use crate::policy::intercept::Tunnels;
 use crate::policy::users::{Users, UsersError};
 use crate::server;
 
@@ -66,9 +67,10 @@ pub(super) fn read(
         proxy_protocol_from,
         max_connections,
         max_per_client,
-        tunnel_hosts: tunnel.list("hosts", problems, words::host_glob).unwrap_or_else(everywhere),
-        tunnel_ports: ports
-            .map_or_else(|| vec![443], |all| all.into_iter().filter_map(|p| p.try_into().ok()).collect()),
+        tunnels: Tunnels {
+            hosts: tunnel.list("hosts", problems, words::host_glob).unwrap_or_else(everywhere),
+            ports: ports.map_or_else(|| vec![443], |all| all.into_iter().filter_map(|p| p.try_into().ok()).collect()),
+        },
         own_names,
         patience,
         idle_timeout: TUNNEL_IDLE,

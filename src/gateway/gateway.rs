@@ -37,9 +37,10 @@ use crate::oci::error::Code;
 use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Repository};
 use crate::oci::route::{self, Route, RouteError};
+use crate::policy::addressee::OwnNames;
 use crate::policy::intercept::{self, Tunnels, Verdict};
 use crate::policy::registry::{Registries, Role, Site};
-use crate::server::Settings;
+use crate::upstream::client::{NO_REGISTRY, leads_back};
 use crate::upstream::requester::{Credential, Payer, Requester};
 use crate::upstream::{NO_REGISTRY, Upstream, What, leads_back};
 
@@ -55,8 +56,10 @@ pub struct Gateway {
     pub pages: Pages,
     /// How each registry answers `/v2/`.
     pub pings: Pings,
+    /// What clients call seawall itself.
+    pub own_names: OwnNames,
     /// Which other hosts may be reached.
-    pub settings: Settings,
+    pub tunnels: Tunnels,
     /// Where it is written down.
     pub telemetry: Telemetry,
     /// What was refused as a mirror.
@@ -120,7 +123,7 @@ impl Gateway {
     ) -> (Facing, Result<Response<Body>>) {
         let meant = sound(request.headers())
             .and_then(|()| self.not_looped(&request))
-            .and_then(|()| target(session, &request, &self.registries, &self.settings.own_names));
+            .and_then(|()| target(session, &request, &self.registries, &self.own_names));
         match meant {
             Ok(RequestTarget::Own(here)) => (Facing::Mirror, Box::pin(self.own(request, &here, record)).await),
             Ok(RequestTarget::Other(origin)) => {
@@ -292,8 +295,7 @@ impl Gateway {
         origin: &crate::http::origin::Origin,
         record: &mut Record,
     ) -> Result<Response<Body>> {
-        let tunnels = Tunnels { hosts: &self.settings.tunnel_hosts, ports: &self.settings.tunnel_ports };
-        match intercept::verdict(&self.registries, tunnels, &origin.host, origin.port) {
+        match intercept::verdict(&self.registries, &self.tunnels, &origin.host, origin.port) {
             Verdict::Tunnel => {}
             Verdict::Refuse(reason) => {
                 return Err(Error::request(Code::Denied, format!("{origin} is refused: {reason}")));

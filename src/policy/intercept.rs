@@ -18,13 +18,13 @@ pub enum Verdict {
     Refuse(Reason),
 }
 
-/// Where tunnels may go: see `[tunnel]` in the configuration.
-#[derive(Clone, Copy, Debug)]
-pub struct Tunnels<'a> {
+/// Where tunnels may go although no registry is there: `[tunnel]` in the configuration.
+#[derive(Clone, Debug)]
+pub struct Tunnels {
     /// Globs of hosts.
-    pub hosts: &'a [WildMatch],
-    /// The ports that may be tunnelled to.
-    pub ports: &'a [u16],
+    pub hosts: Vec<WildMatch>,
+    /// Ports.
+    pub ports: Vec<u16>,
 }
 
 /// Why a host is not tunnelled to. Printed, it is what the client reads in the status text.
@@ -47,7 +47,7 @@ impl fmt::Display for Reason {
 
 /// Decides on `host:port`. A registry is known at its own port whatever `tunnels` says; TLS is preferred where two registries
 /// share host and port.
-pub fn verdict(registries: &Registries, tunnels: Tunnels<'_>, host: &Host, port: u16) -> Verdict {
+pub fn verdict(registries: &Registries, tunnels: &Tunnels, host: &Host, port: u16) -> Verdict {
     let known = [Scheme::Https, Scheme::Http].into_iter().find_map(|scheme| registries.by_host(scheme, host, port));
     if let Some((site, role)) = known {
         return Verdict::Registry(site, role);
@@ -85,8 +85,8 @@ mod tests {
 
     fn decide(hosts: &[&str], ports: &[u16], host: &str, port: u16) -> String {
         let hosts: Vec<WildMatch> = hosts.iter().map(|glob| WildMatch::new(glob)).collect();
-        let tunnels = Tunnels { hosts: &hosts, ports };
-        match verdict(&registries(), tunnels, &host.parse().unwrap(), port) {
+        let tunnels = Tunnels { hosts, ports: ports.to_vec() };
+        match verdict(&registries(), &tunnels, &host.parse().unwrap(), port) {
             Verdict::Registry(site, role) => format!("{site:?} {role:?}"),
             Verdict::Tunnel => "tunnel".to_owned(),
             Verdict::Refuse(reason) => reason.to_string(),

@@ -32,7 +32,7 @@ use crate::gateway::gateway::Gateway;
 use crate::http::origin::{Host, Origin, Scheme};
 use crate::metrics::{Metrics, Running};
 use crate::policy::addressee::Reached;
-use crate::policy::intercept::{self, Tunnels, Verdict};
+use crate::policy::intercept::{self, Verdict};
 use crate::policy::registry::{Registries, Role, Site};
 use crate::task::Tasks;
 
@@ -65,8 +65,7 @@ pub struct ServerShared {
 
 impl ServerShared {
     pub(crate) fn verdict(&self, host: &Host, port: u16) -> Verdict {
-        let tunnels = Tunnels { hosts: &self.settings.tunnel_hosts, ports: &self.settings.tunnel_ports };
-        intercept::verdict(&self.registries, tunnels, host, port)
+        intercept::verdict(&self.registries, &self.settings.tunnels, host, port)
     }
 }
 

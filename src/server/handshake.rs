@@ -79,7 +79,7 @@ impl Conn {
             return original;
         }
         let (usual, local) = (Scheme::Https.default_port(), self.reached.local.port());
-        let here = self.is_registry(host, local) || self.shared.settings.tunnel_ports.contains(&local);
+        let here = self.is_registry(host, local) || self.shared.settings.tunnels.ports.contains(&local);
         if here && !self.is_registry(host, usual) { local } else { usual }
     }
 }

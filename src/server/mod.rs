@@ -27,9 +27,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use wildmatch::WildMatch;
 
 use crate::policy::addressee::OwnNames;
+use crate::policy::intercept::Tunnels;
 use crate::policy::users::Users;
 
 /// What the data port is told by the configuration: valid values only.
@@ -47,10 +47,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// Of these, those of one client (at least 1); one more is closed.
     pub max_per_client: usize,
-    /// Hosts that may be tunnelled to though they are no registry.
-    pub tunnel_hosts: Vec<WildMatch>,
-    /// And on which ports.
-    pub tunnel_ports: Vec<u16>,
+    /// Where tunnels may go although no registry is there.
+    pub tunnels: Tunnels,
     /// What clients call seawall itself, over TLS and as a host of plain HTTP.
     pub own_names: OwnNames,
     /// How long a client may take for its first bytes, its TLS handshake, its request head: each.

@@ -27,10 +27,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Moved already, and not cut yet.
-const STILL_UP: &[(&str, &str)] = &[("gateway", "server")];
-
-/// Modules whose files still use each other in circles.
-const NOT_YET: &[&str] = &["gateway", "server"];
+const STILL_UP: &[(&str, &str)] = &[("store", "access"), ("records", "store")];
 
 /// Lines of one file.
 const LONGEST: usize = 450;

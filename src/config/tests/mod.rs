@@ -94,8 +94,8 @@ fn nothing_said_means_the_defaults_of_the_design() {
     assert_eq!(config.proxy.allow.len(), 8);
     assert_eq!((config.proxy.max_connections, config.proxy.max_per_client), (10_000, 1_000));
     assert!(config.proxy.users.is_none() && config.proxy.proxy_protocol_from.is_empty());
-    assert_eq!(config.proxy.tunnel_ports, [443]);
-    assert!(config.proxy.tunnel_hosts[0].matches("anything.example"));
+    assert_eq!(config.proxy.tunnels.ports, [443]);
+    assert!(config.proxy.tunnels.hosts[0].matches("anything.example"));
     assert_eq!(config.ca.dir, Path::new("seawall-data/ca"));
     assert!(config.ca.constrained && config.ca.leaf_days == 30);
     assert_eq!(config.upstream.connect_timeout, Duration::from_secs(10));
@@ -130,8 +130,8 @@ fn every_key_does_something() {
         config.proxy.proxy_protocol_from,
         ["10.0.0.7/32", "fd00::/64"].map(|net| net.parse::<ipnet::IpNet>().unwrap())
     );
-    assert_eq!(config.proxy.tunnel_ports, [443, 8443]);
-    assert!(config.proxy.tunnel_hosts[0].matches("a.example.com"));
+    assert_eq!(config.proxy.tunnels.ports, [443, 8443]);
+    assert!(config.proxy.tunnels.hosts[0].matches("a.example.com"));
     assert_eq!((config.ca.dir.as_path(), config.ca.constrained, config.ca.leaf_days), (Path::new("keys"), false, 7));
     for name in ["corp.example", "lab", "docker.io"] {
         assert!(config.ca.permitted.contains(&Permitted::Dns(name.to_owned())), "{name}");
@@ -185,8 +185,8 @@ fn variables_win_over_the_file() {
     assert_eq!(config.cache.tags.ttl, Duration::MAX);
     assert_eq!(config.cache.tags.rules.len(), 1);
     assert!(!config.ca.constrained && config.ca.leaf_days == 5);
-    assert_eq!(config.proxy.tunnel_ports, [443, 8443]);
-    assert!(config.proxy.tunnel_hosts.is_empty());
+    assert_eq!(config.proxy.tunnels.ports, [443, 8443]);
+    assert!(config.proxy.tunnels.hosts.is_empty());
     assert_eq!(config.upstream.hosts.len(), 1);
     assert_eq!(config.registries.by_name("lab").unwrap().origin.to_string(), "http://lab");
 }

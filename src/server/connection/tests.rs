@@ -14,6 +14,7 @@ use super::*;
 use crate::dial::own::OwnAddresses;
 use crate::dial::{self, Fixed};
 use crate::policy::guard::Network;
+use crate::policy::intercept::Tunnels;
 use crate::policy::registry::Registry;
 use crate::server::handshake::advice;
 use crate::server::listener::Listeners;
@@ -63,7 +64,8 @@ fn gateway(dir: &std::path::Path, tasks: &Tasks, registries: &Arc<Registries>, d
         upstream,
         pages: crate::gateway::pages::Pages { ca_pem: String::new() },
         pings: crate::gateway::ping::Pings::new(LONG, Journal::off(), &[]),
-        settings: settings(),
+        own_names: settings().own_names,
+        tunnels: settings().tunnels,
         telemetry: crate::gateway::telemetry::Telemetry { metrics, ledger, clock: clock.clone() },
         refusals: crate::gateway::mirror_refusals::Refusals::default(),
         clock,
@@ -85,12 +87,16 @@ fn settings() -> Settings {
         proxy_protocol_from: Vec::new(),
         max_connections: 1000,
         max_per_client: 1000,
-        tunnel_hosts: vec![WildMatch::new("*")],
-        tunnel_ports: vec![443],
+        tunnels: tunnels(443),
         own_names: crate::policy::addressee::OwnNames::default(),
         patience: LONG,
         idle_timeout: LONG,
     }
+}
+
+/// Any host, on this port.
+fn tunnels(port: u16) -> Tunnels {
+    Tunnels { hosts: vec![WildMatch::new("*")], ports: vec![port] }
 }
 
 fn upstream_settings() -> dial::Settings {
@@ -252,7 +258,7 @@ fn a_client_without_our_root_is_told_apart() {
 #[tokio::test]
 async fn a_host_that_is_no_registry_is_tunnelled_to() {
     let (port, _echo) = echo().await;
-    let seawall = Seawall::start(Settings { tunnel_ports: vec![port], ..settings() }, upstream_settings()).await;
+    let seawall = Seawall::start(Settings { tunnels: tunnels(port), ..settings() }, upstream_settings()).await;
     let (reply, mut socket) = seawall.tunnel(&format!("127.0.0.1:{port}")).await;
     assert!(reply.starts_with("HTTP/1.1 200 Connection established\r\n"), "{reply}");
     assert!(!reply.to_lowercase().contains("content-length"), "{reply}");
@@ -264,7 +270,7 @@ async fn a_host_that_is_no_registry_is_tunnelled_to() {
 #[tokio::test]
 async fn what_a_client_sends_before_the_200_is_not_lost() {
     let (port, _echo) = echo().await;
-    let seawall = Seawall::start(Settings { tunnel_ports: vec![port], ..settings() }, upstream_settings()).await;
+    let seawall = Seawall::start(Settings { tunnels: tunnels(port), ..settings() }, upstream_settings()).await;
     let mut socket = seawall.connect().await;
     let request = format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\nhello");
     socket.write_all(request.as_bytes()).await.unwrap();
@@ -276,7 +282,7 @@ async fn what_a_client_sends_before_the_200_is_not_lost() {
 #[tokio::test]
 async fn a_refused_connect_says_why_in_its_status_text() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let settings = Settings { tunnel_ports: vec![closed], ..settings() };
+    let settings = Settings { tunnels: tunnels(closed), ..settings() };
     let upstream = dial::Settings { deny_networks: vec![Network::LinkLocal], ..upstream_settings() };
     let seawall = Seawall::start(settings, upstream).await;
     let own = seawall.address.port();
@@ -323,7 +329,7 @@ async fn seawall_does_not_tunnel_to_itself() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let settings = Settings { listen: vec![address], tunnel_ports: vec![address.port()], ..settings() };
+    let settings = Settings { listen: vec![address], tunnels: tunnels(address.port()), ..settings() };
     let seawall = Seawall::start(settings, upstream_settings()).await;
     let (reply, _socket) = seawall.tunnel(&address.to_string()).await;
     assert!(reply.starts_with("HTTP/1.1 403 "), "{reply}");
@@ -421,7 +427,11 @@ async fn tls_by_name_of_others_is_passed_through_byte_by_byte() {
 
 #[tokio::test]
 async fn tls_for_nobody_is_told_so_by_an_alert() {
-    let seawall = Seawall::start(Settings { tunnel_hosts: Vec::new(), ..settings() }, upstream_settings()).await;
+    let seawall = Seawall::start(
+        Settings { tunnels: Tunnels { hosts: Vec::new(), ports: vec![443] }, ..settings() },
+        upstream_settings(),
+    )
+    .await;
     for (host, alert) in [("10.0.0.1", 112), ("github.com", 49)] {
         let mut socket = seawall.connect().await;
         socket.write_all(&client_hello(host)).await.unwrap();

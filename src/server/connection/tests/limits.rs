@@ -106,7 +106,7 @@ async fn one_more_than_the_limit_waits_for_a_seat() {
 #[tokio::test]
 async fn a_drain_ends_what_is_idle_and_waits_for_the_rest() {
     let (port, _echo) = echo().await;
-    let seawall = Seawall::start(Settings { tunnel_ports: vec![port], ..settings() }, upstream_settings()).await;
+    let seawall = Seawall::start(Settings { tunnels: tunnels(port), ..settings() }, upstream_settings()).await;
     let mut silent = seawall.connect().await;
     let mut kept = seawall.connect().await;
     get(&mut kept).await;
