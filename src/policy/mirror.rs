@@ -1,6 +1,9 @@
 //! Which registry and repository a request to the mirror names.
 
+use std::borrow::Cow;
+
 use super::registry::{Registries, Site};
+use crate::oci::percent::decoded;
 
 /// The registry and the repository that a name at the mirror resolves to.
 #[derive(Clone, Debug)]
@@ -60,6 +63,35 @@ pub fn meant(registries: &Registries, repository: &str, said: Said<'_>) -> Resul
         }
         (None, None) => by_path(registries, repository),
     }
+}
+
+/// The registry that a mirror's path names by host and port (`/v2/lab:5000/app/…`), and the path without it. No repository's name
+/// has a colon, so it is taken off before one is read.
+pub fn with_port(path: &str) -> (Option<Cow<'_, str>>, Cow<'_, str>) {
+    let named = path.strip_prefix("/v2/").and_then(|path| path.split_once('/'));
+    match named.map(|(first, rest)| (decoded(first), rest)).filter(|(first, _)| first.contains(':')) {
+        Some((host, rest)) => (Some(host), format!("/v2/{rest}").into()),
+        None => (None, path.into()),
+    }
+}
+
+/// The pair `ns=…` of a query, as it is written there.
+pub fn ns_pair(query: Option<&str>) -> Option<&str> {
+    query?.split('&').find(|pair| is_ns(pair))
+}
+
+/// The registry that a query names by `ns` (distribution-spec, "Registry Proxying").
+pub fn ns(query: Option<&str>) -> Option<Cow<'_, str>> {
+    ns_pair(query)?.strip_prefix("ns=").map(decoded)
+}
+
+/// The pairs of a query but `ns`.
+pub fn without_ns(query: Option<&str>) -> impl Iterator<Item = &str> {
+    query.into_iter().flat_map(|query| query.split('&')).filter(|pair| !is_ns(pair))
+}
+
+fn is_ns(pair: &str) -> bool {
+    pair.starts_with("ns=")
 }
 
 fn by_path(registries: &Registries, repository: &str) -> Result<Meant, Unclear> {
@@ -127,6 +159,19 @@ mod tests {
 
     fn read(repository: &str, host: Option<&str>, ns: Option<&str>) -> Result<String, Unclear> {
         meant(&registries(), repository, Said { host, ns }).map(|m| format!("{} {}", m.site.namespace, m.repository))
+    }
+
+    #[test]
+    fn a_port_in_a_path_is_no_part_of_a_repositorys_name() {
+        let read = |path: &str| {
+            let (host, plain) = with_port(path);
+            format!("{plain} {}", host.unwrap_or_default())
+        };
+        assert_eq!(read("/v2/lab:5000/a/tags/list"), "/v2/a/tags/list lab:5000");
+        assert_eq!(read("/v2/lab%3A5000/a/tags/list"), "/v2/a/tags/list lab:5000");
+        assert_eq!(read("/v2/lab/a/tags/list"), "/v2/lab/a/tags/list ");
+        assert_eq!(read("/v2/a/manifests/sha256:0"), "/v2/a/manifests/sha256:0 ");
+        assert_eq!(read("/v2/"), "/v2/ ");
     }
 
     #[test]
