@@ -18,10 +18,9 @@ use crate::config::Config;
 use crate::dial::connect::Dialer;
 use crate::dial::loops::{self, Evidence};
 use crate::dial::own::OwnAddresses;
-use crate::gateway::gateway::Gateway;
-use crate::gateway::mirror_refusals::Refusals;
+use crate::gateway::gateway::{Base as GatewayBase, Gateway};
 use crate::gateway::pages::Pages;
-use crate::gateway::ping::Pings;
+use crate::gateway::pings::Pings;
 use crate::gateway::telemetry::Telemetry;
 use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
@@ -121,7 +120,7 @@ impl Daemon {
         }
         let mut settings = config.proxy.clone();
         settings.own_names = settings.own_names.at(&addresses);
-        let gateway = Arc::new(Gateway {
+        let gateway = Arc::new(Gateway::new(GatewayBase {
             registries: registries.clone(),
             cache: cache.clone(),
             upstream,
@@ -130,9 +129,8 @@ impl Daemon {
             own_names: settings.own_names.clone(),
             tunnels: settings.tunnels.clone(),
             telemetry: Telemetry { metrics: metrics.clone(), ledger: ledger.clone(), clock: clock.clone() },
-            refusals: Refusals::default(),
             clock: clock.clone(),
-        });
+        }));
         let shared = ServerShared {
             clients: Clients::new(&settings, &metrics, &clock),
             settings,

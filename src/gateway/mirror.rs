@@ -1,81 +1,92 @@
 //! seawall as a server of its own: a mirror below `/v2/`, pages for people elsewhere.
 //!
-//! What a client of a mirror sends is for the mirror: no registry gets its credentials, and it gets what is public, or shared by the
-//! operator. Which registry is meant: `policy/mirror`. What is refused is counted and said: `refused`.
+//! What a client sends to a mirror is for the mirror: no registry gets its credentials, and it may read what is public or shared by the
+//! operator. `policy/mirror` decides which registry a request is for; `mirror_refusals` counts what is refused.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 
 use super::body::Body;
-use super::deliver::Negotiated;
-use super::gateway::{Gateway, bad_route, pull, rest_of};
 use super::next_page::link_here;
+use super::pages::Pages;
 use super::permitted::permitted_repository;
+use super::pings::pong;
+use super::pulls::{Pulls, Reading, bad_route, list_of, on_behalf};
 use super::target::Here;
 use super::telemetry::Record;
-use crate::cache::Wanted;
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::http::cache_status::Outcome;
 use crate::oci::error::Code;
 use crate::oci::name::Repository;
-use crate::oci::percent::decoded;
 use crate::oci::route::{self, Route};
-use crate::policy::mirror::{self, Said, Unclear};
+use crate::policy::mirror::{Meant, Said, Unclear, meant, ns, with_port};
 use crate::policy::registry::Registries;
-use crate::upstream::What;
+use crate::upstream::Upstream;
 
-/// A mirror's reply says for which `ns` it is (distribution-spec, "Registry Proxying").
+/// The header of a mirror's reply that names the `ns` it is for (distribution-spec, "Registry Proxying").
 const OCI_NAMESPACE: &str = "oci-namespace";
 
-impl Gateway {
-    /// seawall itself: a mirror, or a web server.
-    pub(crate) async fn own(
+/// Answers what is asked of seawall itself.
+#[derive(Clone)]
+pub(crate) struct Mirror {
+    pub(crate) registries: Arc<Registries>,
+    pub(crate) pages: Pages,
+    pub(crate) pulls: Pulls,
+    pub(crate) upstream: Upstream,
+    pub(crate) clock: Clock,
+}
+
+impl Mirror {
+    /// A page, or a pull from the registry that the path or `ns` names.
+    ///
+    /// # Errors
+    /// No registry is named or two are, it is no pull, or the pull failed.
+    pub(crate) async fn answer(
         &self,
         request: Request<Incoming>,
         here: &Here,
         record: &mut Record,
     ) -> Result<Response<Body>> {
-        let path = request.uri().path().to_owned();
-        if path == "/v2" || path == "/v2/" {
-            record.outcome = Outcome::Hit;
-            return Ok(super::ping::pong());
+        match request.uri().path() {
+            "/v2" | "/v2/" => {
+                record.outcome = Outcome::Hit;
+                Ok(pong())
+            }
+            path if path.starts_with("/v2/") => self.pull(request, record).await,
+            _ => {
+                record.outcome = Outcome::Hit;
+                Ok(self.pages.answer(request.method(), request.uri(), here, &self.registries))
+            }
         }
-        if !path.starts_with("/v2/") {
-            record.outcome = Outcome::Hit;
-            return Ok(self.pages.answer(request.method(), request.uri(), here, &self.registries));
-        }
+    }
+
+    async fn pull(&self, request: Request<Incoming>, record: &mut Record) -> Result<Response<Body>> {
         let requester = self.upstream.keyring().requester(None, self.clock.now()).through(request.headers());
         record.cost = requester.cost.clone();
-        let (host, plain) = with_port(&path);
-        let query = request.uri().query();
+        let (path, query) = (request.uri().path(), request.uri().query());
+        let (host, plain) = with_port(path);
         let route = route::route(request.method(), &plain, query).map_err(bad_route)?;
         record.kind = route.kind();
-        let unsupported = || Error::request(Code::Unsupported, "a mirror is for pulls: ask the registry itself");
         let named = route.repository().map(ToString::to_string).ok_or_else(unsupported)?;
         let ns = ns(query);
         let said = Said { host: host.as_deref(), ns: ns.as_deref() };
-        let meant = mirror::meant(&self.registries, &named, said).map_err(|unclear| refused(&unclear))?;
-        record.registry = meant.site.registry.name.clone();
-        record.subject.clone_from(&meant.repository);
-        let name = |_| Error::request(Code::NameInvalid, format!("{:?} is not a repository's name", meant.repository));
-        let repository: Repository = meant.repository.parse().map_err(name)?;
-        permitted_repository(&meant.site, &repository)?;
-        let requester = self.on_behalf(&meant.site, Some(&repository), requester);
+        let Meant { site, repository } = meant(&self.registries, &named, said).map_err(|unclear| refused(&unclear))?;
+        record.registry = site.registry.name.clone();
+        record.subject.clone_from(&repository);
+        let no_name = |_| Error::request(Code::NameInvalid, format!("{repository:?} is not a repository's name"));
+        let repository: Repository = repository.parse().map_err(no_name)?;
+        permitted_repository(&site, &repository)?;
+        let requester = on_behalf(&site, Some(&repository), requester);
+        let reading = Reading { site, repository, requester };
         match route {
-            Route::Manifest { reference, .. } => {
-                self.manifest(request, meant.site, repository, reference, requester, record).await
-            }
-            Route::Blob { digest, .. } => {
-                record.reference = digest.to_string();
-                let pull = pull(&request, meant.site, repository, Wanted::Blob(digest), requester);
-                self.pulled(&pull, request.headers(), Negotiated::No, record).await
-            }
+            Route::Manifest { reference, .. } => self.pulls.manifest(&request, reading, reference, record).await,
+            Route::Blob { digest, .. } => self.pulls.blob(&request, reading, digest, record).await,
             Route::Tags { .. } | Route::Referrers { .. } => {
-                let what = What::List(rest_of(&plain, &named, query));
-                let asking = Box::pin(self.as_asked(&request, &meant.site, &repository, &what, &requester));
-                let mut response = asking.await?;
+                let list = list_of(&plain, &named, query);
+                let mut response = Box::pin(self.pulls.list(&request, &reading, list)).await?;
                 link_here(response.headers_mut(), request.uri())?;
                 Ok(response)
             }
@@ -84,32 +95,16 @@ impl Gateway {
     }
 }
 
+fn unsupported() -> Error {
+    Error::request(Code::Unsupported, "a mirror is for pulls: ask the registry itself")
+}
+
 fn refused(unclear: &Unclear) -> Error {
     let code = match unclear {
         Unclear::Unknown(_) => Code::NameUnknown,
         Unclear::Two { .. } => Code::NameInvalid,
     };
     Error::request(code, unclear.to_string())
-}
-
-/// `/v2/lab:5000/app/…`: a registry by its host and port, and the path without it. No repository's name has a colon, so it is taken
-/// off before one is read.
-fn with_port(path: &str) -> (Option<Cow<'_, str>>, Cow<'_, str>) {
-    let named = path.strip_prefix("/v2/").and_then(|path| path.split_once('/'));
-    match named.map(|(first, rest)| (decoded(first), rest)).filter(|(first, _)| first.contains(':')) {
-        Some((host, rest)) => (Some(host), format!("/v2/{rest}").into()),
-        None => (None, path.into()),
-    }
-}
-
-/// `ns=…` as it stands in a query.
-pub(crate) fn ns_pair(query: Option<&str>) -> Option<&str> {
-    query?.split('&').find(|pair| pair.starts_with("ns="))
-}
-
-/// `ns`, the registry's name (distribution-spec, "Registry Proxying").
-fn ns(query: Option<&str>) -> Option<Cow<'_, str>> {
-    ns_pair(query)?.strip_prefix("ns=").map(decoded)
 }
 
 /// Says in a reply for which `ns` it is: "A registry that uses the `ns` query parameter to scope the request SHOULD return the `ns`
@@ -140,19 +135,6 @@ mod tests {
             upstream: Some(Origin::from_url("http://lab:5000").unwrap().0),
             ..Registry::default()
         }])
-    }
-
-    #[test]
-    fn a_port_in_a_path_is_no_part_of_a_repositorys_name() {
-        let read = |path: &str| {
-            let (host, plain) = with_port(path);
-            format!("{plain} {}", host.unwrap_or_default())
-        };
-        assert_eq!(read("/v2/lab:5000/a/tags/list"), "/v2/a/tags/list lab:5000");
-        assert_eq!(read("/v2/lab%3A5000/a/tags/list"), "/v2/a/tags/list lab:5000");
-        assert_eq!(read("/v2/lab/a/tags/list"), "/v2/lab/a/tags/list ");
-        assert_eq!(read("/v2/a/manifests/sha256:0"), "/v2/a/manifests/sha256:0 ");
-        assert_eq!(read("/v2/"), "/v2/ ");
     }
 
     #[test]

@@ -19,7 +19,7 @@ const UNKNOWN: &str = "unknown";
 
 /// What was refused of late.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<Notices>);
+pub(crate) struct Refusals(Mutex<Notices>);
 
 impl Refusals {
     /// Counts a request that a mirror did not answer, and says so, if that is news.

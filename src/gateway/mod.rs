@@ -1,16 +1,20 @@
 //! A request: which registry, which route, what it is given.
 
 pub mod body;
+mod challenges;
 pub mod deliver;
 pub mod gateway;
 pub(crate) mod mirror;
-pub mod mirror_refusals;
+mod mirror_refusals;
 mod next_page;
 pub mod pages;
-pub mod pass;
+mod pass;
 mod permitted;
-pub mod ping;
-pub mod rescue;
+pub mod pings;
+mod pulls;
+mod relay;
+mod request;
+pub(crate) mod rescue;
 pub mod target;
 pub mod telemetry;
 mod token;

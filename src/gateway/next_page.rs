@@ -2,9 +2,9 @@
 
 use http::{HeaderMap, HeaderValue, Uri, header};
 
-use super::mirror::ns_pair;
 use crate::error::{Error, Kind, Result};
 use crate::oci::percent::decoded;
+use crate::policy::mirror::{ns_pair, without_ns};
 
 /// One link of a `Link` field (RFC 8288, 3).
 struct Link<'a> {
@@ -39,8 +39,7 @@ pub(crate) fn link_here(headers: &mut HeaderMap, asked: &Uri) -> Result<()> {
         let message = "the registry's list goes on at a path of its own, which has no name at this mirror";
         return Err(Error::new(Kind::Broken, message));
     }
-    let kept = query.into_iter().flat_map(|query| query.split('&')).filter(|pair| !pair.starts_with("ns="));
-    let query: Vec<&str> = kept.chain(ns_pair(asked.query())).collect();
+    let query: Vec<&str> = without_ns(query).chain(ns_pair(asked.query())).collect();
     let mark = if query.is_empty() { "" } else { "?" };
     let parameters = next.parameters.trim();
     let link = format!("<{}{mark}{}>{parameters}", asked.path(), query.join("&"));

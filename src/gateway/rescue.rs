@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use hyper::ext::ReasonPhrase;
 
 use super::body::Body;
 use crate::error::{Error, Kind, Reply};
@@ -14,7 +15,7 @@ use crate::policy::quota::is_told_to_wait;
 
 /// Whom the client thinks it speaks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Facing {
+pub(crate) enum Facing {
     /// The registry: its refusals and challenges are passed on as they are.
     Registry,
     /// A mirror: a registry's challenge is not for it to answer.
@@ -22,7 +23,7 @@ pub enum Facing {
 }
 
 /// What became of a request that failed.
-pub fn outcome(error: &Error) -> Outcome {
+pub(crate) fn outcome(error: &Error) -> Outcome {
     match error.kind() {
         Kind::Refused | Kind::Missing | Kind::Limited => Outcome::Denied,
         Kind::Request if error.code() == Code::Denied => Outcome::Denied,
@@ -31,7 +32,12 @@ pub fn outcome(error: &Error) -> Outcome {
 }
 
 /// The response that says so.
-pub fn rescue(error: &Error, facing: Facing, about: route::Kind, user_agent: Option<&HeaderValue>) -> Response<Body> {
+pub(crate) fn rescue(
+    error: &Error,
+    facing: Facing,
+    about: route::Kind,
+    user_agent: Option<&HeaderValue>,
+) -> Response<Body> {
     let mut response = match (error.reply(), facing) {
         (Some(_), Facing::Mirror) if error.kind() == Kind::Refused => refused_mirror(error),
         (Some(reply), _) if reply.body.is_empty() => told(reply, about, error.message()),
@@ -86,7 +92,7 @@ fn refused_mirror(error: &Error) -> Response<Body> {
 }
 
 /// An error of seawall's own, in the registries' JSON, which clients print.
-pub fn ours(status: StatusCode, code: Code, message: &str) -> Response<Body> {
+pub(crate) fn ours(status: StatusCode, code: Code, message: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     say(&mut response, code, message);
@@ -96,4 +102,18 @@ pub fn ours(status: StatusCode, code: Code, message: &str) -> Response<Body> {
 fn say(response: &mut Response<Body>, code: Code, message: &str) {
     *response.body_mut() = Body::full(body(code, &format!("seawall: {message}"), None));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+}
+
+/// The response to a refused CONNECT. Clients show its status text and nothing else (Go: `proxyconnect: …`), people read the body.
+pub(crate) fn refused_connect(status: StatusCode, reason: &str) -> Response<Body> {
+    let text = format!("seawall: {reason}\n");
+    let length = HeaderValue::from(text.len());
+    let mut response = Response::new(Body::full(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_LENGTH, length);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if let Ok(phrase) = ReasonPhrase::try_from(reason.as_bytes()) {
+        response.extensions_mut().insert(phrase);
+    }
+    response
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
@@ -16,6 +16,7 @@ use super::transport::Line;
 use crate::dial::connect::Trust;
 use crate::dial::error::DialError;
 use crate::gateway::body::Body;
+use crate::gateway::rescue::refused_connect as refuse;
 use crate::gateway::{Ingress, Session};
 use crate::http::origin::{Host, Origin, parse_authority};
 use crate::policy::clients::Refusal;
@@ -32,10 +33,8 @@ pub(crate) async fn answer(conn: &Conn, session: &Session, request: Request<Inco
     let Some((host, port)) = target(&request) else {
         return refuse(StatusCode::BAD_REQUEST, "CONNECT needs host:port");
     };
-    if let Err(error) = conn.shared.gateway.not_looped(&request) {
-        let mut response = refuse(error.status(), error.message());
-        conn.shared.gateway.upstream.sign(response.headers_mut());
-        return response;
+    if let Err(error) = conn.shared.gateway.refuse_looped(&request) {
+        return conn.shared.gateway.refused_connect(&error);
     }
     if conn.is_itself(&host, port) {
         return to_itself(conn, request);
@@ -143,19 +142,5 @@ async fn take_over(conn: &Conn, upgrade: OnUpgrade) -> Option<(Bytes, Line)> {
 fn established() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     response.extensions_mut().insert(ReasonPhrase::from_static(b"Connection established"));
-    response
-}
-
-/// Clients show the status text of a refused CONNECT and nothing else (Go: `proxyconnect: …`), people read the body.
-pub(crate) fn refuse(status: StatusCode, reason: &str) -> Response<Body> {
-    let text = format!("seawall: {reason}\n");
-    let length = HeaderValue::from(text.len());
-    let mut response = Response::new(Body::full(text));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_LENGTH, length);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    if let Ok(phrase) = ReasonPhrase::try_from(reason.as_bytes()) {
-        response.extensions_mut().insert(phrase);
-    }
     response
 }

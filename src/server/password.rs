@@ -6,11 +6,10 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use tracing::debug;
 
 use super::authenticator::Answer;
-use super::connect::refuse;
 use super::connection::Conn;
 use crate::gateway::body::Body;
 use crate::gateway::mirror::is_mirrored;
-use crate::gateway::rescue::ours;
+use crate::gateway::rescue::{ours, refused_connect};
 use crate::gateway::target::{RequestTarget, target};
 use crate::gateway::{Ingress, Session};
 use crate::oci::error::Code;
@@ -116,7 +115,7 @@ fn sent_away<B>(conn: &Conn, request: &Request<B>, demand: Demand, why: Why) -> 
     }
     let is_pull = is_mirrored(request.method(), request.uri()) && request.uri().path() != "/v2/";
     if demand == Demand::Origin && why != Why::Busy && is_pull {
-        conn.shared.gateway.unauthorized(conn.peer);
+        conn.shared.gateway.note_unauthorized(conn.peer);
     }
     respond(demand, why, what)
 }
@@ -131,13 +130,13 @@ fn respond(demand: Demand, why: Why, what: &str) -> Response<Body> {
     let text = if why == Why::Busy { what.to_owned() } else { format!("{what}: {how}") };
     let mut response = match (why, demand) {
         // Not a challenge: the password may be right.
-        (Why::Busy, Demand::Proxy) => refuse(StatusCode::SERVICE_UNAVAILABLE, &text),
+        (Why::Busy, Demand::Proxy) => refused_connect(StatusCode::SERVICE_UNAVAILABLE, &text),
         (Why::Busy, _) => ours(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, &text),
         // Go shows the status text and nothing else.
         (_, Demand::Proxy) => {
             // What people look for.
             let text = format!("Proxy Authentication Required: {text}");
-            refuse(StatusCode::PROXY_AUTHENTICATION_REQUIRED, &text)
+            refused_connect(StatusCode::PROXY_AUTHENTICATION_REQUIRED, &text)
         }
         (_, _) => ours(StatusCode::UNAUTHORIZED, Code::Unauthorized, &text),
     };

@@ -1,4 +1,6 @@
-//! Requests for tokens: what is asked for, and what is answered while the token service cannot be.
+//! Requests for tokens, and what clients get while the token service cannot be reached.
 
+pub(super) mod login_prompt;
 pub(super) mod offline;
-pub(super) mod request;
+mod request;
+pub(super) mod service;

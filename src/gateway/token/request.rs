@@ -1,4 +1,4 @@
-//! A request for a token, read before it is sent on: what it wants decides who may answer it when the token service does not.
+//! A client's request for a token, read before it is sent on: what it wants decides who may answer it when the token service does not.
 
 use std::time::Duration;
 
@@ -8,32 +8,33 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 
 use crate::error::{Error, Kind, Result};
+use crate::gateway::relay::path_and_query;
 use crate::gateway::upload;
 use crate::oci::token_request::{TokenRequest, basic};
 use crate::policy::offline_token::Shows;
 use crate::upstream::Forwarded;
 use crate::upstream::requester::{Credential, Requester};
 
-/// Bytes of a form: some scopes and a refresh token of some thousands.
+/// Bytes of a form: some scopes, and a refresh token of some thousand bytes.
 const LONGEST_FORM: usize = 64 << 10;
 
-/// The request, ready to be sent on.
-pub(crate) struct TokenAsked {
-    /// Its path and query.
+/// A request for a token, ready to be sent on.
+pub(crate) struct ClientTokenRequest {
+    /// Path and query.
     pub(crate) target: String,
-    /// Its fields and its body.
-    pub(crate) request: Forwarded,
-    /// What it wants, if it is of a form that is known.
+    /// Header fields and body.
+    pub(crate) http: Request<RequestBody>,
+    /// The scopes it wants and the login it shows, if it is of a form that is known.
     pub(crate) wanted: Option<TokenRequest>,
-    /// What the client shows with it.
+    /// Whether it shows a credential.
     pub(crate) shows: Shows,
-    /// It is a GET that shows nothing, and its URL names nobody: whoever asks the same gets the same.
-    pub(crate) is_nobodys: bool,
+    /// Whether it is anonymous: a GET without a credential whose URL names no account. Every client that sends the same gets the same.
+    pub(crate) is_anonymous: bool,
 }
 
-impl TokenAsked {
-    /// Reads a GET's query, or a POST's form; the client may be silent for `patience`. What else is sent to a token service is left as it
-    /// is.
+impl ClientTokenRequest {
+    /// Reads the query of a GET or the form of a POST; the client may be silent for `patience`. Whatever else is sent to a token service
+    /// is left as it is.
     ///
     /// # Errors
     /// The form is too long, or broke off.
@@ -41,15 +42,21 @@ impl TokenAsked {
         request: Request<Incoming>,
         requester: &Requester,
         patience: Duration,
-    ) -> Result<TokenAsked> {
-        let (target, query) = (crate::gateway::pass::target(&request), request.uri().query().map(str::to_owned));
+    ) -> Result<ClientTokenRequest> {
+        let (target, query) = (path_and_query(&request), request.uri().query().map(str::to_owned));
         let (parts, body) = request.into_parts();
         let is_get = parts.method == Method::GET;
         if !is_get && (parts.method != Method::POST || !is_form(&parts.headers)) {
-            let request = upload::forward(parts.headers, parts.method, body);
-            return Ok(TokenAsked { target, request, wanted: None, shows: Shows::Credential, is_nobodys: false });
+            let http = upload::forward(parts.headers, parts.method, body);
+            return Ok(ClientTokenRequest {
+                target,
+                http,
+                wanted: None,
+                shows: Shows::Credential,
+                is_anonymous: false,
+            });
         }
-        let (wanted, request) = if is_get {
+        let (wanted, http) = if is_get {
             let authorization = requester.authorization.as_ref();
             let login = authorization.and_then(|value| basic(value.as_bytes()));
             let wanted = TokenRequest { login, ..TokenRequest::of_query(query.as_deref().unwrap_or_default()) };
@@ -58,15 +65,16 @@ impl TokenAsked {
             let form = collected(body, patience).await?;
             (TokenRequest::of_form(&form), posted(parts.headers, form))
         };
-        let nobody = is_get && requester.credential == Credential::Anonymous;
-        let shows = if nobody { Shows::Nothing } else { Shows::Credential };
-        let is_nobodys = is_get && requester.authorization.is_none() && names_nobody(query.as_deref());
-        Ok(TokenAsked { target, request, wanted: Some(wanted), shows, is_nobodys })
+        let shows_nothing = is_get && requester.credential == Credential::Anonymous;
+        let shows = if shows_nothing { Shows::Nothing } else { Shows::Credential };
+        let is_anonymous = is_get && requester.authorization.is_none() && names_no_account(query.as_deref());
+        Ok(ClientTokenRequest { target, http, wanted: Some(wanted), shows, is_anonymous })
     }
 }
 
-/// Whether the query of a request for a token names nobody. What is not known may be a credential: `account`, `private_token`.
-fn names_nobody(query: Option<&str>) -> bool {
+/// Whether the query of a request for a token names no account. A parameter that is not known may be a credential: `account`,
+/// `private_token`.
+fn names_no_account(query: Option<&str>) -> bool {
     let names =
         || query.into_iter().flat_map(|query| query.split('&')).map(|pair| pair.split('=').next().unwrap_or(pair));
     let known = |name| matches!(name, "" | "service" | "scope" | "client_id");
@@ -87,8 +95,8 @@ async fn collected(body: Incoming, patience: Duration) -> Result<Bytes> {
     }
 }
 
-fn posted(mut headers: HeaderMap, form: Bytes) -> Forwarded {
-    // It is here already: nothing is left to wait for, and its length is known.
+fn posted(mut headers: HeaderMap, form: Bytes) -> Request<RequestBody> {
+    // It was read already: nothing is left to wait for, and its length is known.
     headers.remove(header::EXPECT);
     headers.remove(header::CONTENT_LENGTH);
     let mut request = Request::new(Full::new(form).map_err(|never| match never {}).boxed_unsync());

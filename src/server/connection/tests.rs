@@ -13,6 +13,7 @@ use wildmatch::WildMatch;
 use super::*;
 use crate::dial::own::OwnAddresses;
 use crate::dial::{self, Fixed};
+use crate::gateway::gateway::Base;
 use crate::policy::guard::Network;
 use crate::policy::intercept::Tunnels;
 use crate::policy::registry::Registry;
@@ -58,18 +59,17 @@ fn gateway(dir: &std::path::Path, tasks: &Tasks, registries: &Arc<Registries>, d
         tasks: tasks.clone(),
         metrics: metrics.clone(),
     };
-    Arc::new(Gateway {
+    Arc::new(Gateway::new(Base {
         registries: registries.clone(),
         cache: crate::cache::Cache::new(&settings_of_cache, base),
         upstream,
         pages: crate::gateway::pages::Pages { ca_pem: String::new() },
-        pings: crate::gateway::ping::Pings::new(LONG, Journal::off(), &[]),
+        pings: crate::gateway::pings::Pings::new(LONG, Journal::off(), &[]),
         own_names: settings().own_names,
         tunnels: settings().tunnels,
         telemetry: crate::gateway::telemetry::Telemetry { metrics, ledger, clock: clock.clone() },
-        refusals: crate::gateway::mirror_refusals::Refusals::default(),
         clock,
-    })
+    }))
 }
 
 struct Seawall {

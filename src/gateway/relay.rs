@@ -1,0 +1,75 @@
+//! Requests that go on to a registry as a client sent them, and answers that come back as the registry gave them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Extensions, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+
+use super::body::Body;
+use super::upload;
+use crate::error::Result;
+use crate::http::cache_status::{Outcome, cache_status};
+use crate::http::headers::relayed;
+use crate::http::origin::Origin;
+use crate::oci::route::Kind;
+use crate::upstream::Upstream;
+use crate::upstream::requester::Requester;
+
+/// Where a request goes on to, and what it is counted as.
+#[derive(Clone, Copy)]
+pub(crate) struct Recipient<'a> {
+    pub(crate) registry: &'a Arc<str>,
+    pub(crate) origin: &'a Origin,
+    pub(crate) kind: Kind,
+}
+
+/// Sends a client's request on, its body as it comes.
+///
+/// # Errors
+/// No answer came.
+pub(crate) async fn send(
+    upstream: &Upstream,
+    request: Request<Incoming>,
+    to: Recipient<'_>,
+    requester: &Requester,
+) -> Result<Response<Incoming>> {
+    let target = path_and_query(&request);
+    let (parts, body) = request.into_parts();
+    let request = upload::forward(parts.headers, parts.method, body);
+    upstream.pass(to.registry, to.kind, &requester.cost, to.origin, &target, request).await
+}
+
+/// Sends a client's request on and relays the answer.
+///
+/// # Errors
+/// No answer came.
+pub(crate) async fn forward(
+    upstream: &Upstream,
+    request: Request<Incoming>,
+    to: Recipient<'_>,
+    requester: &Requester,
+) -> Result<Response<Body>> {
+    let response = send(upstream, request, to, requester).await?;
+    Ok(relay(response, upstream.idle_timeout()))
+}
+
+/// An upstream's answer for the client, streamed as it comes; it may be silent for `idle`.
+pub(crate) fn relay(response: Response<Incoming>, idle: Duration) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    parts.headers = relayed(&parts.headers);
+    parts.headers.insert("cache-status", cache_status(Outcome::Bypass, None));
+    parts.version = Version::default();
+    parts.extensions = Extensions::new();
+    Response::from_parts(parts, Body::upstream(body, idle))
+}
+
+/// The path and the query of a request.
+pub(crate) fn path_and_query(request: &Request<Incoming>) -> String {
+    request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string)
+}
+
+/// Whether a status says nothing about what was asked (5xx and 429), so that what is known remains valid.
+pub(crate) fn says_nothing(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+}
