@@ -12,7 +12,7 @@ use tracing::debug;
 use super::connection::{Conn, Target, serve_after_connect, serve_itself, tunnelled};
 use super::http::take_transport;
 use super::replay::Replay;
-use super::transport::Line;
+use super::transport::Transport;
 use crate::dial::connect::Trust;
 use crate::dial::error::DialError;
 use crate::gateway::body::Body;
@@ -128,7 +128,7 @@ fn status_of(error: &DialError) -> StatusCode {
 }
 
 /// What is take_transport the request, and what was read of it already.
-async fn take_over(conn: &Conn, upgrade: OnUpgrade) -> Option<(Bytes, Line)> {
+async fn take_over(conn: &Conn, upgrade: OnUpgrade) -> Option<(Bytes, Transport)> {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => {

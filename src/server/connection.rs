@@ -17,9 +17,9 @@ use tracing::debug;
 use super::clients::{ClientSlot, Clients};
 use super::handshake::{as_itself, serve_tls, terminate};
 use super::loops::Relayed;
-use super::opening::{Opening, OpeningError, Socket, opening, say_last};
+use super::opening::{Opening, OpeningError, opening, say_last};
 use super::tcp::Tcp;
-use super::transport::Line;
+use super::transport::{Socket, Transport};
 use super::tunnel::tunnel;
 use super::{Settings, http};
 use crate::ca::Leaves;
@@ -136,7 +136,7 @@ pub(crate) struct Target {
 
 /// Serves a connection that was just let in. `ahead` was read of it already.
 pub(crate) async fn serve_connection(conn: Conn, socket: TcpStream, ahead: Bytes) {
-    match opened(&conn, Line::Tcp(Tcp::new(socket)), ahead).await {
+    match opened(&conn, Transport::Tcp(Tcp::new(socket)), ahead).await {
         Some(Opening::Http(socket)) => http::plain(conn, socket, Ingress::Own(Scheme::Http)).await,
         Some(Opening::Tls(greeting)) => serve_tls(conn, *greeting).await,
         None => {}
@@ -144,7 +144,7 @@ pub(crate) async fn serve_connection(conn: Conn, socket: TcpStream, ahead: Bytes
 }
 
 /// Serves what follows the 200 to a CONNECT for seawall itself.
-pub(crate) async fn serve_itself(conn: Conn, line: Line, ahead: Bytes) {
+pub(crate) async fn serve_itself(conn: Conn, line: Transport, ahead: Bytes) {
     match opened(&conn, line, ahead).await {
         Some(Opening::Http(socket)) => http::plain(conn, socket, Ingress::Own(Scheme::Http)).await,
         Some(Opening::Tls(greeting)) => as_itself(conn, *greeting).await,
@@ -153,7 +153,7 @@ pub(crate) async fn serve_itself(conn: Conn, line: Line, ahead: Bytes) {
 }
 
 /// Serves what follows the 200 to a CONNECT for a registry.
-pub(crate) async fn serve_after_connect(conn: Conn, socket: Line, ahead: Bytes, target: Target) {
+pub(crate) async fn serve_after_connect(conn: Conn, socket: Transport, ahead: Bytes, target: Target) {
     match opened(&conn, socket, ahead).await {
         Some(Opening::Tls(greeting)) => {
             let origin = Origin { scheme: Scheme::Https, ..target.origin.clone() };
@@ -176,7 +176,7 @@ const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 This registry is spoken to over TLS\r\n
     seawall: this registry is spoken to over TLS, not plain HTTP";
 
 /// What the connection is; nothing if it is nothing, or the process stops before it says.
-async fn opened(conn: &Conn, socket: Line, ahead: Bytes) -> Option<Opening> {
+async fn opened(conn: &Conn, socket: Transport, ahead: Bytes) -> Option<Opening> {
     let opened = tokio::select! {
         opened = opening(socket, ahead, conn.patience()) => opened,
         () = conn.shared.tasks.stopping() => return None,

@@ -26,8 +26,7 @@ use super::connection::Conn;
 use super::flush::Batched;
 use super::idle::{IdleMonitor, Tracked, Watched};
 use super::linger::LingeringClose;
-use super::opening::Socket;
-use super::transport::Line;
+use super::transport::{Socket, Transport};
 use super::{connect, password};
 use crate::fs::Outbox;
 use crate::gateway::body::Body;
@@ -51,7 +50,7 @@ const PING: Duration = Duration::from_secs(20);
 type Carried<T> = TokioIo<Watched<LingeringClose<T>>>;
 
 /// What is take_transport a connection that a CONNECT took over, and what was read of it already: a client need not wait for the 200.
-pub(crate) fn take_transport(upgraded: Upgraded) -> Option<(Bytes, Line)> {
+pub(crate) fn take_transport(upgraded: Upgraded) -> Option<(Bytes, Transport)> {
     let upgraded = match downcast::<Carried<Socket>>(upgraded) {
         Ok(parts) => {
             let (unread, line) = parts.io.into_inner().into_inner().into_inner().into_parts();
@@ -60,7 +59,7 @@ pub(crate) fn take_transport(upgraded: Upgraded) -> Option<(Bytes, Line)> {
         Err(upgraded) => upgraded,
     };
     let parts = downcast::<Carried<TlsStream<Socket>>>(upgraded).ok()?;
-    Some((parts.read_buf, Line::Tls(Box::new(parts.io.into_inner().into_inner().into_inner()))))
+    Some((parts.read_buf, Transport::Tls(Box::new(parts.io.into_inner().into_inner().into_inner()))))
 }
 
 fn joined(first: Bytes, then: Bytes) -> Bytes {

@@ -14,10 +14,7 @@ use tokio_rustls::server::TlsStream;
 use super::linger::LingeringClose;
 use super::replay::Replay;
 use super::sniff::{Hello, HelloError, HelloReader, Sniff, sniff};
-use super::transport::Line;
-
-/// A stream that still has all of its bytes.
-pub(crate) type Socket = Replay<Line>;
+use super::transport::{Socket, Transport};
 
 /// What a connection opened with.
 pub(crate) enum Opening {
@@ -31,7 +28,7 @@ pub(crate) enum Opening {
 pub(crate) struct Greeting {
     hello: Hello,
     seen: Bytes,
-    socket: Line,
+    socket: Transport,
 }
 
 /// Why nothing came of it.
@@ -67,11 +64,11 @@ impl std::error::Error for OpeningError {}
 ///
 /// # Errors
 /// After `patience` in any case. What is bad TLS was told so by an alert.
-pub(crate) async fn opening(socket: Line, ahead: Bytes, patience: Duration) -> Result<Opening, OpeningError> {
+pub(crate) async fn opening(socket: Transport, ahead: Bytes, patience: Duration) -> Result<Opening, OpeningError> {
     tokio::time::timeout(patience, read_opening(socket, ahead)).await.unwrap_or(Err(OpeningError::Slow))
 }
 
-async fn read_opening(mut socket: Line, ahead: Bytes) -> Result<Opening, OpeningError> {
+async fn read_opening(mut socket: Transport, ahead: Bytes) -> Result<Opening, OpeningError> {
     let mut seen = BytesMut::from(ahead);
     loop {
         match sniff(&seen) {
@@ -83,7 +80,7 @@ async fn read_opening(mut socket: Line, ahead: Bytes) -> Result<Opening, Opening
     }
 }
 
-async fn read_hello(mut socket: Line, mut seen: BytesMut) -> Result<Greeting, OpeningError> {
+async fn read_hello(mut socket: Transport, mut seen: BytesMut) -> Result<Greeting, OpeningError> {
     let mut reader = HelloReader::new();
     loop {
         match reader.read(&seen) {
@@ -94,7 +91,7 @@ async fn read_hello(mut socket: Line, mut seen: BytesMut) -> Result<Greeting, Op
     }
 }
 
-async fn read_more(socket: &mut Line, seen: &mut BytesMut) -> Result<(), OpeningError> {
+async fn read_more(socket: &mut Transport, seen: &mut BytesMut) -> Result<(), OpeningError> {
     match socket.read_buf(seen).await {
         Ok(0) => Err(OpeningError::Closed),
         Ok(_) => Ok(()),
@@ -102,13 +99,13 @@ async fn read_more(socket: &mut Line, seen: &mut BytesMut) -> Result<(), Opening
     }
 }
 
-async fn say_why(socket: Line, failed: HelloError) -> OpeningError {
+async fn say_why(socket: Transport, failed: HelloError) -> OpeningError {
     say_last(socket, &failed.alert).await;
     OpeningError::Hello(failed.to_string())
 }
 
 /// Says something and hangs up. Whoever has gone already does not hear it.
-pub(crate) async fn say_last(socket: Line, bytes: &[u8]) {
+pub(crate) async fn say_last(socket: Transport, bytes: &[u8]) {
     use tokio::io::AsyncWriteExt;
     let mut socket = LingeringClose::new(socket);
     let _ = socket.write_all(bytes).await;

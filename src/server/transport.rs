@@ -7,57 +7,60 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
-use super::opening::Socket;
+use super::replay::Replay;
 use super::tcp::Tcp;
 use crate::fs::Outbox;
 
-/// One or the other.
+/// A connection whose first bytes may have been read, and are read again.
+pub(crate) type Socket = Replay<Transport>;
+
+/// What carries a connection.
 #[derive(Debug)]
-pub(crate) enum Line {
+pub(crate) enum Transport {
     /// As it was accepted.
     Tcp(Tcp),
     /// Within TLS, `HTTPS_PROXY=https://…`.
     Tls(Box<TlsStream<Socket>>),
 }
 
-impl Line {
+impl Transport {
     /// Where parts of files may be posted: not where they are encrypted.
     pub(crate) fn outbox(&self) -> Option<Outbox> {
         match self {
-            Line::Tcp(tcp) => Some(tcp.outbox()),
-            Line::Tls(_) => None,
+            Transport::Tcp(tcp) => Some(tcp.outbox()),
+            Transport::Tls(_) => None,
         }
     }
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Line::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Line::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Transport::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
         }
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for Transport {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Line::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Line::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Transport::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Line::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
-            Line::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Transport::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Line::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Line::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Transport::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }
 
@@ -67,15 +70,15 @@ impl AsyncWrite for Line {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Line::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Line::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Transport::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Line::Tcp(tcp) => tcp.is_write_vectored(),
-            Line::Tls(tls) => tls.is_write_vectored(),
+            Transport::Tcp(tcp) => tcp.is_write_vectored(),
+            Transport::Tls(tls) => tls.is_write_vectored(),
         }
     }
 }
