@@ -16,9 +16,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
 
 use super::clients::ClientSlot;
-use super::connection::{Conn, ServerShared, serve_connection};
+use super::connection::serve_connection;
 use super::original::canonical;
 use super::proxy_header::{Header, Malformed, parse};
+use super::shared::{Conn, ServerShared};
 use crate::policy::addressee::Reached;
 use crate::policy::clients::{Client, Refusal, may_connect};
 

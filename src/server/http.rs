@@ -1,4 +1,4 @@
-//! HTTP on a connection: h1 or h2, its limits, when it ends.
+//! HTTP on a connection: h1 or h2, its limits, when it ends, and what a CONNECT makes of it.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -14,24 +14,41 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
-use hyper::upgrade::Upgraded;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::conn::auto::upgrade::downcast;
 use hyper_util::server::graceful::GracefulConnection;
+use parking_lot::Mutex;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
-use super::connection::Conn;
+use super::connect::{self, ConnectTarget};
 use super::flush::Batched;
 use super::idle::{IdleMonitor, Tracked, Watched};
 use super::linger::LingeringClose;
+use super::password;
+use super::shared::Conn;
 use super::transport::{Socket, Transport};
-use super::{connect, password};
 use crate::fs::Outbox;
 use crate::gateway::body::Body;
 use crate::gateway::{Ingress, Session};
 use crate::task::Tasks;
+
+/// What a connection is after the HTTP on it.
+pub(crate) enum Next {
+    /// Nothing more: it ended.
+    Done,
+    /// The client's to use for what its CONNECT named.
+    TakeOver {
+        /// The connection without the HTTP.
+        transport: Transport,
+        /// The bytes that were read of it already: a client need not wait for the 200.
+        ahead: Bytes,
+        /// What the CONNECT named.
+        target: ConnectTarget,
+    },
+}
 
 /// A request head, and the header list of h2: bearer tokens of ECR, ACR and GitLab go beyond h2's usual 16 KiB.
 const MAX_HEAD: u32 = 64 << 10;
@@ -49,8 +66,28 @@ const PING: Duration = Duration::from_secs(20);
 /// What HTTP is read from and written to.
 type Carried<T> = TokioIo<Watched<LingeringClose<T>>>;
 
-/// What is take_transport a connection that a CONNECT took over, and what was read of it already: a client need not wait for the 200.
-pub(crate) fn take_transport(upgraded: Upgraded) -> Option<(Bytes, Transport)> {
+/// The CONNECT that was granted on a connection, if one was: it takes over when its 200 is sent. Clones share it.
+#[derive(Clone, Default)]
+struct Granted(Arc<Mutex<Option<Box<(OnUpgrade, ConnectTarget)>>>>);
+
+impl Granted {
+    /// What the connection is now that the HTTP on it ended.
+    async fn next(&self, conn: &Conn) -> Next {
+        let Some(granted) = self.0.lock().take() else { return Next::Done };
+        let (upgrade, target) = *granted;
+        match upgrade.await.map(take_transport) {
+            Ok(Some((ahead, transport))) => Next::TakeOver { transport, ahead, target },
+            Ok(None) => Next::Done,
+            Err(error) => {
+                debug!(peer = %conn.peer, %error, "the client left before its CONNECT was answered");
+                Next::Done
+            }
+        }
+    }
+}
+
+/// The transport beneath a connection that a CONNECT takes over, and the bytes that were read of it already.
+fn take_transport(upgraded: Upgraded) -> Option<(Bytes, Transport)> {
     let upgraded = match downcast::<Carried<Socket>>(upgraded) {
         Ok(parts) => {
             let (unread, line) = parts.io.into_inner().into_inner().into_inner().into_parts();
@@ -72,32 +109,35 @@ fn joined(first: Bytes, then: Bytes) -> Bytes {
 }
 
 /// Serves in the clear. A CONNECT may take the connection over.
-pub(crate) async fn plain(conn: Conn, socket: Socket, ingress: Ingress) {
-    let monitor = IdleMonitor::new();
-    let builder = builder(&conn).http1_only();
-    let service = service(conn.clone(), ingress, monitor.clone(), socket.inner().outbox());
+pub(crate) async fn plain(conn: &Conn, socket: Socket, ingress: Ingress) -> Next {
+    let (monitor, granted) = (IdleMonitor::new(), Granted::default());
+    let outbox = socket.inner().outbox();
+    let service = Exchange::new(conn, ingress, &monitor, &granted).service(outbox);
     let stream = TokioIo::new(monitor.watching(LingeringClose::new(socket)));
-    finish(&conn, &monitor, builder.serve_connection_with_upgrades(stream, service), |_| {}).await;
+    let builder = builder(conn).http1_only();
+    drive(conn, &monitor, builder.serve_connection_with_upgrades(stream, service), |_| {}).await;
+    granted.next(conn).await
 }
 
 /// Serves within TLS: what ALPN chose, h1 where it chose nothing. In h1 to seawall itself a CONNECT may take the connection over.
-pub(crate) async fn encrypted(conn: Conn, stream: TlsStream<Socket>, ingress: Ingress) {
-    let monitor = IdleMonitor::new();
+pub(crate) async fn encrypted(conn: &Conn, stream: TlsStream<Socket>, ingress: Ingress) -> Next {
+    let (monitor, granted) = (IdleMonitor::new(), Granted::default());
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let builder = if is_h2 { builder(&conn).http2_only() } else { builder(&conn).http1_only() };
+    let builder = if is_h2 { builder(conn).http2_only() } else { builder(conn).http1_only() };
     let takes_connect = !is_h2 && matches!(ingress, Ingress::Own(_));
-    let service = service(conn.clone(), ingress, monitor.clone(), None);
+    let service = Exchange::new(conn, ingress, &monitor, &granted).service(None);
     let stream = monitor.watching(LingeringClose::new(stream));
     if takes_connect {
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        finish(&conn, &monitor, connection, |_| {}).await;
+        drive(conn, &monitor, connection, |_| {}).await;
     } else if is_h2 {
-        let (stream, outflow) = Batched::new(stream);
+        let (stream, output) = Batched::new(stream);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
-        finish(&conn, &monitor, connection, |cx| outflow.flush(cx)).await;
+        drive(conn, &monitor, connection, |cx| output.flush(cx)).await;
     } else {
-        finish(&conn, &monitor, builder.serve_connection(TokioIo::new(stream), service), |_| {}).await;
+        drive(conn, &monitor, builder.serve_connection(TokioIo::new(stream), service), |_| {}).await;
     }
+    granted.next(conn).await
 }
 
 fn builder(conn: &Conn) -> Builder<Spawner> {
@@ -122,35 +162,59 @@ fn builder(conn: &Conn) -> Builder<Spawner> {
     builder
 }
 
-fn service(
+/// What the requests of a connection have in common.
+struct Exchange {
     conn: Conn,
-    ingress: Ingress,
+    session: Session,
     monitor: IdleMonitor,
-    outbox: Option<Outbox>,
-) -> impl Service<Request<Incoming>, Response = Response<Tracked>, Error = Infallible, Future: Send + 'static> {
-    let session = Arc::new(Session { peer: conn.peer, reached: conn.reached, ingress });
-    service_fn(move |request| {
-        let (conn, session, outbox, mut running) = (conn.clone(), session.clone(), outbox.clone(), monitor.begin());
-        // h2 would copy what stands for a part of a file.
-        let outbox = outbox.filter(|_| request.version() <= Version::HTTP_11);
-        // In a box: hyper keeps its room in the connection, tens of KiB, also while nothing is asked.
-        Box::pin(async move {
-            let response = answer(&conn, &session, request).await;
-            // A client whose window is closed is asked for no body at all.
-            running.gave(true);
-            Ok::<_, Infallible>(response.map(|body| Tracked { body: body.posted_to(outbox), running }))
-        })
-    })
+    granted: Granted,
 }
 
-async fn answer(conn: &Conn, session: &Session, mut request: Request<Incoming>) -> Response<Body> {
-    if let Err(refused) = password::demand(conn, session, &mut request).await {
-        return *refused;
+impl Exchange {
+    fn new(conn: &Conn, ingress: Ingress, monitor: &IdleMonitor, granted: &Granted) -> Arc<Exchange> {
+        let session = Session { peer: conn.peer, reached: conn.reached, ingress };
+        Arc::new(Exchange { conn: conn.clone(), session, monitor: monitor.clone(), granted: granted.clone() })
     }
-    if request.method() == Method::CONNECT {
-        return Box::pin(connect::answer(conn, session, request)).await;
+
+    /// Answers requests; parts of files are posted to `outbox`, if there is one.
+    fn service(
+        self: Arc<Self>,
+        outbox: Option<Outbox>,
+    ) -> impl Service<Request<Incoming>, Response = Response<Tracked>, Error = Infallible, Future: Send + 'static> {
+        service_fn(move |request| {
+            let (exchange, outbox, mut running) = (Arc::clone(&self), outbox.clone(), self.monitor.begin());
+            // h2 would copy what represents a part of a file.
+            let outbox = outbox.filter(|_| request.version() <= Version::HTTP_11);
+            // In a box: hyper keeps its room in the connection, tens of KiB, also while nothing is asked.
+            Box::pin(async move {
+                let response = exchange.answer(request).await;
+                // A client whose window is closed is asked for no body at all.
+                running.gave(true);
+                Ok::<_, Infallible>(response.map(|body| Tracked { body: body.posted_to(outbox), running }))
+            })
+        })
     }
-    conn.shared.gateway.handle(session, request).await
+
+    async fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {
+        if let Err(refused) = password::demand(&self.conn, &self.session, &mut request).await {
+            return *refused;
+        }
+        if request.method() == Method::CONNECT {
+            return Box::pin(self.connect(request)).await;
+        }
+        self.conn.shared.gateway.handle(&self.session, request).await
+    }
+
+    /// Answers a CONNECT. One that is granted takes the connection over.
+    async fn connect(&self, request: Request<Incoming>) -> Response<Body> {
+        match connect::grant(&self.conn, &self.session, &request).await {
+            Ok(target) => {
+                *self.granted.0.lock() = Some(Box::new((hyper::upgrade::on(request), target)));
+                connect::established()
+            }
+            Err(refused) => *refused,
+        }
+    }
 }
 
 /// Why a connection is ended from here.
@@ -160,7 +224,7 @@ enum End {
 }
 
 /// Drives a connection to its end: the client's, that of its silence, or the process's. `after` each poll, what it left is sent.
-async fn finish<C>(conn: &Conn, monitor: &IdleMonitor, connection: C, mut after: impl FnMut(&mut Context<'_>))
+async fn drive<C>(conn: &Conn, monitor: &IdleMonitor, connection: C, mut after: impl FnMut(&mut Context<'_>))
 where
     C: GracefulConnection,
     C::Error: std::fmt::Display,

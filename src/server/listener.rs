@@ -13,8 +13,8 @@ use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use super::admission::Accepted;
-use super::connection::ServerShared;
 use super::original::{Listening, reached};
+use super::shared::ServerShared;
 
 /// Connections that wait to be accepted, at most; the kernel may lower it (net.core.somaxconn, 4096).
 const BACKLOG: i32 = 4096;

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use tracing::debug;
 
 use super::authenticator::Answer;
-use super::connection::Conn;
+use super::shared::Conn;
 use crate::gateway::body::Body;
 use crate::gateway::mirror::is_mirrored;
 use crate::gateway::rescue::{ours, refused_connect};

@@ -9,7 +9,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
+use tracing::debug;
 
+use super::shared::Conn;
+use super::transport::Socket;
+use crate::dial::stream::Stream;
 use crate::task::Tasks;
 
 /// For each ingress, in every tunnel that runs. 8 KiB, tokio's own, cost twice the system calls.
@@ -17,6 +21,15 @@ const BUFFER: usize = 32 << 10;
 
 /// A tunnel that is silent for this long does not hold up a drain.
 const SILENCE_WHILE_DRAINING: Duration = Duration::from_secs(1);
+
+/// Copies between a client and an upstream until they are done.
+pub(crate) async fn tunnelled(conn: &Conn, client: Socket, upstream: Stream) {
+    let _counted = conn.shared.metrics.tunnel();
+    match tunnel(client, upstream, conn.shared.settings.idle_timeout, &conn.shared.tasks).await {
+        Ok((sent, received)) => debug!(peer = %conn.peer, sent, received, "tunnel closed"),
+        Err(error) => debug!(peer = %conn.peer, %error, "tunnel ended"),
+    }
+}
 
 /// Copies until both sides have ended, and passes on which one has. Tells how many bytes the client sent, and was sent.
 ///

@@ -10,15 +10,28 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use wildmatch::WildMatch;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::*;
+use crate::ca::Leaves;
+use crate::clock::Clock;
+use crate::dial::connect::Dialer;
 use crate::dial::own::OwnAddresses;
 use crate::dial::{self, Fixed};
-use crate::gateway::gateway::Base;
+use crate::gateway::gateway::{Base, Gateway};
+use crate::metrics::Metrics;
 use crate::policy::guard::Network;
 use crate::policy::intercept::Tunnels;
-use crate::policy::registry::Registry;
+use crate::policy::registry::{Registries, Registry};
+use crate::server::Settings;
+use crate::server::clients::Clients;
 use crate::server::handshake::advice;
 use crate::server::listener::Listeners;
+use crate::server::loops::Relayed;
+use crate::server::shared::ServerShared;
+use crate::task::Tasks;
 
 /// Long enough for anything that works.
 const LONG: Duration = Duration::from_secs(20);
