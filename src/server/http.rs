@@ -25,11 +25,12 @@ use tracing::debug;
 
 use super::connect::{self, ConnectTarget};
 use super::flush::Batched;
-use super::idle::{IdleMonitor, Tracked, Watched};
+use super::idle::{IdleMonitor, Output, Tracked};
 use super::linger::LingeringClose;
 use super::password;
 use super::shared::Conn;
 use super::transport::{Socket, Transport};
+use super::watched::Watched;
 use crate::fs::Outbox;
 use crate::gateway::body::Body;
 use crate::gateway::{Ingress, Session};
@@ -64,7 +65,7 @@ const MAX_SEND_BUFFER: usize = 1 << 20;
 const PING: Duration = Duration::from_secs(20);
 
 /// What HTTP is read from and written to.
-type Carried<T> = TokioIo<Watched<LingeringClose<T>>>;
+type Carried<T> = TokioIo<Watched<LingeringClose<T>, Output>>;
 
 /// The CONNECT that was granted on a connection, if one was: it takes over when its 200 is sent. Clones share it.
 #[derive(Clone, Default)]

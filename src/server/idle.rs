@@ -1,19 +1,17 @@
 //! When a connection has nothing to do, and when its client has stopped taking what it asked for.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
-
+use super::watched::{LastMoved, Observer, Watched};
 use crate::error::Error;
 use crate::gateway::body::Body;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
 
 /// Less than this in one write is talk about the connection (h2: pings, acknowledgements, windows), and no answer.
 const SMALL: usize = 128;
@@ -39,10 +37,8 @@ struct Requests {
 
 /// What goes to the client.
 #[derive(Debug)]
-struct Output {
-    start: Instant,
-    /// When something last did, in milliseconds since the start.
-    moved: AtomicU64,
+pub(crate) struct Output {
+    moved: LastMoved,
     /// The kernel takes no more at the moment. It knows what the client acknowledges, and ends the connection where that is nothing
     /// for too long (TCP_USER_TIMEOUT, see `listener`).
     blocked: AtomicBool,
@@ -52,12 +48,7 @@ struct Output {
 
 impl IdleMonitor {
     pub(crate) fn new() -> IdleMonitor {
-        let output = Output {
-            start: Instant::now(),
-            moved: AtomicU64::new(0),
-            blocked: AtomicBool::new(false),
-            owed: AtomicU64::new(0),
-        };
+        let output = Output { moved: LastMoved::new(), blocked: AtomicBool::new(false), owed: AtomicU64::new(0) };
         IdleMonitor(Arc::new(Watch { requests: Requests::default(), output: Arc::new(output) }))
     }
 
@@ -69,9 +60,9 @@ impl IdleMonitor {
         Running { monitor: self.clone(), is_owed: true }
     }
 
-    /// The connection itself: what is written to it is seen.
-    pub(crate) fn watching<T>(&self, inner: T) -> Watched<T> {
-        Watched { inner, output: self.0.output.clone() }
+    /// The connection itself, its output watched.
+    pub(crate) fn watching<T>(&self, inner: T) -> Watched<T, Output> {
+        Watched::new(inner, self.0.output.clone())
     }
 
     /// Resolves when there was no request for `patience` from the start, or for `idle` since the last one ended and the last of its
@@ -106,7 +97,7 @@ impl Watch {
     /// so whoever looks again after at most `idle` misses none.
     fn rest(&self, patience: Duration, idle: Duration) -> Option<Duration> {
         let some = |rest: Duration| Some(rest).filter(|rest| !rest.is_zero());
-        let passed = self.output.start.elapsed();
+        let passed = self.output.moved.since_start();
         if self.requests.begun.load(Ordering::Relaxed) == 0 {
             return some(patience.saturating_sub(passed).min(idle));
         }
@@ -121,25 +112,27 @@ impl Watch {
 }
 
 impl Output {
-    fn touch(&self) {
-        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.moved.store(millis, Ordering::Relaxed);
-    }
-
     /// How long until nothing has moved for `idle`; nothing where that is so already.
     fn rest(&self, idle: Duration) -> Option<Duration> {
         if self.blocked.load(Ordering::Relaxed) {
             return Some(idle);
         }
-        let until = self.start + Duration::from_millis(self.moved.load(Ordering::Relaxed)) + idle;
-        Some(until.saturating_duration_since(Instant::now())).filter(|rest| !rest.is_zero())
+        self.moved.rest(idle)
     }
+}
 
-    fn note(&self, written: &Poll<io::Result<usize>>) {
+impl Observer for Output {
+    fn read(&self, _: &Poll<io::Result<()>>) {}
+
+    fn wrote(&self, written: &Poll<io::Result<usize>>) {
         self.blocked.store(written.is_pending(), Ordering::Relaxed);
         if matches!(written, Poll::Ready(Ok(SMALL..))) {
-            self.touch();
+            self.moved.touch();
         }
+    }
+
+    fn flushed(&self, flushed: &Poll<io::Result<()>>) {
+        self.blocked.store(flushed.is_pending(), Ordering::Relaxed);
     }
 }
 
@@ -155,7 +148,7 @@ impl Running {
     pub(crate) fn gave(&mut self, something: bool) {
         let output = &self.monitor.0.output;
         if something {
-            output.touch();
+            output.moved.touch();
         }
         if self.is_owed == something {
             self.is_owed = !something;
@@ -171,7 +164,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.gave(true);
         let Watch { requests, output } = &*self.monitor.0;
-        let passed = u64::try_from(output.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let passed = u64::try_from(output.moved.since_start().as_nanos()).unwrap_or(u64::MAX);
         requests.ended.store(passed, Ordering::Relaxed);
         requests.running.fetch_sub(1, Ordering::Release);
     }
@@ -202,63 +195,12 @@ impl http_body::Body for Tracked {
     }
 }
 
-/// A connection whose output is seen.
-#[derive(Debug)]
-pub(crate) struct Watched<T> {
-    inner: T,
-    output: Arc<Output>,
-}
-
-impl<T> Watched<T> {
-    pub(crate) fn into_inner(self) -> T {
-        self.inner
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.output.note(&written);
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
-        self.output.blocked.store(flushed.is_pending(), Ordering::Relaxed);
-        flushed
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.output.note(&written);
-        written
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use futures_util::FutureExt;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::time::sleep;
+    use tokio::time::{Instant, sleep};
 
     const PATIENCE: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(60);

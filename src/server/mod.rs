@@ -23,6 +23,7 @@ pub mod sniff;
 mod tcp;
 mod transport;
 pub mod tunnel;
+mod watched;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

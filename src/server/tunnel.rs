@@ -1,22 +1,19 @@
-//! Bytes both ways, unseen.
+//! Bytes both ways, unread.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
 use super::shared::Conn;
 use super::transport::Socket;
+use super::watched::{LastMoved, Watched};
 use crate::dial::stream::Stream;
 use crate::task::Tasks;
 
-/// For each ingress, in every tunnel that runs. 8 KiB, tokio's own, cost twice the system calls.
+/// For each direction of every tunnel. 8 KiB, tokio's own, cost twice the system calls.
 const BUFFER: usize = 32 << 10;
 
 /// A tunnel that is silent for this long does not hold up a drain.
@@ -31,7 +28,7 @@ pub(crate) async fn tunnelled(conn: &Conn, client: Socket, upstream: Stream) {
     }
 }
 
-/// Copies until both sides have ended, and passes on which one has. Tells how many bytes the client sent, and was sent.
+/// Copies until both sides have ended; the end of each is passed on. Returns how many bytes the client sent, and was sent.
 ///
 /// # Errors
 /// A side broke off, or nothing moved for `idle`.
@@ -40,75 +37,17 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let pulse = Arc::new(Pulse::new());
-    let mut client = Watched { inner: client, pulse: pulse.clone() };
-    let mut upstream = Watched { inner: upstream, pulse: pulse.clone() };
+    let moved = Arc::new(LastMoved::new());
+    let mut client = Watched::new(client, moved.clone());
+    let mut upstream = Watched::new(upstream, moved.clone());
     let drained = async {
         tasks.stopping().await;
-        pulse.silence(idle.min(SILENCE_WHILE_DRAINING)).await;
+        moved.silence(idle.min(SILENCE_WHILE_DRAINING)).await;
     };
     tokio::select! {
         copied = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER) => copied,
-        () = pulse.silence(idle) => Err(io::Error::new(io::ErrorKind::TimedOut, "nothing moved")),
+        () = moved.silence(idle) => Err(io::Error::new(io::ErrorKind::TimedOut, "nothing moved")),
         () = drained => Err(io::Error::new(io::ErrorKind::Interrupted, "seawall stops")),
-    }
-}
-
-/// When something last moved.
-struct Pulse {
-    start: Instant,
-    last_millis: AtomicU64,
-}
-
-impl Pulse {
-    fn new() -> Pulse {
-        Pulse { start: Instant::now(), last_millis: AtomicU64::new(0) }
-    }
-
-    fn beat(&self) {
-        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_millis.store(millis, Ordering::Relaxed);
-    }
-
-    /// Resolves when nothing has moved for `idle`.
-    async fn silence(&self, idle: Duration) {
-        loop {
-            let until = self.start + Duration::from_millis(self.last_millis.load(Ordering::Relaxed)) + idle;
-            if until <= Instant::now() {
-                return;
-            }
-            tokio::time::sleep_until(until).await;
-        }
-    }
-}
-
-/// A stream that says when something moves.
-struct Watched<T> {
-    inner: T,
-    pulse: Arc<Pulse>,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let read = ready!(Pin::new(&mut self.inner).poll_read(cx, buf));
-        self.pulse.beat();
-        Poll::Ready(read)
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, buf));
-        self.pulse.beat();
-        Poll::Ready(written)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 
@@ -117,6 +56,7 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::task::JoinHandle;
+    use tokio::time::Instant;
 
     const IDLE: Duration = Duration::from_secs(60);
 
