@@ -15,6 +15,7 @@ pub mod loops;
 pub mod nameserver;
 pub mod own;
 pub mod parent;
+pub mod replay;
 pub mod resolve;
 pub mod settings;
 pub mod stream;

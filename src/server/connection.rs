@@ -14,11 +14,11 @@ use super::direct_tls;
 use super::handshake::{Secured, as_itself, terminate};
 use super::http::{Next, encrypted, plain};
 use super::opening::{Opening, OpeningError, opening, say_last};
-use super::replay::Replay;
 use super::shared::Conn;
 use super::tcp::Tcp;
 use super::transport::{Socket, Transport};
 use super::tunnel::tunnelled;
+use crate::dial::replay::Replay;
 use crate::gateway::Ingress;
 use crate::http::origin::{Origin, Scheme};
 

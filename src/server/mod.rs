@@ -17,7 +17,6 @@ mod opening;
 mod original;
 mod password;
 pub mod proxy_header;
-pub mod replay;
 pub mod shared;
 pub mod sniff;
 mod tcp;

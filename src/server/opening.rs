@@ -12,9 +12,9 @@ use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
 
 use super::linger::LingeringClose;
-use super::replay::Replay;
 use super::sniff::{Hello, HelloError, HelloReader, Sniff, sniff};
 use super::transport::{Socket, Transport};
+use crate::dial::replay::Replay;
 
 /// What a connection opened with.
 pub(crate) enum Opening {

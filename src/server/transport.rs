@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
-use super::replay::Replay;
 use super::tcp::Tcp;
+use crate::dial::replay::Replay;
 use crate::fs::Outbox;
 
 /// A connection whose first bytes may have been read, and are read again.
