@@ -1,4 +1,4 @@
-//! A stream that gives back what was read ahead of it.
+//! A stream of which bytes were read ahead, and are read again.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// First the bytes that were read already, then what comes.
+/// A stream that is read from bytes that were read of it already, then from itself.
 #[derive(Debug)]
 pub struct Replay<T> {
     ahead: Bytes,
@@ -15,7 +15,7 @@ pub struct Replay<T> {
 }
 
 impl<T> Replay<T> {
-    /// `ahead` was read from `inner`.
+    /// `inner`, of which `ahead` was read already.
     pub fn new(ahead: Bytes, inner: T) -> Replay<T> {
         Replay { ahead, inner }
     }
@@ -25,7 +25,7 @@ impl<T> Replay<T> {
         &self.inner
     }
 
-    /// What of the bytes was not read again, and the stream.
+    /// The bytes that were not read again, and the stream.
     pub fn into_parts(self) -> (Bytes, T) {
         (self.ahead, self.inner)
     }

@@ -4,22 +4,21 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// A connection to a host.
-#[derive(Debug)]
-pub struct Stream {
-    /// Bytes of the host that came right behind the parent proxy's answer.
-    early: Bytes,
-    io: Io,
-}
+use super::replay::Replay;
 
+/// A connection to a host. What the host sent right behind the parent proxy's answer is read first.
+pub type Stream = Replay<Io>;
+
+/// The connection beneath.
 #[derive(Debug)]
-enum Io {
+pub enum Io {
+    /// To the host itself, or to a parent proxy in the clear.
     Tcp(TcpStream),
     /// To the parent proxy, that is: what is inside may be TLS again.
     Tls(Box<TlsStream<TcpStream>>),
@@ -27,20 +26,20 @@ enum Io {
 
 impl From<TcpStream> for Stream {
     fn from(tcp: TcpStream) -> Stream {
-        Stream { early: Bytes::new(), io: Io::Tcp(tcp) }
+        Replay::new(Bytes::new(), Io::Tcp(tcp))
     }
 }
 
 impl From<TlsStream<TcpStream>> for Stream {
     fn from(tls: TlsStream<TcpStream>) -> Stream {
-        Stream { early: Bytes::new(), io: Io::Tls(Box::new(tls)) }
+        Replay::new(Bytes::new(), Io::Tls(Box::new(tls)))
     }
 }
 
 impl Stream {
-    /// The same, with bytes that were read of it already.
+    /// The same connection, of which these bytes were read already.
     pub(crate) fn with_early(self, early: Bytes) -> Stream {
-        Stream { early, io: self.io }
+        Replay::new(early, self.into_parts().1)
     }
 }
 
@@ -64,21 +63,15 @@ trait Both: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Both for T {}
 
-impl AsyncRead for Stream {
+impl AsyncRead for Io {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.early.is_empty() {
-            return self.io.pinned().poll_read(cx, buf);
-        }
-        let length = self.early.len().min(buf.remaining());
-        buf.put_slice(&self.early[..length]);
-        self.early.advance(length);
-        Poll::Ready(Ok(()))
+        self.pinned().poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.io.pinned().poll_write(cx, buf)
+        self.pinned().poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -86,22 +79,22 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.io.pinned().poll_write_vectored(cx, bufs)
+        self.pinned().poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.io {
+        match self {
             Io::Tcp(tcp) => tcp.is_write_vectored(),
             Io::Tls(tls) => tls.is_write_vectored(),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.pinned().poll_flush(cx)
+        self.pinned().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.pinned().poll_shutdown(cx)
+        self.pinned().poll_shutdown(cx)
     }
 }
 
