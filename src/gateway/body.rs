@@ -1,4 +1,4 @@
-//! What a response carries, and the line that is written when it has been carried.
+//! The body of a response, and the record of the request that is written when it has been sent.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -30,7 +30,7 @@ enum Content {
     Upstream(Box<Relay>),
 }
 
-/// What upstream sends, with an eye on its silence.
+/// A body that upstream sends; it fails when upstream is silent for too long.
 #[derive(Debug)]
 struct Relay {
     body: Incoming,
@@ -43,33 +43,33 @@ impl Body {
         Body { content, record: None }
     }
 
-    /// Nothing.
+    /// A body without bytes.
     pub fn empty() -> Body {
         Body::of(Content::Empty)
     }
 
-    /// All of it, here already.
+    /// A body that is in memory.
     pub fn full(bytes: impl Into<Bytes>) -> Body {
         Body::of(Content::Full(bytes.into()))
     }
 
-    /// A part of a blob, or all of it.
+    /// A part of a blob or all of it, from the cache.
     pub fn reader(reader: Reader) -> Body {
         Body::of(Content::Reader(Box::new(reader)))
     }
 
-    /// A blob that is not kept, of this length if it is known.
+    /// A blob that is verified on its way and not kept, of this length if it is known.
     pub fn through(through: Box<VerifyingBody>, size: Option<u64>) -> Body {
         Body::of(Content::Through(through, size))
     }
 
-    /// What upstream sends, as it comes; it may be silent for `idle`.
+    /// A body that upstream sends, relayed as it comes; upstream may be silent for `idle`.
     pub fn upstream(body: Incoming, idle: Duration) -> Body {
         let timer = Box::pin(tokio::time::sleep(idle));
         Body::of(Content::Upstream(Box::new(Relay { body, idle, timer })))
     }
 
-    /// Parts of files are posted to `outbox`, if there is one: this is written to its connection as it is.
+    /// Posts parts of files to `outbox`, if there is one: the connection that this is written to sends them from there.
     pub fn posted_to(mut self, outbox: Option<Outbox>) -> Body {
         if let (Content::Reader(reader), Some(outbox)) = (&mut self.content, outbox) {
             reader.post_to(outbox);
@@ -77,13 +77,13 @@ impl Body {
         self
     }
 
-    /// Counts what is carried into `record`, which is written when this ends or is dropped.
+    /// Counts in `record` what is sent; it is written when the body ends or is dropped.
     pub fn recorded(mut self, record: Box<Record>) -> Body {
         self.record = Some(record);
         self
     }
 
-    /// Made here, and not upstream's answer passed on.
+    /// Whether it was made here, and is not upstream's answer relayed.
     pub fn is_ours(&self) -> bool {
         !matches!(self.content, Content::Upstream(_))
     }

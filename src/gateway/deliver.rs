@@ -14,32 +14,32 @@ use crate::oci::media_type::OCTET_STREAM;
 /// What a request asks of what was found.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
-    /// All of it?
+    /// GET or HEAD.
     pub method: Method,
-    /// The request's fields.
+    /// The request's header fields: conditions and `Range`.
     pub headers: &'a HeaderMap,
-    /// The answer depends on `Accept`.
+    /// Whether the answer depends on `Accept`.
     pub negotiated: Negotiated,
-    /// How long upstream may be silent.
+    /// How long upstream may be silent within a body.
     pub idle: std::time::Duration,
 }
 
-/// Whether another `Accept` could have had another answer.
+/// Whether another `Accept` could have got another answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Negotiated {
-    /// A tag.
+    /// It could: a tag was asked for.
     Yes,
-    /// A digest.
+    /// It could not: a digest was asked for.
     No,
 }
 
-/// The response.
+/// The response with what was found; `warned` is the text of its `Warning`.
 pub fn deliver(found: Found, asked: Asked<'_>, warned: Option<String>) -> Response<Body> {
     let digest = found.digest.to_string();
     let is_known = not_modified(asked.headers, &digest);
     let fields = fields(&found, digest, asked.negotiated, warned);
     let mut response = if is_known { status(StatusCode::NOT_MODIFIED, Body::empty()) } else { content(found, asked) };
-    // What a part of upstream's says of itself stays; all else is ours.
+    // What upstream says of a part that it sent itself stays; all else is ours.
     let headers = response.headers_mut();
     headers.reserve(FIELDS);
     for (name, value) in fields.into_iter().flatten() {
@@ -62,7 +62,7 @@ fn content(found: Found, asked: Asked<'_>) -> Response<Body> {
         Content::File(_, Some(size)) if asked.method == Method::Head => sized(size),
         Content::Memory(bytes) => match select(range, bytes.len() as u64) {
             Selection::Whole => whole(Some(bytes.len() as u64), Body::full(bytes)),
-            Selection::Unsatisfiable => beyond(bytes.len() as u64),
+            Selection::Unsatisfiable => unsatisfiable(bytes.len() as u64),
             Selection::Part(part) => {
                 let total = bytes.len() as u64;
                 // In memory means shorter than what a usize counts.
@@ -73,11 +73,11 @@ fn content(found: Found, asked: Asked<'_>) -> Response<Body> {
         Content::File(source, None) => whole(None, Body::reader(Reader::new(source, 0, None))),
         Content::File(source, Some(size)) => match select(range, size) {
             Selection::Whole => whole(Some(size), Body::reader(Reader::new(source, 0, Some(size)))),
-            Selection::Unsatisfiable => beyond(size),
+            Selection::Unsatisfiable => unsatisfiable(size),
             Selection::Part(part) => partial(&part.clone(), size, Body::reader(Reader::part(source, part))),
         },
         Content::Through(through, size) => whole(size, Body::through(through, size)),
-        Content::Part(upstream) => part_of_upstreams(upstream, asked.idle),
+        Content::Part(upstream) => upstream_part(upstream, asked.idle),
     }
 }
 
@@ -100,17 +100,17 @@ fn partial(part: &std::ops::Range<u64>, total: u64, body: Body) -> Response<Body
     response
 }
 
-fn beyond(total: u64) -> Response<Body> {
+fn unsatisfiable(total: u64) -> Response<Body> {
     let mut response = status(StatusCode::RANGE_NOT_SATISFIABLE, Body::empty());
     response.headers_mut().insert(header::CONTENT_LENGTH, 0.into());
     response.headers_mut().insert(header::CONTENT_RANGE, unsatisfied(total));
     response
 }
 
-fn part_of_upstreams(upstream: Response<hyper::body::Incoming>, idle: std::time::Duration) -> Response<Body> {
+fn upstream_part(upstream: Response<hyper::body::Incoming>, idle: std::time::Duration) -> Response<Body> {
     let (parts, body) = upstream.into_parts();
     let mut response = status(parts.status, Body::upstream(body, idle));
-    // Of this very answer, which is not kept: what a probe of the quota asks for.
+    // They belong to this very answer, which is not kept: a probe of the quota asks for them.
     let quota = ["ratelimit-limit", "ratelimit-remaining", "x-ratelimit-limit", "x-ratelimit-remaining"];
     let quota = quota.into_iter().chain(["docker-ratelimit-source"]).map(header::HeaderName::from_static);
     for name in quota.chain([header::CONTENT_LENGTH, header::CONTENT_RANGE]) {
@@ -121,7 +121,7 @@ fn part_of_upstreams(upstream: Response<hyper::body::Incoming>, idle: std::time:
     response
 }
 
-/// As many fields as there may be, with those that hyper adds: room for more is made by hashing all of them again.
+/// Room for as many fields as there may be, with those that hyper adds: to make room later means to hash all of them again.
 const FIELDS: usize = 12;
 
 type Field = Option<(HeaderName, HeaderValue)>;

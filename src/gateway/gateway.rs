@@ -1,4 +1,4 @@
-//! One request: whom it is for, whether it is a pull, and the rescue if it fails.
+//! One request: its target, whether it is a pull, and the rescue if it fails.
 //!
 //! ```text
 //! request        a token of seawall's own is taken out, its owner is carried beside the request
@@ -154,7 +154,7 @@ impl Gateway {
         response.map(|body| body.recorded(record))
     }
 
-    /// The answer of whom the request is for, and whom the client speaks to.
+    /// The answer of the request's target, and what the client takes seawall for.
     async fn answer(
         &self,
         session: &Session,
@@ -359,7 +359,7 @@ fn is_list_read_for(request: &Request<Incoming>, site: &Site, requester: &Reques
     is_special && *request.method() == Method::GET
 }
 
-/// Whom a client speaks to whose request names no target: with a path alone, on a connection to seawall, a mirror.
+/// What a client takes seawall for whose request names no target: with a path alone, on a connection to seawall, a mirror.
 fn faced<B>(session: &Session, request: &Request<B>) -> Facing {
     let is_path = request.uri().scheme().is_none() || request.version() == Version::HTTP_2;
     if is_path && matches!(session.ingress, Ingress::Own(_)) { Facing::Mirror } else { Facing::Registry }

@@ -107,8 +107,8 @@ fn refused(unclear: &Unclear) -> Error {
     Error::request(code, unclear.to_string())
 }
 
-/// Says in a reply for which `ns` it is: "A registry that uses the `ns` query parameter to scope the request SHOULD return the `ns`
-/// query parameter value in the `OCI-Namespace` header". One that names nothing has no reply to be for.
+/// Names in a reply the `ns` it is for: "A registry that uses the `ns` query parameter to scope the request SHOULD return the `ns`
+/// query parameter value in the `OCI-Namespace` header". An `ns` that names no registry is not repeated.
 pub(crate) fn say_namespace(headers: &mut HeaderMap, uri: &Uri, registries: &Registries) {
     let is_api = uri.path() == "/v2" || uri.path().starts_with("/v2/");
     let known = ns(uri.query()).filter(|ns| is_api && registries.by_name(ns).is_some());
@@ -117,7 +117,7 @@ pub(crate) fn say_namespace(headers: &mut HeaderMap, uri: &Uri, registries: &Reg
     }
 }
 
-/// Whether a request is one to the mirror, and no page.
+/// Whether a request is for the mirror, and not for a page.
 pub(crate) fn is_mirrored(method: &Method, uri: &Uri) -> bool {
     uri.path().starts_with("/v2/") && matches!(*method, Method::GET | Method::HEAD)
 }

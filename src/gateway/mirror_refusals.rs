@@ -1,4 +1,5 @@
-//! What a mirror refused. Its client says nothing of it and asks the registry itself: past the cache, out of its own quota.
+//! Counts and reports what a mirror refused: its client says nothing of it and asks the registry itself, past the cache and out of
+//! its own rate limit.
 
 use std::net::SocketAddr;
 use std::time::SystemTime;
@@ -14,21 +15,21 @@ use crate::policy::clients::Notice;
 use crate::policy::refusals::Notices;
 use crate::upstream::NO_REGISTRY;
 
-/// The label of what no registry was found for.
+/// The registry's label of a request that is for no known registry.
 const UNKNOWN: &str = "unknown";
 
-/// What was refused of late.
+/// What was refused of late, so that the same refusal is reported once in a while.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals(Mutex<Notices>);
 
 impl Refusals {
-    /// Counts a request that a mirror did not answer, and says so, if that is news.
+    /// Counts a request that the mirror did not answer, and reports it if that is news.
     pub(crate) fn note(&self, telemetry: &Telemetry, client: SocketAddr, record: &Record, error: &Error) {
         let registry = if &*record.registry == NO_REGISTRY { UNKNOWN } else { &record.registry };
         let (code, status) = (error.code().as_str(), error.status().as_u16());
         telemetry.metrics.mirror_refused(registry, code);
         if error.kind() == Kind::Missing {
-            // The registry will say the same, and counts no pull for it: signatures are asked for wherever there might be one.
+            // The registry answers the same, and counts no pull for it: signatures are asked for wherever there might be one.
             return debug!(registry, code, status, %error, "the mirror has no such thing");
         }
         let Notice::Say { unsaid } = self.0.lock().notice(registry, code, telemetry.clock.now()) else { return };
@@ -41,7 +42,7 @@ impl Refusals {
         );
     }
 
-    /// Counts a pull whose client showed no password, or a wrong one, and says so, if that is news. Many send theirs only then.
+    /// Counts a pull whose client showed no password or a wrong one, and reports it if that is news. Many send theirs only once asked.
     pub(crate) fn note_unauthorized(&self, telemetry: &Telemetry, client: SocketAddr) {
         let (registry, code) = (UNKNOWN, Code::Unauthorized.as_str());
         telemetry.metrics.mirror_refused(registry, code);
@@ -54,7 +55,7 @@ impl Refusals {
         );
     }
 
-    /// Says that a request of seawall's own came back, if that is news.
+    /// Reports that a request of seawall's own came back, if that is news.
     pub(crate) fn say_looped(&self, now: SystemTime, error: &Error) {
         if let Notice::Say { unsaid } = self.0.lock().notice(NO_REGISTRY, Kind::Looped.as_str(), now) {
             warn!(%error, unsaid, "a request of seawall's own came back to it");
@@ -62,7 +63,7 @@ impl Refusals {
     }
 }
 
-/// What the operator can do.
+/// What the operator can do about a refusal.
 fn remedy(error: &Error) -> &'static str {
     match (error.kind(), error.code()) {
         (Kind::Request, Code::NameUnknown) => "add a [[registry]] for it",

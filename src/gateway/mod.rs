@@ -1,4 +1,4 @@
-//! A request: which registry, which route, what it is given.
+//! A request, from its head to its response: which registry it is for, what is asked there, how that is answered.
 
 pub mod body;
 mod challenges;
@@ -29,28 +29,28 @@ use crate::policy::registry::{Role, Site};
 /// What is known of a connection before its first request.
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// The client.
+    /// The client's address.
     pub peer: SocketAddr,
-    /// Where it came in.
+    /// The address it came in at, and the one its client sent it to.
     pub reached: Reached,
-    /// How it came.
+    /// What its client wants to speak to.
     pub ingress: Ingress,
 }
 
-/// The way in that a connection took.
+/// What the client of a connection wants to speak to, as far as the connection tells.
 #[derive(Clone, Debug)]
 pub enum Ingress {
-    /// Spoken to as a proxy or a mirror, or by a person: in the clear, or over TLS by a name of its own.
+    /// seawall itself, as a proxy, a mirror or a web server: in the clear, or over TLS by one of its own names.
     Own(Scheme),
-    /// Spoken to as if it were this host.
+    /// A registry's host, which seawall answers for.
     Intercepted {
         /// The registry the host belongs to.
         site: Site,
         /// What the host is to it.
         role: Role,
-        /// The host as the client named it, by CONNECT or SNI, else the address that the client sent this to.
+        /// The host as the client named it, by CONNECT or SNI, else the address that the client sent the connection to.
         origin: Origin,
-        /// What the client named in its ClientHello.
+        /// The host that the client named in its ClientHello.
         sni: Option<Host>,
     },
 }

@@ -1,4 +1,5 @@
-//! A list goes on where the client began it: at this mirror, under the name it used (distribution-spec, "Listing Tags").
+//! The link to a list's next page, rewritten so that the client goes on where it began: at this mirror, under the name it used
+//! (distribution-spec, "Listing Tags").
 
 use http::{HeaderMap, HeaderValue, Uri, header};
 
@@ -13,7 +14,7 @@ struct Link<'a> {
 }
 
 impl Link<'_> {
-    /// Whether `next` is among its relations, of which there may be several (RFC 8288, 3.3).
+    /// Whether `next` is one of its relations; there may be several (RFC 8288, 3.3).
     fn is_next(&self) -> bool {
         let mut parameters = split_unquoted(self.parameters, ';').filter_map(|parameter| parameter.split_once('='));
         let rel = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("rel"));
@@ -23,11 +24,11 @@ impl Link<'_> {
     }
 }
 
-/// Rewrites the link to the next page, and takes all others out. Upstream's may be a path or a whole URL; what it says of where to go
-/// on is in its query.
+/// Rewrites the link to the next page, and removes all others. Upstream's may be a path or a whole URL; where the page begins is in
+/// its query.
 ///
 /// # Errors
-/// The next page is at a path that is no list's of this name: there is no such page at this mirror.
+/// The next page has a path that is no list's of this name: it cannot be reached at this mirror.
 pub(crate) fn link_here(headers: &mut HeaderMap, asked: &Uri) -> Result<()> {
     let lines: Vec<HeaderValue> = headers.get_all(header::LINK).iter().cloned().collect();
     headers.remove(header::LINK);
@@ -49,13 +50,13 @@ pub(crate) fn link_here(headers: &mut HeaderMap, asked: &Uri) -> Result<()> {
     Ok(())
 }
 
-/// Whether a link's path leads to the list that was asked for: the names in front of its last part are upstream's own business.
+/// Whether a link's path leads to the list that was asked for: what stands before its last part is upstream's own affair.
 fn is_same_list(path: &str, asked: &str) -> bool {
     let last = |path: &str| decoded(path.rsplit('/').next().unwrap_or_default()).into_owned();
     path.is_empty() || last(path) == last(asked)
 }
 
-/// The links of one line. What is none is left out.
+/// The links of one line. What cannot be read as one is left out.
 fn links(line: &str) -> impl Iterator<Item = Link<'_>> {
     split_unquoted(line, ',').filter_map(|link| {
         let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;

@@ -1,4 +1,4 @@
-//! What a person or a script finds at the data port.
+//! The pages that a person or a script finds at the data port.
 
 use std::fmt::Write as _;
 
@@ -13,10 +13,10 @@ use crate::oci::error::Code;
 use crate::policy::registry::Registries;
 use crate::setup::{Client, Facts, Mode, TrustStore};
 
-/// The pages.
+/// Answers with pages.
 #[derive(Clone, Debug)]
 pub struct Pages {
-    /// The root certificate.
+    /// The root certificate, for `/ca.crt`.
     pub ca_pem: String,
 }
 
@@ -101,7 +101,7 @@ fn clients(here: &Here) -> String {
         let _ = writeln!(text, "/setup/{:<15} {}", client.as_str(), client.about());
         let _ = writeln!(text, "{:22} {}", "", modes(*client));
     }
-    text.push_str("\nThe first way is meant when none is named.\n");
+    text.push_str("\nWithout ?mode the first one is used.\n");
     text
 }
 
@@ -116,7 +116,7 @@ fn other_stores(this: &TrustStore) -> String {
 
 fn usage(here: &Here) -> String {
     let host = here.host_or_blank();
-    // Whatever a client wrote into Host is not repeated to others: this is plain text for that one client.
+    // What a client wrote into Host is shown to that client alone, as plain text.
     format!(
         "seawall: a caching proxy for container registries\n\n\
          1. Trust its root:      curl -fsS {here}/ca.crt -o /usr/local/share/ca-certificates/seawall.crt\n\

@@ -1,6 +1,6 @@
 //! The operator's `allow` and `deny` of repositories, before anything goes upstream.
 //!
-//! Where some repositories are refused, so is what might name one in a way that a registry understands and seawall does not.
+//! If some repositories are refused, so is a path that might name one in a way that a registry understands and seawall does not.
 
 use http::{Request, header};
 
@@ -11,8 +11,10 @@ use crate::oci::name::Repository;
 use crate::oci::route::Route;
 use crate::policy::registry::Site;
 
+/// Checks all repositories that a request names.
+///
 /// # Errors
-/// The operator refuses it.
+/// The operator refuses one of them.
 pub(crate) fn permitted<B>(site: &Site, route: &Route, request: &Request<B>) -> Result<()> {
     let path = request.uri().path();
     if !site.registry.repositories.permits_all() && is_doubtful(route, path) {
@@ -24,13 +26,15 @@ pub(crate) fn permitted<B>(site: &Site, route: &Route, request: &Request<B>) -> 
     route.repository().map_or(Ok(()), |repository| permitted_repository(site, repository))
 }
 
+/// Checks one repository.
+///
 /// # Errors
 /// The operator refuses it.
 pub(crate) fn permitted_repository(site: &Site, repository: &Repository) -> Result<()> {
     if site.registry.repositories.permits(repository) { Ok(()) } else { Err(denied(site, repository.as_str())) }
 }
 
-/// A mount takes bytes from another repository. Registries read it in a form too (Go's `FormValue`).
+/// Checks the repository that a mount takes bytes from. Registries read its name in a form too (Go's `FormValue`).
 fn permitted_mount<B>(site: &Site, request: &Request<B>) -> Result<()> {
     let form = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_form = form.is_some_and(|name| name.to_ascii_lowercase().contains("form"));
@@ -46,9 +50,9 @@ fn permitted_mount<B>(site: &Site, request: &Request<B>) -> Result<()> {
     Ok(())
 }
 
-/// Not the plain form of a path that is understood: encoded, with dots or parameters, below another prefix.
+/// Whether a path is not in its plain form: encoded, with dots or parameters, below another prefix.
 fn is_doubtful(route: &Route, path: &str) -> bool {
-    // What comes after is the registry's own, and opaque.
+    // What follows is the registry's own, and opaque.
     let named = match route {
         Route::Upload { .. } => path.rsplit_once("/blobs/uploads").map_or(path, |(name, _)| name),
         _ => path,

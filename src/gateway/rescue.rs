@@ -13,7 +13,7 @@ use crate::oci::error::{Code, body};
 use crate::oci::route;
 use crate::policy::quota::is_told_to_wait;
 
-/// Whom the client thinks it speaks to.
+/// What a client takes seawall for, which decides what it gets of a registry's refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Facing {
     /// The registry: its refusals and challenges are passed on as they are.
@@ -22,7 +22,7 @@ pub(crate) enum Facing {
     Mirror,
 }
 
-/// What became of a request that failed.
+/// The outcome of a request that failed, as the log and the metrics call it.
 pub(crate) fn outcome(error: &Error) -> Outcome {
     match error.kind() {
         Kind::Refused | Kind::Missing | Kind::Limited => Outcome::Denied,
@@ -31,7 +31,7 @@ pub(crate) fn outcome(error: &Error) -> Outcome {
     }
 }
 
-/// The response that says so.
+/// The response to a request that failed: a registry's own refusal where there is one, else an error of seawall's.
 pub(crate) fn rescue(
     error: &Error,
     facing: Facing,
@@ -40,7 +40,7 @@ pub(crate) fn rescue(
 ) -> Response<Body> {
     let mut response = match (error.reply(), facing) {
         (Some(_), Facing::Mirror) if error.kind() == Kind::Refused => refused_mirror(error),
-        (Some(reply), _) if reply.body.is_empty() => told(reply, about, error.message()),
+        (Some(reply), _) if reply.body.is_empty() => without_body(reply, about, error.message()),
         (Some(reply), _) => {
             let mut response = Response::new(Body::full(reply.body.clone()));
             *response.status_mut() = reply.status;
@@ -51,7 +51,7 @@ pub(crate) fn rescue(
     };
     let headers = response.headers_mut();
     let user_agent = user_agent.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if error.kind() == Kind::Limited && !is_told_to_wait(user_agent, wait(headers)) {
+    if error.kind() == Kind::Limited && !is_told_to_wait(user_agent, retry_after(headers)) {
         headers.remove(header::RETRY_AFTER);
     }
     headers.insert("cache-status", cache_status(outcome(error), Some(error.kind().as_str())));
@@ -59,13 +59,13 @@ pub(crate) fn rescue(
     response
 }
 
-fn wait(headers: &HeaderMap) -> Duration {
+fn retry_after(headers: &HeaderMap) -> Duration {
     let seconds = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     Duration::from_secs(seconds.unwrap_or_default())
 }
 
-/// A registry's refusal that came without words: it was asked by HEAD, and the client may have asked by GET.
-fn told(reply: &Reply, about: route::Kind, message: &str) -> Response<Body> {
+/// A registry's refusal that has no body: it was asked by HEAD, and the client may have asked by GET.
+fn without_body(reply: &Reply, about: route::Kind, message: &str) -> Response<Body> {
     let code = match (reply.status, about) {
         (StatusCode::UNAUTHORIZED, _) => Code::Unauthorized,
         (StatusCode::FORBIDDEN, _) => Code::Denied,
@@ -91,17 +91,12 @@ fn refused_mirror(error: &Error) -> Response<Body> {
     ours(StatusCode::FORBIDDEN, Code::Denied, &message)
 }
 
-/// An error of seawall's own, in the registries' JSON, which clients print.
+/// A response with an error of seawall's own, in the JSON of registries, which clients print.
 pub(crate) fn ours(status: StatusCode, code: Code, message: &str) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
+    let mut response = Response::new(Body::full(body(code, &format!("seawall: {message}"), None)));
     *response.status_mut() = status;
-    say(&mut response, code, message);
-    response
-}
-
-fn say(response: &mut Response<Body>, code: Code, message: &str) {
-    *response.body_mut() = Body::full(body(code, &format!("seawall: {message}"), None));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// The response to a refused CONNECT. Clients show its status text and nothing else (Go: `proxyconnect: …`), people read the body.

@@ -1,5 +1,5 @@
-//! Whom does a request mean? The host that was named by CONNECT, by SNI, by the URL and by `Host` is one and the same, or the
-//! request is in the wrong place (RFC 9110, 15.5.20 and 7.4).
+//! The target of a request. The hosts that CONNECT, SNI, the URL and `Host` name must be one and the same, or the request is
+//! misdirected (RFC 9110, 15.5.20 and 7.4).
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use crate::http::origin::{Host, Origin, Scheme, parse_authority};
 use crate::policy::addressee::{OwnNames, Reached};
 use crate::policy::registry::{Registries, Role, Site};
 
-/// Whom a request means.
+/// What a request is for.
 #[derive(Clone, Debug)]
 pub enum RequestTarget {
-    /// A registry, or its token host, spoken to as itself.
+    /// A registry or its token host, spoken to as itself.
     Registry {
         /// The registry.
         site: Site,
@@ -25,7 +25,7 @@ pub enum RequestTarget {
     },
     /// seawall itself, as a mirror or a web server.
     Own(Here),
-    /// Somebody else, by an absolute URL.
+    /// Another host, by an absolute URL.
     Other(Origin),
 }
 
@@ -39,7 +39,7 @@ pub struct Here {
 }
 
 impl Here {
-    /// The host, or what stands for one that has to be filled in.
+    /// The host, or a placeholder to be filled in by the reader.
     pub fn host_or_blank(&self) -> &str {
         self.host.as_deref().unwrap_or("SEAWALL:3128")
     }
@@ -51,10 +51,10 @@ impl fmt::Display for Here {
     }
 }
 
-/// Reads who is meant.
+/// Reads the target of a request.
 ///
 /// # Errors
-/// The names do not agree, or are none.
+/// The names in it do not agree, or cannot be read.
 pub fn target<B>(
     session: &Session,
     request: &Request<B>,
@@ -82,7 +82,7 @@ pub fn target<B>(
         Ingress::Own(scheme) => match absolute(request)? {
             Some(origin) => Ok(match registries.by_host(origin.scheme, &origin.host, origin.port) {
                 Some((site, role)) => RequestTarget::Registry { site, role, origin },
-                // A client that asks its proxy for its mirror.
+                // A client that reaches its mirror through its proxy.
                 None if own.means(&origin.host, origin.port, session.reached) => {
                     RequestTarget::Own(Here { scheme: origin.scheme, host: Some(origin.authority()) })
                 }
@@ -105,18 +105,18 @@ fn to_itself(
     // What can be printed is what can be read.
     let printable = named.filter(|_| read.is_some());
     match (scheme, read) {
-        // In the clear anything goes: a mirror is behind names that nobody told it. But over TLS the certificate's name was checked.
+        // In the clear anything goes: a mirror may be behind names that are not configured. But over TLS the client checked the name.
         (Scheme::Https, Some((host, _))) if !own.contains(&host) => {
             let message = format!(
                 "this connection is for seawall itself, the request on it for {host}, which is not in tls.names"
             );
             return Err(Error::new(Kind::Misdirected, message));
         }
-        // The port is said: pages tell it on, and not everywhere does it go without saying that it is TLS's.
+        // With its port: pages repeat it, and where it is used 443 is not always the default.
         (Scheme::Https, Some((host, port))) => {
             return Ok(RequestTarget::Own(Here { scheme, host: Some(format!("{host}:{port}")) }));
         }
-        // What the kernel took from a registry that is spoken to in the clear, on its way there.
+        // A connection to a registry that is spoken to in the clear, which the kernel redirected here.
         (Scheme::Http, Some((host, port))) if reached.original.is_some_and(|to| to.port() == port) => {
             if let Some((site, role)) = registries.by_host(Scheme::Http, &host, port) {
                 return Ok(RequestTarget::Registry { site, role, origin: Origin { scheme, host, port } });
@@ -127,7 +127,7 @@ fn to_itself(
     Ok(RequestTarget::Own(Here { scheme, host: printable.map(str::to_owned) }))
 }
 
-/// What the request itself says: the URL's authority and `Host`, which must agree where both are there.
+/// The host that the request itself names: the URL's authority and `Host`, which must agree if both are there.
 fn authority<B>(request: &Request<B>) -> Result<Option<&str>> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = hosts.next().map(|value| value.to_str().unwrap_or("\u{0}"));
@@ -140,7 +140,7 @@ fn authority<B>(request: &Request<B>) -> Result<Option<&str>> {
     let url = request.uri().authority().map(http::uri::Authority::as_str);
     match (url, host) {
         (Some(url), Some(host)) if !url.eq_ignore_ascii_case(host) => {
-            // `Host` may leave the scheme's own port out where the URL says it, and the other way round.
+            // One of them may leave out the scheme's default port.
             let port = request.uri().scheme_str().map_or(443, |scheme| if scheme == "http" { 80 } else { 443 });
             let same = parse_authority(url, port).is_some_and(|url| Some(url) == parse_authority(host, port));
             if same {
@@ -153,7 +153,7 @@ fn authority<B>(request: &Request<B>) -> Result<Option<&str>> {
     }
 }
 
-/// The absolute form that a proxy is spoken to in. h2 has no other.
+/// The origin of a URL in absolute form, in which a client speaks to its proxy. h2 has no other form, so there it says nothing.
 fn absolute<B>(request: &Request<B>) -> Result<Option<Origin>> {
     let uri = request.uri();
     if request.version() == Version::HTTP_2 || uri.scheme().is_none() {
@@ -164,7 +164,7 @@ fn absolute<B>(request: &Request<B>) -> Result<Option<Origin>> {
 }
 
 fn misdirected(origin: &Origin, named: Option<&str>) -> Error {
-    let named = named.unwrap_or("nobody");
+    let named = named.unwrap_or("no host");
     Error::new(
         Kind::Misdirected,
         format!("this connection is for {}, the request on it for {named}", origin.authority()),
@@ -215,7 +215,7 @@ mod tests {
 
     /// `https://ghcr.io` with `*` behind it is another host.
     #[test]
-    fn the_asterisk_form_is_for_nobody() {
+    fn the_asterisk_form_is_refused() {
         for session in [inside(None), own()] {
             let error = target(&session, &request("*", Some("ghcr.io")), &registries()).unwrap_err();
             assert_eq!(error.kind(), Kind::Request);
@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(whose(&tls, "/v2/", Some("ghcr.io")), "421");
         assert_eq!(whose(&tls, "https://ghcr.io/v2/", None), "421");
         assert_eq!(whose(&tls, "http://lab:5000/v2/", Some("lab:5000")), "registry http://lab:5000", "as a proxy");
-        assert_eq!(whose(&own(), "/v2/", Some("ghcr.io")), "own ghcr.io", "in the clear nobody knows its names");
+        assert_eq!(whose(&own(), "/v2/", Some("ghcr.io")), "own ghcr.io", "in the clear any name may be its own");
     }
 
     #[test]

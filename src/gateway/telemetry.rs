@@ -1,4 +1,4 @@
-//! One request, as the log and the metrics know it.
+//! One request, as the log and the metrics record it.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
@@ -16,18 +16,18 @@ use crate::oci::route::Kind;
 use crate::upstream::NO_REGISTRY;
 use crate::upstream::requester::UpstreamCost;
 
-/// Where records go.
+/// Where records are written to.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
-    /// Counts.
+    /// Counts requests and bytes.
     pub metrics: Metrics,
-    /// Quota.
+    /// The books of upstream's quota.
     pub ledger: Ledger,
     /// The time.
     pub clock: Clock,
 }
 
-/// One request. It is written when it is dropped: after the last byte, or when the client hung up.
+/// The record of one request. It is written when it is dropped: after the last byte, or when the client hung up.
 #[derive(Debug)]
 pub struct Record {
     telemetry: Telemetry,
@@ -36,15 +36,15 @@ pub struct Record {
     method: Method,
     /// The registry's name; `-` where there is none.
     pub registry: Arc<str>,
-    /// What it is about.
+    /// What was asked for.
     pub kind: Kind,
     /// The repository, or the path where there is none. Never a query.
     pub subject: String,
     /// Tag or digest.
     pub reference: String,
-    /// What became of it.
+    /// How it was answered.
     pub outcome: Outcome,
-    /// What it cost.
+    /// What it cost upstream.
     pub cost: Arc<UpstreamCost>,
     status: StatusCode,
     bytes: u64,
@@ -58,14 +58,14 @@ enum End {
     Broken(String),
 }
 
-/// Said of every request at first: made once.
+/// The registry's name of every request at first: made once.
 fn no_registry() -> Arc<str> {
     static NAME: LazyLock<Arc<str>> = LazyLock::new(|| NO_REGISTRY.into());
     NAME.clone()
 }
 
 impl Record {
-    /// Begins now.
+    /// A record of a request that begins now.
     pub fn new(telemetry: Telemetry, peer: SocketAddr, method: Method) -> Record {
         Record {
             began: telemetry.clock.now(),
@@ -84,7 +84,7 @@ impl Record {
         }
     }
 
-    /// The head of the response is known.
+    /// Notes the status, and counts the request.
     pub fn answered(&mut self, status: StatusCode) {
         self.status = status;
         self.telemetry.metrics.request(&self.registry, self.kind.as_str(), self.outcome.as_str());
@@ -95,7 +95,7 @@ impl Record {
         }
     }
 
-    /// Bytes went to the client.
+    /// Notes bytes that were sent to the client.
     pub fn carried(&mut self, bytes: u64) {
         if self.bytes == 0 {
             self.telemetry.metrics.first_byte(self.took());
@@ -103,17 +103,17 @@ impl Record {
         self.bytes += bytes;
     }
 
-    /// All of them did.
+    /// Notes that the body was sent whole.
     pub fn ended(&mut self) {
         self.end = End::Clean;
     }
 
-    /// They broke off.
+    /// Notes that the body broke off.
     pub fn broke(&mut self, error: &Error) {
         self.end = End::Broken(error.to_string());
     }
 
-    /// What went wrong, for the log.
+    /// Notes what went wrong, for the log.
     pub fn failed(&mut self, error: &Error) {
         self.end = End::Broken(error.to_string());
     }

@@ -1,4 +1,4 @@
-//! A request's body on its way upstream: nothing is buffered, and nothing is asked of the client before upstream wants it.
+//! A request's body on its way upstream: nothing is buffered, and nothing is read from the client before upstream wants it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use tokio::sync::Notify;
 
 use crate::upstream::{Activity, Forwarded};
 
-/// How long a client that said `Expect: 100-continue` is kept waiting for upstream's word (RFC 9110, 10.1.1: a client need not
-/// wait for ever, and neither need we).
+/// How long a client that sent `Expect: 100-continue` waits for upstream's answer to that (RFC 9110, 10.1.1: a client need not wait
+/// for ever, and neither need a proxy).
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The request to send upstream, with the client's body. hyper answers `100 Continue` when the body is first asked for: where the
-/// client waits for that, it is asked for when upstream's own `100 Continue` is here.
-pub(crate) fn forward(headers: HeaderMap, method: http::Method, body: Incoming) -> Forwarded {
+/// The request to send upstream, with the client's body. hyper answers `100 Continue` when the body is first polled: if the client
+/// waits for that, it is polled when upstream's own `100 Continue` is here.
+pub(crate) fn forward(headers: HeaderMap, method: http::Method, body: Incoming) -> Request<RequestBody> {
     let activity = Activity::default();
     let expects =
         headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
@@ -28,7 +28,7 @@ pub(crate) fn forward(headers: HeaderMap, method: http::Method, body: Incoming) 
     let gate = expects.then(|| {
         let go = go.clone();
         let wait = async move {
-            // What upstream says late is as good as silence: old registries ignore Expect.
+            // An answer that comes too late is as good as none: old registries ignore Expect.
             let _ = tokio::time::timeout(PATIENCE, go.notified()).await;
         };
         Box::pin(wait) as Pin<Box<dyn Future<Output = ()> + Send>>
@@ -47,6 +47,7 @@ pub(crate) fn forward(headers: HeaderMap, method: http::Method, body: Incoming) 
     Forwarded { request, activity: Some(activity) }
 }
 
+/// The body, polled once its gate opens.
 struct Upload {
     body: Incoming,
     gate: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
