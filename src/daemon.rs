@@ -30,7 +30,7 @@ use crate::policy::access::GrantTtls;
 use crate::policy::registry::Registries;
 use crate::records::{Journal, Records, Table};
 use crate::server::clients::Clients;
-use crate::server::listener::Listeners;
+use crate::server::listener::{self, Listeners};
 use crate::server::loops::Relayed;
 use crate::server::shared::ServerShared;
 use crate::store::Store;
@@ -144,7 +144,7 @@ impl Daemon {
             tasks: tasks.clone(),
             clock: clock.clone(),
         };
-        tasks.spawn(Arc::new(shared).serve(listeners));
+        tasks.spawn(listener::serve(Arc::new(shared), listeners));
         tasks.spawn(keep_tidy(Kept { cache, ledger: ledger.clone(), leaves, clock }, tasks.clone()));
         ready.set(Stage::Serving);
         Ok(Daemon { addresses, admin, tasks, admin_tasks, ready, journal, ledger, metrics, drain: config.drain })

@@ -1,7 +1,8 @@
-//! The way in of a connection: who it is, whether they may, their permit.
+//! The admission of a connection: who its client is, whether it may connect, its slot among that client's connections.
 //!
-//! 1. A peer of `clients.proxy_protocol_from` says in a PROXY header who its client is; until then it has a place among its own.
-//! 2. `clients.allow`, then `clients.max_per_client`, of that client.
+//! 1. A peer in `clients.proxy_protocol_from` names its client in a PROXY header; until then it has a slot among connections that wait
+//!    for theirs.
+//! 2. That client is checked against `clients.allow`, then `clients.max_per_client`.
 //! 3. From here on that client is the peer, in every log line and limit.
 
 use std::fmt;
@@ -26,56 +27,55 @@ use crate::policy::clients::{Client, Refusal, may_connect};
 /// A socket that was just accepted.
 pub(crate) struct Accepted {
     pub(crate) socket: TcpStream,
-    /// The other end of it.
+    /// The other end of the socket.
     pub(crate) peer: SocketAddr,
-    /// Where.
+    /// The address it came in at, and the one it was sent to.
     pub(crate) reached: Reached,
-    /// Among all connections.
+    /// Its permit among all connections.
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
-impl ServerShared {
-    /// Serves it as a task of its own, or sends it away.
-    pub(crate) fn enter(self: &Arc<Self>, mut accepted: Accepted) {
-        let peer = canonical(accepted.peer);
-        accepted.peer = peer;
-        if !may_connect(&self.settings.proxy_protocol_from, peer.ip()) {
-            if let Some(place) = self.admitted(peer) {
-                let conn = Conn::new(self.clone(), peer, accepted.reached, place, accepted.permit);
-                self.tasks.spawn(serve_connection(conn, accepted.socket, Bytes::new()));
-            }
-            return;
-        }
-        match self.clients.waiting_place(peer.ip()) {
-            Some(place) => drop(self.tasks.spawn(accept_with_proxy_header(self.clone(), accepted, place))),
-            None => {
-                let why = format!("{} has too many connections open without a PROXY header", peer.ip());
-                self.clients.refused(Refusal::Limit, peer.ip(), why);
-            }
-        }
+/// Serves a connection as a task of its own, or closes it.
+pub(crate) fn admit(shared: &Arc<ServerShared>, mut accepted: Accepted) {
+    let peer = canonical(accepted.peer);
+    accepted.peer = peer;
+    if may_connect(&shared.settings.proxy_protocol_from, peer.ip()) {
+        return admit_balancer(shared, accepted);
     }
-
-    fn admitted(&self, peer: SocketAddr) -> Option<ClientSlot> {
-        if !may_connect(&self.settings.allow, peer.ip()) {
-            let why = format!("{} is not in clients.allow", peer.ip());
-            self.clients.refused(Refusal::Allow, peer.ip(), why);
-            return None;
-        }
-        self.placed(peer)
-    }
-
-    fn placed(&self, peer: SocketAddr) -> Option<ClientSlot> {
-        let place = self.clients.place(peer.ip());
-        if place.is_none() {
-            let (client, most) = (Client::of(peer.ip()), self.settings.max_per_client);
-            let why = format!("{client} has {most} connections open, which is clients.max_per_client");
-            self.clients.refused(Refusal::Limit, peer.ip(), why);
-        }
-        place
+    if let Some(slot) = client_slot(shared, peer) {
+        let conn = Conn::new(shared.clone(), peer, accepted.reached, slot, accepted.permit);
+        shared.tasks.spawn(serve_connection(conn, accepted.socket, Bytes::new()));
     }
 }
 
-/// Reads the PROXY header and goes on with whom it names.
+fn admit_balancer(shared: &Arc<ServerShared>, accepted: Accepted) {
+    let ip = accepted.peer.ip();
+    match shared.clients.waiting_slot(ip) {
+        Some(slot) => drop(shared.tasks.spawn(accept_with_proxy_header(shared.clone(), accepted, slot))),
+        None => {
+            let why = format!("{ip} has too many connections open without a PROXY header");
+            shared.clients.refused(Refusal::Limit, ip, why);
+        }
+    }
+}
+
+/// The slot of a client's connection, if the client may connect and has not too many.
+fn client_slot(shared: &ServerShared, client: SocketAddr) -> Option<ClientSlot> {
+    let ip = client.ip();
+    if !may_connect(&shared.settings.allow, ip) {
+        shared.clients.refused(Refusal::Allow, ip, format!("{ip} is not in clients.allow"));
+        return None;
+    }
+    let slot = shared.clients.slot(ip);
+    if slot.is_none() {
+        let (client, most) = (Client::of(ip), shared.settings.max_per_client);
+        let why = format!("{client} has {most} connections open, which is clients.max_per_client");
+        shared.clients.refused(Refusal::Limit, ip, why);
+    }
+    slot
+}
+
+/// Reads the PROXY header and goes on with the client that it names.
 async fn accept_with_proxy_header(shared: Arc<ServerShared>, accepted: Accepted, waiting: ClientSlot) {
     let Accepted { mut socket, peer, reached, permit } = accepted;
     let header = tokio::select! {
@@ -92,19 +92,19 @@ async fn accept_with_proxy_header(shared: Arc<ServerShared>, accepted: Accepted,
     };
     let client = header.source.map_or(peer, canonical);
     drop(waiting);
-    if let Some(place) = shared.admitted(client) {
-        serve_connection(Conn::new(shared, client, reached, place, permit), socket, ahead).await;
+    if let Some(slot) = client_slot(&shared, client) {
+        serve_connection(Conn::new(shared, client, reached, slot, permit), socket, ahead).await;
     }
 }
 
-/// Why there is no header.
+/// Why a PROXY header could not be read.
 #[derive(Debug)]
 enum HeaderError {
-    /// Nothing came, not a byte.
+    /// The connection closed before its first byte.
     Closed,
-    /// The connection ended within it.
+    /// The connection closed within the header.
     Broken,
-    /// It took too long.
+    /// It took too long to come.
     Slow,
     Malformed(Malformed),
 }
@@ -120,7 +120,7 @@ impl fmt::Display for HeaderError {
     }
 }
 
-/// The header, and what came behind it.
+/// The header, and the bytes that came behind it.
 async fn read_header(socket: &mut TcpStream, patience: Duration) -> Result<(Header, Bytes), HeaderError> {
     let reading = async {
         let mut seen = BytesMut::new();

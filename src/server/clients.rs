@@ -1,4 +1,4 @@
-//! Who is here: the connections of each client, and what is said of those who were sent away.
+//! The clients that are connected: how many connections each has, and what is reported of those that were refused.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,10 +15,10 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::policy::clients::{Client, Notice, Notices, Refusal};
 
-/// All clients.
+/// Counts the connections of clients, and reports refusals.
 #[derive(Debug)]
 pub struct Clients {
-    places: Arc<ClientSlots>,
+    slots: Arc<ClientSlots>,
     waiting: Arc<ClientSlots>,
     notices: Mutex<Notices>,
     authenticator: Option<Authenticator>,
@@ -27,15 +27,15 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Nobody is here yet.
+    /// No client is connected yet.
     pub fn new(settings: &Settings, metrics: &Metrics, clock: &Clock) -> Clients {
         let users = settings.users.clone();
-        let places = |most| Arc::new(ClientSlots { most, taken: Mutex::default() });
-        // A balancer speaks for many. After a restart all of them are at its door at once, and none has done wrong.
+        let slots = |most| Arc::new(ClientSlots { most, taken: Mutex::default() });
+        // A balancer speaks for many. After a restart all of them connect at once, and none has done wrong.
         let waiting = settings.max_per_client.max(settings.max_connections / 2);
         Clients {
-            places: places(settings.max_per_client),
-            waiting: places(waiting),
+            slots: slots(settings.max_per_client),
+            waiting: slots(waiting),
             notices: Mutex::new(Notices::new(clock.now())),
             authenticator: users.map(|users| Authenticator::new(users, clock.clone(), settings.patience)),
             metrics: metrics.clone(),
@@ -43,23 +43,23 @@ impl Clients {
         }
     }
 
-    /// Who knows the users; `None` if nobody has to say who they are.
+    /// The check of passwords; `None` if clients need none.
     pub(crate) fn authenticator(&self) -> Option<&Authenticator> {
         self.authenticator.as_ref()
     }
 
-    /// A place for one more connection of the client at `ip`.
-    pub(crate) fn place(&self, ip: IpAddr) -> Option<ClientSlot> {
-        self.places.clone().take(Client::of(ip))
+    /// A slot for one more connection of the client at `ip`, if there is one left.
+    pub(crate) fn slot(&self, ip: IpAddr) -> Option<ClientSlot> {
+        self.slots.clone().take(Client::of(ip))
     }
 
-    /// A place for one more connection of the balancer at `ip` whose PROXY header is waited for. Apart from the places of clients:
-    /// its own health checks are not refused for the crowd it brings.
-    pub(crate) fn waiting_place(&self, ip: IpAddr) -> Option<ClientSlot> {
+    /// A slot for one more connection of the balancer at `ip` whose PROXY header is waited for. They are apart from the slots of
+    /// clients: the balancer's own health checks are not refused for the crowd it brings.
+    pub(crate) fn waiting_slot(&self, ip: IpAddr) -> Option<ClientSlot> {
         self.waiting.clone().take(Client::of(ip))
     }
 
-    /// Counts that the client at `ip` was refused, and says so, if that is news. `why` names no user and nothing secret.
+    /// Counts that the client at `ip` was refused, and reports it if that is news. `why` names no user and nothing secret.
     pub(crate) fn refused(&self, refusal: Refusal, ip: IpAddr, why: impl fmt::Display) {
         self.metrics.client_refused(refusal.as_str());
         let notice = self.notices.lock().notice(Client::of(ip), refusal, self.clock.now());
@@ -74,7 +74,7 @@ impl Clients {
     }
 }
 
-/// How many connections each client has. Clients without any are not in it.
+/// How many connections each client has. Clients without a connection are not in it.
 #[derive(Debug)]
 struct ClientSlots {
     most: usize,
@@ -98,20 +98,20 @@ impl ClientSlots {
         here.count += 1;
         let turn = here.turn.clone();
         drop(taken);
-        Some(ClientSlot { places: self, client, turn })
+        Some(ClientSlot { slots: self, client, turn })
     }
 }
 
-/// A connection's place among those of its client. Left when it is dropped.
+/// The slot of one connection among those of its client. It is free again when this is dropped.
 #[derive(Debug)]
 pub(crate) struct ClientSlot {
-    places: Arc<ClientSlots>,
+    slots: Arc<ClientSlots>,
     client: Client,
     turn: Arc<Semaphore>,
 }
 
 impl ClientSlot {
-    /// What a client can do once at a time, whatever the number of its connections: have a password checked.
+    /// The permit for what a client can do once at a time, whatever the number of its connections: have a password checked.
     pub(crate) fn turn(&self) -> &Arc<Semaphore> {
         &self.turn
     }
@@ -119,7 +119,7 @@ impl ClientSlot {
 
 impl Drop for ClientSlot {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock();
+        let mut taken = self.slots.taken.lock();
         if let Some(here) = taken.get_mut(&self.client) {
             here.count -= 1;
             if here.count == 0 {
@@ -134,10 +134,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_has_so_many_places_and_is_forgotten_when_it_left() {
-        let places = Arc::new(ClientSlots { most: 2, taken: Mutex::default() });
+    fn a_client_has_so_many_slots_and_is_forgotten_when_it_left() {
+        let slots = Arc::new(ClientSlots { most: 2, taken: Mutex::default() });
         let client = |text: &str| Client::of(text.parse().unwrap());
-        let take = |text: &str| places.clone().take(client(text));
+        let take = |text: &str| slots.clone().take(client(text));
         let first = take("2001:db8::1").unwrap();
         let second = take("2001:db8::2").unwrap();
         assert!(take("2001:db8::3").is_none(), "one of the same /64");
@@ -147,6 +147,6 @@ mod tests {
         assert!(Arc::ptr_eq(third.turn(), second.turn()) && !Arc::ptr_eq(third.turn(), other.turn()));
         assert!(take("2001:db8::1").is_none());
         drop((second, third, other));
-        assert!(places.taken.lock().is_empty(), "nobody is here");
+        assert!(slots.taken.lock().is_empty(), "no client is left");
     }
 }

@@ -1,4 +1,4 @@
-//! The doors: sockets are bound, connections accepted.
+//! The listeners of the data port: sockets are bound, connections accepted.
 
 use std::future::poll_fn;
 use std::io;
@@ -12,24 +12,24 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use super::admission::Accepted;
+use super::admission::{Accepted, admit};
 use super::original::{Listening, reached};
 use super::shared::ServerShared;
 
 /// Connections that wait to be accepted, at most; the kernel may lower it (net.core.somaxconn, 4096).
 const BACKLOG: i32 = 4096;
-/// A client that vanished is noticed after this and as long again.
+/// A client that vanished is noticed after this time and as long again.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-/// Out of file descriptors or memory: nothing is gained by asking again at once.
+/// Out of file descriptors or memory, accepting again at once gains nothing.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// An address that cannot be listened at.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen at {address}: {source}{}", advice(.source))]
 pub struct BindError {
-    /// Which.
+    /// The address.
     pub address: String,
-    /// Why.
+    /// Why it could not be bound.
     pub source: io::Error,
 }
 
@@ -56,7 +56,7 @@ impl Listeners {
     /// Binds each address. An IPv6 wildcard is for IPv6 alone, so that 0.0.0.0 can stand beside it.
     ///
     /// # Errors
-    /// One of them is taken, not here, or needs a privilege.
+    /// One of them is in use, is none of this machine's, or needs a privilege.
     pub fn bind(addresses: &[SocketAddr]) -> Result<Listeners, BindError> {
         let bind = |address: &SocketAddr| {
             let bound = bind(*address).and_then(known);
@@ -65,7 +65,7 @@ impl Listeners {
         Ok(Listeners { sockets: addresses.iter().map(bind).collect::<Result<_, _>>()?, next: 0 })
     }
 
-    /// Takes sockets that somebody else has bound: socket activation.
+    /// Takes sockets that another process has bound: socket activation.
     ///
     /// # Errors
     /// One of them does not listen.
@@ -78,7 +78,7 @@ impl Listeners {
         Ok(Listeners { sockets: sockets.into_iter().map(adopt).collect::<Result<_, _>>()?, next: 0 })
     }
 
-    /// Where clients reach them.
+    /// The addresses that clients reach them at.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.sockets.iter().map(|(_, listening)| listening.address).collect()
     }
@@ -129,41 +129,39 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Errors of one connection, which is gone (accept(2): treat them like EAGAIN).
+/// Whether an error concerns one connection, which has closed already (accept(2): treat them like EAGAIN).
 fn is_of_the_client(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkUnreachable};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | HostUnreachable | NetworkUnreachable)
 }
 
-impl ServerShared {
-    /// Accepts and serves connections until the tasks are told to stop, then closes the listeners. Connections go on; their
-    /// end is [`crate::task::Tasks::drained`].
-    pub async fn serve(self: Arc<Self>, mut listeners: Listeners) {
-        let seats = Arc::new(Semaphore::new(self.settings.max_connections.min(Semaphore::MAX_PERMITS)));
-        loop {
-            // A permit first: who finds none waits in the backlog, where it costs nothing.
-            let next = async {
-                let permit = seats.clone().acquire_owned().await.expect("the semaphore is never closed");
-                (permit, listeners.accept().await)
-            };
-            let (permit, (socket, peer, listening)) = tokio::select! {
-                biased;
-                () = self.tasks.stopping() => return,
-                next = next => next,
-            };
-            match prepare(&socket, self.settings.idle_timeout) {
-                Ok(local) => {
-                    let reached = reached(&socket, local, listening, &self.own);
-                    self.enter(Accepted { socket, peer, reached, permit });
-                }
-                Err(error) => debug!(%peer, %error, "gone before it was served"),
+/// Accepts and serves connections until the tasks are told to stop, then closes the listeners. Connections go on; their end is
+/// [`crate::task::Tasks::drained`].
+pub async fn serve(shared: Arc<ServerShared>, mut listeners: Listeners) {
+    let permits = Arc::new(Semaphore::new(shared.settings.max_connections.min(Semaphore::MAX_PERMITS)));
+    loop {
+        // A permit first: a connection for which there is none waits in the backlog, where it costs nothing.
+        let next = async {
+            let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
+            (permit, listeners.accept().await)
+        };
+        let (permit, (socket, peer, listening)) = tokio::select! {
+            biased;
+            () = shared.tasks.stopping() => return,
+            next = next => next,
+        };
+        match prepare(&socket, shared.settings.idle_timeout) {
+            Ok(local) => {
+                let reached = reached(&socket, local, listening, &shared.own);
+                admit(&shared, Accepted { socket, peer, reached, permit });
             }
+            Err(error) => debug!(%peer, %error, "closed before it was served"),
         }
     }
 }
 
-/// The kernel ends a connection whose client takes nothing for `idle`, be it gone or not reading (tcp(7),
-/// TCP_USER_TIMEOUT): nobody holds a permit and an open blob without end.
+/// Prepares a socket: the kernel ends a connection whose client takes nothing for `idle`, whether it vanished or does not read
+/// (tcp(7), TCP_USER_TIMEOUT), so that none holds a permit and an open blob without end.
 fn prepare(socket: &TcpStream, idle: Duration) -> io::Result<SocketAddr> {
     socket.set_nodelay(true)?;
     let raw = SockRef::from(socket);
@@ -182,7 +180,7 @@ mod tests {
         let address = first.addresses()[0];
         let error = Listeners::bind(&[address]).unwrap_err().to_string();
         assert!(error.starts_with(&format!("cannot listen at {address}: ")) && error.contains("ss -ltnp"), "{error}");
-        // TEST-NET-1 (RFC 5737): nobody's.
+        // TEST-NET-1 (RFC 5737): no machine's.
         let error = Listeners::bind(&["192.0.2.1:0".parse().unwrap()]).unwrap_err().to_string();
         assert!(error.ends_with("no interface of this machine has that address"), "{error}");
         let given = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -208,7 +206,7 @@ mod tests {
         assert_eq!(came_in[2..], listeners.addresses());
     }
 
-    /// Pitfall 23: a client that takes nothing for that long is gone, as far as anybody can tell.
+    /// Pitfall 23: a client that takes nothing for that long has left, as far as can be told.
     #[tokio::test]
     async fn the_kernel_ends_a_connection_whose_client_takes_nothing() {
         use tokio::io::AsyncWriteExt as _;

@@ -28,7 +28,7 @@ use crate::policy::registry::{Registries, Registry};
 use crate::server::Settings;
 use crate::server::clients::Clients;
 use crate::server::handshake::advice;
-use crate::server::listener::Listeners;
+use crate::server::listener::{Listeners, serve};
 use crate::server::loops::Relayed;
 use crate::server::shared::ServerShared;
 use crate::task::Tasks;
@@ -168,7 +168,7 @@ impl Seawall {
             tasks: tasks.clone(),
             clock,
         };
-        tasks.spawn(Arc::new(shared).serve(listeners));
+        tasks.spawn(serve(Arc::new(shared), listeners));
         Seawall { address, root: root.certificate_pem(), tasks, _dir: dir }
     }
 
@@ -380,7 +380,7 @@ async fn h2_get(tls: tokio_rustls::client::TlsStream<TcpStream>) {
 }
 
 #[tokio::test]
-async fn a_client_that_names_nobody_gets_the_leaf_of_its_connect() {
+async fn a_client_without_sni_gets_the_leaf_of_its_connect() {
     let seawall = start().await;
     let (_, socket) = seawall.tunnel("registry.test:443").await;
     let mut config = seawall.client(&[]);
@@ -439,7 +439,7 @@ async fn tls_by_name_of_others_is_passed_through_byte_by_byte() {
 }
 
 #[tokio::test]
-async fn tls_for_nobody_is_told_so_by_an_alert() {
+async fn tls_that_is_for_no_known_host_is_refused_by_an_alert() {
     let seawall = Seawall::start(
         Settings { tunnels: Tunnels { hosts: Vec::new(), ports: vec![443] }, ..settings() },
         upstream_settings(),
