@@ -1,9 +1,9 @@
-//! Passwords are checked: a few at a time, off the threads that serve, and not again for those that were just right.
+//! The check of passwords: a few at a time, off the threads that serve, and not again for one that was just right.
 //!
-//! 1. Known: a keyed hash of what was shown, right or wrong a short while ago, is answered at once.
+//! 1. A password that was right or wrong a short while ago is known by a keyed hash, and answered at once.
 //! 2. The client's turn: one check of a client at a time, whatever it opens. A flood of guesses has one place in the queue for each
 //!    address, and docker's five connections of one pull are one check.
-//! 3. A free core of those that may work on this. After each wait it is looked up again: somebody else may have found out.
+//! 3. A free core of those that may work on this. After each wait it is looked up again: another request may have found out.
 //! 4. bcrypt, on a blocking thread. The permits go with it: it cannot be stopped when the client leaves.
 
 use std::fmt;
@@ -19,35 +19,35 @@ use crate::lru::lru;
 use crate::policy::users::{Credential, Users};
 use crate::task;
 
-/// How long after its last use a password that was right is known. The users do not change while the process runs: this bounds how
+/// How long a password that was right is known after its last use. The users do not change while the process runs: this bounds how
 /// long a hash of it is in memory.
 const RIGHT_FOR: Duration = Duration::from_secs(10 * 60);
-/// How long one that was wrong is: a runner with an old password asks every few seconds.
+/// How long one that was wrong is known: a runner with an old password asks every few seconds.
 const WRONG_FOR: Duration = Duration::from_secs(60);
-/// Of each kind.
+/// Passwords that are known to be right, and as many that are wrong.
 const KNOWN: u64 = 10_000;
 
-/// What became of a check.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// It is a user.
+    /// A user's password.
     Right,
-    /// It is not.
+    /// No user's.
     Wrong,
-    /// Nobody had the time to find out.
+    /// Not found out: too many are being checked.
     Busy,
 }
 
-type Print = [u8; 32];
+type Fingerprint = [u8; 32];
 
-/// Knows who is a user.
+/// Checks passwords.
 pub(crate) struct Authenticator {
     users: Arc<Users>,
     clock: Clock,
     patience: Duration,
     key: hmac::Key,
-    right: Cache<Print, SystemTime>,
-    wrong: Cache<Print, SystemTime>,
+    right: Cache<Fingerprint, SystemTime>,
+    wrong: Cache<Fingerprint, SystemTime>,
     cores: Arc<Semaphore>,
 }
 
@@ -58,10 +58,10 @@ impl fmt::Debug for Authenticator {
 }
 
 impl Authenticator {
-    /// Nobody waits for longer than `patience`, for the turn and for the core each.
+    /// A check of `users`. A request waits at most `patience` for its client's turn, and as long for a core.
     pub(crate) fn new(users: Arc<Users>, clock: Clock, patience: Duration) -> Authenticator {
         let rng = aws_lc_rs::rand::SystemRandom::new();
-        // Half of them go on serving.
+        // The other half goes on serving.
         let cores = std::thread::available_parallelism().map_or(1, |all| (all.get() / 2).max(1));
         Authenticator {
             users,
@@ -74,9 +74,9 @@ impl Authenticator {
         }
     }
 
-    /// Whether a user shows this. `turn` is its client's, of one permit.
+    /// Whether a user has shown this. `turn` is its client's semaphore, of one permit.
     pub(crate) async fn check(&self, shown: Credential, turn: &Arc<Semaphore>) -> Answer {
-        let mut print = Print::default();
+        let mut print = Fingerprint::default();
         print.copy_from_slice(hmac::sign(&self.key, shown.as_bytes()).as_ref());
         if let Some(known) = self.known(&print) {
             return known;
@@ -96,11 +96,11 @@ impl Authenticator {
             is_right
         })
         .await;
-        let (book, time, answer) = match is_right {
+        let (known, time, answer) = match is_right {
             true => (&self.right, RIGHT_FOR, Answer::Right),
             false => (&self.wrong, WRONG_FOR, Answer::Wrong),
         };
-        book.insert(print, self.clock.now() + time);
+        known.insert(print, self.clock.now() + time);
         answer
     }
 
@@ -109,7 +109,7 @@ impl Authenticator {
         waited.ok().map(|permit| permit.expect("the semaphore is never closed"))
     }
 
-    fn known(&self, print: &Print) -> Option<Answer> {
+    fn known(&self, print: &Fingerprint) -> Option<Answer> {
         let now = self.clock.now();
         if self.right.get(print).is_some_and(|until| now < until) {
             self.right.insert(*print, now + RIGHT_FOR);
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(ask("alice:right").await, Answer::Busy, "forgotten");
     }
 
-    /// A client that guesses is in nobody's way but its own.
+    /// A client that guesses delays no client but itself.
     #[tokio::test(start_paused = true)]
     async fn one_check_of_a_client_at_a_time() {
         let all = authenticator(&Clock::system());

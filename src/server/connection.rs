@@ -13,7 +13,7 @@ use super::connect::{ConnectTarget, RegistryTarget};
 use super::direct_tls;
 use super::handshake::{Secured, as_itself, terminate};
 use super::http::{Next, encrypted, plain};
-use super::opening::{Opening, OpeningError, opening, say_last};
+use super::opening::{Opening, OpeningError, opening, send_last};
 use super::shared::Conn;
 use super::tcp::Tcp;
 use super::transport::{Socket, Transport};
@@ -76,7 +76,7 @@ async fn serve_http(conn: &Conn, socket: Socket, awaited: Awaited) -> Next {
         }
         Awaited::Registry(target) => {
             debug!(peer = %conn.peer, host = %target.origin.host, "plain HTTP within a CONNECT to a TLS registry");
-            say_last(socket.into_parts().1, PLAIN_HTTP).await;
+            send_last(socket.into_parts().1, PLAIN_HTTP).await;
             return Next::Done;
         }
     };

@@ -1,7 +1,7 @@
 //! TLS that came without a CONNECT: by a DNS override, by a redirection of the kernel, or for seawall itself.
 //!
 //! 1. It is for the name in its ClientHello, else for the address it was sent to: see `policy/addressee`.
-//! 2. seawall's own name: TLS ends here, and within it is what comes in the clear elsewhere.
+//! 2. seawall's own name: TLS ends here, and within it is what would otherwise come in the clear.
 //! 3. A registry: TLS ends here, with a leaf for it.
 //! 4. Another host: passed through unopened, if policy allows it.
 

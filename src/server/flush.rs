@@ -1,4 +1,4 @@
-//! What h2 writes, sent together.
+//! The frames that h2 writes, sent together.
 //!
 //! h2 writes and flushes frame by frame: 9 bytes of header and 16 KiB of data are two TLS records and one `writev`. Here its frames
 //! gather until there are four whole records of them, or until the connection's task has nothing more to do.
@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::cache::chunk::{Alignment, CHUNK, Chunk};
 
-/// A stream that gathers what is written to it.
+/// A stream that gathers what is written to it, until it is flushed or a chunk is full.
 pub(crate) struct Batched<T>(Arc<Mutex<Batch<T>>>);
 
 /// Sends what a [`Batched`] stream has gathered.
@@ -21,7 +21,7 @@ pub(crate) struct FlushHandle<T>(Arc<Mutex<Batch<T>>>);
 
 struct Batch<T> {
     inner: T,
-    /// Written and not sent: what of a chunk, of its buffer.
+    /// What was written and not sent: `gathered` bytes, of which `sent` are sent already.
     waiting: Option<Chunk>,
     sent: usize,
     gathered: usize,
@@ -36,14 +36,14 @@ impl<T> Batched<T> {
 }
 
 impl<T: AsyncWrite + Unpin> FlushHandle<T> {
-    /// Sends as much as can be sent now; the task is woken when the rest can. To be called after each poll of who writes.
+    /// Sends as much as can be sent now; the task is woken when the rest can be. To be called after each poll of the writer.
     pub(crate) fn flush(&self, cx: &mut Context<'_>) {
         let mut batch = self.0.lock();
         if batch.failed.is_some() {
             return;
         }
         if let Poll::Ready(Err(error)) = batch.flush(cx) {
-            // Its writer hears of it at its next word.
+            // The writer gets it at its next call.
             batch.failed = Some(error);
             cx.waker().wake_by_ref();
         }
@@ -69,7 +69,7 @@ impl<T: AsyncWrite + Unpin> Batch<T> {
         Poll::Ready(Ok(self.gathered - before))
     }
 
-    /// All that was gathered, to the stream.
+    /// Sends all that was gathered.
     fn send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Batch { inner, waiting, sent, gathered, .. } = self;
         let Some(chunk) = waiting else { return Poll::Ready(Ok(())) };
@@ -113,7 +113,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Batched<T> {
         true
     }
 
-    /// Not now: h2 flushes after each frame. [`FlushHandle::go`] does.
+    /// Does nothing, since h2 flushes after each frame. [`FlushHandle::flush`] does it.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.lock().failed.take().map_or(Poll::Ready(Ok(())), |error| Poll::Ready(Err(error)))
     }
@@ -196,15 +196,15 @@ mod tests {
 
     #[test]
     fn frames_leave_in_whole_records_and_what_is_left_when_the_task_has_nothing_more_to_do() {
-        let (mut stream, outflow) = Batched::new(Wire::new(usize::MAX, usize::MAX));
+        let (mut stream, output) = Batched::new(Wire::new(usize::MAX, usize::MAX));
         let cx = &mut Context::from_waker(std::task::Waker::noop());
         let frames = frames(8);
         assert!(write(&mut stream, &frames[..3], cx));
-        assert!(outflow.0.lock().inner.writes.is_empty(), "nothing is flushed by frames");
+        assert!(output.0.lock().inner.writes.is_empty(), "nothing is flushed by frames");
         assert!(write(&mut stream, &frames[3..], cx));
-        assert_eq!(outflow.0.lock().inner.writes, [CHUNK, CHUNK]);
-        outflow.flush(cx);
-        let wire = &outflow.0.lock().inner;
+        assert_eq!(output.0.lock().inner.writes, [CHUNK, CHUNK]);
+        output.flush(cx);
+        let wire = &output.0.lock().inner;
         assert_eq!(wire.writes, [CHUNK, CHUNK, 8 * FRAME - 2 * CHUNK]);
         assert!(wire.bytes == frames.concat(), "the bytes are those that were written");
     }
@@ -212,43 +212,43 @@ mod tests {
     #[test]
     fn a_wire_that_takes_little_gets_every_byte_once() {
         for (at_once, room) in [(1000, 5000), (FRAME, 40_000), (7, 70_007), (CHUNK, CHUNK)] {
-            let (mut stream, outflow) = Batched::new(Wire::new(at_once, 0));
+            let (mut stream, output) = Batched::new(Wire::new(at_once, 0));
             let cx = &mut Context::from_waker(std::task::Waker::noop());
             let frames = frames(6);
             let mut waits = 0;
             for frame in &frames {
-                // A frame that was written in part would be begun anew by the words of this test: each fits, or nothing of it does.
-                while outflow.0.lock().gathered + FRAME > CHUNK {
-                    outflow.0.lock().inner.room += room;
-                    outflow.flush(cx);
+                // A frame that was written in part would be begun again by this test: each fits, or nothing of it does.
+                while output.0.lock().gathered + FRAME > CHUNK {
+                    output.0.lock().inner.room += room;
+                    output.flush(cx);
                     waits += 1;
                 }
                 assert!(write(&mut stream, std::slice::from_ref(frame), cx));
             }
-            while outflow.0.lock().gathered > 0 {
-                outflow.0.lock().inner.room += room;
-                outflow.flush(cx);
+            while output.0.lock().gathered > 0 {
+                output.0.lock().inner.room += room;
+                output.flush(cx);
                 waits += 1;
             }
             assert!(waits > 1, "it never waited");
-            assert!(outflow.0.lock().inner.bytes == frames.concat(), "{at_once} at once, {room} at a time");
+            assert!(output.0.lock().inner.bytes == frames.concat(), "{at_once} at once, {room} at a time");
         }
     }
 
     #[test]
     fn who_writes_waits_while_the_wire_is_full() {
-        let (mut stream, outflow) = Batched::new(Wire::new(usize::MAX, 0));
+        let (mut stream, output) = Batched::new(Wire::new(usize::MAX, 0));
         let cx = &mut Context::from_waker(std::task::Waker::noop());
         assert!(!write(&mut stream, &frames(5), cx));
-        assert_eq!(outflow.0.lock().gathered, CHUNK, "no more is kept than one chunk");
+        assert_eq!(output.0.lock().gathered, CHUNK, "no more is kept than one chunk");
     }
 
     #[tokio::test]
     async fn the_end_comes_after_what_was_gathered() {
-        let (mut stream, outflow) = Batched::new(Wire::new(usize::MAX, usize::MAX));
+        let (mut stream, output) = Batched::new(Wire::new(usize::MAX, usize::MAX));
         stream.write_all(b"goodbye").await.unwrap();
         std::future::poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx)).await.unwrap();
-        let wire = &outflow.0.lock().inner;
+        let wire = &output.0.lock().inner;
         assert_eq!((wire.bytes.as_slice(), wire.ended), (b"goodbye".as_slice(), true));
     }
 
@@ -256,9 +256,9 @@ mod tests {
     async fn an_error_is_told_to_who_writes_next() {
         let (near, far) = tokio::io::duplex(10);
         drop(far);
-        let (mut stream, outflow) = Batched::new(near);
-        stream.write_all(b"to nobody").await.unwrap();
-        outflow.flush(&mut Context::from_waker(std::task::Waker::noop()));
+        let (mut stream, output) = Batched::new(near);
+        stream.write_all(b"unread").await.unwrap();
+        output.flush(&mut Context::from_waker(std::task::Waker::noop()));
         assert_eq!(stream.flush().await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 
@@ -267,12 +267,12 @@ mod tests {
     async fn an_error_wakes_once_and_ends_a_shutdown() {
         let (near, far) = tokio::io::duplex(10);
         drop(far);
-        let (mut stream, outflow) = Batched::new(near);
-        stream.write_all(b"to nobody").await.unwrap();
+        let (mut stream, output) = Batched::new(near);
+        stream.write_all(b"unread").await.unwrap();
         let woken = Arc::new(Woken::default());
         let waker = std::task::Waker::from(woken.clone());
         let cx = &mut Context::from_waker(&waker);
-        (0..3).for_each(|_| outflow.flush(cx));
+        (0..3).for_each(|_| output.flush(cx));
         assert_eq!(woken.0.load(std::sync::atomic::Ordering::Relaxed), 1);
         assert!(matches!(Pin::new(&mut stream).poll_shutdown(cx), Poll::Ready(Err(_))));
     }
@@ -289,7 +289,7 @@ mod tests {
     #[tokio::test]
     async fn what_comes_is_read() {
         let (near, mut far) = tokio::io::duplex(10);
-        let (mut stream, _outflow) = Batched::new(near);
+        let (mut stream, _output) = Batched::new(near);
         far.write_all(b"hello").await.unwrap();
         let mut read = [0; 5];
         stream.read_exact(&mut read).await.unwrap();

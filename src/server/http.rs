@@ -53,18 +53,18 @@ pub(crate) enum Next {
 
 /// A request head, and the header list of h2: bearer tokens of ECR, ACR and GitLab go beyond h2's usual 16 KiB.
 const MAX_HEAD: u32 = 64 << 10;
-/// What hyper reads at most into memory before the request is known, and the room it has to write from.
+/// What hyper reads at most into memory before the request is known, and the buffer it writes from.
 const MAX_BUFFER: usize = 64 << 10;
-/// hyper's own, said aloud.
+/// Header fields of a request; hyper's own default.
 const MAX_HEADERS: usize = 100;
 /// Per h2 connection. docker and containerd fetch three to six layers at once, buildkit some dozens.
 const MAX_STREAMS: u32 = 256;
-/// Per h2 stream: what is read ahead of a slow client. hyper's 400 KiB halves the speed of a single stream.
+/// Per h2 stream: what is read ahead for a slow client. hyper's 400 KiB halves the speed of a single stream.
 const MAX_SEND_BUFFER: usize = 1 << 20;
-/// An h2 peer that is gone is noticed after this and as long again.
+/// An h2 peer that vanished is noticed after this time and as long again.
 const PING: Duration = Duration::from_secs(20);
 
-/// What HTTP is read from and written to.
+/// The stream that HTTP is read from and written to.
 type Carried<T> = TokioIo<Watched<LingeringClose<T>, Output>>;
 
 /// The CONNECT that was granted on a connection, if one was: it takes over when its 200 is sent. Clones share it.
@@ -224,7 +224,7 @@ enum End {
     Silence,
 }
 
-/// Drives a connection to its end: the client's, that of its silence, or the process's. `after` each poll, what it left is sent.
+/// Drives a connection until its client ends it, it is silent for too long, or the process stops. `after` runs after each poll.
 async fn drive<C>(conn: &Conn, monitor: &IdleMonitor, connection: C, mut after: impl FnMut(&mut Context<'_>))
 where
     C: GracefulConnection,
@@ -249,7 +249,7 @@ where
         ended = polled(connection.as_mut()) => ended,
         Some(end) = ends.next() => {
             connection.as_mut().graceful_shutdown();
-            // A head that came in part holds up no drain: what was stopped has still to be silent.
+            // A head that came in part holds up no drain: a connection that is to stop has still to be silent.
             let silent = async {
                 if let End::Stop = end {
                     ends.next().await;

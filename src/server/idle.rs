@@ -1,4 +1,4 @@
-//! When a connection has nothing to do, and when its client has stopped taking what it asked for.
+//! The idleness of a connection: it has no request, or its client has stopped taking what it asked for.
 
 use std::io;
 use std::pin::Pin;
@@ -13,10 +13,11 @@ use crate::gateway::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-/// Less than this in one write is talk about the connection (h2: pings, acknowledgements, windows), and no answer.
+/// Fewer bytes than this in one write are about the connection (h2: pings, acknowledgements, windows), and no part of an answer.
 const SMALL: usize = 128;
 
-/// Watches a connection. Clones watch the same one. A request wakes nobody: who waits for silence looks when it could be.
+/// Watches a connection. Clones watch the same one. A request wakes no task: the one that waits for silence looks again when there could
+/// be one.
 #[derive(Clone, Debug)]
 pub(crate) struct IdleMonitor(Arc<Watch>);
 
@@ -26,7 +27,7 @@ struct Watch {
     output: Arc<Output>,
 }
 
-/// How many requests a connection has had, and has.
+/// The requests that a connection has had, and has.
 #[derive(Debug, Default)]
 struct Requests {
     begun: AtomicU64,
@@ -42,7 +43,7 @@ pub(crate) struct Output {
     /// The kernel takes no more at the moment. It knows what the client acknowledges, and ends the connection where that is nothing
     /// for too long (TCP_USER_TIMEOUT, see `listener`).
     blocked: AtomicBool,
-    /// Requests that wait for us: no answer yet, or no more of it.
+    /// Requests that wait for seawall: for an answer, or for more of it.
     owed: AtomicU64,
 }
 
@@ -93,26 +94,26 @@ impl IdleMonitor {
 }
 
 impl Watch {
-    /// How long no silence can be noticed; nothing where there is one. A request that begins and ends meanwhile is seen by when it ended,
-    /// so whoever looks again after at most `idle` misses none.
+    /// The time for which there can be no silence; `None` if there is one. A request that begins and ends meanwhile is known by when it
+    /// ended, so a task that looks again after at most `idle` misses none.
     fn rest(&self, patience: Duration, idle: Duration) -> Option<Duration> {
         let some = |rest: Duration| Some(rest).filter(|rest| !rest.is_zero());
         let passed = self.output.moved.since_start();
         if self.requests.begun.load(Ordering::Relaxed) == 0 {
             return some(patience.saturating_sub(passed).min(idle));
         }
-        // Before it is no more running a request writes down when it ended.
+        // A request writes down when it ended before it stops running.
         if self.requests.running.load(Ordering::Acquire) > 0 {
             return Some(idle);
         }
         let ended = Duration::from_nanos(self.requests.ended.load(Ordering::Relaxed));
-        // What was answered may still wait here for a slow client.
+        // The answer may still wait here for a slow client.
         some((ended + idle).saturating_sub(passed)).or_else(|| self.output.rest(idle))
     }
 }
 
 impl Output {
-    /// How long until nothing has moved for `idle`; nothing where that is so already.
+    /// How long until nothing has moved for `idle`; `None` if that is so already.
     fn rest(&self, idle: Duration) -> Option<Duration> {
         if self.blocked.load(Ordering::Relaxed) {
             return Some(idle);
@@ -144,7 +145,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Something of its answer was given to the connection, or there is nothing to give yet.
+    /// Notes whether a part of the answer was given to the connection, or there is none to give yet.
     pub(crate) fn gave(&mut self, something: bool) {
         let output = &self.monitor.0.output;
         if something {
@@ -314,7 +315,7 @@ mod tests {
         );
     }
 
-    /// The kernel sees acknowledgements that nobody here does: what it still holds is its to give up.
+    /// The kernel sees acknowledgements that seawall does not: what it still holds is the kernel's to give up.
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_slowly_is_the_kernels() {
         let monitor = IdleMonitor::new();

@@ -1,8 +1,8 @@
-//! A close that takes nothing back.
+//! A close that loses nothing.
 //!
 //! A socket that is closed while bytes of its client are unread, or that gets some afterwards, answers with RST, and the kernel throws
 //! away what it had still to send: the end of a download of a client that reads slowly, or the answer to an upload that was refused
-//! half-way (RFC 9112 section 9.6). So the end is said first (close_notify, FIN), and the client read until it hangs up too.
+//! half-way (RFC 9112 section 9.6). So the end is sent first (close_notify, FIN), and the client is read until it hangs up too.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -13,23 +13,23 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// Whoever sends nothing for this long after the end was said has nothing more on its ingress.
+/// A client that sends nothing for this long after the end was sent has nothing more on its way.
 const SILENCE: Duration = Duration::from_secs(2);
-/// Who sends on has this long to notice: below the shortest drain that makes sense, beyond every round trip.
+/// A client that sends on has this long to notice: below the shortest drain that makes sense, beyond every round trip.
 const LONGEST: Duration = Duration::from_secs(10);
-/// As much as both kernels buffer for one connection, and more: who has not heard of the end by then does not listen.
+/// As much as both kernels buffer for one connection, and more: a client that has not read the end by then does not read.
 const MOST: usize = 64 << 20;
-/// What is thrown away at once.
+/// Bytes that are read and dropped at once.
 const PIECE: usize = 16 << 10;
 
-/// A stream whose shutdown is done when the other side has hung up, or a little later.
+/// A stream whose shutdown completes when the other side has hung up, or a little later.
 #[derive(Debug)]
 pub(crate) struct LingeringClose<T> {
     inner: T,
     farewell: Option<Farewell>,
 }
 
-/// The end was said.
+/// The wait for the other side, after the end was sent.
 #[derive(Debug)]
 struct Farewell {
     until: Instant,
@@ -53,7 +53,7 @@ impl Farewell {
         Farewell { until: now + LONGEST, silence: Box::pin(tokio::time::sleep(SILENCE)), left: MOST }
     }
 
-    /// Reads and forgets until there is no more, in any sense.
+    /// Reads and drops bytes until the other side hangs up, is silent, or has sent too much.
     fn poll<T: AsyncRead + Unpin>(&mut self, inner: &mut T, cx: &mut Context<'_>) -> Poll<()> {
         let mut space = [MaybeUninit::uninit(); PIECE];
         while self.left > 0 {

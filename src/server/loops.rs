@@ -1,8 +1,8 @@
 //! TLS that seawall passes through, and that comes back to it.
 //!
-//! A host whose address is a balancer or a port mapping in shared of seawall is dialled, and there seawall is again: the address is
-//! none of its own, and there is no request to write a `Via` in. But a ClientHello goes through untouched, and no two are alike (32
-//! random bytes, RFC 8446 4.1.2): one that is on its way already has come back.
+//! A host whose address is that of a balancer or a port mapping in front of seawall is dialled, and seawall is reached again: the
+//! address is not one of its own, and there is no request to write a `Via` in. But a ClientHello passes untouched, and no two are
+//! alike (32 random bytes, RFC 8446 4.1.2): one that is passing through already has come back.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use parking_lot::Mutex;
 
 type Fingerprint = [u8; 32];
 
-/// ClientHellos that are passed through now. Clones share them.
+/// The ClientHellos that pass through now. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Relayed(Arc<Mutex<HashSet<Fingerprint>>>);
 
-/// One of them, until it is dropped.
+/// The passage of one of them, which ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Passage {
     relayed: Relayed,
@@ -24,7 +24,7 @@ pub(crate) struct Passage {
 }
 
 impl Relayed {
-    /// Notes this one. `None`: it is on its way already.
+    /// Notes this one. `None`: it is passing through already, so it has come back.
     pub(crate) fn enter(&self, hello: &[u8]) -> Option<Passage> {
         let fingerprint = digest(&SHA256, hello).as_ref().try_into().expect("SHA-256 has 32 bytes");
         let is_new = self.0.lock().insert(fingerprint);
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_on_its_way_is_known_until_it_has_arrived() {
+    fn what_passes_through_is_known_until_it_has_passed() {
         let relayed = Relayed::default();
         let first = relayed.enter(b"hello").unwrap();
         assert!(relayed.enter(b"hello").is_none());

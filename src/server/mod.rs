@@ -1,4 +1,4 @@
-//! A connection: who may connect, what it speaks, which way in it took, the HTTP on it.
+//! A connection: who may connect, what its first bytes are, what it is for, the HTTP on it.
 
 mod admission;
 mod authenticator;
@@ -34,16 +34,16 @@ use crate::policy::addressee::OwnNames;
 use crate::policy::intercept::Tunnels;
 use crate::policy::users::Users;
 
-/// What the data port is told by the configuration: valid values only.
+/// What the configuration says of the data port, checked already.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where clients connect.
+    /// The addresses that clients connect to.
     pub listen: Vec<SocketAddr>,
-    /// Who may.
+    /// The networks whose clients may connect.
     pub allow: Vec<IpNet>,
-    /// Who has a password; `None`: nobody needs one.
+    /// The users and their passwords; `None` if clients need none.
     pub users: Option<Arc<Users>>,
-    /// Whose PROXY header is required, and believed.
+    /// The networks whose PROXY header is required, and believed.
     pub proxy_protocol_from: Vec<IpNet>,
     /// Connections at once; one more waits in the backlog.
     pub max_connections: usize,

@@ -1,4 +1,4 @@
-//! Reads until it is known what a connection is.
+//! The opening of a connection: read until its first bytes tell what it is.
 
 use std::fmt;
 use std::io;
@@ -18,7 +18,7 @@ use crate::dial::replay::Replay;
 
 /// What a connection opened with.
 pub(crate) enum Opening {
-    /// A request.
+    /// An HTTP request.
     Http(Socket),
     /// A ClientHello.
     Tls(Box<Greeting>),
@@ -31,12 +31,12 @@ pub(crate) struct Greeting {
     socket: Transport,
 }
 
-/// Why nothing came of it.
+/// Why the opening of a connection could not be read.
 #[derive(Debug)]
 pub(crate) enum OpeningError {
-    /// It said too little for too long.
+    /// Too little came for too long.
     Slow,
-    /// It went away before it had said anything: a health check, a scanner, a connection opened ahead of need.
+    /// It closed before it had sent anything complete: a health check, a scanner, a connection opened ahead of need.
     Closed,
     /// The socket failed.
     Io(io::Error),
@@ -60,10 +60,10 @@ impl fmt::Display for OpeningError {
 
 impl std::error::Error for OpeningError {}
 
-/// Reads on from `ahead` until it is known. The bytes are kept.
+/// Reads on from `ahead` until the opening is known. The bytes are kept.
 ///
 /// # Errors
-/// After `patience` in any case. What is bad TLS was told so by an alert.
+/// After `patience` in any case. Bad TLS was answered with an alert.
 pub(crate) async fn opening(socket: Transport, ahead: Bytes, patience: Duration) -> Result<Opening, OpeningError> {
     tokio::time::timeout(patience, read_opening(socket, ahead)).await.unwrap_or(Err(OpeningError::Slow))
 }
@@ -86,7 +86,7 @@ async fn read_hello(mut socket: Transport, mut seen: BytesMut) -> Result<Greetin
         match reader.read(&seen) {
             Ok(Some(hello)) => return Ok(Greeting { hello, seen: seen.freeze(), socket }),
             Ok(None) => read_more(&mut socket, &mut seen).await?,
-            Err(failed) => return Err(say_why(socket, failed).await),
+            Err(failed) => return Err(send_alert(socket, failed).await),
         }
     }
 }
@@ -99,32 +99,32 @@ async fn read_more(socket: &mut Transport, seen: &mut BytesMut) -> Result<(), Op
     }
 }
 
-async fn say_why(socket: Transport, failed: HelloError) -> OpeningError {
-    say_last(socket, &failed.alert).await;
+async fn send_alert(socket: Transport, failed: HelloError) -> OpeningError {
+    send_last(socket, &failed.alert).await;
     OpeningError::Hello(failed.to_string())
 }
 
-/// Says something and hangs up. Whoever has gone already does not hear it.
-pub(crate) async fn say_last(socket: Transport, bytes: &[u8]) {
+/// Sends some last bytes and hangs up. A client that has left already does not get them.
+pub(crate) async fn send_last(socket: Transport, bytes: &[u8]) {
     use tokio::io::AsyncWriteExt;
     let mut socket = LingeringClose::new(socket);
     let _ = socket.write_all(bytes).await;
     let _ = socket.shutdown().await;
 }
 
-/// A fatal alert (RFC 8446 6.2), for a client whose handshake is not gone on with.
+/// A fatal alert (RFC 8446 6.2), for a client whose handshake ends here.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Alert {
     /// Policy forbids it.
     AccessDenied = 49,
-    /// It could not be reached, or there is no leaf for it.
+    /// The host could not be reached, or there is no leaf for it.
     InternalError = 80,
-    /// There is no such host here.
+    /// The host is unknown here.
     UnrecognizedName = 112,
 }
 
 impl Greeting {
-    /// What the client says it wants.
+    /// The ClientHello, read.
     pub(crate) fn hello(&self) -> &Hello {
         &self.hello
     }
@@ -139,17 +139,17 @@ impl Greeting {
         Replay::new(self.seen, self.socket)
     }
 
-    /// Goes on with the handshake as the host of `config`.
+    /// Finishes the handshake as the host of `config`.
     ///
     /// # Errors
-    /// The client does not trust the root, has no protocol version or cipher in common, goes away.
+    /// The client does not trust the root, has no protocol version or cipher in common, or leaves.
     pub(crate) async fn accept(self, config: Arc<ServerConfig>) -> io::Result<TlsStream<Socket>> {
         let rest = Replay::new(self.seen.slice(self.hello.consumed..), self.socket);
         StartHandshake::from_parts(self.hello.accepted, rest).into_stream(config).await
     }
 
-    /// Ends it.
+    /// Ends the handshake with an alert.
     pub(crate) async fn reject(self, alert: Alert) {
-        say_last(self.socket, &[0x15, 3, 3, 0, 2, 2, alert as u8]).await;
+        send_last(self.socket, &[0x15, 3, 3, 0, 2, 2, alert as u8]).await;
     }
 }

@@ -1,11 +1,11 @@
-//! Where a client sent a connection that the kernel brought here.
+//! The address that a client sent a connection to, if the kernel redirected it here.
 //!
-//! 1. REDIRECT and DNAT (iptables, nftables) leave the first destination with conntrack, which tells it for the socket
+//! 1. REDIRECT and DNAT (iptables, nftables) leave the first destination with conntrack, which gives it for the socket
 //!    (`SO_ORIGINAL_DST`). It is asked of every connection, and believed only where it is another address than this end of the
 //!    socket: without a translation conntrack names the very same.
 //! 2. With TPROXY it is this end of the socket itself. The listener is the operator's (systemd's `Transparent=yes`): one that
 //!    seawall binds is not transparent.
-//! 3. An address of seawall's own is none: that is where a client comes to that means seawall.
+//! 3. An address of seawall's own does not count: a client that sent the connection there wants seawall.
 
 use std::net::SocketAddr;
 
@@ -18,14 +18,14 @@ use crate::policy::addressee::Reached;
 /// A listener as its connections see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Listening {
-    /// Where it is bound.
+    /// The address it is bound to.
     pub(crate) address: SocketAddr,
     /// Whether it takes what is for other addresses (`IP_TRANSPARENT`).
     pub(crate) is_transparent: bool,
 }
 
 impl Listening {
-    /// What the kernel says of it.
+    /// Reads from the kernel what its connections need to know.
     pub(crate) fn of(listener: &TcpListener) -> std::io::Result<Listening> {
         let address = listener.local_addr()?;
         let socket = SockRef::from(listener);
@@ -36,7 +36,7 @@ impl Listening {
     }
 }
 
-/// Where `socket` came in, whose end here is `local`.
+/// The address that `socket` came in at, whose end here is `local`, and the one it was sent to.
 pub(crate) fn reached(socket: &TcpStream, local: SocketAddr, listening: Listening, own: &OwnAddresses) -> Reached {
     let local = canonical(local);
     let is_own = |address| own.contains(address);
@@ -51,14 +51,14 @@ pub(crate) fn reached(socket: &TcpStream, local: SocketAddr, listening: Listenin
     Reached { local, original: original.filter(|original| *original != local && !is_own(*original)) }
 }
 
-/// What conntrack knows of it; nothing where there is no conntrack, or this connection is none of its.
+/// The destination that conntrack has for it; none without conntrack, or for a connection that it does not know.
 fn translated(socket: &TcpStream, local: SocketAddr) -> Option<SocketAddr> {
     let socket = SockRef::from(socket);
     let found = if local.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
     found.ok()?.as_socket()
 }
 
-/// A v4 client of a dual-stack socket, its own or the balancer's, comes in v6 clothes. So does the address it came to.
+/// An IPv4 address that a dual-stack socket shows as IPv6, as it is: the client's or the balancer's, and the one it came in at.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -1,4 +1,4 @@
-//! Where there are users, a request has to show whose it is: 407 or 401, or on it goes without the password.
+//! The password of a request, where there are users: without a right one the answer is 407 or 401; a right one is taken out.
 
 use http::header::{AUTHORIZATION, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -18,17 +18,17 @@ use crate::policy::users::Credential;
 
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"seawall\"");
 
-/// Takes the password out of the request; it is for nobody else.
+/// Checks the password of a request and takes it out: it is for seawall alone.
 ///
 /// # Errors
-/// The answer to somebody who is no user.
+/// The response to a client that is no user.
 pub(crate) async fn demand<B>(
     conn: &Conn,
     session: &Session,
     request: &mut Request<B>,
 ) -> Result<(), Box<Response<Body>>> {
     let Some(authenticator) = conn.shared.clients.authenticator() else { return Ok(()) };
-    // Within a CONNECT it was asked for already, and what is shown there is for the registry.
+    // Within a CONNECT it was checked already, and a credential there is the registry's.
     let Ingress::Own(_) = session.ingress else { return Ok(()) };
     if is_for_registry(conn, session, request) {
         let why = "clients.users_file is set, and a registry that is spoken to in the clear has no place for a password: use HTTP_PROXY";
@@ -42,19 +42,20 @@ pub(crate) async fn demand<B>(
     };
     let answer = match presented(request.headers(), &field) {
         Ok(credential) => Box::pin(authenticator.check(credential, conn.turn())).await,
-        Err(why) => return Err(Box::new(sent_away(conn, request, demand, why))),
+        Err(why) => return Err(Box::new(turn_away(conn, request, demand, why))),
     };
     match answer {
         Answer::Right => {
             request.headers_mut().remove(&field);
             Ok(())
         }
-        Answer::Wrong => Err(Box::new(sent_away(conn, request, demand, Why::Wrong))),
-        Answer::Busy => Err(Box::new(sent_away(conn, request, demand, Why::Busy))),
+        Answer::Wrong => Err(Box::new(turn_away(conn, request, demand, Why::Wrong))),
+        Answer::Busy => Err(Box::new(turn_away(conn, request, demand, Why::Busy))),
     }
 }
 
-/// What the kernel took from a registry on its way there: what is shown on it is for the registry, whatever its path looks like.
+/// Whether a request is for a registry, on a connection that the kernel redirected here: a credential in it is the registry's, whatever
+/// its path looks like.
 fn is_for_registry<B>(conn: &Conn, session: &Session, request: &Request<B>) -> bool {
     let shared = &conn.shared;
     session.reached.original.is_some()
@@ -76,11 +77,11 @@ fn form<B>(request: &Request<B>) -> Form<'_> {
     }
 }
 
-/// Why somebody is no user.
+/// Why a client is not taken for a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     Nothing,
-    /// Another scheme than Basic, no base64, or two of them.
+    /// Another scheme than Basic, no base64, or two credentials.
     Unreadable,
     Wrong,
     Busy,
@@ -95,23 +96,23 @@ fn presented(headers: &HeaderMap, field: &HeaderName) -> Result<Credential, Why>
     }
 }
 
-fn sent_away<B>(conn: &Conn, request: &Request<B>, demand: Demand, why: Why) -> Response<Body> {
+fn turn_away<B>(conn: &Conn, request: &Request<B>, demand: Demand, why: Why) -> Response<Body> {
     let what = match why {
         Why::Nothing => "a user name and a password are needed (clients.users_file)",
         Why::Unreadable => "the credential is not one of HTTP Basic",
         Why::Wrong => "wrong user name or password",
         Why::Busy => "too many passwords are being checked, try again",
     };
-    let way = match form(request) {
+    let what_for = match form(request) {
         Form::Authority => "CONNECT",
         Form::Absolute => "plain HTTP to be forwarded",
         Form::Origin(_) => "the mirror",
     };
     if why == Why::Nothing && demand == Demand::Origin {
-        // Nobody sends a server a password before it has asked (RFC 9110, 11.6.1); to a proxy, all do.
+        // Clients send no password to a server before it has asked (RFC 9110, 11.6.1); to a proxy, all do.
         debug!(peer = %conn.peer, "the mirror asks for a password");
     } else {
-        conn.shared.clients.refused(Refusal::Auth, conn.peer.ip(), format_args!("{way}: {what}"));
+        conn.shared.clients.refused(Refusal::Auth, conn.peer.ip(), format_args!("{what_for}: {what}"));
     }
     let is_pull = is_mirrored(request.method(), request.uri()) && request.uri().path() != "/v2/";
     if demand == Demand::Origin && why != Why::Busy && is_pull {

@@ -1,12 +1,12 @@
 //! The PROXY protocol's header, versions 1 and 2 (haproxy's doc/proxy-protocol.txt): who is behind the balancer that connected.
 //!
-//! Pure: bytes in, words out. Read strictly, since whoever is believed here is let in: `PROXY` with one space between words, ports
+//! Pure: bytes in, words out. Read strictly, since a client is admitted by what it says: `PROXY` with one space between words, ports
 //! without signs and leading zeros. The crates for it are not (`proxy-header` 0.1.3 takes `PROXYxTCP4` and `UNKNOWNx`, `ppp` 2.3.0
 //! takes port `+80`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// A header.
+/// A PROXY header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The client; `None` if the header names none (v1 UNKNOWN, v2 LOCAL): then it is the peer itself.
@@ -15,7 +15,7 @@ pub struct Header {
     pub length: usize,
 }
 
-/// These bytes are no header, whatever follows.
+/// The bytes are no PROXY header, whatever follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Malformed(&'static str);
@@ -30,10 +30,10 @@ const START_V2: usize = 16;
 /// the longest.
 pub const LONGEST_V2: usize = 4096;
 
-/// Reads the header that `bytes` begin with. `None`: there are too few to say.
+/// Reads the header that `bytes` begin with. `None`: there are too few to tell.
 ///
 /// # Errors
-/// There is none, or none that TCP over IPv4 or IPv6 has.
+/// They begin with no header, or with one of another protocol than TCP over IPv4 or IPv6.
 pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     let begins = |signature: &[u8]| bytes.iter().zip(signature).all(|(byte, expected)| byte == expected);
     if begins(V2) {
@@ -265,7 +265,7 @@ mod tests {
         }
 
         #[test]
-        fn whoever_waits_for_more_waits_for_little(bytes: Vec<u8>) {
+        fn a_v1_header_is_refused_once_it_is_too_long(bytes: Vec<u8>) {
             let bytes = [V1, &bytes].concat();
             prop_assert!(bytes.len() < LONGEST_V1 || parse(&bytes) != Ok(None));
         }

@@ -1,6 +1,6 @@
 //! What the first bytes of a connection are, and what a ClientHello says.
 //!
-//! Pure: bytes in, words out. The bytes are kept by the caller, who may have to play them back.
+//! Pure: bytes in, words out. The caller keeps the bytes, since it may have to play them back.
 
 use std::fmt;
 
@@ -11,20 +11,20 @@ use crate::http::origin::Host;
 /// What the bytes read so far are the start of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sniff {
-    /// Too few to say.
+    /// Too few bytes to tell.
     More,
     /// A TLS record of a handshake (RFC 8446 5.1).
     Tls,
     /// A request line (RFC 9112 3).
     Http,
-    /// Nothing that is spoken here.
+    /// No protocol that is spoken here.
     Garbage,
 }
 
 /// No method is longer: `MKREDIRECTREF` and `UPDATEREDIRECTREF` lead the IANA registry.
 const LONGEST_METHOD: usize = 24;
 
-/// Tells them apart.
+/// Tells the protocols apart.
 pub fn sniff(bytes: &[u8]) -> Sniff {
     match bytes {
         [] => Sniff::More,
@@ -67,15 +67,15 @@ pub struct HelloReader {
     fed: usize,
 }
 
-/// A ClientHello, complete.
+/// A complete ClientHello.
 pub struct Hello {
-    /// The host it names. None if it names none, or an address (RFC 6066 3 forbids that; it is ignored).
+    /// The host it names; `None` if it has no name, or an address (RFC 6066 3 forbids that; it is ignored).
     pub sni: Option<Host>,
     /// The protocols it offers, best first.
     pub alpn: Vec<Vec<u8>>,
-    /// The handshake as far as it went, to be gone on with.
+    /// The handshake as far as it went, to be finished.
     pub accepted: Accepted,
-    /// How many of the bytes are in `accepted`; what was read beyond is the stream's.
+    /// How many of the bytes are in `accepted`; what was read beyond follows the ClientHello in the stream.
     pub consumed: usize,
 }
 
@@ -85,10 +85,10 @@ impl fmt::Debug for Hello {
     }
 }
 
-/// Not a ClientHello.
+/// What was read is no ClientHello.
 #[derive(Debug)]
 pub struct HelloError {
-    /// For the log.
+    /// Why, for the log.
     pub reason: String,
     /// A TLS alert for the client; may be empty.
     pub alert: Vec<u8>,
@@ -115,7 +115,7 @@ impl Default for HelloReader {
 }
 
 impl HelloReader {
-    /// Nothing read yet.
+    /// A reader that has read nothing yet.
     pub fn new() -> HelloReader {
         HelloReader { acceptor: Acceptor::default(), fed: 0 }
     }
@@ -273,18 +273,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn once_told_never_untold(bytes: Vec<u8>, method in "[A-Z]{1,24}") {
+        fn once_known_it_stays(bytes: Vec<u8>, method in "[A-Z]{1,24}") {
             let mut request = method.into_bytes();
             request.extend(b" / HTTP/1.1\r\n");
             let end = request.iter().position(|b| *b == b' ').unwrap();
             for at in 0..=request.len() {
                 prop_assert_eq!(sniff(&request[..at]), if at <= end { Sniff::More } else { Sniff::Http });
             }
-            let mut told = Sniff::More;
+            let mut known = Sniff::More;
             for at in 0..=bytes.len() {
                 let now = sniff(&bytes[..at]);
-                prop_assert!(told == Sniff::More || told == now);
-                told = now;
+                prop_assert!(known == Sniff::More || known == now);
+                known = now;
             }
         }
 

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use crate::fs::{Outbox, is_stand_in};
 use crate::task;
 
-/// A client's connection, and the parts of files it has still to send.
+/// A client's connection, and the parts of files that it has still to send.
 pub(crate) struct Tcp {
     stream: TcpStream,
     outbox: Outbox,
@@ -36,7 +36,7 @@ impl Tcp {
         self.outbox.clone()
     }
 
-    /// A part of a file, from the page cache: a thread waits for the disk where it must be read first.
+    /// Sends a part of a file from the page cache: if it must be read first, a thread waits for the disk.
     fn poll_part(&mut self, cx: &mut Context<'_>, stand_in: &[u8]) -> Poll<io::Result<usize>> {
         if self.warming.is_none()
             && let Some(uncached) = self.outbox.uncached()
@@ -81,7 +81,7 @@ impl AsyncWrite for Tcp {
         match bufs.iter().position(|buf| is_stand_in(buf)) {
             None => Pin::new(&mut this.stream).poll_write_vectored(cx, bufs),
             Some(0) => this.poll_part(cx, &bufs[0]),
-            // A head: what it is of comes in the same segment.
+            // A response's head: its body follows in the same segment.
             Some(_) => this.poll_send(cx, || Ok(send(&this.stream, &bufs[0], SendFlags::MORE | SendFlags::NOSIGNAL)?)),
         }
     }

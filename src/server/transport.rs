@@ -1,4 +1,4 @@
-//! What a connection is carried by: TCP, or TLS to seawall itself that a CONNECT was sent in.
+//! What carries a connection: TCP, or TLS to seawall itself within which a CONNECT was sent.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -17,14 +17,14 @@ pub(crate) type Socket = Replay<Transport>;
 /// What carries a connection.
 #[derive(Debug)]
 pub(crate) enum Transport {
-    /// As it was accepted.
+    /// The socket, as it was accepted.
     Tcp(Tcp),
-    /// Within TLS, `HTTPS_PROXY=https://…`.
+    /// TLS to seawall itself, `HTTPS_PROXY=https://…`.
     Tls(Box<TlsStream<Socket>>),
 }
 
 impl Transport {
-    /// Where parts of files may be posted: not where they are encrypted.
+    /// The outbox that parts of files may be posted to; `None` where they are encrypted.
     pub(crate) fn outbox(&self) -> Option<Outbox> {
         match self {
             Transport::Tcp(tcp) => Some(tcp.outbox()),

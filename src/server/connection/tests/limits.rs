@@ -1,4 +1,4 @@
-//! What costs a client its connection, and nobody else anything.
+//! What costs a client its connection, and no other client anything.
 
 use super::*;
 
@@ -75,7 +75,7 @@ async fn half_a_head_holds_up_no_drain() {
 }
 
 #[tokio::test]
-async fn hundreds_of_half_open_connections_are_in_nobodys_way() {
+async fn hundreds_of_half_open_connections_delay_no_other_client() {
     let seawall = start().await;
     let mut half_open = Vec::new();
     for at in 0..300 {
@@ -122,7 +122,7 @@ async fn a_drain_ends_what_is_idle_and_waits_for_the_rest() {
     rest(&mut kept).await;
     rest(&mut intercepted).await;
     tokio::time::timeout(LONG, seawall.tasks.drained()).await.expect("drained");
-    assert!(TcpStream::connect(seawall.address).await.is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(seawall.address).await.is_err(), "it does not listen any more");
 }
 
 #[tokio::test]
