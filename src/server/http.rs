@@ -190,7 +190,7 @@ impl Exchange {
             Box::pin(async move {
                 let response = exchange.answer(request).await;
                 // A client whose window is closed is asked for no body at all.
-                running.gave(true);
+                running.gave();
                 Ok::<_, Infallible>(response.map(|body| Tracked { body: body.posted_to(outbox), running }))
             })
         })

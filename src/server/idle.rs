@@ -145,25 +145,28 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Notes whether a part of the answer was given to the connection, or there is none to give yet.
-    pub(crate) fn gave(&mut self, something: bool) {
+    /// Notes that something of the answer was given to the connection: the client has to take it.
+    pub(crate) fn gave(&mut self) {
         let output = &self.monitor.0.output;
-        if something {
-            output.moved.touch();
+        output.moved.touch();
+        if self.is_owed {
+            self.is_owed = false;
+            output.owed.fetch_sub(1, Ordering::Relaxed);
         }
-        if self.is_owed == something {
-            self.is_owed = !something;
-            match something {
-                true => output.owed.fetch_sub(1, Ordering::Relaxed),
-                false => output.owed.fetch_add(1, Ordering::Relaxed),
-            };
+    }
+
+    /// Notes that there is nothing of the answer to give yet: the client waits for seawall.
+    fn owes(&mut self) {
+        if !self.is_owed {
+            self.is_owed = true;
+            self.monitor.0.output.owed.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.gave(true);
+        self.gave();
         let Watch { requests, output } = &*self.monitor.0;
         let passed = u64::try_from(output.moved.since_start().as_nanos()).unwrap_or(u64::MAX);
         requests.ended.store(passed, Ordering::Relaxed);
@@ -183,7 +186,10 @@ impl http_body::Body for Tracked {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        self.running.gave(polled.is_ready());
+        match polled.is_ready() {
+            true => self.running.gave(),
+            false => self.running.owes(),
+        }
         polled
     }
 
@@ -278,7 +284,7 @@ mod tests {
         let mut silence = Box::pin(monitor.silence(PATIENCE, IDLE));
         // Upstream is slow: that is not the client's.
         assert!(tokio::time::timeout(IDLE * 10, &mut silence).await.is_err());
-        running.gave(true);
+        running.gave();
         answered(&monitor, 4 << 10).await;
         let began = Instant::now();
         silence.await;
@@ -292,7 +298,7 @@ mod tests {
         let begun = monitor.clone();
         let service = hyper::service::service_fn(move |_| {
             let mut running = begun.begin();
-            running.gave(true);
+            running.gave();
             let body = Tracked { body: Body::full(vec![0; 1 << 20]), running };
             std::future::ready(Ok::<_, Error>(http::Response::new(body)))
         });
@@ -320,7 +326,7 @@ mod tests {
     async fn a_client_that_reads_slowly_is_the_kernels() {
         let monitor = IdleMonitor::new();
         let mut running = monitor.begin();
-        running.gave(true);
+        running.gave();
         let (near, mut far) = tokio::io::duplex(1 << 10);
         let mut near = monitor.watching(near);
         let writing = async move {
