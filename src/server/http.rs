@@ -69,13 +69,23 @@ type Carried<T> = TokioIo<Watched<LingeringClose<T>, Output>>;
 
 /// The CONNECT that was granted on a connection, if one was: it takes over when its 200 is sent. Clones share it.
 #[derive(Clone, Default)]
-struct Granted(Arc<Mutex<Option<Box<(OnUpgrade, ConnectTarget)>>>>);
+struct Granted(Arc<Mutex<Option<Box<Takeover>>>>);
+
+/// A granted CONNECT.
+struct Takeover {
+    upgrade: OnUpgrade,
+    target: ConnectTarget,
+}
 
 impl Granted {
+    fn set(&self, takeover: Takeover) {
+        *self.0.lock() = Some(Box::new(takeover));
+    }
+
     /// What the connection is now that the HTTP on it ended.
     async fn next(&self, conn: &Conn) -> Next {
         let Some(granted) = self.0.lock().take() else { return Next::Done };
-        let (upgrade, target) = *granted;
+        let Takeover { upgrade, target } = *granted;
         match upgrade.await.map(take_transport) {
             Ok(Some((ahead, transport))) => Next::TakeOver { transport, ahead, target },
             Ok(None) => Next::Done,
@@ -210,7 +220,7 @@ impl Exchange {
     async fn connect(&self, request: Request<Incoming>) -> Response<Body> {
         match connect::grant(&self.conn, &self.session, &request).await {
             Ok(target) => {
-                *self.granted.0.lock() = Some(Box::new((hyper::upgrade::on(request), target)));
+                self.granted.set(Takeover { upgrade: hyper::upgrade::on(request), target });
                 connect::established()
             }
             Err(refused) => *refused,
