@@ -1,4 +1,4 @@
-//! One request: its target, whether it is a pull, and the rescue if it fails.
+//! A request, from its head to its response: its target, whether it is a pull, and the rescue if it fails.
 //!
 //! ```text
 //! request        a token of seawall's own is taken out, its owner is carried beside the request
@@ -13,6 +13,26 @@
 //! (a request of seawall's own that came back is refused: 508)
 //! ```
 
+pub mod body;
+mod challenges;
+pub mod deliver;
+pub(crate) mod mirror;
+mod mirror_refusals;
+mod next_page;
+pub mod pages;
+mod pass;
+mod permitted;
+pub mod pings;
+mod pulls;
+mod relay;
+mod request;
+pub(crate) mod rescue;
+mod session;
+pub mod target;
+pub mod telemetry;
+mod token;
+mod upload;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -20,24 +40,24 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, head
 use hyper::body::Incoming;
 use tracing::debug;
 
-use super::body::Body;
-use super::challenges::Challenges;
-use super::mirror::{Mirror, is_mirrored, say_namespace};
-use super::mirror_refusals::Refusals;
-use super::pages::Pages;
-use super::pass::Passthrough;
-use super::permitted::permitted;
-use super::pings::Pings;
-use super::pulls::{Pulls, Reading, bad_route, list_of, on_behalf};
-use super::relay::{Recipient, forward};
-use super::request::{GatewayRequest, requester};
-use super::rescue::{Facing, outcome, refused_connect, rescue};
-use super::target::{RequestTarget, target};
-use super::telemetry::{Record, Telemetry};
-use super::token::login_prompt::{Attempt, LoginPrompt};
-use super::token::offline::Tokens;
-use super::token::service::TokenService;
-use super::{Ingress, Session};
+use self::body::Body;
+use self::challenges::Challenges;
+use self::mirror::{Mirror, is_mirrored, say_namespace};
+use self::mirror_refusals::Refusals;
+use self::pages::Pages;
+use self::pass::Passthrough;
+use self::permitted::permitted;
+use self::pings::Pings;
+use self::pulls::{Pulls, Reading, bad_route, list_of, on_behalf};
+use self::relay::{Recipient, forward};
+use self::request::{GatewayRequest, requester};
+use self::rescue::{Facing, outcome, refused_connect, rescue};
+pub use self::session::{Ingress, Session};
+use self::target::{RequestTarget, target};
+use self::telemetry::{Record, Telemetry};
+use self::token::login_prompt::{Attempt, LoginPrompt};
+use self::token::offline::Tokens;
+use self::token::service::TokenService;
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};

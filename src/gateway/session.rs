@@ -1,24 +1,4 @@
-//! A request, from its head to its response: which registry it is for, what is asked there, how that is answered.
-
-pub mod body;
-mod challenges;
-pub mod deliver;
-pub mod gateway;
-pub(crate) mod mirror;
-mod mirror_refusals;
-mod next_page;
-pub mod pages;
-mod pass;
-mod permitted;
-pub mod pings;
-mod pulls;
-mod relay;
-mod request;
-pub(crate) mod rescue;
-pub mod target;
-pub mod telemetry;
-mod token;
-mod upload;
+//! What the gateway knows of the connection that a request came on.
 
 use std::net::SocketAddr;
 

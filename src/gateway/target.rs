@@ -5,7 +5,7 @@ use std::fmt;
 
 use http::{Request, Version, header};
 
-use super::{Ingress, Session};
+use super::session::{Ingress, Session};
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::{Host, Origin, Scheme, parse_authority};
 use crate::policy::addressee::{OwnNames, Reached};

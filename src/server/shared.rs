@@ -13,7 +13,7 @@ use crate::ca::Leaves;
 use crate::clock::Clock;
 use crate::dial::connect::Dialer;
 use crate::dial::own::OwnAddresses;
-use crate::gateway::gateway::Gateway;
+use crate::gateway::Gateway;
 use crate::http::origin::Host;
 use crate::metrics::{Metrics, Running};
 use crate::policy::addressee::Reached;

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::dial;
 use crate::dial::connect::Dialer;
 use crate::dial::own::OwnAddresses;
-use crate::gateway::gateway::{Base, Gateway};
+use crate::gateway::{Base, Gateway};
 use crate::http::origin::Origin;
 use crate::metrics::Metrics;
 use crate::policy::intercept::Tunnels;
