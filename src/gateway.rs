@@ -212,41 +212,16 @@ impl Gateway {
     ) -> Result<Response<Body>> {
         let requester = request.requester(self.upstream.keyring(), self.clock.now())?;
         record.cost = requester.cost.clone();
-        let uri = request.http.uri();
-        if role == Role::Tokens || self.upstream.auth().is_realm(&site.namespace, origin, uri.path()) {
+        let path = request.http.uri().path();
+        if role == Role::Tokens || self.upstream.auth().is_realm(&site.namespace, origin, path) {
             return Box::pin(self.tokens.answer(request.http, &site, origin, &requester, record)).await;
         }
-        let route = route::route(request.http.method(), uri.path(), uri.query()).map_err(bad_route)?;
-        record.kind = route.kind();
-        if let Some(repository) = route.repository() {
-            record.subject = repository.to_string();
-        }
-        permitted(&site, &route, &request.http)?;
+        let route = read_route(&request.http, &site, record)?;
         let requester = on_behalf(&site, route.repository(), requester);
-        let presented = request.presented(&requester);
-        let reading = |repository: &_| Reading {
-            site: site.clone(),
-            repository: Clone::clone(repository),
-            requester: requester.clone(),
-        };
-        let read = route.repository().filter(|_| self.login_prompt.is_possible(presented)).map(reading);
-        let answered = self.fork(request.http, site, route, requester, record).await;
-        answered.map_err(|error| match read {
-            Some(reading) => self.login_prompt.instead_of(error, &Attempt { reading, presented }),
-            None => error,
-        })
-    }
-
-    /// The fork: is this a pull?
-    async fn fork(
-        &self,
-        request: Request<Incoming>,
-        site: Site,
-        route: Route,
-        requester: Requester,
-        record: &mut Record,
-    ) -> Result<Response<Body>> {
-        match route {
+        let attempt = self.attempt(&request, &site, &route, &requester);
+        let request = request.http;
+        // The fork: is this a pull?
+        let answered = match route {
             Route::Ping => Box::pin(self.challenges.answer(request, &site, &requester, record)).await,
             Route::Manifest { repository, reference } => {
                 self.pulls.manifest(&request, Reading { site, repository, requester }, reference, record).await
@@ -261,7 +236,25 @@ impl Gateway {
                 Box::pin(self.pulls.list(&request, &Reading { site, repository, requester }, list)).await
             }
             other => Box::pin(self.passthrough.answer(request, &site, other, &requester, record)).await,
-        }
+        };
+        answered.map_err(|error| match attempt {
+            Some(attempt) => self.login_prompt.instead_of(error, &attempt),
+            None => error,
+        })
+    }
+
+    /// What the client of a failed pull may be asked to log in for.
+    fn attempt(
+        &self,
+        request: &GatewayRequest<Incoming>,
+        site: &Site,
+        route: &Route,
+        requester: &Requester,
+    ) -> Option<Attempt> {
+        let presented = request.presented(requester);
+        let repository = route.repository().filter(|_| self.login_prompt.is_possible(presented))?.clone();
+        let reading = Reading { site: site.clone(), repository, requester: requester.clone() };
+        Some(Attempt { reading, presented })
     }
 
     /// Another host than a registry's, by plain HTTP.
@@ -371,6 +364,18 @@ impl Head {
             *response.body_mut() = Body::empty();
         }
     }
+}
+
+/// The route of a request to a registry, if the operator permits it.
+fn read_route(request: &Request<Incoming>, site: &Site, record: &mut Record) -> Result<Route> {
+    let uri = request.uri();
+    let route = route::route(request.method(), uri.path(), uri.query()).map_err(bad_route)?;
+    record.kind = route.kind();
+    if let Some(repository) = route.repository() {
+        record.subject = repository.to_string();
+    }
+    permitted(site, &route, request)?;
+    Ok(route)
 }
 
 /// Whether a list is read here instead of being passed: with the operator's account, or from one of several sources.
