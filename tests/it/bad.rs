@@ -6,9 +6,9 @@ use http::Method;
 use seawall::config::{Config, Overrides};
 use seawall::daemon::Daemon;
 
-use crate::door::within_connect;
 use crate::harness::exchange::Reply;
 use crate::harness::*;
+use crate::target::within_connect;
 
 const HUB: &str = "registry-1.docker.io";
 const TAG: &str = "https://registry-1.docker.io/v2/library/alpine/manifests/3.20";

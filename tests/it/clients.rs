@@ -3,9 +3,9 @@
 use data_encoding::BASE64;
 use http::Method;
 
-use crate::door::{HUB, TAG, hub};
 use crate::harness::image::OCI_MANIFEST;
 use crate::harness::*;
+use crate::target::{HUB, TAG, hub};
 
 const MIRROR: &str = "http://mirror.test";
 const PASSWORD: &str = "correct horse";

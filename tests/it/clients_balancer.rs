@@ -2,9 +2,9 @@
 
 use http::Method;
 
-use crate::door::{HUB, TAG, hub};
 use crate::harness::exchange::Connection;
 use crate::harness::*;
+use crate::target::{HUB, TAG, hub};
 
 /// Everything is on 127.0.0.1: it is the balancer, and no client.
 const BALANCED: &str =

@@ -7,8 +7,8 @@ use seawall::config::{Config, Overrides};
 use seawall::daemon::Daemon;
 use tokio::net::TcpStream;
 
-use crate::door::{HUB, TAG, hub};
 use crate::harness::*;
+use crate::target::{HUB, TAG, hub};
 
 // Who may.
 

@@ -5,9 +5,9 @@ use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::door::{HUB, tls_within_connect};
 use crate::harness::*;
 use crate::smuggling_h2::{ACK, DATA, END_STREAM, GOAWAY, HEADERS, SETTINGS, frame, get};
+use crate::target::{HUB, tls_within_connect};
 
 const BIG: usize = 1 << 20;
 const PING: u8 = 6;

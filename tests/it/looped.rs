@@ -85,7 +85,7 @@ async fn a_registry_that_is_seawall_itself_is_refused() {
     let toml = overridden("registry-1.docker.io", &mapping, &trusting);
     let seawall = Seawall::alone().data(dir.path()).toml(&toml).start(&pki).await;
     mapping.leads_to(&seawall);
-    let reply = seawall.client().get(crate::door::TAG).header("accept", "*/*").send().await.unwrap();
+    let reply = seawall.client().get(crate::target::TAG).header("accept", "*/*").send().await.unwrap();
     let message = reply.json()["errors"][0]["message"].to_string();
     assert_eq!(reply.status, 508, "{message}");
     assert!(message.contains("registry-1.docker.io resolves to me: set upstream.nameservers"), "{message}");
@@ -126,7 +126,7 @@ async fn two_seawalls_that_lead_to_each_other_find_out_at_once() {
     to_first.leads_to(&one);
     to_second.leads_to(&other);
     let asking = one.client();
-    let asking = asking.get(crate::door::TAG).header("accept", "*/*").send();
+    let asking = asking.get(crate::target::TAG).header("accept", "*/*").send();
     let reply = tokio::time::timeout(std::time::Duration::from_secs(20), asking).await.expect("at once").unwrap();
     let message = reply.json()["errors"][0]["message"].to_string();
     assert!(reply.status == 508 && message.contains("resolves to me"), "{} {message}", reply.status);
@@ -149,7 +149,7 @@ async fn another_seawall_with_the_same_root_is_no_loop() {
     use seawall::dial::loops::{Evidence, find};
     use seawall::dial::own::OwnAddresses;
     let pki = Pki::new();
-    let registry = crate::door::hub(&pki).await;
+    let registry = crate::target::hub(&pki).await;
     let far = Seawall::before(&registry).start(&pki).await;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("seawall.toml");
@@ -176,10 +176,10 @@ async fn another_seawall_with_the_same_root_is_no_loop() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_ones_508_is_not_a_loop_of_seawalls() {
     let pki = Pki::new();
-    let registry = crate::door::hub(&pki).await;
+    let registry = crate::target::hub(&pki).await;
     registry.fault(Fault::on("manifests").status(508, "").set("via", "1.1 seawall-0000000000000000"));
     let seawall = Seawall::before(&registry).start(&pki).await;
-    let reply = seawall.client().get(crate::door::TAG).header("accept", "*/*").send().await.unwrap();
+    let reply = seawall.client().get(crate::target::TAG).header("accept", "*/*").send().await.unwrap();
     let said = String::from_utf8_lossy(reply.bytes()).into_owned();
     assert!(said.contains("answered 508") && !said.contains("resolves to me"), "{} {said}", reply.status);
 }
@@ -202,12 +202,12 @@ async fn a_parent_that_is_seawall_itself_is_asked_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_sent_upstream_is_signed_with_a_name_that_says_nothing() {
     let pki = Pki::new();
-    let registry = crate::door::hub(&pki).await;
+    let registry = crate::target::hub(&pki).await;
     let seawall = Seawall::before(&registry).start(&pki).await;
     let ask = seawall.client();
-    ask.get(crate::door::TAG).header("accept", "*/*").send().await.unwrap();
+    ask.get(crate::target::TAG).header("accept", "*/*").send().await.unwrap();
     let pull = ask
-        .get(&crate::door::TAG.replace("3.20", "3.21"))
+        .get(&crate::target::TAG.replace("3.20", "3.21"))
         .header("accept", "*/*")
         .header("via", "1.0 squid, 1.1 seawall-00000000000000aa");
     pull.send().await.unwrap();

@@ -6,8 +6,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::door::{FILES, HUB, TAG, hub};
 use crate::harness::*;
+use crate::target::{FILES, HUB, TAG, hub};
 
 const NAME: &str = "seawall.corp.example";
 const MIRROR: &str = "https://seawall.corp.example:3128";

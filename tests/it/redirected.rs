@@ -78,12 +78,12 @@ async fn in_a_network_of_its_own() {
     // A registry, by its name.
     let to = |address: &str, port: u16| format!("{address}:{port}").parse::<std::net::SocketAddr>().unwrap();
     let client = Client::direct_tls(to(HUB, 443), &seawall.ca_pem);
-    let reply = client.get(crate::door::TAG).header("accept", "*/*").send().await.unwrap();
+    let reply = client.get(crate::target::TAG).header("accept", "*/*").send().await.unwrap();
     assert_eq!(reply.header("docker-content-digest"), Image::multi_layer().digest());
 
     // The port is that of the first destination: on another the name is no registry's, and not tunnelled to.
     let elsewhere = Client::direct_tls(to(HUB, 9443), &seawall.ca_pem);
-    assert!(elsewhere.get(crate::door::TAG).send().await.is_err(), "port 9443 is not in tunnel.ports");
+    assert!(elsewhere.get(crate::target::TAG).send().await.is_err(), "port 9443 is not in tunnel.ports");
     assert_eq!(seawall.metric("seawall_clients_refused_total{reason=\"tunnel\"}"), 1.0);
 
     // A registry in the clear, on its own port: itself, and no mirror.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::door::{HUB, tls_within_connect};
 use crate::harness::*;
+use crate::target::{HUB, tls_within_connect};
 
 pub(crate) const PLAIN: &str = "plain.test";
 pub(crate) const FILES: &str = "files.example.test";

@@ -5,9 +5,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use crate::door::{HUB, tls_within_connect};
 use crate::harness::*;
 use crate::smuggling::World;
+use crate::target::{HUB, tls_within_connect};
 
 type Field = (&'static str, &'static str);
 

@@ -230,7 +230,7 @@ async fn a_method_is_a_word_and_case_matters() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_follows_a_connect_is_tls_or_nothing() {
     let world = World::start().await;
-    let host = crate::door::HUB;
+    let host = crate::target::HUB;
     for (head, expected) in [
         (format!("CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n\r\n"), &[200, 400][..]),
         // A body of a CONNECT means nothing (RFC 9110 9.3.6): what was announced for one is not TLS either.

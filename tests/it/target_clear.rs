@@ -2,8 +2,8 @@
 
 use http::Method;
 
-use crate::door::{FILES, TAG, hub};
 use crate::harness::*;
+use crate::target::{FILES, TAG, hub};
 
 /// Pitfall 42: a plain request through the proxy is answered by whom it was for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
