@@ -101,8 +101,8 @@ impl Granted {
 fn take_transport(upgraded: Upgraded) -> Option<(Bytes, Transport)> {
     let upgraded = match downcast::<Carried<Socket>>(upgraded) {
         Ok(parts) => {
-            let (unread, line) = parts.io.into_inner().into_inner().into_inner().into_parts();
-            return Some((joined(parts.read_buf, unread), line));
+            let (unread, transport) = parts.io.into_inner().into_inner().into_inner().into_parts();
+            return Some((joined(parts.read_buf, unread), transport));
         }
         Err(upgraded) => upgraded,
     };

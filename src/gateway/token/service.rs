@@ -54,7 +54,7 @@ impl TokenService {
     }
 
     /// The anonymous token that was last issued for `url`, while it is good, or one that is asked for, once for all clients that want
-    /// it: by its URL alone, so that no cookie makes it somebody's.
+    /// it: by its URL alone, so that no cookie makes it another's.
     async fn anonymous(
         &self,
         url: String,
