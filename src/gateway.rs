@@ -67,9 +67,8 @@ use crate::oci::route::{self, Route};
 use crate::policy::addressee::OwnNames;
 use crate::policy::intercept::{self, Tunnels, Verdict};
 use crate::policy::registry::{Registries, Role, Site};
-use crate::upstream::Upstream;
-use crate::upstream::client::{NO_REGISTRY, leads_back};
 use crate::upstream::requester::{Payer, Requester};
+use crate::upstream::{NO_REGISTRY, Upstream, leads_back};
 
 /// What a gateway stands on.
 pub struct Base {
@@ -160,7 +159,7 @@ impl Gateway {
 
     /// The response to a request. Every error becomes one.
     pub async fn handle(&self, session: &Session, request: Request<Incoming>) -> Response<Body> {
-        let request = GatewayRequest::read(request, self.cache.secret(), self.clock.now());
+        let request = GatewayRequest::read(request, self.cache.access().secret(), self.clock.now());
         let head = Head::of(&request.http);
         let mut record = Box::new(Record::new(self.telemetry.clone(), session.peer, head.method.clone()));
         record.subject = head.uri.path().to_owned();

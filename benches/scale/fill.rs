@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use seawall::access::Restored;
+use seawall::access::presence::Presence;
 use seawall::oci::digest::{Algorithm, Digest};
-use seawall::records::Journal;
+use seawall::records::{Journal, Reading};
 use seawall::store::Store;
 use seawall::store::index::Index;
 
@@ -19,11 +21,25 @@ pub(crate) fn digest(n: u64) -> Digest {
 }
 
 /// Puts blobs into the index, the first of them used longest ago.
-pub(crate) fn insert(index: &Index, count: u64, now: SystemTime) {
+pub(crate) fn insert(index: &Index, presence: &Presence, count: u64, now: SystemTime) {
     for n in 0..count {
-        let (used, place) = (now - Duration::from_secs(count - n), format!("docker.io/acme/app{}", n / TOGETHER));
-        index.insert(&digest(n), SIZE, Some(TYPE.into()), &place, used);
+        let (used, repository) = (now - Duration::from_secs(count - n), format!("docker.io/acme/app{}", n / TOGETHER));
+        drop(index.insert(&digest(n), SIZE, Some(TYPE), used));
+        presence.confirm(&repository.as_str().into(), &digest(n));
     }
+}
+
+/// An index, and which repositories have its blobs.
+pub(crate) fn empty(journal: &Journal) -> (Index, Presence) {
+    let index = Index::new(journal.clone());
+    (index.clone(), Presence::new(index, journal.clone()))
+}
+
+/// The records that are at `path`, and what they say of blobs.
+pub(crate) fn open(path: &Path, now: SystemTime) -> (Journal, Restored) {
+    let mut restored = Restored::default();
+    let (journal, _) = Journal::open(path, now, &mut |step| restored.read(step));
+    (journal, restored)
 }
 
 /// The one for so many blobs. It is made at the first time.
@@ -44,10 +60,11 @@ fn make(data: &Path, count: u64) {
         let file = std::fs::File::create(data.join("blobs/sha256").join(digest(n).hex())).expect("a file");
         file.set_len(SIZE).expect("a sparse file");
     }
-    let (journal, _) = Journal::open(&store.index_dir(), SystemTime::now());
-    insert(&Index::new(journal.clone()), count, SystemTime::now());
+    let (journal, _) = open(&store.index_dir(), SystemTime::now());
+    let (index, presence) = empty(&journal);
+    insert(&index, &presence, count, SystemTime::now());
     journal.close();
-    let (journal, records) = Journal::open(&store.index_dir(), SystemTime::now());
-    assert_eq!(records.blobs.len() as u64, count, "the journal was closed too early");
+    let (journal, mut restored) = open(&store.index_dir(), SystemTime::now());
+    assert_eq!(restored.read(Reading::Expect(0)) as u64, count, "the journal was closed too early");
     journal.close();
 }

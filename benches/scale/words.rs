@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use seawall::records::Journal;
-use seawall::store::index::Index;
 
 use crate::{fill, row, title};
 
@@ -20,8 +19,8 @@ fn each(count: u64, mut word: impl FnMut(u64)) -> u128 {
 pub(crate) fn costs(sizes: &[u64]) {
     title("the index alone: ns each, blobs drawn evenly from all");
     for blobs in sizes {
-        let (index, now) = (Index::new(Journal::off()), SystemTime::now());
-        fill::insert(&index, *blobs, now);
+        let ((index, presence), now) = (fill::empty(&Journal::off()), SystemTime::now());
+        fill::insert(&index, &presence, *blobs, now);
         let drawn: Vec<_> = (0..WORDS).map(|n| fill::digest(n.wrapping_mul(7919) % blobs)).collect();
         let at = |n: u64| &drawn[n as usize % drawn.len()];
         let hit = each(WORDS, |n| drop(index.hold(at(n), now)));
@@ -47,15 +46,15 @@ fn written() {
     let now = SystemTime::now();
     let mut before = 0;
     for (what, later) in [("insert", 0), ("use, the first of its minute", 120)] {
-        let (journal, records) = Journal::open(&path, now);
-        let index = Index::new(journal.clone());
+        let (journal, restored) = fill::open(&path, now);
+        let (index, presence) = fill::empty(&journal);
         let digests: Vec<_> = (0..WORDS).map(fill::digest).collect();
         if later > 0 {
-            index.restore(digests.clone(), records.blobs, |_| unreachable!("all are known"));
+            presence.restore(digests.clone(), restored, |_| unreachable!("all are known"));
         }
         let began = Instant::now();
         match later {
-            0 => fill::insert(&index, WORDS, now),
+            0 => fill::insert(&index, &presence, WORDS, now),
             _ => digests.iter().for_each(|digest| index.touch(digest, now + Duration::from_secs(later))),
         }
         let told = began.elapsed().as_nanos() / u128::from(WORDS);

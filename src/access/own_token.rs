@@ -32,7 +32,7 @@ const GRACE: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     /// Anonymous: it opens what is public.
-    Nobody,
+    Anonymous,
     /// Somebody who showed a login that was good.
     Login(LoginId),
 }
@@ -42,7 +42,7 @@ pub(crate) fn issue(secret: &Secret, owner: Owner, now: SystemTime) -> String {
     let mut bytes = vec![VERSION];
     bytes.extend(seconds(now + LIFE + GRACE).to_be_bytes());
     bytes.extend(match owner {
-        Owner::Nobody => [0; 24],
+        Owner::Anonymous => [0; 24],
         Owner::Login(id) => id.0,
     });
     let signature = secret.signature(&bytes);
@@ -57,7 +57,7 @@ pub(crate) fn is_own(token: &str) -> bool {
 
 /// Whom it represents. One that is forged or expired represents anonymous.
 pub(crate) fn owner(secret: &Secret, token: &str, now: SystemTime) -> Owner {
-    read(secret, token, now).unwrap_or(Owner::Nobody)
+    read(secret, token, now).unwrap_or(Owner::Anonymous)
 }
 
 fn read(secret: &Secret, token: &str, now: SystemTime) -> Option<Owner> {
@@ -74,7 +74,7 @@ fn read(secret: &Secret, token: &str, now: SystemTime) -> Option<Owner> {
     if *version != VERSION || left.is_zero() || left > LIFE + GRACE {
         return None;
     }
-    Some(if *login == [0; 24] { Owner::Nobody } else { Owner::Login(LoginId(*login)) })
+    Some(if *login == [0; 24] { Owner::Anonymous } else { Owner::Login(LoginId(*login)) })
 }
 
 #[cfg(test)]
@@ -91,10 +91,10 @@ mod tests {
         assert!(is_own(&token) && token.bytes().all(|b| b.is_ascii_graphic()) && token.len() < 100, "{token}");
         assert_eq!(owner(&secret, &token, now), alice);
         assert_eq!(owner(&secret, &token, now + Duration::from_secs(119)), alice);
-        assert_eq!(owner(&secret, &token, now + Duration::from_secs(120)), Owner::Nobody);
-        assert_eq!(owner(&secret, &token, now - Duration::from_secs(3600)), Owner::Nobody, "from the future");
-        assert_eq!(owner(&Secret::random(), &token, now), Owner::Nobody);
-        assert_eq!(read(&secret, &issue(&secret, Owner::Nobody, now), now), Some(Owner::Nobody));
+        assert_eq!(owner(&secret, &token, now + Duration::from_secs(120)), Owner::Anonymous);
+        assert_eq!(owner(&secret, &token, now - Duration::from_secs(3600)), Owner::Anonymous, "from the future");
+        assert_eq!(owner(&Secret::random(), &token, now), Owner::Anonymous);
+        assert_eq!(read(&secret, &issue(&secret, Owner::Anonymous, now), now), Some(Owner::Anonymous));
     }
 
     proptest! {
@@ -104,14 +104,14 @@ mod tests {
             let token = issue(&secret, Owner::Login(LoginId([7; 24])), now);
             let mut changed = token.clone();
             changed.replace_range(at..=at, &with);
-            prop_assert!(changed == token || owner(&secret, &changed, now) == Owner::Nobody);
+            prop_assert!(changed == token || owner(&secret, &changed, now) == Owner::Anonymous);
         }
 
         #[test]
         fn any_text(text: String) {
             let secret = Secret::random();
-            prop_assert_eq!(owner(&secret, &text, time(0)), Owner::Nobody);
-            prop_assert_eq!(owner(&secret, &format!("{MARK}{text}"), time(0)), Owner::Nobody);
+            prop_assert_eq!(owner(&secret, &text, time(0)), Owner::Anonymous);
+            prop_assert_eq!(owner(&secret, &format!("{MARK}{text}"), time(0)), Owner::Anonymous);
         }
     }
 }

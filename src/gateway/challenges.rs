@@ -53,7 +53,7 @@ impl Challenges {
         }
         // A token of our own represents a login: its client has authenticated already.
         let is_known = matches!(requester.credential, Credential::Remembered(_));
-        let is_unreachable = self.upstream.away(site).is_some();
+        let is_unreachable = self.upstream.unreachable(site).is_some();
         let now = self.clock.now();
         let last = self.pings.last(&site.namespace);
         if let Some(ping) = last.filter(|ping| !is_unreachable && !is_known && self.pings.is_fresh(ping, now)) {

@@ -47,7 +47,7 @@ impl Passthrough {
         if response.status() == StatusCode::UNAUTHORIZED {
             self.upstream.learn(site, response.headers());
             self.challenges.note_pull(site, requester);
-            self.cache.login_refused(site, requester);
+            self.cache.access().login_refused(site, requester);
         }
         if response.status().is_success() {
             self.note_change(site, &route);

@@ -117,8 +117,8 @@ impl Pulls {
         }
         let Reading { site, repository, requester } = reading;
         let method = request.method();
-        let response = self.upstream.fetch_as_asked(site, repository, what, method, &fields, requester).await?;
-        Ok(relay(response, self.upstream.idle_timeout()))
+        let answer = self.upstream.fetch_as_asked(site, repository, what, method, &fields, requester).await?;
+        Ok(relay(answer.response, self.upstream.idle_timeout()))
     }
 }
 
@@ -149,8 +149,8 @@ fn pull(request: &Request<Incoming>, reading: Reading, wanted: Wanted) -> Pull {
     let Reading { site, repository, requester } = reading;
     let method = if *request.method() == Method::HEAD { cache::Method::Head } else { cache::Method::Get };
     let range = request.headers().get(header::RANGE).filter(|_| method == cache::Method::Get).cloned();
-    let place = cache::place(&site, &repository);
-    Pull { site, repository, wanted, requester, method, range, place }
+    let key = site.key(&repository);
+    Pull { site, repository, wanted, requester, method, range, key }
 }
 
 fn warning(found: &Found, site: &Site) -> Option<String> {

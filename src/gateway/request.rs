@@ -44,8 +44,8 @@ impl<B> GatewayRequest<B> {
     pub(crate) fn requester(&self, keyring: &Keyring, now: SystemTime) -> Result<Requester> {
         let requester = requester(self.http.headers(), keyring, now)?;
         Ok(match self.owner {
-            Some(Owner::Login(id)) => requester.standing_for(id),
-            Some(Owner::Nobody) | None => requester,
+            Some(Owner::Login(id)) => requester.representing(id),
+            Some(Owner::Anonymous) | None => requester,
         })
     }
 
@@ -79,7 +79,7 @@ fn take_own_token(headers: &mut HeaderMap, secret: &Secret, now: SystemTime) -> 
         if scheme.eq_ignore_ascii_case("bearer") && own_token::is_own(shown) {
             return Some(own_token::owner(secret, shown, now));
         }
-        (scheme.eq_ignore_ascii_case("basic") && shown == EMPTY_LOGIN).then_some(Owner::Nobody)
+        (scheme.eq_ignore_ascii_case("basic") && shown == EMPTY_LOGIN).then_some(Owner::Anonymous)
     };
     let mut shown = headers.get_all(header::AUTHORIZATION).iter();
     let (first, second) = (shown.next().and_then(read), shown.next());
@@ -103,9 +103,9 @@ mod tests {
         let late = now + std::time::Duration::from_secs(3600);
         for (shown, now, left, owner) in [
             (&[bearer.as_str()][..], now, 0, Some(alice)),
-            (&[bearer.as_str()], late, 0, Some(Owner::Nobody)),
-            (&["Bearer seawall.forged"], now, 0, Some(Owner::Nobody)),
-            (&["basic Og=="], now, 0, Some(Owner::Nobody)),
+            (&[bearer.as_str()], late, 0, Some(Owner::Anonymous)),
+            (&["Bearer seawall.forged"], now, 0, Some(Owner::Anonymous)),
+            (&["basic Og=="], now, 0, Some(Owner::Anonymous)),
             (&["Bearer Og=="], now, 1, None),
             (&["Basic dTpw"], now, 1, None),
             (&["Bearer a"], now, 1, None),
@@ -131,6 +131,6 @@ mod tests {
         };
         assert_eq!(presented(None, None), Presented::Nothing);
         assert_eq!(presented(Some("Bearer a"), None), Presented::Something);
-        assert_eq!(presented(None, Some(Owner::Nobody)), Presented::Something);
+        assert_eq!(presented(None, Some(Owner::Anonymous)), Presented::Something);
     }
 }

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The request to send upstream, with the client's body. hyper answers `100 Continue` when the body is first polled: if the client
 /// waits for that, it is polled when upstream's own `100 Continue` is here.
-pub(crate) fn forward(headers: HeaderMap, method: http::Method, body: Incoming) -> Request<RequestBody> {
+pub(crate) fn forward(headers: HeaderMap, method: http::Method, body: Incoming) -> Forwarded {
     let activity = Activity::default();
     let expects =
         headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));

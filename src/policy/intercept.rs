@@ -23,7 +23,7 @@ pub enum Verdict {
 pub struct Tunnels {
     /// Globs of hosts.
     pub hosts: Vec<WildMatch>,
-    /// Ports.
+    /// The ports that may be tunnelled to.
     pub ports: Vec<u16>,
 }
 

@@ -26,9 +26,6 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// Moved already, and not cut yet.
-const STILL_UP: &[(&str, &str)] = &[("store", "access"), ("records", "store")];
-
 /// Lines of one file.
 const LONGEST: usize = 450;
 
@@ -108,7 +105,6 @@ fn a_module_uses_only_layers_below_its_own() {
             match layer(name) {
                 _ if name == module => {}
                 Some(there) if there < here => {}
-                Some(_) if STILL_UP.contains(&(module, name)) => {}
                 Some(_) => wrong.push(format!("{path} uses crate::{name}")),
                 None => wrong.push(format!("{path} uses crate::{name}, which is in no layer")),
             }
@@ -120,10 +116,8 @@ fn a_module_uses_only_layers_below_its_own() {
 #[test]
 fn the_files_of_a_module_use_each_other_in_no_circle() {
     let sources = sources();
-    let mut circles = circles(&tree(&sources).edges());
-    let cut: Vec<_> = NOT_YET.iter().filter(|module| circles.remove(**module).is_none()).collect();
+    let circles = circles(&tree(&sources).edges());
     assert!(circles.is_empty(), "move what both need into a file below: {circles:#?}");
-    assert!(cut.is_empty(), "NOT_YET names what has no circle any more: {cut:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Reply};
 use crate::gateway::challenges::Challenges;
 use crate::gateway::pulls::Reading;
 use crate::gateway::request::Presented;
-use crate::upstream::quota::is_for_want_of_pulls;
+use crate::upstream::limit::is_for_want_of_pulls;
 use crate::upstream::requester::{Credential, Requester};
 
 /// A pull that may fail, and what its client presented.
@@ -26,7 +26,7 @@ pub(crate) struct LoginPrompt {
 impl LoginPrompt {
     /// Whether a failed pull may end in a request to log in.
     pub(crate) fn is_possible(&self, presented: Presented) -> bool {
-        presented == Presented::Nothing || self.cache.logins().is_on()
+        presented == Presented::Nothing || self.cache.access().logins().is_on()
     }
 
     /// The error that the client of a failed pull gets: a request to log in, as upstream would have sent it, if upstream is unreachable and
@@ -36,17 +36,18 @@ impl LoginPrompt {
         let Attempt { reading: Reading { site, repository, requester }, presented } = attempt;
         let is_refused = error.reply().is_some_and(|reply| reply.status == StatusCode::UNAUTHORIZED);
         if is_refused && error.kind() == Kind::Refused {
-            self.cache.login_refused(site, requester);
+            self.cache.access().login_refused(site, requester);
         }
         // 429: the pulls of anonymous clients are spent, those of a login need not be. A client that presents nothing may have a login:
         // containerd waits to be asked for it, and what is public is asked for anonymously until then.
         let may_pay = is_for_want_of_pulls(&error) && *presented == Presented::Nothing;
         let is_unreachable = matches!(error.kind(), Kind::Unreachable | Kind::Timeout | Kind::Broken | Kind::Limited);
-        let login_could_serve = is_unreachable && may_log_in(requester) && !self.cache.is_public(site, repository);
+        let login_could_serve =
+            is_unreachable && may_log_in(requester) && !self.cache.access().is_public(&site.key(repository));
         if !may_pay && !login_could_serve {
             return error;
         }
-        let may_be_known = may_pay || self.cache.logins().knows_some(&site.namespace);
+        let may_be_known = may_pay || self.cache.access().logins().knows_some(&site.namespace);
         let headers = match may_be_known {
             true => self.challenges.for_repository(site, repository),
             false => HeaderMap::new(),

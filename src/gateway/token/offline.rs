@@ -70,7 +70,7 @@ impl Tokens {
         if wants_shared_only(site, &asked) {
             // What the operator shares needs no token, and none of the operator's leaves.
             record.outcome = Outcome::Hit;
-            return Ok(self.own_token(Owner::Nobody, cache_status(Outcome::Hit, None)));
+            return Ok(self.own_token(Owner::Anonymous, cache_status(Outcome::Hit, None)));
         }
         let fallback = self.fallback(site, &asked);
         let Some(deadline) = fallback.deadline(upstream.resolve_deadline()) else {
@@ -78,7 +78,7 @@ impl Tokens {
         };
         // No client that wants an anonymous token waits for a service that does not answer; what was begun goes on, and is the trial.
         let is_unreachable =
-            fallback.anonymous && asked.is_anonymous && upstream.away(&site.at(origin.clone())).is_some();
+            fallback.anonymous && asked.is_anonymous && upstream.unreachable(&site.at(origin.clone())).is_some();
         let mut asking = Box::pin(self.service.answer(asked, site, origin, requester, record));
         let answered = match is_unreachable {
             true => (&mut asking).now_or_never(),
@@ -92,7 +92,7 @@ impl Tokens {
         };
         let owner = match (self.remembered(site, fallback.login.as_ref()).await, fallback.anonymous, answered) {
             (Some(id), _, _) => Owner::Login(id),
-            (None, true, _) => Owner::Nobody,
+            (None, true, _) => Owner::Anonymous,
             (None, false, Some(answered)) => return answered,
             (None, false, None) => return asking.await,
         };
@@ -107,18 +107,18 @@ impl Tokens {
         let (cache, upstream) = (&self.service.cache, &self.service.upstream);
         let writes_scopes = upstream.auth().writes_scopes(&site.namespace);
         let author = if writes_scopes { Author::Registry } else { Author::Client };
-        let is_public = |repository: &_| cache.is_public(site, repository);
+        let is_public = |repository: &_| cache.access().is_public(&site.key(repository));
         let anonymous = may_stand_in(wanted, asked.shows, author, is_public);
-        let login = wanted.login.clone().filter(|_| cache.logins().knows_some(&site.namespace));
+        let login = wanted.login.clone().filter(|_| cache.access().logins().knows_some(&site.namespace));
         Fallback { anonymous, login }
     }
 
     async fn remembered(&self, site: &Site, login: Option<&Login>) -> Option<LoginId> {
-        self.service.cache.logins().recognised(&site.namespace, login?).await
+        self.service.cache.access().logins().recognised(&site.namespace, login?).await
     }
 
     fn own_token(&self, owner: Owner, cache_status: HeaderValue) -> Response<Body> {
-        let token = own_token::issue(self.service.cache.secret(), owner, self.service.clock.now());
+        let token = own_token::issue(self.service.cache.access().secret(), owner, self.service.clock.now());
         issued(&token, LIFE, cache_status)
     }
 }

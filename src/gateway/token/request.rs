@@ -23,7 +23,7 @@ pub(crate) struct ClientTokenRequest {
     /// Path and query.
     pub(crate) target: String,
     /// Header fields and body.
-    pub(crate) http: Request<RequestBody>,
+    pub(crate) http: Forwarded,
     /// The scopes it wants and the login it shows, if it is of a form that is known.
     pub(crate) wanted: Option<TokenRequest>,
     /// Whether it shows a credential.
@@ -95,7 +95,7 @@ async fn collected(body: Incoming, patience: Duration) -> Result<Bytes> {
     }
 }
 
-fn posted(mut headers: HeaderMap, form: Bytes) -> Request<RequestBody> {
+fn posted(mut headers: HeaderMap, form: Bytes) -> Forwarded {
     // It was read already: nothing is left to wait for, and its length is known.
     headers.remove(header::EXPECT);
     headers.remove(header::CONTENT_LENGTH);

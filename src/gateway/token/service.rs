@@ -7,7 +7,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use super::request::ClientTokenRequest;
-use crate::cache::{Cache, place};
+use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::gateway::body::Body;
@@ -82,10 +82,10 @@ impl TokenService {
         requester: &Requester,
     ) -> Result<Response<Body>> {
         let ClientTokenRequest { mut http, wanted, .. } = asked;
-        let remembers = self.cache.logins().is_on();
+        let remembers = self.cache.access().logins().is_on();
         if remembers {
             // The token is read as it passes.
-            http.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            http.request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         let (registry, cost) = (&site.registry.name, &requester.cost);
         let response = self.upstream.pass(registry, Kind::Token, cost, origin, target, http).await?;
@@ -104,13 +104,13 @@ impl TokenService {
         login: &Login,
         response: Response<Incoming>,
     ) -> Result<Response<Body>> {
-        let logins = self.cache.logins();
-        let places = || wanted.scopes.iter().filter_map(|scope| Some(place(site, scope.repository()?))).collect();
+        let logins = self.cache.access().logins();
+        let repositories = || wanted.scopes.iter().filter_map(|scope| Some(site.key(scope.repository()?))).collect();
         match response.status() {
             StatusCode::UNAUTHORIZED => logins.refused(&site.namespace, login, None),
             // ghcr.io answers so for one repository to a login that is good.
             StatusCode::FORBIDDEN => {
-                logins.refused(&site.namespace, login, (!wanted.scopes.is_empty()).then(places));
+                logins.refused(&site.namespace, login, (!wanted.scopes.is_empty()).then(repositories));
             }
             StatusCode::OK => return self.note_token(site, login, response).await,
             _ => {}
@@ -124,7 +124,7 @@ impl TokenService {
         let body: Bytes = self.upstream.collect(body, MAX_TOKEN_REPLY).await?;
         if let Some(reply) = parse_token_reply(&body) {
             let print = self.upstream.keyring().bearer(&reply.token);
-            self.cache.logins().proved(&site.namespace, login, print, reply.expires_in);
+            self.cache.access().logins().proved(&site.namespace, login, print, reply.expires_in);
         }
         let mut answer = Response::new(Body::full(body));
         *answer.headers_mut() = relayed(&std::mem::take(&mut parts.headers));

@@ -57,16 +57,20 @@ pub(super) fn gateway(
         offline_grants: Duration::ZERO,
         tags: crate::cache::Tags { ttl: LONG, stale: LONG, gone: crate::cache::Gone::Serve, rules: Vec::new() },
     };
+    let (journal, index) = (Journal::off(), crate::store::index::Index::new(Journal::off()));
+    let presence = crate::access::presence::Presence::new(index.clone(), Journal::off());
+    let ttls = crate::policy::access::GrantTtls { public: LONG, own: LONG, offline: Duration::ZERO };
+    let (secret, mut records) = (Arc::new(crate::access::secret::Secret::random()), Records::default());
     let base = crate::cache::Base {
         upstream: upstream.clone(),
+        access: crate::access::Access::new(ttls, presence, secret, &journal, &mut records, &clock, &tasks),
         store: Arc::new(crate::store::Store::open(&dir.join("cache")).unwrap()),
-        index: crate::store::index::Index::new(Journal::off()),
-        journal: Journal::off(),
-        records: Records::default(),
+        index,
+        journal,
+        tags: records.tags,
         clock: clock.clone(),
         tasks: tasks.clone(),
         metrics: metrics.clone(),
-        secret: Arc::new(crate::access::secret::Secret::random()),
     };
     Arc::new(Gateway::new(Base {
         registries: registries.clone(),
