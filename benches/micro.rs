@@ -1,4 +1,5 @@
-//! Micro benches: mint a leaf, read a path, sniff a ClientHello, find a manifest's way through the words.
+//! Micro benches: mint a leaf, read a path, sniff a ClientHello, find a manifest's way through the
+//! words.
 //!
 //! `cargo bench --bench micro`. Times are noisy on a shared machine: compare within one run.
 

@@ -1,7 +1,8 @@
 //! The one place that reads a clock.
 //!
-//! Time here is the wall clock of the start plus what has passed since by the monotonic clock: it never jumps, and what is
-//! written down with it still means something after a restart. Decisions take `now` as an argument and never come here.
+//! Time here is the wall clock of the start plus what has passed since by the monotonic clock: it
+//! never jumps, and what is written down with it still means something after a restart. Decisions
+//! take `now` as an argument and never come here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +28,8 @@ impl Clock {
         self.epoch + self.started.elapsed() + Duration::from_millis(self.skew_millis.load(Ordering::Relaxed))
     }
 
-    /// Moves this clock and its clones forward: a test's way to let a ttl run out without waiting for it.
+    /// Moves this clock and its clones forward: a test's way to let a ttl run out without waiting
+    /// for it.
     pub fn advance(&self, by: Duration) {
         self.skew_millis.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }

@@ -1,9 +1,11 @@
 //! What the operator says, read once, checked once: from here on there are valid values only.
 //!
-//! 1. the file: `--config`, else `SEAWALL_CONFIG`, else `./seawall.toml`, else `/etc/seawall/seawall.toml`, else none;
+//! 1. the file: `--config`, else `SEAWALL_CONFIG`, else `./seawall.toml`, else
+//!    `/etc/seawall/seawall.toml`, else none;
 //! 2. over it the variables, `SEAWALL_CACHE__MAX_SIZE=50GiB` for `max_size` in `[cache]`;
 //! 3. over those the flags;
-//! 4. each section becomes the settings of its module; all that is wrong is said at once, each with its place.
+//! 4. each section becomes the settings of its module; all that is wrong is said at once, each with
+//!    its place.
 //!
 //! A key that would do nothing is not accepted.
 
@@ -178,8 +180,9 @@ fn apply_variables(document: &mut Value, env: &[(String, String)], problems: &mu
     }
 }
 
-/// Kubernetes gives every pod variables for the services beside it: a service `seawall` makes `SEAWALL_SERVICE_HOST`,
-/// `SEAWALL_PORT=tcp://…`, `SEAWALL_PORT_3128_TCP_ADDR`. They are not ours, and must not keep the pod from starting.
+/// Kubernetes gives every pod variables for the services beside it: a service `seawall` makes
+/// `SEAWALL_SERVICE_HOST`, `SEAWALL_PORT=tcp://…`, `SEAWALL_PORT_3128_TCP_ADDR`. They are not ours,
+/// and must not keep the pod from starting.
 fn is_service_link(rest: &str, text: &str) -> bool {
     let rest = format!("_{rest}");
     let port_of = |rest: &str| {
@@ -264,7 +267,8 @@ fn check_listeners(top: &Section, listen: &[SocketAddr], admin: Option<SocketAdd
     if listen.is_empty() {
         problems.push(top.problem("listen", "must name at least one address; valid: [\"127.0.0.1:3128\"]"));
     }
-    // Port 0 is another port each time. 0.0.0.0 takes the port on every address; v4 and v6 are apart.
+    // Port 0 is another port each time. 0.0.0.0 takes the port on every address; v4 and v6 are
+    // apart.
     let same = |a: SocketAddr, b: SocketAddr| {
         let ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
         a.port() != 0 && a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && ip
@@ -343,7 +347,8 @@ fn read_cache(section: &mut Section, data: &Path, problems: &mut Vec<Problem>) -
         memory: section.take("memory", problems, words::size).unwrap_or(64 << 20),
         public_ttl: section.take("public_ttl", problems, words::ttl).unwrap_or(seconds(15 * 60)),
         grant_ttl: section.take("grant_ttl", problems, words::ttl).unwrap_or(seconds(5 * 60)),
-        // A client whose access was revoked reads on for this long while upstream is unreachable: the operator decides, so it is off.
+        // A client whose access was revoked reads on for this long while upstream is unreachable:
+        // the operator decides, so it is off.
         offline_grants: section.take("offline_grants", problems, offline_grants).unwrap_or(Duration::ZERO),
         tags: settings,
     }

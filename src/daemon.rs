@@ -53,7 +53,8 @@ pub struct Daemon {
     drain: Duration,
 }
 
-/// How often the cache is kept within its limits when nothing comes in, the ledger written down, the operator's certificate read again.
+/// How often the cache is kept within its limits when nothing comes in, the ledger written down,
+/// the operator's certificate read again.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 
 impl Daemon {
@@ -212,7 +213,8 @@ async fn load(config: &Config, clock: &Clock) -> anyhow::Result<Loaded> {
             Store::open(&data)
                 .with_context(|| format!("{} cannot be used (does another seawall run there?)", data.display()))?,
         );
-        // Names of a million files, and what is known of them: half a second each, on two processors.
+        // Names of a million files, and what is known of them: half a second each, on two
+        // processors.
         let mut restored = Restored::default();
         let (names, (journal, records)) = std::thread::scope(|scope| {
             let names = scope.spawn(|| store.names());
@@ -263,7 +265,8 @@ async fn serve_admin(
     Ok(Some(address))
 }
 
-/// Does not keep the start waiting, nor the end. While any is found it is looked for again: what was mended is dialled again.
+/// Does not keep the start waiting, nor the end. While any is found it is looked for again: what
+/// was mended is dialled again.
 async fn watch_loops(dialer: Dialer, registries: Arc<Registries>, root_pem: String, tasks: Tasks) {
     let mut said = Vec::new();
     loop {

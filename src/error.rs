@@ -1,4 +1,5 @@
-//! Errors, each with two messages: to the client in a sentence that says what to do, to the log with its cause.
+//! Errors, each with two messages: to the client in a sentence that says what to do, to the log
+//! with its cause.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,7 +25,8 @@ pub enum Fault {
 pub enum Kind {
     /// The request is malformed, or asks for what is not allowed here.
     Request,
-    /// The request reached the wrong place: SNI, CONNECT host and Host do not agree (RFC 9110, 15.5.20).
+    /// The request reached the wrong place: SNI, CONNECT host and Host do not agree (RFC 9110,
+    /// 15.5.20).
     Misdirected,
     /// The request was sent by this very process: what it asked leads back here.
     Looped,
@@ -181,7 +183,8 @@ impl Error {
         self
     }
 
-    /// The same with another code in its JSON, for a registry's answer that has no words of its own.
+    /// The same with another code in its JSON, for a registry's answer that has no words of its
+    /// own.
     #[must_use]
     pub fn coded(mut self, code: Code) -> Error {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
@@ -238,8 +241,8 @@ impl fmt::Display for Error {
     }
 }
 
-/// `said`, then `cause` and what is below it, on one line. What the line has already is left out: many errors print their
-/// cause as well as naming it.
+/// `said`, then `cause` and what is below it, on one line. What the line has already is left out:
+/// many errors print their cause as well as naming it.
 pub fn chain(mut said: String, mut cause: Option<&(dyn std::error::Error + 'static)>) -> String {
     while let Some(error) = cause {
         let text = error.to_string();

@@ -113,7 +113,8 @@ pub fn len(file: &File, path: &Path) -> Result<u64> {
     at("stat", path, file.metadata()).map(|m| m.size())
 }
 
-/// Whether an open file still has a name, and this length. Waits for no disk where [`answers_at_once`].
+/// Whether an open file still has a name, and this length. Waits for no disk where
+/// [`answers_at_once`].
 pub fn is_in_place(file: &File, len: u64) -> bool {
     file.metadata().is_ok_and(|meta| meta.nlink() > 0 && meta.size() == len)
 }
@@ -143,7 +144,8 @@ pub fn create_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
     at("create", path, write())
 }
 
-/// Replaces a file whole, or makes it, with exactly these permissions: a reader sees the old bytes or the new, never a part.
+/// Replaces a file whole, or makes it, with exactly these permissions: a reader sees the old bytes
+/// or the new, never a part.
 pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
     let replace = || {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -190,7 +192,8 @@ pub fn list(path: &Path) -> Result<Vec<Found>> {
     Ok(found)
 }
 
-/// The names of the plain files in a directory, in no order: what the directory itself says, without a look at each file.
+/// The names of the plain files in a directory, in no order: what the directory itself says,
+/// without a look at each file.
 pub fn names(path: &Path, mut each: impl FnMut(&str)) -> Result<()> {
     for entry in at("list", path, std::fs::read_dir(path))? {
         let entry = at("list", path, entry)?;
@@ -213,7 +216,8 @@ pub fn free_space(path: &Path) -> Result<u64> {
     at("stat the file system of", path, stat).map(|s| s.f_bavail.saturating_mul(s.f_frsize))
 }
 
-/// Takes room for `size` bytes without making the file longer, so that a full disk shows before the first byte.
+/// Takes room for `size` bytes without making the file longer, so that a full disk shows before the
+/// first byte.
 pub fn reserve(file: &File, path: &Path, size: u64) -> Result<()> {
     if size == 0 {
         return Ok(());
@@ -243,7 +247,8 @@ pub fn read_whole_at(file: &File, path: &Path, buffer: &mut [u8], offset: u64) -
     at("read", path, read_at(file, buffer, offset))
 }
 
-/// Reads what the page cache has from `offset`, without ever waiting for the disk: `None` when it would have to.
+/// Reads what the page cache has from `offset`, without ever waiting for the disk: `None` when it
+/// would have to.
 pub fn read_cached_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
     use rustix::io::Errno;
     match read_without_waiting(file, buffer, offset) {
@@ -253,7 +258,8 @@ pub fn read_cached_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result
     }
 }
 
-/// Whether the kernel itself knows an open file's length and bytes: not those of NFS or FUSE, where it asks somebody for them.
+/// Whether the kernel itself knows an open file's length and bytes: not those of NFS or FUSE, where
+/// it asks somebody for them.
 pub fn answers_at_once(file: &File) -> bool {
     use rustix::io::Errno;
     !matches!(read_without_waiting(file, &mut [0], 0), Err(Errno::OPNOTSUPP | Errno::NOSYS))
@@ -263,7 +269,8 @@ fn read_without_waiting(file: &File, buffer: &mut [u8], offset: u64) -> rustix::
     rustix::io::preadv2(file, &mut [io::IoSliceMut::new(buffer)], offset, rustix::io::ReadWriteFlags::NOWAIT)
 }
 
-/// Whether the page cache seems to have `len` bytes from `offset`: it has the first and the last of them.
+/// Whether the page cache seems to have `len` bytes from `offset`: it has the first and the last of
+/// them.
 fn is_cached(file: &File, offset: u64, len: usize) -> bool {
     let last = (offset + len as u64).saturating_sub(1);
     [last, offset].into_iter().all(|at| matches!(read_cached_at(file, &mut [0], at), Ok(Some(1))))
@@ -300,8 +307,8 @@ pub fn sync(file: &File, path: &Path) -> Result<()> {
     at("sync", path, file.sync_data())
 }
 
-/// Takes the one lock of a directory: two processes on one cache would take each other's files away.
-/// The lock ends with the returned file, or with the process.
+/// Takes the one lock of a directory: two processes on one cache would take each other's files
+/// away. The lock ends with the returned file, or with the process.
 pub fn lock(path: &Path) -> Result<File> {
     let file = open_for_append(path)?;
     match file.try_lock() {

@@ -1,4 +1,5 @@
-//! A request, from its head to its response: its target, whether it is a pull, and the rescue if it fails.
+//! A request, from its head to its response: its target, whether it is a pull, and the rescue if it
+//! fails.
 //!
 //! ```text
 //! request        a token of seawall's own is taken out, its owner is carried beside the request
@@ -303,7 +304,8 @@ impl Gateway {
         self.signed(error, refused_connect(error.status(), error.message()))
     }
 
-    /// Signs the response to a request of seawall's own that came back: so the seawall that sent it knows who refused it.
+    /// Signs the response to a request of seawall's own that came back: so the seawall that sent it
+    /// knows who refused it.
     fn signed(&self, error: &Error, mut response: Response<Body>) -> Response<Body> {
         if error.kind() == Kind::Looped {
             self.upstream.sign(response.headers_mut());
@@ -316,8 +318,9 @@ impl Gateway {
         self.refusals.note_unauthorized(&self.telemetry, client);
     }
 
-    /// Refuses a request that seawall sent, and that came back to it: the host it was sent to is seawall itself. An address of seawall's
-    /// own is not dialled at all; a balancer, a port mapping or NAT in front of it are known only by this.
+    /// Refuses a request that seawall sent, and that came back to it: the host it was sent to is
+    /// seawall itself. An address of seawall's own is not dialled at all; a balancer, a port
+    /// mapping or NAT in front of it are known only by this.
     ///
     /// # Errors
     /// It is one.
@@ -377,13 +380,15 @@ fn read_route(request: &Request<Incoming>, site: &Site, record: &mut Record) -> 
     Ok(route)
 }
 
-/// Whether a list is read here instead of being passed: with the operator's account, or from one of several sources.
+/// Whether a list is read here instead of being passed: with the operator's account, or from one of
+/// several sources.
 fn is_list_read_for(request: &Request<Incoming>, site: &Site, requester: &Requester) -> bool {
     let is_special = requester.payer == Payer::Account || !site.registry.chain.is_plain();
     is_special && *request.method() == Method::GET
 }
 
-/// What a client takes seawall for whose request names no target: with a path alone, on a connection to seawall, a mirror.
+/// What a client takes seawall for whose request names no target: with a path alone, on a
+/// connection to seawall, a mirror.
 fn faced<B>(session: &Session, request: &Request<B>) -> Facing {
     let is_path = request.uri().scheme().is_none() || request.version() == Version::HTTP_2;
     if is_path && matches!(session.ingress, Ingress::Own(_)) { Facing::Mirror } else { Facing::Registry }

@@ -1,11 +1,14 @@
-//! seawall: a transparent caching HTTPS forward proxy for container registries. This page is the map.
+//! seawall: a transparent caching HTTPS forward proxy for container registries. This page is the
+//! map.
 //!
 //! # What a pull is
 //!
-//! A **tag resolves** to a digest; a **digest names** bytes. Tags are revalidated with HEAD, which no registry counts; bytes are
-//! verified; nothing else is cached. So a GET goes upstream only for a digest that is not here, and blobs, manifests by digest and
-//! manifests by tag share one content path. Bytes are shared by digest across repositories and registries. **Permission is never
-//! shared**: whoever reads has a grant of upstream's for that repository, or the repository is open to anonymous.
+//! A **tag resolves** to a digest; a **digest names** bytes. Tags are revalidated with HEAD, which
+//! no registry counts; bytes are verified; nothing else is cached. So a GET goes upstream only for
+//! a digest that is not here, and blobs, manifests by digest and manifests by tag share one content
+//! path. Bytes are shared by digest across repositories and registries. **Permission is never
+//! shared**: whoever reads has a grant of upstream's for that repository, or the repository is open
+//! to anonymous.
 //!
 //! # The path of a request
 //!
@@ -26,22 +29,29 @@
 //!
 //! # The modules, in layers
 //!
-//! A module uses those above it, and none beside it; so do the files inside a module. `tests/it/layers.rs` holds us to it, and
-//! `docs/architecture.md` walks the whole way with every function in order.
+//! A module uses those above it, and none beside it; so do the files inside a module.
+//! `tests/it/layers.rs` holds us to it, and `docs/architecture.md` walks the whole way with every
+//! function in order.
 //!
-//! - words, which parse and print: [`oci`] (digests, names, routes, manifests, challenges), [`http`] (ranges, conditions, origins)
-//! - [`error`]: what went wrong, for the client and for the log · [`policy`]: every decision, a pure function with `now` as argument
-//! - [`clock`], [`fs`], [`task`]: the only places that read time, touch files, spawn · [`tls`]: who encrypts · [`lru`]: what may
-//!   vanish · [`ledger`]: the books of upstream's quota · [`metrics`]
-//! - [`ca`]: the root and its leaves · [`records`]: tables that outlive the process, and their one writer
-//! - [`store`]: the bytes on this disk, and the index of them · [`dial`]: from a host name to a connection
+//! - words, which parse and print: [`oci`] (digests, names, routes, manifests, challenges),
+//!   [`http`] (ranges, conditions, origins)
+//! - [`error`]: what went wrong, for the client and for the log · [`policy`]: every decision, a
+//!   pure function with `now` as argument
+//! - [`clock`], [`fs`], [`task`]: the only places that read time, touch files, spawn · [`tls`]: who
+//!   encrypts · [`lru`]: what may vanish · [`ledger`]: the books of upstream's quota · [`metrics`]
+//! - [`ca`]: the root and its leaves · [`records`]: tables that outlive the process, and their one
+//!   writer
+//! - [`store`]: the bytes on this disk, and the index of them · [`dial`]: from a host name to a
+//!   connection
 //! - [`upstream`]: one request to a registry and its answer
 //! - [`access`]: who may read what, and who pays for it
-//! - [`cache`]: tags, flights, fills, readers · [`setup`]: what points a client at seawall · [`images`]: what manifests, compose
-//!   files and Dockerfiles name
-//! - [`admin`]: health and metrics on a listener of their own · [`gateway`]: a request, from its head to its response
+//! - [`cache`]: tags, flights, fills, readers · [`setup`]: what points a client at seawall ·
+//!   [`images`]: what manifests, compose files and Dockerfiles name
+//! - [`admin`]: health and metrics on a listener of their own · [`gateway`]: a request, from its
+//!   head to its response
 //! - [`server`]: a connection, from the socket to the request
-//! - [`config`]: TOML, variables and flags into valid settings · [`daemon`]: builds and drains all this · [`cli`]: the commands
+//! - [`config`]: TOML, variables and flags into valid settings · [`daemon`]: builds and drains all
+//!   this · [`cli`]: the commands
 
 pub mod http;
 pub mod oci;

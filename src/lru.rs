@@ -1,4 +1,5 @@
-//! Caches of what may vanish, least recently used first. moka's own policy would keep dead tokens and learn no new ones.
+//! Caches of what may vanish, least recently used first. moka's own policy would keep dead tokens
+//! and learn no new ones.
 
 use std::hash::Hash;
 

@@ -1,7 +1,8 @@
 //! What is counted, for `/metrics`. The names are the operator's: they do not change.
 //!
-//! Every label but `source` comes from the configuration or from a fixed list, so the number of series is bounded; of
-//! `source`, which upstream chooses, only the first [`SOURCES`] are told apart.
+//! Every label but `source` comes from the configuration or from a fixed list, so the number of
+//! series is bounded; of `source`, which upstream chooses, only the first [`SOURCES`] are told
+//! apart.
 
 use std::collections::HashSet;
 use std::fmt::{self, Write as _};
@@ -19,13 +20,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-/// The media type of [`Metrics::encode`]'s text (OpenMetrics 1.0, which Prometheus has read since 2.5).
+/// The media type of [`Metrics::encode`]'s text (OpenMetrics 1.0, which Prometheus has read since
+/// 2.5).
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// How many rate limit sources (addresses, accounts) are told apart; the rest are one, `other`.
 pub const SOURCES: usize = 256;
 
-/// Seconds. Half a millisecond is a hit from memory, half a minute is where containerd gives up on a header.
+/// Seconds. Half a millisecond is a hit from memory, half a minute is where containerd gives up on
+/// a header.
 const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
 
 /// Counts everything. Clones count together.
@@ -246,7 +249,8 @@ impl Metrics {
         self.0.limited.get_or_create(&LimitLabels { registry: registry.into(), limit }).inc();
     }
 
-    /// A request was not sent upstream, which would have answered 429, or whose last pulls are reserved.
+    /// A request was not sent upstream, which would have answered 429, or whose last pulls are
+    /// reserved.
     pub fn held_back(&self, registry: &str, limit: &'static str) {
         self.0.held_back.get_or_create(&LimitLabels { registry: registry.into(), limit }).inc();
     }
@@ -267,7 +271,8 @@ impl Metrics {
         self.0.spared.get_or_create(&RegistryLabel { registry: registry.into() }).inc();
     }
 
-    /// A tag was served that upstream could not confirm. `reason` is a word of a fixed list, never a message.
+    /// A tag was served that upstream could not confirm. `reason` is a word of a fixed list, never
+    /// a message.
     pub fn stale(&self, registry: &str, reason: &'static str) {
         self.0.stale.get_or_create(&StaleLabels { registry: registry.into(), reason }).inc();
     }
@@ -308,7 +313,8 @@ impl Metrics {
         self.0.clients_refused.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// A mirror refused a request. `registry` is a configured one's name or `unknown`, `code` one of the distribution-spec's.
+    /// A mirror refused a request. `registry` is a configured one's name or `unknown`, `code` one
+    /// of the distribution-spec's.
     pub fn mirror_refused(&self, registry: &str, code: &'static str) {
         self.0.mirror_refused.get_or_create(&CodeLabels { registry: registry.into(), code }).inc();
     }

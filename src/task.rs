@@ -77,8 +77,8 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 
 /// Work that many ask for at once and that is done once: a HEAD of a tag, a token.
 ///
-/// Nothing is remembered: who asks after the answer is there starts the work again. The work is spawned, so it does not die with the first
-/// that asked.
+/// Nothing is remembered: who asks after the answer is there starts the work again. The work is
+/// spawned, so it does not die with the first that asked.
 pub struct Coalesced<K, T>(Arc<Mutex<HashMap<K, Running<T>>>>);
 
 type Running<T> = Shared<BoxFuture<'static, T>>;

@@ -1,8 +1,10 @@
 //! Which cryptography TLS is spoken with, to both sides.
 //!
-//! Keys, signatures and key exchange (X25519MLKEM768 first) are of aws-lc-rs. So is the encryption of records, but on processors that have
-//! VAES without AVX-512 (AMD's Zen 3, Intel's without AVX-512): aws-lc-rs has a kernel for AVX-512 and one of 2013, and `ring` has one
-//! between them. AES-128-GCM, GB/s of one core: EPYC of Zen 3: ring 7.9, aws-lc-rs 4.1; with AVX-512: ring 10.2, aws-lc-rs 18.8.
+//! Keys, signatures and key exchange (X25519MLKEM768 first) are of aws-lc-rs. So is the encryption
+//! of records, but on processors that have VAES without AVX-512 (AMD's Zen 3, Intel's without
+//! AVX-512): aws-lc-rs has a kernel for AVX-512 and one of 2013, and `ring` has one between them.
+//! AES-128-GCM, GB/s of one core: EPYC of Zen 3: ring 7.9, aws-lc-rs 4.1; with AVX-512: ring 10.2,
+//! aws-lc-rs 18.8.
 
 use std::sync::{Arc, LazyLock};
 
@@ -11,12 +13,14 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, ring};
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(provider_on(Processor::ours())));
 
-/// What every TLS configuration of seawall is built with. Its cipher suites are in the order of what they cost, the cheapest first.
+/// What every TLS configuration of seawall is built with. Its cipher suites are in the order of
+/// what they cost, the cheapest first.
 pub fn provider() -> Arc<CryptoProvider> {
     PROVIDER.clone()
 }
 
-/// Whether the processor knows AES: the order of a client that thinks otherwise costs seawall more than it saves the client.
+/// Whether the processor knows AES: the order of a client that thinks otherwise costs seawall more
+/// than it saves the client.
 pub fn aes_in_hardware() -> bool {
     Processor::ours().aes
 }
@@ -56,7 +60,8 @@ impl Processor {
         if self.vaes && !self.avx512 { ring::ALL_CIPHER_SUITES } else { aws_lc_rs::ALL_CIPHER_SUITES }
     }
 
-    /// AES-128-GCM costs least where the processor knows AES, and most where it does not; ChaCha20-Poly1305 is between them.
+    /// AES-128-GCM costs least where the processor knows AES, and most where it does not;
+    /// ChaCha20-Poly1305 is between them.
     fn cost(self, suite: SupportedCipherSuite) -> u8 {
         let name = format!("{:?}", suite.suite());
         match (name.contains("AES_128_GCM"), name.contains("CHACHA20")) {

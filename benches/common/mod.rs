@@ -1,4 +1,5 @@
-//! What the benches share: seawall as a process of its own, its CPU time and its memory, and medians.
+//! What the benches share: seawall as a process of its own, its CPU time and its memory, and
+//! medians.
 
 mod process;
 
@@ -30,7 +31,8 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// In front of `registry`, with `more` at the end of its configuration (keys of sections of their own).
+    /// In front of `registry`, with `more` at the end of its configuration (keys of sections of
+    /// their own).
     pub(crate) fn start(pki: &Pki, registry: &Registry, more: &str) -> Server {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let data = dir.path().join("data");

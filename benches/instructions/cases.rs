@@ -1,8 +1,9 @@
 //! The cases: what is done, how often.
 //!
-//! A request goes through seawall as it runs, from the socket to the response, in the clear; the client is on the same thread, and a few
-//! hundred instructions of it are counted too. The count is the main thread's: what is done on a thread of its own (a file that is opened)
-//! is not in it, but the way there and back is.
+//! A request goes through seawall as it runs, from the socket to the response, in the clear; the
+//! client is on the same thread, and a few hundred instructions of it are counted too. The count is
+//! the main thread's: what is done on a thread of its own (a file that is opened) is not in it, but
+//! the way there and back is.
 
 use std::net::SocketAddr;
 

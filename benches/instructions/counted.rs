@@ -31,7 +31,8 @@ fn run(dir: &Path) -> Result<(), String> {
     Err(format!("{}: {}{}", ran.status, String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr)))
 }
 
-/// The first mark ends what came before all cases; from there on every second part is a case, and the part before it its warming up.
+/// The first mark ends what came before all cases; from there on every second part is a case, and
+/// the part before it its warming up.
 fn read(dir: &Path, cases: &[(&'static str, u64)]) -> Result<Vec<Count>, String> {
     let count = |(at, (name, rounds)): (usize, &(&'static str, u64))| {
         // Of the main thread.

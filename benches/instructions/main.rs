@@ -1,16 +1,17 @@
-//! Instructions of the hot paths, counted by callgrind and compared with what they were: a guard against what makes them dearer.
+//! Instructions of the hot paths, counted by callgrind and compared with what they were: a guard
+//! against what makes them dearer.
 //!
 //! ```text
 //! cargo bench -p seawall-instructions --profile release
 //! ```
 //!
-//! 1. It runs itself under valgrind: [`cases`] does each of its cases so many times, on one thread, and calls [`mark`] in between,
-//!    at which callgrind writes down what it has counted.
+//! 1. It runs itself under valgrind: [`cases`] does each of its cases so many times, on one thread,
+//!    and calls [`mark`] in between, at which callgrind writes down what it has counted.
 //! 2. [`counted`] reads what the main thread did between the marks.
 //! 3. [`baseline`] compares, says what is over, or (`UPDATE_BASELINE=1`) is written again.
 //!
-//! The counts are those of one compiler and one set of flags: of another they are shown, and nothing fails. Without valgrind, or under
-//! `cargo test`, it does nothing.
+//! The counts are those of one compiler and one set of flags: of another they are shown, and
+//! nothing fails. Without valgrind, or under `cargo test`, it does nothing.
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads files and spawns as it likes")]
 

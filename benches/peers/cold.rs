@@ -1,4 +1,5 @@
-//! Misses: what a cache costs and delays when it has nothing yet, against going to the registry directly.
+//! Misses: what a cache costs and delays when it has nothing yet, against going to the registry
+//! directly.
 
 use std::time::{Duration, Instant};
 
@@ -80,7 +81,8 @@ pub(crate) async fn run(
             let digests = (0..scene.blobs as u64).map(|n| upstream.blob("bench/cold", seed + n, scene.len));
             let digests = digests.collect::<Result<Vec<_>>>()?;
             seed += scene.blobs as u64;
-            // One transfer of a blob that all want; all transfers, where each wants its own: what registry and link can do.
+            // One transfer of a blob that all want; all transfers, where each wants its own: what
+            // registry and link can do.
             let target = Target::at(upstream.place.named, &upstream.place.ca_pem)?;
             let straight = Scene { clients: scene.blobs, ..scene };
             let direct = play(straight, &digests, &target, None, upstream).await.context("directly")?;

@@ -1,5 +1,6 @@
-//! The cold path again with a registry that is 50 ms away, and with one packet of a hundred lost: this binary started again within
-//! a namespace of its own, since servers and clients must be there.
+//! The cold path again with a registry that is 50 ms away, and with one packet of a hundred lost:
+//! this binary started again within a namespace of its own, since servers and clients must be
+//! there.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,6 @@
-//! A long link to the registry: two network namespaces, a TUN device in each, and between them this process, which delays every
-//! packet, sends no more than the link can, and loses some. `tc netem` would do, but many kernels are built without it.
+//! A long link to the registry: two network namespaces, a TUN device in each, and between them this
+//! process, which delays every packet, sends no more than the link can, and loses some. `tc netem`
+//! would do, but many kernels are built without it.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
@@ -80,7 +81,8 @@ struct Flying {
     more: Condvar,
 }
 
-/// One direction: a thread that takes, a thread that gives. They end with the process, or when their device has gone.
+/// One direction: a thread that takes, a thread that gives. They end with the process, or when
+/// their device has gone.
 fn relay(from: Arc<SyncDevice>, to: Arc<SyncDevice>, quality: Quality, seed: u64) {
     let flying = Arc::new(Flying::default());
     let arrives = flying.clone();

@@ -83,7 +83,8 @@ struct Said {
     cipher: String,
 }
 
-/// `finished in 1.23s, …`, `status codes: 8 2xx, …`, `traffic: 8.00MB (8390000) total, … 8.00MB (8388608) data`.
+/// `finished in 1.23s, …`, `status codes: 8 2xx, …`, `traffic: 8.00MB (8390000) total, … 8.00MB
+/// (8388608) data`.
 fn read(text: &str) -> Result<Said> {
     let line = |start: &str| text.lines().find_map(|line| line.strip_prefix(start)).unwrap_or_default();
     let took = line("finished in ").split(',').next().unwrap_or_default();

@@ -1,11 +1,14 @@
-//! seawall beside nginx and CNCF Distribution: the same bytes from the same registry, the same clients, in turns.
+//! seawall beside nginx and CNCF Distribution: the same bytes from the same registry, the same
+//! clients, in turns.
 //!
-//! `cargo bench -p seawall-peers` (`-- --help` says what else) builds seawall as it is released and measures that; `SEAWALL=FILE`
-//! says what else to measure. Figures of a shared machine are noisy: the ratios of servers that were
-//! measured in turns say more, and the CPU of the server more than the time, since client and server share the cores.
+//! `cargo bench -p seawall-peers` (`-- --help` says what else) builds seawall as it is released and
+//! measures that; `SEAWALL=FILE` says what else to measure. Figures of a shared machine are noisy:
+//! the ratios of servers that were measured in turns say more, and the CPU of the server more than
+//! the time, since client and server share the cores.
 //!
-//! `upstream` the registry behind · `servers` what is compared · `load` h2load, `wire` a client of our own · `hot`, `connections`
-//! hits · `cold` misses, `far` over a `link` that is long or bad · `memory` · `report`, `machine` what is kept in target/peers.
+//! `upstream` the registry behind · `servers` what is compared · `load` h2load, `wire` a client of
+//! our own · `hot`, `connections` hits · `cold` misses, `far` over a `link` that is long or bad ·
+//! `memory` · `report`, `machine` what is kept in target/peers.
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads clocks and files as it likes")]
 
@@ -184,7 +187,8 @@ async fn all(arguments: &Arguments) -> Result<()> {
             far::run(&binary, pace, scratch.path(), &mut report)?;
             continue;
         }
-        // Each section with servers of its own: no cache is fuller, no heap larger for what was before.
+        // Each section with servers of its own: no cache is fuller, no heap larger for what was
+        // before.
         let lab = Lab { upstream: &upstream, pki: &pki, seawall: &binary, cache: &cache };
         let servers = start(&lab, &arguments.servers, &mut report)?;
         versions = machine::versions(&servers);

@@ -1,4 +1,5 @@
-//! What was measured, as medians and as ratios against nginx: lines while it runs, then Markdown and JSON.
+//! What was measured, as medians and as ratios against nginx: lines while it runs, then Markdown
+//! and JSON.
 
 use std::fmt::Write as _;
 use std::time::Duration;

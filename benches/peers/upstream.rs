@@ -1,6 +1,8 @@
-//! The registry behind all of them: the tests' fake, as a process of its own, so that its CPU is nobody else's.
+//! The registry behind all of them: the tests' fake, as a process of its own, so that its CPU is
+//! nobody else's.
 //!
-//! `peers upstream [ADDRESS]` says where it is in one line, then answers a line for each line it is told; it ends with its stdin.
+//! `peers upstream [ADDRESS]` says where it is in one line, then answers a line for each line it is
+//! told; it ends with its stdin.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};

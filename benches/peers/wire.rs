@@ -1,4 +1,5 @@
-//! A client that asks once per connection, as docker does, and reads as it likes. What it costs is not counted.
+//! A client that asks once per connection, as docker does, and reads as it likes. What it costs is
+//! not counted.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

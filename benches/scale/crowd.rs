@@ -23,7 +23,8 @@ const AT_ONCE: usize = 64;
 /// So long nothing happens.
 const WATCHED: Duration = Duration::from_secs(5);
 
-/// Open files that this process, and those it starts, may have: as many as asked for, or as there may be.
+/// Open files that this process, and those it starts, may have: as many as asked for, or as there
+/// may be.
 pub(crate) fn raise_limit(wanted: u64) -> u64 {
     let now = getrlimit(Resource::Nofile);
     let most = now.maximum.map_or(wanted, |most| most.max(wanted));

@@ -1,10 +1,13 @@
-//! Scale: what a thousand blobs cost and what a million cost, ten thousand connections that wait, a thousand downloads at once.
+//! Scale: what a thousand blobs cost and what a million cost, ten thousand connections that wait, a
+//! thousand downloads at once.
 //!
-//! `cargo bench --bench scale [-- --quick] [--blobs N] [--only start,index,requests,idle,transfers]` prints tables, and draws
-//! `target/scale/scale.svg`: CPU per request against the number of blobs.
+//! `cargo bench --bench scale [-- --quick] [--blobs N] [--only
+//! start,index,requests,idle,transfers]` prints tables, and draws `target/scale/scale.svg`: CPU per
+//! request against the number of blobs.
 //!
-//! The data directories are made by the library itself and stay below `target/scale` for the next run: a million files (sparse, of the
-//! length the index knows) and the journal as it writes it. Ratios within one run say more than times.
+//! The data directories are made by the library itself and stay below `target/scale` for the next
+//! run: a million files (sparse, of the length the index knows) and the journal as it writes it.
+//! Ratios within one run say more than times.
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads clocks and files as it likes")]
 

@@ -1,5 +1,6 @@
-//! The picture: CPU per hit against the number of blobs. Written by hand: in a README it has to be readable on white and on black, so
-//! its style sheet follows the reader's colours, which no plotting crate writes.
+//! The picture: CPU per hit against the number of blobs. Written by hand: in a README it has to be
+//! readable on white and on black, so its style sheet follows the reader's colours, which no
+//! plotting crate writes.
 
 use std::fmt::Write as _;
 

@@ -5,7 +5,8 @@ use crate::harness::exchange::Connection;
 use crate::harness::{Blob, Client, Image, Pki, Registry};
 use crate::{fill, row, title};
 
-/// Blobs that are asked for in turn: pulled after all others, so their entries stand anywhere in memory.
+/// Blobs that are asked for in turn: pulled after all others, so their entries stand anywhere in
+/// memory.
 const HOT: u64 = 200;
 const ROUNDS: u64 = 5;
 
@@ -30,7 +31,8 @@ pub(crate) async fn costs(sizes: &[u64], requests: u64) -> Vec<Point> {
     }
     let manifest = ["bench/app/manifests/1".to_owned()];
     for round in 0..=ROUNDS {
-        // Sizes take turns, so that what else this machine does falls on all of them; the first round warms.
+        // Sizes take turns, so that what else this machine does falls on all of them; the first
+        // round warms.
         for (_, server, samples) in &mut running {
             let requests = if round == 0 { HOT } else { requests };
             let one = (hits(server, &manifest, requests).await, hits(server, &blobs, requests).await);

@@ -47,13 +47,15 @@ impl Access {
         Access(Arc::new(Inner { grants, presence, logins, secret, clock: clock.clone() }))
     }
 
-    /// Whether a requester may read a digest in a repository; without a digest, whether it may read there at all.
+    /// Whether a requester may read a digest in a repository; without a digest, whether it may read
+    /// there at all.
     pub fn check(&self, requester: &Requester, key: &RepositoryKey, digest: Option<&Digest>) -> Permission {
         let record = self.0.grants.record(key, requester.credential, digest);
         record.permission(self.0.grants.ttls(), self.now())
     }
 
-    /// Upstream gave this digest, which grants something to `who`, if to anybody: they may read here, and the digest is here.
+    /// Upstream gave this digest, which grants something to `who`, if to anybody: they may read
+    /// here, and the digest is here.
     pub fn record_grant(&self, key: &RepositoryKey, who: Option<Credential>, digest: &Digest) {
         if let Some(who) = who {
             self.0.grants.grant(key, who, self.now());
@@ -96,7 +98,8 @@ impl Access {
         self.anonymous(key).is_public(self.0.grants.ttls(), self.now())
     }
 
-    /// Whether there is anything in a registry that upstream's last answer opens to anonymous, or to a login that is remembered.
+    /// Whether there is anything in a registry that upstream's last answer opens to anonymous, or
+    /// to a login that is remembered.
     pub fn opens_some(&self, namespace: &str) -> bool {
         self.0.grants.opens_some(namespace) || self.0.logins.knows_some(namespace)
     }

@@ -1,9 +1,11 @@
 //! What upstream granted, to whom, for which repository.
 //!
-//! - A grant to anonymous makes a repository public. It is written down, and stands while upstream cannot be asked.
-//! - A grant to a credential is kept in memory, under a keyed hash. For a login it is written down if the operator says so: see
-//!   [`logins`](super::logins).
-//! - A grant to the operator's account, for what the operator shares, is written down too, and stands until upstream refuses the account.
+//! - A grant to anonymous makes a repository public. It is written down, and stands while upstream
+//!   cannot be asked.
+//! - A grant to a credential is kept in memory, under a keyed hash. For a login it is written down
+//!   if the operator says so: see [`logins`](super::logins).
+//! - A grant to the operator's account, for what the operator shares, is written down too, and
+//!   stands until upstream refuses the account.
 //!
 //! A grant opens what the repository is known to have: see [`presence`](super::presence).
 
@@ -97,7 +99,8 @@ impl Grants {
         }
     }
 
-    /// A claim counts where it opens nothing that is closed: for what upstream has in some public repository.
+    /// A claim counts where it opens nothing that is closed: for what upstream has in some public
+    /// repository.
     fn holds(&self, repository: &RepositoryKey, digest: &Digest) -> bool {
         match self.presence.of(repository, digest) {
             Present::Confirmed => true,
@@ -161,8 +164,8 @@ impl Grants {
         }
     }
 
-    /// Upstream refused the operator's account itself: what it was granted in `repository` is fresh for as long as any grant, and no
-    /// outage makes that longer.
+    /// Upstream refused the operator's account itself: what it was granted in `repository` is fresh
+    /// for as long as any grant, and no outage makes that longer.
     pub fn account_refused(&self, repository: &RepositoryKey) {
         let mut shared = self.shared.write();
         let Some(known) = shared.get_mut(repository).filter(|known| known.stands) else { return };

@@ -1,4 +1,5 @@
-//! Which repositories have which blobs that are here: the table, and its rows together with the index's.
+//! Which repositories have which blobs that are here: the table, and its rows together with the
+//! index's.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -127,8 +128,9 @@ impl Restored {
     }
 }
 
-/// Gives the rows of blobs: size, last use and type from the index, repositories from this table. The locks are taken one after the
-/// other, so a row may be of two moments; a change between them is written again, as every change is.
+/// Gives the rows of blobs: size, last use and type from the index, repositories from this table.
+/// The locks are taken one after the other, so a row may be of two moments; a change between them
+/// is written again, as every change is.
 pub(super) fn rows(index: &Index, known: &Arc<Mutex<Known>>) -> RowSource {
     let (some, all) = ((index.clone(), known.clone()), (index.clone(), known.clone()));
     RowSource {

@@ -1,28 +1,37 @@
-//! Logins that were good before upstream became unreachable, and what they were granted (`cache.offline_grants`, off unless the operator says so).
+//! Logins that were good before upstream became unreachable, and what they were granted
+//! (`cache.offline_grants`, off unless the operator says so).
 //!
-//! 1. Upstream takes a login: the token service answers it with a token, or a registry grants it something. The login is hashed, slowly,
-//!    off the threads that serve; the hash is its name ([`LoginId`]).
+//! 1. Upstream takes a login: the token service answers it with a token, or a registry grants it
+//!    something. The login is hashed, slowly, off the threads that serve; the hash is its name
+//!    ([`LoginId`]).
 //! 2. Upstream grants a request with that token: the repository is written down under that name.
-//! 3. Upstream is unreachable, and the login is presented again: it is hashed again, and found. A token of our own represents it; it opens what is
-//!    written there, no older than the operator said, and only while upstream cannot be asked.
-//! 4. Upstream refuses the login: all of it is forgotten. It refuses a repository: that is. When too many wait to be hashed for this to be
-//!    looked up, whatever is known of that account goes: a refusal is never lost.
+//! 3. Upstream is unreachable, and the login is presented again: it is hashed again, and found. A
+//!    token of our own represents it; it opens what is written there, no older than the operator
+//!    said, and only while upstream cannot be asked.
+//! 4. Upstream refuses the login: all of it is forgotten. It refuses a repository: that is. When
+//!    too many wait to be hashed for this to be looked up, whatever is known of that account goes:
+//!    a refusal is never lost.
 //!
 //! # What an attacker gets
 //!
-//! - *The journal.* Names of logins that tell nothing, and which repositories they read. A name is bcrypt, salted by account, over an HMAC
-//!   under a key that is not in the journal (`secret`, mode 0600), hashed once more: no guess can be tried.
-//! - *The journal and the key.* Each guess costs a bcrypt for each account. Tokens that registries make cannot be guessed; passwords that
-//!   people make can. No password and no token is ever written, nor kept in memory once it is hashed.
-//! - *A place in the network.* An outage that an attacker brings about (a cut line) brings the last state back: somebody who lost access less
-//!   than `offline_grants` ago, still has the old credential, and is an allowed client, reads what is in the cache and was theirs. This
-//!   is why it is off by default, and what its length is for. While upstream answers, it is asked, and its no is final.
-//! - *Guesses during an outage.* Each costs a bcrypt, whether the account is known or not, so many at a time, and few of one account;
-//!   what waits too long hears that upstream is unreachable. Whoever floods this keeps others from logging in during an outage, and from
-//!   nothing else. While upstream answers, no request waits for a hash.
-//! - *A token of ours.* What its login may read here, for two minutes. It names the login by nothing that leads back to it.
+//! - *The journal.* Names of logins that tell nothing, and which repositories they read. A name is
+//!   bcrypt, salted by account, over an HMAC under a key that is not in the journal (`secret`, mode
+//!   0600), hashed once more: no guess can be tried.
+//! - *The journal and the key.* Each guess costs a bcrypt for each account. Tokens that registries
+//!   make cannot be guessed; passwords that people make can. No password and no token is ever
+//!   written, nor kept in memory once it is hashed.
+//! - *A place in the network.* An outage that an attacker brings about (a cut line) brings the last
+//!   state back: somebody who lost access less than `offline_grants` ago, still has the old
+//!   credential, and is an allowed client, reads what is in the cache and was theirs. This is why
+//!   it is off by default, and what its length is for. While upstream answers, it is asked, and its
+//!   no is final.
+//! - *Guesses during an outage.* Each costs a bcrypt, whether the account is known or not, so many
+//!   at a time, and few of one account; what waits too long hears that upstream is unreachable.
+//!   Whoever floods this keeps others from logging in during an outage, and from nothing else.
+//!   While upstream answers, no request waits for a hash.
+//! - *A token of ours.* What its login may read here, for two minutes. It names the login by
+//!   nothing that leads back to it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -30,7 +39,8 @@ use data_encoding::HEXLOWER;
 use moka::sync::Cache;
 use parking_lot::{Mutex, RwLock};
 
-use self::hashes::{Account, Hashes, Proof, Why, account};
+use self::book::{Book, Good, key};
+use self::hashes::{Hashes, Proof, Why};
 use super::secret::Secret;
 use crate::clock::Clock;
 use crate::lru::lru;
@@ -56,13 +66,6 @@ const COARSE: Duration = Duration::from_secs(60);
 /// How long what was shown to a registry itself (Basic) is known by its fingerprint.
 const SHOWN_FOR: Duration = Duration::from_secs(10 * 60);
 
-/// One that was good.
-#[derive(Default)]
-struct Good {
-    proved: u64,
-    repositories: HashMap<RepositoryKey, u64>,
-}
-
 /// What a client shows with its pulls: a token, or the login itself.
 struct Session {
     /// Of the registry that took it. Shown to another it says nothing of this login.
@@ -74,7 +77,8 @@ struct Session {
 enum State {
     /// Upstream has granted it nothing yet.
     Shown(Proof),
-    /// It is being hashed. What upstream said meanwhile, in order: when it let it read, or that it did not.
+    /// It is being hashed. What upstream said meanwhile, in order: when it let it read, or that it
+    /// did not.
     Hashing(Vec<(RepositoryKey, Option<SystemTime>)>),
     /// It is this one.
     Hashed(LoginId),
@@ -94,24 +98,6 @@ struct Inner {
     sessions: Cache<Fingerprint, Arc<Session>>,
 }
 
-/// All that were good.
-#[derive(Default)]
-struct Book {
-    good: HashMap<LoginId, Good>,
-    /// Repositories of all.
-    repositories: usize,
-}
-
-impl Book {
-    fn oldest(&self) -> Option<LoginId> {
-        self.good.iter().min_by_key(|(_, good)| good.proved).map(|(id, _)| *id)
-    }
-
-    fn of(&self, whose: Account) -> Vec<LoginId> {
-        self.good.keys().filter(|id| account(**id) == whose).copied().collect()
-    }
-}
-
 impl std::fmt::Debug for Logins {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Logins")
@@ -119,8 +105,9 @@ impl std::fmt::Debug for Logins {
 }
 
 impl Logins {
-    /// With what the journal knew: seconds since 1970 by `LOGIN` (proved) and `LOGIN REGISTRY/REPOSITORY` (read). What is older than
-    /// `term` is taken out of it; with none, everything.
+    /// With what the journal knew: seconds since 1970 by `LOGIN` (proved) and `LOGIN
+    /// REGISTRY/REPOSITORY` (read). What is older than `term` is taken out of it; with none,
+    /// everything.
     pub fn new(
         term: Duration,
         secret: Arc<Secret>,
@@ -176,7 +163,8 @@ impl Logins {
         !self.0.term.is_zero()
     }
 
-    /// The token service of `namespace` took `login`, and gave it a token that is shown as `print` for so long.
+    /// The token service of `namespace` took `login`, and gave it a token that is shown as `print`
+    /// for so long.
     pub fn proved(&self, namespace: &Arc<str>, login: &Login, print: Fingerprint, good_for: Duration) {
         if self.is_on() {
             let session = Arc::new(Session {
@@ -209,7 +197,8 @@ impl Logins {
         });
     }
 
-    /// Too many are hashed: what a session was let read is forgotten, what was taken from it is not.
+    /// Too many are hashed: what a session was let read is forgotten, what was taken from it is
+    /// not.
     fn not_remembered(&self, session: &Session, proof: Proof) {
         let before = std::mem::replace(&mut *session.state.lock(), State::Shown(proof.clone()));
         let State::Hashing(repositories) = before else { return };
@@ -339,7 +328,8 @@ impl Logins {
         }
     }
 
-    /// When upstream last let this login read in `repository`, if it was proved no longer ago than the operator said.
+    /// When upstream last let this login read in `repository`, if it was proved no longer ago than
+    /// the operator said.
     pub fn read(&self, id: LoginId, repository: &RepositoryKey) -> Option<SystemTime> {
         let book = self.0.book.read();
         let good = book.good.get(&id).filter(|good| self.is_recent(good.proved))?;
@@ -358,7 +348,8 @@ impl Logins {
         }
     }
 
-    /// Whether some login may be known that was good for `namespace`: whether it is worth a bcrypt to look.
+    /// Whether some login may be known that was good for `namespace`: whether it is worth a bcrypt
+    /// to look.
     pub fn knows_some(&self, namespace: &str) -> bool {
         let book = self.0.book.read();
         // All that a login reads is in one name space.
@@ -376,8 +367,8 @@ impl Logins {
         self.0.book.read().good.get(&id).is_some_and(|good| self.is_recent(good.proved)).then_some(id)
     }
 
-    /// A login that is shown to the registry itself, with each request (Basic). It is hashed when upstream grants it something, or cannot
-    /// say.
+    /// A login that is shown to the registry itself, with each request (Basic). It is hashed when
+    /// upstream grants it something, or cannot say.
     pub fn observe_login(&self, namespace: &Arc<str>, login: &Login, print: Fingerprint) {
         if self.is_on() && self.session(print).is_none() {
             let (until, proof) = (self.0.clock.now() + SHOWN_FOR, self.0.hashes.proof(namespace, login));
@@ -398,7 +389,8 @@ impl Logins {
         matches!(*state, State::Hashed(_))
     }
 
-    /// Upstream refused the login which is presented as `print`. What it says later of it is recorded again.
+    /// Upstream refused the login which is presented as `print`. What it says later of it is
+    /// recorded again.
     pub fn forget_presented(&self, print: Fingerprint) {
         self.0.sessions.invalidate(&print);
     }
@@ -428,11 +420,7 @@ impl Logins {
     }
 }
 
-fn key(id: LoginId, repository: Option<&RepositoryKey>) -> String {
-    let name = HEXLOWER.encode(&id.0);
-    repository.map_or_else(|| name.clone(), |repository| format!("{name} {repository}"))
-}
-
+mod book;
 mod hashes;
 #[cfg(test)]
 mod tests;

@@ -14,8 +14,8 @@ impl Access {
         Some((print, basic(presented.as_bytes())?))
     }
 
-    /// The registry refused the login that is presented to it with each request. (For one repository it may say 403, which ends what
-    /// that login may read there.)
+    /// The registry refused the login that is presented to it with each request. (For one
+    /// repository it may say 403, which ends what that login may read there.)
     pub fn login_refused(&self, site: &Site, requester: &Requester) {
         if let Some((print, login)) = self.presented(requester) {
             self.logins().forget_presented(print);

@@ -4,10 +4,12 @@
 //! seawall.<base64url of: 1 byte version, 8 bytes end (seconds since 1970), 24 bytes login or zeros, 32 bytes HMAC-SHA256 of those>
 //! ```
 //!
-//! Whoever has one has what it represents, and no more: anonymous, or a login that was proved before the outage (`access/logins`). A login
-//! is one of one registry, and opens what that granted it, so neither is said here; nor is what the client asked the token for, since who
-//! gets it could ask for the rest. None ever leaves, good or not: what looks like one is taken out of a request before anything else
-//! is done with it. Upstream, once it answers, is asked as anonymous, and the client gets its challenge.
+//! Whoever has one has what it represents, and no more: anonymous, or a login that was proved
+//! before the outage (`access/logins`). A login is one of one registry, and opens what that granted
+//! it, so neither is said here; nor is what the client asked the token for, since who gets it could
+//! ask for the rest. None ever leaves, good or not: what looks like one is taken out of a request
+//! before anything else is done with it. Upstream, once it answers, is asked as anonymous, and the
+//! client gets its challenge.
 
 use std::time::{Duration, SystemTime};
 
@@ -23,9 +25,11 @@ const VERSION: u8 = 2;
 /// Bytes that are signed.
 const SIGNED: usize = 1 + 8 + 24;
 
-/// The lifetime that a client sees: the shortest that clients accept. The token service may be back soon.
+/// The lifetime that a client sees: the shortest that clients accept. The token service may be back
+/// soon.
 pub(crate) const LIFE: Duration = SHORTEST_LIFE;
-/// How much longer one is good: for what was under way when it ended, and for clients whose clock starts late.
+/// How much longer one is good: for what was under way when it ended, and for clients whose clock
+/// starts late.
 const GRACE: Duration = Duration::from_secs(60);
 
 /// For whom a token is.

@@ -1,7 +1,7 @@
 //! Which repository has which digest, and who says so.
 //!
-//! - *Upstream's own answer*: one for that digest in that repository. For blobs that are here it is kept with them, on disk; for
-//!   others it is kept in memory for a while.
+//! - *Upstream's own answer*: one for that digest in that repository. For blobs that are here it is
+//!   kept with them, on disk; for others it is kept in memory for a while.
 //! - *What a manifest lists* is a claim of whoever wrote it, who may list what is not theirs.
 
 use std::sync::Arc;
@@ -53,7 +53,8 @@ impl Presence {
         Presence { index, journal, known, passing: lru(50_000) }
     }
 
-    /// Fills the index and this with what was read, as far as its files are there (see [`Index::restore`]).
+    /// Fills the index and this with what was read, as far as its files are there (see
+    /// [`Index::restore`]).
     pub fn restore(
         &self,
         files: Vec<Digest>,
@@ -84,7 +85,8 @@ impl Presence {
         if self.known.lock().add(digest, key) {
             self.journal.change(digest);
         }
-        // Evicted between the two: whoever evicts it forgets it here afterwards, or has done so already.
+        // Evicted between the two: whoever evicts it forgets it here afterwards, or has done so
+        // already.
         let is_here = self.index.has(digest);
         if !is_here {
             self.forget(digest);

@@ -1,9 +1,10 @@
 //! What this installation alone knows: a key beside the cache.
 //!
-//! It signs the tokens of seawall's own making, and is in every hash of a credential that is written down, so that the journal alone is
-//! of no use to whoever gets hold of it. It is not made of the CA's key: that may be the operator's, may be shared by many, and is
-//! renewed; and a key is for one thing. Lost, or replaced, it harms no client: tokens last two minutes, and what was remembered of
-//! logins is asked for again.
+//! It signs the tokens of seawall's own making, and is in every hash of a credential that is
+//! written down, so that the journal alone is of no use to whoever gets hold of it. It is not made
+//! of the CA's key: that may be the operator's, may be shared by many, and is renewed; and a key is
+//! for one thing. Lost, or replaced, it harms no client: tokens last two minutes, and what was
+//! remembered of logins is asked for again.
 
 use std::fmt;
 use std::path::Path;
@@ -32,8 +33,8 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// That of the data directory, made there at the first start (mode 0600). One that cannot be read or kept is replaced for this run by
-    /// another, with a line in the log. Blocks.
+    /// That of the data directory, made there at the first start (mode 0600). One that cannot be
+    /// read or kept is replaced for this run by another, with a line in the log. Blocks.
     pub fn load_or_create(data: &Path) -> Secret {
         let path = data.join(FILE);
         let kept = if fs::exists(&path) { read(&path) } else { create(&path) };

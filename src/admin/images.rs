@@ -12,13 +12,15 @@
 //!   "next": "docker.io/library/alpine:3.20" }
 //! ```
 //!
-//! - `cached`: `held` (all of it: it can be pulled while its registry is unreachable), `partly` (its manifest, and not all that it lists; of an
-//!   index, some `platforms`), `no`.
-//! - `size`: bytes of it that are here. `checked_at`: when upstream last confirmed the tag. `used_at`: when the manifest was last read.
-//! - `next`: what to give as `after` for more; `null` at the end. A POST has none, and the order is that of `names`.
+//! - `cached`: `held` (all of it: it can be pulled while its registry is unreachable), `partly`
+//!   (its manifest, and not all that it lists; of an index, some `platforms`), `no`.
+//! - `size`: bytes of it that are here. `checked_at`: when upstream last confirmed the tag.
+//!   `used_at`: when the manifest was last read.
+//! - `next`: what to give as `after` for more; `null` at the end. A POST has none, and the order is
+//!   that of `names`.
 //!
-//! Names of private repositories are among them: the listener is the operator's, as the names in `/api/v1/ratelimits` and in the log are.
-//! No bytes of an image are had here.
+//! Names of private repositories are among them: the listener is the operator's, as the names in
+//! `/api/v1/ratelimits` and in the log are. No bytes of an image are had here.
 
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
@@ -65,7 +67,8 @@ impl Images {
         let _ = self.shown.set((cache, registries));
     }
 
-    /// Does `work` on a thread of its own, and nothing else like it meanwhile, even if nobody waits for it any more.
+    /// Does `work` on a thread of its own, and nothing else like it meanwhile, even if nobody waits
+    /// for it any more.
     async fn look<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let looking = self.looking.clone().acquire_owned().await.expect("never closed");
         task::blocking(move || {

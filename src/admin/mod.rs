@@ -1,4 +1,5 @@
-//! The operator's listener: health, readiness, metrics, the API. It is never on the port that clients reach.
+//! The operator's listener: health, readiness, metrics, the API. It is never on the port that
+//! clients reach.
 
 mod images;
 mod ratelimits;
@@ -109,7 +110,8 @@ impl FromRef<Admin> for Images {
     }
 }
 
-/// Answers on `listener` until `stop` resolves. A drain should end first: while it lasts, `/readyz` says so.
+/// Answers on `listener` until `stop` resolves. A drain should end first: while it lasts, `/readyz`
+/// says so.
 ///
 /// # Errors
 /// The listener's own.
@@ -154,7 +156,8 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     typed(StatusCode::OK, CONTENT_TYPE, admin.metrics.encode())
 }
 
-/// The gauges of quotas are what the ledger holds true now: a restart loses none, and none outlives its window.
+/// The gauges of quotas are what the ledger holds true now: a restart loses none, and none outlives
+/// its window.
 fn show_quotas(admin: &Admin) {
     let (now, metrics) = (admin.clock.now(), &admin.metrics);
     let mut current = admin.ledger.report(now).quotas;

@@ -13,12 +13,16 @@
 //!     "tokens": [ { "host": "auth.docker.io", … as in quotas } ] } ] }
 //! ```
 //!
-//! - `identity`: `anonymous`, `account` (the operator's) or `client` (one with a credential of its own, told apart by `source` alone).
+//! - `identity`: `anonymous`, `account` (the operator's) or `client` (one with a credential of its
+//!   own, told apart by `source` alone).
 //! - `source`: as upstream names it; `null` where it does not.
-//! - `current`: whether the window that the figures are of is not over. `per_hour`, `spent_at`, `free_at` are `null` then; `per_hour` too while
-//!   less than a minute is known, `spent_at` where pulls outlast the window. `free_at` is the latest that can be.
-//! - `limited`: the 429s that stand, by limit: `pulls`, `abuse` (all requests) or `tokens` (the token service's).
-//! - `repositories`: those most charged first, then most spared; at most 500 of each registry are told apart.
+//! - `current`: whether the window that the figures are of is not over. `per_hour`, `spent_at`,
+//!   `free_at` are `null` then; `per_hour` too while less than a minute is known, `spent_at` where
+//!   pulls outlast the window. `free_at` is the latest that can be.
+//! - `limited`: the 429s that stand, by limit: `pulls`, `abuse` (all requests) or `tokens` (the
+//!   token service's).
+//! - `repositories`: those most charged first, then most spared; at most 500 of each registry are
+//!   told apart.
 //!
 //! Times are RFC 3339, in UTC.
 

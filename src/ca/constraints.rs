@@ -11,7 +11,8 @@ use x509_parser::extensions::GeneralName;
 use super::{CaError, Permitted};
 use crate::http::origin::Host;
 
-/// What one certificate allows to those it signs. Of a kind that it says nothing about, it allows everything.
+/// What one certificate allows to those it signs. Of a kind that it says nothing about, it allows
+/// everything.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Constraints {
     permitted: Subtrees,
@@ -63,7 +64,8 @@ impl Constraints {
         }
     }
 
-    /// Whether leaves for all of this would be believed, but for holes that are excluded on purpose.
+    /// Whether leaves for all of this would be believed, but for holes that are excluded on
+    /// purpose.
     pub(super) fn cover(&self, wanted: &Permitted) -> bool {
         match wanted {
             Permitted::Dns(name) => self.permits_dns(name),
@@ -83,7 +85,8 @@ impl Constraints {
             && !self.excluded.ip.iter().any(|net| net.holds(ip))
     }
 
-    /// One line each, `permitted: docker.io` say; empty when the certificate may sign for everything.
+    /// One line each, `permitted: docker.io` say; empty when the certificate may sign for
+    /// everything.
     pub(super) fn lines(&self) -> Vec<String> {
         let lines = |word: &'static str, subtrees: &Subtrees| {
             let dns = subtrees.dns.iter().map(|n| format!("{word} {n}"));
@@ -97,8 +100,9 @@ impl Constraints {
     }
 }
 
-/// "Any DNS name that can be constructed by simply adding zero or more labels to the left-hand side of the name
-/// satisfies the name constraint" (RFC 5280 4.2.1.10). With a leading dot, as some CAs write it: one or more.
+/// "Any DNS name that can be constructed by simply adding zero or more labels to the left-hand side
+/// of the name satisfies the name constraint" (RFC 5280 4.2.1.10). With a leading dot, as some CAs
+/// write it: one or more.
 fn is_below(name: &str, base: &str) -> bool {
     if base.is_empty() {
         return true;
@@ -144,7 +148,8 @@ impl fmt::Display for Subnet {
     }
 }
 
-/// Brings what may be signed for into one form: names in lower case, nothing twice, nothing that is below another.
+/// Brings what may be signed for into one form: names in lower case, nothing twice, nothing that is
+/// below another.
 pub(super) fn normalised(permitted: &[Permitted]) -> Result<Vec<Permitted>, CaError> {
     let mut dns = BTreeSet::new();
     let mut ips = BTreeSet::new();
@@ -163,8 +168,9 @@ pub(super) fn normalised(permitted: &[Permitted]) -> Result<Vec<Permitted>, CaEr
 
 /// What is written into a root that is made here. `permitted` is normalised.
 ///
-/// Names without a leading dot: Go refused roots with one (moby#25031, golang#16347). A kind of name that nothing is
-/// permitted of would be free, so both families of addresses are excluded unless one of theirs is permitted.
+/// Names without a leading dot: Go refused roots with one (moby#25031, golang#16347). A kind of
+/// name that nothing is permitted of would be free, so both families of addresses are excluded
+/// unless one of theirs is permitted.
 pub(super) fn written(permitted: &[Permitted]) -> rcgen::NameConstraints {
     let mut subtrees: Vec<_> = permitted.iter().map(subtree).collect();
     if !permitted.iter().any(|p| matches!(p, Permitted::Dns(_))) {
@@ -184,7 +190,8 @@ pub(super) fn written(permitted: &[Permitted]) -> rcgen::NameConstraints {
 fn subtree(part: &Permitted) -> GeneralSubtree {
     match part {
         Permitted::Dns(name) => GeneralSubtree::DnsName(name.clone()),
-        // The whole mask by hand: rcgen's prefix would do as well, but says nothing of what 32 means for which family.
+        // The whole mask by hand: rcgen's prefix would do as well, but says nothing of what 32
+        // means for which family.
         Permitted::Ip(IpAddr::V4(ip)) => GeneralSubtree::IpAddress(CidrSubnet::V4(ip.octets(), [255; 4])),
         Permitted::Ip(IpAddr::V6(ip)) => GeneralSubtree::IpAddress(CidrSubnet::V6(ip.octets(), [255; 16])),
     }

@@ -1,7 +1,8 @@
-//! Where clients look for roots they trust: the stores of systems, and `certs.d` of docker and of podman and its family.
+//! Where clients look for roots they trust: the stores of systems, and `certs.d` of docker and of
+//! podman and its family.
 //!
-//! [`plan`] decides which files, below which root, and what is to be run and restarted afterwards; [`Plan::write`] writes
-//! them. To do it again changes nothing.
+//! [`plan`] decides which files, below which root, and what is to be run and restarted afterwards;
+//! [`Plan::write`] writes them. To do it again changes nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -107,8 +108,9 @@ const STORES: &[Store] = &[
     },
 ];
 
-/// Says what makes `client` trust the certificate `pem`, on the system whose root directory is `below`. `hosts` are those
-/// of the registries, with a port where it is not 443; the system's store does not need them.
+/// Says what makes `client` trust the certificate `pem`, on the system whose root directory is
+/// `below`. `hosts` are those of the registries, with a port where it is not 443; the system's
+/// store does not need them.
 pub fn plan(below: &Path, client: Client, hosts: &[String], pem: &str) -> Result<Plan, CaError> {
     match client {
         Client::System => system(below, pem),
@@ -192,8 +194,8 @@ fn systems(os_release: &str) -> Vec<String> {
     value("ID").into_iter().chain(like.split_whitespace().map(str::to_owned)).collect()
 }
 
-/// docker-certs.d, containers-certs.d(5): a directory for each HOST or HOST:PORT as it is in an image's name; every
-/// `*.crt` in it is trusted besides the system's, and read at each pull.
+/// docker-certs.d, containers-certs.d(5): a directory for each HOST or HOST:PORT as it is in an
+/// image's name; every `*.crt` in it is trusted besides the system's, and read at each pull.
 fn per_host(below: &Path, client: Client, hosts: &[String], pem: &str) -> Plan {
     let dir = match client {
         Client::Docker => "etc/docker/certs.d",

@@ -1,8 +1,10 @@
-//! Leaves: the certificate, the key and the TLS configuration of one host, made when it is first asked for.
+//! Leaves: the certificate, the key and the TLS configuration of one host, made when it is first
+//! asked for.
 //!
-//! One configuration per host instead of one that looks at the SNI: the host may come from a CONNECT whose client sends
-//! no SNI, as for an IP address. seawall's own names have one among them, so that a client which names none gets it, too. All share
-//! one ticketer, so a session resumes whichever configuration it meets again; rustls itself compares the SNI then.
+//! One configuration per host instead of one that looks at the SNI: the host may come from a
+//! CONNECT whose client sends no SNI, as for an IP address. seawall's own names have one among
+//! them, so that a client which names none gets it, too. All share one ticketer, so a session
+//! resumes whichever configuration it meets again; rustls itself compares the SNI then.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -19,7 +21,8 @@ use super::{CaError, Preferred};
 use crate::http::origin::Host;
 use crate::tls;
 
-/// Leaves in memory, a few KiB each. A registry with a wildcard has more hosts than one would like to keep.
+/// Leaves in memory, a few KiB each. A registry with a wildcard has more hosts than one would like
+/// to keep.
 const MOST_LEAVES: u64 = 1024;
 /// Sessions of clients that know no tickets.
 const MOST_SESSIONS: usize = 4096;
@@ -52,7 +55,8 @@ struct Leaf {
 impl Leaves {
     /// Leaves that are good for so many days, at most as long as the root.
     pub fn new(root: Arc<Root>, days: u32) -> Result<Leaves, CaError> {
-        // Least recently used goes first: moka's own policy would not let a new host in while the others are in use.
+        // Least recently used goes first: moka's own policy would not let a new host in while the
+        // others are in use.
         let kept = moka::sync::Cache::builder()
             .max_capacity(MOST_LEAVES)
             .eviction_policy(moka::policy::EvictionPolicy::lru())
@@ -73,7 +77,8 @@ impl Leaves {
         Leaves { preferred, ..self }
     }
 
-    /// The same, where seawall has these names of its own, and perhaps a certificate for them that is not of this root.
+    /// The same, where seawall has these names of its own, and perhaps a certificate for them that
+    /// is not of this root.
     ///
     /// # Errors
     /// The certificate is not good now, or TLS cannot be had of it.
@@ -90,7 +95,8 @@ impl Leaves {
         Ok(self)
     }
 
-    /// The configuration to speak TLS as seawall itself, under any of its names: http/1.1 before h2 by ALPN.
+    /// The configuration to speak TLS as seawall itself, under any of its names: http/1.1 before h2
+    /// by ALPN.
     ///
     /// # Errors
     /// It has no names, or the root has expired.
@@ -108,7 +114,8 @@ impl Leaves {
         Ok(Arc::clone(&kept.insert(leaf).config))
     }
 
-    /// Reads the operator's certificate again, if there is one. What became of it is said in the log: a bad one changes nothing.
+    /// Reads the operator's certificate again, if there is one. What became of it is said in the
+    /// log: a bad one changes nothing.
     pub fn reload_own(&self, now: SystemTime) {
         let Own::Given { names, shown } = &self.own else { return };
         let files = shown.read().files();
@@ -116,16 +123,17 @@ impl Leaves {
         shown.write().replace(read, |certified| self.config(certified, Preferred::H1), now);
     }
 
-    /// The configuration to speak TLS as `host`: h2 and http/1.1 by ALPN (h2 first by default), TLS 1.2 and 1.3. Kept;
-    /// made again, with a new key, when two thirds of the leaf's life have passed. Fails when the root may not sign for that host, or
-    /// has expired.
+    /// The configuration to speak TLS as `host`: h2 and http/1.1 by ALPN (h2 first by default), TLS
+    /// 1.2 and 1.3. Kept; made again, with a new key, when two thirds of the leaf's life have
+    /// passed. Fails when the root may not sign for that host, or has expired.
     pub fn config_for(&self, host: &Host, now: SystemTime) -> Result<Arc<ServerConfig>, CaError> {
         if let Some(leaf) = self.kept.get(host)
             && now < leaf.renew_at
         {
             return Ok(leaf.config);
         }
-        // Two connections may both come here: each gets a good leaf, one is kept. Cheaper than a lock.
+        // Two connections may both come here: each gets a good leaf, one is kept. Cheaper than a
+        // lock.
         let leaf = self.make(std::slice::from_ref(host), self.preferred, now)?;
         self.kept.insert(host.clone(), leaf.clone());
         Ok(leaf.config)

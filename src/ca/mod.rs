@@ -1,11 +1,14 @@
-//! The certificate authority: a root that is made or loaded once ([`Root`]), a leaf for every host that is
-//! intercepted ([`Leaves`]), and where clients want the root ([`install`]).
+//! The certificate authority: a root that is made or loaded once ([`Root`]), a leaf for every host
+//! that is intercepted ([`Leaves`]), and where clients want the root ([`install`]).
 //!
-//! 1. `root`: `ca.crt` and `ca.key` are loaded, or made at the first start; whatever could make a client refuse later is
-//!    checked now: is it a CA, does the key match, dates, name constraints, a leaf on trial through webpki.
+//! 1. `root`: `ca.crt` and `ca.key` are loaded, or made at the first start; whatever could make a
+//!    client refuse later is checked now: is it a CA, does the key match, dates, name constraints,
+//!    a leaf on trial through webpki.
 //! 2. `sign`: the root's key, the one signature it makes, and the certificates that get it.
-//! 3. `constraints`: X.509 name constraints, so that a stolen key forges registries and nothing else.
-//! 4. `leaf`: certificate, key and TLS configuration of one host, made on demand and kept in memory.
+//! 3. `constraints`: X.509 name constraints, so that a stolen key forges registries and nothing
+//!    else.
+//! 4. `leaf`: certificate, key and TLS configuration of one host, made on demand and kept in
+//!    memory.
 //! 5. `own`: seawall's own names, and the operator's certificate for them.
 //! 6. `install`: the trust stores of systems and clients.
 //!
@@ -34,7 +37,8 @@ pub use root::Root;
 pub struct Settings {
     /// Where ca.crt and ca.key are.
     pub dir: PathBuf,
-    /// What the root may sign for: every host of every registry and `[ca] names`. A root that is narrower is refused.
+    /// What the root may sign for: every host of every registry and `[ca] names`. A root that is
+    /// narrower is refused.
     pub permitted: Vec<Permitted>,
     /// Whether that is written into a root that is made here.
     pub constrained: bool,
@@ -48,8 +52,9 @@ pub enum Preferred {
     /// One connection for all layers.
     #[default]
     H2,
-    /// A connection for each layer, and less CPU per byte. Under seawall's own names always: Go offers h2 to a proxy that it reaches
-    /// over TLS, and then sends it a CONNECT of HTTP/1.1 (net/http, `addTLS`).
+    /// A connection for each layer, and less CPU per byte. Under seawall's own names always: Go
+    /// offers h2 to a proxy that it reaches over TLS, and then sends it a CONNECT of HTTP/1.1
+    /// (net/http, `addTLS`).
     H1,
 }
 

@@ -1,4 +1,5 @@
-//! TLS to seawall itself: the names it has, and the operator's certificate for them, if there is one.
+//! TLS to seawall itself: the names it has, and the operator's certificate for them, if there is
+//! one.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -107,7 +108,8 @@ pub enum ServerCertificateError {
 }
 
 impl ServerCertificate {
-    /// Reads both, and holds them together and against the names. Whether it is in time is another question, of the start.
+    /// Reads both, and holds them together and against the names. Whether it is in time is another
+    /// question, of the start.
     ///
     /// # Errors
     /// What of them cannot be used.

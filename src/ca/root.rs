@@ -1,7 +1,7 @@
 //! The root: `ca.crt` and `ca.key`, loaded or made.
 //!
-//! `ca.crt` may be a chain: the first certificate signs leaves and its key is `ca.key`; the others are what it is signed
-//! by, and the last of them is what clients trust.
+//! `ca.crt` may be a chain: the first certificate signs leaves and its key is `ca.key`; the others
+//! are what it is signed by, and the last of them is what clients trust.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,8 @@ struct Facts {
 }
 
 impl Root {
-    /// Loads the root of `settings.dir`, or makes one there when neither `ca.crt` nor `ca.key` exists.
+    /// Loads the root of `settings.dir`, or makes one there when neither `ca.crt` nor `ca.key`
+    /// exists.
     pub fn load_or_create(settings: &Settings, now: SystemTime) -> Result<Root, CaError> {
         if let Some(root) = Root::load(settings, now)? {
             return Ok(root);
@@ -79,9 +80,9 @@ impl Root {
         }
     }
 
-    /// Makes a new root in place of the one that is there, which becomes `ca.crt.old` and `ca.key.old` (an older one
-    /// that had these names is overwritten). Takes no interest in whether the old one is still good. Refuses to replace a root
-    /// that was not made by seawall.
+    /// Makes a new root in place of the one that is there, which becomes `ca.crt.old` and
+    /// `ca.key.old` (an older one that had these names is overwritten). Takes no interest in
+    /// whether the old one is still good. Refuses to replace a root that was not made by seawall.
     pub fn renew(settings: &Settings, now: SystemTime) -> Result<Root, CaError> {
         let (certificate_path, key_path) = paths(&settings.dir);
         if !fs::exists(&certificate_path) && !fs::exists(&key_path) {
@@ -95,8 +96,8 @@ impl Root {
             return Err(CaError::NotOurs(certificate_path));
         }
         let (certificate, key) = make(settings, now)?;
-        // Copies first, so that a crash between any two steps never leaves a directory without a root: the next start
-        // would quietly make a third one there.
+        // Copies first, so that a crash between any two steps never leaves a directory without a
+        // root: the next start would quietly make a third one there.
         for path in [&key_path, &certificate_path] {
             if fs::exists(path) {
                 fs::replace(&beside(path), 0o600, &Zeroizing::new(fs::read(path)?))?;
@@ -233,7 +234,8 @@ impl Root {
         &self.anchor().subject
     }
 
-    /// The subject of the certificate that signs leaves. Not [`Root::subject`] when `ca.crt` is a chain.
+    /// The subject of the certificate that signs leaves. Not [`Root::subject`] when `ca.crt` is a
+    /// chain.
     pub fn issuer(&self) -> &str {
         &self.signing().subject
     }
@@ -248,7 +250,8 @@ impl Root {
         self.chain.iter().map(|c| c.not_after).min().unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
-    /// The name constraints, `permitted docker.io` say, a line each. Empty: it may sign for everything.
+    /// The name constraints, `permitted docker.io` say, a line each. Empty: it may sign for
+    /// everything.
     pub fn constraints(&self) -> Vec<String> {
         self.chain.iter().flat_map(|c| c.constraints.lines()).collect()
     }
@@ -321,7 +324,8 @@ fn make(settings: &Settings, now: SystemTime) -> Result<(String, Key), CaError> 
     params.serial_number = Some(sign::serial()?);
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, "seawall");
-    // Two roots of one name confuse stores that look up by name: a part of the key tells them apart.
+    // Two roots of one name confuse stores that look up by name: a part of the key tells them
+    // apart.
     let id = params.key_identifier(&key);
     params
         .distinguished_name

@@ -1,8 +1,9 @@
 //! The key of a CA, the one signature it makes, and the certificate of a host that gets it.
 //!
-//! rcgen writes everything of a leaf but the issuer's name: its names hold one attribute of each kind, and those of
-//! corporate CAs (`DC=corp, DC=example`, several `OU`) have more. RFC 5280 4.1.2.4 and every verifier want the issuer's
-//! bytes to be the subject's of the CA, so they are copied from there.
+//! rcgen writes everything of a leaf but the issuer's name: its names hold one attribute of each
+//! kind, and those of corporate CAs (`DC=corp, DC=example`, several `OU`) have more. RFC 5280
+//! 4.1.2.4 and every verifier want the issuer's bytes to be the subject's of the CA, so they are
+//! copied from there.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -28,7 +29,8 @@ impl Key {
         KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map(Key)
     }
 
-    /// Reads PKCS#8, SEC1 or PKCS#1: P-256, P-384, P-521, Ed25519 or RSA. The error is what to tell the operator.
+    /// Reads PKCS#8, SEC1 or PKCS#1: P-256, P-384, P-521, Ed25519 or RSA. The error is what to tell
+    /// the operator.
     pub(super) fn from_pem(pem: &[u8]) -> Result<Key, &'static str> {
         const FORMATS: &str = "it holds no private key in PEM (PKCS#8, SEC1 or PKCS#1)";
         let der = Zeroizing::new(PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
@@ -126,7 +128,8 @@ impl Signer {
         Ok(tlv(SEQUENCE, &[&tbs, algorithm, &bits]).into())
     }
 
-    /// The part of a draft that is signed, with our name in it, and the algorithm's identifier (RFC 5280 4.1).
+    /// The part of a draft that is signed, with our name in it, and the algorithm's identifier (RFC
+    /// 5280 4.1).
     fn named<'a>(&self, draft: &'a [u8]) -> Option<(Vec<u8>, &'a [u8])> {
         let certificate = content(element(draft)?.0)?;
         let (tbs, rest) = element(certificate)?;
@@ -162,8 +165,9 @@ pub(super) fn leaf(
     params.not_before = not_before.into();
     params.not_after = not_after.into();
     params.serial_number = Some(serial()?);
-    // The name is in the SAN alone: no client reads it here, it may be longer than the 64 bytes a common name has, and
-    // OpenSSL takes an address here for a DNS name when it checks name constraints.
+    // The name is in the SAN alone: no client reads it here, it may be longer than the 64 bytes a
+    // common name has, and OpenSSL takes an address here for a DNS name when it checks name
+    // constraints.
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "seawall");
     let san = |host: &Host| match host {
@@ -201,7 +205,8 @@ impl SigningKey for Unsigned<'_> {
 const SEQUENCE: u8 = 0x30;
 const BIT_STRING: u8 = 0x03;
 
-/// How long the tag and length of the first DER element are, and its content (X.690 8.1.3, definite form).
+/// How long the tag and length of the first DER element are, and its content (X.690 8.1.3, definite
+/// form).
 fn header(input: &[u8]) -> Option<(usize, usize)> {
     let first = usize::from(*input.get(1)?);
     if first < 0x80 {
@@ -306,7 +311,8 @@ mod tests {
         params.not_before = now.into();
         params.not_after = (now + std::time::Duration::from_secs(86_400)).into();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        // Self-signed under that name: the subject of rcgen's draft is replaced, and the whole signed once more.
+        // Self-signed under that name: the subject of rcgen's draft is replaced, and the whole
+        // signed once more.
         let signer = Signer::new(Key::from_pem(key.to_pem().as_bytes()).unwrap(), &name, None);
         let draft = signer.sign(&params, &key).unwrap();
         let (tbs, rest) = element(content(&draft).unwrap()).unwrap();

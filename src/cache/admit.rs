@@ -1,4 +1,5 @@
-//! Permission for a digest: a grant that is fresh, or upstream's answer to one HEAD with the requester's own credential.
+//! Permission for a digest: a grant that is fresh, or upstream's answer to one HEAD with the
+//! requester's own credential.
 
 use std::sync::Arc;
 
@@ -15,7 +16,8 @@ use crate::task::Coalesced;
 use crate::upstream::requester::Credential;
 use crate::upstream::{Description, What};
 
-/// What is asked once for many: a digest in a repository, for one credential, to push it or not, since the last trial.
+/// What is asked once for many: a digest in a repository, for one credential, to push it or not,
+/// since the last trial.
 type Question = (RepositoryKey, What, Credential, bool, u64);
 
 /// Asks upstream about digests, once for all who ask the same at the same time.
@@ -29,7 +31,8 @@ impl Admission {
         Admission { parts, asked: Coalesced::default() }
     }
 
-    /// Lets a requester read a digest. `Some`: upstream could not be asked, and its last grant stands.
+    /// Lets a requester read a digest. `Some`: upstream could not be asked, and its last grant
+    /// stands.
     pub(super) async fn admit(
         &self,
         pull: &Pull,
@@ -51,7 +54,8 @@ impl Admission {
         })
     }
 
-    /// Before the operator's account pays, it must be known that anonymous may read this: a HEAD, which costs nothing, tells.
+    /// Before the operator's account pays, it must be known that anonymous may read this: a HEAD,
+    /// which costs nothing, tells.
     pub(super) async fn before_paying(
         &self,
         pull: &Pull,
@@ -70,7 +74,8 @@ impl Admission {
         }
     }
 
-    /// One HEAD for all who ask for the same at once. Success is a grant, a refusal ends one, also when they come too late for who asked.
+    /// One HEAD for all who ask for the same at once. Success is a grant, a refusal ends one, also
+    /// when they come too late for who asked.
     pub(super) async fn ask(&self, pull: &Pull, digest: &Digest, what: &What) -> Result<Description> {
         let generation = self.parts.upstream.generation(&pull.site);
         let question = (pull.key.clone(), what.clone(), pull.requester.credential, may_push(pull, what), generation);

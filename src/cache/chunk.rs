@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-/// Bytes of one read. 128 KiB measured the same CPU per byte over TLS, and costs twice the memory per transfer.
+/// Bytes of one read. 128 KiB measured the same CPU per byte over TLS, and costs twice the memory
+/// per transfer.
 pub const CHUNK: usize = 64 << 10;
 
 /// Buffers that are kept: 4 MiB.
@@ -16,9 +17,11 @@ const PAGE: usize = 4096;
 
 /// What a buffer is for says where in a page its bytes begin.
 ///
-/// `rep movsb`, which is glibc's memcpy for more than 2 KiB, copies at a twentieth of its speed on AMD's Zen 3 and 4 when the
-/// destination begins up to 63 bytes after the source, counted within their pages. A TLS record with its header of five bytes does,
-/// after a buffer that begins with its page; and so do frames with headers of nine, gathered in a buffer like the one they come from.
+/// `rep movsb`, which is glibc's memcpy for more than 2 KiB, copies at a twentieth of its speed on
+/// AMD's Zen 3 and 4 when the destination begins up to 63 bytes after the source, counted within
+/// their pages. A TLS record with its header of five bytes does, after a buffer that begins with
+/// its page; and so do frames with headers of nine, gathered in a buffer like the one they come
+/// from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alignment {
     /// Read from a file.
@@ -49,8 +52,8 @@ impl Chunk {
         Chunk { place, bytes: free.unwrap_or_else(|| vec![0; CHUNK + PAGE].into_boxed_slice()), len: 0 }
     }
 
-    /// One that is free, or a new one that is no larger than `most` bytes need: what waits for a slow client keeps its buffer, and of
-    /// a blob on its way there may be little at a time.
+    /// One that is free, or a new one that is no larger than `most` bytes need: what waits for a
+    /// slow client keeps its buffer, and of a blob on its way there may be little at a time.
     pub fn take_for(most: u64, place: Alignment) -> Chunk {
         match usize::try_from(most) {
             Ok(most) if most <= SMALL => Chunk { place, bytes: vec![0; most + PAGE].into_boxed_slice(), len: 0 },

@@ -1,8 +1,9 @@
 //! What arrives of a body, until it is written together.
 //!
-//! A write costs a thread, a wake-up of everybody who follows and a TLS record for each of them, however few bytes it is for; a link of
-//! 25 MB/s brings a few of them every 60 µs. So the first bytes go at once, those behind them when there are many, when the first of
-//! them waited for a moment, or when there are no more. The end waits for nothing.
+//! A write costs a thread, a wake-up of everybody who follows and a TLS record for each of them,
+//! however few bytes it is for; a link of 25 MB/s brings a few of them every 60 µs. So the first
+//! bytes go at once, those behind them when there are many, when the first of them waited for a
+//! moment, or when there are no more. The end waits for nothing.
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Kind};
 
-/// Bytes that coalesce at most, and one frame: what upstream sends meanwhile waits in its connection.
+/// Bytes that coalesce at most, and one frame: what upstream sends meanwhile waits in its
+/// connection.
 const MOST: usize = 256 << 10;
 /// So many need not wait for more.
 const MANY: usize = 128 << 10;

@@ -1,4 +1,5 @@
-//! The bytes of a digest: here, on their way, or to be fetched. Whoever gets them has upstream's grant for this repository and digest.
+//! The bytes of a digest: here, on their way, or to be fetched. Whoever gets them has upstream's
+//! grant for this repository and digest.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -28,8 +29,8 @@ use crate::store::index::Held;
 use crate::store::is_missing;
 use crate::upstream::{Fetched, What};
 
-/// How far behind what a client asks for a fill may be. Further, and the client gets its bytes straight from upstream. Less would
-/// send each of a client's parallel range requests upstream.
+/// How far behind what a client asks for a fill may be. Further, and the client gets its bytes
+/// straight from upstream. Less would send each of a client's parallel range requests upstream.
 const FAR: u64 = 32 << 20;
 /// A client whose leader was refused, or vanished, leads or follows again.
 const ATTEMPTS: u32 = 4;
@@ -99,7 +100,8 @@ impl Contents {
         self.parts.now()
     }
 
-    /// Reads what another requester's fill brings. `None`: that came to nothing, and this one tries for itself.
+    /// Reads what another requester's fill brings. `None`: that came to nothing, and this one tries
+    /// for itself.
     async fn follow(
         &self,
         pull: &Pull,
@@ -110,7 +112,8 @@ impl Contents {
     ) -> Result<Option<Found>> {
         let same = flight.was_asked_for(&pull.key, pull.requester.credential);
         let is_final = |error: &Error| same && error.kind().fault() == Fault::Upstream;
-        // Upstream's answer to who leads is the one this client would get. All others ask for themselves, and wait for none.
+        // Upstream's answer to who leads is the one this client would get. All others ask for
+        // themselves, and wait for none.
         if same && let Some(error) = flight.flowing().await.err().filter(is_final) {
             return Err(error);
         }
@@ -126,7 +129,8 @@ impl Contents {
         }
     }
 
-    /// Whether another's source still says nothing after the time that a question may take: this client has one of its own.
+    /// Whether another's source still says nothing after the time that a question may take: this
+    /// client has one of its own.
     async fn is_silent(&self, flight: &Flight) -> bool {
         tokio::time::timeout(self.parts.upstream.resolve_deadline(), flight.flowing()).await.is_err()
     }
@@ -215,8 +219,8 @@ impl Contents {
         Ok(Found::new(digest, media_type, Content::File(source, head.total), outcome))
     }
 
-    /// What a client wants from far ahead of the fill comes straight from upstream, while the fill goes on. `None`: it is near, or
-    /// upstream has no ranges.
+    /// What a client wants from far ahead of the fill comes straight from upstream, while the fill
+    /// goes on. `None`: it is near, or upstream has no ranges.
     async fn far(&self, pull: &Pull, what: &What, flight: &Flight, head: &Head) -> Option<Response<Incoming>> {
         let range = pull.range.as_ref()?;
         let start = match head.total.map(|total| select(Some(range), total)) {
@@ -235,7 +239,8 @@ impl Contents {
         (part.status() == StatusCode::PARTIAL_CONTENT).then_some(part)
     }
 
-    /// Without the disk; a manifest at least stays in memory. `unused`: upstream's answer, if it was asked already.
+    /// Without the disk; a manifest at least stays in memory. `unused`: upstream's answer, if it
+    /// was asked already.
     async fn through(&self, pull: &Pull, what: &What, digest: Digest, unused: Option<Fetched>) -> Result<Found> {
         let (parts, request) = (&self.parts, self.parts.request(pull, what));
         let single = pull.range.as_ref().filter(|range| select(Some(range), u64::MAX) != Selection::Whole);
@@ -275,7 +280,8 @@ impl Contents {
 
 /// HEAD.
 impl Contents {
-    /// Answers a HEAD. Who asks for a blob's is about to push, and gets what upstream says now: pulls do without.
+    /// Answers a HEAD. Who asks for a blob's is about to push, and gets what upstream says now:
+    /// pulls do without.
     async fn describe(&self, pull: &Pull, digest: &Digest, what: &What, permission: Permission) -> Result<Found> {
         let (pushing, checked) = (may_push(pull, what), self.parts.check(pull, Some(digest)));
         let is_granted = permission == Permission::Established || checked == Permission::Established;

@@ -3,9 +3,10 @@
 //! 1. what is here of it is hashed, and resumed;
 //! 2. upstream is asked for the rest, with the credential of who came first: its answer is a grant;
 //! 3. room is made;
-//! 4. chunks coalesce, and are hashed and written on a thread while the next ones arrive; what is written is published, the last of
-//!    it only when the digest is verified;
-//! 5. a transfer that breaks is resumed through the registry's URL, as long as attempts bring bytes;
+//! 4. chunks coalesce, and are hashed and written on a thread while the next ones arrive; what is
+//!    written is published, the last of it only when the digest is verified;
+//! 5. a transfer that breaks is resumed through the registry's URL, as long as attempts bring
+//!    bytes;
 //! 6. file, then index, then landing.
 //!
 //! It waits for no reader and does not die with one.
@@ -61,7 +62,8 @@ impl Fill {
         }
     }
 
-    /// What a failed fill leaves: the start of a blob, to resume; nothing where the disk is full. Who reads it has it open.
+    /// What a failed fill leaves: the start of a blob, to resume; nothing where the disk is full.
+    /// Who reads it has it open.
     async fn put_away(&self, digest: Digest, why: Kind) {
         let store = self.parts.store.clone();
         let put_away = task::blocking(move || match why {
@@ -107,7 +109,8 @@ impl Fill {
     async fn open(&self, lead: &Lead) -> Result<(Partial, Fetched)> {
         let (store, digest) = (self.parts.store.clone(), lead.flight().digest().clone());
         let mut partial = task::blocking(move || store.partial(&digest)).await.map_err(no_room)?;
-        // All of it may be here, after a kill before the move: then upstream's answer with its last byte is the grant.
+        // All of it may be here, after a kill before the move: then upstream's answer with its last
+        // byte is the grant.
         let whole = !partial.is_empty() && partial.is_verified();
         let mut fetched = self.request.fetch(partial.len() - u64::from(whole)).await;
         // As long as the blob, or longer, and not the blob: nothing here is right.
@@ -130,7 +133,8 @@ impl Fill {
         let size = total.unwrap_or(partial.len());
         let reserve_space = self.reserve_space(Wish { size, missing: size.saturating_sub(partial.len()) }).await?;
         let Some(total) = total else { return Ok((partial, reserve_space)) };
-        // While another blob is synced the file system's journal makes this wait, for a tenth of a second on a slow disk.
+        // While another blob is synced the file system's journal makes this wait, for a tenth of a
+        // second on a slow disk.
         let (partial, reserved) = task::blocking(move || {
             let reserved = partial.reserve(total);
             (partial, reserved)
@@ -227,7 +231,8 @@ impl Fill {
         loop {
             let pause = retry::pause(*fruitless, jitter()).ok_or_else(|| error.clone())?;
             debug!(%error, at = partial.len(), "a download broke off: it is resumed");
-            // While its host is known not to answer there is nothing to attempt, and nothing to give up for.
+            // While its host is known not to answer there is nothing to attempt, and nothing to
+            // give up for.
             let away = not_asked(&error);
             tokio::select! {
                 () = tokio::time::sleep(away.unwrap_or_default() + pause) => {}

@@ -1,7 +1,9 @@
 //! One fill for all who want a blob.
 //!
-//! - [`Flights::join`] looks again under the lock: between a look at the index and the lock a fill may have landed.
-//! - The [`Lead`] is owned by the fill. Dropped before it landed, however that came, it fails all who follow and frees the key.
+//! - [`Flights::join`] looks again under the lock: between a look at the index and the lock a fill
+//!   may have landed.
+//! - The [`Lead`] is owned by the fill. Dropped before it landed, however that came, it fails all
+//!   who follow and frees the key.
 //! - The key is freed after the index has the blob, so a request finds it in one of the two.
 //! - Who follows reads the partial file up to what is published. A fill waits for no follower.
 
@@ -74,7 +76,8 @@ impl Flight {
         self.unused_response.lock().take()
     }
 
-    /// Whether upstream was asked for this repository and credential, so that its answer would be the same.
+    /// Whether upstream was asked for this repository and credential, so that its answer would be
+    /// the same.
     pub fn was_asked_for(&self, key: &RepositoryKey, who: Credential) -> bool {
         self.asked_for.get().is_some_and(|(asked, by)| asked == key && *by == who)
     }
@@ -224,7 +227,8 @@ impl Lead {
         self.flight.progress.send_replace(Progress::Verified { size });
     }
 
-    /// It came to nothing. The key is free before anybody hears of it: who tries again must not find this flight.
+    /// It came to nothing. The key is free before anybody hears of it: who tries again must not
+    /// find this flight.
     pub fn fail(self, error: Error) {
         self.leave();
         self.flight.progress.send_replace(Progress::Failed(error));

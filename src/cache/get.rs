@@ -45,7 +45,8 @@ pub struct Settings {
     pub public_ttl: Duration,
     /// How long upstream's grant to a credential is believed.
     pub grant_ttl: Duration,
-    /// How long a login that upstream took may read what it was granted, while upstream cannot be asked. Zero: not at all.
+    /// How long a login that upstream took may read what it was granted, while upstream cannot be
+    /// asked. Zero: not at all.
     pub offline_grants: Duration,
     /// How tags age.
     pub tags: Tags,
@@ -149,8 +150,9 @@ impl Cache {
         }
     }
 
-    /// [`Cache::get`] for a login that is presented with the request. Upstream is asked first, whoever it is: only when it cannot be, or
-    /// is silent for as long as a question may take, is it looked up whether the login was good, and what it was granted then.
+    /// [`Cache::get`] for a login that is presented with the request. Upstream is asked first,
+    /// whoever it is: only when it cannot be, or is silent for as long as a question may take, is
+    /// it looked up whether the login was good, and what it was granted then.
     async fn get_by_login(&self, pull: &Pull, print: Fingerprint, login: &Login) -> Result<Found> {
         let (logins, namespace) = (self.0.parts.access.logins(), &pull.site.namespace);
         logins.observe_login(namespace, login, print);
@@ -173,7 +175,8 @@ impl Cache {
         self.find(pull).await
     }
 
-    /// A push, or a removal, that upstream took: what the tag named is wrong now, and the next request for it asks.
+    /// A push, or a removal, that upstream took: what the tag named is wrong now, and the next
+    /// request for it asks.
     pub fn tag_changed(&self, key: &RepositoryKey, tag: &Tag) {
         self.0.bindings.forget(&tags::key(key, tag));
     }

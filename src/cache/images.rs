@@ -1,7 +1,8 @@
-//! What the operator may know of images: which tags are known, and how much of what they name is here.
+//! What the operator may know of images: which tags are known, and how much of what they name is
+//! here.
 //!
-//! An index is `held` when every platform that it lists is, attestations aside; most clients pull one, and so it is `partly` that is
-//! usual there, with the platforms that are whole.
+//! An index is `held` when every platform that it lists is, attestations aside; most clients pull
+//! one, and so it is `partly` that is usual there, with the platforms that are whole.
 
 mod presence;
 
@@ -41,7 +42,8 @@ pub struct Image {
 }
 
 impl Cache {
-    /// The tags that are known after the name `after`, by name, at most `limit`. Reads manifests: blocks.
+    /// The tags that are known after the name `after`, by name, at most `limit`. Reads manifests:
+    /// blocks.
     pub fn images(&self, after: &str, limit: usize) -> Vec<Image> {
         let (known, mut budget) = (self.0.bindings.known(after, limit), Budget::default());
         known.into_iter().map(|(name, binding)| self.bound(name, binding, &mut budget)).collect()

@@ -6,9 +6,10 @@
 //!     → content               held → open · on its way → follow it · neither → lead: a fill is spawned, and followed
 //! ```
 //!
-//! From below: [`tags`] knows what tags name, [`flight`] what is on its way, [`sweep`] makes room, [`through`] does without the cache,
-//! [`reader`] reads a blob while it comes, `parts` holds all of these, `admit` asks for permission, `fill` brings a blob, `content`
-//! finds the bytes of a digest, `resolve` the digest of a tag, `tagged` the manifest of a tag, `get` the answer to a pull.
+//! From below: [`tags`] knows what tags name, [`flight`] what is on its way, [`sweep`] makes room,
+//! [`through`] does without the cache, [`reader`] reads a blob while it comes, `parts` holds all of
+//! these, `admit` asks for permission, `fill` brings a blob, `content` finds the bytes of a digest,
+//! `resolve` the digest of a tag, `tagged` the manifest of a tag, `get` the answer to a pull.
 
 mod admit;
 pub mod chunk;

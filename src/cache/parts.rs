@@ -55,7 +55,8 @@ impl Parts {
         self.index.has(digest) || self.manifests.find(digest).is_some()
     }
 
-    /// Whether the requester may read a digest in the pull's repository; without one, whether it may read there at all.
+    /// Whether the requester may read a digest in the pull's repository; without one, whether it
+    /// may read there at all.
     pub(super) fn check(&self, pull: &Pull, digest: Option<&Digest>) -> Permission {
         self.access.check(&pull.requester, &pull.key, digest)
     }
@@ -87,7 +88,8 @@ impl Parts {
         self.upstream.in_time(&pull.site, deadline, asking).await
     }
 
-    /// Asks upstream. Where it cannot say, what is here is served if the permission for the copy stands.
+    /// Asks upstream. Where it cannot say, what is here is served if the permission for the copy
+    /// stands.
     pub(super) async fn ask<T>(
         &self,
         pull: &Pull,

@@ -2,9 +2,11 @@
 //!
 //! 1. what may be read is read from the page cache at once, without a thread;
 //! 2. what is not in the page cache is read on a thread of its own;
-//! 3. at the end of what is published the reader waits for more, and the fill never waits for the reader;
-//! 4. a fill that found no room, or whose credential is no longer good, is left behind: the rest comes from upstream, asked with
-//!    this client's own credential, hashed together with what was read before.
+//! 3. at the end of what is published the reader waits for more, and the fill never waits for the
+//!    reader;
+//! 4. a fill that found no room, or whose credential is no longer good, is left behind: the rest
+//!    comes from upstream, asked with this client's own credential, hashed together with what was
+//!    read before.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -90,8 +92,9 @@ impl Reader {
         Reader::new(source, part.start, Some(part.end))
     }
 
-    /// What is whole need not be read: it is posted to the connection that takes these chunks, as they are. Not where sendfile(2) would
-    /// wait for another machine: nothing says there what is in memory.
+    /// What is whole need not be read: it is posted to the connection that takes these chunks, as
+    /// they are. Not where sendfile(2) would wait for another machine: nothing says there what is
+    /// in memory.
     pub fn post_to(&mut self, outbox: Outbox) {
         self.outbox = Some(outbox).filter(|_| matches!(self.source, Backing::Held { at_once: true, .. }));
     }
@@ -148,8 +151,9 @@ impl Reader {
         Ok(bytes)
     }
 
-    /// A part of the file, for the kernel to send. Of a whole blob alone: what the kernel has sent is the file's own pages until the
-    /// client acknowledges it, and a partial blob may be cut short and written again.
+    /// A part of the file, for the kernel to send. Of a whole blob alone: what the kernel has sent
+    /// is the file's own pages until the client acknowledges it, and a partial blob may be cut
+    /// short and written again.
     fn post(&mut self, most: u64) -> Option<Result<Bytes>> {
         let (Some(outbox), Backing::Held { hold, .. }) = (&self.outbox, &self.source) else { return None };
         let len = usize::try_from(most).unwrap_or(MOST_POSTED).min(MOST_POSTED);
@@ -181,7 +185,8 @@ impl Reader {
         }
     }
 
-    /// What comes of a blob that is here is large, or all there is of it; of one on its way it may be little at a time.
+    /// What comes of a blob that is here is large, or all there is of it; of one on its way it may
+    /// be little at a time.
     fn takes(&self) -> fn(u64) -> Chunk {
         match self.source {
             Backing::Held { .. } => |_| Chunk::take(Alignment::Read),

@@ -28,8 +28,8 @@ pub(super) struct Resolved {
     pub(super) stale: Option<Stale>,
 }
 
-/// What is asked once for many: a tag, by clients that accept the same, for one credential, since the last push and
-/// the last trial.
+/// What is asked once for many: a tag, by clients that accept the same, for one credential, since
+/// the last push and the last trial.
 type Question = (Arc<str>, Accept, Credential, u64, u64);
 
 /// The ttl of what a tag names, as long as that is not here.
@@ -68,7 +68,8 @@ impl Resolver {
         self.settle(pull, kept, asked)
     }
 
-    /// What never came, where something else could be served, may be out of reach: it is asked for again soon.
+    /// What never came, where something else could be served, may be out of reach: it is asked for
+    /// again soon.
     fn ttl(&self, key: &str, bound: Option<&Binding>) -> Duration {
         let ttl = self.parts.tags.ttl_of(key);
         let before = bound.and_then(|binding| Some((binding, binding.before.as_ref()?)));
@@ -80,7 +81,8 @@ impl Resolver {
         }
     }
 
-    /// One HEAD for all who ask for the same at once. What it says is bound whether they wait for it or not.
+    /// One HEAD for all who ask for the same at once. What it says is bound whether they wait for
+    /// it or not.
     async fn ask(
         &self,
         pull: &Pull,

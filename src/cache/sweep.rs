@@ -47,7 +47,8 @@ pub struct Sweep {
 /// A partial blob that no fill resumed for this long is removed.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
-/// Files are looked at for so long each time: 40,000 that the system knows of, 20 where it asks a disk. Who opens one looks too.
+/// Files are looked at for so long each time: 40,000 that the system knows of, 20 where it asks a
+/// disk. Who opens one looks too.
 const LOOKING: Duration = Duration::from_millis(200);
 
 /// Room for a blob on its way, until it is in the index or given up.
@@ -126,8 +127,9 @@ impl Sweep {
         self.report();
     }
 
-    /// Entry, then file, as a flight of its own: whoever wants the blob meanwhile waits, and fetches it again. Otherwise a new file
-    /// could come between the two, and be removed for the old one.
+    /// Entry, then file, as a flight of its own: whoever wants the blob meanwhile waits, and
+    /// fetches it again. Otherwise a new file could come between the two, and be removed for the
+    /// old one.
     fn remove_by(&self, digest: &Digest, take_out: impl FnOnce()) {
         let joined = self.flights.join(digest, || {
             take_out();
@@ -148,7 +150,8 @@ impl Sweep {
         }
     }
 
-    /// Looks at files that were there at the start: the index took their names for it. One that was cut or changed since is removed.
+    /// Looks at files that were there at the start: the index took their names for it. One that was
+    /// cut or changed since is removed.
     fn measure(&self, is_stopping: impl Fn() -> bool) {
         let began = self.clock.now();
         while !is_stopping() && within(Some(began), LOOKING, self.clock.now()) {
@@ -157,8 +160,8 @@ impl Sweep {
         }
     }
 
-    /// Removes a blob that was thought to be this long, if its file is not. Nothing was held meanwhile: it may have been evicted
-    /// since, or be on its way, or be here again.
+    /// Removes a blob that was thought to be this long, if its file is not. Nothing was held
+    /// meanwhile: it may have been evicted since, or be on its way, or be here again.
     fn remove_cut(&self, digest: &Digest, size: u64) {
         if !self.is_cut(digest, size) {
             return;
@@ -176,7 +179,8 @@ impl Sweep {
         }
     }
 
-    /// Whether a file is missing, or not this long. One that cannot be looked at is neither, as far as can be said.
+    /// Whether a file is missing, or not this long. One that cannot be looked at is neither, as far
+    /// as can be said.
     fn is_cut(&self, digest: &Digest, size: u64) -> bool {
         self.store.look(digest).map_or_else(|error| is_missing(&error), |found| found.size != size)
     }
@@ -187,7 +191,8 @@ impl Sweep {
         self.metrics.cache(bytes, entries);
     }
 
-    /// At start and now and then: a smaller limit, a fuller disk, partials that no fill resumes, files that others cut. Blocks.
+    /// At start and now and then: a smaller limit, a fuller disk, partials that no fill resumes,
+    /// files that others cut. Blocks.
     pub fn tidy(&self, is_stopping: impl Fn() -> bool) {
         self.opened.tidy();
         let promised = self.promised.lock();
@@ -207,7 +212,8 @@ impl Sweep {
         self.report();
     }
 
-    /// Removes the partials that no fill resumed, and the oldest of the others that are too much beside what is whole.
+    /// Removes the partials that no fill resumed, and the oldest of the others that are too much
+    /// beside what is whole.
     fn remove_partials(&self, too_much: impl Fn(u64) -> u64) -> fs::Result<()> {
         let now = self.clock.now();
         let mut idle = self.store.list_partials()?;

@@ -50,8 +50,8 @@ impl Tagged {
         Tagged { parts, bindings, resolver, contents }
     }
 
-    /// A HEAD tells what a tag names now, though the quota for its bytes may be spent, or their store unreachable: then the answer is what
-    /// the tag named before, if that is here.
+    /// A HEAD tells what a tag names now, though the quota for its bytes may be spent, or their
+    /// store unreachable: then the answer is what the tag named before, if that is here.
     pub(super) async fn find(&self, pull: &Pull, tag: &Tag, accept: Accept) -> Result<Found> {
         let resolved = self.resolver.resolve(pull, tag, accept).await?;
         let Some(Fallback { before, missing }) = self.fallback(pull, accept, &resolved).await else {
@@ -121,8 +121,9 @@ impl Tagged {
         (!all_long).then_some(MissingPart::Blob)
     }
 
-    /// Why what a tag names now will not come, where that is known without asking for it: upstream is unreachable and there is no other source,
-    /// it did not come a moment ago, or no quota is left. Who asks by HEAD is about to GET it.
+    /// Why what a tag names now will not come, where that is known without asking for it: upstream
+    /// is unreachable and there is no other source, it did not come a moment ago, or no quota is
+    /// left. Who asks by HEAD is about to GET it.
     fn cannot_come(&self, pull: &Pull, resolved: &Resolved, missing: MissingPart) -> Option<Stale> {
         let chain = &pull.site.registry.chain;
         let is_alone = chain.before.is_empty() && chain.after.is_empty();
@@ -169,7 +170,8 @@ impl Tagged {
         Ok(Found { age: Some(age), stale, ..found })
     }
 
-    /// Schema 1 is not what its digest is of (the signatures are left out): it is passed on, and never kept.
+    /// Schema 1 is not what its digest is of (the signatures are left out): it is passed on, and
+    /// never kept.
     async fn as_asked(&self, pull: &Pull, tag: &Tag, accept: Accept, binding: Binding) -> Result<Found> {
         let what = What::Manifest(Reference::Tag(tag.clone()));
         let method = match pull.method {

@@ -71,7 +71,8 @@ pub struct Bindings {
     bound: Cache<Arc<str>, Variants>,
     /// Digests that were advertised to clients for a tag: they are about to ask for them.
     advertised: Cache<(RepositoryKey, Digest, Credential), SystemTime>,
-    /// Goes up with every push and removal: an answer that was asked for before one is old news after it.
+    /// Goes up with every push and removal: an answer that was asked for before one is old news
+    /// after it.
     epoch: AtomicU64,
 }
 
@@ -113,7 +114,8 @@ impl Bindings {
         variants.iter().find(|(bound, _)| *bound == accept).map(|(_, binding)| binding.clone())
     }
 
-    /// The newest binding for other clients that these can read too: better than nothing while upstream is unreachable.
+    /// The newest binding for other clients that these can read too: better than nothing while
+    /// upstream is unreachable.
     pub fn find_readable(&self, key: &Arc<str>, accept: Accept) -> Option<Binding> {
         let variants = self.bound.get(key)?;
         let readable = variants.iter().map(|(_, binding)| binding).filter(|binding| accept.admits(&binding.media_type));
@@ -125,7 +127,8 @@ impl Bindings {
         newest(&self.bound.get(key)?)
     }
 
-    /// The tags that come after `after`, in order, at most `limit`, and what is newest of each. Who looks does not use them.
+    /// The tags that come after `after`, in order, at most `limit`, and what is newest of each. Who
+    /// looks does not use them.
     pub fn known(&self, after: &str, limit: usize) -> Vec<(Arc<str>, Binding)> {
         let behind = self.bound.iter().filter(|(key, _)| ***key > *after);
         let mut known: Vec<(Arc<str>, Variants)> = behind.map(|(key, variants)| ((*key).clone(), variants)).collect();
@@ -148,7 +151,8 @@ impl Bindings {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Binds, or confirms, what upstream said to a question of `epoch`; nothing, if that was before a push.
+    /// Binds, or confirms, what upstream said to a question of `epoch`; nothing, if that was before
+    /// a push.
     pub fn bind(&self, key: &Arc<str>, accept: Accept, binding: Binding, epoch: u64) {
         if epoch != self.epoch() {
             return;
@@ -173,7 +177,8 @@ impl Bindings {
         self.advertised.insert((repository.clone(), digest.clone(), who), now);
     }
 
-    /// Whether `who` asks for `digest` for a tag's sake: docker and containerd ask for what was advertised.
+    /// Whether `who` asks for `digest` for a tag's sake: docker and containerd ask for what was
+    /// advertised.
     pub fn was_advertised(
         &self,
         repository: &RepositoryKey,

@@ -1,5 +1,5 @@
-//! A blob that is not kept: from upstream to the client, hashed on the way. The last chunk is held back until the digest is
-//! verified, as everywhere.
+//! A blob that is not kept: from upstream to the client, hashed on the way. The last chunk is held
+//! back until the digest is verified, as everywhere.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -56,8 +56,8 @@ impl BlobRequest {
         self.upstream.fetch_range(&self.site, &self.repository, &self.what, range, &self.requester).await
     }
 
-    /// Goes on at byte `at`. What the client has before that is in `read`, if it has all of that. What is not the whole, from its first
-    /// byte to its last, is not verified, as no part can be.
+    /// Goes on at byte `at`. What the client has before that is in `read`, if it has all of that.
+    /// What is not the whole, from its first byte to its last, is not verified, as no part can be.
     ///
     /// # Errors
     /// Upstream said no, or nothing; the file cannot be read.
@@ -108,7 +108,8 @@ impl std::fmt::Debug for VerifyingBody {
 }
 
 impl VerifyingBody {
-    /// `verify` has the hash of what came before; `left`: bytes that are wanted, if that is not all.
+    /// `verify` has the hash of what came before; `left`: bytes that are wanted, if that is not
+    /// all.
     pub fn new(
         body: Incoming,
         verify: Option<(Hasher, Digest)>,

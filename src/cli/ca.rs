@@ -36,8 +36,8 @@ enum Command {
     Init,
     /// Make a new root in place of the one that is there, for what is configured now.
     ///
-    /// The old one stays beside it as ca.crt.old and ca.key.old. A running seawall goes on with the old one until it is
-    /// restarted. Every client must trust the new one.
+    /// The old one stays beside it as ca.crt.old and ca.key.old. A running seawall goes on with the
+    /// old one until it is restarted. Every client must trust the new one.
     #[command(after_help = "Example: seawall ca renew && seawall ca install")]
     Renew,
     /// Make this machine trust the root: writes it where the system, or one client, looks for it.
@@ -69,7 +69,8 @@ enum Target {
     Containers,
 }
 
-/// Runs the command. `registry_hosts` are the hosts of all registries, with a port where it is not 443.
+/// Runs the command. `registry_hosts` are the hosts of all registries, with a port where it is not
+/// 443.
 pub fn run(args: CaArgs, settings: &Settings, registry_hosts: &[String]) -> anyhow::Result<()> {
     let result = answer(args, settings, registry_hosts, Clock::system().now())?;
     Ok(std::io::stdout().lock().write_all(result.as_bytes())?)

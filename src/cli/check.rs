@@ -1,5 +1,5 @@
-//! `seawall check`: what the configuration means, what registries say to it, or whether the seawall that runs by it is ready. Wrong
-//! ones do not get here.
+//! `seawall check`: what the configuration means, what registries say to it, or whether the seawall
+//! that runs by it is ready. Wrong ones do not get here.
 
 mod ask;
 
@@ -32,7 +32,8 @@ Example: what is left of Docker Hub's quota, and what an image names, asked the 
 Example: the health check of a container
   seawall check --health";
 
-/// How long `--health` waits for the answer: less than the 5 s after which the Dockerfile's HEALTHCHECK kills it unheard.
+/// How long `--health` waits for the answer: less than the 5 s after which the Dockerfile's
+/// HEALTHCHECK kills it unheard.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Flags of `check`.
@@ -41,7 +42,8 @@ pub struct CheckArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// Asks the seawall that runs by this configuration whether it serves pulls; needs its admin listener
+    /// Asks the seawall that runs by this configuration whether it serves pulls; needs its admin
+    /// listener
     #[arg(long, conflicts_with_all = ["json", "image", "offline"])]
     health: bool,
     /// Asks no registry: the configuration alone
@@ -55,7 +57,8 @@ pub struct CheckArgs {
 /// Prints the summary to stdout and what registries say, or asks for health.
 ///
 /// # Errors
-/// stdout cannot be written to; it is not healthy; a registry's name leads here; the image is not there. A quota that cannot be asked for is no error.
+/// stdout cannot be written to; it is not healthy; a registry's name leads here; the image is not
+/// there. A quota that cannot be asked for is no error.
 pub fn run(args: &CheckArgs, config: &Config) -> anyhow::Result<()> {
     use std::io::Write as _;
     if args.health {
@@ -73,7 +76,8 @@ pub fn run(args: &CheckArgs, config: &Config) -> anyhow::Result<()> {
 }
 
 /// # Errors
-/// `serve` would not start with the certificates that are there now. A key that only `serve` may read is not looked at.
+/// `serve` would not start with the certificates that are there now. A key that only `serve` may
+/// read is not looked at.
 fn servable(config: &Config, now: SystemTime) -> anyhow::Result<()> {
     match Root::load(&config.ca, now) {
         Ok(_) | Err(CaError::Fs(_)) => {}

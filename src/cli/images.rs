@@ -1,4 +1,5 @@
-//! `seawall images`: which images manifests name, and whether they are here; or the same with other names.
+//! `seawall images`: which images manifests name, and whether they are here; or the same with other
+//! names.
 
 mod ask;
 mod show;
@@ -40,10 +41,12 @@ pub struct ImagesArgs {
     /// Prints JSON
     #[arg(long, conflicts_with = "rewrite")]
     json: bool,
-    /// Prints the same text with the names that images have at seawall's mirror; of JSON, the commands of kubectl that set them
+    /// Prints the same text with the names that images have at seawall's mirror; of JSON, the
+    /// commands of kubectl that set them
     #[arg(long, value_name = "PREFIX")]
     rewrite: Option<Prefix>,
-    /// Where the admin listener is that knows what is in the cache [default: `admin` of the configuration]
+    /// Where the admin listener is that knows what is in the cache [default: `admin` of the
+    /// configuration]
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "rewrite")]
     admin: Option<String>,
 }
@@ -76,10 +79,12 @@ struct Input {
     read: Read,
 }
 
-/// Prints the table, the JSON, the rewritten text or the commands to stdout; what is left out, to stderr.
+/// Prints the table, the JSON, the rewritten text or the commands to stdout; what is left out, to
+/// stderr.
 ///
 /// # Errors
-/// A file cannot be read, or is not what it should be. What is in the cache not being known is no error.
+/// A file cannot be read, or is not what it should be. What is in the cache not being known is no
+/// error.
 pub fn run(args: &ImagesArgs, config: &Config) -> anyhow::Result<()> {
     let inputs = inputs(args)?;
     for input in &inputs {

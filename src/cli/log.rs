@@ -6,7 +6,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, LogSettings};
 
-/// Starts logging, once in the life of the process; later calls change nothing. `RUST_LOG` wins over the configuration.
+/// Starts logging, once in the life of the process; later calls change nothing. `RUST_LOG` wins
+/// over the configuration.
 pub fn start(settings: LogSettings) {
     let said = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
     let (filter, wrong) = match said.map(EnvFilter::try_new) {
@@ -24,7 +25,8 @@ pub fn start(settings: LogSettings) {
     }
 }
 
-/// Our own lines at the configured level; of the libraries only what is wrong, unless all is asked for.
+/// Our own lines at the configured level; of the libraries only what is wrong, unless all is asked
+/// for.
 fn usual(settings: LogSettings) -> EnvFilter {
     let level = settings.level;
     let others = level.min(tracing::Level::WARN);

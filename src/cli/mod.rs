@@ -17,12 +17,13 @@ use crate::error::chain;
 
 /// A transparent caching HTTPS forward proxy for container registries.
 ///
-/// It stands between container clients and the registries they pull from: one pull from upstream serves everybody, and
-/// pulls go on while a registry is unreachable. Image names stay as they are.
+/// It stands between container clients and the registries they pull from: one pull from upstream
+/// serves everybody, and pulls go on while a registry is unreachable. Image names stay as they are.
 #[derive(Parser, Debug)]
 #[command(version, after_help = EXAMPLE, propagate_version = true)]
 pub struct Cli {
-    /// The configuration file [default: $SEAWALL_CONFIG, ./seawall.toml, /etc/seawall/seawall.toml, else built-in defaults]
+    /// The configuration file [default: $SEAWALL_CONFIG, ./seawall.toml, /etc/seawall/seawall.toml,
+    /// else built-in defaults]
     #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// What to do.
@@ -48,9 +49,11 @@ pub enum Command {
     /// Reads the configuration, says what it means or what is wrong with it, and ends.
     #[command(after_help = check::EXAMPLE)]
     Check(check::CheckArgs),
-    /// Lists the images that manifests, compose files and Dockerfiles name, and what of them is in the cache.
+    /// Lists the images that manifests, compose files and Dockerfiles name, and what of them is in
+    /// the cache.
     ///
-    /// Reads the JSON of `kubectl get -o json`, YAML, compose files and Dockerfiles, recognized by their content.
+    /// Reads the JSON of `kubectl get -o json`, YAML, compose files and Dockerfiles, recognized by
+    /// their content.
     #[command(after_help = images::EXAMPLE)]
     Images(images::ImagesArgs),
     /// Shows, makes and installs the certificate authority that clients have to trust.
@@ -61,7 +64,8 @@ pub enum Command {
 }
 
 impl Cli {
-    /// Does what was asked. Errors go to stderr; the exit code is 0, or 1 for a failure, or 2 for the configuration.
+    /// Does what was asked. Errors go to stderr; the exit code is 0, or 1 for a failure, or 2 for
+    /// the configuration.
     pub fn run(self) -> ExitCode {
         let result = match self.command {
             Command::Serve(args) => load(self.config, args.overrides()).and_then(serve::run),
@@ -94,7 +98,8 @@ impl Cli {
 }
 
 fn load(path: Option<PathBuf>, flags: Overrides) -> anyhow::Result<Config> {
-    // A variable that is not UTF-8 is not ours, or wrong: it is read with its bad bytes replaced and refused as such.
+    // A variable that is not UTF-8 is not ours, or wrong: it is read with its bad bytes replaced
+    // and refused as such.
     let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let env = std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value)));
     Ok(Config::load(path.as_deref(), env, flags)?)

@@ -18,7 +18,8 @@ Example: listen on every address, and on 443 for DNS override
 /// Flags of `serve`. They win over the configuration.
 #[derive(clap::Args, Debug)]
 pub struct ServeArgs {
-    /// Where clients connect; may be given more than once, in place of the configuration's [default: 127.0.0.1:3128]
+    /// Where clients connect; may be given more than once, in place of the configuration's
+    /// [default: 127.0.0.1:3128]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Vec<String>,
     /// Where health and metrics are, "" for nowhere [default: 127.0.0.1:3129]

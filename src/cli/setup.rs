@@ -1,4 +1,5 @@
-//! `seawall setup`: what points one client at seawall, printed, written below a root directory, and taken back.
+//! `seawall setup`: what points one client at seawall, printed, written below a root directory, and
+//! taken back.
 
 mod args;
 mod facts;
@@ -90,7 +91,8 @@ fn undo(args: &SetupArgs, root: &Path) -> anyhow::Result<()> {
     all_is_back(&report)
 }
 
-/// Daemons keep what they read from files that no longer exist until they are restarted, and some things are no files; `next` takes their place.
+/// Daemons keep what they read from files that no longer exist until they are restarted, and some
+/// things are no files; `next` takes their place.
 fn what_remains(before: &SetUp, next: &Plan) {
     let commands: Vec<_> = before.commands.iter().filter(|command| !next.commands.contains(command)).collect();
     if !commands.is_empty() {

@@ -1,4 +1,5 @@
-//! The operator's account for a registry: a name and the file of its password, or docker's configuration.
+//! The operator's account for a registry: a name and the file of its password, or docker's
+//! configuration.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -26,11 +26,13 @@ const fn pattern(name: &'static str, hosts: &'static [&'static str]) -> Builtin 
     Builtin { name, aliases: &[], hosts, auth_hosts: &[], realms: &[], upstream: None }
 }
 
-/// Aliases are rare on purpose: on the mirror path `/v2/NAME/…` an alias hides Docker Hub's user of that name.
+/// Aliases are rare on purpose: on the mirror path `/v2/NAME/…` an alias hides Docker Hub's user of
+/// that name.
 ///
-/// `auth_hosts` are intercepted like the registry itself, so only a host that does nothing but issue tokens may be one.
-/// registry.gitlab.com's token service is gitlab.com, which is also a web site with people's sessions: it is left out, its
-/// tokens go through a tunnel, and pulls work as before.
+/// `auth_hosts` are intercepted like the registry itself, so only a host that does nothing but
+/// issue tokens may be one. registry.gitlab.com's token service is gitlab.com, which is also a web
+/// site with people's sessions: it is left out, its tokens go through a tunnel, and pulls work as
+/// before.
 const BUILTINS: &[Builtin] = &[
     Builtin {
         name: "docker.io",
@@ -80,9 +82,9 @@ pub(super) fn registries() -> Vec<Registry> {
     made.collect()
 }
 
-/// The regions of `*.dkr.ecr.REGION.amazonaws.com`, GovCloud included (China's are below amazonaws.com.cn: not these).
-/// X.509 constraints have no wildcards, and amazonaws.com as a whole is everybody's. A new region needs a new root, or its
-/// name in `[ca] names` beforehand.
+/// The regions of `*.dkr.ecr.REGION.amazonaws.com`, GovCloud included (China's are below
+/// amazonaws.com.cn: not these). X.509 constraints have no wildcards, and amazonaws.com as a whole
+/// is everybody's. A new region needs a new root, or its name in `[ca] names` beforehand.
 const AWS_REGIONS: &[&str] = &[
     "af-south-1",
     "ap-east-1",

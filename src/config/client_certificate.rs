@@ -10,7 +10,8 @@ use super::tree::Value;
 use crate::dial::tls::certified;
 use crate::policy::client_certificate::ClientCertificate;
 
-/// Reads both; what is wrong goes to `problems`. A key that is not given apart is in the certificate's file.
+/// Reads both; what is wrong goes to `problems`. A key that is not given apart is in the
+/// certificate's file.
 pub(super) fn read(section: &mut Section, problems: &mut Vec<Problem>) -> Option<ClientCertificate> {
     let before = problems.len();
     let chain = section.take("client_certificate_file", problems, pem).flatten();

@@ -21,7 +21,8 @@ const MAX_CONNECTIONS: usize = 10_000;
 /// Of one client: a hundred runners behind one NAT with ten connections each, and a tenth of all.
 const MAX_PER_CLIENT: usize = 1_000;
 
-/// How long a tunnel or a kept connection may be silent. Longer than what firewalls forget, shorter than a leak that hurts.
+/// How long a tunnel or a kept connection may be silent. Longer than what firewalls forget, shorter
+/// than a leak that hurts.
 const TUNNEL_IDLE: Duration = Duration::from_secs(10 * 60);
 
 const DEFAULT_ALLOW: [&str; 8] = [

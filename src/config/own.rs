@@ -1,4 +1,5 @@
-//! `[tls]`: what clients call seawall itself, where they speak TLS to it, and the operator's certificate for that.
+//! `[tls]`: what clients call seawall itself, where they speak TLS to it, and the operator's
+//! certificate for that.
 
 use std::path::{Path, PathBuf};
 
@@ -44,7 +45,8 @@ fn name(value: &Value) -> Result<Host, Fault> {
     text.trim().parse().map_err(wrong)
 }
 
-/// At the port that goes without saying. At another, a registry of seawall's own machine say, the port tells them apart.
+/// At the port that goes without saying. At another, a registry of seawall's own machine say, the
+/// port tells them apart.
 fn has(registry: &Registry, name: &Host) -> bool {
     let port = Scheme::Https.default_port();
     let mut patterns = registry.hosts.iter().chain(&registry.auth_hosts);

@@ -1,4 +1,5 @@
-//! `proxy`, `no_proxy` and `proxy_password_file` of `[upstream]`: the parent proxy. A URL that holds a password is in no message.
+//! `proxy`, `no_proxy` and `proxy_password_file` of `[upstream]`: the parent proxy. A URL that
+//! holds a password is in no message.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -94,7 +95,8 @@ fn no_proxy(value: &Value) -> Result<Rule, Fault> {
     text.trim().parse().map_err(|error| value.fault(format!("{error}; valid: {valid}")))
 }
 
-/// `SCHEME://[USER[:PASSWORD]@]HOST[:PORT][/]`, user and password percent-encoded (RFC 3986 3.2.1). An error repeats nothing.
+/// `SCHEME://[USER[:PASSWORD]@]HOST[:PORT][/]`, user and password percent-encoded (RFC 3986 3.2.1).
+/// An error repeats nothing.
 fn parse(text: &str) -> Result<Url, &'static str> {
     let (scheme, rest) = text.split_once("://").ok_or("a proxy is a URL")?;
     let known = Protocol::ALL.iter().find(|(name, _)| name.eq_ignore_ascii_case(scheme));

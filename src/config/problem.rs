@@ -1,4 +1,5 @@
-//! What is wrong with a configuration, said so that it can be put right: where, which key, what, and what would be valid.
+//! What is wrong with a configuration, said so that it can be put right: where, which key, what,
+//! and what would be valid.
 
 use std::fmt;
 use std::sync::Arc;
@@ -50,7 +51,8 @@ impl Fault {
     }
 }
 
-/// One thing that is wrong. Prints as `FILE:LINE:COLUMN: KEY: WHAT`, or with the variable or flag in the file's place.
+/// One thing that is wrong. Prints as `FILE:LINE:COLUMN: KEY: WHAT`, or with the variable or flag
+/// in the file's place.
 #[derive(Clone, Debug)]
 pub struct Problem {
     place: Place,

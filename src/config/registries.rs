@@ -1,7 +1,8 @@
 //! `[[registry]]`: what the operator says, put over what is built in.
 //!
-//! The operator's come first, in their order, so an exact host of theirs wins over a built-in's pattern; then the built-ins
-//! that no `[[registry]]` replaces. In one that does, a key that is left out keeps the built-in's value.
+//! The operator's come first, in their order, so an exact host of theirs wins over a built-in's
+//! pattern; then the built-ins that no `[[registry]]` replaces. In one that does, a key that is
+//! left out keeps the built-in's value.
 
 use wildmatch::WildMatch;
 
@@ -137,7 +138,8 @@ fn glob_within(value: &Value, registry: &str) -> Result<WildMatch, Fault> {
     Ok(glob)
 }
 
-/// Where a registry is dialled that says nothing of it: its first host; with patterns, the host that was asked for.
+/// Where a registry is dialled that says nothing of it: its first host; with patterns, the host
+/// that was asked for.
 fn first_host(hosts: &[HostPattern]) -> Option<Origin> {
     if hosts.iter().any(HostPattern::is_wildcard) {
         return None;

@@ -1,11 +1,13 @@
-//! Reads a section key by key; a key that was not asked for is unknown, and the nearest known key is named.
+//! Reads a section key by key; a key that was not asked for is unknown, and the nearest known key
+//! is named.
 
 use std::collections::BTreeSet;
 
 use super::problem::{Fault, Place, Problem};
 use super::tree::{Table, Value};
 
-/// Where keys live that people put elsewhere. The sections ask for them; this is for messages alone.
+/// Where keys live that people put elsewhere. The sections ask for them; this is for messages
+/// alone.
 const HOMES: &[(&str, &[&str])] = &[
     ("the top level, before the first [section]", &["listen", "admin", "data", "drain_timeout", "client_timeout"]),
     ("[log]", &["level", "format"]),

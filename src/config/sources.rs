@@ -115,8 +115,8 @@ fn rewrite(mut rule: Section, problems: &mut Vec<Problem>) -> Option<Rewrite> {
     }
 }
 
-/// The registry itself among what was written, and the others around it. It is the first that is one of its hosts; where none is, it is
-/// the first: the operator says that the registry is there.
+/// The registry itself among what was written, and the others around it. It is the first that is
+/// one of its hosts; where none is, it is the first: the operator says that the registry is there.
 pub(super) fn arranged(
     name: &str,
     mut written: Vec<Written>,

@@ -1,7 +1,9 @@
-//! What was written, before it means anything: a tree of values, each of which knows the place it came from.
+//! What was written, before it means anything: a tree of values, each of which knows the place it
+//! came from.
 //!
 //! 1. the TOML file becomes a tree ([`parse`]);
-//! 2. variables and flags replace values in it ([`Value::set`]), as text whose type is found out when it is read.
+//! 2. variables and flags replace values in it ([`Value::set`]), as text whose type is found out
+//!    when it is read.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -185,8 +187,8 @@ impl Value {
         }
     }
 
-    /// What a variable says where a list or a table is wanted, as TOML. All of it is where the variable is. It may hold a
-    /// secret: a message does not repeat it.
+    /// What a variable says where a list or a table is wanted, as TOML. All of it is where the
+    /// variable is. It may hold a secret: a message does not repeat it.
     fn parse_raw(&self, text: &str) -> Result<Value, Fault> {
         match DeValue::parse(text.trim()) {
             Ok(value) => Ok(convert(value, &|_| self.place.clone())),

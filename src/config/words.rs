@@ -112,7 +112,8 @@ pub(super) fn host_pattern(value: &Value) -> Result<HostPattern, Fault> {
     text.trim().parse().map_err(|error| value.fault(format!("{error}; valid: {valid}")))
 }
 
-/// A part of the name space, for the root: `corp.example`, also written `*.corp.example` or `.corp.example`.
+/// A part of the name space, for the root: `corp.example`, also written `*.corp.example` or
+/// `.corp.example`.
 pub(super) fn suffix(value: &Value) -> Result<Host, Fault> {
     let valid = "\"corp.example\" (it and all below it), \"10.0.0.5\"";
     let text = value.text(&format!("a DNS suffix or IP address such as {valid}"))?.trim();

@@ -1,10 +1,12 @@
 //! Dialling: the only way out of the process.
 //!
-//! 1. Fixed addresses of the configuration, else the parent proxy if there is one for this host, else the resolver.
+//! 1. Fixed addresses of the configuration, else the parent proxy if there is one for this host,
+//!    else the resolver.
 //! 2. Addresses of seawall itself are dropped: a loop.
-//! 3. Unless the operator wrote the host down, addresses of forbidden networks are dropped: see `policy::guard`. Of a name that
-//!    the parent resolves, the name is all that can be looked at.
-//! 4. What is left is dialled, IPv6 and IPv4 side by side (RFC 8305), or asked for. Nothing is resolved twice.
+//! 3. Unless the operator wrote the host down, addresses of forbidden networks are dropped: see
+//!    `policy::guard`. Of a name that the parent resolves, the name is all that can be looked at.
+//! 4. What is left is dialled, IPv6 and IPv4 side by side (RFC 8305), or asked for. Nothing is
+//!    resolved twice.
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
@@ -195,7 +197,8 @@ impl Dialer {
         }
     }
 
-    /// The addresses of `host`, seawall's own and forbidden ones included. `None`: it cannot be resolved, or a parent proxy resolves it.
+    /// The addresses of `host`, seawall's own and forbidden ones included. `None`: it cannot be
+    /// resolved, or a parent proxy resolves it.
     pub(crate) async fn resolved(&self, host: &Host, port: u16) -> Option<Vec<SocketAddr>> {
         if let Some(fixed) = self.0.fixed.get(host) {
             return Some(vec![SocketAddr::new(fixed.ip, fixed.port.unwrap_or(port))]);
@@ -212,7 +215,8 @@ impl Dialer {
         }
     }
 
-    /// Whether a connection to `address` comes in at a listener of seawall. A NAT64 beside this machine brings a translated address back.
+    /// Whether a connection to `address` comes in at a listener of seawall. A NAT64 beside this
+    /// machine brings a translated address back.
     pub(crate) fn is_own(&self, address: SocketAddr) -> bool {
         guard::disguises(address.ip()).any(|ip| self.0.own.contains(SocketAddr::new(ip, address.port())))
     }
@@ -248,7 +252,8 @@ impl Dialer {
         connector.set_keepalive_interval(Some(KEEPALIVE / 3));
         connector.set_keepalive_retries(Some(3));
         connector.set_tcp_user_timeout(Some(self.0.idle_timeout));
-        // No port: the one of each address holds. The name is not looked at: `StaticResolver` has the answer.
+        // No port: the one of each address holds. The name is not looked at: `StaticResolver` has
+        // the answer.
         let connected = connector.call(Uri::from_static("http://known")).await;
         connected
             .map(TokioIo::into_inner)
@@ -375,7 +380,8 @@ mod tests {
         }
     }
 
-    /// Where the parent resolves names they are not looked up here; everything that can be seen is looked at.
+    /// Where the parent resolves names they are not looked up here; everything that can be seen is
+    /// looked at.
     #[tokio::test]
     async fn what_is_asked_of_the_parent_is_guarded_too() {
         let closed = listener().await.1;

@@ -1,4 +1,5 @@
-//! What hyper's client connects by: TCP and TLS on behalf of one registry, whose own hosts are trusted, while others are guarded.
+//! What hyper's client connects by: TCP and TLS on behalf of one registry, whose own hosts are
+//! trusted, while others are guarded.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -39,7 +40,8 @@ impl Connector {
         Connector { dialer, registry }
     }
 
-    /// Whether the host of `uri` is the registry, or its token service: not merely where one of them leads.
+    /// Whether the host of `uri` is the registry, or its token service: not merely where one of
+    /// them leads.
     pub(crate) fn is_own(&self, uri: &Uri) -> bool {
         origin(uri).is_ok_and(|(scheme, host, port)| self.registry.is_own(scheme, &host, port))
     }
@@ -68,8 +70,9 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// Connects hyper's client to `registry` and to what it refers to, in the clear or over TLS by the URL's scheme: to the
-/// registry's own hosts with `own`, to others with `others`. Neither may name protocols of its own.
+/// Connects hyper's client to `registry` and to what it refers to, in the clear or over TLS by the
+/// URL's scheme: to the registry's own hosts with `own`, to others with `others`. Neither may name
+/// protocols of its own.
 pub fn https_connector(
     dialer: Dialer,
     registry: Arc<Registry>,
@@ -93,8 +96,9 @@ pub fn https_connector(
     Https { own: wrap(own), others: wrap(others), connector, patience }
 }
 
-/// A connector whose handshakes end, and whose errors are [`DialError`]s all. hyper's pool keeps connections by scheme, host
-/// and port, so none that showed a certificate is used for another host.
+/// A connector whose handshakes end, and whose errors are [`DialError`]s all. hyper's pool keeps
+/// connections by scheme, host and port, so none that showed a certificate is used for another
+/// host.
 #[derive(Clone, Debug)]
 pub struct Https {
     own: HttpsConnector<Connector>,
@@ -116,7 +120,8 @@ impl Service<Uri> for Https {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let host = uri.host().unwrap_or_default().to_owned();
         let connecting = if self.connector.is_own(&uri) { self.own.call(uri) } else { self.others.call(uri) };
-        // The dialer keeps its own time and is the first to give up; what is left when twice that has passed is TLS.
+        // The dialer keeps its own time and is the first to give up; what is left when twice that
+        // has passed is TLS.
         let patience = self.patience;
         Box::pin(async move {
             match tokio::time::timeout(patience * 2, connecting).await {

@@ -120,7 +120,8 @@ pub enum ParentError {
 }
 
 impl DialError {
-    /// Whether the host is there, and speaks none of the protocols that were offered (RFC 7301, 3.2): mostly HTTP/1.1.
+    /// Whether the host is there, and speaks none of the protocols that were offered (RFC 7301,
+    /// 3.2): mostly HTTP/1.1.
     pub fn wants_another_protocol(&self) -> bool {
         let DialError::Tls { source, .. } = self else { return false };
         let said = tls_error(root_cause(source.as_ref()));
@@ -228,8 +229,9 @@ fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> 
     }
 }
 
-/// The alert about seawall's client certificate that came after the handshake: in TLS 1.3 a client's handshake is over before the server
-/// has looked. h2 keeps only the text of the error that broke a connection.
+/// The alert about seawall's client certificate that came after the handshake: in TLS 1.3 a
+/// client's handshake is over before the server has looked. h2 keeps only the text of the error
+/// that broke a connection.
 pub(crate) fn certificate_refused(error: &(dyn Error + 'static)) -> Option<String> {
     let said = chain(error).map(ToString::to_string).find(|said| said.contains("received fatal alert: "))?;
     let advice = advice_on_alert(&said);

@@ -1,12 +1,14 @@
-//! Finds names of registries that lead back to seawall. Where DNS is overridden, and seawall asks the resolver that is overridden, it
-//! would ask itself for ever.
+//! Finds names of registries that lead back to seawall. Where DNS is overridden, and seawall asks
+//! the resolver that is overridden, it would ask itself for ever.
 //!
-//! 1. Every host that is dialled for a registry is resolved as it would be for a pull; nothing else is looked up.
-//! 2. An address is seawall's own if it listens there. Behind a redirect of ports or a balancer it does not: so those of this machine
-//!    and of private networks are shown a ClientHello. Who answers with a certificate of seawall's own root is a seawall: this one if
-//!    it knows a request of this process (`Via`), else another before the registry, which is as it should be.
-//! 3. What was found is logged, and is not dialled for that host: see [`OwnAddresses`](super::own). It is looked at again every minute
-//!    as long as there is any.
+//! 1. Every host that is dialled for a registry is resolved as it would be for a pull; nothing else
+//!    is looked up.
+//! 2. An address is seawall's own if it listens there. Behind a redirect of ports or a balancer it
+//!    does not: so those of this machine and of private networks are shown a ClientHello. Who
+//!    answers with a certificate of seawall's own root is a seawall: this one if it knows a request
+//!    of this process (`Via`), else another before the registry, which is as it should be.
+//! 3. What was found is logged, and is not dialled for that host: see [`OwnAddresses`](super::own).
+//!    It is looked at again every minute as long as there is any.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -54,7 +56,8 @@ pub struct Loop {
 /// How it is known that a seawall is at an address. The weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Evidence {
-    /// What answers there has a certificate of this root: this seawall, or another with the same root before the registry.
+    /// What answers there has a certificate of this root: this seawall, or another with the same
+    /// root before the registry.
     Root,
     /// What answers there recognised a request of this process.
     Signature,
@@ -97,13 +100,15 @@ fn listed(found: &[Loop]) -> (String, String) {
     (names.join(", "), addresses.join(", "))
 }
 
-/// Whether others can be led to these listeners by DNS: not where only this machine reaches them, and on a port that no registry has.
+/// Whether others can be led to these listeners by DNS: not where only this machine reaches them,
+/// and on a port that no registry has.
 pub fn may_be_overridden(listeners: &[SocketAddr]) -> bool {
     listeners.iter().any(|listener| listener.port() == 443 || !listener.ip().to_canonical().is_loopback())
 }
 
-/// Looks at every host that is dialled for `registries`; `root_pem` is seawall's own root, if it has one yet. What proves to be this
-/// process is not dialled from then on, until it is looked for again. What `enough` cuts off is not known.
+/// Looks at every host that is dialled for `registries`; `root_pem` is seawall's own root, if it
+/// has one yet. What proves to be this process is not dialled from then on, until it is looked for
+/// again. What `enough` cuts off is not known.
 pub async fn find(
     dialer: &Dialer,
     registries: &Registries,
@@ -167,7 +172,8 @@ async fn evidence(
     tokio::time::timeout(PATIENCE, ask(address, origin, tls, dialer.pseudonym())).await.ok()?
 }
 
-/// The origins that are dialled for a registry: itself, its token hosts, its other sources. Patterns name none.
+/// The origins that are dialled for a registry: itself, its token hosts, its other sources.
+/// Patterns name none.
 fn origins(registry: &Arc<Registry>) -> Vec<(Arc<str>, Origin)> {
     let scheme = registry.scheme();
     let pattern = |pattern: &HostPattern| {
@@ -202,7 +208,8 @@ async fn ask(address: SocketAddr, origin: &Origin, tls: &TlsConnector, via: &Pse
     Some(if knows_it { Evidence::Signature } else { Evidence::Root })
 }
 
-/// Whether the other side recognises a request of this process. Another seawall at most asks the registry for `/v2/`, which none counts.
+/// Whether the other side recognises a request of this process. Another seawall at most asks the
+/// registry for `/v2/`, which none counts.
 async fn recognised(stream: TlsStream<TcpStream>, origin: &Origin, via: &Pseudonym) -> Option<bool> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
     let request = Request::head("/v2/").header(header::HOST, origin.authority());

@@ -1,11 +1,15 @@
-//! From a host name to a connection: straight, or through the [`parent`] proxy, to addresses that the guard lets pass.
+//! From a host name to a connection: straight, or through the [`parent`] proxy, to addresses that
+//! the guard lets pass.
 //!
 //! The files in layers; each uses those above it alone:
 //!
-//! - [`error`]: why there is no connection, and what an operator can do · [`stream`]: a connection · [`own`]: seawall's own addresses ·
+//! - [`error`]: why there is no connection, and what an operator can do · [`stream`]: a connection
+//!   · [`own`]: seawall's own addresses ·
 //!   [`nameserver`]: a name server as an operator writes it
-//! - [`tls`]: roots and client certificates · [`parent`]: CONNECT and SOCKS · [`resolve`]: names to addresses
-//! - [`settings`] · [`connect`]: the one way out, with its guard · [`connector`]: the same, and TLS, for hyper's client
+//! - [`tls`]: roots and client certificates · [`parent`]: CONNECT and SOCKS · [`resolve`]: names to
+//!   addresses
+//! - [`settings`] · [`connect`]: the one way out, with its guard · [`connector`]: the same, and
+//!   TLS, for hyper's client
 //! - [`loops`]: names of registries that lead back here
 
 pub mod connect;

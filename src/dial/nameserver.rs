@@ -7,8 +7,8 @@
 //! | `tls://1.1.1.1`, `tls://dns.corp.example@192.0.2.53:853` | by TLS (RFC 7858) |
 //! | `https://1.1.1.1/dns-query`, `https://dns.corp.example@192.0.2.53/dns-query` | by HTTPS (RFC 8484) |
 //!
-//! `NAME@` is who its certificate must be for; without it, the address. A name alone is refused: who would say where it is, is the
-//! resolver that is overridden.
+//! `NAME@` is who its certificate must be for; without it, the address. A name alone is refused:
+//! who would say where it is, is the resolver that is overridden.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -17,7 +17,8 @@ use std::sync::Arc;
 
 use crate::http::origin::{Host, parse_authority};
 
-/// A name server's address, and the protocol that it is asked by. Prints as it is written, with what goes without saying left out.
+/// A name server's address, and the protocol that it is asked by. Prints as it is written, with
+/// what goes without saying left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameServer {
     /// Its address and port.

@@ -8,7 +8,8 @@ use parking_lot::RwLock;
 
 use crate::http::origin::Host;
 
-/// The addresses seawall listens at. Clones share one set, which is filled once the listeners are bound.
+/// The addresses seawall listens at. Clones share one set, which is filled once the listeners are
+/// bound.
 #[derive(Clone, Debug, Default)]
 pub struct OwnAddresses {
     listeners: Arc<RwLock<Vec<SocketAddr>>>,
@@ -26,8 +27,9 @@ impl OwnAddresses {
         self.listeners.write().push(listener);
     }
 
-    /// Replaces the pairs of host and address that were seen to come out at a listener. An ingress tells hosts apart at one address: it
-    /// leads some of them here, and others to where they belong.
+    /// Replaces the pairs of host and address that were seen to come out at a listener. An ingress
+    /// tells hosts apart at one address: it leads some of them here, and others to where they
+    /// belong.
     pub fn set_found(&self, found: HashSet<(Host, SocketAddr)>) {
         *self.found.write() = found;
     }
@@ -59,7 +61,8 @@ fn reached(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether `ip` is this machine's: only its own addresses can be bound. A wildcard is reached at each of them.
+/// Whether `ip` is this machine's: only its own addresses can be bound. A wildcard is reached at
+/// each of them.
 pub(crate) fn is_local(ip: IpAddr) -> bool {
     ip.is_loopback() || (binds(ip) && (!binds_anything() || source_towards(ip) == Some(ip)))
 }
@@ -68,7 +71,8 @@ fn binds(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 
-/// Whether `net.ipv4.ip_nonlocal_bind` is set, as beside keepalived: then TEST-NET-1 (RFC 5737) can be bound too.
+/// Whether `net.ipv4.ip_nonlocal_bind` is set, as beside keepalived: then TEST-NET-1 (RFC 5737) can
+/// be bound too.
 fn binds_anything() -> bool {
     binds(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)))
 }

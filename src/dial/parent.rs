@@ -1,10 +1,12 @@
 //! The parent proxy: in some companies the only way from this machine to the registries.
 //!
 //! 1. The dialler connects to the parent, over TLS if that is how it is spoken to.
-//! 2. The parent is asked for the host: CONNECT (RFC 9110 9.3.6), in plain HTTP's case as well, or SOCKS 5 (RFC 1928, 1929).
+//! 2. The parent is asked for the host: CONNECT (RFC 9110 9.3.6), in plain HTTP's case as well, or
+//!    SOCKS 5 (RFC 1928, 1929).
 //! 3. From there on the connection is the host's.
 //!
-//! CONNECT is hyper's own client: hyper-util's `Tunnel` loses the status text, and what the host says at once.
+//! CONNECT is hyper's own client: hyper-util's `Tunnel` loses the status text, and what the host
+//! says at once.
 
 use std::fmt;
 use std::future::{Ready, ready};
@@ -122,7 +124,8 @@ impl Credentials {
 /// Characters of a status text that a message has.
 const MOST_SAID: usize = 200;
 
-/// The TLS of an `https://` parent: the roots are the same as a registry's, the protocol is HTTP/1.1.
+/// The TLS of an `https://` parent: the roots are the same as a registry's, the protocol is
+/// HTTP/1.1.
 pub(crate) fn tls(parent: &Parent, ca_pem: Option<&[u8]>) -> Result<Option<Arc<ClientConfig>>, TlsError> {
     if parent.protocol != Protocol::Https {
         return Ok(None);
@@ -163,7 +166,8 @@ impl Parent {
         let mut request = self.request(&authority)?;
         via.sign(request.headers_mut());
         let mut answering = std::pin::pin!(sender.send_request(request));
-        // When the host is there, hyper is done with the connection at once, and may say so before it gives the answer.
+        // When the host is there, hyper is done with the connection at once, and may say so before
+        // it gives the answer.
         let (response, ended) = tokio::select! {
             biased;
             response = &mut answering => (response, None),
@@ -253,7 +257,8 @@ impl Service<Uri> for ReadyStream {
     }
 }
 
-/// Reads a byte at a time. `SocksV5` drops what it read behind the reply, which is the host's: so nothing may be read there.
+/// Reads a byte at a time. `SocksV5` drops what it read behind the reply, which is the host's: so
+/// nothing may be read there.
 struct OneByteReader(TokioIo<TcpStream>);
 
 impl Read for OneByteReader {
@@ -302,7 +307,8 @@ mod tests {
         }
     }
 
-    /// What becomes of a connection to `host:22` when the parent answers its requests with `answers`.
+    /// What becomes of a connection to `host:22` when the parent answers its requests with
+    /// `answers`.
     async fn open(protocol: Protocol, host: &str, answers: &[&[u8]]) -> (Result<String, String>, Vec<u8>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

@@ -1,14 +1,19 @@
-//! From a name to addresses: by the system, or by name servers of our own where the system's answers lead to seawall.
+//! From a name to addresses: by the system, or by name servers of our own where the system's
+//! answers lead to seawall.
 //!
-//! The system (`system`) is asked for at most 32 names at a time: each costs a thread while it is silent.
+//! The system (`system`) is asked for at most 32 names at a time: each costs a thread while it is
+//! silent.
 //!
 //! Of our own (`servers`):
 //! 1. Name servers are asked in their order, beginning with the one that answered last.
-//! 2. Where one fails, the next is asked at once; where one is silent, after 0.7 s, and the first to answer is believed. 5 s are for all.
-//! 3. That there is no such name, or no address, is an answer. SERVFAIL, REFUSED and a broken connection are none.
+//! 2. Where one fails, the next is asked at once; where one is silent, after 0.7 s, and the first
+//!    to answer is believed. 5 s are for all.
+//! 3. That there is no such name, or no address, is an answer. SERVFAIL, REFUSED and a broken
+//!    connection are none.
 //! 4. Where one family has addresses, the other has 50 ms more.
 //!
-//! Names of name servers are never looked up: see [`NameServer`](super::nameserver). Nor is anything else asked of the system then.
+//! Names of name servers are never looked up: see [`NameServer`](super::nameserver). Nor is
+//! anything else asked of the system then.
 
 mod servers;
 mod system;
@@ -26,12 +31,14 @@ use super::nameserver::NameServer;
 pub enum Resolver {
     /// The system: `/etc/hosts`, NSS, search domains.
     System(System),
-    /// These name servers and nothing else, `/etc/hosts` included: that is where DNS is overridden on a single machine.
+    /// These name servers and nothing else, `/etc/hosts` included: that is where DNS is overridden
+    /// on a single machine.
     Servers(Servers),
 }
 
 impl Resolver {
-    /// The system's where there are no `nameservers`. `ca_pem` are roots beside the system's, for those that are asked over TLS.
+    /// The system's where there are no `nameservers`. `ca_pem` are roots beside the system's, for
+    /// those that are asked over TLS.
     ///
     /// # Errors
     /// The resolver cannot be built from them.

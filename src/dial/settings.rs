@@ -20,7 +20,8 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// A HEAD may take this long while a copy exists.
     pub resolve_deadline: Duration,
-    /// Name servers instead of the system's resolver, if any: the next is asked where one is silent or fails.
+    /// Name servers instead of the system's resolver, if any: the next is asked where one is silent
+    /// or fails.
     pub nameservers: Vec<NameServer>,
     /// Addresses of hosts that are not resolved, trusted as given.
     pub hosts: HashMap<Host, Fixed>,

@@ -45,7 +45,8 @@ impl Stream {
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        // Not `proxy(true)`, which is for requests in absolute-form: a tunnel is a connection to the host itself.
+        // Not `proxy(true)`, which is for requests in absolute-form: a tunnel is a connection to
+        // the host itself.
         Connected::new()
     }
 }

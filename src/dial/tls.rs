@@ -52,7 +52,8 @@ static SYSTEM: LazyLock<RootCertStore> = LazyLock::new(|| {
     roots
 });
 
-/// A configuration that trusts the system's roots and those in the PEM texts, and shows `client` to servers that ask. TLS 1.2 is the least.
+/// A configuration that trusts the system's roots and those in the PEM texts, and shows `client` to
+/// servers that ask. TLS 1.2 is the least.
 ///
 /// # Errors
 /// A PEM text has no certificate, or one that cannot be a root; the client's cannot be used.

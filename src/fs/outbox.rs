@@ -1,8 +1,9 @@
 //! Parts of files that go to a socket by sendfile(2), behind bytes that represent them.
 //!
-//! An HTTP library wants bytes, and the kernel copies what is in the page cache to a socket by itself, or does not copy it at all. So a
-//! body [posts](Outbox::post) a part of a file and gives the library bytes that represent it, from an address that nothing else has;
-//! the socket below the library knows them by it, and sends the part instead.
+//! An HTTP library wants bytes, and the kernel copies what is in the page cache to a socket by
+//! itself, or does not copy it at all. So a body [posts](Outbox::post) a part of a file and gives
+//! the library bytes that represent it, from an address that nothing else has; the socket below the
+//! library knows them by it, and sends the part instead.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -43,15 +44,17 @@ struct Part {
 }
 
 impl Outbox {
-    /// Stands for `len` bytes of `file` from `at`, at most [`MOST`]. They must be written to the socket of this outbox, and to no other;
-    /// and the file must not change any more: until a client has acknowledged it, it is sent what is in the file then.
+    /// Stands for `len` bytes of `file` from `at`, at most [`MOST`]. They must be written to the
+    /// socket of this outbox, and to no other; and the file must not change any more: until a
+    /// client has acknowledged it, it is sent what is in the file then.
     pub fn post(&self, file: Arc<File>, at: u64, len: usize, hold: Hold) -> Bytes {
         let stand_in = STAND_IN.slice(..len.min(MOST));
         self.0.lock().push_back(Part { file, _hold: hold, at, len: stand_in.len(), sent: 0 });
         stand_in
     }
 
-    /// What is left of the next part, if it is not in the page cache any more: a client that reads slowly has it wait here.
+    /// What is left of the next part, if it is not in the page cache any more: a client that reads
+    /// slowly has it wait here.
     pub fn uncached(&self) -> Option<Uncached> {
         let parts = self.0.lock();
         let part = parts.front()?;
@@ -93,7 +96,8 @@ pub struct Uncached {
 }
 
 impl Uncached {
-    /// Reads it, so that the page cache has it. Waits for the disk; what is wrong with the file is found when it is sent.
+    /// Reads it, so that the page cache has it. Waits for the disk; what is wrong with the file is
+    /// found when it is sent.
     pub fn read(self) {
         let (mut step, mut at) = (vec![0; STEP], self.at);
         let end = self.at + self.len as u64;

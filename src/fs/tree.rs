@@ -1,9 +1,10 @@
-//! The files of a system whose root directory is somewhere here. Nothing outside of it is touched: symbolic links lead where they would
-//! lead on that system.
+//! The files of a system whose root directory is somewhere here. Nothing outside of it is touched:
+//! symbolic links lead where they would lead on that system.
 //!
-//! Each step is taken from a handle on the directory before it, so that what was looked at is what is used, whoever renames things
-//! meanwhile. Whoever owns a directory or a link decides where it leads, so from what belongs to neither root nor us the way goes on only
-//! to what belongs to the same user (systemd-tmpfiles: "unsafe path transition").
+//! Each step is taken from a handle on the directory before it, so that what was looked at is what
+//! is used, whoever renames things meanwhile. Whoever owns a directory or a link decides where it
+//! leads, so from what belongs to neither root nor us the way goes on only to what belongs to the
+//! same user (systemd-tmpfiles: "unsafe path transition").
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -189,7 +190,8 @@ impl Tree {
         at("list", path, list())
     }
 
-    /// Replaces a file whole, or makes it: permissions and owner stay, or are `mode` and the directory's owner.
+    /// Replaces a file whole, or makes it: permissions and owner stay, or are `mode` and the
+    /// directory's owner.
     pub fn write(&self, path: &Path, mode: u32, expected: Expected<'_>, bytes: &[u8]) -> Result<()> {
         at("write", path, self.walk(path).and_then(|place| self.write_at(&place, mode, expected, bytes)))
     }
@@ -248,7 +250,8 @@ impl Tree {
         at("remove", path, remove())
     }
 
-    /// The directories that must be made before `path` can be written, outer ones first, as paths without links.
+    /// The directories that must be made before `path` can be written, outer ones first, as paths
+    /// without links.
     pub fn missing_dirs(&self, path: &Path) -> Result<Vec<PathBuf>> {
         let missing = || {
             let place = self.walk(path.parent().unwrap_or(path))?;
@@ -262,7 +265,8 @@ impl Tree {
         at("write", path, missing())
     }
 
-    /// Makes one directory with exactly these permissions; it is its directory's owner's. It is no error if it is there.
+    /// Makes one directory with exactly these permissions; it is its directory's owner's. It is no
+    /// error if it is there.
     pub fn make_dir(&self, path: &Path, mode: u32) -> Result<()> {
         let make = || {
             let place = self.walk(path)?;
@@ -294,7 +298,8 @@ impl Tree {
         at("remove", path, remove())
     }
 
-    /// Waits for the one lock of a directory, which ends with the returned file. `None`: the directory was removed, or is another one by now.
+    /// Waits for the one lock of a directory, which ends with the returned file. `None`: the
+    /// directory was removed, or is another one by now.
     pub fn lock(&self, path: &Path) -> Result<Option<File>> {
         let lock = || {
             let place = self.walk(path)?;

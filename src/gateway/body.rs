@@ -14,7 +14,8 @@ use crate::cache::through::VerifyingBody;
 use crate::error::{Error, Kind};
 use crate::fs::Outbox;
 
-/// A response body. An error breaks the connection off, so that no client takes a part for the whole.
+/// A response body. An error breaks the connection off, so that no client takes a part for the
+/// whole.
 #[derive(Debug)]
 pub struct Body {
     content: Content,
@@ -69,7 +70,8 @@ impl Body {
         Body::of(Content::Upstream(Box::new(Relay { body, idle, timer })))
     }
 
-    /// Posts parts of files to `outbox`, if there is one: the connection that this is written to sends them from there.
+    /// Posts parts of files to `outbox`, if there is one: the connection that this is written to
+    /// sends them from there.
     pub fn posted_to(mut self, outbox: Option<Outbox>) -> Body {
         if let (Content::Reader(reader), Some(outbox)) = (&mut self.content, outbox) {
             reader.post_to(outbox);

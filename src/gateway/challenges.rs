@@ -2,9 +2,10 @@
 //!
 //! 1. What a registry answered of late is repeated, without asking it.
 //! 2. Else it is asked; while it is unreachable it is not waited for.
-//! 3. If it cannot be asked, its last answer is repeated, or the challenge of any pull that it refused, since containerd and mirrors
-//!    never ask for `/v2/`. The challenges of the best known registries are built in; of all others, if something is here that
-//!    anonymous clients may read, the answer is that no credential is needed.
+//! 3. If it cannot be asked, its last answer is repeated, or the challenge of any pull that it
+//!    refused, since containerd and mirrors never ask for `/v2/`. The challenges of the best known
+//!    registries are built in; of all others, if something is here that anonymous clients may read,
+//!    the answer is that no credential is needed.
 
 use std::sync::Arc;
 
@@ -38,7 +39,8 @@ pub(crate) struct Challenges {
 }
 
 impl Challenges {
-    /// Answers `/v2/`: a client without credentials gets the challenge last seen, others the registry's own answer.
+    /// Answers `/v2/`: a client without credentials gets the challenge last seen, others the
+    /// registry's own answer.
     pub(crate) async fn answer(
         &self,
         request: Request<Incoming>,
@@ -82,7 +84,8 @@ impl Challenges {
         }
     }
 
-    /// Remembers the challenge that a registry gave while it was asked for a pull, if it was asked and gave one.
+    /// Remembers the challenge that a registry gave while it was asked for a pull, if it was asked
+    /// and gave one.
     pub(crate) fn note_pull(&self, site: &Site, requester: &Requester) {
         if requester.cost.requests() > 0
             && let Some(challenges) = self.upstream.auth().challenges(&site.namespace)
@@ -91,8 +94,8 @@ impl Challenges {
         }
     }
 
-    /// The challenge that asks a client without credentials to log in for `repository` when the registry cannot: empty if none is
-    /// known.
+    /// The challenge that asks a client without credentials to log in for `repository` when the
+    /// registry cannot: empty if none is known.
     pub(crate) fn for_repository(&self, site: &Site, repository: &Repository) -> HeaderMap {
         self.known(site).map(|ping| ping.for_repository(repository)).unwrap_or_default()
     }
@@ -103,7 +106,8 @@ impl Challenges {
         let is_ours = |origin: &Origin| self.registries.by_host(origin.scheme, &origin.host, origin.port).is_some();
         let ping = self.pings.last(namespace).or_else(|| self.presumed(site));
         match ping {
-            // Its token service is not behind seawall, which can issue no token for it: what is public needs none.
+            // Its token service is not behind seawall, which can issue no token for it: what is
+            // public needs none.
             Some(ping) if ping.realm().is_some_and(|realm| !is_ours(&realm)) => {
                 Some(if self.cache.access().opens_some(namespace) { Ping::open() } else { ping })
             }
@@ -112,7 +116,8 @@ impl Challenges {
         }
     }
 
-    /// The built-in challenge of a well-known registry, if something is here that a client could go on to ask for.
+    /// The built-in challenge of a well-known registry, if something is here that a client could go
+    /// on to ask for.
     fn presumed(&self, site: &Site) -> Option<Ping> {
         let line = well_known(&site.registry.name)?;
         let ping = Ping::unauthorized(vec![line.to_owned()]);

@@ -121,7 +121,8 @@ fn upstream_part(upstream: Response<hyper::body::Incoming>, idle: std::time::Dur
     response
 }
 
-/// Room for as many fields as there may be, with those that hyper adds: to make room later means to hash all of them again.
+/// Room for as many fields as there may be, with those that hyper adds: to make room later means to
+/// hash all of them again.
 const FIELDS: usize = 12;
 
 type Field = Option<(HeaderName, HeaderValue)>;

@@ -1,7 +1,8 @@
 //! seawall as a server of its own: a mirror below `/v2/`, pages for people elsewhere.
 //!
-//! What a client sends to a mirror is for the mirror: no registry gets its credentials, and it may read what is public or shared by the
-//! operator. `policy/mirror` decides which registry a request is for; `mirror_refusals` counts what is refused.
+//! What a client sends to a mirror is for the mirror: no registry gets its credentials, and it may
+//! read what is public or shared by the operator. `policy/mirror` decides which registry a request
+//! is for; `mirror_refusals` counts what is refused.
 
 use std::sync::Arc;
 
@@ -26,7 +27,8 @@ use crate::policy::mirror::{Meant, Said, Unclear, meant, ns, with_port};
 use crate::policy::registry::Registries;
 use crate::upstream::Upstream;
 
-/// The header of a mirror's reply that names the `ns` it is for (distribution-spec, "Registry Proxying").
+/// The header of a mirror's reply that names the `ns` it is for (distribution-spec, "Registry
+/// Proxying").
 const OCI_NAMESPACE: &str = "oci-namespace";
 
 /// Answers what is asked of seawall itself.
@@ -107,8 +109,9 @@ fn refused(unclear: &Unclear) -> Error {
     Error::request(code, unclear.to_string())
 }
 
-/// Names in a reply the `ns` it is for: "A registry that uses the `ns` query parameter to scope the request SHOULD return the `ns`
-/// query parameter value in the `OCI-Namespace` header". An `ns` that names no registry is not repeated.
+/// Names in a reply the `ns` it is for: "A registry that uses the `ns` query parameter to scope the
+/// request SHOULD return the `ns` query parameter value in the `OCI-Namespace` header". An `ns`
+/// that names no registry is not repeated.
 pub(crate) fn say_namespace(headers: &mut HeaderMap, uri: &Uri, registries: &Registries) {
     let is_api = uri.path() == "/v2" || uri.path().starts_with("/v2/");
     let known = ns(uri.query()).filter(|ns| is_api && registries.by_name(ns).is_some());

@@ -1,5 +1,5 @@
-//! Counts and reports what a mirror refused: its client says nothing of it and asks the registry itself, past the cache and out of
-//! its own rate limit.
+//! Counts and reports what a mirror refused: its client says nothing of it and asks the registry
+//! itself, past the cache and out of its own rate limit.
 
 use std::net::SocketAddr;
 use std::time::SystemTime;
@@ -29,7 +29,8 @@ impl Refusals {
         let (code, status) = (error.code().as_str(), error.status().as_u16());
         telemetry.metrics.mirror_refused(registry, code);
         if error.kind() == Kind::Missing {
-            // The registry answers the same, and counts no pull for it: signatures are asked for wherever there might be one.
+            // The registry answers the same, and counts no pull for it: signatures are asked for
+            // wherever there might be one.
             return debug!(registry, code, status, %error, "the mirror has no such thing");
         }
         let Notice::Say { unsaid } = self.0.lock().notice(registry, code, telemetry.clock.now()) else { return };
@@ -42,7 +43,8 @@ impl Refusals {
         );
     }
 
-    /// Counts a pull whose client showed no password or a wrong one, and reports it if that is news. Many send theirs only once asked.
+    /// Counts a pull whose client showed no password or a wrong one, and reports it if that is
+    /// news. Many send theirs only once asked.
     pub(crate) fn note_unauthorized(&self, telemetry: &Telemetry, client: SocketAddr) {
         let (registry, code) = (UNKNOWN, Code::Unauthorized.as_str());
         telemetry.metrics.mirror_refused(registry, code);

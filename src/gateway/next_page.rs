@@ -1,5 +1,5 @@
-//! The link to a list's next page, rewritten so that the client goes on where it began: at this mirror, under the name it used
-//! (distribution-spec, "Listing Tags").
+//! The link to a list's next page, rewritten so that the client goes on where it began: at this
+//! mirror, under the name it used (distribution-spec, "Listing Tags").
 
 use http::{HeaderMap, HeaderValue, Uri, header};
 
@@ -24,8 +24,8 @@ impl Link<'_> {
     }
 }
 
-/// Rewrites the link to the next page, and removes all others. Upstream's may be a path or a whole URL; where the page begins is in
-/// its query.
+/// Rewrites the link to the next page, and removes all others. Upstream's may be a path or a whole
+/// URL; where the page begins is in its query.
 ///
 /// # Errors
 /// The next page has a path that is no list's of this name: it cannot be reached at this mirror.
@@ -50,7 +50,8 @@ pub(crate) fn link_here(headers: &mut HeaderMap, asked: &Uri) -> Result<()> {
     Ok(())
 }
 
-/// Whether a link's path leads to the list that was asked for: what stands before its last part is upstream's own affair.
+/// Whether a link's path leads to the list that was asked for: what stands before its last part is
+/// upstream's own affair.
 fn is_same_list(path: &str, asked: &str) -> bool {
     let last = |path: &str| decoded(path.rsplit('/').next().unwrap_or_default()).into_owned();
     path.is_empty() || last(path) == last(asked)

@@ -1,4 +1,5 @@
-//! Requests that are no pulls: uploads, removals, lists. Passed to the registry and its answer to the client, streamed untouched.
+//! Requests that are no pulls: uploads, removals, lists. Passed to the registry and its answer to
+//! the client, streamed untouched.
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;

@@ -1,6 +1,7 @@
 //! The operator's `allow` and `deny` of repositories, before anything goes upstream.
 //!
-//! If some repositories are refused, so is a path that might name one in a way that a registry understands and seawall does not.
+//! If some repositories are refused, so is a path that might name one in a way that a registry
+//! understands and seawall does not.
 
 use http::{Request, header};
 
@@ -34,7 +35,8 @@ pub(crate) fn permitted_repository(site: &Site, repository: &Repository) -> Resu
     if site.registry.repositories.permits(repository) { Ok(()) } else { Err(denied(site, repository.as_str())) }
 }
 
-/// Checks the repository that a mount takes bytes from. Registries read its name in a form too (Go's `FormValue`).
+/// Checks the repository that a mount takes bytes from. Registries read its name in a form too
+/// (Go's `FormValue`).
 fn permitted_mount<B>(site: &Site, request: &Request<B>) -> Result<()> {
     let form = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_form = form.is_some_and(|name| name.to_ascii_lowercase().contains("form"));

@@ -61,7 +61,8 @@ impl Pings {
         within(Some(time(ping.at)), self.ttl, now)
     }
 
-    /// Keeps the challenges of a refused pull where `/v2/` was not asked for of late. They are of one repository, which is left out.
+    /// Keeps the challenges of a refused pull where `/v2/` was not asked for of late. They are of
+    /// one repository, which is left out.
     pub(crate) fn learn(&self, namespace: &Arc<str>, challenges: &[Challenge], now: SystemTime) {
         let heard = general(challenges.iter().cloned());
         let is_news = match self.last(namespace) {

@@ -80,7 +80,8 @@ impl Pulls {
         self.pulled(&pull, request.headers(), Negotiated::No, record).await
     }
 
-    /// Answers a GET of a list of tags or referrers: `list` is its URL behind the repository's name.
+    /// Answers a GET of a list of tags or referrers: `list` is its URL behind the repository's
+    /// name.
     ///
     /// # Errors
     /// Upstream did not answer, or refused.
@@ -109,7 +110,8 @@ impl Pulls {
         Ok(deliver(found, asked, warning))
     }
 
-    /// Upstream's answer to a request with the client's own `Accept`, redirects followed. Nothing of it is kept.
+    /// Upstream's answer to a request with the client's own `Accept`, redirects followed. Nothing
+    /// of it is kept.
     async fn uncached(&self, request: &Request<Incoming>, reading: &Reading, what: &What) -> Result<Response<Body>> {
         let mut fields = HeaderMap::new();
         for value in request.headers().get_all(header::ACCEPT) {
@@ -122,7 +124,8 @@ impl Pulls {
     }
 }
 
-/// The requester that reads `repository`: the operator's account, if the client is anonymous and the operator shares the repository.
+/// The requester that reads `repository`: the operator's account, if the client is anonymous and
+/// the operator shares the repository.
 pub(crate) fn on_behalf(site: &Site, repository: Option<&Repository>, requester: Requester) -> Requester {
     let registry = &site.registry;
     let shared = registry.account.is_some() && repository.is_some_and(|r| registry.repositories.shares(r));

@@ -1,4 +1,5 @@
-//! Requests that go on to a registry as a client sent them, and answers that come back as the registry gave them.
+//! Requests that go on to a registry as a client sent them, and answers that come back as the
+//! registry gave them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +70,8 @@ pub(crate) fn path_and_query(request: &Request<Incoming>) -> String {
     request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string)
 }
 
-/// Whether a status says nothing about what was asked (5xx and 429), so that what is known remains valid.
+/// Whether a status says nothing about what was asked (5xx and 429), so that what is known remains
+/// valid.
 pub(crate) fn says_nothing(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }

@@ -1,4 +1,5 @@
-//! A request as the gateway reads it: a token of seawall's own is taken out of it, and its owner is carried beside it.
+//! A request as the gateway reads it: a token of seawall's own is taken out of it, and its owner is
+//! carried beside it.
 
 use std::time::SystemTime;
 
@@ -10,7 +11,8 @@ use crate::error::{Error, Kind, Result};
 use crate::http::headers::mark_sensitive;
 use crate::upstream::requester::{Keyring, Requester};
 
-/// Empty name and password in HTTP Basic: what podman presents to a registry that wants Basic when it has no login for it.
+/// Empty name and password in HTTP Basic: what podman presents to a registry that wants Basic when
+/// it has no login for it.
 const EMPTY_LOGIN: &str = "Og==";
 
 /// A client's request, and the owner of the token of seawall's own that came with it.
@@ -71,7 +73,8 @@ pub(crate) fn requester(headers: &HeaderMap, keyring: &Keyring, now: SystemTime)
     Ok(keyring.requester(first, now).through(headers))
 }
 
-/// Takes a token of seawall's own out of `headers`, if it is the only credential there, and returns its owner.
+/// Takes a token of seawall's own out of `headers`, if it is the only credential there, and returns
+/// its owner.
 fn take_own_token(headers: &mut HeaderMap, secret: &Secret, now: SystemTime) -> Option<Owner> {
     let read = |value: &HeaderValue| {
         let (scheme, shown) = value.to_str().unwrap_or_default().split_once(' ').unwrap_or_default();
@@ -121,7 +124,8 @@ mod tests {
         }
     }
 
-    /// A client that presents a token of ours was asked to log in already: to ask it again would send it round for ever.
+    /// A client that presents a token of ours was asked to log in already: to ask it again would
+    /// send it round for ever.
     #[test]
     fn a_token_of_ours_is_something() {
         let (keyring, now) = (Keyring::new(), SystemTime::UNIX_EPOCH);

@@ -31,7 +31,8 @@ pub(crate) fn outcome(error: &Error) -> Outcome {
     }
 }
 
-/// The response to a request that failed: a registry's own refusal where there is one, else an error of seawall's.
+/// The response to a request that failed: a registry's own refusal where there is one, else an
+/// error of seawall's.
 pub(crate) fn rescue(
     error: &Error,
     facing: Facing,
@@ -64,7 +65,8 @@ fn retry_after(headers: &HeaderMap) -> Duration {
     Duration::from_secs(seconds.unwrap_or_default())
 }
 
-/// A registry's refusal that has no body: it was asked by HEAD, and the client may have asked by GET.
+/// A registry's refusal that has no body: it was asked by HEAD, and the client may have asked by
+/// GET.
 fn without_body(reply: &Reply, about: route::Kind, message: &str) -> Response<Body> {
     let code = match (reply.status, about) {
         (StatusCode::UNAUTHORIZED, _) => Code::Unauthorized,
@@ -99,7 +101,8 @@ pub(crate) fn ours(status: StatusCode, code: Code, message: &str) -> Response<Bo
     response
 }
 
-/// The response to a refused CONNECT. Clients show its status text and nothing else (Go: `proxyconnect: …`), people read the body.
+/// The response to a refused CONNECT. Clients show its status text and nothing else (Go:
+/// `proxyconnect: …`), people read the body.
 pub(crate) fn refused_connect(status: StatusCode, reason: &str) -> Response<Body> {
     let text = format!("seawall: {reason}\n");
     let length = HeaderValue::from(text.len());

@@ -20,7 +20,8 @@ pub struct Session {
 /// What the client of a connection wants to speak to, as far as the connection tells.
 #[derive(Clone, Debug)]
 pub enum Ingress {
-    /// seawall itself, as a proxy, a mirror or a web server: in the clear, or over TLS by one of its own names.
+    /// seawall itself, as a proxy, a mirror or a web server: in the clear, or over TLS by one of
+    /// its own names.
     Own(Scheme),
     /// A registry's host, which seawall answers for.
     Intercepted {
@@ -28,7 +29,8 @@ pub enum Ingress {
         site: Site,
         /// What the host is to it.
         role: Role,
-        /// The host as the client named it, by CONNECT or SNI, else the address that the client sent the connection to.
+        /// The host as the client named it, by CONNECT or SNI, else the address that the client
+        /// sent the connection to.
         origin: Origin,
         /// The host that the client named in its ClientHello.
         sni: Option<Host>,

@@ -1,5 +1,5 @@
-//! The target of a request. The hosts that CONNECT, SNI, the URL and `Host` name must be one and the same, or the request is
-//! misdirected (RFC 9110, 15.5.20 and 7.4).
+//! The target of a request. The hosts that CONNECT, SNI, the URL and `Host` name must be one and
+//! the same, or the request is misdirected (RFC 9110, 15.5.20 and 7.4).
 
 use std::fmt;
 
@@ -105,7 +105,8 @@ fn to_itself(
     // What can be printed is what can be read.
     let printable = named.filter(|_| read.is_some());
     match (scheme, read) {
-        // In the clear anything goes: a mirror may be behind names that are not configured. But over TLS the client checked the name.
+        // In the clear anything goes: a mirror may be behind names that are not configured. But
+        // over TLS the client checked the name.
         (Scheme::Https, Some((host, _))) if !own.contains(&host) => {
             let message = format!(
                 "this connection is for seawall itself, the request on it for {host}, which is not in tls.names"
@@ -116,7 +117,8 @@ fn to_itself(
         (Scheme::Https, Some((host, port))) => {
             return Ok(RequestTarget::Own(Here { scheme, host: Some(format!("{host}:{port}")) }));
         }
-        // A connection to a registry that is spoken to in the clear, which the kernel redirected here.
+        // A connection to a registry that is spoken to in the clear, which the kernel redirected
+        // here.
         (Scheme::Http, Some((host, port))) if reached.original.is_some_and(|to| to.port() == port) => {
             if let Some((site, role)) = registries.by_host(Scheme::Http, &host, port) {
                 return Ok(RequestTarget::Registry { site, role, origin: Origin { scheme, host, port } });
@@ -127,7 +129,8 @@ fn to_itself(
     Ok(RequestTarget::Own(Here { scheme, host: printable.map(str::to_owned) }))
 }
 
-/// The host that the request itself names: the URL's authority and `Host`, which must agree if both are there.
+/// The host that the request itself names: the URL's authority and `Host`, which must agree if both
+/// are there.
 fn authority<B>(request: &Request<B>) -> Result<Option<&str>> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = hosts.next().map(|value| value.to_str().unwrap_or("\u{0}"));
@@ -153,7 +156,8 @@ fn authority<B>(request: &Request<B>) -> Result<Option<&str>> {
     }
 }
 
-/// The origin of a URL in absolute form, in which a client speaks to its proxy. h2 has no other form, so there it says nothing.
+/// The origin of a URL in absolute form, in which a client speaks to its proxy. h2 has no other
+/// form, so there it says nothing.
 fn absolute<B>(request: &Request<B>) -> Result<Option<Origin>> {
     let uri = request.uri();
     if request.version() == Version::HTTP_2 || uri.scheme().is_none() {

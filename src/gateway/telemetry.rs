@@ -27,7 +27,8 @@ pub struct Telemetry {
     pub clock: Clock,
 }
 
-/// The record of one request. It is written when it is dropped: after the last byte, or when the client hung up.
+/// The record of one request. It is written when it is dropped: after the last byte, or when the
+/// client hung up.
 #[derive(Debug)]
 pub struct Record {
     telemetry: Telemetry,

@@ -1,4 +1,5 @@
-//! A request's body on its way upstream: nothing is buffered, and nothing is read from the client before upstream wants it.
+//! A request's body on its way upstream: nothing is buffered, and nothing is read from the client
+//! before upstream wants it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,12 +15,13 @@ use tokio::sync::Notify;
 
 use crate::upstream::{Activity, Forwarded};
 
-/// How long a client that sent `Expect: 100-continue` waits for upstream's answer to that (RFC 9110, 10.1.1: a client need not wait
-/// for ever, and neither need a proxy).
+/// How long a client that sent `Expect: 100-continue` waits for upstream's answer to that (RFC
+/// 9110, 10.1.1: a client need not wait for ever, and neither need a proxy).
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The request to send upstream, with the client's body. hyper answers `100 Continue` when the body is first polled: if the client
-/// waits for that, it is polled when upstream's own `100 Continue` is here.
+/// The request to send upstream, with the client's body. hyper answers `100 Continue` when the body
+/// is first polled: if the client waits for that, it is polled when upstream's own `100 Continue`
+/// is here.
 pub(crate) fn forward(headers: HeaderMap, method: http::Method, body: Incoming) -> Forwarded {
     let activity = Activity::default();
     let expects =

@@ -36,10 +36,11 @@ impl Outcome {
     }
 }
 
-/// The value of `Cache-Status`. `detail` may be any text: it is written as a token where it is one, else as a string.
+/// The value of `Cache-Status`. `detail` may be any text: it is written as a token where it is one,
+/// else as a string.
 ///
-/// A stale answer has both `hit` and `fwd`, which RFC 9211 would have apart: it was served from here, and not for want of asking.
-/// What was refused or failed has neither.
+/// A stale answer has both `hit` and `fwd`, which RFC 9211 would have apart: it was served from
+/// here, and not for want of asking. What was refused or failed has neither.
 pub fn cache_status(outcome: Outcome, detail: Option<&str>) -> HeaderValue {
     let words = match outcome {
         Outcome::Hit => "seawall; hit",
@@ -60,7 +61,8 @@ pub fn cache_status(outcome: Outcome, detail: Option<&str>) -> HeaderValue {
     header(text)
 }
 
-/// The value of a `Warning` that clients show to people (distribution-spec, "Warnings"): `299 - "seawall: …"`.
+/// The value of a `Warning` that clients show to people (distribution-spec, "Warnings"): `299 -
+/// "seawall: …"`.
 pub fn warning(text: &str) -> HeaderValue {
     let mut value = String::from("299 - ");
     push_quoted(&mut value, &format!("seawall: {text}"), 2000);
@@ -73,8 +75,8 @@ fn is_token(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '*') && text.bytes().all(good)
 }
 
-/// A quoted string of at most `most` characters of `plain`: a header field has no others than ASCII's, and clients need not take a
-/// warning of more than 4096 bytes.
+/// A quoted string of at most `most` characters of `plain`: a header field has no others than
+/// ASCII's, and clients need not take a warning of more than 4096 bytes.
 fn push_quoted(text: &mut String, plain: &str, most: usize) {
     text.push('"');
     for c in plain.chars().take(most) {

@@ -3,10 +3,11 @@
 use ::http::HeaderMap;
 use ::http::header::IF_NONE_MATCH;
 
-/// Whether a GET or HEAD is answered with `304`: its `If-None-Match` names the digest of what would be sent.
+/// Whether a GET or HEAD is answered with `304`: its `If-None-Match` names the digest of what would
+/// be sent.
 ///
-/// Entity tags are compared weakly, as they must be here (13.1.2); old registry tools send them without quotes. `If-Modified-Since`
-/// is not looked at: what has a digest needs no date.
+/// Entity tags are compared weakly, as they must be here (13.1.2); old registry tools send them
+/// without quotes. `If-Modified-Since` is not looked at: what has a digest needs no date.
 pub fn not_modified(headers: &HeaderMap, digest: &str) -> bool {
     headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|line| names(line, digest))
 }

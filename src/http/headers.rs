@@ -13,8 +13,9 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     header::UPGRADE,
 ];
 
-/// What `Connection` must not name (RFC 9110, 7.6.1: "A sender MUST NOT send a connection option corresponding to a field that is
-/// intended for all recipients of the content"): without these a message would be another one than the one that was checked.
+/// What `Connection` must not name (RFC 9110, 7.6.1: "A sender MUST NOT send a connection option
+/// corresponding to a field that is intended for all recipients of the content"): without these a
+/// message would be another one than the one that was checked.
 const END_TO_END: [HeaderName; 10] = [
     header::ACCEPT,
     header::AUTHORIZATION,
@@ -36,11 +37,13 @@ pub const DOCKER_DISTRIBUTION_API_VERSION: HeaderName = HeaderName::from_static(
 /// `Cache-Status` (RFC 9211).
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// What a stored answer keeps. Lengths, entity tags and ranges are computed again from the bytes; all else is about the moment, the
-/// connection or the one client it was for: cookies, dates, quotas, trace ids, `Alt-Svc`, encodings.
+/// What a stored answer keeps. Lengths, entity tags and ranges are computed again from the bytes;
+/// all else is about the moment, the connection or the one client it was for: cookies, dates,
+/// quotas, trace ids, `Alt-Svc`, encodings.
 const STORED: [HeaderName; 3] = [header::CONTENT_TYPE, DOCKER_CONTENT_DIGEST, DOCKER_DISTRIBUTION_API_VERSION];
 
-/// Takes out what is between two neighbours only: before a request is sent on, before a response is.
+/// Takes out what is between two neighbours only: before a request is sent on, before a response
+/// is.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
@@ -65,7 +68,8 @@ pub fn mark_sensitive(headers: &mut HeaderMap) {
     }
 }
 
-/// Takes out what some servers read as another field (CGI turns `-` into `_`): without it here, with it there, a message is two.
+/// Takes out what some servers read as another field (CGI turns `-` into `_`): without it here,
+/// with it there, a message is two.
 pub fn strip_look_alikes(headers: &mut HeaderMap) {
     let is_one = |name: &&HeaderName| {
         let plain = name.as_str().replace('_', "-");
@@ -83,8 +87,9 @@ pub fn stored(upstream: &HeaderMap) -> HeaderMap {
     STORED.iter().filter_map(|name| Some((name.clone(), upstream.get(name)?.clone()))).collect()
 }
 
-/// The fields of an upstream's answer that a client gets when the answer is passed on: all but what is between two neighbours, and
-/// the advertisement of other ways to the host, which lead past seawall.
+/// The fields of an upstream's answer that a client gets when the answer is passed on: all but what
+/// is between two neighbours, and the advertisement of other ways to the host, which lead past
+/// seawall.
 pub fn relayed(upstream: &HeaderMap) -> HeaderMap {
     let mut headers = upstream.clone();
     strip_hop_by_hop(&mut headers);

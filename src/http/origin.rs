@@ -82,8 +82,9 @@ impl FromStr for Host {
     }
 }
 
-/// A last label that is a number makes the whole an IPv4 address in one of its short forms (`127.1`, `0x7f000001`,
-/// `2130706433`; WHATWG URL 3.5), which resolvers read and a guard of names would not.
+/// A last label that is a number makes the whole an IPv4 address in one of its short forms
+/// (`127.1`, `0x7f000001`, `2130706433`; WHATWG URL 3.5), which resolvers read and a guard of names
+/// would not.
 fn looks_numeric(label: &str) -> bool {
     let hex = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
     hex.is_some_and(|h| h.bytes().all(|b| b.is_ascii_hexdigit()))
@@ -160,7 +161,8 @@ impl Origin {
         Origin { scheme: Scheme::Https, host, port: 443 }
     }
 
-    /// Reads an absolute `http` or `https` URL. The second part is its path and query, at least `/`; a fragment is dropped.
+    /// Reads an absolute `http` or `https` URL. The second part is its path and query, at least
+    /// `/`; a fragment is dropped.
     ///
     /// # Errors
     /// Another scheme, user information, no valid host.
@@ -207,7 +209,8 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// One host or many: `ghcr.io`, `*.pkg.dev`, `*.dkr.ecr.*.amazonaws.com`, `registry.corp:5000`. A `*` is one whole label.
+/// One host or many: `ghcr.io`, `*.pkg.dev`, `*.dkr.ecr.*.amazonaws.com`, `registry.corp:5000`. A
+/// `*` is one whole label.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HostPattern {
     host: String,

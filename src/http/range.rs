@@ -17,8 +17,9 @@ pub enum Selection {
 
 /// Which of `size` bytes to send.
 ///
-/// Several ranges are answered with the whole, which is always right (RFC 9110, 14.2: "A server MAY ignore the Range header field");
-/// so are other units and what breaks the grammar. An empty body has no ranges.
+/// Several ranges are answered with the whole, which is always right (RFC 9110, 14.2: "A server MAY
+/// ignore the Range header field"); so are other units and what breaks the grammar. An empty body
+/// has no ranges.
 pub fn select(range: Option<&HeaderValue>, size: u64) -> Selection {
     match range.and_then(single).filter(|_| size > 0) {
         None => Selection::Whole,
@@ -28,13 +29,14 @@ pub fn select(range: Option<&HeaderValue>, size: u64) -> Selection {
         // A last-pos beyond the end means the remainder (14.1.2).
         Some(Spec::FromTo(start, last)) => Selection::Part(start..last.saturating_add(1).min(size)),
         Some(Spec::Last(0)) => Selection::Unsatisfiable,
-        // 14.1.2: "If the selected representation is shorter than the specified suffix-length, the entire representation is used."
+        // 14.1.2: "If the selected representation is shorter than the specified suffix-length, the
+        // entire representation is used."
         Some(Spec::Last(length)) => Selection::Part(size - length.min(size)..size),
     }
 }
 
-/// Where the one range asked for begins, when the length is not known yet. `None` when all is to be sent, or the end has to be
-/// known first.
+/// Where the one range asked for begins, when the length is not known yet. `None` when all is to be
+/// sent, or the end has to be known first.
 pub fn first_byte(range: Option<&HeaderValue>) -> Option<u64> {
     match single(range?)? {
         Spec::From(start) | Spec::FromTo(start, _) => Some(start).filter(|s| *s < u64::MAX),
@@ -51,8 +53,8 @@ enum Spec {
     Last(u64),
 }
 
-/// The one range of a header; `None` when there are more, or it is not understood. `bytes=` is case-insensitive (14.1), empty
-/// elements of a list do not count (5.6.1.2).
+/// The one range of a header; `None` when there are more, or it is not understood. `bytes=` is
+/// case-insensitive (14.1), empty elements of a list do not count (5.6.1.2).
 fn single(value: &HeaderValue) -> Option<Spec> {
     let (unit, set) = value.to_str().ok()?.trim().split_once('=')?;
     if !unit.eq_ignore_ascii_case("bytes") {
@@ -65,7 +67,8 @@ fn single(value: &HeaderValue) -> Option<Spec> {
         (start, "") => Some(Spec::From(number(start)?)),
         (start, last) => {
             let (start, last) = (number(start)?, number(last)?);
-            // "An int-range is invalid if the last-pos value is present and less than first-pos." (14.1.1)
+            // "An int-range is invalid if the last-pos value is present and less than first-pos."
+            // (14.1.1)
             (start <= last).then_some(Spec::FromTo(start, last))
         }
     }
@@ -103,8 +106,8 @@ pub struct ContentRange {
     pub total: Option<u64>,
 }
 
-/// Reads the `Content-Range` of a `206`. `None` for a `416`'s, other units, and what is invalid: a last byte before the first or
-/// beyond the end (RFC 9110, 14.4).
+/// Reads the `Content-Range` of a `206`. `None` for a `416`'s, other units, and what is invalid: a
+/// last byte before the first or beyond the end (RFC 9110, 14.4).
 pub fn parse_content_range(value: &HeaderValue) -> Option<ContentRange> {
     let (unit, rest) = value.to_str().ok()?.trim().split_once(' ')?;
     let (range, total) = rest.trim().split_once('/')?;

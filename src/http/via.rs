@@ -1,8 +1,9 @@
 //! `Via` (RFC 9110, 7.6.3): how seawall knows a request of its own that comes back to it.
 //!
-//! Not `CDN-Loop` (RFC 8586): that is for delivery networks that forward to each other, the registries' own among them, and what
-//! they make of a name in it is theirs to say. `Via` is what every proxy is to write, and one of the two things it is for is loops.
-//! The pseudonym is random and new with every start: it tells less of who asks than the address does.
+//! Not `CDN-Loop` (RFC 8586): that is for delivery networks that forward to each other, the
+//! registries' own among them, and what they make of a name in it is theirs to say. `Via` is what
+//! every proxy is to write, and one of the two things it is for is loops. The pseudonym is random
+//! and new with every start: it tells less of who asks than the address does.
 
 use std::fmt;
 
@@ -57,8 +58,8 @@ fn hops(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
 /// Seawalls in a row that anybody has; more are no chain.
 const MOST_HOPS: usize = 8;
 
-/// The first seawalls that had a request, in our own words: what else a client writes there is not for a registry. `None`, and nothing is
-/// made, where there is none.
+/// The first seawalls that had a request, in our own words: what else a client writes there is not
+/// for a registry. `None`, and nothing is made, where there is none.
 pub fn seawalls(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut line = String::new();
     for by in hops(headers).filter(|by| is_pseudonym(by)).take(MOST_HOPS) {

@@ -1,4 +1,5 @@
-//! What a Dockerfile names: `FROM`, `COPY --from`, `RUN --mount=from=`, `# syntax=` (docs.docker.com/reference/dockerfile).
+//! What a Dockerfile names: `FROM`, `COPY --from`, `RUN --mount=from=`, `# syntax=`
+//! (docs.docker.com/reference/dockerfile).
 
 mod lines;
 

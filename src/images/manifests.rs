@@ -1,12 +1,16 @@
 //! Which strings of a manifest are images.
 //!
-//! - `image` beside a `name`, in a list: containers, init containers, ephemeral containers, whatever kind holds them;
+//! - `image` beside a `name`, in a list: containers, init containers, ephemeral containers,
+//!   whatever kind holds them;
 //! - `image` of `container`, `script` and `stepTemplate`: Argo's and Tekton's;
 //! - `image.reference` in a list: image volumes (Kubernetes 1.31);
-//! - any other `image` of an object with `apiVersion` and `kind` that has a registry, a tag or a digest: custom resources;
-//! - in a compose file, `image` of services and of `x-…`, and the source of volumes that are images.
+//! - any other `image` of an object with `apiVersion` and `kind` that has a registry, a tag or a
+//!   digest: custom resources;
+//! - in a compose file, `image` of services and of `x-…`, and the source of volumes that are
+//!   images.
 //!
-//! `status` is what was, `data` is a text: neither is looked into. What a compose file builds is not pulled.
+//! `status` is what was, `data` is a text: neither is looked into. What a compose file builds is
+//! not pulled.
 
 use std::collections::{HashMap, HashSet};
 

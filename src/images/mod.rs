@@ -1,9 +1,11 @@
 //! Which images manifests, compose files and Dockerfiles name, and their names at seawall's mirror.
 //!
-//! 1. [`read()`] finds the references in a text: by the tree of YAML and JSON (`manifests` says which strings are images), or by the
-//!    instructions of a Dockerfile (`dockerfile`). Each [`Reference`] knows where it stands, where it stands somewhere by itself.
+//! 1. [`read()`] finds the references in a text: by the tree of YAML and JSON (`manifests` says
+//!    which strings are images), or by the instructions of a Dockerfile (`dockerfile`). Each
+//!    [`Reference`] knows where it stands, where it stands somewhere by itself.
 //! 2. [`name`] says what a reference means; [`used`] puts equal ones together.
-//! 3. [`rewrite`] puts other names in their places and leaves every other byte; `set_image` says the same as commands of kubectl.
+//! 3. [`rewrite`] puts other names in their places and leaves every other byte; `set_image` says
+//!    the same as commands of kubectl.
 //!
 //! All of it is pure. What is in the cache, the running seawall is asked by the command line.
 

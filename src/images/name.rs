@@ -1,7 +1,9 @@
-//! An image's name as people write it, and what it means: `alpine` is `docker.io/library/alpine:latest`.
+//! An image's name as people write it, and what it means: `alpine` is
+//! `docker.io/library/alpine:latest`.
 //!
-//! The rules are those of distribution/reference, which docker, containerd and Kubernetes use: the first part is a registry if it has a
-//! dot, a colon or a capital, or is `localhost`; else the registry is docker.io, where a name of one part is below `library/`.
+//! The rules are those of distribution/reference, which docker, containerd and Kubernetes use: the
+//! first part is a registry if it has a dot, a colon or a capital, or is `localhost`; else the
+//! registry is docker.io, where a name of one part is below `library/`.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,7 +13,8 @@ use crate::oci::digest::Digest;
 use crate::oci::name::{Repository, Tag};
 
 const HUB: &str = "docker.io";
-/// docker.io's name of old, and the hosts behind it. The first means the same to every client, the others lead there.
+/// docker.io's name of old, and the hosts behind it. The first means the same to every client, the
+/// others lead there.
 const HUB_BEFORE: &str = "index.docker.io";
 
 /// An image. Prints as its canonical name.

@@ -41,7 +41,8 @@ pub fn read(kind: Kind, text: &str) -> Result<Read, ReadError> {
     Ok(manifests::read(&nodes))
 }
 
-/// One document, or several behind each other, as `kubectl get -o json` of several kinds gives them in a pipe.
+/// One document, or several behind each other, as `kubectl get -o json` of several kinds gives them
+/// in a pipe.
 pub(super) fn json(text: &str) -> Result<Vec<tree::Node>, ReadError> {
     let text = text.trim_start_matches('\u{feff}');
     let values = serde_json::Deserializer::from_str(text).into_iter();

@@ -27,7 +27,8 @@ pub struct Reference {
     pub line: usize,
     /// Where it can be rewritten.
     pub place: Place,
-    /// Whether what makes the object that names it names it, too: a Deployment, its ReplicaSet and its Pod are one use.
+    /// Whether what makes the object that names it names it, too: a Deployment, its ReplicaSet and
+    /// its Pod are one use.
     pub is_repeated: bool,
 }
 

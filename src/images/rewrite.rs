@@ -1,7 +1,8 @@
-//! The same images by the names that they have at seawall's mirror: `seawall.corp:3128/docker.io/library/alpine:3.20`.
+//! The same images by the names that they have at seawall's mirror:
+//! `seawall.corp:3128/docker.io/library/alpine:3.20`.
 //!
-//! A name keeps its tag and digest as they are written. `rewrite` of a registry is not applied: the mirror does that on the way, and
-//! a name that has it twice would be another.
+//! A name keeps its tag and digest as they are written. `rewrite` of a registry is not applied: the
+//! mirror does that on the way, and a name that has it twice would be another.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -178,7 +179,8 @@ fn with(text: &str, changes: &[Change]) -> String {
     rewritten
 }
 
-/// `None`: `rewritten` names what it should. Else the numbers of references that are others now; of all, where it names more or fewer.
+/// `None`: `rewritten` names what it should. Else the numbers of references that are others now; of
+/// all, where it names more or fewer.
 fn wrong(
     kind: Kind,
     rewritten: &str,

@@ -1,7 +1,8 @@
 //! Other names as commands: `kubectl set image` for what owns the pods of a cluster.
 //!
-//! kubectl sets the images of containers and init containers of pods, replication controllers, deployments, daemon sets, stateful
-//! sets, cron jobs and replica sets. What another object owns is left to that: it would be set back. The rest is said.
+//! kubectl sets the images of containers and init containers of pods, replication controllers,
+//! deployments, daemon sets, stateful sets, cron jobs and replica sets. What another object owns is
+//! left to that: it would be set back. The rest is said.
 
 use std::collections::HashSet;
 
@@ -22,7 +23,8 @@ pub struct Commands {
     pub left: Vec<(String, String)>,
 }
 
-/// The resources whose images kubectl sets, by their kind, and its API group. Others have kinds of the same names.
+/// The resources whose images kubectl sets, by their kind, and its API group. Others have kinds of
+/// the same names.
 const SETTABLE: [(&str, &str, &str); 7] = [
     ("Deployment", "apps", "deployment"),
     ("StatefulSet", "apps", "statefulset"),
@@ -162,7 +164,8 @@ fn command(object: &Node, set: &[String]) -> Result<String, String> {
     Ok(format!("kubectl{namespace} set image {resource}/{name} {}", set.join(" ")))
 }
 
-/// What may stand in a command as it is: names of Kubernetes' objects (RFC 1123). An object may come from anybody.
+/// What may stand in a command as it is: names of Kubernetes' objects (RFC 1123). An object may
+/// come from anybody.
 fn is_plain(name: &str) -> bool {
     let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
     !name.is_empty() && !name.starts_with('-') && name.bytes().all(good)

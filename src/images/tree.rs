@@ -23,7 +23,8 @@ pub(super) enum Node {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Scalar {
     pub(super) value: String,
-    /// Bytes of the input that hold just this value, if there are such: not of block scalars, escapes and aliases.
+    /// Bytes of the input that hold just this value, if there are such: not of block scalars,
+    /// escapes and aliases.
     pub(super) at: Option<Range<usize>>,
     /// From 1; 0 where it is not known.
     pub(super) line: usize,
@@ -95,7 +96,8 @@ pub(super) fn of_yaml(text: &str) -> Result<Vec<Node>, ReadError> {
     Ok(reading.documents)
 }
 
-/// The parser counts characters; this has the byte at which each begins. `None`: all are one byte long.
+/// The parser counts characters; this has the byte at which each begins. `None`: all are one byte
+/// long.
 fn byte_places(text: &str) -> Option<Vec<usize>> {
     (!text.is_ascii()).then(|| text.char_indices().map(|(at, _)| at).chain([text.len()]).collect())
 }
@@ -184,7 +186,8 @@ impl Reading<'_> {
     }
 }
 
-/// Where `value` stands in what the parser took for it, which may begin with an anchor or a tag and end with spaces.
+/// Where `value` stands in what the parser took for it, which may begin with an anchor or a tag and
+/// end with spaces.
 fn literal(raw: &str, quote: &str, value: &str) -> Option<usize> {
     let mut rest = raw;
     while rest.starts_with(['&', '!']) && !value.starts_with(['&', '!']) {

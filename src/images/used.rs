@@ -42,7 +42,8 @@ pub fn used<'a>(
     all.into_values().collect()
 }
 
-/// The same under the registry's name in keys: `registry-1.docker.io` is `docker.io`. No tag and no digest is `latest`.
+/// The same under the registry's name in keys: `registry-1.docker.io` is `docker.io`. No tag and no
+/// digest is `latest`.
 fn at_home(name: Name, site: Option<&Site>) -> Name {
     let registry = site.map_or_else(|| name.registry.clone(), |site| site.namespace.to_string());
     let named = Name { registry, ..name };

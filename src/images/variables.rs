@@ -1,6 +1,8 @@
-//! Variables of Dockerfiles and compose files: `$NAME`, `${NAME}`, `${NAME:-default}`, `${NAME-default}`.
+//! Variables of Dockerfiles and compose files: `$NAME`, `${NAME}`, `${NAME:-default}`,
+//! `${NAME-default}`.
 //!
-//! What else they have (`:?`, `:+`, `#`, `%`, `/`, a variable within a default) is not filled in here.
+//! What else they have (`:?`, `:+`, `#`, `%`, `/`, a variable within a default) is not filled in
+//! here.
 
 /// One in a text.
 struct Variable<'a> {
@@ -10,7 +12,8 @@ struct Variable<'a> {
     fills_empty: bool,
 }
 
-/// With the values that are `known`, else the defaults. `None`: there is neither, or it is another form.
+/// With the values that are `known`, else the defaults. `None`: there is neither, or it is another
+/// form.
 pub(super) fn filled<'k>(text: &str, known: impl Fn(&str) -> Option<&'k str>) -> Option<String> {
     let mut filled = String::new();
     let mut rest = text;
@@ -45,7 +48,8 @@ fn is_of_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
-/// What stands before the first one, what is between its braces or is its name, and what is behind it.
+/// What stands before the first one, what is between its braces or is its name, and what is behind
+/// it.
 fn next(text: &str) -> Option<(&str, &str, &str)> {
     let (before, after) = text.split_once('$')?;
     let (variable, behind) = match after.strip_prefix('{') {

@@ -1,4 +1,5 @@
-//! Maps that upstream and clients choose the keys of: the least recently used goes first, and no client's push out the operator's.
+//! Maps that upstream and clients choose the keys of: the least recently used goes first, and no
+//! client's push out the operator's.
 
 use std::hash::Hash;
 

@@ -1,9 +1,13 @@
-//! The books of upstream's quota: what it last said, what was charged, what was spared, and which of its refusals stand.
+//! The books of upstream's quota: what it last said, what was charged, what was spared, and which
+//! of its refusals stand.
 //!
-//! - Figures are kept for each owner (anonymous requests, the operator's account, a client with a credential of its own) and the source that upstream
-//!   names; of clients, the source alone tells them apart where there is one: their tokens change every few minutes.
-//! - A refusal (429) holds for one owner at one host, whichever token a client that upstream names presents. One credential's is never another's.
-//! - `kept` is what is stored for the next start. Clients' figures and refusals are not: a fingerprint means nothing in another process.
+//! - Figures are kept for each owner (anonymous requests, the operator's account, a client with a
+//!   credential of its own) and the source that upstream names; of clients, the source alone tells
+//!   them apart where there is one: their tokens change every few minutes.
+//! - A refusal (429) holds for one owner at one host, whichever token a client that upstream names
+//!   presents. One credential's is never another's.
+//! - `kept` is what is stored for the next start. Clients' figures and refusals are not: a
+//!   fingerprint means nothing in another process.
 
 mod account;
 mod books;
@@ -48,7 +52,8 @@ pub struct Report {
 pub struct Ledger(Arc<Mutex<QuotaBooks>>);
 
 impl Ledger {
-    /// Takes over what another run wrote down, and tells `keeper` from now on. What is no longer so is taken out.
+    /// Takes over what another run wrote down, and tells `keeper` from now on. What is no longer so
+    /// is taken out.
     pub fn restore(&self, kept: &[(String, Vec<u8>)], keeper: Keeper, now: SystemTime) {
         let mut books = self.0.lock();
         books.keeper = Some(keeper);
@@ -68,8 +73,8 @@ impl Ledger {
         }
     }
 
-    /// Writes down what a reply of a registry said to a request that was `sent` then. A pull limit that upstream itself says is over
-    /// stands no longer; what it said before it is no such word.
+    /// Writes down what a reply of a registry said to a request that was `sent` then. A pull limit
+    /// that upstream itself says is over stands no longer; what it said before it is no such word.
     pub fn record(&self, owner: &QuotaOwner, said: &RateLimit, sent: SystemTime, now: SystemTime) {
         let mut books = self.0.lock();
         books.standings.learn(owner, said.source.as_deref());
@@ -156,8 +161,8 @@ impl Ledger {
         None
     }
 
-    /// Whether upstream should be asked, by what it does not count, if a pull limit still stands that it gave no end of. One who asks is
-    /// told so for a while: it is they who ask.
+    /// Whether upstream should be asked, by what it does not count, if a pull limit still stands
+    /// that it gave no end of. One who asks is told so for a while: it is they who ask.
     pub fn doubts(&self, owner: &QuotaOwner, now: SystemTime) -> bool {
         let mut books = self.0.lock();
         let Some(standing) = books.standings.find(owner, Limit::Pulls) else { return false };
@@ -174,8 +179,8 @@ impl Ledger {
         books.standings.find(owner, Limit::Pulls).is_some_and(|s| s.doubted.is_some_and(|from| from <= now))
     }
 
-    /// Upstream described this repository without a word of the quota of which it speaks elsewhere: its pulls are not counted (Docker Hub:
-    /// sponsored images, those of verified publishers).
+    /// Upstream described this repository without a word of the quota of which it speaks elsewhere:
+    /// its pulls are not counted (Docker Hub: sponsored images, those of verified publishers).
     pub fn counts_not(&self, owner: &QuotaOwner, repository: &str) {
         self.0.lock().uncounted.insert(owner.identity, (owner.clone(), repository.into()), ());
     }
@@ -185,7 +190,8 @@ impl Ledger {
         self.0.lock().uncounted.remove(owner.identity, &(owner.clone(), repository.into()));
     }
 
-    /// Whether this owner's quota is known, and known not to be what this repository's pulls are taken off.
+    /// Whether this owner's quota is known, and known not to be what this repository's pulls are
+    /// taken off.
     pub fn is_uncounted(&self, owner: &QuotaOwner, repository: &str) -> bool {
         let mut books = self.0.lock();
         let key = (owner.clone(), repository.into());

@@ -1,4 +1,5 @@
-//! Pulls that upstream was asked for and has not answered yet: of the last ones, many at once take no more than there are.
+//! Pulls that upstream was asked for and has not answered yet: of the last ones, many at once take
+//! no more than there are.
 
 use std::collections::HashMap;
 

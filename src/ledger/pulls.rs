@@ -18,7 +18,8 @@ pub struct Pulls {
 /// The name of a repository and its counts.
 pub type OfRepository = (Arc<str>, Pulls);
 
-/// Repositories of one registry that are counted for themselves; the least recently used go first. Clients choose their names.
+/// Repositories of one registry that are counted for themselves; the least recently used go first.
+/// Clients choose their names.
 pub(super) const REPOSITORIES: usize = 500;
 
 #[derive(Default)]

@@ -35,7 +35,8 @@ impl Standing {
     }
 }
 
-/// All of them. Tokens of one client change every few minutes: where upstream named its source, that is who it is.
+/// All of them. Tokens of one client change every few minutes: where upstream named its source,
+/// that is who it is.
 #[derive(Default)]
 pub(super) struct Standings {
     pulls: Bounded<Account, Standing>,

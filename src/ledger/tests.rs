@@ -194,7 +194,8 @@ fn a_429_stands_for_a_client_with_another_token() {
     assert_eq!(ledger.figures(&two), ledger.figures(&one));
     ledger.record(&two, &said(9, "alice"), at(2), at(2));
     assert_eq!(ledger.standing(&one, Limit::Pulls, at(2)), None, "what is over is over for her");
-    // Upstream names no source in its 429: it holds for that token, and goes on when the source is named.
+    // Upstream names no source in its 429: it holds for that token, and goes on when the source is
+    // named.
     ledger.limited(&client(4), Limit::Pulls, None, None, at(0));
     ledger.record(&client(4), &said(0, "carol"), at(1), at(1));
     assert!(ledger.standing(&client(4), Limit::Pulls, at(1)).is_some());

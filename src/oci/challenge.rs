@@ -1,4 +1,5 @@
-//! `WWW-Authenticate` (RFC 9110, 11.6.1) and the token replies that its `realm` gives (distribution-spec, auth/token.md).
+//! `WWW-Authenticate` (RFC 9110, 11.6.1) and the token replies that its `realm` gives
+//! (distribution-spec, auth/token.md).
 
 use std::fmt;
 use std::iter::Peekable;
@@ -41,7 +42,8 @@ impl Challenge {
         self.param("service")
     }
 
-    /// What the token must allow, `repository:library/alpine:pull`; more than one with spaces between. Often left out.
+    /// What the token must allow, `repository:library/alpine:pull`; more than one with spaces
+    /// between. Often left out.
     pub fn scope(&self) -> Option<&str> {
         self.param("scope")
     }
@@ -74,10 +76,11 @@ impl Challenge {
         self.params.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    /// The URL to GET a token from, for the given scopes (spaces between them) instead of the challenge's own.
+    /// The URL to GET a token from, for the given scopes (spaces between them) instead of the
+    /// challenge's own.
     ///
-    /// The realm may have a query already; what that says about service and scope stands. `None` when this is no Bearer challenge
-    /// or its realm is no http or https URL.
+    /// The realm may have a query already; what that says about service and scope stands. `None`
+    /// when this is no Bearer challenge or its realm is no http or https URL.
     pub fn token_url(&self, scope: Option<&str>) -> Option<String> {
         let realm = self.realm().filter(|_| self.scheme == Scheme::Bearer)?;
         let realm = realm.split_once('#').map_or(realm, |(url, _)| url);
@@ -136,8 +139,9 @@ impl fmt::Display for Challenge {
 
 /// Reads all `WWW-Authenticate` lines of a response, as if they were one list.
 ///
-/// What breaks the grammar is skipped, or read as it was probably meant: values without quotes may hold anything but blanks and
-/// commas, a quote that is never closed ends with the line. Characters that cannot stand in a header become `?`.
+/// What breaks the grammar is skipped, or read as it was probably meant: values without quotes may
+/// hold anything but blanks and commas, a quote that is never closed ends with the line. Characters
+/// that cannot stand in a header become `?`.
 pub fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Challenge> {
     let mut found = Vec::new();
     for line in lines {
@@ -182,8 +186,9 @@ impl Line<'_> {
         }
     }
 
-    /// `token68 = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`, and then nothing more in this element. A word that
-    /// could be both is one: the only other reading is a scheme without its comma.
+    /// `token68 = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`, and then nothing
+    /// more in this element. A word that could be both is one: the only other reading is a scheme
+    /// without its comma.
     fn token68(&mut self) -> Option<String> {
         let mut ahead = Line { rest: self.rest.clone() };
         let mut text = ahead.take(|c| c.is_ascii_alphanumeric() || "-._~+/".contains(c));

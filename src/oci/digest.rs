@@ -139,7 +139,8 @@ fn decode<const N: usize>(encoded: &str) -> Result<[u8; N], DigestError> {
     Ok(bytes)
 }
 
-/// `algorithm ::= component (separator component)*`, `component ::= [a-z0-9]+`, `separator ::= [+._-]`
+/// `algorithm ::= component (separator component)*`, `component ::= [a-z0-9]+`, `separator ::=
+/// [+._-]`
 fn is_algorithm(text: &str) -> bool {
     text.split(['+', '.', '_', '-'])
         .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()))

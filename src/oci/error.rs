@@ -36,7 +36,8 @@ pub enum Code {
     Unsupported,
     /// Too many requests.
     TooManyRequests,
-    /// Try again later. Not in the specification, but in Docker's registry and known to its clients.
+    /// Try again later. Not in the specification, but in Docker's registry and known to its
+    /// clients.
     Unavailable,
     /// Anything else. Not in the specification, but in Docker's registry and known to its clients.
     Unknown,
@@ -85,10 +86,11 @@ pub fn body(code: Code, message: &str, detail: Option<&str>) -> Bytes {
     serde_json::to_vec(&body).expect("strings are JSON").into()
 }
 
-/// The first code in the body of a registry's error, `TOOMANYREQUESTS` say, for the log and for decisions.
+/// The first code in the body of a registry's error, `TOOMANYREQUESTS` say, for the log and for
+/// decisions.
 ///
-/// `None` when the body is no such JSON (registries send HTML and plain text too), or the code is longer than 64 bytes or not
-/// printable ASCII.
+/// `None` when the body is no such JSON (registries send HTML and plain text too), or the code is
+/// longer than 64 bytes or not printable ASCII.
 pub fn code_of(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Body<'a> {

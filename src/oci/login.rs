@@ -1,5 +1,5 @@
-//! Where docker and podman keep logins: `config.json`, `auth.json`, and the `docker-credential-*` programs (docker's
-//! "Credential helper protocol").
+//! Where docker and podman keep logins: `config.json`, `auth.json`, and the `docker-credential-*`
+//! programs (docker's "Credential helper protocol").
 
 use std::collections::HashMap;
 use std::fmt;
@@ -107,8 +107,9 @@ impl DockerConfig {
         serde_json::from_slice(text).map_err(|error| LoginError::Syntax(error.line(), error.column()))
     }
 
-    /// The login for a registry that goes by any of `hosts`; the first that is known is meant. As docker does: the program for that
-    /// registry, else that for all registries that somebody logged in to, else what is written down.
+    /// The login for a registry that goes by any of `hosts`; the first that is known is meant. As
+    /// docker does: the program for that registry, else that for all registries that somebody
+    /// logged in to, else what is written down.
     ///
     /// # Errors
     /// What is written down makes no sense.
@@ -133,8 +134,9 @@ fn is_hub(server: &str) -> bool {
     matches!(server, "docker.io" | "index.docker.io" | "registry-1.docker.io")
 }
 
-/// What is written under a host, in one of the forms that `docker login` writes and wrote. Others are about a part of a registry
-/// (podman: `quay.io/acme`), or no login for pulls (docker: `https://index.docker.io/v1/refresh-token`).
+/// What is written under a host, in one of the forms that `docker login` writes and wrote. Others
+/// are about a part of a registry (podman: `quay.io/acme`), or no login for pulls (docker:
+/// `https://index.docker.io/v1/refresh-token`).
 fn find<'a, V>(map: &'a HashMap<String, V>, hosts: &[String]) -> Option<(&'a str, &'a V)> {
     let forms = ["", "https://", "http://"].map(|before| ["", "/", "/v1/", "/v2/"].map(|after| (before, after)));
     let keys = hosts

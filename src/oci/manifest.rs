@@ -1,4 +1,5 @@
-//! What a manifest lists: enough to know its children, whatever its type (image-spec manifest.md, image-index.md; Docker's schema 2).
+//! What a manifest lists: enough to know its children, whatever its type (image-spec manifest.md,
+//! image-index.md; Docker's schema 2).
 
 use std::borrow::Cow;
 
@@ -16,7 +17,8 @@ const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 /// A manifest's type and children.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// Its `mediaType`, which OCI manifests need not have. One that could not be a header's value is left out.
+    /// Its `mediaType`, which OCI manifests need not have. One that could not be a header's value
+    /// is left out.
     pub media_type: Option<String>,
     /// What it lists, in its order: config, layers, manifests, blobs. The subject is no child.
     pub children: Vec<Descriptor>,
@@ -72,8 +74,8 @@ struct Child<'a> {
 
 /// Reads a manifest or an index of any kind.
 ///
-/// Children without a length, without a digest or with one that cannot be verified here are left out; an object that lists nothing
-/// is a manifest without children.
+/// Children without a length, without a digest or with one that cannot be verified here are left
+/// out; an object that lists nothing is a manifest without children.
 pub fn parse(bytes: &[u8]) -> Result<Manifest, ManifestError> {
     if bytes.len() > MAX_MANIFEST {
         return Err(ManifestError::TooLong);
@@ -91,7 +93,8 @@ fn descriptor(child: Child<'_>) -> Option<Descriptor> {
     Some(Descriptor { digest: child.digest?.parse().ok()?, size: child.size?, media_type })
 }
 
-/// What a manifest without `mediaType` is, by what it has. Docker's have always had one, so its names are guessed from its children.
+/// What a manifest without `mediaType` is, by what it has. Docker's have always had one, so its
+/// names are guessed from its children.
 fn shape(fields: &Fields<'_>) -> &'static str {
     let is =
         |child: &Child<'_>, name: &str| child.media_type.as_deref().is_some_and(|t| media_type::essence(t) == name);
@@ -111,7 +114,8 @@ fn is_header_value(text: &str) -> bool {
 }
 
 impl Manifest {
-    /// The `Content-Type` to serve it with when upstream gave none: what it says of itself, else what it looks like.
+    /// The `Content-Type` to serve it with when upstream gave none: what it says of itself, else
+    /// what it looks like.
     pub fn inferred_media_type(&self) -> &str {
         self.media_type.as_deref().unwrap_or(self.shape)
     }

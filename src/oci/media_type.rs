@@ -27,7 +27,8 @@ pub fn is_manifest(media_type: &str) -> bool {
     bit(media_type) & (Accept::OCI_MANIFEST | Accept::DOCKER_MANIFEST) != 0
 }
 
-/// Whether it is one of the two forms of Docker's schema 1, whose digest is not that of its bytes: never to be stored.
+/// Whether it is one of the two forms of Docker's schema 1, whose digest is not that of its bytes:
+/// never to be stored.
 pub fn is_schema1(media_type: &str) -> bool {
     let essence = essence(media_type);
     [
@@ -51,10 +52,11 @@ const KNOWN: [(&str, u8); 4] = [
     (DOCKER_MANIFEST, Accept::DOCKER_MANIFEST),
 ];
 
-/// Which kinds of manifest a client takes, so that its many spellings are one key: a registry may answer a tag with
-/// another media type, and another digest, for another `Accept`.
+/// Which kinds of manifest a client takes, so that its many spellings are one key: a registry may
+/// answer a tag with another media type, and another digest, for another `Accept`.
 ///
-/// Types other than the four manifests do not count. A client that takes all four takes anything: then `*/*` is not kept.
+/// Types other than the four manifests do not count. A client that takes all four takes anything:
+/// then `*/*` is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Accept(u8);
 
@@ -69,10 +71,11 @@ impl Accept {
     /// No `Accept`, or only `*/*`.
     pub const ANYTHING: Accept = Accept(Accept::ANY);
 
-    /// Reads all `Accept` lines of a request (RFC 9110, 12.5.1). None, or only empty ones, mean anything.
+    /// Reads all `Accept` lines of a request (RFC 9110, 12.5.1). None, or only empty ones, mean
+    /// anything.
     ///
-    /// `q=0` refuses, in whatever order it comes; other weights do not count. A type that is refused where `*/*` is taken leaves
-    /// the other three.
+    /// `q=0` refuses, in whatever order it comes; other weights do not count. A type that is
+    /// refused where `*/*` is taken leaves the other three.
     pub fn of<'a>(lines: impl Iterator<Item = &'a str>) -> Accept {
         let (mut taken, mut refused, mut said) = (0, 0, false);
         for element in lines.flat_map(elements) {
@@ -95,12 +98,14 @@ impl Accept {
         Accept::from_bits(taken)
     }
 
-    /// Whether an answer of this media type is one that the client takes. Parameters and case do not matter.
+    /// Whether an answer of this media type is one that the client takes. Parameters and case do
+    /// not matter.
     pub fn admits(self, media_type: &str) -> bool {
         self.0 & (bit(media_type) | Accept::ANY) != 0
     }
 
-    /// The `Accept` to send upstream: the same text for the same set. Empty for an empty set, which must not be sent.
+    /// The `Accept` to send upstream: the same text for the same set. Empty for an empty set, which
+    /// must not be sent.
     pub fn header(self) -> String {
         let mut types: Vec<&str> = KNOWN.iter().filter(|(_, bit)| self.0 & bit != 0).map(|(t, _)| *t).collect();
         if self.0 & Accept::ANY != 0 {
@@ -109,7 +114,8 @@ impl Accept {
         types.join(", ")
     }
 
-    /// Whether the client takes only types that are not known here (schema 1, say): its request is to be passed on untouched.
+    /// Whether the client takes only types that are not known here (schema 1, say): its request is
+    /// to be passed on untouched.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -126,7 +132,8 @@ impl Accept {
     }
 }
 
-/// The elements of a comma-separated list; commas in quotes do not separate (RFC 9110, 5.6.1 and 5.6.4).
+/// The elements of a comma-separated list; commas in quotes do not separate (RFC 9110, 5.6.1 and
+/// 5.6.4).
 fn elements(line: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(line);
     std::iter::from_fn(move || {

@@ -1,7 +1,7 @@
 //! The words of the distribution specification, parsed and printed: no clock, no I/O, no state.
 //!
-//! Everything here is made of bytes that strangers sent. What a parser returns is right, whoever asks next; what it refuses, it
-//! refuses with a value, never with a panic.
+//! Everything here is made of bytes that strangers sent. What a parser returns is right, whoever
+//! asks next; what it refuses, it refuses with a value, never with a panic.
 
 pub mod challenge;
 pub mod digest;

@@ -1,5 +1,5 @@
-//! Cross-repository mounts: `POST …/blobs/uploads/?mount=DIGEST&from=REPOSITORY` (distribution-spec, "Mounting a blob from another
-//! repository").
+//! Cross-repository mounts: `POST …/blobs/uploads/?mount=DIGEST&from=REPOSITORY`
+//! (distribution-spec, "Mounting a blob from another repository").
 
 use url::form_urlencoded;
 

@@ -53,7 +53,8 @@ impl Tag {
 impl FromStr for Repository {
     type Err = NameError;
 
-    /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*`, at most 255 bytes.
+    /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*`, at most 255
+    /// bytes.
     fn from_str(text: &str) -> Result<Repository, NameError> {
         if text.len() <= 255 && text.split('/').all(is_component) {
             Ok(Repository(text.into()))
@@ -149,7 +150,8 @@ impl fmt::Display for Reference {
     }
 }
 
-/// `REGISTRY/REPOSITORY`: a repository of one registry, and the unit of permission. Clones share the text.
+/// `REGISTRY/REPOSITORY`: a repository of one registry, and the unit of permission. Clones share
+/// the text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RepositoryKey(Arc<str>);
 

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-/// Undoes percent-encoding, once. A `%` without two hex digits stays; bytes that are no text become U+FFFD.
+/// Undoes percent-encoding, once. A `%` without two hex digits stays; bytes that are no text become
+/// U+FFFD.
 pub fn decoded(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);

@@ -1,4 +1,5 @@
-//! What a registry says about its quota. No standard fixes it; this is what Docker Hub sends, and the older IETF drafts with it.
+//! What a registry says about its quota. No standard fixes it; this is what Docker Hub sends, and
+//! the older IETF drafts with it.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,8 +19,9 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// Reads `ratelimit-limit` and `ratelimit-remaining`, else the same with `x-`. `None` when no family is complete: upstream does
-    /// not count, or says nothing. On hosts other than registries the same names mean another quota.
+    /// Reads `ratelimit-limit` and `ratelimit-remaining`, else the same with `x-`. `None` when no
+    /// family is complete: upstream does not count, or says nothing. On hosts other than registries
+    /// the same names mean another quota.
     pub fn of(headers: &HeaderMap) -> Option<RateLimit> {
         let (limit, remaining) =
             [("ratelimit-limit", "ratelimit-remaining"), ("x-ratelimit-limit", "x-ratelimit-remaining")]
@@ -43,7 +45,8 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     }
 }
 
-/// Whose quota it is, as the registry sees it. Docker Hub says so on a 401 too, and without any figures.
+/// Whose quota it is, as the registry sees it. Docker Hub says so on a 401 too, and without any
+/// figures.
 pub fn source(headers: &HeaderMap) -> Option<String> {
     let source = headers.get("docker-ratelimit-source")?.to_str().ok()?.trim();
     (!source.is_empty()).then(|| source.to_owned())
@@ -57,8 +60,8 @@ struct Numbers {
     window: Option<Duration>,
 }
 
-/// `100;w=21600`, or a list: `100, 100;w=60, 5000;w=3600`. The first number counts; its window is that of the element with the
-/// same number, else the first there is.
+/// `100;w=21600`, or a list: `100, 100;w=60, 5000;w=3600`. The first number counts; its window is
+/// that of the element with the same number, else the first there is.
 fn numbers(headers: &HeaderMap, name: &str) -> Option<Numbers> {
     let lines = headers.get_all(name).iter().filter_map(|v| v.to_str().ok());
     let elements: Vec<(u64, Option<Duration>)> = lines.flat_map(|l| l.split(',')).filter_map(element).collect();

@@ -1,9 +1,11 @@
 //! What a request to a registry is, by its method and its path (distribution-spec, "Endpoints").
 //!
 //! 1. `/v2/` and `/v2/_catalog` are what they are.
-//! 2. The path is read from its right end, because a repository's name may contain `manifests`, `blobs` and slashes.
-//! 3. GET and HEAD of a manifest or a blob are pulls: their names are checked here, once, and a wrong one is refused. A path that
-//!    hides a pull from step 2 (`..`, `//`, `%6d`) is refused too: what seawall reads must be what upstream reads.
+//! 2. The path is read from its right end, because a repository's name may contain `manifests`,
+//!    `blobs` and slashes.
+//! 3. GET and HEAD of a manifest or a blob are pulls: their names are checked here, once, and a
+//!    wrong one is refused. A path that hides a pull from step 2 (`..`, `//`, `%6d`) is refused
+//!    too: what seawall reads must be what upstream reads.
 //! 4. All else passes through, so what is not understood is [`Route::Other`] and no error.
 
 use ::http::Method;
@@ -32,7 +34,8 @@ pub enum Route {
         /// Which one it is.
         digest: Digest,
     },
-    /// PUT of a manifest. Afterwards the reference and the tags may name something else than before.
+    /// PUT of a manifest. Afterwards the reference and the tags may name something else than
+    /// before.
     PushManifest {
         /// Where it goes.
         repository: Repository,
@@ -175,7 +178,8 @@ enum Shape<'a> {
     None,
 }
 
-/// Reads `NAME/manifests/REFERENCE` and its like from the right end; `rest` is the path after `/v2/`.
+/// Reads `NAME/manifests/REFERENCE` and its like from the right end; `rest` is the path after
+/// `/v2/`.
 fn shape(rest: &str) -> Shape<'_> {
     let Some((head, last)) = rest.rsplit_once('/') else { return Shape::None };
     match (head.rsplit_once('/'), last) {
@@ -275,8 +279,8 @@ fn tags(query: Option<&str>) -> Vec<Tag> {
         .collect()
 }
 
-/// Whether upstream might read a pull where [`shape`] reads something else, or another name: the path is not in its plain form
-/// (RFC 3986, 6.2.2), and is a pull as it stands or in that form.
+/// Whether upstream might read a pull where [`shape`] reads something else, or another name: the
+/// path is not in its plain form (RFC 3986, 6.2.2), and is a pull as it stands or in that form.
 fn hides_a_pull(path: &str) -> bool {
     if is_plain(path.as_bytes()) {
         return false;
@@ -289,7 +293,8 @@ fn hides_a_pull(path: &str) -> bool {
     plain != path && (is_pull(path) || is_pull(&plain))
 }
 
-/// Whether [`plain`] would surely leave it as it is: nothing is encoded, no part is empty or begins with a dot.
+/// Whether [`plain`] would surely leave it as it is: nothing is encoded, no part is empty or begins
+/// with a dot.
 fn is_plain(path: &[u8]) -> bool {
     let begun_well = |(at, byte): (usize, &u8)| match byte {
         b'%' => false,

@@ -16,9 +16,11 @@ use super::name::Repository;
 pub struct TokenReply {
     /// To be sent as `Authorization: Bearer …`; printable ASCII without blanks.
     pub token: Zeroizing<String>,
-    /// From the moment of receipt; at least 60 s, which is also what is meant when nothing is said, and at most a day.
+    /// From the moment of receipt; at least 60 s, which is also what is meant when nothing is said,
+    /// and at most a day.
     pub expires_in: Duration,
-    /// The reply holds a secret of long life too: it belongs to whoever asked and is never to be kept.
+    /// The reply holds a secret of long life too: it belongs to whoever asked and is never to be
+    /// kept.
     pub has_refresh_token: bool,
 }
 
@@ -44,7 +46,8 @@ struct Fields<'a> {
     expires_in: Option<Value>,
 }
 
-/// Reads the body of a `200` from a token host. `None` when there is no token in it, or one that no header could carry.
+/// Reads the body of a `200` from a token host. `None` when there is no token in it, or one that no
+/// header could carry.
 pub fn parse_token_reply(body: &[u8]) -> Option<TokenReply> {
     let fields: Fields<'_> = serde_json::from_slice(body).ok()?;
     let given = |text: &Cow<'_, str>| !text.is_empty();

@@ -1,4 +1,5 @@
-//! What a client asks of a token service, and what it shows of itself (distribution-spec, auth/token.md and auth/oauth.md).
+//! What a client asks of a token service, and what it shows of itself (distribution-spec,
+//! auth/token.md and auth/oauth.md).
 
 use std::fmt;
 
@@ -62,13 +63,15 @@ impl fmt::Debug for TokenRequest {
 }
 
 impl TokenRequest {
-    /// Of a GET: the query of its URL. Who asks is in its `Authorization`, if anywhere; see [`basic`].
+    /// Of a GET: the query of its URL. Who asks is in its `Authorization`, if anywhere; see
+    /// [`basic`].
     pub fn of_query(query: &str) -> TokenRequest {
         let known = |name: &str| matches!(name, "service" | "scope" | "client_id" | "account" | "offline_token" | "");
         TokenRequest { login: None, ..TokenRequest::read(query.as_bytes(), known) }
     }
 
-    /// Of a POST: its form. A grant that is neither of a password nor of a refresh token is no login, and not sound.
+    /// Of a POST: its form. A grant that is neither of a password nor of a refresh token is no
+    /// login, and not sound.
     pub fn of_form(form: &[u8]) -> TokenRequest {
         let read = TokenRequest::read(form, |_| true);
         TokenRequest { is_sound: read.is_sound && read.login.is_some(), ..read }

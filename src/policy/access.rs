@@ -11,7 +11,8 @@ pub struct GrantRecord {
     pub own: Option<SystemTime>,
     /// When upstream last opened it to the operator's account, if this client may read with that.
     pub shared: Option<SystemTime>,
-    /// When upstream last opened it to the login that this client proved before upstream went away, if that is remembered.
+    /// When upstream last opened it to the login that this client proved before upstream went away,
+    /// if that is remembered.
     pub remembered: Option<SystemTime>,
     /// Upstream said that the repository holds this digest. True where no digest is asked for.
     pub holds: bool,
@@ -28,8 +29,8 @@ pub struct GrantTtls {
     pub offline: Duration,
 }
 
-/// Whether something `since` is no older than `limit`. `Duration::MAX` is forever. What a wrong clock wrote down as of the future is as
-/// old as it is far away.
+/// Whether something `since` is no older than `limit`. `Duration::MAX` is forever. What a wrong
+/// clock wrote down as of the future is as old as it is far away.
 pub fn within(since: Option<SystemTime>, limit: Duration, now: SystemTime) -> bool {
     since.is_some_and(|at| now.duration_since(at).unwrap_or_else(|ahead| ahead.duration()) < limit)
 }
@@ -39,7 +40,8 @@ pub fn within(since: Option<SystemTime>, limit: Duration, now: SystemTime) -> bo
 pub enum Permission {
     /// A grant is fresh: it may be served without asking.
     Established,
-    /// Upstream is asked first. While it cannot be, or says that there is no such thing, its last grant stands.
+    /// Upstream is asked first. While it cannot be, or says that there is no such thing, its last
+    /// grant stands.
     Standing,
     /// The same, but upstream's "no such thing" ends it, which some say to who may not read.
     StandingUnlessNotFound,
@@ -78,7 +80,8 @@ impl GrantRecord {
         }
     }
 
-    /// A public repository is open to every credential, a private one to those that upstream granted it.
+    /// A public repository is open to every credential, a private one to those that upstream
+    /// granted it.
     fn is_fresh(&self, ttls: GrantTtls, now: SystemTime) -> bool {
         self.holds && (self.is_public(ttls, now) || within(self.own, ttls.own, now))
     }
@@ -88,8 +91,9 @@ impl GrantRecord {
         within(self.public, ttls.public, now)
     }
 
-    /// When upstream cannot be asked, its last grant to anonymous stands, and one for what the operator shares, however old; a grant to a
-    /// credential only as long as it would have been fresh anyway, or as long as the operator said.
+    /// When upstream cannot be asked, its last grant to anonymous stands, and one for what the
+    /// operator shares, however old; a grant to a credential only as long as it would have been
+    /// fresh anyway, or as long as the operator said.
     fn usable_while_away(&self, ttls: GrantTtls, now: SystemTime) -> bool {
         let own = within(self.own, ttls.own, now) || within(self.remembered, ttls.offline, now);
         self.holds && (self.public.is_some() || self.shared.is_some() || own)

@@ -1,4 +1,5 @@
-//! The host that a connection without CONNECT is for: the name in its ClientHello, else the address it was sent to.
+//! The host that a connection without CONNECT is for: the name in its ClientHello, else the address
+//! it was sent to.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,8 +25,8 @@ impl OwnNames {
         OwnNames { ports: listeners.iter().map(SocketAddr::port).collect(), ..self }
     }
 
-    /// Whether `host:port` is seawall, for a client that came in as `reached`: one of its names, at one of its listeners or where it is
-    /// for that client.
+    /// Whether `host:port` is seawall, for a client that came in as `reached`: one of its names, at
+    /// one of its listeners or where it is for that client.
     pub fn means(&self, host: &Host, port: u16, reached: Reached) -> bool {
         (reached.is_at(port) || self.ports.contains(&port)) && self.contains(host)
     }
@@ -45,7 +46,8 @@ impl OwnNames {
 pub struct Reached {
     /// The local address of the socket.
     pub local: SocketAddr,
-    /// Where its client sent it, if the kernel brought it here instead: REDIRECT, DNAT, TPROXY. Never an address of seawall.
+    /// Where its client sent it, if the kernel brought it here instead: REDIRECT, DNAT, TPROXY.
+    /// Never an address of seawall.
     pub original: Option<SocketAddr>,
 }
 
@@ -55,15 +57,17 @@ impl Reached {
         self.original.unwrap_or(self.local)
     }
 
-    /// Whether this is the port that its client sent it to, or that it came in at: where seawall is, for that client.
+    /// Whether this is the port that its client sent it to, or that it came in at: where seawall
+    /// is, for that client.
     pub fn is_at(&self, port: u16) -> bool {
         port == self.local.port() || port == self.destination().port()
     }
 
     /// The port that its client sent it to, if the kernel brought it to another.
     ///
-    /// A balancer in the kernel (kube-proxy) translates like a REDIRECT does, mostly to the very same port: that one is a port of
-    /// seawall's, and says nothing of the host that the client means.
+    /// A balancer in the kernel (kube-proxy) translates like a REDIRECT does, mostly to the very
+    /// same port: that one is a port of seawall's, and says nothing of the host that the client
+    /// means.
     pub fn original_port(&self) -> Option<u16> {
         self.original.map(|original| original.port()).filter(|port| *port != self.local.port())
     }
@@ -82,7 +86,8 @@ pub enum Addressee {
     Unknown,
 }
 
-/// The host that a ClientHello with this SNI, or without one, is for. A ClientHello never names an address (RFC 6066, 3).
+/// The host that a ClientHello with this SNI, or without one, is for. A ClientHello never names an
+/// address (RFC 6066, 3).
 pub fn addressee(own: &OwnNames, sni: Option<&Host>, reached: Reached) -> Addressee {
     if let Some(name) = sni {
         return if own.contains(name) { Addressee::Own } else { Addressee::Named(name.clone()) };
@@ -92,8 +97,8 @@ pub fn addressee(own: &OwnNames, sni: Option<&Host>, reached: Reached) -> Addres
     }
     match reached.original {
         Some(original) => Addressee::Sent(original),
-        // Behind a port mapping the address that was reached is another than the one that clients know: whoever names nobody and
-        // was not redirected can mean nobody else.
+        // Behind a port mapping the address that was reached is another than the one that clients
+        // know: whoever names nobody and was not redirected can mean nobody else.
         None if own.has_address() => Addressee::Own,
         None => Addressee::Unknown,
     }

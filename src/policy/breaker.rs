@@ -6,19 +6,23 @@
 //!   └──────────── any answer ──────────┴────────────────────────────────┘
 //! ```
 //!
-//! An answer ends an outage whoever got it, also one that was asked for before. Failures are evidence only one after another: of a
-//! hundred streams on a connection that broke one counts, since the others had begun before it failed; and what was sent before the
-//! last answer says nothing, however late it fails. No single request, and no single image that is broken there, opens anything.
+//! An answer ends an outage whoever got it, also one that was asked for before. Failures are
+//! evidence only one after another: of a hundred streams on a connection that broke one counts,
+//! since the others had begun before it failed; and what was sent before the last answer says
+//! nothing, however late it fails. No single request, and no single image that is broken there,
+//! opens anything.
 
 use std::time::{Duration, SystemTime};
 
-/// Failures in a row that open. One is a blip; two may be one blip, since a request on a kept connection that broke is sent again
-/// at once; the third is another request's. A host that is silent is given up after as many deadlines.
+/// Failures in a row that open. One is a blip; two may be one blip, since a request on a kept
+/// connection that broke is sent again at once; the third is another request's. A host that is
+/// silent is given up after as many deadlines.
 const ROW: usize = 3;
-/// Until the first trial, about. A trial is one request that fails or is answered, so it may be early and often.
+/// Until the first trial, about. A trial is one request that fails or is answered, so it may be
+/// early and often.
 const FIRST: Duration = Duration::from_secs(1);
-/// Until any later trial, at most: what comes back is asked again within this. Also how long a trial that says nothing keeps
-/// others from being one.
+/// Until any later trial, at most: what comes back is asked again within this. Also how long a
+/// trial that says nothing keeps others from being one.
 pub const LONGEST: Duration = Duration::from_secs(5);
 
 /// What is done with requests.
@@ -57,8 +61,9 @@ pub enum Pass {
 pub enum Failure {
     /// There was no connection: DNS, TCP, TLS.
     Unreachable,
-    /// The connection broke, or a gateway answered that it gets none (502, 503, 504), for this subject: an image that is broken
-    /// there, asked for again and again, says nothing of the others.
+    /// The connection broke, or a gateway answered that it gets none (502, 503, 504), for this
+    /// subject: an image that is broken there, asked for again and again, says nothing of the
+    /// others.
     Of(u64),
     /// The request of this number is silent. It may be slow to answer, and goes on being so.
     Silent(u64),
@@ -120,7 +125,8 @@ impl Breaker {
         }
     }
 
-    /// Whether the host is known not to answer: open, and tried lately. After a quiet night it may be back, and is worth waiting for.
+    /// Whether the host is known not to answer: open, and tried lately. After a quiet night it may
+    /// be back, and is worth waiting for.
     pub fn is_away(&self, now: SystemTime) -> bool {
         self.outage().is_some_and(|(_, until)| now < until + LONGEST)
     }
@@ -146,8 +152,9 @@ impl Breaker {
         }
     }
 
-    /// The number of the present generation. Requests of different generations are not coalesced: one of this generation does not wait
-    /// for an answer that an earlier one will never get. A new one begins after each failure, and when it is time for a trial.
+    /// The number of the present generation. Requests of different generations are not coalesced:
+    /// one of this generation does not wait for an answer that an earlier one will never get. A new
+    /// one begins after each failure, and when it is time for a trial.
     pub fn generation(&self, now: SystemTime) -> u64 {
         self.generation + u64::from(self.outage().is_some_and(|(_, until)| now >= until))
     }
@@ -163,7 +170,8 @@ impl Breaker {
 
     /// A request failed, or is silent. `Some`: this changed the state.
     ///
-    /// `jitter` in 0..=1 spreads the trials of many who lost the same host: the pause is half to all of 1 s, 2 s, 4 s, 5 s …
+    /// `jitter` in 0..=1 spreads the trials of many who lost the same host: the pause is half to
+    /// all of 1 s, 2 s, 4 s, 5 s …
     pub fn failed(&mut self, pass: Pass, failed: Failed, jitter: f64) -> Option<State> {
         match &mut self.phase {
             Phase::Closed { row, last } => {
@@ -202,7 +210,8 @@ impl Breaker {
         (before != State::Closed).then_some(State::Closed)
     }
 
-    /// The request was dropped by its caller, and it says nothing of the host: the next one may be the trial.
+    /// The request was dropped by its caller, and it says nothing of the host: the next one may be
+    /// the trial.
     pub fn given_up(&mut self, pass: Pass, now: SystemTime) {
         if let Phase::HalfOpen { trials, .. } = self.phase
             && pass == Pass::Trial(trials)
@@ -350,8 +359,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens: nobody is refused for longer than the longest pause, one answer ends it, trials do not overlap but
-        /// where one says nothing, and no state is without a way out.
+        /// Whatever happens: nobody is refused for longer than the longest pause, one answer ends
+        /// it, trials do not overlap but where one says nothing, and no state is without a way out.
         #[test]
         fn whatever_happens(events in proptest::collection::vec((0u8..5, 0u64..3000, 0.0f64..1.0), 0..200)) {
             let (mut breaker, mut now, mut generation) = (Breaker::new(at(0)), 0, 0);

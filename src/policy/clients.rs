@@ -1,4 +1,5 @@
-//! Who may use the data port: by address, by number, by password; and how often a refusal is worth a line in the log.
+//! Who may use the data port: by address, by number, by password; and how often a refusal is worth
+//! a line in the log.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,14 +8,15 @@ use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 
-/// Whether `ip` is in one of the networks. A v4 client of a dual-stack socket has a v4-mapped v6 address.
+/// Whether `ip` is in one of the networks. A v4 client of a dual-stack socket has a v4-mapped v6
+/// address.
 pub fn may_connect(allow: &[IpNet], ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     allow.iter().any(|network| network.contains(&ip))
 }
 
-/// Whose connections are counted together: an IPv4 address, or an IPv6 /64, which is what one machine is given (RFC 6177, RFC 7421)
-/// and can take 2^64 addresses from.
+/// Whose connections are counted together: an IPv4 address, or an IPv6 /64, which is what one
+/// machine is given (RFC 6177, RFC 7421) and can take 2^64 addresses from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Client(IpAddr);
 
@@ -65,7 +67,8 @@ impl Refusal {
     }
 }
 
-/// How a request came to seawall itself, in the clear or within TLS to one of its names: see RFC 9112, 3.2.
+/// How a request came to seawall itself, in the clear or within TLS to one of its names: see RFC
+/// 9112, 3.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form<'a> {
     /// `CONNECT host:port`.
@@ -87,8 +90,8 @@ pub enum Demand {
     Origin,
 }
 
-/// The password that a request has to carry. Without one a client gets only what it needs before it can be set up: how to use this
-/// proxy, its root, its health.
+/// The password that a request has to carry. Without one a client gets only what it needs before it
+/// can be set up: how to use this proxy, its root, its health.
 pub fn demanded(form: Form<'_>) -> Demand {
     match form {
         Form::Authority | Form::Absolute => Demand::Proxy,
@@ -103,7 +106,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// Lines in one window: a scan from everywhere does not fill the disk.
 const MOST: usize = 20;
 
-/// Refusals that were logged, so that they are not logged again at once. Never holds more than it says in one window.
+/// Refusals that were logged, so that they are not logged again at once. Never holds more than it
+/// says in one window.
 #[derive(Debug)]
 pub struct Notices {
     began: SystemTime,

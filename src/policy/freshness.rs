@@ -1,6 +1,7 @@
 //! Whether a tag is answered without asking upstream, and what follows from upstream's answer.
 //!
-//! 1. [`before`]: a binding that was confirmed less than its ttl ago is served; else upstream is asked.
+//! 1. [`before`]: a binding that was confirmed less than its ttl ago is served; else upstream is
+//!    asked.
 //! 2. [`after`]: what is done with upstream's answer, or without one.
 
 use std::time::{Duration, SystemTime};
@@ -57,8 +58,8 @@ pub enum Before {
     Ask,
 }
 
-/// Decides for a binding that was last confirmed at `checked` (`None`: there is no binding) and a client with or without a grant for the
-/// repository.
+/// Decides for a binding that was last confirmed at `checked` (`None`: there is no binding) and a
+/// client with or without a grant for the repository.
 pub fn before(checked: Option<SystemTime>, ttl: Duration, granted: Granted, now: SystemTime) -> Before {
     if granted == Granted::Yes && within(checked, ttl, now) { Before::Serve } else { Before::Ask }
 }
@@ -72,7 +73,8 @@ pub enum Granted {
     No,
 }
 
-/// Why upstream gave no usable answer; [`Reason::as_str`] is the word of the metric and of the warning.
+/// Why upstream gave no usable answer; [`Reason::as_str`] is the word of the metric and of the
+/// warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// DNS, TCP or TLS failed.
@@ -147,13 +149,14 @@ pub enum After {
     Fail,
 }
 
-/// Whether a binding that was last confirmed at `checked` may be served while there is no newer answer.
+/// Whether a binding that was last confirmed at `checked` may be served while there is no newer
+/// answer.
 pub fn may_be_stale(checked: SystemTime, tags: &Tags, now: SystemTime) -> bool {
     within(Some(checked), tags.stale, now)
 }
 
-/// Decides after `answer`. `checked`: when the binding was last confirmed, `None` if there is no binding; `stands`: whether the client's
-/// grant holds while upstream is unreachable.
+/// Decides after `answer`. `checked`: when the binding was last confirmed, `None` if there is no
+/// binding; `stands`: whether the client's grant holds while upstream is unreachable.
 pub fn after(answer: Answer, checked: Option<SystemTime>, stands: Granted, tags: &Tags, now: SystemTime) -> After {
     let kept = checked.is_some();
     match answer {

@@ -1,8 +1,9 @@
 //! Which addresses seawall never dials, whoever asks.
 //!
-//! Checked on every address that a name of a client, a redirect or a token realm resolves to; what is dialled is the very
-//! address that was checked, so a second answer of the resolver (rebinding) changes nothing. Names are looked at first: where
-//! a parent proxy resolves them there is nothing else to go by.
+//! Checked on every address that a name of a client, a redirect or a token realm resolves to; what
+//! is dialled is the very address that was checked, so a second answer of the resolver (rebinding)
+//! changes nothing. Names are looked at first: where a parent proxy resolves them there is nothing
+//! else to go by.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -74,8 +75,8 @@ impl FromStr for Network {
     }
 }
 
-/// Where credentials are handed to whoever asks from the machine itself. Most lie in a link-local or private network;
-/// named one by one, they stay refused when those are allowed.
+/// Where credentials are handed to whoever asks from the machine itself. Most lie in a link-local
+/// or private network; named one by one, they stay refused when those are allowed.
 const METADATA: [IpAddr; 14] = [
     v4(169, 254, 169, 254),                         // AWS, GCP, Azure, OpenStack, Oracle, DigitalOcean
     v4(169, 254, 170, 2),                           // AWS ECS task credentials
@@ -121,7 +122,8 @@ const METADATA_NAMES: [&str; 7] = [
     "metadata.tencentyun.com",
 ];
 
-/// Names of this machine, with all below them (RFC 6761, 6.3; the others are in everybody's `/etc/hosts`).
+/// Names of this machine, with all below them (RFC 6761, 6.3; the others are in everybody's
+/// `/etc/hosts`).
 const LOOPBACK_NAMES: [&str; 6] =
     ["localhost", "localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"];
 
@@ -151,7 +153,8 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Whether `ip` may be dialled, looked at as it is and as every IPv4 address that a translator would read in it.
+/// Whether `ip` may be dialled, looked at as it is and as every IPv4 address that a translator
+/// would read in it.
 ///
 /// # Errors
 /// The network that forbids it.

@@ -1,4 +1,5 @@
-//! What is done with a host that a client wants to talk to, named by CONNECT or in a ClientHello, or that a connection was sent to.
+//! What is done with a host that a client wants to talk to, named by CONNECT or in a ClientHello,
+//! or that a connection was sent to.
 
 use std::fmt;
 
@@ -45,8 +46,8 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Decides on `host:port`. A registry is known at its own port whatever `tunnels` says; TLS is preferred where two registries
-/// share host and port.
+/// Decides on `host:port`. A registry is known at its own port whatever `tunnels` says; TLS is
+/// preferred where two registries share host and port.
 pub fn verdict(registries: &Registries, tunnels: &Tunnels, host: &Host, port: u16) -> Verdict {
     let known = [Scheme::Https, Scheme::Http].into_iter().find_map(|scheme| registries.by_host(scheme, host, port));
     if let Some((site, role)) = known {

@@ -42,14 +42,17 @@ pub enum Unclear {
 /// Which registry and repository `repository` means at a mirror.
 ///
 /// 1. A host with its port before the name. What follows is the name as the registry knows it;
-/// 2. `ns`, the registry's name as containerd sends it. A path that was configured besides (`override_path`, BuildKit's and podman's
-///    mirrors, K3s' `rewrite`) is taken off where it cannot be a part of the repository's name;
-/// 3. a first part that names a registry: `ghcr.io/owner/app`, `dockerhub/library/nginx`; behind `seawall/` too, for clients that take a
-///    first part with a dot for the host to ask (go-containerregistry's default registry: kaniko's `--registry-map`);
+/// 2. `ns`, the registry's name as containerd sends it. A path that was configured besides
+///    (`override_path`, BuildKit's and podman's mirrors, K3s' `rewrite`) is taken off where it
+///    cannot be a part of the repository's name;
+/// 3. a first part that names a registry: `ghcr.io/owner/app`, `dockerhub/library/nginx`; behind
+///    `seawall/` too, for clients that take a first part with a dot for the host to ask
+///    (go-containerregistry's default registry: kaniko's `--registry-map`);
 /// 4. docker.io, with `library/` before a name of one part.
 ///
 /// # Errors
-/// A registry is named that is not configured, or two are, or docker.io was taken out of the configuration.
+/// A registry is named that is not configured, or two are, or docker.io was taken out of the
+/// configuration.
 pub fn meant(registries: &Registries, repository: &str, said: Said<'_>) -> Result<Meant, Unclear> {
     let named = |name: &str| registries.by_name(name).ok_or_else(|| Unclear::Unknown(name.to_owned()));
     match (said.host.map(named).transpose()?, said.ns.map(named).transpose()?) {
@@ -65,8 +68,8 @@ pub fn meant(registries: &Registries, repository: &str, said: Said<'_>) -> Resul
     }
 }
 
-/// The registry that a mirror's path names by host and port (`/v2/lab:5000/app/…`), and the path without it. No repository's name
-/// has a colon, so it is taken off before one is read.
+/// The registry that a mirror's path names by host and port (`/v2/lab:5000/app/…`), and the path
+/// without it. No repository's name has a colon, so it is taken off before one is read.
 pub fn with_port(path: &str) -> (Option<Cow<'_, str>>, Cow<'_, str>) {
     let named = path.strip_prefix("/v2/").and_then(|path| path.split_once('/'));
     match named.map(|(first, rest)| (decoded(first), rest)).filter(|(first, _)| first.contains(':')) {
@@ -108,9 +111,10 @@ fn by_path(registries: &Registries, repository: &str) -> Result<Meant, Unclear> 
     Ok(hub_name(site, repository))
 }
 
-/// The repository of `site` that a client means which says `ns` and a path: the path without the name of the very same registry in
-/// front, if that is a host. A name or an alias without a dot may be an owner's name there as well (`github` at ghcr.io): it cannot be one
-/// only at docker.io, where names have two parts and this leaves two.
+/// The repository of `site` that a client means which says `ns` and a path: the path without the
+/// name of the very same registry in front, if that is a host. A name or an alias without a dot may
+/// be an owner's name there as well (`github` at ghcr.io): it cannot be one only at docker.io,
+/// where names have two parts and this leaves two.
 fn within<'a>(registries: &Registries, site: &Site, repository: &'a str) -> &'a str {
     let Some((first, rest)) = repository.split_once('/') else { return repository };
     let names_it = registries.by_name(first).is_some_and(|named| named.namespace == site.namespace);
@@ -124,7 +128,8 @@ fn past_own_name(repository: &str) -> &str {
     rest.filter(|rest| rest.split_once('/').is_some_and(|(host, _)| is_host(host))).unwrap_or(repository)
 }
 
-/// Whether the first part of an image's name is a host, and no owner (distribution/reference, `splitDockerDomain`).
+/// Whether the first part of an image's name is a host, and no owner (distribution/reference,
+/// `splitDockerDomain`).
 fn is_host(part: &str) -> bool {
     part.contains(['.', ':']) || part == "localhost"
 }

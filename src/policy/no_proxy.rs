@@ -1,7 +1,8 @@
 //! Which hosts the parent proxy is not asked for, written as `NO_PROXY` and read as Go reads it
 //! (golang.org/x/net/http/httpproxy), but that a word which means nothing is an error.
 //!
-//! Names are compared as they are written: a CIDR means addresses in URLs, not what a name resolves to.
+//! Names are compared as they are written: a CIDR means addresses in URLs, not what a name resolves
+//! to.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -20,7 +21,8 @@ pub enum Rule {
     Network(IpNet),
     /// One address, at one port or any: `10.0.0.1`, `[::1]:5000`.
     Address(IpAddr, Option<u16>),
-    /// `corp.example`, it and all below it; `.corp.example`, only what is below. At one port or any.
+    /// `corp.example`, it and all below it; `.corp.example`, only what is below. At one port or
+    /// any.
     Domain {
         /// `corp.example`
         name: Host,
@@ -105,7 +107,8 @@ impl Rule {
 pub struct NoProxy(pub Vec<Rule>);
 
 impl NoProxy {
-    /// Whether `host:port` is dialled from here. As in Go, this machine always is: a parent's `localhost` is another.
+    /// Whether `host:port` is dialled from here. As in Go, this machine always is: a parent's
+    /// `localhost` is another.
     pub fn matches(&self, host: &Host, port: u16) -> bool {
         let is_here = match host {
             Host::Name(name) => &**name == "localhost",

@@ -1,8 +1,10 @@
-//! Whether seawall answers a token request with a token of its own while the token service is unreachable.
+//! Whether seawall answers a token request with a token of its own while the token service is
+//! unreachable.
 //!
-//! Such a token is anonymous and reads what is public here, so it could answer anything. It does not where a client would take it for
-//! something else: for a valid login, for permission to push, for a private repository that is public. A token that lacks
-//! a part of what it was asked for is no lie: "lack of permission" is none of the token service's errors (distribution-spec,
+//! Such a token is anonymous and reads what is public here, so it could answer anything. It does
+//! not where a client would take it for something else: for a valid login, for permission to push,
+//! for a private repository that is public. A token that lacks a part of what it was asked for is
+//! no lie: "lack of permission" is none of the token service's errors (distribution-spec,
 //! auth/token.md).
 
 use crate::oci::name::Repository;
@@ -40,13 +42,15 @@ pub fn may_stand_in(
     };
     let opens = |scope: &Scope| *scope == Scope::Whole || scope.repository().is_some_and(&is_public);
     if wanted.scopes.is_empty() {
-        // docker login asks whether its credential is valid, which cannot be known now. To be anonymous needs no proof.
+        // docker login asks whether its credential is valid, which cannot be known now. To be
+        // anonymous needs no proof.
         return shows == Shows::Nothing && wanted.is_sound;
     }
     wanted.scopes.iter().all(pulls) && wanted.scopes.iter().any(opens)
 }
 
-/// The challenge that a well-known registry sends to anonymous requests, used while its own is not known.
+/// The challenge that a well-known registry sends to anonymous requests, used while its own is not
+/// known.
 pub fn well_known(registry: &str) -> Option<&'static str> {
     Some(match registry {
         "docker.io" => r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io""#,

@@ -1,7 +1,9 @@
-//! What upstream's figures mean: when a quota is spent, when it is free again, whether this pull may take from it, how long a 429 holds.
+//! What upstream's figures mean: when a quota is spent, when it is free again, whether this pull
+//! may take from it, how long a 429 holds.
 //!
-//! Windows are taken to be fixed, and to have begun when their figures were first seen: that is never too early. Where they slide,
-//! or end sooner, upstream's next figures say so, and those come with every HEAD.
+//! Windows are taken to be fixed, and to have begun when their figures were first seen: that is
+//! never too early. Where they slide, or end sooner, upstream's next figures say so, and those come
+//! with every HEAD.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
@@ -53,7 +55,8 @@ pub enum Cost {
     Token,
 }
 
-/// Of a 429 to a request that costs this: which limit is it? Docker Hub's pull limit is JSON, its abuse limit text.
+/// Of a 429 to a request that costs this: which limit is it? Docker Hub's pull limit is JSON, its
+/// abuse limit text.
 pub fn limit_of(cost: Cost, content_type: &str, said: Option<&RateLimit>) -> Limit {
     let is_json = content_type.to_ascii_lowercase().contains("json");
     let is_spent = said.is_some_and(|said| said.remaining == 0);
@@ -81,13 +84,15 @@ pub fn stands_until(
     now + wait.clamp(Duration::from_secs(1), LONGEST)
 }
 
-/// Clients that do as `Retry-After` says, in silence: a minute at a time, four times and more (containers/image: podman, skopeo, buildah,
-/// CRI-O). With an hour to wait their users see nothing for minutes, and then that it failed.
+/// Clients that do as `Retry-After` says, in silence: a minute at a time, four times and more
+/// (containers/image: podman, skopeo, buildah, CRI-O). With an hour to wait their users see nothing
+/// for minutes, and then that it failed.
 const OBEDIENT: [&str; 6] = ["containers/", "skopeo/", "libpod/", "podman/", "buildah/", "cri-o/"];
 /// What is worth waiting for.
 const SHORT: Duration = Duration::from_secs(60);
 
-/// Whether a client that calls itself `user_agent` gets `Retry-After` for `wait`, beside the message that says so anyway.
+/// Whether a client that calls itself `user_agent` gets `Retry-After` for `wait`, beside the
+/// message that says so anyway.
 pub fn is_told_to_wait(user_agent: &str, wait: Duration) -> bool {
     let obeys = |name: &&str| user_agent.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
     wait <= SHORT || !OBEDIENT.iter().any(obeys)
@@ -96,13 +101,15 @@ pub fn is_told_to_wait(user_agent: &str, wait: Duration) -> bool {
 /// What a pull is for, where the last pulls are kept for some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aim {
-    /// What is pinned: until there are pins of the operator's, what the client itself asks for by digest.
+    /// What is pinned: until there are pins of the operator's, what the client itself asks for by
+    /// digest.
     Pinned,
     /// A tag, whatever it names now.
     Floating,
 }
 
-/// Whether a pull may be taken off the quota, when the last `reserve` are for what is pinned. Figures of a window that is over say nothing.
+/// Whether a pull may be taken off the quota, when the last `reserve` are for what is pinned.
+/// Figures of a window that is over say nothing.
 pub fn may_spend(figures: &Figures, reserve: u64, aim: Aim, now: SystemTime) -> bool {
     aim == Aim::Pinned || figures.remaining > reserve || !figures.hold(now)
 }
@@ -159,7 +166,8 @@ impl Figures {
         Figures { began: began.min(at), warned, ..Figures::new(said, at) }
     }
 
-    /// What upstream says next. Replies may come in another order than they were sent: a small rise is no new window.
+    /// What upstream says next. Replies may come in another order than they were sent: a small rise
+    /// is no new window.
     pub fn update(&mut self, said: &RateLimit, now: SystemTime) {
         let rise = said.remaining.saturating_sub(self.remaining);
         let renewed = rise > said.limit / 10 || (self.remaining == 0 && rise > 0);
@@ -378,7 +386,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever upstream says, in whatever order: no overflow, and never more of the past than is bounded.
+        /// Whatever upstream says, in whatever order: no overflow, and never more of the past than
+        /// is bounded.
         #[test]
         fn any_figures(steps in proptest::collection::vec((0..u64::MAX, 0..u64::MAX, 0..100_000u64, 1..31_622_400u64), 1..60)) {
             let mut now = at(0);

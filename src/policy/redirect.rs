@@ -39,7 +39,8 @@ pub struct Next {
     pub target: String,
 }
 
-/// Where `location` leads, seen from `target` at `origin` after `hops` redirects (RFC 9110, 10.2.2).
+/// Where `location` leads, seen from `target` at `origin` after `hops` redirects (RFC 9110,
+/// 10.2.2).
 ///
 /// # Errors
 /// It leads nowhere, or not where it should.
@@ -82,7 +83,8 @@ mod tests {
         assert_eq!(follow(Some("/x"), MOST), Err(Refused::TooMany));
     }
 
-    /// The short forms of IPv4 become plain addresses here, so that the guard sees what will be dialled.
+    /// The short forms of IPv4 become plain addresses here, so that the guard sees what will be
+    /// dialled.
     #[test]
     fn disguised_addresses_are_unmasked() {
         let from = Origin::from_url("https://r.example").unwrap().0;

@@ -1,10 +1,12 @@
-//! Which repositories of a registry may be asked for, and which every client may read with the operator's account.
+//! Which repositories of a registry may be asked for, and which every client may read with the
+//! operator's account.
 
 use wildmatch::WildMatch;
 
 use crate::oci::name::Repository;
 
-/// What the operator says of a registry's repositories. Without one, all may be asked for and none is shared.
+/// What the operator says of a registry's repositories. Without one, all may be asked for and none
+/// is shared.
 #[derive(Clone, Debug, Default)]
 pub struct Repositories {
     /// Globs of those that may be asked for. Empty: all.

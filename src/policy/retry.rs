@@ -7,9 +7,11 @@ const FRUITLESS: u32 = 6;
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// How long to wait before the next attempt, after `fruitless` attempts in a row that brought no byte. `None`: give up.
+/// How long to wait before the next attempt, after `fruitless` attempts in a row that brought no
+/// byte. `None`: give up.
 ///
-/// `jitter` in 0..=1 spreads the attempts of many fills: the wait is half to all of 100 ms, 200 ms, 400 ms …
+/// `jitter` in 0..=1 spreads the attempts of many fills: the wait is half to all of 100 ms, 200 ms,
+/// 400 ms …
 pub fn pause(fruitless: u32, jitter: f64) -> Option<Duration> {
     if fruitless >= FRUITLESS {
         return None;
@@ -18,13 +20,15 @@ pub fn pause(fruitless: u32, jitter: f64) -> Option<Duration> {
     Some(whole.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0)))
 }
 
-/// Between two attempts of all fills of a registry, in the long run: 20 a second. A registry that comes back while a thousand
-/// transfers want to go on is asked by one of them after the other.
+/// Between two attempts of all fills of a registry, in the long run: 20 a second. A registry that
+/// comes back while a thousand transfers want to go on is asked by one of them after the other.
 const APART: Duration = Duration::from_millis(50);
-/// Attempts that need not wait for that: one break of a connection with the fills of a few images on it.
+/// Attempts that need not wait for that: one break of a connection with the fills of a few images
+/// on it.
 const AT_ONCE: u32 = 20;
 
-/// The budget that all fills of one registry share for attempts again: a bucket of twenty that fills up every 50 ms (GCRA).
+/// The budget that all fills of one registry share for attempts again: a bucket of twenty that
+/// fills up every 50 ms (GCRA).
 #[derive(Clone, Debug, Default)]
 pub struct Pace {
     /// When all that was taken so far is paid back.

@@ -1,4 +1,5 @@
-//! Users and their passwords: an htpasswd file whose hashes are all bcrypt, and what a client shows of itself (RFC 7617).
+//! Users and their passwords: an htpasswd file whose hashes are all bcrypt, and what a client shows
+//! of itself (RFC 7617).
 
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
@@ -9,7 +10,8 @@ use zeroize::Zeroizing;
 
 /// `htpasswd -B` makes cost 5 by default, and 17 at most.
 const LOWEST_COST: u32 = 4;
-/// At 14 a check takes a second of a core, and each step doubles it: whoever can connect could keep a core busy with one guess.
+/// At 14 a check takes a second of a core, and each step doubles it: whoever can connect could keep
+/// a core busy with one guess.
 const HIGHEST_COST: u32 = 14;
 
 /// What a client shows: a user's name and a password.
@@ -106,8 +108,8 @@ impl Users {
         Ok(Users { entries, choice: RandomState::new() })
     }
 
-    /// Whether this is one of them with the right password. Slow: milliseconds to a second of CPU, by the cost of the hash; as slow
-    /// for a name that is not there.
+    /// Whether this is one of them with the right password. Slow: milliseconds to a second of CPU,
+    /// by the cost of the hash; as slow for a name that is not there.
     pub fn check(&self, credential: &Credential) -> bool {
         let (name, password) = credential.parts();
         let found = self.entries.binary_search_by(|entry| entry.name.as_bytes().cmp(name));
@@ -116,8 +118,8 @@ impl Users {
         found.is_ok() & is_right
     }
 
-    /// The entry whose hash is worked on in vain for a name that is not there: always the same one for the same name, so that its
-    /// time tells nothing, whatever the costs of the hashes are.
+    /// The entry whose hash is worked on in vain for a name that is not there: always the same one
+    /// for the same name, so that its time tells nothing, whatever the costs of the hashes are.
     fn decoy(&self, name: &[u8]) -> usize {
         let hash = self.choice.hash_one(name) % self.entries.len() as u64;
         usize::try_from(hash).unwrap_or_default()

@@ -1,11 +1,13 @@
 //! What was ordered and is not known to be on disk: by key, the latest value of each, oldest first.
 //!
-//! It waits in memory while the disk takes nothing, so it has a bound. Beyond that what is new is left out. What takes something out (a
-//! permission, a login) is never left out: it is small, and there is no more of it than was written. Of blobs only the names wait, for
-//! the index knows their latest facts; when there are too many, all that is known of blobs is written again.
+//! It waits in memory while the disk takes nothing, so it has a bound. Beyond that what is new is
+//! left out. What takes something out (a permission, a login) is never left out: it is small, and
+//! there is no more of it than was written. Of blobs only the names wait, for the index knows their
+//! latest facts; when there are too many, all that is known of blobs is written again.
 //!
-//! Who orders waits for the lock around it, so nothing here goes through all that waits: what could not be written is kept as it was,
-//! and becomes one with what came later where it is tried again ([`Changes::and_then`]), outside the lock.
+//! Who orders waits for the lock around it, so nothing here goes through all that waits: what could
+//! not be written is kept as it was, and becomes one with what came later where it is tried again
+//! ([`Changes::and_then`]), outside the lock.
 
 use std::time::{Duration, Instant};
 
@@ -65,7 +67,8 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
-    /// Is written `pace` after the first order, and tried again so much later when that fails, then later still.
+    /// Is written `pace` after the first order, and tried again so much later when that fails, then
+    /// later still.
     pub(super) fn new(pace: Duration) -> Backlog {
         Backlog { waiting: Changes::default(), kept: Changes::default(), pace, due: None, failures: 0, left_out: 0 }
     }

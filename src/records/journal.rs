@@ -1,7 +1,8 @@
 //! The one writer: what changes waits in a queue, and a thread writes it.
 //!
-//! Nothing here is needed to serve. What cannot be read is set aside and begun again. While it cannot be written, what changes
-//! waits in memory, within bounds, and is written when the disk takes it. At most a second of it is lost when the process is killed.
+//! Nothing here is needed to serve. What cannot be read is set aside and begun again. While it
+//! cannot be written, what changes waits in memory, within bounds, and is written when the disk
+//! takes it. At most a second of it is lost when the process is killed.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -63,15 +64,17 @@ impl Journal {
         Journal(None)
     }
 
-    /// Opens the journal in `dir` and reads all of it. What cannot be read is set aside as `index.corrupt-…`, with a line in the
-    /// log; what cannot be opened now, because the disk is full, stays where it is and is written later.
+    /// Opens the journal in `dir` and reads all of it. What cannot be read is set aside as
+    /// `index.corrupt-…`, with a line in the log; what cannot be opened now, because the disk is
+    /// full, stays where it is and is written later.
     pub fn open(dir: &Path, now: SystemTime, read: &mut ReadRows<'_>) -> (Journal, Records) {
         let mut database = Database::closed(dir, seconds(now));
         let records = database.open(read);
         (Journal::with(PACE, move |changes, source| database.write(changes, source)), records)
     }
 
-    /// One whose orders `write` gets, all that came within `pace` at once. It is dropped at the end.
+    /// One whose orders `write` gets, all that came within `pace` at once. It is dropped at the
+    /// end.
     fn with(pace: Duration, write: impl Write) -> Journal {
         let state = Mutex::new(State { backlog: Backlog::new(pace), stage: Stage::Open });
         let queue = Arc::new(Queue { state, source: OnceLock::new(), changed: Condvar::new() });
@@ -221,7 +224,8 @@ mod tests {
 
     type Given = Vec<(String, Option<String>)>;
 
-    /// A journal whose writer fails until it gets so many orders at once, and tells what it was given each time.
+    /// A journal whose writer fails until it gets so many orders at once, and tells what it was
+    /// given each time.
     fn failing(until: usize) -> (Journal, Receiver<Given>) {
         let (given, came) = channel();
         let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).unwrap();

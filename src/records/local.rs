@@ -1,8 +1,8 @@
-//! The files on this disk: rows of blobs in a [`log`](super::log), the tables in sled. What is wrong with one of them costs nothing of
-//! the other.
+//! The files on this disk: rows of blobs in a [`log`](super::log), the tables in sled. What is
+//! wrong with one of them costs nothing of the other.
 //!
-//! Rows are not in sled: start and writes were measured with them there (`docs/performance.md`). After an error sled writes nothing
-//! more, ever, so it is closed and opened again.
+//! Rows are not in sled: start and writes were measured with them there (`docs/performance.md`).
+//! After an error sled writes nothing more, ever, so it is closed and opened again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -30,9 +30,11 @@ pub(super) struct Database {
     /// Seconds since 1970: in the name of what cannot be read.
     opened: u64,
     db: Option<sled::Db>,
-    /// The log to add to. `None`: what is on disk is not what is known, and all rows are to be written again.
+    /// The log to add to. `None`: what is on disk is not what is known, and all rows are to be
+    /// written again.
     log: Option<Log>,
-    /// Who could not read the tables does not know which grants they hold, and cannot take them back.
+    /// Who could not read the tables does not know which grants they hold, and cannot take them
+    /// back.
     unread: bool,
 }
 

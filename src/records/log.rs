@@ -1,4 +1,5 @@
-//! Rows of blobs, on disk: `entries`, a file that only grows, read once and from front to back at start.
+//! Rows of blobs, on disk: `entries`, a file that only grows, read once and from front to back at
+//! start.
 //!
 //! ```text
 //! entries = magic frame*
@@ -6,11 +7,13 @@
 //! head    = length of body · CRC-32 of body · CRC-32 of these two, each a u32 LE
 //! ```
 //!
-//! A later row of a blob takes the place of an earlier one. When as much was added as the file had, it is compacted: written from what is in
-//! memory, beside the old one, and moved over it: so it is never more than twice as long as it need be, and some MiB.
+//! A later row of a blob takes the place of an earlier one. When as much was added as the file had,
+//! it is compacted: written from what is in memory, beside the old one, and moved over it: so it is
+//! never more than twice as long as it need be, and some MiB.
 //!
-//! After a kill its last frame may be torn: it is cut off. Anything else that is wrong makes all of it wrong: an earlier row might say
-//! that a repository has a blob, and a later one, which cannot be read, that it has it no more.
+//! After a kill its last frame may be torn: it is cut off. Anything else that is wrong makes all of
+//! it wrong: an earlier row might say that a repository has a blob, and a later one, which cannot
+//! be read, that it has it no more.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -73,7 +76,8 @@ fn long(base: u64) -> u64 {
 impl Unread {
     /// How many blobs it may know of, by its length.
     pub(super) fn guess(&self) -> usize {
-        // One blob in one repository is 44 bytes, and what it shares with others; a short guess costs time, nothing else.
+        // One blob in one repository is 44 bytes, and what it shares with others; a short guess
+        // costs time, nothing else.
         usize::try_from((self.length / 64).min(GUESSED)).unwrap_or(0)
     }
 
@@ -119,7 +123,8 @@ impl Log {
         self.long = long(self.end / self.rows.max(1) * (blobs as u64).min(self.rows));
     }
 
-    /// Writes a new one, of these batches, in the place of what is there. After an error all is as before.
+    /// Writes a new one, of these batches, in the place of what is there. After an error all is as
+    /// before.
     pub(super) fn compact(path: &Path, frames: impl Iterator<Item = Vec<u8>>) -> Result<Log, LogError> {
         let beside = beside(path);
         let moved = write_all(&beside, frames).and_then(|written| fs::rename(&beside, path).map(|()| written));

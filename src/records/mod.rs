@@ -1,7 +1,8 @@
-//! What was learnt and outlives the process: tables, and rows of blobs. One thread writes them; they are read once, at start.
+//! What was learnt and outlives the process: tables, and rows of blobs. One thread writes them;
+//! they are read once, at start.
 //!
-//! Nothing here is needed to serve: the files are the truth. `records` carries rows and does not know what they mean; what is in them
-//! is said where they are made (`access/rows.rs`).
+//! Nothing here is needed to serve: the files are the truth. `records` carries rows and does not
+//! know what they mean; what is in them is said where they are made (`access/rows.rs`).
 
 mod backlog;
 mod journal;

@@ -1,7 +1,7 @@
 //! Rows of blobs, as they are written: `records` carries them, and does not know what they mean.
 //!
-//! Whoever knows the blobs is a [`RowSource`]: the writer asks it for the rows that changed, or for all. At start it gets what was
-//! written ([`Reading`]).
+//! Whoever knows the blobs is a [`RowSource`]: the writer asks it for the rows that changed, or for
+//! all. At start it gets what was written ([`Reading`]).
 
 use serde::{Deserialize, Serialize};
 
@@ -94,8 +94,8 @@ pub enum Reading<'a> {
     Expect(usize),
     /// The next rows.
     Batch(&'a Batch<'a>),
-    /// Everything read so far is void, for something later is wrong and may have taken it back: what is known then is to be written
-    /// again ([`Journal::compact`](super::Journal::compact)).
+    /// Everything read so far is void, for something later is wrong and may have taken it back:
+    /// what is known then is to be written again ([`Journal::compact`](super::Journal::compact)).
     Void,
 }
 

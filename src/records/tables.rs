@@ -19,11 +19,13 @@ pub struct Records {
     pub tags: Vec<(String, Vec<u8>)>,
     /// Seconds since 1970 by `REGISTRY/REPOSITORY`: when anonymous was last granted it.
     pub public: Vec<(String, u64)>,
-    /// `REGISTRY/REPOSITORY`, and when the operator's account was last granted it, in seconds since 1970.
+    /// `REGISTRY/REPOSITORY`, and when the operator's account was last granted it, in seconds since
+    /// 1970.
     pub shared: Vec<(String, u64)>,
     /// JSON by name space: how it asks for credentials.
     pub challenges: Vec<(String, Vec<u8>)>,
-    /// Seconds since 1970 by what names a login (when it was proved), and by that and `REGISTRY/REPOSITORY` (when it was granted that).
+    /// Seconds since 1970 by what names a login (when it was proved), and by that and
+    /// `REGISTRY/REPOSITORY` (when it was granted that).
     pub logins: Vec<(String, u64)>,
     /// JSON: the books of upstream's quota.
     pub quota: Vec<(String, Vec<u8>)>,

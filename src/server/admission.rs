@@ -1,7 +1,8 @@
-//! The admission of a connection: who its client is, whether it may connect, its slot among that client's connections.
+//! The admission of a connection: who its client is, whether it may connect, its slot among that
+//! client's connections.
 //!
-//! 1. A peer in `clients.proxy_protocol_from` names its client in a PROXY header; until then it has a slot among connections that wait
-//!    for theirs.
+//! 1. A peer in `clients.proxy_protocol_from` names its client in a PROXY header; until then it has
+//!    a slot among connections that wait for theirs.
 //! 2. That client is checked against `clients.allow`, then `clients.max_per_client`.
 //! 3. From here on that client is the peer, in every log line and limit.
 

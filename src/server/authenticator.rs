@@ -1,10 +1,15 @@
-//! The check of passwords: a few at a time, off the threads that serve, and not again for one that was just right.
+//! The check of passwords: a few at a time, off the threads that serve, and not again for one that
+//! was just right.
 //!
-//! 1. A password that was right or wrong a short while ago is known by a keyed hash, and answered at once.
-//! 2. The client's turn: one check of a client at a time, whatever it opens. A flood of guesses has one place in the queue for each
-//!    address, and docker's five connections of one pull are one check.
-//! 3. A free core of those that may work on this. After each wait it is looked up again: another request may have found out.
-//! 4. bcrypt, on a blocking thread. The permits go with it: it cannot be stopped when the client leaves.
+//! 1. A password that was right or wrong a short while ago is known by a keyed hash, and answered
+//!    at once.
+//! 2. The client's turn: one check of a client at a time, whatever it opens. A flood of guesses has
+//!    one place in the queue for each address, and docker's five connections of one pull are one
+//!    check.
+//! 3. A free core of those that may work on this. After each wait it is looked up again: another
+//!    request may have found out.
+//! 4. bcrypt, on a blocking thread. The permits go with it: it cannot be stopped when the client
+//!    leaves.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,8 +24,8 @@ use crate::lru::lru;
 use crate::policy::users::{Credential, Users};
 use crate::task;
 
-/// How long a password that was right is known after its last use. The users do not change while the process runs: this bounds how
-/// long a hash of it is in memory.
+/// How long a password that was right is known after its last use. The users do not change while
+/// the process runs: this bounds how long a hash of it is in memory.
 const RIGHT_FOR: Duration = Duration::from_secs(10 * 60);
 /// How long one that was wrong is known: a runner with an old password asks every few seconds.
 const WRONG_FOR: Duration = Duration::from_secs(60);
@@ -58,7 +63,8 @@ impl fmt::Debug for Authenticator {
 }
 
 impl Authenticator {
-    /// A check of `users`. A request waits at most `patience` for its client's turn, and as long for a core.
+    /// A check of `users`. A request waits at most `patience` for its client's turn, and as long
+    /// for a core.
     pub(crate) fn new(users: Arc<Users>, clock: Clock, patience: Duration) -> Authenticator {
         let rng = aws_lc_rs::rand::SystemRandom::new();
         // The other half goes on serving.

@@ -1,4 +1,5 @@
-//! The clients that are connected: how many connections each has, and what is reported of those that were refused.
+//! The clients that are connected: how many connections each has, and what is reported of those
+//! that were refused.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -31,7 +32,8 @@ impl Clients {
     pub fn new(settings: &Settings, metrics: &Metrics, clock: &Clock) -> Clients {
         let users = settings.users.clone();
         let slots = |most| Arc::new(ClientSlots { most, taken: Mutex::default() });
-        // A balancer speaks for many. After a restart all of them connect at once, and none has done wrong.
+        // A balancer speaks for many. After a restart all of them connect at once, and none has
+        // done wrong.
         let waiting = settings.max_per_client.max(settings.max_connections / 2);
         Clients {
             slots: slots(settings.max_per_client),
@@ -53,13 +55,15 @@ impl Clients {
         self.slots.clone().take(Client::of(ip))
     }
 
-    /// A slot for one more connection of the balancer at `ip` whose PROXY header is waited for. They are apart from the slots of
-    /// clients: the balancer's own health checks are not refused for the crowd it brings.
+    /// A slot for one more connection of the balancer at `ip` whose PROXY header is waited for.
+    /// They are apart from the slots of clients: the balancer's own health checks are not refused
+    /// for the crowd it brings.
     pub(crate) fn waiting_slot(&self, ip: IpAddr) -> Option<ClientSlot> {
         self.waiting.clone().take(Client::of(ip))
     }
 
-    /// Counts that the client at `ip` was refused, and reports it if that is news. `why` names no user and nothing secret.
+    /// Counts that the client at `ip` was refused, and reports it if that is news. `why` names no
+    /// user and nothing secret.
     pub(crate) fn refused(&self, refusal: Refusal, ip: IpAddr, why: impl fmt::Display) {
         self.metrics.client_refused(refusal.as_str());
         let notice = self.notices.lock().notice(Client::of(ip), refusal, self.clock.now());
@@ -111,7 +115,8 @@ pub(crate) struct ClientSlot {
 }
 
 impl ClientSlot {
-    /// The permit for what a client can do once at a time, whatever the number of its connections: have a password checked.
+    /// The permit for what a client can do once at a time, whatever the number of its connections:
+    /// have a password checked.
     pub(crate) fn turn(&self) -> &Arc<Semaphore> {
         &self.turn
     }

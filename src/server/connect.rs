@@ -1,5 +1,5 @@
-//! CONNECT (RFC 9110 9.3.6): a registry is intercepted, seawall itself is reached, other hosts are tunnelled to if policy allows, and
-//! all else is refused with the reason.
+//! CONNECT (RFC 9110 9.3.6): a registry is intercepted, seawall itself is reached, other hosts are
+//! tunnelled to if policy allows, and all else is refused with the reason.
 
 use std::fmt;
 
@@ -102,7 +102,8 @@ fn host_and_port(request: &Request<Incoming>) -> Option<(Host, u16)> {
     parse_authority(authority.as_str(), 0)
 }
 
-/// A client that asks its proxy for its mirror. Within it is what would be there without a CONNECT, but no other such CONNECT.
+/// A client that asks its proxy for its mirror. Within it is what would be there without a CONNECT,
+/// but no other such CONNECT.
 fn itself(conn: &Conn) -> Result<ConnectTarget, Box<Response<Body>>> {
     if conn.is_nested() {
         let reason = "this is seawall already: a CONNECT to it within another leads nowhere";

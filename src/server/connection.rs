@@ -1,9 +1,13 @@
-//! One connection, from its first byte to the HTTP or the tunnel it becomes: a loop over what it is for.
+//! One connection, from its first byte to the HTTP or the tunnel it becomes: a loop over what it is
+//! for.
 //!
 //! 1. The first bytes tell what it is: see `sniff`.
-//! 2. HTTP is served. A CONNECT that is granted takes the connection over, which begins again, with a known target.
-//! 3. TLS is for the host that its ClientHello names: see `direct_tls`. Within TLS to seawall itself all is as in the clear.
-//! 4. Within a CONNECT to a registry: TLS is terminated, whatever name it has; the gateway answers 421 where names differ.
+//! 2. HTTP is served. A CONNECT that is granted takes the connection over, which begins again, with
+//!    a known target.
+//! 3. TLS is for the host that its ClientHello names: see `direct_tls`. Within TLS to seawall
+//!    itself all is as in the clear.
+//! 4. Within a CONNECT to a registry: TLS is terminated, whatever name it has; the gateway answers
+//!    421 where names differ.
 
 use bytes::Bytes;
 use tokio::net::TcpStream;

@@ -1,6 +1,8 @@
-//! TLS that came without a CONNECT: by a DNS override, by a redirection of the kernel, or for seawall itself.
+//! TLS that came without a CONNECT: by a DNS override, by a redirection of the kernel, or for
+//! seawall itself.
 //!
-//! 1. It is for the name in its ClientHello, else for the address it was sent to: see `policy/addressee`.
+//! 1. It is for the name in its ClientHello, else for the address it was sent to: see
+//!    `policy/addressee`.
 //! 2. seawall's own name: TLS ends here, and within it is what would otherwise come in the clear.
 //! 3. A registry: TLS ends here, with a leaf for it.
 //! 4. Another host: passed through unopened, if policy allows it.
@@ -17,7 +19,8 @@ use crate::policy::addressee::{Addressee, addressee};
 use crate::policy::clients::Refusal;
 use crate::policy::intercept::Verdict;
 
-/// Serves TLS as its ClientHello says. The connection, if TLS ends here; `None` once it was passed through or refused.
+/// Serves TLS as its ClientHello says. The connection, if TLS ends here; `None` once it was passed
+/// through or refused.
 pub(crate) async fn accept(conn: &Conn, greeting: Greeting) -> Option<Secured> {
     let sni = greeting.hello().sni.as_ref();
     let to = conn.reached.destination();
@@ -35,7 +38,8 @@ pub(crate) async fn accept(conn: &Conn, greeting: Greeting) -> Option<Secured> {
         Addressee::Unknown => None,
     };
     if conn.shared.clients.authenticator().is_some() {
-        // A password cannot be asked for here, and a users_file that can be walked around protects nothing.
+        // A password cannot be asked for here, and a users_file that can be walked around protects
+        // nothing.
         let why =
             "clients.users_file is set, and TLS to others that is not within a CONNECT has no place for a password";
         return refuse(conn, greeting, Refusal::Auth, why, Alert::AccessDenied).await;
@@ -70,8 +74,9 @@ fn is_registry(conn: &Conn, host: &Host, port: u16) -> bool {
     matches!(conn.shared.verdict(host, port), Verdict::Registry(..))
 }
 
-/// The port that a client means which names `host` here: the one it sent this to, if it was redirected; else that of the listener
-/// where a registry or a tunnel has it, else 443, since a listener behind a port mapping has a port of its own.
+/// The port that a client means which names `host` here: the one it sent this to, if it was
+/// redirected; else that of the listener where a registry or a tunnel has it, else 443, since a
+/// listener behind a port mapping has a port of its own.
 fn port_of_name(conn: &Conn, host: &Host) -> u16 {
     if let Some(original) = conn.reached.original_port() {
         return original;
@@ -83,9 +88,9 @@ fn port_of_name(conn: &Conn, host: &Host) -> u16 {
 
 /// Passes TLS through to the true host, unopened.
 ///
-/// A host that was named is looked up here, and not dialled at the address that the client sent this to: a client could pair the
-/// name of a host that tunnels may reach with the address of one that they may not. If that address is all there is, it is what
-/// policy looked at.
+/// A host that was named is looked up here, and not dialled at the address that the client sent
+/// this to: a client could pair the name of a host that tunnels may reach with the address of one
+/// that they may not. If that address is all there is, it is what policy looked at.
 async fn pass_through(conn: &Conn, greeting: Greeting, host: &Host, port: u16) {
     let Some(_passage) = conn.shared.relayed.enter(greeting.bytes()) else {
         let why = format!(

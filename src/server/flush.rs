@@ -1,7 +1,8 @@
 //! The frames that h2 writes, sent together.
 //!
-//! h2 writes and flushes frame by frame: 9 bytes of header and 16 KiB of data are two TLS records and one `writev`. Here its frames
-//! gather until there are four whole records of them, or until the connection's task has nothing more to do.
+//! h2 writes and flushes frame by frame: 9 bytes of header and 16 KiB of data are two TLS records
+//! and one `writev`. Here its frames gather until there are four whole records of them, or until
+//! the connection's task has nothing more to do.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -36,7 +37,8 @@ impl<T> Batched<T> {
 }
 
 impl<T: AsyncWrite + Unpin> FlushHandle<T> {
-    /// Sends as much as can be sent now; the task is woken when the rest can be. To be called after each poll of the writer.
+    /// Sends as much as can be sent now; the task is woken when the rest can be. To be called after
+    /// each poll of the writer.
     pub(crate) fn flush(&self, cx: &mut Context<'_>) {
         let mut batch = self.0.lock();
         if batch.failed.is_some() {
@@ -217,7 +219,8 @@ mod tests {
             let frames = frames(6);
             let mut waits = 0;
             for frame in &frames {
-                // A frame that was written in part would be begun again by this test: each fits, or nothing of it does.
+                // A frame that was written in part would be begun again by this test: each fits, or
+                // nothing of it does.
                 while output.0.lock().gathered + FRAME > CHUNK {
                     output.0.lock().inner.room += room;
                     output.flush(cx);

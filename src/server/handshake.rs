@@ -1,4 +1,5 @@
-//! TLS that ends here: with a certificate for seawall's own names, or with a leaf for a registry's host.
+//! TLS that ends here: with a certificate for seawall's own names, or with a leaf for a registry's
+//! host.
 
 use std::sync::Arc;
 
@@ -54,7 +55,8 @@ async fn finish(
     };
     match tokio::time::timeout(conn.patience(), greeting.accept(config)).await {
         Ok(Ok(stream)) => return Some(stream),
-        // At info: a client that does not trust the root is the first thing to go wrong in every installation.
+        // At info: a client that does not trust the root is the first thing to go wrong in every
+        // installation.
         Ok(Err(error)) => info!(peer = %conn.peer, host, %error, "TLS handshake failed{}", advice(&error)),
         Err(_) => debug!(peer = %conn.peer, host, "TLS handshake took too long"),
     }

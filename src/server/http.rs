@@ -51,15 +51,18 @@ pub(crate) enum Next {
     },
 }
 
-/// A request head, and the header list of h2: bearer tokens of ECR, ACR and GitLab go beyond h2's usual 16 KiB.
+/// A request head, and the header list of h2: bearer tokens of ECR, ACR and GitLab go beyond h2's
+/// usual 16 KiB.
 const MAX_HEAD: u32 = 64 << 10;
 /// What hyper reads at most into memory before the request is known, and the buffer it writes from.
 const MAX_BUFFER: usize = 64 << 10;
 /// Header fields of a request; hyper's own default.
 const MAX_HEADERS: usize = 100;
-/// Per h2 connection. docker and containerd fetch three to six layers at once, buildkit some dozens.
+/// Per h2 connection. docker and containerd fetch three to six layers at once, buildkit some
+/// dozens.
 const MAX_STREAMS: u32 = 256;
-/// Per h2 stream: what is read ahead for a slow client. hyper's 400 KiB halves the speed of a single stream.
+/// Per h2 stream: what is read ahead for a slow client. hyper's 400 KiB halves the speed of a
+/// single stream.
 const MAX_SEND_BUFFER: usize = 1 << 20;
 /// An h2 peer that vanished is noticed after this time and as long again.
 const PING: Duration = Duration::from_secs(20);
@@ -67,7 +70,8 @@ const PING: Duration = Duration::from_secs(20);
 /// The stream that HTTP is read from and written to.
 type Carried<T> = TokioIo<Watched<LingeringClose<T>, Output>>;
 
-/// The CONNECT that was granted on a connection, if one was: it takes over when its 200 is sent. Clones share it.
+/// The CONNECT that was granted on a connection, if one was: it takes over when its 200 is sent.
+/// Clones share it.
 #[derive(Clone, Default)]
 struct Granted(Arc<Mutex<Option<Box<Takeover>>>>);
 
@@ -97,7 +101,8 @@ impl Granted {
     }
 }
 
-/// The transport beneath a connection that a CONNECT takes over, and the bytes that were read of it already.
+/// The transport beneath a connection that a CONNECT takes over, and the bytes that were read of it
+/// already.
 fn take_transport(upgraded: Upgraded) -> Option<(Bytes, Transport)> {
     let upgraded = match downcast::<Carried<Socket>>(upgraded) {
         Ok(parts) => {
@@ -130,7 +135,8 @@ pub(crate) async fn plain(conn: &Conn, socket: Socket, ingress: Ingress) -> Next
     granted.next(conn).await
 }
 
-/// Serves within TLS: what ALPN chose, h1 where it chose nothing. In h1 to seawall itself a CONNECT may take the connection over.
+/// Serves within TLS: what ALPN chose, h1 where it chose nothing. In h1 to seawall itself a CONNECT
+/// may take the connection over.
 pub(crate) async fn encrypted(conn: &Conn, stream: TlsStream<Socket>, ingress: Ingress) -> Next {
     let (monitor, granted) = (IdleMonitor::new(), Granted::default());
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -156,7 +162,8 @@ fn builder(conn: &Conn) -> Builder<Spawner> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        // A head that does not come is silence: `IdleMonitor` sees to that without a timer for each request.
+        // A head that does not come is silence: `IdleMonitor` sees to that without a timer for each
+        // request.
         .header_read_timeout(None)
         .max_buf_size(MAX_BUFFER)
         // A client may shut its side down and still read.
@@ -196,7 +203,8 @@ impl Exchange {
             let (exchange, outbox, mut running) = (Arc::clone(&self), outbox.clone(), self.monitor.begin());
             // h2 would copy what represents a part of a file.
             let outbox = outbox.filter(|_| request.version() <= Version::HTTP_11);
-            // In a box: hyper keeps its room in the connection, tens of KiB, also while nothing is asked.
+            // In a box: hyper keeps its room in the connection, tens of KiB, also while nothing is
+            // asked.
             Box::pin(async move {
                 let response = exchange.answer(request).await;
                 // A client whose window is closed is asked for no body at all.
@@ -234,7 +242,8 @@ enum End {
     Silence,
 }
 
-/// Drives a connection until its client ends it, it is silent for too long, or the process stops. `after` runs after each poll.
+/// Drives a connection until its client ends it, it is silent for too long, or the process stops.
+/// `after` runs after each poll.
 async fn drive<C>(conn: &Conn, monitor: &IdleMonitor, connection: C, mut after: impl FnMut(&mut Context<'_>))
 where
     C: GracefulConnection,
@@ -259,7 +268,8 @@ where
         ended = polled(connection.as_mut()) => ended,
         Some(end) = ends.next() => {
             connection.as_mut().graceful_shutdown();
-            // A head that came in part holds up no drain: a connection that is to stop has still to be silent.
+            // A head that came in part holds up no drain: a connection that is to stop has still to
+            // be silent.
             let silent = async {
                 if let End::Stop = end {
                     ends.next().await;

@@ -1,4 +1,5 @@
-//! The idleness of a connection: it has no request, or its client has stopped taking what it asked for.
+//! The idleness of a connection: it has no request, or its client has stopped taking what it asked
+//! for.
 
 use std::io;
 use std::pin::Pin;
@@ -13,11 +14,12 @@ use crate::gateway::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-/// Fewer bytes than this in one write are about the connection (h2: pings, acknowledgements, windows), and no part of an answer.
+/// Fewer bytes than this in one write are about the connection (h2: pings, acknowledgements,
+/// windows), and no part of an answer.
 const SMALL: usize = 128;
 
-/// Watches a connection. Clones watch the same one. A request wakes no task: the one that waits for silence looks again when there could
-/// be one.
+/// Watches a connection. Clones watch the same one. A request wakes no task: the one that waits for
+/// silence looks again when there could be one.
 #[derive(Clone, Debug)]
 pub(crate) struct IdleMonitor(Arc<Watch>);
 
@@ -40,8 +42,8 @@ struct Requests {
 #[derive(Debug)]
 pub(crate) struct Output {
     moved: LastMoved,
-    /// The kernel takes no more at the moment. It knows what the client acknowledges, and ends the connection where that is nothing
-    /// for too long (TCP_USER_TIMEOUT, see `listener`).
+    /// The kernel takes no more at the moment. It knows what the client acknowledges, and ends the
+    /// connection where that is nothing for too long (TCP_USER_TIMEOUT, see `listener`).
     blocked: AtomicBool,
     /// Requests that wait for seawall: for an answer, or for more of it.
     owed: AtomicU64,
@@ -66,8 +68,9 @@ impl IdleMonitor {
         Watched::new(inner, self.0.output.clone())
     }
 
-    /// Resolves when there was no request for `patience` from the start, or for `idle` since the last one ended and the last of its
-    /// answer went; or when its client has taken nothing of any answer for `idle`.
+    /// Resolves when there was no request for `patience` from the start, or for `idle` since the
+    /// last one ended and the last of its answer went; or when its client has taken nothing of any
+    /// answer for `idle`.
     pub(crate) async fn silence(&self, patience: Duration, idle: Duration) {
         tokio::select! {
             () = self.no_request(patience, idle) => {}
@@ -81,7 +84,8 @@ impl IdleMonitor {
         }
     }
 
-    /// h2 has windows of its own: a client that opens none any more and answers pings would hold its answers for ever.
+    /// h2 has windows of its own: a client that opens none any more and answers pings would hold
+    /// its answers for ever.
     async fn stall(&self, idle: Duration) {
         while let Some(rest) = self.0.output.rest(idle).or_else(|| (!self.is_stalled()).then_some(idle)) {
             tokio::time::sleep(rest).await;
@@ -94,8 +98,9 @@ impl IdleMonitor {
 }
 
 impl Watch {
-    /// The time for which there can be no silence; `None` if there is one. A request that begins and ends meanwhile is known by when it
-    /// ended, so a task that looks again after at most `idle` misses none.
+    /// The time for which there can be no silence; `None` if there is one. A request that begins
+    /// and ends meanwhile is known by when it ended, so a task that looks again after at most
+    /// `idle` misses none.
     fn rest(&self, patience: Duration, idle: Duration) -> Option<Duration> {
         let some = |rest: Duration| Some(rest).filter(|rest| !rest.is_zero());
         let passed = self.output.moved.since_start();
@@ -252,7 +257,8 @@ mod tests {
         monitor.watching(tokio::io::sink()).write_all(&vec![0; bytes]).await.unwrap();
     }
 
-    /// h2 buffers the end of an answer for a client whose windows are small: the request is over, the answer is not.
+    /// h2 buffers the end of an answer for a client whose windows are small: the request is over,
+    /// the answer is not.
     #[tokio::test(start_paused = true)]
     async fn what_is_still_on_its_way_to_a_slow_client_is_no_silence() {
         let monitor = IdleMonitor::new();
@@ -291,7 +297,8 @@ mod tests {
         assert_eq!(began.elapsed().as_secs(), IDLE.as_secs());
     }
 
-    /// HTTP/2: a client that opens no window, and reads whatever else comes, has asked for something and holds it.
+    /// HTTP/2: a client that opens no window, and reads whatever else comes, has asked for
+    /// something and holds it.
     #[tokio::test(start_paused = true)]
     async fn a_client_that_opens_no_window_is_left() {
         let monitor = IdleMonitor::new();
@@ -321,7 +328,8 @@ mod tests {
         );
     }
 
-    /// The kernel sees acknowledgements that seawall does not: what it still holds is the kernel's to give up.
+    /// The kernel sees acknowledgements that seawall does not: what it still holds is the kernel's
+    /// to give up.
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_slowly_is_the_kernels() {
         let monitor = IdleMonitor::new();

@@ -1,8 +1,10 @@
 //! A close that loses nothing.
 //!
-//! A socket that is closed while bytes of its client are unread, or that gets some afterwards, answers with RST, and the kernel throws
-//! away what it had still to send: the end of a download of a client that reads slowly, or the answer to an upload that was refused
-//! half-way (RFC 9112 section 9.6). So the end is sent first (close_notify, FIN), and the client is read until it hangs up too.
+//! A socket that is closed while bytes of its client are unread, or that gets some afterwards,
+//! answers with RST, and the kernel throws away what it had still to send: the end of a download of
+//! a client that reads slowly, or the answer to an upload that was refused half-way (RFC 9112
+//! section 9.6). So the end is sent first (close_notify, FIN), and the client is read until it
+//! hangs up too.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -15,9 +17,11 @@ use tokio::time::{Instant, Sleep};
 
 /// A client that sends nothing for this long after the end was sent has nothing more on its way.
 const SILENCE: Duration = Duration::from_secs(2);
-/// A client that sends on has this long to notice: below the shortest drain that makes sense, beyond every round trip.
+/// A client that sends on has this long to notice: below the shortest drain that makes sense,
+/// beyond every round trip.
 const LONGEST: Duration = Duration::from_secs(10);
-/// As much as both kernels buffer for one connection, and more: a client that has not read the end by then does not read.
+/// As much as both kernels buffer for one connection, and more: a client that has not read the end
+/// by then does not read.
 const MOST: usize = 64 << 20;
 /// Bytes that are read and dropped at once.
 const PIECE: usize = 16 << 10;

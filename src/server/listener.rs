@@ -16,7 +16,8 @@ use super::admission::{Accepted, admit};
 use super::original::{Listening, reached};
 use super::shared::ServerShared;
 
-/// Connections that wait to be accepted, at most; the kernel may lower it (net.core.somaxconn, 4096).
+/// Connections that wait to be accepted, at most; the kernel may lower it (net.core.somaxconn,
+/// 4096).
 const BACKLOG: i32 = 4096;
 /// A client that vanished is noticed after this time and as long again.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -129,18 +130,20 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Whether an error concerns one connection, which has closed already (accept(2): treat them like EAGAIN).
+/// Whether an error concerns one connection, which has closed already (accept(2): treat them like
+/// EAGAIN).
 fn is_of_the_client(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkUnreachable};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | HostUnreachable | NetworkUnreachable)
 }
 
-/// Accepts and serves connections until the tasks are told to stop, then closes the listeners. Connections go on; their end is
-/// [`crate::task::Tasks::drained`].
+/// Accepts and serves connections until the tasks are told to stop, then closes the listeners.
+/// Connections go on; their end is [`crate::task::Tasks::drained`].
 pub async fn serve(shared: Arc<ServerShared>, mut listeners: Listeners) {
     let permits = Arc::new(Semaphore::new(shared.settings.max_connections.min(Semaphore::MAX_PERMITS)));
     loop {
-        // A permit first: a connection for which there is none waits in the backlog, where it costs nothing.
+        // A permit first: a connection for which there is none waits in the backlog, where it costs
+        // nothing.
         let next = async {
             let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
             (permit, listeners.accept().await)
@@ -160,8 +163,9 @@ pub async fn serve(shared: Arc<ServerShared>, mut listeners: Listeners) {
     }
 }
 
-/// Prepares a socket: the kernel ends a connection whose client takes nothing for `idle`, whether it vanished or does not read
-/// (tcp(7), TCP_USER_TIMEOUT), so that none holds a permit and an open blob without end.
+/// Prepares a socket: the kernel ends a connection whose client takes nothing for `idle`, whether
+/// it vanished or does not read (tcp(7), TCP_USER_TIMEOUT), so that none holds a permit and an open
+/// blob without end.
 fn prepare(socket: &TcpStream, idle: Duration) -> io::Result<SocketAddr> {
     socket.set_nodelay(true)?;
     let raw = SockRef::from(socket);

@@ -1,8 +1,9 @@
 //! TLS that seawall passes through, and that comes back to it.
 //!
-//! A host whose address is that of a balancer or a port mapping in front of seawall is dialled, and seawall is reached again: the
-//! address is not one of its own, and there is no request to write a `Via` in. But a ClientHello passes untouched, and no two are
-//! alike (32 random bytes, RFC 8446 4.1.2): one that is passing through already has come back.
+//! A host whose address is that of a balancer or a port mapping in front of seawall is dialled, and
+//! seawall is reached again: the address is not one of its own, and there is no request to write a
+//! `Via` in. But a ClientHello passes untouched, and no two are alike (32 random bytes, RFC 8446
+//! 4.1.2): one that is passing through already has come back.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -36,7 +36,8 @@ pub(crate) struct Greeting {
 pub(crate) enum OpeningError {
     /// Too little came for too long.
     Slow,
-    /// It closed before it had sent anything complete: a health check, a scanner, a connection opened ahead of need.
+    /// It closed before it had sent anything complete: a health check, a scanner, a connection
+    /// opened ahead of need.
     Closed,
     /// The socket failed.
     Io(io::Error),

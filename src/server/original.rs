@@ -1,11 +1,13 @@
 //! The address that a client sent a connection to, if the kernel redirected it here.
 //!
-//! 1. REDIRECT and DNAT (iptables, nftables) leave the first destination with conntrack, which gives it for the socket
-//!    (`SO_ORIGINAL_DST`). It is asked of every connection, and believed only where it is another address than this end of the
-//!    socket: without a translation conntrack names the very same.
-//! 2. With TPROXY it is this end of the socket itself. The listener is the operator's (systemd's `Transparent=yes`): one that
-//!    seawall binds is not transparent.
-//! 3. An address of seawall's own does not count: a client that sent the connection there wants seawall.
+//! 1. REDIRECT and DNAT (iptables, nftables) leave the first destination with conntrack, which
+//!    gives it for the socket (`SO_ORIGINAL_DST`). It is asked of every connection, and believed
+//!    only where it is another address than this end of the socket: without a translation conntrack
+//!    names the very same.
+//! 2. With TPROXY it is this end of the socket itself. The listener is the operator's (systemd's
+//!    `Transparent=yes`): one that seawall binds is not transparent.
+//! 3. An address of seawall's own does not count: a client that sent the connection there wants
+//!    seawall.
 
 use std::net::SocketAddr;
 
@@ -51,14 +53,16 @@ pub(crate) fn reached(socket: &TcpStream, local: SocketAddr, listening: Listenin
     Reached { local, original: original.filter(|original| *original != local && !is_own(*original)) }
 }
 
-/// The destination that conntrack has for it; none without conntrack, or for a connection that it does not know.
+/// The destination that conntrack has for it; none without conntrack, or for a connection that it
+/// does not know.
 fn translated(socket: &TcpStream, local: SocketAddr) -> Option<SocketAddr> {
     let socket = SockRef::from(socket);
     let found = if local.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
     found.ok()?.as_socket()
 }
 
-/// An IPv4 address that a dual-stack socket shows as IPv6, as it is: the client's or the balancer's, and the one it came in at.
+/// An IPv4 address that a dual-stack socket shows as IPv6, as it is: the client's or the
+/// balancer's, and the one it came in at.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -1,4 +1,5 @@
-//! The password of a request, where there are users: without a right one the answer is 407 or 401; a right one is taken out.
+//! The password of a request, where there are users: without a right one the answer is 407 or 401;
+//! a right one is taken out.
 
 use http::header::{AUTHORIZATION, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -54,8 +55,8 @@ pub(crate) async fn demand<B>(
     }
 }
 
-/// Whether a request is for a registry, on a connection that the kernel redirected here: a credential in it is the registry's, whatever
-/// its path looks like.
+/// Whether a request is for a registry, on a connection that the kernel redirected here: a
+/// credential in it is the registry's, whatever its path looks like.
 fn is_for_registry<B>(conn: &Conn, session: &Session, request: &Request<B>) -> bool {
     let shared = &conn.shared;
     session.reached.original.is_some()
@@ -109,7 +110,8 @@ fn turn_away<B>(conn: &Conn, request: &Request<B>, demand: Demand, why: Why) -> 
         Form::Origin(_) => "the mirror",
     };
     if why == Why::Nothing && demand == Demand::Origin {
-        // Clients send no password to a server before it has asked (RFC 9110, 11.6.1); to a proxy, all do.
+        // Clients send no password to a server before it has asked (RFC 9110, 11.6.1); to a proxy,
+        // all do.
         debug!(peer = %conn.peer, "the mirror asks for a password");
     } else {
         conn.shared.clients.refused(Refusal::Auth, conn.peer.ip(), format_args!("{what_for}: {what}"));

@@ -1,15 +1,17 @@
-//! The PROXY protocol's header, versions 1 and 2 (haproxy's doc/proxy-protocol.txt): who is behind the balancer that connected.
+//! The PROXY protocol's header, versions 1 and 2 (haproxy's doc/proxy-protocol.txt): who is behind
+//! the balancer that connected.
 //!
-//! Pure: bytes in, words out. Read strictly, since a client is admitted by what it says: `PROXY` with one space between words, ports
-//! without signs and leading zeros. The crates for it are not (`proxy-header` 0.1.3 takes `PROXYxTCP4` and `UNKNOWNx`, `ppp` 2.3.0
-//! takes port `+80`).
+//! Pure: bytes in, words out. Read strictly, since a client is admitted by what it says: `PROXY`
+//! with one space between words, ports without signs and leading zeros. The crates for it are not
+//! (`proxy-header` 0.1.3 takes `PROXYxTCP4` and `UNKNOWNx`, `ppp` 2.3.0 takes port `+80`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A PROXY header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The client; `None` if the header names none (v1 UNKNOWN, v2 LOCAL): then it is the peer itself.
+    /// The client; `None` if the header names none (v1 UNKNOWN, v2 LOCAL): then it is the peer
+    /// itself.
     pub source: Option<SocketAddr>,
     /// Bytes of the header. What follows them is the client's.
     pub length: usize,
@@ -26,8 +28,8 @@ const V1: &[u8] = b"PROXY ";
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family, length.
 const START_V2: usize = 16;
-/// What a v2 header may have after that, TLVs included: the balancers of clouds send some hundred bytes, a client certificate is
-/// the longest.
+/// What a v2 header may have after that, TLVs included: the balancers of clouds send some hundred
+/// bytes, a client certificate is the longest.
 pub const LONGEST_V2: usize = 4096;
 
 /// Reads the header that `bytes` begin with. `None`: there are too few to tell.

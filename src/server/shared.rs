@@ -55,7 +55,8 @@ impl ServerShared {
     }
 }
 
-/// A slot among the connections that may be open at once, of all clients and of this one. Held as long as the socket is open.
+/// A slot among the connections that may be open at once, of all clients and of this one. Held as
+/// long as the socket is open.
 struct ConnectionPermit {
     slot: ClientSlot,
     _permit: OwnedSemaphorePermit,
@@ -98,7 +99,8 @@ impl Conn {
         Conn { depth: Depth::Nested, ..self }
     }
 
-    /// Whether it is within a CONNECT to seawall itself already. Each further one would cost a layer of TLS.
+    /// Whether it is within a CONNECT to seawall itself already. Each further one would cost a
+    /// layer of TLS.
     pub(crate) fn is_nested(&self) -> bool {
         self.depth == Depth::Nested
     }

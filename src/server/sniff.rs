@@ -46,7 +46,8 @@ fn sniff_method(bytes: &[u8]) -> Sniff {
     match line.get(method) {
         _ if method > LONGEST_METHOD => Sniff::Garbage,
         None => Sniff::More,
-        // h2 without TLS (RFC 9113 3.4, 11.6: no request has this method). hyper would wait for more of it.
+        // h2 without TLS (RFC 9113 3.4, 11.6: no request has this method). hyper would wait for
+        // more of it.
         Some(b' ') if line.starts_with(b"PRI ") => Sniff::Garbage,
         Some(b' ') if method > 0 => Sniff::Http,
         Some(_) => Sniff::Garbage,
@@ -58,7 +59,8 @@ fn is_method_byte(byte: u8) -> bool {
     byte.is_ascii_uppercase() || byte == b'-' || byte == b'_'
 }
 
-/// A ClientHello is not longer than this, key shares of post-quantum groups and long tickets included.
+/// A ClientHello is not longer than this, key shares of post-quantum groups and long tickets
+/// included.
 pub const MAX_HELLO: usize = 32 << 10;
 
 /// Reads a ClientHello that comes in pieces: it may span records and segments.
@@ -69,13 +71,15 @@ pub struct HelloReader {
 
 /// A complete ClientHello.
 pub struct Hello {
-    /// The host it names; `None` if it has no name, or an address (RFC 6066 3 forbids that; it is ignored).
+    /// The host it names; `None` if it has no name, or an address (RFC 6066 3 forbids that; it is
+    /// ignored).
     pub sni: Option<Host>,
     /// The protocols it offers, best first.
     pub alpn: Vec<Vec<u8>>,
     /// The handshake as far as it went, to be finished.
     pub accepted: Accepted,
-    /// How many of the bytes are in `accepted`; what was read beyond follows the ClientHello in the stream.
+    /// How many of the bytes are in `accepted`; what was read beyond follows the ClientHello in the
+    /// stream.
     pub consumed: usize,
 }
 
@@ -120,8 +124,8 @@ impl HelloReader {
         HelloReader { acceptor: Acceptor::default(), fed: 0 }
     }
 
-    /// Takes all bytes read so far, those of earlier calls included. `None`: more are needed. Not to be called again after
-    /// anything else.
+    /// Takes all bytes read so far, those of earlier calls included. `None`: more are needed. Not
+    /// to be called again after anything else.
     ///
     /// # Errors
     /// It is no ClientHello, names what is no host, or is longer than [`MAX_HELLO`].

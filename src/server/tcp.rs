@@ -36,7 +36,8 @@ impl Tcp {
         self.outbox.clone()
     }
 
-    /// Sends a part of a file from the page cache: if it must be read first, a thread waits for the disk.
+    /// Sends a part of a file from the page cache: if it must be read first, a thread waits for the
+    /// disk.
     fn poll_part(&mut self, cx: &mut Context<'_>, stand_in: &[u8]) -> Poll<io::Result<usize>> {
         if self.warming.is_none()
             && let Some(uncached) = self.outbox.uncached()

@@ -28,7 +28,8 @@ pub(crate) async fn tunnelled(conn: &Conn, client: Socket, upstream: Stream) {
     }
 }
 
-/// Copies until both sides have ended; the end of each is passed on. Returns how many bytes the client sent, and was sent.
+/// Copies until both sides have ended; the end of each is passed on. Returns how many bytes the
+/// client sent, and was sent.
 ///
 /// # Errors
 /// A side broke off, or nothing moved for `idle`.

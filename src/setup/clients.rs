@@ -1,4 +1,5 @@
-//! One file per client. Shared by several: `names`, `environment`, `drop_in`, `mirror`, `dns`, `dind`.
+//! One file per client. Shared by several: `names`, `environment`, `drop_in`, `mirror`, `dns`,
+//! `dind`.
 
 mod bind;
 mod buildkit;
@@ -47,7 +48,8 @@ struct Entry {
     plan: fn(&Facts, Mode) -> Plan,
 }
 
-/// The enum, the list and the table: a line for each client, `Variant = "name" module "what it is"`.
+/// The enum, the list and the table: a line for each client, `Variant = "name" module "what it
+/// is"`.
 macro_rules! clients {
     ($($variant:ident = $name:literal $module:ident $about:literal)*) => {
         /// Who can be pointed at seawall.
@@ -122,7 +124,8 @@ impl Client {
         entry.modes.contains(&mode).then(|| (entry.plan)(facts, mode))
     }
 
-    /// What the client itself will not accept of what is there and what is about to be, or what would keep it from seawall without a word.
+    /// What the client itself will not accept of what is there and what is about to be, or what
+    /// would keep it from seawall without a word.
     pub(super) fn objection(self, plan: &Plan, files: &dyn Files) -> Option<Objection> {
         let of_drop_in = drop_in::objection(plan, files);
         of_drop_in.or_else(|| match self {

@@ -1,4 +1,5 @@
-//! What a client will not accept of a plan on its machine: that is looked for before anything is written.
+//! What a client will not accept of a plan on its machine: that is looked for before anything is
+//! written.
 
 use std::path::{Path, PathBuf};
 

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::http::origin::Origin;
 use crate::policy::registry::Registries;
 
-/// What is written where seawall's IP address goes, if only its name is known: every resolver refuses to load it.
+/// What is written where seawall's IP address goes, if only its name is known: every resolver
+/// refuses to load it.
 pub(super) const PLACEHOLDER: &str = "SEAWALL-IP-ADDRESS";
 
 /// How a client comes to seawall.
@@ -18,7 +19,8 @@ pub(super) const PLACEHOLDER: &str = "SEAWALL-IP-ADDRESS";
 pub enum Mode {
     /// `HTTPS_PROXY`: every registry, and logins work; needs the CA.
     Proxy,
-    /// As a mirror: public images alone, since clients keep their credentials from mirrors; needs no CA over plain HTTP.
+    /// As a mirror: public images alone, since clients keep their credentials from mirrors; needs
+    /// no CA over plain HTTP.
     Mirror,
     /// The registries' names lead to seawall's port 443; needs the CA.
     Dns,
@@ -65,7 +67,8 @@ impl std::error::Error for Unknown {}
 /// What a plan is made of.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// How seawall is reached from the client: `http://seawall.lab:3128`, or https where it has a name and a certificate of its own.
+    /// How seawall is reached from the client: `http://seawall.lab:3128`, or https where it has a
+    /// name and a certificate of its own.
     pub address: Origin,
     /// The root that clients must trust.
     pub ca_pem: String,
@@ -73,8 +76,8 @@ pub struct Facts {
     pub store: TrustStore,
     /// What is intercepted.
     pub registries: Registries,
-    /// What `version` says in the client's `/etc/containerd/config.toml`, where that is known: 2 (containerd 1.x) and 3 (2.x) have
-    /// other names for the same keys.
+    /// What `version` says in the client's `/etc/containerd/config.toml`, where that is known: 2
+    /// (containerd 1.x) and 3 (2.x) have other names for the same keys.
     pub containerd: Option<i64>,
 }
 
@@ -134,12 +137,14 @@ pub struct File {
 pub enum Content {
     /// A file of seawall's own: written whole, removed by undo.
     Whole(String),
-    /// Keys of a JSON file that others write too: tables are merged, of lists ours come first and others stay, other values are ours.
+    /// Keys of a JSON file that others write too: tables are merged, of lists ours come first and
+    /// others stay, other values are ours.
     Json(serde_json::Value),
     /// The same for TOML. Comments and order stay.
     Toml(toml::Table),
     /// The same for YAML.
     Yaml(serde_json::Value),
-    /// Lines in a file of others (`/etc/hosts`, `/etc/environment`), between two lines that mark them.
+    /// Lines in a file of others (`/etc/hosts`, `/etc/environment`), between two lines that mark
+    /// them.
     Lines(String),
 }

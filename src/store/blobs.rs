@@ -16,7 +16,8 @@ pub struct Blobs {
     pub(super) unverified_sizes: Slot,
 }
 
-/// Types are few, so blobs share their names. Those seen last; an upstream may make up as many as it likes.
+/// Types are few, so blobs share their names. Those seen last; an upstream may make up as many as
+/// it likes.
 #[derive(Debug, Default)]
 struct Types(Vec<Arc<str>>);
 
@@ -56,7 +57,8 @@ impl Blobs {
         self.types.shared(media_type)
     }
 
-    /// Takes what was written down of a blob, in the place of what was known of it. `used` is in seconds since 1970.
+    /// Takes what was written down of a blob, in the place of what was known of it. `used` is in
+    /// seconds since 1970.
     pub fn learn(&mut self, digest: Digest, size: u64, used: u32, media_type: Option<Arc<str>>) {
         self.remove(&digest);
         let mut entry = Entry::new(digest, size, used);

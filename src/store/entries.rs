@@ -177,7 +177,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list: whatever is added, removed and used, the order and what is found are the same.
+        /// Against a list: whatever is added, removed and used, the order and what is found are the
+        /// same.
         #[test]
         fn it_is_a_list_in_order_of_use(steps in prop::collection::vec((0_u8..3, 0_u64..40), 0..200)) {
             let (mut entries, mut model) = (Entries::default(), Vec::new());

@@ -95,7 +95,8 @@ impl Store {
         Partial::open(self.partial_path(digest), digest)
     }
 
-    /// Moves a whole, verified partial among the blobs. The last moment at which a crash loses it is the move.
+    /// Moves a whole, verified partial among the blobs. The last moment at which a crash loses it
+    /// is the move.
     pub fn commit(&self, partial: &Partial) -> fs::Result<()> {
         partial.sync()?;
         let path = self.blob_path(partial.digest());
@@ -113,7 +114,8 @@ impl Store {
         fs::remove(&self.partial_path(digest))
     }
 
-    /// Gives back the room that was taken for bytes that did not come; a file without any is removed.
+    /// Gives back the room that was taken for bytes that did not come; a file without any is
+    /// removed.
     pub fn trim_partial(&self, digest: &Digest) -> fs::Result<()> {
         let path = self.partial_path(digest);
         match fs::size(&path) {
@@ -123,7 +125,8 @@ impl Store {
         }
     }
 
-    /// The names of all blobs, by what the directories say: no file is looked at. One that is not named as a digest is not one, and stays.
+    /// The names of all blobs, by what the directories say: no file is looked at. One that is not
+    /// named as a digest is not one, and stays.
     pub fn names(&self) -> fs::Result<Vec<Digest>> {
         let mut all = Vec::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
@@ -188,7 +191,8 @@ mod tests {
         assert!(is_missing(&store.blob(&digest).unwrap_err()));
     }
 
-    /// A crash at each step of a commit: whatever is found afterwards is a whole blob or a partial that can be resumed.
+    /// A crash at each step of a commit: whatever is found afterwards is a whole blob or a partial
+    /// that can be resumed.
     #[test]
     fn a_crash_at_any_step_of_a_commit_leaves_a_blob_or_a_partial() {
         let bytes = b"some bytes that are to be kept".as_slice();

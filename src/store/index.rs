@@ -1,9 +1,11 @@
 //! The index: which blobs are on this disk, how large, when last used, who reads them. In memory.
 //!
 //! - In the index means on disk: a file comes before its entry, and goes after it.
-//! - The order of eviction is that of the entries: least recently used first. What is being read is skipped.
-//! - Records behind it make the next start warm. They may be lost: the files are the truth. A start reads their names only, and their
-//!   sizes are compared while it serves (`unverified_sizes`): who opens one compares too.
+//! - The order of eviction is that of the entries: least recently used first. What is being read is
+//!   skipped.
+//! - Records behind it make the next start warm. They may be lost: the files are the truth. A start
+//!   reads their names only, and their sizes are compared while it serves (`unverified_sizes`): who
+//!   opens one compares too.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -54,9 +56,11 @@ impl Drop for Held {
     }
 }
 
-/// Numbers that are gone through at once for [`Index::facts_from`]: so long are blobs kept from changing.
+/// Numbers that are gone through at once for [`Index::facts_from`]: so long are blobs kept from
+/// changing.
 const LOOKED_AT: Slot = 4096;
-/// A use is written to the journal when the last one written is this old: the order of eviction after a restart is that good.
+/// A use is written to the journal when the last one written is this old: the order of eviction
+/// after a restart is that good.
 const COARSE: u32 = 60;
 /// Blobs whose files are looked at in one go.
 const AT_ONCE: Slot = 32;
@@ -67,8 +71,9 @@ impl Index {
         Index { inner: Arc::default(), journal }
     }
 
-    /// Fills it with the files that are there and what was `known` of them, in order of last use. `look` tells the size and the date of
-    /// those that were not known. Returns the blobs that were known and have no file any more.
+    /// Fills it with the files that are there and what was `known` of them, in order of last use.
+    /// `look` tells the size and the date of those that were not known. Returns the blobs that were
+    /// known and have no file any more.
     pub fn restore(
         &self,
         files: Vec<Digest>,
@@ -113,8 +118,8 @@ impl Index {
         self.inner.lock().entries.entry(digest).map(facts)
     }
 
-    /// What is written down of the blobs from a number on, at most `most` of them, each with its number; and the number to go on with.
-    /// `None`: there are no more.
+    /// What is written down of the blobs from a number on, at most `most` of them, each with its
+    /// number; and the number to go on with. `None`: there are no more.
     pub fn facts_from(&self, first: Slot, most: usize) -> Option<(Vec<(Slot, Digest, Facts)>, Slot)> {
         let inner = self.inner.lock();
         let until = inner.entries.slots().min(first.saturating_add(LOOKED_AT));
@@ -129,7 +134,8 @@ impl Index {
         Some((found, next))
     }
 
-    /// Some of the blobs whose files were not looked at since the start, and their sizes. `None`: there are no more.
+    /// Some of the blobs whose files were not looked at since the start, and their sizes. `None`:
+    /// there are no more.
     pub fn unverified_sizes(&self) -> Option<Vec<(Digest, u64)>> {
         let mut inner = self.inner.lock();
         let until = inner.unverified_sizes;
@@ -218,8 +224,8 @@ impl Index {
         }
     }
 
-    /// Takes out a blob whose file is not this long, if that is the size it is thought to have: it may have been fetched again since
-    /// its file was looked at. Tells whether it was taken out.
+    /// Takes out a blob whose file is not this long, if that is the size it is thought to have: it
+    /// may have been fetched again since its file was looked at. Tells whether it was taken out.
     pub fn forget_if(&self, digest: &Digest, size: u64) -> bool {
         let mut inner = self.inner.lock();
         let is_meant = inner.entries.entry(digest).is_some_and(|entry| entry.size == size);

@@ -1,4 +1,5 @@
-//! The bytes on this disk: files, partial files, open files, and the index of them. No other module sees a `File`.
+//! The bytes on this disk: files, partial files, open files, and the index of them. No other module
+//! sees a `File`.
 
 mod blob_file;
 pub mod blobs;

@@ -1,7 +1,9 @@
-//! Files of blobs that stay open: whoever asks for one again needs no thread, no path and no `open`, only a `stat`.
+//! Files of blobs that stay open: whoever asks for one again needs no thread, no path and no
+//! `open`, only a `stat`.
 //!
-//! What is open takes no room on the disk that eviction could not free: a blob that goes is closed here ([`OpenFiles::forget`], by the
-//! sweep, between its entry and its file). Who puts one in holds it in the index, so it cannot go in between.
+//! What is open takes no room on the disk that eviction could not free: a blob that goes is closed
+//! here ([`OpenFiles::forget`], by the sweep, between its entry and its file). Who puts one in
+//! holds it in the index, so it cannot go in between.
 
 use std::sync::Arc;
 

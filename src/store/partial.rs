@@ -19,7 +19,8 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// Opens it, and hashes what is there: 1.9 GB/s, so a layer of 20 GB takes ten seconds to be resumed.
+    /// Opens it, and hashes what is there: 1.9 GB/s, so a layer of 20 GB takes ten seconds to be
+    /// resumed.
     pub(super) fn open(path: PathBuf, digest: &Digest) -> fs::Result<Partial> {
         let file = fs::open_for_append(&path)?;
         let len = fs::len(&file, &path)?;
@@ -60,7 +61,8 @@ impl Partial {
     /// Adds to the end.
     ///
     /// # Errors
-    /// What was written of `chunks` may be in the file, but does not count: [`Partial::len`] is as before.
+    /// What was written of `chunks` may be in the file, but does not count: [`Partial::len`] is as
+    /// before.
     pub fn append(&mut self, chunks: &[Bytes]) -> fs::Result<()> {
         let mut at = self.len;
         for chunk in chunks {

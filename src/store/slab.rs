@@ -1,7 +1,9 @@
-//! Values by digest, as small as they can be: blocks of values that never move, and a hash table of their numbers.
+//! Values by digest, as small as they can be: blocks of values that never move, and a hash table of
+//! their numbers.
 //!
-//! Values name each other by number, so a million of them cost no copy when one more comes. The hash table is cut in shards for the same
-//! reason: one grows at a time. Every operation costs the same with a thousand and a million.
+//! Values name each other by number, so a million of them cost no copy when one more comes. The
+//! hash table is cut in shards for the same reason: one grows at a time. Every operation costs the
+//! same with a thousand and a million.
 
 use std::hash::BuildHasher as _;
 

@@ -1,7 +1,10 @@
-//! What is known of the operator's accounts: their logins, whether these are good, and the tokens that were issued for them.
+//! What is known of the operator's accounts: their logins, whether these are good, and the tokens
+//! that were issued for them.
 //!
-//! - A login is read again every few minutes, while the last one is used: secrets are rotated, ECR's are good for twelve hours.
-//! - It is proved once, by one request, before it is used: Docker Hub locks names after some wrong logins.
+//! - A login is read again every few minutes, while the last one is used: secrets are rotated,
+//!   ECR's are good for twelve hours.
+//! - It is proved once, by one request, before it is used: Docker Hub locks names after some wrong
+//!   logins.
 //! - A login that was refused rests, until it is another one or some minutes have passed.
 //! - What was slow or failed a moment ago is not waited for again: pulls go on without.
 
@@ -40,7 +43,8 @@ pub(super) fn key(site: &Site) -> Key {
 pub(super) struct Accounts {
     kept: Cache<Key, Arc<Mutex<Kept>>>,
     tokens: Cache<(Key, String), Arc<Token>>,
-    /// What failed lately, and until when it is not tried again: repositories that an account may not read, URLs of tokens.
+    /// What failed lately, and until when it is not tried again: repositories that an account may
+    /// not read, URLs of tokens.
     failures: Cache<(Key, String), (SystemTime, Error)>,
 }
 
@@ -173,7 +177,8 @@ impl Accounts {
         }
     }
 
-    /// Something was refused to a login that was good: it is proved again, unless that was done a moment ago.
+    /// Something was refused to a login that was good: it is proved again, unless that was done a
+    /// moment ago.
     pub(super) fn doubt(&self, site: &Site, now: SystemTime) {
         self.at(site).lock().doubt(now);
     }

@@ -33,7 +33,8 @@ pub struct Answer {
     pub response: Response<Incoming>,
     /// Where the response comes from.
     pub via: Via,
-    /// Whether a success is the registry's grant to the requester. A source that is trusted with bytes alone grants nothing.
+    /// Whether a success is the registry's grant to the requester. A source that is trusted with
+    /// bytes alone grants nothing.
     pub grants: bool,
     /// Whose credential the request showed.
     pub paid_by: Identity,
@@ -60,8 +61,8 @@ impl Answer {
         self.via == Via::Direct
     }
 
-    /// Reads the rest of a response that is no success, and makes the error of it that a client gets. `own` is how this process knows
-    /// a request of its own that came back.
+    /// Reads the rest of a response that is no success, and makes the error of it that a client
+    /// gets. `own` is how this process knows a request of its own that came back.
     pub(super) async fn into_error(self, host: &str, own: &Pseudonym, idle_timeout: Duration) -> Error {
         let Answer { response, via, paid_by, limit, .. } = self;
         let (parts, body) = response.into_parts();

@@ -1,8 +1,10 @@
-//! One question to one source, with the client's own credential, or as anonymous with a token that is issued to anyone:
+//! One question to one source, with the client's own credential, or as anonymous with a token that
+//! is issued to anyone:
 //!
 //! 1. a pull limit whose end is a guess is asked about first, by HEAD, which is not counted;
 //! 2. the question is sent, and its redirects are followed;
-//! 3. a 401 to an anonymous request: the challenge is learnt, a token is got, and the question is sent once more.
+//! 3. a 401 to an anonymous request: the challenge is learnt, a token is got, and the question is
+//!    sent once more.
 
 use std::sync::Arc;
 
@@ -17,8 +19,9 @@ use super::tokens::Tokens;
 use crate::error::{Kind, Result};
 use crate::ledger::Identity;
 
-/// The answer of one source: no redirect, no challenge that could be met. A response that is no success is an answer like others; a
-/// client that has shown no credential yet gets the challenge, so that it can.
+/// The answer of one source: no redirect, no challenge that could be met. A response that is no
+/// success is an answer like others; a client that has shown no credential yet gets the challenge,
+/// so that it can.
 pub(super) async fn ask_as_client(tokens: &Arc<Tokens>, question: &Question<'_>) -> Result<Answer> {
     let requester = question.requester;
     if requester.payer == Payer::Own && matches!(requester.credential, Credential::Known(_)) {
@@ -37,7 +40,8 @@ pub(super) async fn ask_as_client(tokens: &Arc<Tokens>, question: &Question<'_>)
     ask_with_new_token(tokens, question, answer, sent.as_ref()).await
 }
 
-/// Meets the challenge of a 401 to `sent`, as anonymous. Where no token helps, the challenge is the client's to meet.
+/// Meets the challenge of a 401 to `sent`, as anonymous. Where no token helps, the challenge is the
+/// client's to meet.
 async fn ask_with_new_token(
     tokens: &Arc<Tokens>,
     question: &Question<'_>,
@@ -70,7 +74,8 @@ pub(super) async fn ask_with(
     follow(&tokens.client, question, authorization).await
 }
 
-/// Asks by HEAD whether a pull limit still holds. What the response says is in the books when this returns.
+/// Asks by HEAD whether a pull limit still holds. What the response says is in the books when this
+/// returns.
 async fn ask_about_limit(tokens: &Arc<Tokens>, question: &Question<'_>, authorization: Option<HeaderValue>) {
     let head = Question { method: &Method::HEAD, ..*question };
     let asked = async {

@@ -1,7 +1,8 @@
 //! Challenges that registries made, and tokens that were issued to anonymous requests.
 //!
-//! A token of a request without credentials opens what is public, so one serves all for its life. It is used for the next request
-//! without credentials, and given to the next client that asks for one.
+//! A token of a request without credentials opens what is public, so one serves all for its life.
+//! It is used for the next request without credentials, and given to the next client that asks for
+//! one.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,7 +19,8 @@ use crate::oci::name::Repository;
 
 /// A token with less life than this is not given to clients: they take less than 60 s for 60 s.
 pub const SHORTEST_LIFE: Duration = Duration::from_secs(60);
-/// Namespaces whose challenges are kept: a pattern such as `*.pkg.dev` has as many as clients ask for.
+/// Namespaces whose challenges are kept: a pattern such as `*.pkg.dev` has as many as clients ask
+/// for.
 const NAMESPACES: u64 = 4096;
 /// Bytes of a URL whose token is kept: some dozens of scopes.
 const LONGEST_URL: usize = 4 << 10;

@@ -1,7 +1,8 @@
-//! Hosts that did not answer lately, registries and the hosts that they redirect to: one policy/breaker for each of them.
+//! Hosts that did not answer lately, registries and the hosts that they redirect to: one
+//! policy/breaker for each of them.
 //!
-//! A request asks by its [`Permit`](super::permit). What is asked about a whole registry ([`Outages::unreachable`],
-//! [`Outages::generation`]) counts its other sources too.
+//! A request asks by its [`Permit`](super::permit). What is asked about a whole registry
+//! ([`Outages::unreachable`], [`Outages::generation`]) counts its other sources too.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -23,12 +24,13 @@ use crate::policy::breaker::{Breaker, Failed, Pass, State};
 use crate::policy::chain::{Source, Tags};
 use crate::policy::registry::Site;
 
-/// Hosts that are remembered as failing. A pattern such as `*.pkg.dev` has as many as clients ask for.
+/// Hosts that are remembered as failing. A pattern such as `*.pkg.dev` has as many as clients ask
+/// for.
 const HOSTS: usize = 4096;
 /// A host that was not asked for this long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(600);
-/// The limits of the silence after which a question counts as failed. Less may be the host's usual pace; who asked does not wait for
-/// more.
+/// The limits of the silence after which a question counts as failed. Less may be the host's usual
+/// pace; who asked does not wait for more.
 const SILENCE: RangeInclusive<Duration> = Duration::from_millis(900)..=Duration::from_secs(5);
 
 /// A host as one registry reaches it: each registry has roots and certificates of its own.
@@ -63,7 +65,8 @@ pub(super) struct Failing<W> {
 }
 
 impl Outages {
-    /// A question is silent after nine tenths of `resolve_deadline`: before those who wait that long leave.
+    /// A question is silent after nine tenths of `resolve_deadline`: before those who wait that
+    /// long leave.
     pub(super) fn new(clock: Clock, metrics: Metrics, resolve_deadline: Duration) -> Outages {
         let silence = resolve_deadline.mul_f64(0.9).clamp(*SILENCE.start(), *SILENCE.end());
         Outages { hosts: Mutex::default(), requests: AtomicU64::new(0), clock, metrics, silence }
@@ -137,7 +140,8 @@ impl Outages {
         }
     }
 
-    /// Why requests to `site` fail now, but for trials; `None` also where another source answers that is believed what tags name.
+    /// Why requests to `site` fail now, but for trials; `None` also where another source answers
+    /// that is believed what tags name.
     pub(super) fn unreachable(&self, site: &Site) -> Option<Error> {
         let error = self.refusal(&key(site))?;
         let mut believed = others(site).filter(|source| source.tags == Tags::Believed);
@@ -162,8 +166,9 @@ impl Outages {
         host.breaker.clone().admit(now).map(drop).map_err(|wait| host.refusal(&key.1, wait))
     }
 
-    /// Part of the key of a question that many share. It changes after each failure, and when it is time for a trial: who asks then does
-    /// not wait for an earlier question, which may never be answered. No value comes twice.
+    /// Part of the key of a question that many share. It changes after each failure, and when it is
+    /// time for a trial: who asks then does not wait for an earlier question, which may never be
+    /// answered. No value comes twice.
     pub(super) fn generation(&self, site: &Site) -> u64 {
         let of_one = |site: &Site| {
             let now = self.clock.now();
@@ -172,8 +177,9 @@ impl Outages {
         of_one(site) + others(site).map(|source| of_one(&source.site)).sum::<u64>()
     }
 
-    /// The result of `asking`, if it comes before the deadline. Who has a deadline has something to fall back on, and does not wait for a
-    /// host that is unreachable. What `asking` has begun elsewhere by then goes on, and is the trial if one is due.
+    /// The result of `asking`, if it comes before the deadline. Who has a deadline has something to
+    /// fall back on, and does not wait for a host that is unreachable. What `asking` has begun
+    /// elsewhere by then goes on, and is the trial if one is due.
     ///
     /// # Errors
     /// Those of `asking`, that it took too long, and that the host is unreachable.
@@ -215,7 +221,8 @@ impl Host {
         Host { breaker: Breaker::new(now), kind: Kind::Unreachable, why: String::new(), open: None, asked: now }
     }
 
-    /// RFC 9110, 10.2.3: `Retry-After` in whole seconds. The status is the one of a host that cannot be reached.
+    /// RFC 9110, 10.2.3: `Retry-After` in whole seconds. The status is the one of a host that
+    /// cannot be reached.
     fn refusal(&self, origin: &Origin, wait: Duration) -> Error {
         let since = humantime::format_rfc3339_seconds(self.breaker.since());
         let seconds = wait.as_millis().div_ceil(1000).max(1);

@@ -1,6 +1,7 @@
 //! One request and the head of its response:
 //!
-//! 1. the breaker's permit, and the gate of upstream's quotas: a request that only would fail is not sent;
+//! 1. the breaker's permit, and the gate of upstream's quotas: a request that only would fail is
+//!    not sent;
 //! 2. a connection from the registry's pool;
 //! 3. what the response means is counted: by the breaker, in the metrics, in the books of quota.
 
@@ -88,7 +89,8 @@ impl Client {
         self.via.has_signed(headers)
     }
 
-    /// Signs a response to a request of this process: without it anybody could say that the request came back.
+    /// Signs a response to a request of this process: without it anybody could say that the request
+    /// came back.
     pub(super) fn sign(&self, headers: &mut HeaderMap) {
         self.via.sign(headers);
     }
@@ -96,7 +98,8 @@ impl Client {
     /// Sends one request, and waits for the head of its response as long as the idle timeout.
     ///
     /// # Errors
-    /// The request is not sent, as its host is known not to answer or a limit holds; or no response came.
+    /// The request is not sent, as its host is known not to answer or a limit holds; or no response
+    /// came.
     pub(super) async fn send(&self, about: About<'_>, mut request: Request<RequestBody>) -> Result<Answer> {
         self.via.sign(request.headers_mut());
         let permit = Permit::admit(&self.outages, &about, &request)?;
@@ -125,7 +128,8 @@ impl Client {
         Ok(Answer { response, via: Via::Direct, grants: true, paid_by: booking.identity(), limit })
     }
 
-    /// Reads the rest of a response of `host` that is no success, and makes the error of it that a client gets.
+    /// Reads the rest of a response of `host` that is no success, and makes the error of it that a
+    /// client gets.
     pub(super) async fn refusal(&self, host: &str, answer: Answer) -> Error {
         answer.into_error(host, &self.via, self.idle_timeout).await
     }

@@ -1,4 +1,5 @@
-//! HEAD: what does a tag name, does a repository hold a digest, may this client read it? No registry counts these.
+//! HEAD: what does a tag name, does a repository hold a digest, may this client read it? No
+//! registry counts these.
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
@@ -79,7 +80,8 @@ pub(super) async fn describe(
     if is_blob && description.size.is_none() { first_byte(sources, question).await } else { Ok(description) }
 }
 
-/// Storage that signs its URLs for GET refuses HEAD with 403, and some registries leave the length out: a GET of one byte has it.
+/// Storage that signs its URLs for GET refuses HEAD with 403, and some registries leave the length
+/// out: a GET of one byte has it.
 async fn first_byte(sources: &Sources, question: Question<'_>) -> Result<Description> {
     let fields = HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static("bytes=0-0"))]);
     let answer = sources.ask(Question { method: &Method::GET, fields: &fields, ..question }).await?;

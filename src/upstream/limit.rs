@@ -1,5 +1,5 @@
-//! Why a request is not sent though upstream could be reached, in the words of the client that reads it: no pulls are left, or a limit
-//! holds.
+//! Why a request is not sent though upstream could be reached, in the words of the client that
+//! reads it: no pulls are left, or a limit holds.
 
 use std::time::{Duration, SystemTime};
 
@@ -94,7 +94,8 @@ fn roughly(seconds: u64) -> humantime::FormattedDuration {
     humantime::format_duration(Duration::from_secs(rounded))
 }
 
-/// Whose quota it is, as upstream sees it. The name of the operator's account is not shown to clients.
+/// Whose quota it is, as upstream sees it. The name of the operator's account is not shown to
+/// clients.
 fn whom(identity: Identity, standing: &Standing) -> String {
     match (identity, &standing.source) {
         (Identity::Account, _) => " to seawall's own account".to_owned(),

@@ -1,4 +1,5 @@
-//! Reads the operator's login: from the file of a password, docker's configuration or a credential program.
+//! Reads the operator's login: from the file of a password, docker's configuration or a credential
+//! program.
 
 use std::path::Path;
 
@@ -54,7 +55,8 @@ fn entry(file: &Path, hosts: &[String]) -> std::result::Result<Option<Entry>, St
     config.entry(hosts).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-/// The names that the registry may have in docker's configuration: the one that is dialled, and the others if that is one of them.
+/// The names that the registry may have in docker's configuration: the one that is dialled, and the
+/// others if that is one of them.
 fn hosts(site: &Site) -> Vec<String> {
     let (registry, dialled) = (&site.registry, &site.origin);
     let own = |host: &&crate::http::origin::HostPattern| !host.is_wildcard();

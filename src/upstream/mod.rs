@@ -1,20 +1,24 @@
 //! Everything that is asked of registries: one request, and its answer.
 //!
-//! - [`Upstream::describe`]: HEAD, which no registry counts: what does this tag name, may this client read this digest?
+//! - [`Upstream::describe`]: HEAD, which no registry counts: what does this tag name, may this
+//!   client read this digest?
 //! - [`Upstream::fetch`]: GET of a digest, redirects followed here.
 //! - [`Upstream::pass`]: anything else, streamed untouched.
 //!
 //! The files in layers; each uses those above it alone:
 //!
-//! - [`requester`]: who asks, and who pays · `request`: a request, and what is known of it · `question`: what is asked · `answer`: a
-//!   response, and how it came
-//! - [`auth`]: challenges and anonymous tokens · `account`: logins of the operator, whether they are good, their tokens · `program`,
+//! - [`requester`]: who asks, and who pays · `request`: a request, and what is known of it ·
+//!   `question`: what is asked · `answer`: a response, and how it came
+//! - [`auth`]: challenges and anonymous tokens · `account`: logins of the operator, whether they
+//!   are good, their tokens · `program`,
 //!   [`login`]: where logins are read · `retry_pacing`: budgets of attempts to resume
-//! - [`breaker`], `permit`: hosts that do not answer are not asked · [`limit`], `quota`: what upstream would refuse is not sent
+//! - [`breaker`], `permit`: hosts that do not answer are not asked · [`limit`], `quota`: what
+//!   upstream would refuse is not sent
 //! - `pool`: connections · [`client`]: one request over them
-//! - `tokens`: tokens for anonymous requests · `redirects`, `ask`: a question through its redirects and its challenge
-//! - `proofs`: what proves the operator's accounts · `pay`: a question with them · `sources`: a question to the registry and its other
-//!   sources in turn
+//! - `tokens`: tokens for anonymous requests · `redirects`, `ask`: a question through its redirects
+//!   and its challenge
+//! - `proofs`: what proves the operator's accounts · `pay`: a question with them · `sources`: a
+//!   question to the registry and its other sources in turn
 //! - `describe`, `fetch`, `probe`, `pass`: what the rest of seawall asks
 
 mod account;
@@ -232,7 +236,8 @@ impl Upstream {
         self.client().has_sent(headers)
     }
 
-    /// Signs a response to a request of this process: without it anybody could say that the request came back.
+    /// Signs a response to a request of this process: without it anybody could say that the request
+    /// came back.
     pub fn sign(&self, headers: &mut HeaderMap) {
         self.client().sign(headers);
     }
@@ -252,12 +257,14 @@ impl Upstream {
         self.client().quota.spent(site, repository, what, requester)
     }
 
-    /// Takes one attempt to resume a transfer off the budget of a registry, and says how long it has to wait.
+    /// Takes one attempt to resume a transfer off the budget of a registry, and says how long it
+    /// has to wait.
     pub fn retry_pacing(&self, registry: &Arc<str>) -> Duration {
         self.client().retry_pacing.wait(registry, self.client().clock.now())
     }
 
-    /// Why requests to `site` fail now, but for trials; `None` also where another source answers that is believed what tags name.
+    /// Why requests to `site` fail now, but for trials; `None` also where another source answers
+    /// that is believed what tags name.
     pub fn unreachable(&self, site: &Site) -> Option<Error> {
         self.client().outages.unreachable(site)
     }
@@ -270,14 +277,16 @@ impl Upstream {
         self.client().outages.is_due(site)
     }
 
-    /// Part of the key of a question that many share. It changes after each failure, and when it is time for a trial: who asks then does
-    /// not wait for an earlier question, which may never be answered. No value comes twice.
+    /// Part of the key of a question that many share. It changes after each failure, and when it is
+    /// time for a trial: who asks then does not wait for an earlier question, which may never be
+    /// answered. No value comes twice.
     pub fn generation(&self, site: &Site) -> u64 {
         self.client().outages.generation(site)
     }
 
-    /// The result of `asking`, if it comes before the deadline. Who has a deadline has something to fall back on, and does not wait for a
-    /// host that is unreachable. What `asking` has begun elsewhere by then goes on, and is the trial if one is due.
+    /// The result of `asking`, if it comes before the deadline. Who has a deadline has something to
+    /// fall back on, and does not wait for a host that is unreachable. What `asking` has begun
+    /// elsewhere by then goes on, and is the trial if one is due.
     ///
     /// # Errors
     /// Those of `asking`, that it took too long, and that the host is unreachable.

@@ -14,7 +14,8 @@ use crate::http::origin::Origin;
 use crate::ledger::Identity;
 use crate::oci::route;
 
-/// Sends a client's request to `origin` under the path and query `target`, with its own fields. Redirects are the client's to follow.
+/// Sends a client's request to `origin` under the path and query `target`, with its own fields.
+/// Redirects are the client's to follow.
 ///
 /// # Errors
 /// No response came.

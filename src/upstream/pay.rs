@@ -1,8 +1,8 @@
 //! Asking with the operator's account, and as anonymous where the account gets nothing.
 //!
-//! What a registry says to the account is the operator's business alone: no client sees a token of it, a challenge to it, or what is said
-//! of it. Where the account gets nothing the client has the answer that an anonymous client would have, with a challenge that it can meet
-//! itself.
+//! What a registry says to the account is the operator's business alone: no client sees a token of
+//! it, a challenge to it, or what is said of it. Where the account gets nothing the client has the
+//! answer that an anonymous client would have, with a challenge that it can meet itself.
 
 use std::sync::Arc;
 
@@ -137,8 +137,8 @@ async fn shown_in_time(proofs: &Arc<Proofs>, question: &Question<'_>) -> Result<
     }
 }
 
-/// After a 401: the registry's challenge is learnt, the credential that it did not take is dropped, and the question is sent again.
-/// `None`: the registry wants something else than there is.
+/// After a 401: the registry's challenge is learnt, the credential that it did not take is dropped,
+/// and the question is sent again. `None`: the registry wants something else than there is.
 async fn once_more(
     proofs: &Arc<Proofs>,
     question: &Question<'_>,
@@ -176,7 +176,8 @@ fn has_nothing(answered: &Result<Answer>) -> bool {
     }
 }
 
-/// The error where the account was refused, and an anonymous client got an error that does not help.
+/// The error where the account was refused, and an anonymous client got an error that does not
+/// help.
 fn refused_too(anonymous: Error, kind: Kind, question: &Question<'_>) -> Error {
     if matches!(anonymous.kind(), Kind::Refused | Kind::Missing) {
         return anonymous;
@@ -195,7 +196,8 @@ fn sooner(anonymous: Error, account: Error) -> Error {
     }
 }
 
-/// The error where an anonymous client was refused as the account could not be used: the refusal is passed on, and ends no grant.
+/// The error where an anonymous client was refused as the account could not be used: the refusal is
+/// passed on, and ends no grant.
 fn blamed(anonymous: Error, unusable: &Error) -> Error {
     match (anonymous.kind(), anonymous.reply()) {
         (Kind::Refused, Some(reply)) => {
@@ -206,7 +208,8 @@ fn blamed(anonymous: Error, unusable: &Error) -> Error {
     }
 }
 
-/// The cause of an error where the registry is there, and the operator's login is refused or cannot be read.
+/// The cause of an error where the registry is there, and the operator's login is refused or cannot
+/// be read.
 #[derive(Debug, thiserror::Error)]
 #[error("its login is refused, or cannot be read")]
 struct LoginIsBad;
@@ -216,7 +219,8 @@ pub fn is_bad_login(error: &Error) -> bool {
     error.cause().is_some_and(|cause| cause.is::<LoginIsBad>())
 }
 
-/// 401 and 403: the account may not; 404: what some registries say instead; 429: the account has used up its pulls.
+/// 401 and 403: the account may not; 404: what some registries say instead; 429: the account has
+/// used up its pulls.
 fn gets_nothing(status: StatusCode) -> bool {
     matches!(status.as_u16(), 401 | 403 | 404 | 429)
 }

@@ -1,8 +1,11 @@
 //! The breaker's permit for one request:
 //!
-//! 1. [`Permit::admit`]: a request may be sent, or fails at once with what happened to those before it;
-//! 2. [`Permit::watch`]: a question that is answered by silence counts as failed, while it is still waited for;
-//! 3. [`Permit::settle`]: what came of it. A permit that is dropped unsettled was given up by who asked, and says nothing.
+//! 1. [`Permit::admit`]: a request may be sent, or fails at once with what happened to those before
+//!    it;
+//! 2. [`Permit::watch`]: a question that is answered by silence counts as failed, while it is still
+//!    waited for;
+//! 3. [`Permit::settle`]: what came of it. A permit that is dropped unsettled was given up by who
+//!    asked, and says nothing.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::SystemTime;
@@ -41,7 +44,8 @@ enum Proves {
     Silence,
     /// Of a GET not silence: bytes may have to be brought from elsewhere first.
     Failure,
-    /// Of what a client wrote only failed dialling: the request may be the reason, and no client can make an outage by asking for one.
+    /// Of what a client wrote only failed dialling: the request may be the reason, and no client
+    /// can make an outage by asking for one.
     Dialling,
 }
 
@@ -59,8 +63,8 @@ impl<'a> Permit<'a> {
         Ok(Permit { outages, key, number, subject, proves: proves(about, request), pass, sent, is_settled: false })
     }
 
-    /// The result of `work`. A silent question counts as failed each time that its patience ends; it goes on being waited for, as its
-    /// answer may come yet.
+    /// The result of `work`. A silent question counts as failed each time that its patience ends;
+    /// it goes on being waited for, as its answer may come yet.
     pub(super) async fn watch<F: Future>(&self, work: F) -> F::Output {
         let mut work = std::pin::pin!(work);
         if self.proves != Proves::Silence {
@@ -131,8 +135,8 @@ impl Drop for Permit<'_> {
     }
 }
 
-/// What a gateway says of a host behind it that is not there. 500 is not among them: an application says it that is there, and stumbles
-/// over one request.
+/// What a gateway says of a host behind it that is not there. 500 is not among them: an application
+/// says it that is there, and stumbles over one request.
 fn is_gateways(status: StatusCode) -> bool {
     matches!(status.as_u16(), 502..=504)
 }

@@ -1,4 +1,5 @@
-//! The connections to upstreams: two clients of hyper's for each registry, and two for hosts that belong to none.
+//! The connections to upstreams: two clients of hyper's for each registry, and two for hosts that
+//! belong to none.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,14 +21,16 @@ const STREAM_WINDOW: u32 = 8 << 20;
 const CONNECTION_WINDOW: u32 = 64 << 20;
 /// ECR's and GitLab's tokens and signed URLs are kilobytes long.
 const MAX_HEADERS: u32 = 128 << 10;
-/// Bytes of one read, and of a head, over HTTP/1.1. hyper's own measure is 408 KiB, which a fast upstream fills before the first of them
-/// is passed on, and a slow one leaves empty, but taken, around each frame.
+/// Bytes of one read, and of a head, over HTTP/1.1. hyper's own measure is 408 KiB, which a fast
+/// upstream fills before the first of them is passed on, and a slow one leaves empty, but taken,
+/// around each frame.
 const MAX_READ: usize = 128 << 10;
 
 /// hyper's client, which keeps connections for the next request.
 pub(super) type HttpClient = Client<Https, RequestBody>;
 
-/// The pools of all registries. Each has roots and certificates of its own, so none shares a connection with another.
+/// The pools of all registries. Each has roots and certificates of its own, so none shares a
+/// connection with another.
 pub(super) struct Pools {
     registries: HashMap<Arc<str>, Pool>,
     /// For hosts that belong to no registry.
@@ -56,7 +59,8 @@ impl Pools {
 pub(super) struct Pool {
     /// Manifests, tokens, uploads.
     any: HttpClient,
-    /// Blobs: a connection each, so that none waits for the window of another, and a byte costs less.
+    /// Blobs: a connection each, so that none waits for the window of another, and a byte costs
+    /// less.
     h1: HttpClient,
     /// Hosts that speak HTTP/2 alone.
     h2_alone: Mutex<HashSet<String>>,

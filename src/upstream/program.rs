@@ -1,4 +1,5 @@
-//! `docker-credential-NAME get`: the server's name goes in, a login comes out (docker's "Credential helper protocol").
+//! `docker-credential-NAME get`: the server's name goes in, a login comes out (docker's "Credential
+//! helper protocol").
 
 use std::process::Stdio;
 use std::time::Duration;

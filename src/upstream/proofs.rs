@@ -1,7 +1,7 @@
 //! What proves the operator's accounts to registries: a name and a password, or a token.
 //!
-//! The login goes to the registry itself and to its realms (`Registry::is_realm`), and there only after one request has shown that it
-//! is good.
+//! The login goes to the registry itself and to its realms (`Registry::is_realm`), and there only
+//! after one request has shown that it is good.
 
 use std::sync::Arc;
 
@@ -32,7 +32,8 @@ use crate::task::Coalesced;
 pub(super) struct Proofs {
     pub(super) tokens: Arc<Tokens>,
     pub(super) accounts: Accounts,
-    /// Reads of logins, proofs of them and requests for tokens that are under way: many who need one cost one.
+    /// Reads of logins, proofs of them and requests for tokens that are under way: many who need
+    /// one cost one.
     reads: Coalesced<Key, ()>,
     proofs: Coalesced<Key, Result<()>>,
     issues: Coalesced<(Key, String), Result<Arc<Token>>>,
@@ -78,8 +79,8 @@ impl Proofs {
         &self.tokens.client
     }
 
-    /// The credential of the account for `site`, as far as it is known how the registry wants to be asked. `None`: that is not known, or
-    /// the operator has no account there.
+    /// The credential of the account for `site`, as far as it is known how the registry wants to be
+    /// asked. `None`: that is not known, or the operator has no account there.
     ///
     /// # Errors
     /// The account cannot be used now.
@@ -292,7 +293,8 @@ fn basic(login: &Login) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// A GET with a name and a password (distribution-spec, auth/token.md), a POST with an identity token (auth/oauth.md).
+/// A GET with a name and a password (distribution-spec, auth/token.md), a POST with an identity
+/// token (auth/oauth.md).
 fn token_request(realm: &Realm, login: &Login) -> Result<Request<RequestBody>> {
     let (origin, target) = realm;
     let Login::Identity(identity) = login else {

@@ -25,7 +25,8 @@ pub enum What {
     Manifest(Reference),
     /// A blob.
     Blob(Digest),
-    /// A list of the repository, by the rest of its path and its query: `tags/list?n=10`, `referrers/sha256:…`.
+    /// A list of the repository, by the rest of its path and its query: `tags/list?n=10`,
+    /// `referrers/sha256:…`.
     List(String),
 }
 
@@ -58,7 +59,8 @@ impl What {
         }
     }
 
-    /// Blobs have a connection each: none waits for the flow control of another, and a byte costs less.
+    /// Blobs have a connection each: none waits for the flow control of another, and a byte costs
+    /// less.
     pub(super) fn wire(&self) -> Wire {
         match self {
             What::Manifest(_) | What::List(_) => Wire::Any,

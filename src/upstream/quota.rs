@@ -1,9 +1,12 @@
-//! The gate of upstream's quotas: what is not sent because upstream would only refuse it, and what each response says of quota.
+//! The gate of upstream's quotas: what is not sent because upstream would only refuse it, and what
+//! each response says of quota.
 //!
-//! While a 429 of the pull limit holds, GETs of manifests for the identity that it was said to are answered here; while one of the
-//! abuse limit does, everything is. HEADs go on under the pull limit: they are not counted, and say when pulls are left again; so do
-//! pulls of what is not counted either. Token services have a limit of their own, for those who ask for tokens. The last pulls of the
-//! operator's quota may be reserved for what is pinned. The numbers are kept by [`Ledger`].
+//! While a 429 of the pull limit holds, GETs of manifests for the identity that it was said to are
+//! answered here; while one of the abuse limit does, everything is. HEADs go on under the pull
+//! limit: they are not counted, and say when pulls are left again; so do pulls of what is not
+//! counted either. Token services have a limit of their own, for those who ask for tokens. The last
+//! pulls of the operator's quota may be reserved for what is pinned. The numbers are kept by
+//! [`Ledger`].
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -140,8 +143,8 @@ impl QuotaGate {
         Some(Held::Standing(standing).explained(&charged, Some(question.site), self.clock.now()))
     }
 
-    /// Whether a HEAD should tell first if a pull limit still holds whose end upstream did not say. True once a minute, for the first
-    /// that asks.
+    /// Whether a HEAD should tell first if a pull limit still holds whose end upstream did not say.
+    /// True once a minute, for the first that asks.
     pub(super) fn doubts_limit(&self, question: &Question<'_>) -> bool {
         question.is_counted() && self.ledger.doubts(&charged(question), self.clock.now())
     }

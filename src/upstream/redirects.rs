@@ -1,4 +1,5 @@
-//! A question carried through its redirects. The credential stays behind when the origin changes, for good.
+//! A question carried through its redirects. The credential stays behind when the origin changes,
+//! for good.
 
 use http::{HeaderValue, StatusCode, header};
 
@@ -32,7 +33,8 @@ pub(super) async fn follow(
                 .map(|new| with_via(new, requester.via.as_ref()))
         };
         let mut answer = match client.send(about, request()?).await {
-            // The other side closed a kept connection just then. Nothing was lost by asking: this has no body.
+            // The other side closed a kept connection just then. Nothing was lost by asking: this
+            // has no body.
             Err(error) if is_broken(&error) => client.send(about, request()?).await?,
             Err(error) if about.wire == Wire::H1 && wants_another_protocol(&error) => {
                 about.wire = Wire::Any;

@@ -50,13 +50,16 @@ pub(super) struct About<'a> {
     pub(super) kind: route::Kind,
     /// What the client's request has cost so far; this request is added.
     pub(super) cost: &'a UpstreamCost,
-    /// The quota that the request counts against; `None` where no quota counts it, or it does not go to the registry itself.
+    /// The quota that the request counts against; `None` where no quota counts it, or it does not
+    /// go to the registry itself.
     pub(super) debit: Option<Debit<'a>>,
-    /// Of a request for a token: who it is for; `None` where the credential is in a form or a query, which are not read.
+    /// Of a request for a token: who it is for; `None` where the credential is in a form or a
+    /// query, which are not read.
     pub(super) applicant: Option<Identity>,
     pub(super) author: Author,
     pub(super) wire: Wire,
-    /// Of an upload: when its body last moved. A request without one has to be answered within the idle timeout.
+    /// Of an upload: when its body last moved. A request without one has to be answered within the
+    /// idle timeout.
     pub(super) activity: Option<&'a Activity>,
 }
 
@@ -95,7 +98,8 @@ pub struct Forwarded {
     pub activity: Option<Activity>,
 }
 
-/// When a request's body last moved: an upload may take hours, as long as bytes move. Clones share one.
+/// When a request's body last moved: an upload may take hours, as long as bytes move. Clones share
+/// one.
 #[derive(Clone, Debug)]
 pub struct Activity(Arc<Mutex<Instant>>);
 
@@ -163,7 +167,8 @@ pub(super) fn build(
     Ok(request)
 }
 
-/// The request with the `Via` of those seawalls that had the client's request before: a loop of several is found by it.
+/// The request with the `Via` of those seawalls that had the client's request before: a loop of
+/// several is found by it.
 pub(super) fn with_via(mut request: Request<RequestBody>, via: Option<&HeaderValue>) -> Request<RequestBody> {
     if let Some(via) = via {
         request.headers_mut().insert(header::VIA, via.clone());

@@ -16,7 +16,8 @@ use crate::lru::lru;
 use crate::policy::chain::{Reach, Source};
 use crate::policy::quota::Aim;
 
-/// A keyed hash of a credential. The key is this process's own, so the hash means nothing elsewhere.
+/// A keyed hash of a credential. The key is this process's own, so the hash means nothing
+/// elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 16]);
 
@@ -26,8 +27,9 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// The name of a login that was proved before upstream was unreachable. It is made of keyed hashes, the first eight bytes of one of the
-/// account, the rest of a slow one of all of it, and says nothing of the credential.
+/// The name of a login that was proved before upstream was unreachable. It is made of keyed hashes,
+/// the first eight bytes of one of the account, the rest of a slow one of all of it, and says
+/// nothing of the credential.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LoginId(pub [u8; 24]);
 
@@ -46,7 +48,8 @@ pub enum Credential {
     Account,
     /// A credential of a client's own.
     Known(Fingerprint),
-    /// A login that was good before upstream was unreachable. There is nothing to show to upstream, which is asked as anonymous.
+    /// A login that was good before upstream was unreachable. There is nothing to show to upstream,
+    /// which is asked as anonymous.
     Remembered(LoginId),
 }
 
@@ -83,7 +86,8 @@ pub struct Requester {
     pub reach: Reach,
     /// The client's own `Authorization`; for the registry's own origin only.
     pub authorization: Option<HeaderValue>,
-    /// The `Via` of seawalls that had the client's request before: it is sent on, and a loop of several is found by it.
+    /// The `Via` of seawalls that had the client's request before: it is sent on, and a loop of
+    /// several is found by it.
     pub via: Option<HeaderValue>,
     /// What was asked of upstream for this requester.
     pub cost: Arc<UpstreamCost>,
@@ -126,7 +130,8 @@ impl Requester {
         Requester { reach: Reach::Allowed, ..self }
     }
 
-    /// An anonymous requester instead of this one, with the account of another source if it has one.
+    /// An anonymous requester instead of this one, with the account of another source if it has
+    /// one.
     pub(super) fn at_source(&self, source: &Source) -> Requester {
         let payer = source.site.registry.account.as_ref().map_or(Payer::Own, |_| Payer::AccountForAll);
         let cost = self.cost.clone();
@@ -140,7 +145,8 @@ impl Requester {
         }
     }
 
-    /// Who is granted to read by a success for this requester; `None` where the account may have paid for it: that proves nothing.
+    /// Who is granted to read by a success for this requester; `None` where the account may have
+    /// paid for it: that proves nothing.
     pub fn grants_to(&self) -> Option<Credential> {
         let asked_for = match self.credential {
             Credential::Remembered(_) => Credential::Anonymous,

@@ -1,6 +1,8 @@
-//! One question, asked of the registry and of its other sources in turn, until one answers (`policy/chain`).
+//! One question, asked of the registry and of its other sources in turn, until one answers
+//! (`policy/chain`).
 //!
-//! A client's own credential goes to the registry itself. Other sources are asked as anonymous, or with an account of their own.
+//! A client's own credential goes to the registry itself. Other sources are asked as anonymous, or
+//! with an account of their own.
 
 use std::sync::Arc;
 
@@ -27,7 +29,8 @@ impl Sources {
         &self.proofs.tokens.client
     }
 
-    /// The first answer that settles the question; where no source has one, the registry's own failure.
+    /// The first answer that settles the question; where no source has one, the registry's own
+    /// failure.
     pub(super) async fn ask(&self, question: Question<'_>) -> Result<Answer> {
         let chain = &question.site.registry.chain;
         if chain.is_plain() {

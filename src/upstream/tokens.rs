@@ -1,5 +1,5 @@
-//! How registries want to be asked, and the tokens that they issue to anonymous requests. Those of the operator's accounts are in
-//! `proofs`.
+//! How registries want to be asked, and the tokens that they issue to anonymous requests. Those of
+//! the operator's accounts are in `proofs`.
 
 use std::sync::Arc;
 
@@ -75,7 +75,8 @@ impl Tokens {
         url: String,
         requester: &Requester,
     ) -> Result<Arc<Token>> {
-        // When it is time for a trial, no one waits for an earlier question that may never be answered.
+        // When it is time for a trial, no one waits for an earlier question that may never be
+        // answered.
         let generation =
             Origin::from_url(&url).map_or(0, |(origin, _)| self.client.outages.generation(&site.at(origin)));
         let (tokens, site, cost, via) = (self.clone(), site.clone(), requester.cost.clone(), requester.via.clone());

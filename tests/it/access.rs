@@ -10,7 +10,8 @@ use crate::harness::*;
 
 pub(crate) const HUB: &str = "https://registry-1.docker.io";
 
-/// alice and carol may read acme/app, alice acme/other too, bob acme/bobs; library/alpine is everybody's.
+/// alice and carol may read acme/app, alice acme/other too, bob acme/bobs; library/alpine is
+/// everybody's.
 pub(crate) async fn hub(pki: &Pki) -> Registry {
     Registry::new("registry-1.docker.io")
         .image("acme/app:1", private_image())
@@ -255,7 +256,8 @@ async fn a_refused_tag_is_never_stale() {
     }
 }
 
-/// Upstream's yes to a credential is believed for `grant_ttl`, and not while upstream is away after that.
+/// Upstream's yes to a credential is believed for `grant_ttl`, and not while upstream is away after
+/// that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_credentials_yes_ends_with_its_ttl() {
     let pki = Pki::new();
@@ -294,7 +296,8 @@ async fn a_private_blob_is_not_readable_through_a_public_repository() {
     }
 }
 
-/// Invariant 7: the same bytes in a public and a private repository are one download, and two permissions.
+/// Invariant 7: the same bytes in a public and a private repository are one download, and two
+/// permissions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_digest_public_and_private() {
     let pki = Pki::new();
@@ -336,7 +339,8 @@ async fn head_of_a_blob_is_true_for_the_repository_it_is_asked_in() {
     assert_eq!(client.get(&elsewhere).bearer(&alice).send().await.unwrap().status, 404, "and no longer readable there");
 }
 
-/// Invariant 9 where nobody has credentials; pitfall 25: HEAD of what is not here downloads nothing.
+/// Invariant 9 where nobody has credentials; pitfall 25: HEAD of what is not here downloads
+/// nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn head_of_a_blob_that_is_not_here_is_asked_and_not_fetched() {
     let pki = Pki::new();

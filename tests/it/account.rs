@@ -93,7 +93,7 @@ async fn a_pinned_image_is_asked_for_by_nobody_before_the_account_pays() {
     assert_eq!(asked_by(&registry, "ci"), ["GET manifests"]);
 }
 
-/// Pitfall 15, the other way round: the account may read acme/app, but only alice's yes opens it to her.
+/// Pitfall 15, the other way round: the account may read acme/app, but only alice's grant is hers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_account_opens_nothing_that_is_not_shared() {
     let pki = Pki::new();
@@ -286,7 +286,7 @@ async fn what_was_shared_is_served_while_the_account_is_broken() {
     assert_eq!(client.get(&shared).send().await.unwrap().status, 401, "{}", registry.log());
 }
 
-/// What the operator shares is the operator's word, and stands as what is public does: through a long outage, and a restart in it.
+/// What the operator shares stands as what is public does: through a long outage and a restart.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_shared_is_served_as_long_as_upstream_is_away() {
     let pki = Pki::new();
@@ -318,7 +318,7 @@ async fn what_was_shared_is_served_as_long_as_upstream_is_away() {
     assert_eq!(reply.status, 502, "what was taken back does not come back with an outage");
 }
 
-/// The account's no is a no, though nobody's question cannot be answered at all; and so is a 404, which some say instead.
+/// The account's refusal counts though anonymous gets no answer at all; so does a 404, which some send.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_account_lost_is_not_served_because_nobody_cannot_be_asked() {
     for (row, fault) in [
@@ -343,7 +343,7 @@ async fn what_the_account_lost_is_not_served_because_nobody_cannot_be_asked() {
     }
 }
 
-/// A token service that is silent for the account, a program that hangs: the pull goes on as nobody's.
+/// A token service that is silent for the account, a program that hangs: it is asked as anonymous.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_account_that_is_slow_to_be_had_is_not_waited_for() {
     let pki = Pki::new();
@@ -433,7 +433,7 @@ async fn a_password_that_has_run_out_is_fetched_anew() {
     seawall.clock.advance(Duration::from_secs(12 * 3600));
     write("tomorrows");
     assert_eq!(pull("2").await, 200, "{}", registry.log());
-    // A repository that it may not read is not the login's fault, and costs no more than one question.
+    // A repository that it may not read is not the login's fault, and costs one question at most.
     registry.add_image("acme/other:1", &Image::single(&[b"another's"]));
     registry.make_private("acme/other", &["alice"]);
     seawall.clock.advance(Duration::from_secs(60));

@@ -56,7 +56,8 @@ async fn the_deadline_is_for_registries_without_digests_too() {
     gate.open();
 }
 
-/// Pitfalls 32 and 34: a copy is served while upstream has nothing to say, by tag and by digest, and says that it is one.
+/// Pitfalls 32 and 34: a copy is served while upstream has nothing to say, by tag and by digest,
+/// and says that it is one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_is_served_when_upstream_cannot_answer() {
     for (n, (fault, detail)) in [
@@ -113,7 +114,8 @@ async fn a_copy_grows_too_old_where_the_operator_says_so() {
     assert_eq!(get(&client, TAG).await.status, 503);
 }
 
-/// Pitfall 31: `/v2/` and tokens are answered while upstream is away, after a restart too. Pitfall 30: it starts without upstream.
+/// Pitfall 31: `/v2/` and tokens are answered while upstream is away, after a restart too. Pitfall
+/// 30: it starts without upstream.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_starts_and_serves_while_upstream_is_away() {
     let pki = Pki::new();
@@ -195,8 +197,8 @@ async fn what_upstream_took_away_is_forgotten_where_the_operator_says_so() {
     assert_eq!(get(&client, &format!("{HUB}/v2/library/alpine/manifests/{index}")).await.status, 404);
 }
 
-/// Nothing here: a 429 says whose it is, until when, and what can be done, to the first who meets it too. Who shows nothing may have a login
-/// with pulls of its own.
+/// Nothing here: a 429 says whose it is, until when, and what can be done, to the first who meets
+/// it too. Who shows nothing may have a login with pulls of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_with_nothing_cached_is_passed_on() {
     let pki = Pki::new();

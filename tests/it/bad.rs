@@ -207,7 +207,8 @@ async fn a_body_that_is_framed_twice_is_smuggled_past_nobody() {
         let reply = head_of(&seawall, format!("{head}{fields}")).await;
         assert!(reply.is_empty() || reply.starts_with("HTTP/1.1 "), "{reply}");
     }
-    // What seawall read as a second request it may ask for as one; the registry saw no more than seawall did.
+    // What seawall read as a second request it may ask for as one; the registry saw no more than
+    // seawall did.
     for seen in plain.requests() {
         let (length, chunked) = (seen.header("content-length").is_some(), seen.header("transfer-encoding").is_some());
         assert!(!(length && chunked), "framed twice upstream: {:?}", seen.headers);
@@ -282,7 +283,8 @@ async fn bad_names_are_told_so_in_the_registries_json() {
     assert_eq!(registry.requests().len(), 0, "{}", registry.log());
 }
 
-/// Pitfall 33: what is not there is told by its own code, though upstream was asked by HEAD, which says nothing.
+/// Pitfall 33: what is not there is told by its own code, though upstream was asked by HEAD, which
+/// says nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_there_is_told_by_its_own_code() {
     let (_pki, _registry, seawall) = started().await;

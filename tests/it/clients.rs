@@ -167,7 +167,8 @@ async fn the_mirror_needs_a_password_that_goes_no_further() {
         }
     }
     assert_eq!(registry.requests().len(), 0, "{}", registry.log());
-    // A client that shows nothing is asked: that is how HTTP goes. Only a wrong answer is a refusal.
+    // A client that shows nothing is asked: that is how HTTP goes. Only a wrong answer is a
+    // refusal.
     assert_eq!(seawall.metric("seawall_clients_refused_total{reason=\"auth\"}"), 12.0);
     for style in Style::ALL {
         let pull = Pull::new("docker.io/library/alpine:3.20", style).at(MIRROR).user("ci", PASSWORD);
@@ -283,7 +284,8 @@ async fn logged_alone() {
     let metrics = String::from_utf8_lossy(metrics.bytes()).into_owned();
     seawall.stop().await;
     let logged = log.text();
-    // What hyper and others say at TRACE is not for anybody's log: release builds have no such level.
+    // What hyper and others say at TRACE is not for anybody's log: release builds have no such
+    // level.
     let lines: Vec<&str> = logged.lines().filter(|line| line.contains(" seawall::")).collect();
     let info = |text: &str| lines.iter().filter(|line| line.contains(" INFO ") && line.contains(text)).count();
     assert_eq!(info("8.8.8.8 is not in clients.allow client=8.8.8.8 reason=\"allow\""), 1, "{lines:#?}");

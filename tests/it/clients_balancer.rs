@@ -114,7 +114,8 @@ async fn without_a_good_header_a_balancers_connection_is_closed() {
         assert_eq!(answer(&seawall, bytes).await, "", "{bytes:?}");
     }
     assert_eq!(refused(&seawall, "proxy_header"), wrong.len() as f64);
-    // It went away in the middle; before anything, it is a balancer that looks whether somebody listens.
+    // It went away in the middle; before anything, it is a balancer that looks whether somebody
+    // listens.
     let mut raw = Raw::connect(seawall.addr()).await;
     raw.send("PROXY TC").await;
     raw.half_close().await;
@@ -237,7 +238,8 @@ async fn connections_without_a_header_yet_are_counted_too() {
     assert_eq!(waiting.await.unwrap(), 200);
 }
 
-/// After its restart a balancer has all its clients' connections open before the first header is read.
+/// After its restart a balancer has all its clients' connections open before the first header is
+/// read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_behind_one_balancer_is_let_in() {
     let pki = Pki::new();
@@ -269,7 +271,8 @@ async fn tunnels_that_policy_refuses_are_counted() {
     let by_name = Client::direct_tls(seawall.addr(), "");
     assert!(by_name.connect("https://github.com/").await.is_err());
     assert_eq!(refused(&seawall, "tunnel"), 4.0);
-    // The guard's refusals are policy's too: this host is on loopback, and the operator did not say so.
+    // The guard's refusals are policy's too: this host is on loopback, and the operator did not say
+    // so.
     let seawall = Seawall::before(&registry).start(&pki).await;
     let by_name = Client::direct_tls(seawall.addr(), "");
     assert!(by_name.connect("https://localhost/").await.is_err());

@@ -1,5 +1,5 @@
-//! A connection that seawall ends takes nothing back: a socket closed over unread bytes answers with RST, and the kernel throws away
-//! what the client has not read yet.
+//! A connection that seawall ends takes nothing back: a socket closed over unread bytes answers
+//! with RST, and the kernel throws away what the client has not read yet.
 
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -41,7 +41,8 @@ async fn warm_hub(pki: &Pki, blob: &Blob) -> (Registry, Seawall) {
     (registry, seawall)
 }
 
-/// HTTP/1.1: a request whose body nobody wants ends its connection (RFC 9112 section 9.6), and its answer arrives.
+/// HTTP/1.1: a request whose body nobody wants ends its connection (RFC 9112 section 9.6), and its
+/// answer arrives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_answer_to_a_request_that_was_not_read_to_its_end_arrives() {
     let (pki, blob) = (Pki::new(), Blob::generated(51, BIG as u64));
@@ -57,7 +58,8 @@ async fn the_answer_to_a_request_that_was_not_read_to_its_end_arrives() {
     assert!(reply.len() - split == BIG && blob.holds(0, &reply[split..]), "{} of {BIG}", reply.len() - split);
 }
 
-/// HTTP/2: seawall stops, says so, sends what it owes and ends the connection, while the client speaks on: window updates, pings.
+/// HTTP/2: seawall stops, says so, sends what it owes and ends the connection, while the client
+/// speaks on: window updates, pings.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_does_not_reset_a_client_that_speaks_while_it_reads() {
     let (pki, blob) = (Pki::new(), Blob::generated(52, BIG as u64));

@@ -3,10 +3,12 @@
 use crate::flight::until;
 use crate::harness::*;
 
-/// A full disk, from the start or later, costs what was learnt meanwhile only for as long as it is full; what was known before stays.
+/// A full disk, from the start or later, costs what was learnt meanwhile only for as long as it is
+/// full; what was known before stays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_learnt_on_a_full_disk_is_there_after_a_restart() {
-    // The first two have the same content: of the second one, which comes while the disk is full, only facts are learnt.
+    // The first two have the same content: of the second one, which comes while the disk is full,
+    // only facts are learnt.
     const NAMES: [(&str, &[u8]); 3] = [("before", b"content"), ("meanwhile", b"content"), ("after", b"another")];
     for at_its_start in [Room::Plenty, Room::None] {
         let pki = Pki::new();
@@ -32,7 +34,8 @@ async fn what_was_learnt_on_a_full_disk_is_there_after_a_restart() {
         assert_eq!(seawall.said("the index cannot be opened"), matches!(at_its_start, Room::None));
         seawall.room(Room::Plenty);
         until("it is written again", || seawall.said("the index is written again")).await;
-        // Who started without the index asks for permissions anew; who had it writes down nothing again.
+        // Who started without the index asks for permissions anew; who had it writes down nothing
+        // again.
         for (name, _) in NAMES {
             pull(seawall.client(), name).await;
         }

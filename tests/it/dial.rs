@@ -1,4 +1,5 @@
-//! The guard, at the place where it counts: nothing inside is reached, whatever a client, a registry or DNS says.
+//! The guard, at the place where it counts: nothing inside is reached, whatever a client, a
+//! registry or DNS says.
 
 use std::net::Ipv4Addr;
 
@@ -13,7 +14,8 @@ async fn hub(pki: &Pki) -> Registry {
     Registry::new("registry-1.docker.io").image("library/alpine:3.20", Image::multi_layer()).start(pki).await
 }
 
-/// Every way to write an address of this machine or of a metadata service that a resolver, a URL parser or a translator reads.
+/// Every way to write an address of this machine or of a metadata service that a resolver, a URL
+/// parser or a translator reads.
 const DISGUISES: [&str; 24] = [
     "127.0.0.1",
     "127.0.0.1.",
@@ -80,7 +82,8 @@ async fn a_redirect_or_a_realm_to_the_inside_is_refused_in_every_disguise() {
     assert_eq!(victim.connections(), 0);
 }
 
-/// What DNS says is looked at, too: every address of an answer, and the one that was looked at is the one that is dialled.
+/// What DNS says is looked at, too: every address of an answer, and the one that was looked at is
+/// the one that is dialled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_of_dns_is_sifted_and_asked_for_once() {
     let pki = Pki::new();
@@ -152,7 +155,8 @@ async fn no_way_leads_back_to_seawall() {
     }
 }
 
-/// Fixed addresses are trusted as given, and a registry that the operator configured may be private.
+/// Fixed addresses are trusted as given, and a registry that the operator configured may be
+/// private.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operators_word_is_taken() {
     let pki = Pki::new();

@@ -26,7 +26,8 @@ fn registry(dir: &tempfile::TempDir, files: &[(&str, &str)]) -> String {
 const TLS12: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS12];
 const TLS13: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
-/// Its own hosts see it; a CDN that a redirect leads to, and a realm elsewhere, ask for one as well and get none.
+/// Its own hosts see it; a CDN that a redirect leads to, and a realm elsewhere, ask for one as well
+/// and get none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_certificate_is_for_the_registry_alone() {
     let pki = Pki::new();
@@ -51,8 +52,8 @@ async fn a_client_certificate_is_for_the_registry_alone() {
     }
 }
 
-/// In TLS 1.3 the handshake is over for the client before the server has looked at the certificate: what it says of it may
-/// come after the connection is gone.
+/// In TLS 1.3 the handshake is over for the client before the server has looked at the certificate:
+/// what it says of it may come after the connection is gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registry_that_wants_a_certificate_says_so() {
     let pki = Pki::new();
@@ -78,7 +79,8 @@ async fn a_registry_that_wants_a_certificate_says_so() {
     }
 }
 
-/// `ca_file` of a registry is believed in what is asked on its behalf, its redirects included, and in nothing else.
+/// `ca_file` of a registry is believed in what is asked on its behalf, its redirects included, and
+/// in nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registrys_root_is_believed_for_it_and_where_it_leads() {
     let (pki, private) = (Pki::new(), Pki::new());
@@ -132,7 +134,8 @@ async fn a_certificate_that_is_wrong_is_refused_and_said() {
     assert!(said.contains("no root that is trusted here") && said.contains("upstream.ca_file"), "{said}");
 }
 
-/// A ServerHello of TLS 1.1 (RFC 4346 7.4.1.3), and what such a server says to a client that wants more (RFC 5246 E.1).
+/// A ServerHello of TLS 1.1 (RFC 4346 7.4.1.3), and what such a server says to a client that wants
+/// more (RFC 5246 E.1).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_below_1_2_is_refused() {
     let mut hello = vec![0x16, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2];

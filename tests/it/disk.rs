@@ -1,4 +1,5 @@
-//! What is on disk: room and what is done without it, what a restart finds, what others did to the files meanwhile.
+//! What is on disk: room and what is done without it, what a restart finds, what others did to the
+//! files meanwhile.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -50,7 +51,8 @@ async fn the_least_recently_used_goes_when_the_cache_is_full() {
     assert_eq!(files(&seawall, "blobs/sha256").len(), 3);
 }
 
-/// Invariant 6, pitfall 37: what is being read stays; where nothing else could go, the next blob is passed through.
+/// Invariant 6, pitfall 37: what is being read stays; where nothing else could go, the next blob is
+/// passed through.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invariant_6_what_is_being_read_is_not_evicted() {
     let (pki, blobs) = (Pki::new(), [Blob::generated(44, 24 * MIB), Blob::generated(45, 8 * MIB)]);
@@ -71,7 +73,8 @@ async fn invariant_6_what_is_being_read_is_not_evicted() {
     assert!(!path(&seawall, read).exists() && path(&seawall, other).exists());
 }
 
-/// Invariant 6, pitfall 36: what is on its way has its room; all of it together stays below the limit.
+/// Invariant 6, pitfall 36: what is on its way has its room; all of it together stays below the
+/// limit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invariant_6_what_is_on_its_way_has_its_room() {
     let (pki, blobs) = (Pki::new(), [2, 1, 1].map(|mib| Blob::generated(46 + mib, mib * MIB)));
@@ -97,7 +100,8 @@ async fn invariant_6_what_is_on_its_way_has_its_room() {
     assert!(seawall.metric("seawall_cache_bytes") <= 3145728.0, "{}", seawall.metric("seawall_cache_bytes"));
 }
 
-/// Pitfalls 22 and 36: too large for the cache, of a known or unknown length: streamed, verified, not kept, others stay.
+/// Pitfalls 22 and 36: too large for the cache, of a known or unknown length: streamed, verified,
+/// not kept, others stay.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_blob_larger_than_the_cache_streams_through_verified() {
     let (pki, blobs) = (Pki::new(), [Blob::generated(50, 8 * MIB), Blob::generated(51, MIB)]);
@@ -147,7 +151,8 @@ async fn a_full_disk_breaks_no_pull() {
     assert!(seawall.metric("seawall_uncached_total") > 0.0);
 }
 
-/// The partial file cannot be opened (it is a directory), or its first byte cannot be written (`/dev/full`).
+/// The partial file cannot be opened (it is a directory), or its first byte cannot be written
+/// (`/dev/full`).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partial_that_cannot_be_written_breaks_no_pull() {
     let (pki, image) = (Pki::new(), Image::multi_layer());
@@ -174,7 +179,8 @@ async fn a_partial_that_cannot_be_written_breaks_no_pull() {
     }
 }
 
-/// A seawall in a process of its own, whose files may not grow beyond a limit: the disk is full in the middle of a blob.
+/// A seawall in a process of its own, whose files may not grow beyond a limit: the disk is full in
+/// the middle of a blob.
 struct Limited {
     child: Child,
     address: std::net::SocketAddr,
@@ -225,7 +231,8 @@ impl Drop for Limited {
     }
 }
 
-/// Pitfall 22: the disk is full in the middle of a blob. Each client gets the rest from upstream, and it is verified.
+/// Pitfall 22: the disk is full in the middle of a blob. Each client gets the rest from upstream,
+/// and it is verified.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_fills_up_in_the_middle_of_a_blob_breaks_no_download() {
     let (pki, blobs) = (Pki::new(), [Blob::generated(53, 8 * MIB), Blob::generated(54, MIB)]);
@@ -289,8 +296,8 @@ async fn a_restart_is_warm_and_media_types_survive_it() {
     }
 }
 
-/// Pitfalls 30 and 31: upstream is unreachable at the start, its last anonymous grant holds, though it was longer ago
-/// than it is believed.
+/// Pitfalls 30 and 31: upstream is unreachable at the start, its last anonymous grant holds, though
+/// it was longer ago than it is believed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_warm_restart_serves_what_is_public_while_upstream_is_down() {
     for style in Style::ALL {
@@ -308,7 +315,8 @@ async fn a_warm_restart_serves_what_is_public_while_upstream_is_down() {
     }
 }
 
-/// Invariant 2: the index is gone, or is garbage. What there is is found again, and permission is asked again.
+/// Invariant 2: the index is gone, or is garbage. What there is is found again, and permission is
+/// asked again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invariant_2_a_lost_index_is_rebuilt_from_the_files_and_permissions_are_asked_again() {
     let (pki, blob) = (Pki::new(), Blob::generated(55, MIB));
@@ -372,7 +380,8 @@ async fn files_that_others_touched_are_fetched_again() {
     assert_eq!(reply.bytes(), &image.manifest());
 }
 
-/// Pitfall 24: a partial that nobody went on with for a day goes; a younger one and a stranger's file stay.
+/// Pitfall 24: a partial that nobody went on with for a day goes; a younger one and a stranger's
+/// file stay.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partials_that_nobody_wants_go() {
     let (pki, blob) = (Pki::new(), Blob::generated(57, MIB));

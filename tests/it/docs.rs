@@ -1,5 +1,5 @@
-//! The pages: all are there, no link is dead, each test that a page names exists. What the code cites
-//! is in `docs_cited`, the keys of the configuration are in `docs_keys`.
+//! The pages: all are there, no link is dead, each test that a page names exists. What the code
+//! cites is in `docs_cited`, the keys of the configuration are in `docs_keys`.
 //!
 //! Each check is a function from texts to what is wrong with them, so that a planted fault can show
 //! that it fails. What is on disk is read in one place ([`Tree::read`]).

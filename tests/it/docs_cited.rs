@@ -76,8 +76,8 @@ fn after_word<'a>(line: &'a str, word: &str) -> Vec<&'a str> {
     found
 }
 
-/// What is wrong with the citations of one line. All of it is looked at, not comments alone: messages
-/// of tests cite too.
+/// What is wrong with the citations of one line. All of it is looked at, not comments alone:
+/// messages of tests cite too.
 fn wrong_in_line(line: &str, pages: &Texts, known: &BTreeMap<&str, BTreeSet<String>>) -> Vec<String> {
     let mut wrong = Vec::new();
     let absent = |page: &str, cited: &[&str]| -> Vec<String> {

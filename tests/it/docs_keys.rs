@@ -1,7 +1,7 @@
 //! Every key of the configuration has a row in `docs/configuration.md`, and every row has a key.
 //!
-//! Which keys there are is asked of the configuration itself: of an unknown key it says which ones are
-//! valid in its place. A key below which that is said too is a section.
+//! Which keys there are is asked of the configuration itself: of an unknown key it says which ones
+//! are valid in its place. A key below which that is said too is a section.
 
 use std::collections::BTreeSet;
 
@@ -60,8 +60,8 @@ fn valid_keys(path: &str, mut problems: impl Iterator<Item = String>) -> Option<
     Some(valid.split(", ").map(str::to_owned).collect())
 }
 
-/// The keys of the tables whose first column is called `key`. Their section is in the heading above:
-/// `[cache.tags]`, `[[registry]]`; without one they are at the top level.
+/// The keys of the tables whose first column is called `key`. Their section is in the heading
+/// above: `[cache.tags]`, `[[registry]]`; without one they are at the top level.
 fn rows(page: &str) -> Vec<String> {
     let (mut section, mut column) = (String::new(), None);
     let mut rows = Vec::new();

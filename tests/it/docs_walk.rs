@@ -2,7 +2,8 @@
 
 use crate::docs::{Texts, Tree, none, prose, texts};
 
-/// Steps are items of a numbered list; what comes before the first of a step's colons names files and functions in turn.
+/// Steps are items of a numbered list; what comes before the first of a step's colons names files
+/// and functions in turn.
 fn steps(page: &str) -> Vec<(usize, String, Vec<String>)> {
     let mut steps = Vec::new();
     let mut file = None;

@@ -1,4 +1,5 @@
-//! One fill for all who want a blob (invariants 3 to 5): what reached upstream is counted, gates hold it meanwhile.
+//! One fill for all who want a blob (invariants 3 to 5): what reached upstream is counted, gates
+//! hold it meanwhile.
 
 use futures_util::future::join_all;
 
@@ -10,7 +11,8 @@ pub(crate) fn url(blob: &Blob) -> String {
     format!("https://ghcr.io/v2/acme/app/blobs/{}", blob.digest())
 }
 
-/// Registry `ghcr.io` that opens `acme/app` to everybody and answers blobs itself, so that `gets("blobs")` counts transfers.
+/// Registry `ghcr.io` that opens `acme/app` to everybody and answers blobs itself, so that
+/// `gets("blobs")` counts transfers.
 pub(crate) async fn open_registry(pki: &Pki, blob: &Blob) -> Registry {
     Registry::new("ghcr.io").blob("acme/app", blob.clone()).start(pki).await
 }
@@ -68,7 +70,8 @@ async fn a_hundred_clients_of_a_cold_blob_cost_one_get_and_have_its_bytes_while_
     assert_eq!(registry.sent(), blob.len());
 }
 
-/// Invariant 3: the index knows the blob before the flight lands, and joining looks again: nobody ever finds it in neither.
+/// Invariant 3: the index knows the blob before the flight lands, and joining looks again: nobody
+/// ever finds it in neither.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invariant_3_whoever_comes_while_a_fill_lands_finds_it() {
     let pki = Pki::new();
@@ -93,7 +96,8 @@ async fn invariant_3_whoever_comes_while_a_fill_lands_finds_it() {
     assert_eq!(registry.gets("blobs"), 40, "{}", registry.log());
 }
 
-/// Invariant 4, pitfall 22: a fill does not die with the client that began it, nor with all of them.
+/// Invariant 4, pitfall 22: a fill does not die with the client that began it, nor with all of
+/// them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invariant_4_a_fill_dies_with_nobody() {
     for others in [0, 1] {
@@ -144,7 +148,8 @@ async fn invariant_4_a_slow_reader_holds_nobody() {
     assert_eq!(registry.gets("blobs"), 1, "{}", registry.log());
 }
 
-/// Invariant 5, pitfalls 3 and 4: a wrong byte anywhere, and nobody gets a whole body, and nothing of it stays.
+/// Invariant 5, pitfalls 3 and 4: a wrong byte anywhere, and nobody gets a whole body, and nothing
+/// of it stays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invariant_5_wrong_bytes_never_end_cleanly_and_are_never_kept() {
     let (pki, blob) = (Pki::new(), Blob::generated(4, 2 * MIB));
@@ -204,7 +209,8 @@ async fn head_of_a_cold_blob_downloads_nothing() {
     }
 }
 
-/// A leader that may not read ends its own request only: who followed it asks with a credential of its own.
+/// A leader that may not read ends its own request only: who followed it asks with a credential of
+/// its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn followers_of_a_refused_leader_lead_themselves() {
     let (pki, blob) = (Pki::new(), Blob::generated(6, 100_000));
@@ -238,7 +244,8 @@ async fn followers_of_a_refused_leader_lead_themselves() {
     assert_eq!(registry.gets("blobs"), 2, "{}", registry.log());
 }
 
-/// A failure is everybody's who would have been answered the same: upstream is not asked once for each.
+/// A failure is everybody's who would have been answered the same: upstream is not asked once for
+/// each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_follows_what_upstream_will_not_send_does_not_ask_for_it_again() {
     let (pki, image) = (Pki::new(), Image::multi_layer());
@@ -274,7 +281,8 @@ async fn who_follows_what_upstream_will_not_send_does_not_ask_for_it_again() {
     }
 }
 
-/// Bytes are shared by digest, permission is not: each repository is asked, none is downloaded from again.
+/// Bytes are shared by digest, permission is not: each repository is asked, none is downloaded from
+/// again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_are_shared_across_repositories_and_registries_and_permission_is_asked() {
     let (pki, blob) = (Pki::new(), Blob::generated(7, 200_000));

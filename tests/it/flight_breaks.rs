@@ -1,4 +1,5 @@
-//! What upstream breaks off or lies about, and what becomes of it (invariants 4 and 5, pitfalls 3, 23, 24).
+//! What upstream breaks off or lies about, and what becomes of it (invariants 4 and 5, pitfalls 3,
+//! 23, 24).
 
 use std::path::Path;
 
@@ -17,8 +18,8 @@ pub(crate) fn ranges(registry: &Registry, kind: &str) -> Vec<Option<String>> {
     seen.filter(|seen| [200, 206].contains(&seen.status())).map(|seen| seen.range().map(str::to_owned)).collect()
 }
 
-/// Invariants 4 and 8: a broken transfer goes on where it broke, by the registry's URL, since the signed one may have expired; the
-/// credential stays at the registry.
+/// Invariants 4 and 8: a broken transfer goes on where it broke, by the registry's URL, since the
+/// signed one may have expired; the credential stays at the registry.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invariant_4_a_broken_transfer_goes_on_by_range_through_the_registrys_url() {
     let (pki, blob) = (Pki::new(), Blob::generated(21, 3 * MIB));
@@ -40,7 +41,8 @@ async fn invariant_4_a_broken_transfer_goes_on_by_range_through_the_registrys_ur
     assert_eq!((files(&seawall, "blobs/sha256").len(), files(&seawall, "partial").len()), (1, 0));
 }
 
-/// It gives up only when attempts in a row bring nothing: a transfer that breaks every 100 KiB arrives.
+/// It gives up only when attempts in a row bring nothing: a transfer that breaks every 100 KiB
+/// arrives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transfer_that_breaks_again_and_again_arrives_as_long_as_it_gets_on() {
     let (pki, blob) = (Pki::new(), Blob::generated(22, MIB));
@@ -52,7 +54,8 @@ async fn a_transfer_that_breaks_again_and_again_arrives_as_long_as_it_gets_on() 
     assert_eq!(registry.gets("blobs"), 11, "{}", registry.log());
 }
 
-/// Invariant 5: upstream never goes on. What came stays for the next attempt, and nobody takes it for the whole.
+/// Invariant 5: upstream never goes on. What came stays for the next attempt, and nobody takes it
+/// for the whole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invariant_5_a_transfer_that_is_given_up_never_ends_cleanly_and_is_gone_on_with() {
     let (pki, blob) = (Pki::new(), Blob::generated(23, 2 * MIB));
@@ -89,7 +92,8 @@ async fn an_upstream_without_ranges_sends_all_again_and_it_is_still_right() {
     assert_eq!(registry.gets("blobs"), 2);
 }
 
-/// Lies about a body: each is an error to the client, or the right bytes; never a whole body that is wrong; nothing is kept.
+/// Lies about a body: each is an error to the client, or the right bytes; never a whole body that
+/// is wrong; nothing is kept.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invariant_5_lies_about_length_and_encoding_are_never_believed() {
     let (pki, blob) = (Pki::new(), Blob::generated(25, 300_000));
@@ -168,7 +172,8 @@ async fn upstream_goes_away_and_comes_back_in_the_middle_of_a_body() {
     assert_eq!(ranges(&registry, "blobs"), [None, Some(format!("bytes={MIB}-"))]);
 }
 
-/// Pitfall 23: silence ends a transfer, and it is taken up; how long all of it takes does not matter.
+/// Pitfall 23: silence ends a transfer, and it is taken up; how long all of it takes does not
+/// matter.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transfer_that_falls_silent_is_taken_up() {
     let (pki, blob) = (Pki::new(), Blob::generated(33, 2 * MIB));
@@ -195,8 +200,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Invariant 4: what a kill leaves behind is gone on with, by one request for the rest. The kill is a copy of the data directory
-/// in the middle of the fill, which the next seawall starts from.
+/// Invariant 4: what a kill leaves behind is gone on with, by one request for the rest. The kill is
+/// a copy of the data directory in the middle of the fill, which the next seawall starts from.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invariant_4_a_fill_is_gone_on_with_after_a_kill() {
     let (pki, blob) = (Pki::new(), Blob::generated(28, 3 * MIB));
@@ -248,7 +253,8 @@ async fn a_partial_that_is_whole_is_not_fetched_again() {
     }
 }
 
-/// A power cut leaves a partial that is wrong or too long: nobody gets a whole wrong body, and the attempt after it is right.
+/// A power cut leaves a partial that is wrong or too long: nobody gets a whole wrong body, and the
+/// attempt after it is right.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partial_that_is_wrong_does_not_last() {
     let (pki, blob) = (Pki::new(), Blob::generated(30, MIB));
@@ -274,7 +280,8 @@ async fn a_partial_that_is_wrong_does_not_last() {
     }
 }
 
-/// Invariant 4: upstream went away, seawall was stopped and started, upstream came back: one request, for the rest.
+/// Invariant 4: upstream went away, seawall was stopped and started, upstream came back: one
+/// request, for the rest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invariant_4_a_fill_is_gone_on_with_after_a_restart() {
     let (pki, blob) = (Pki::new(), Blob::generated(31, 3 * MIB));
@@ -295,7 +302,8 @@ async fn invariant_4_a_fill_is_gone_on_with_after_a_restart() {
     assert_eq!(ranges(&registry, "cdn"), [Some(format!("bytes={}-", 2 * MIB))], "{}", registry.log());
 }
 
-/// Invariant 4: the credential that began a fill is no longer good when the transfer has to be taken up. Others go on with theirs.
+/// Invariant 4: the credential that began a fill is no longer good when the transfer has to be
+/// taken up. Others go on with theirs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invariant_4_a_fill_whose_credential_ended_breaks_nobody_elses_download() {
     let (pki, blob) = (Pki::new(), Blob::generated(32, 2 * MIB));
@@ -316,7 +324,8 @@ async fn invariant_4_a_fill_whose_credential_ended_breaks_nobody_elses_download(
     assert!(got < blob.len() && end.is_err(), "{got} {end:?}");
 }
 
-/// Pitfall 29, the other way round: who has no earlier yes waits for a slow upstream, though the bytes are here.
+/// Pitfall 29, the other way round: who has no earlier yes waits for a slow upstream, though the
+/// bytes are here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_yes_is_waited_for_where_there_is_none_to_fall_back_on() {
     let (pki, image) = (Pki::new(), Image::multi_layer());

@@ -55,7 +55,8 @@ async fn a_near_range_waits_for_the_fill() {
     assert_eq!(registry.gets("blobs"), 1, "{}", registry.log());
 }
 
-/// A client that asks for the rest from many points at once and hangs up: one fill, and one request for each that was far.
+/// A client that asks for the rest from many points at once and hangs up: one fill, and one request
+/// for each that was far.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn open_ended_ranges_that_are_given_up_multiply_nothing() {
     let (pki, blob) = (Pki::new(), Blob::generated(13, 96 * MIB));

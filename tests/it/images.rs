@@ -1,4 +1,5 @@
-//! `seawall images`: what manifests name, what of it is in the cache, and the same under a mirror's names.
+//! `seawall images`: what manifests name, what of it is in the cache, and the same under a mirror's
+//! names.
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
@@ -10,7 +11,8 @@ use crate::harness::*;
 
 const HUB: &str = "registry-1.docker.io";
 
-/// `seawall images` with built-in defaults and this on stdin. Not on the test's own runtime: it asks seawall in there.
+/// `seawall images` with built-in defaults and this on stdin. Not on the test's own runtime: it
+/// asks seawall in there.
 async fn images(args: &[&str], stdin: &str) -> Output {
     let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
     let stdin = stdin.to_owned();
@@ -37,7 +39,8 @@ async fn api(seawall: &Seawall, query: &str) -> Value {
     serde_json::from_slice(reply.bytes()).unwrap_or_else(|_| json!(String::from_utf8_lossy(reply.bytes())))
 }
 
-/// Two platforms in the index, one of them pulled; a whole image; one whose layers were never asked for.
+/// Two platforms in the index, one of them pulled; a whole image; one whose layers were never asked
+/// for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_in_the_cache_is_said_of_tags_and_digests() {
     let pki = Pki::new();

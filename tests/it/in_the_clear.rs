@@ -1,4 +1,5 @@
-//! What goes to a client in the clear is sent by the kernel: the same bytes, cold and warm, whole and in parts.
+//! What goes to a client in the clear is sent by the kernel: the same bytes, cold and warm, whole
+//! and in parts.
 
 use crate::harness::*;
 

@@ -1,4 +1,5 @@
-//! The order of the source (`docs/architecture.md`): layers of modules, no circles of files inside one, and the house rules that no lint knows.
+//! The order of the source (`docs/architecture.md`): layers of modules, no circles of files inside
+//! one, and the house rules that no lint knows.
 
 mod circles;
 mod code;
@@ -9,7 +10,8 @@ use std::path::{Path, PathBuf};
 use circles::{Module, Tree, circles};
 use code::code;
 
-/// A module may use those of the lines before its own, and itself. Modules of one line do not know each other.
+/// A module may use those of the lines before its own, and itself. Modules of one line do not know
+/// each other.
 const LAYERS: &[&[&str]] = &[
     &["http", "oci"],
     &["error", "policy"],
@@ -43,7 +45,8 @@ impl Source {
     }
 }
 
-/// Every file of Rust below a directory of this package, and its text. What was built (`target`) is not ours.
+/// Every file of Rust below a directory of this package, and its text. What was built (`target`) is
+/// not ours.
 fn files(below: &str) -> Vec<(PathBuf, String)> {
     let mut dirs = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(below)];
     let mut files = Vec::new();

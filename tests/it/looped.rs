@@ -1,4 +1,5 @@
-//! A registry's name that leads back to seawall through what seawall cannot know: a balancer, a port mapping, NAT.
+//! A registry's name that leads back to seawall through what seawall cannot know: a balancer, a
+//! port mapping, NAT.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -73,7 +74,8 @@ async fn a_plain_registry_that_is_seawall_itself_is_refused() {
     assert_eq!(reply.status, 200);
 }
 
-/// Over TLS it goes that far only where seawall trusts its own root: `seawall ca install` on its own machine.
+/// Over TLS it goes that far only where seawall trusts its own root: `seawall ca install` on its
+/// own machine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registry_that_is_seawall_itself_is_refused() {
     let pki = Pki::new();
@@ -141,7 +143,8 @@ fn copy_root(from: &std::path::Path, to: &std::path::Path) {
     }
 }
 
-/// A seawall before another that has the same root is as it should be, and so is another host at an address that leads here.
+/// A seawall before another that has the same root is as it should be, and so is another host at an
+/// address that leads here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_seawall_with_the_same_root_is_no_loop() {
     use seawall::config::{Config, Overrides};

@@ -1,4 +1,5 @@
-//! DNS is overridden, and seawall asks the resolver that is: it says so, and does not ask itself for ever.
+//! DNS is overridden, and seawall asks the resolver that is: it says so, and does not ask itself
+//! for ever.
 #![expect(clippy::disallowed_methods, reason = "tokio::spawn: a fake needs no drain")]
 
 use std::io::{BufRead as _, BufReader};

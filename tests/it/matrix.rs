@@ -1,16 +1,20 @@
-//! The whole matrix of issue 3 as one table: who asks for what of a repository, how, in which state of the cache, and what upstream
-//! says of the repository. This file is the table and how it is read; `matrix_world` plays it, `matrix_runs` and `matrix_flight` are
-//! the tests.
+//! The whole matrix of issue 3 as one table: who asks for what of a repository, how, in which state
+//! of the cache, and what upstream says of the repository. This file is the table and how it is
+//! read; `matrix_world` plays it, `matrix_runs` and `matrix_flight` are the tests.
 //!
 //! The rules behind the table (invariants 7 and 9, docs/protocol.md 6, "Private isolation"):
 //!
-//! 1. A yes to an anonymous client opens a repository to every credential, for `public_ttl`. Within it nobody is asked again.
+//! 1. A yes to an anonymous client opens a repository to every credential, for `public_ttl`. Within
+//!    it nobody is asked again.
 //! 2. A yes to a credential opens it to that credential, for `grant_ttl`.
-//! 3. Without such a yes upstream is asked, with the client's own credential, and its word is passed on. So a credential that upstream
-//!    does not know is refused even where a client without one is let in.
-//! 4. HEAD of a blob is what a pusher asks: upstream is always asked, by the client's own credential (invariant 9).
-//! 5. When upstream cannot be asked, its last anonymous yes stands however old, and what is served by it is marked stale; a yes to a
-//!    credential stands for `grant_ttl` only. Whom neither covers gets an error, and nothing else.
+//! 3. Without such a yes upstream is asked, with the client's own credential, and its word is
+//!    passed on. So a credential that upstream does not know is refused even where a client without
+//!    one is let in.
+//! 4. HEAD of a blob is what a pusher asks: upstream is always asked, by the client's own
+//!    credential (invariant 9).
+//! 5. When upstream cannot be asked, its last anonymous yes stands however old, and what is served
+//!    by it is marked stale; a yes to a credential stands for `grant_ttl` only. Whom neither covers
+//!    gets an error, and nothing else.
 //! 6. To know a length is to know a byte: HEAD obeys the same rules as GET, and so does 304.
 
 use std::fmt;
@@ -24,7 +28,8 @@ pub(crate) enum Who {
     Anonymous,
     /// A: may read it.
     Alice,
-    /// B: has an account, and may not read what is private. His token was asked for with this repository's name in it.
+    /// B: has an account, and may not read what is private. His token was asked for with this
+    /// repository's name in it.
     Bob,
     /// Another account that may read it.
     Carol,
@@ -80,7 +85,8 @@ pub(crate) enum Place {
     Public,
     /// Alice and carol may read it.
     Private,
-    /// It was public when seawall last asked, which is less than `public_ttl` ago. Now it is private to alice and carol.
+    /// It was public when seawall last asked, which is less than `public_ttl` ago. Now it is
+    /// private to alice and carol.
     Turned,
     /// The same, `public_ttl` later.
     TurnedLong,
@@ -89,7 +95,8 @@ pub(crate) enum Place {
 /// What seawall has, and whether upstream answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// All of it is here: an anonymous client has pulled it, or alice where that is not possible. Nobody else has asked yet.
+    /// All of it is here: an anonymous client has pulled it, or alice where that is not possible.
+    /// Nobody else has asked yet.
     Cached,
     /// None of it is here.
     NotCached,
@@ -99,13 +106,15 @@ pub(crate) enum State {
     Down,
     /// Cached; upstream is away, and all that was believed has run out.
     DownLong,
-    /// Cached; seawall has been told that it is private now, and alice has been let in since. Then upstream went away.
+    /// Cached; seawall has been told that it is private now, and alice has been let in since. Then
+    /// upstream went away.
     DownTold,
     /// None of it is here, and upstream is away.
     DownEmpty,
 }
 
-/// Which requests a line is for; a later line of the same place and state is the exception from an earlier one.
+/// Which requests a line is for; a later line of the same place and state is the exception from an
+/// earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     All,
@@ -140,7 +149,8 @@ pub(crate) enum Expected {
 
 type Line = (Place, State, Asked, &'static str);
 
-/// Columns: nobody, anonymous token, alice (A), bob (B), carol, A's token for another repository, made up, Basic.
+/// Columns: nobody, anonymous token, alice (A), bob (B), carol, A's token for another repository,
+/// made up, Basic.
 const TABLE: &[Line] = {
     use Asked::{All, HeadOfBlob, HeadOfDigest};
     use Place::{Private, Public, Turned, TurnedLong};
@@ -151,7 +161,8 @@ const TABLE: &[Line] = {
         (Public, Cached, HeadOfBlob, "s s s s s r r r"),
         // Rule 3.
         (Public, NotCached, All, "s s s s s r r r"),
-        // Rule 1: it is known to be public, by another tag. Of a manifest that is on its way the length is not known: rule 3.
+        // Rule 1: it is known to be public, by another tag. Of a manifest that is on its way the
+        // length is not known: rule 3.
         (Public, InFlight, All, "s s s s s s s s"),
         (Public, InFlight, HeadOfBlob, "s s s s s r r r"),
         (Public, InFlight, HeadOfDigest, "s s s s s r r r"),
@@ -169,7 +180,8 @@ const TABLE: &[Line] = {
         (Private, Down, HeadOfBlob, "e e w e e e e e"),
         (Private, DownLong, All, "e e e e e e e e"),
         (Private, DownEmpty, All, "e e e e e e e e"),
-        // Rule 1: what was open a moment ago is believed to be. But what is not here has to be fetched, and whoever fetches is seen.
+        // Rule 1: what was open a moment ago is believed to be. But what is not here has to be
+        // fetched, and whoever fetches is seen.
         (Turned, Cached, All, "s s s s s s s s"),
         (Turned, Cached, HeadOfBlob, "r r s r s r r r"),
         (Turned, NotCached, All, "r r s r s r r r"),
@@ -178,7 +190,8 @@ const TABLE: &[Line] = {
         (Turned, InFlight, HeadOfDigest, "r r s r s r r r"),
         (Turned, Down, All, "s s s s s s s s"),
         (Turned, Down, HeadOfBlob, "w w w w w w w w"),
-        // As a private one. Who leads a fill began it when it was public: it goes on, and whoever comes now needs a yes.
+        // As a private one. Who leads a fill began it when it was public: it goes on, and whoever
+        // comes now needs a yes.
         (TurnedLong, Cached, All, "r r s r s r r r"),
         (TurnedLong, NotCached, All, "r r s r s r r r"),
         (TurnedLong, InFlight, All, "r r s r s r r r"),
@@ -222,7 +235,8 @@ impl Cell {
     }
 }
 
-/// Every way to ask, those last that always ask upstream: what they find out must not help or harm the others.
+/// Every way to ask, those last that always ask upstream: what they find out must not help or harm
+/// the others.
 pub(crate) fn asks() -> Vec<(Thing, How)> {
     let mut asks: Vec<_> = How::ALL.iter().flat_map(|how| Thing::ALL.map(|thing| (thing, *how))).collect();
     asks.sort_by_key(|(thing, how)| Asked::HeadOfBlob.is(*thing, *how));

@@ -1,5 +1,6 @@
-//! The matrix while it is on its way: see `matrix`. The fake's gate holds the first one's answer midway; all others ask meanwhile.
-//! Whoever is to be refused is, with the gate still closed; whoever is let in follows, and upstream is asked for the bytes once.
+//! The matrix while it is on its way: see `matrix`. The fake's gate holds the first one's answer
+//! midway; all others ask meanwhile. Whoever is to be refused is, with the gate still closed;
+//! whoever is let in follows, and upstream is asked for the bytes once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use crate::harness::*;
 use crate::matrix::{Cell, Expected, How, Place, State, Thing, Who};
 use crate::matrix_world::{HELD_AT, Scene, Spoken, World};
 
-/// How long somebody may wait who must not wait for the gate. Nobody waits this long when all is well.
+/// How long somebody may wait who must not wait for the gate. Nobody waits this long when all is
+/// well.
 const AT_ONCE: Duration = Duration::from_secs(30);
 /// The same, where somebody does wait: the time that a failing test takes.
 const SOON: Duration = Duration::from_secs(5);
@@ -142,7 +144,8 @@ async fn the_matrix_in_flight_a_mirror() {
     in_flight(Spoken::Mirror, &[Place::Public, Place::Turned, Place::TurnedLong]).await;
 }
 
-/// A pull whose answer has not even begun keeps nobody waiting who is to be refused. (To wait is to learn that somebody is reading it.)
+/// A pull whose answer has not even begun keeps nobody waiting who is to be refused. (To wait is to
+/// learn that somebody is reading it.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_refused_does_not_wait_for_somebody_elses_answer() {
     let scene = Scene::new(Place::Private, State::InFlight, "head");

@@ -32,7 +32,8 @@ async fn closed_after_the_ttl(ends: impl Fn(&Registry)) {
     world.settled().await;
     ends(&world.registry);
     let [first, second] = &scenes;
-    // Believed, until upstream is asked for another reason: then it is over at once, in that repository.
+    // Believed, until upstream is asked for another reason: then it is over at once, in that
+    // repository.
     assert_eq!(world.ask(first, Who::Alice, Thing::Blob, How::Get).await.status, 200);
     assert_eq!(world.ask(first, Who::Alice, Thing::Blob, How::Head).await.status, 401);
     for (thing, how, status) in statuses(&world, first, Who::Alice).await {
@@ -73,7 +74,8 @@ async fn a_removed_account_opens_nothing_after_the_ttl() {
     assert_eq!(ask("carol", "carols-password").await.status, 200);
 }
 
-/// A private repository's bytes after a restart with upstream away: a yes to a credential is in memory only.
+/// A private repository's bytes after a restart with upstream away: a yes to a credential is in
+/// memory only.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_credentials_yes_does_not_outlive_the_process() {
     let pki = Pki::new();
@@ -132,8 +134,9 @@ fn nothing_of_it(reply: &Reply, what: &str) {
     assert!(!reply.headers.contains_key("docker-content-digest") && !reply.headers.contains_key("etag"), "{what}");
 }
 
-/// Invariant 7: who may read a repository reads what upstream has in it, and nothing else that happens to be here: not by asking for it
-/// there, and not by listing it in a manifest of one's own.
+/// Invariant 7: who may read a repository reads what upstream has in it, and nothing else that
+/// happens to be here: not by asking for it there, and not by listing it in a manifest of one's
+/// own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_digest_is_granted_where_upstream_has_it_and_nowhere_else() {
     let pki = Pki::new();
@@ -143,7 +146,8 @@ async fn a_digest_is_granted_where_upstream_has_it_and_nowhere_else() {
     let (layer, digests) = pulled(&client, &registry).await;
     let bob = token(&client, BOB, "acme/bobs").await;
     let carol = token(&client, CAROL, "acme/app").await;
-    // Both list what is alice's: bob in his own repository, and somebody in one that is open to all.
+    // Both list what is alice's: bob in his own repository, and somebody in one that is open to
+    // all.
     let evil = Image::of(vec![layer.clone()]).manifest();
     registry.add_manifest("acme/bobs", "evil", OCI_MANIFEST, [b" ", &evil[..]].concat());
     registry.add_manifest("library/evil", "1", OCI_MANIFEST, [b"  ", &evil[..]].concat());
@@ -206,7 +210,8 @@ async fn a_digest_of_another_repository_of_ones_own_costs_one_question() {
     nothing_of_it(&client.get(&url).bearer(&bob).send().await.unwrap(), "bob");
 }
 
-/// Invariant 7: a grant is for one registry. The same names and the same credential at another one are another thing.
+/// Invariant 7: a grant is for one registry. The same names and the same credential at another one
+/// are another thing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_yes_of_one_registry_is_none_of_another() {
     let pki = Pki::new();
@@ -226,7 +231,8 @@ async fn a_yes_of_one_registry_is_none_of_another() {
     }
 }
 
-/// A registry that takes Basic on every request (ECR): the password is the credential, and a wrong one is another one.
+/// A registry that takes Basic on every request (ECR): the password is the credential, and a wrong
+/// one is another one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_is_a_credential_like_a_token() {
     let pki = Pki::new();
@@ -257,7 +263,8 @@ async fn a_password_is_a_credential_like_a_token() {
     }
 }
 
-/// An https URL sent to the proxy in the clear is no way around: what is cached is not served by it to whom it is not open.
+/// An https URL sent to the proxy in the clear is no way around: what is cached is not served by it
+/// to whom it is not open.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_https_url_in_the_clear_opens_nothing() {
     let pki = Pki::new();
@@ -279,8 +286,8 @@ async fn an_https_url_in_the_clear_opens_nothing() {
         }
     }
 }
-/// What is for a configured registry is a pull there, or refused; it is not passed on unexamined, past the cache (every
-/// GET is counted) and past whatever is said of that registry's repositories.
+/// What is for a configured registry is a pull there, or refused; it is not passed on unexamined,
+/// past the cache (every GET is counted) and past whatever is said of that registry's repositories.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_https_url_in_the_clear_is_not_passed_on_unexamined() {
     let pki = Pki::new();

@@ -1,4 +1,5 @@
-//! Plays the matrix: a registry with a repository for every scene, so that no scene learns from another; requests; judgement.
+//! Plays the matrix: a registry with a repository for every scene, so that no scene learns from
+//! another; requests; judgement.
 
 use std::collections::HashMap;
 
@@ -221,8 +222,8 @@ impl World {
         if self.spoken == Spoken::Mirror { Who::Nobody } else { who }
     }
 
-    /// Credentials that reached whom they are not for: of a mirror's clients anybody, else anybody but the registry and its token
-    /// service.
+    /// Credentials that reached whom they are not for: of a mirror's clients anybody, else anybody
+    /// but the registry and its token service.
     pub(crate) fn gone_astray(&self) -> Vec<String> {
         let theirs = |seen: &Seen| {
             let sent = seen.authorization().unwrap_or_default();

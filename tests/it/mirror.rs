@@ -80,7 +80,8 @@ async fn it_asks_nobody_who_they_are() {
     assert_eq!(registry.requests().len(), 0);
 }
 
-/// Pitfall 14, and distribution-spec "Registry Proxying": credentials for a mirror are not for the registry behind it.
+/// Pitfall 14, and distribution-spec "Registry Proxying": credentials for a mirror are not for the
+/// registry behind it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_serves_what_is_public_and_says_how_to_get_the_rest() {
     let pki = Pki::new();

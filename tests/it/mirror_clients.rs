@@ -1,4 +1,5 @@
-//! Each client's way to ask a mirror: what its configuration makes of an image's name comes to the same image.
+//! Each client's way to ask a mirror: what its configuration makes of an image's name comes to the
+//! same image.
 
 use http::Method;
 
@@ -7,7 +8,8 @@ use crate::harness::*;
 
 const MIRROR: &str = "http://mirror.test";
 
-/// docker.io with an alias, ghcr.io with one, a laboratory's on port 5000, and a mirror of all of them.
+/// docker.io with an alias, ghcr.io with one, a laboratory's on port 5000, and a mirror of all of
+/// them.
 async fn world(pki: &Pki) -> (Registry, Registry, Registry, Seawall) {
     let hub = Registry::new("registry-1.docker.io").image("library/nginx:1", Image::multi_layer()).token_auth();
     let hub = hub.start(pki).await;
@@ -51,7 +53,8 @@ async fn every_clients_form_is_understood() {
         ("RKE", "library/nginx", ""),
         ("BuildKit with a path", "docker.io/library/nginx", "ns=docker.io"),
         ("BuildKit, an owner of the alias's name", "github/tool", "ns=ghcr.io"),
-        // --registry-mirror seawall, --registry-mirror seawall/dockerhub, --registry-map ghcr.io=seawall/ghcr.io
+        // --registry-mirror seawall, --registry-mirror seawall/dockerhub, --registry-map
+        // ghcr.io=seawall/ghcr.io
         ("kaniko", "library/nginx", ""),
         ("kaniko with a path", "dockerhub/library/nginx", ""),
         ("kaniko with a map", "ghcr.io/owner/app", ""),
@@ -86,7 +89,8 @@ async fn every_clients_form_is_understood() {
     );
 }
 
-/// The next page is where the first one was: at the mirror, under the client's name for it, over TLS too.
+/// The next page is where the first one was: at the mirror, under the client's name for it, over
+/// TLS too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_go_on_under_every_name() {
     let pki = Pki::new();
@@ -125,7 +129,8 @@ async fn lists_go_on_under_every_name() {
     }
 }
 
-/// Who says the registry besides means the name as it stands: its first part may be an owner's there.
+/// Who says the registry besides means the name as it stands: its first part may be an owner's
+/// there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_of_the_registrys_name_keeps_its_images() {
     let pki = Pki::new();

@@ -1,4 +1,5 @@
-//! A client of a mirror falls back in silence: seawall counts what it refused, and says it once in a while.
+//! A client of a mirror falls back in silence: seawall counts what it refused, and says it once in
+//! a while.
 
 use std::time::Duration;
 
@@ -48,7 +49,8 @@ async fn refused_alone() {
     assert_eq!(refused("registry=\"unknown\",code=\"NAME_UNKNOWN\""), 2.0, "names of clients are no labels");
     assert_eq!(said("add a [[registry]] for it"), 1);
 
-    // What the registry does not have either is counted, and no reason to worry: signatures are looked for everywhere.
+    // What the registry does not have either is counted, and no reason to worry: signatures are
+    // looked for everywhere.
     let before = said("ask the registry itself");
     assert_eq!(ask("/v2/library/alpine/manifests/sha256-0.sig").await, 404);
     assert_eq!(said("ask the registry itself"), before);

@@ -1,11 +1,12 @@
-//! Seawall against a model: random steps of an upstream that changes, breaks and comes back, and of clients between them. The model
-//! (`model_books`) says of every answer whether it was allowed, and of some that they had to come.
+//! Seawall against a model: random steps of an upstream that changes, breaks and comes back, and of
+//! clients between them. The model (`model_books`) says of every answer whether it was allowed, and
+//! of some that they had to come.
 //!
-//! A failure prints its seed and the shortest steps that fail still. `MODEL_SEED=n` plays one again, `MODEL_SEEDS=n`
-//! and `MODEL_STEPS=n` play more.
+//! A failure prints its seed and the shortest steps that fail still. `MODEL_SEED=n` plays one
+//! again, `MODEL_SEEDS=n` and `MODEL_STEPS=n` play more.
 //!
-//! No `proptest-state-machine`: no step here has a precondition (one that has nothing to do does nothing), so a `Vec<Step>` shrinks as
-//! it is.
+//! No `proptest-state-machine`: no step here has a precondition (one that has nothing to do does
+//! nothing), so a `Vec<Step>` shrinks as it is.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ pub(crate) struct Settings {
     pub(crate) small: bool,
     /// `gone = "forget"`
     pub(crate) forget: bool,
-    /// Upstream can be silent. Deadlines are short, so that silence is: an answer may come late for that alone.
+    /// Upstream can be silent. Deadlines are short, so that silence is: an answer may come late for
+    /// that alone.
     pub(crate) silence: bool,
 }
 
@@ -229,8 +231,8 @@ fn every_answer_is_one_that_the_model_allows_when_upstream_can_be_silent() {
     play_all(1000, 4, 40, true);
 }
 
-/// Found by seeds 69 and 96: containerd and a single request never ask for `/v2/`; what they brought is not pulled by docker and podman
-/// while upstream is away, for want of its challenge.
+/// Found by seeds 69 and 96: containerd and a single request never ask for `/v2/`; what they
+/// brought is not pulled by docker and podman while upstream is away, for want of its challenge.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_containerd_brought_is_pulled_by_all_while_upstream_is_away() {
     let settings = Settings { small: false, forget: false, silence: false };

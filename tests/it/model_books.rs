@@ -1,4 +1,5 @@
-//! The model: what upstream has said so far, read from what reached it, and what follows for what may be served.
+//! The model: what upstream has said so far, read from what reached it, and what follows for what
+//! may be served.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
@@ -95,7 +96,8 @@ impl Books {
         }
     }
 
-    /// In a run with short deadlines an answer may have come too late: what it says is one more thing that may be believed.
+    /// In a run with short deadlines an answer may have come too late: what it says is one more
+    /// thing that may be believed.
     fn yes(
         &mut self,
         seen: &Seen,
@@ -182,8 +184,8 @@ impl Books {
             && self.open.get(repository).is_some_and(|at| at.is_within(PUBLIC_TTL - COARSE, now))
     }
 
-    /// Invariant 7: had whoever asked upstream's yes? `away`: upstream could not be asked. `words`: what was shown, where that is
-    /// known.
+    /// Invariant 7: had whoever asked upstream's yes? `away`: upstream could not be asked. `words`:
+    /// what was shown, where that is known.
     pub(crate) fn may(
         &self,
         repository: &str,
@@ -208,7 +210,8 @@ impl Books {
         ))
     }
 
-    /// Whether a tag may have been said to name this. `excused`: upstream could not be asked, or said 404, and an old answer may stand.
+    /// Whether a tag may have been said to name this. `excused`: upstream could not be asked, or
+    /// said 404, and an old answer may stand.
     pub(crate) fn named(
         &self,
         repository: &str,
@@ -231,7 +234,8 @@ impl Books {
     }
 }
 
-/// What reached upstream although it need not have: a GET of what is here, or the same twice, or of a tag.
+/// What reached upstream although it need not have: a GET of what is here, or the same twice, or of
+/// a tag.
 pub(crate) fn wasted(log: &[Seen], was_here: impl Fn(&str) -> bool) -> Result<(), String> {
     let mut fetched = HashSet::new();
     for seen in log.iter().filter(|seen| seen.method == Method::GET && seen.status() == 200) {

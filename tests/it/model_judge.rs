@@ -18,7 +18,8 @@ fn parts(image: &Image) -> Vec<String> {
 }
 
 impl World {
-    /// A copy of what is known to be public is here: no failure of upstream's is a reason not to serve it.
+    /// A copy of what is known to be public is here: no failure of upstream's is a reason not to
+    /// serve it.
     fn is_kept(&self, repo: u8, digest: &str) -> bool {
         self.is_here(digest) && self.books.is_known_public(&name(repo), digest)
     }

@@ -1,4 +1,5 @@
-//! Plays the steps: a registry that does what they say, seawall before it, and clients whose answers are judged.
+//! Plays the steps: a registry that does what they say, seawall before it, and clients whose
+//! answers are judged.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};

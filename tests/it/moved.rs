@@ -1,6 +1,8 @@
-//! A tag that moved, when what it names now cannot be had: what it named before is here, and is served.
+//! A tag that moved, when what it names now cannot be had: what it named before is here, and is
+//! served.
 //!
-//! Found by the soak: what a tag names now was bound before it was here, and took the place of what was.
+//! Found by the soak: what a tag names now was bound before it was here, and took the place of what
+//! was.
 
 use std::time::Duration;
 
@@ -102,7 +104,8 @@ async fn while_upstream_is_down_after_it_said_what_is_new() {
     }
 }
 
-/// A store that is broken is not the registry: HEAD goes on answering. Who asks by HEAD first has to try once.
+/// A store that is broken is not the registry: HEAD goes on answering. Who asks by HEAD first has
+/// to try once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_only_the_bytes_cannot_be_had() {
     for (style, hangs) in Style::ALL.into_iter().flat_map(|style| [(style, false), (style, true)]) {
@@ -120,7 +123,8 @@ async fn while_only_the_bytes_cannot_be_had() {
     }
 }
 
-/// Half of what is new hides nothing: the last pull went for its index, or upstream went away between its manifest and its layers.
+/// Half of what is new hides nothing: the last pull went for its index, or upstream went away
+/// between its manifest and its layers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_only_half_of_it_came() {
     for style in Style::ALL {

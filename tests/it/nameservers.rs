@@ -1,4 +1,5 @@
-//! Name servers of seawall's own: in every way they are asked, and what becomes of those that do not answer.
+//! Name servers of seawall's own: in every way they are asked, and what becomes of those that do
+//! not answer.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -34,7 +35,8 @@ async fn ask(seawall: &Seawall) -> (u16, String) {
     (reply.status.as_u16(), String::from_utf8_lossy(reply.bytes()).into_owned())
 }
 
-/// What is asked of it over UDP, over TCP when it does not fit, over TCP alone, over TLS and over HTTPS.
+/// What is asked of it over UDP, over TCP when it does not fit, over TCP alone, over TLS and over
+/// HTTPS.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_server_is_asked_in_the_way_that_is_written() {
     let pki = Pki::new();
@@ -58,7 +60,8 @@ async fn a_name_server_is_asked_in_the_way_that_is_written() {
     }
 }
 
-/// Neither its name nor its issuer may be another: and what is wrong is said, with the server's name.
+/// Neither its name nor its issuer may be another: and what is wrong is said, with the server's
+/// name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_server_with_a_wrong_certificate_is_refused() {
     let (pki, strange) = (Pki::new(), Pki::new());
@@ -116,7 +119,8 @@ async fn each_that_fails_is_named() {
     assert!(status == 502 && said.contains(&wanted), "{said}");
 }
 
-/// One that takes a connection and says nothing is told as what it is, and not as the registry's silence.
+/// One that takes a connection and says nothing is told as what it is, and not as the registry's
+/// silence.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_hangs_is_named() {
     let pki = Pki::new();

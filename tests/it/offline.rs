@@ -28,8 +28,8 @@ async fn all_pull(seawall: &Seawall, when: &str) {
     }
 }
 
-/// docs/operating.md, "Offline": when upstream cannot be asked, its last anonymous grant holds, across a restart too. Clients ask for a token
-/// first, and theirs have run out.
+/// docs/operating.md, "Offline": when upstream cannot be asked, its last anonymous grant holds,
+/// across a restart too. Clients ask for a token first, and theirs have run out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_public_image_pulls_while_the_registry_and_its_tokens_are_away() {
     let pki = Pki::new();
@@ -57,7 +57,8 @@ async fn a_public_image_pulls_while_tokens_are_refused() {
     }
 }
 
-/// Invariant 7: what stands in for a token is nobody's, and opens nothing. Invariant 8: it stays here.
+/// Invariant 7: what stands in for a token is nobody's, and opens nothing. Invariant 8: it stays
+/// here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_of_our_own_is_no_credential() {
     let pki = Pki::new();
@@ -83,7 +84,8 @@ async fn a_token_of_our_own_is_no_credential() {
     ] {
         assert_eq!(ask(scope).await.status, 502, "{scope}");
     }
-    // BuildKit asks for all of a build at once. "Lack of permission" is no error of the token service (auth/token.md).
+    // BuildKit asks for all of a build at once. "Lack of permission" is no error of the token
+    // service (auth/token.md).
     for scope in [
         "",
         "&scope=repository:library/alpine:pull&scope=repository:acme/app:pull",
@@ -116,8 +118,8 @@ async fn a_token_of_our_own_is_no_credential() {
     assert_eq!((sent, registry.requests().is_empty()), (0, false), "{}", registry.log());
 }
 
-/// A client that is logged in reads what everybody may read; its credential is not verified by that, and `docker login` fails as it
-/// must.
+/// A client that is logged in reads what everybody may read; its credential is not verified by
+/// that, and `docker login` fails as it must.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_login_that_cannot_be_verified_is_no_reason_to_be_without_public_images() {
     let pki = Pki::new();
@@ -164,7 +166,8 @@ async fn a_login_that_cannot_be_verified_is_no_reason_to_be_without_public_image
     }
 }
 
-/// Of a form that was read before it was sent on: upstream gets it whole, and what upstream says is what the client gets.
+/// Of a form that was read before it was sent on: upstream gets it whole, and what upstream says is
+/// what the client gets.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_form_is_passed_on_as_it_is() {
     let pki = Pki::new();
@@ -191,7 +194,8 @@ async fn a_form_is_passed_on_as_it_is() {
     assert_eq!(post(form(&"x".repeat(70_000))).await.status, 400);
 }
 
-/// public.ecr.aws wants one scope for everything, nvcr.io writes it into its realm, and asks for more than pulls need.
+/// public.ecr.aws wants one scope for everything, nvcr.io writes it into its realm, and asks for
+/// more than pulls need.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn registries_with_scopes_of_their_own_are_stood_in_for() {
     for (host, realm, query) in [

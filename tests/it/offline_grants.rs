@@ -1,4 +1,5 @@
-//! The registry and its token service are away, and the operator lets those who had logged in read on (`cache.offline_grants`).
+//! The registry and its token service are away, and the operator lets those who had logged in read
+//! on (`cache.offline_grants`).
 
 use std::path::Path;
 use std::time::Duration;
@@ -32,15 +33,16 @@ async fn pull(seawall: &Seawall, image: &str, style: Style, user: (&str, &str)) 
 pub(crate) const ALICE: (&str, &str) = ("alice", PASSWORD);
 const BOB: (&str, &str) = ("bob", "b");
 
-/// One who pulled before, and restarted: what was to be hashed is hashed, and nothing but the journal is known.
+/// One who pulled before, and restarted: what was to be hashed is hashed, and nothing but the
+/// journal is known.
 async fn one_who_pulled(registry: &Registry, toml: &str, style: Style, pki: &Pki) -> Seawall {
     let seawall = Seawall::before(registry).toml(toml).start(pki).await;
     pull(&seawall, APP, style, ALICE).await.unwrap();
     seawall.restart(pki).await
 }
 
-/// Every client's order, whatever the order of the client that pulled before: docker GETs its token, containerd POSTs, and shows nothing
-/// before it was asked to.
+/// Every client's order, whatever the order of the client that pulled before: docker GETs its
+/// token, containerd POSTs, and shows nothing before it was asked to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_had_logged_in_reads_on_while_the_registry_is_away() {
     for before in Style::ALL {
@@ -101,7 +103,8 @@ async fn nobody_reads_on_unless_the_operator_says_so() {
     drop(dir);
 }
 
-/// The token service alone is away: the registry's challenge is no refusal of who cannot get a token.
+/// The token service alone is away: the registry's challenge is no refusal of who cannot get a
+/// token.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_had_logged_in_reads_on_while_tokens_are_refused() {
     for status in [429, 503] {
@@ -166,7 +169,8 @@ async fn a_login_without_tokens_is_remembered_too() {
     }
 }
 
-/// A token of our own ends; a login that is proved once more is not needed for `/v2/`, and `docker login` is told the truth.
+/// A token of our own ends; a login that is proved once more is not needed for `/v2/`, and `docker
+/// login` is told the truth.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_of_our_own_ends_with_its_time() {
     let pki = Pki::new();

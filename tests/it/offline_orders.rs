@@ -31,8 +31,8 @@ const ASKING: [(&str, Option<(&str, &str)>); 4] = [
     ("one never seen", Some(("carol", "c"))),
 ];
 
-/// What is public, to everybody; what is private, to alice, if the operator says so; and through a mirror, which takes no login, not
-/// even to her.
+/// What is public, to everybody; what is private, to alice, if the operator says so; and through a
+/// mirror, which takes no login, not even to her.
 async fn everybody_pulls(seawall: &Seawall, toml: &str, when: &str) {
     for (order, style, wire) in ORDERS {
         let client = match wire {
@@ -78,7 +78,8 @@ async fn all_orders(toml: &str, go_away: impl Fn(&Registry)) {
     registry.reset_counts();
     let began = seawall.clock.now();
     everybody_pulls(&seawall, toml, "once more").await;
-    // A trial every half of five seconds at most. A gateway that answers at once for one path of the token service keeps nobody waiting.
+    // A trial every half of five seconds at most. A gateway that answers at once for one path of
+    // the token service keeps nobody waiting.
     let seconds = seawall.clock.now().duration_since(began).unwrap().as_secs();
     let asked = u64::try_from(registry.count(|seen| seen.kind() != "token")).unwrap();
     assert!(asked <= 2 + seconds, "{asked} requests in {seconds} s:\n{}", registry.log());
@@ -118,7 +119,8 @@ async fn all_orders_while_connections_break() {
     all_orders(WEEK, |registry| registry.fault(Fault::on("*").hang_up())).await;
 }
 
-/// `/v2/` is answered by what a pull was told: containerd and mirrors never ask for it. Across a restart too.
+/// `/v2/` is answered by what a pull was told: containerd and mirrors never ask for it. Across a
+/// restart too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_brought_without_a_ping_is_pulled_by_all() {
     for by_mirror in [false, true] {
@@ -144,8 +146,8 @@ async fn what_was_brought_without_a_ping_is_pulled_by_all() {
     }
 }
 
-/// Registries that were never seen to want anything: the best known ones do (another source may have brought what is here), and a
-/// token is given in their place; of others nothing is wanted.
+/// Registries that were never seen to want anything: the best known ones do (another source may
+/// have brought what is here), and a token is given in their place; of others nothing is wanted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_brought_without_a_challenge_is_pulled_by_all() {
     let lab = "[[registry]]\nname = \"lab\"\nhosts = [\"lab.test\"]\nupstreams = [{ url = \"https://lab.test\" }]";
@@ -202,8 +204,9 @@ async fn without_a_copy_the_ping_tells_the_truth() {
     assert_eq!(reply.status, 502);
 }
 
-/// Not an outage, but the same order: containerd (and docker since 29) shows no login before it was asked to. What is public is asked for
-/// nobody then, and nobody's pulls may be spent where this client's own are not.
+/// Not an outage, but the same order: containerd (and docker since 29) shows no login before it was
+/// asked to. What is public is asked for nobody then, and nobody's pulls may be spent where this
+/// client's own are not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_shows_nothing_is_asked_to_log_in_when_nobodys_pulls_are_spent() {
     let pki = Pki::new();

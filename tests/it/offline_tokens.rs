@@ -1,4 +1,5 @@
-//! Tokens that outlive what they were made in: ours when the registry is back, the registry's while it is away.
+//! Tokens that outlive what they were made in: ours when the registry is back, the registry's while
+//! it is away.
 
 use std::time::Duration;
 
@@ -29,7 +30,8 @@ fn bearer(reply: &Reply) -> String {
     format!("Bearer {}", reply.json()["token"].as_str().unwrap())
 }
 
-/// Upstream never sees it; its client is told what the registry tells who shows nothing, and goes on with a token of the registry's.
+/// Upstream never sees it; its client is told what the registry tells who shows nothing, and goes
+/// on with a token of the registry's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_ours_ends_with_the_outage() {
     let pki = Pki::new();
@@ -75,7 +77,8 @@ async fn one_of_ours_ends_with_the_outage() {
     assert_eq!(ours, 0, "{}", registry.log());
 }
 
-/// It opens what it was seen to open, as long as that is believed; then its client is asked to log in, if that is of any use.
+/// It opens what it was seen to open, as long as that is believed; then its client is asked to log
+/// in, if that is of any use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_theirs_is_good_for_what_it_opened() {
     for (toml, refused) in [(WEEK, 401), ("", 502)] {
@@ -105,7 +108,8 @@ async fn one_of_theirs_is_good_for_what_it_opened() {
     }
 }
 
-/// The registry's say goes before what is remembered: a login that it takes no more is forgotten, in whatever way it is shown.
+/// The registry's say goes before what is remembered: a login that it takes no more is forgotten,
+/// in whatever way it is shown.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_login_that_is_none_any_more_is_forgotten_altogether() {
     for path in ["acme/app/manifests/1", "acme/app/tags/list"] {
@@ -131,7 +135,8 @@ async fn a_login_that_is_none_any_more_is_forgotten_altogether() {
     }
 }
 
-/// A registry that is silent is not waited for longer than a question may take, by who shows a login with each request either.
+/// A registry that is silent is not waited for longer than a question may take, by who shows a
+/// login with each request either.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_registry_does_not_hold_up_who_shows_a_login() {
     let pki = Pki::new();

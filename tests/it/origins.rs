@@ -7,7 +7,8 @@ use http::Method;
 use crate::access::{HUB, hub, token};
 use crate::harness::*;
 
-/// Invariant 8, pitfall 16: the CDN, the realm and every other origin get none of it. (The fake CDN answers 400 to a Bearer.)
+/// Invariant 8, pitfall 16: the CDN, the realm and every other origin get none of it. (The fake CDN
+/// answers 400 to a Bearer.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn authorization_never_leaves_the_origin_it_was_meant_for() {
     let pki = Pki::new();
@@ -188,7 +189,8 @@ async fn a_basic_registry_is_its_own_clients_only() {
     assert_eq!(registry.gets("cdn"), 4, "config and layers, once\n{}", registry.log());
 }
 
-/// Pitfalls 15 and 27: what is issued to nobody is everybody's, for as long as it is good; what is issued to somebody is theirs.
+/// Pitfalls 15 and 27: what is issued to nobody is everybody's, for as long as it is good; what is
+/// issued to somebody is theirs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn anonymous_tokens_are_shared_and_no_others() {
     let pki = Pki::new();

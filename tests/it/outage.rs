@@ -1,4 +1,5 @@
-//! A host that does not answer is known not to: policy/breaker from end to end. What reaches upstream is counted, and who waits.
+//! A host that does not answer is known not to: policy/breaker from end to end. What reaches
+//! upstream is counted, and who waits.
 
 use std::time::Duration;
 
@@ -24,7 +25,8 @@ fn is_stale(reply: &Reply) -> bool {
     reply.status == 200 && reply.header("cache-status").starts_with("seawall; hit; fwd=stale")
 }
 
-/// The registry and a copy of its image, with every yes believed long enough to stand and every tag too old.
+/// The registry and a copy of its image, with every yes believed long enough to stand and every tag
+/// too old.
 async fn warm(pki: &Pki, toml: &str) -> (Registry, Seawall) {
     let registry = hub(pki).await;
     let seawall = Seawall::before(&registry).toml(toml).start(pki).await;
@@ -35,7 +37,8 @@ async fn warm(pki: &Pki, toml: &str) -> (Registry, Seawall) {
     (registry, seawall)
 }
 
-/// An answer that was not asked for upstream. On a slow machine a request may be the trial, and fail as one.
+/// An answer that was not asked for upstream. On a slow machine a request may be the trial, and
+/// fail as one.
 async fn refused(seawall: &Seawall, url: &str) -> Reply {
     for _ in 0..10 {
         let reply = get(&seawall.client(), url).await;
@@ -46,8 +49,8 @@ async fn refused(seawall: &Seawall, url: &str) -> Reply {
     panic!("{url} is asked for upstream again and again");
 }
 
-/// Three failures in a row: then nothing more reaches upstream, what is here is served at once and says why, what is not gets its
-/// error at once and is told when to come back.
+/// Three failures in a row: then nothing more reaches upstream, what is here is served at once and
+/// says why, what is not gets its error at once and is told when to come back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_three_failures_nothing_reaches_upstream_and_nobody_waits() {
     let pki = Pki::new();
@@ -83,7 +86,8 @@ async fn after_three_failures_nothing_reaches_upstream_and_nobody_waits() {
     assert!(seawall.metric("seawall_stale_total{registry=\"docker.io\",reason=\"unreachable\"}") >= 43.0);
 }
 
-/// It half-opens by itself: the request that comes when a trial is due is the trial, and gets its answer.
+/// It half-opens by itself: the request that comes when a trial is due is the trial, and gets its
+/// answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_for_what_is_not_here_is_the_trial_and_ends_the_outage() {
     for (down, up) in [(true, true), (false, false)] {
@@ -112,7 +116,8 @@ async fn a_request_for_what_is_not_here_is_the_trial_and_ends_the_outage() {
     }
 }
 
-/// A pull of what is here does not wait for the trial that it begins; there is one at a time; the answer is kept.
+/// A pull of what is here does not wait for the trial that it begins; there is one at a time; the
+/// answer is kept.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cached_pull_begins_the_trial_and_does_not_wait_for_it() {
     let pki = Pki::new();
@@ -157,8 +162,8 @@ async fn until_fresh(seawall: &Seawall) {
     tokio::time::timeout(crate::harness::faults::PATIENCE, fresh).await.expect("it stays stale");
 }
 
-/// Pitfall 29: a host that accepts and says nothing is one that does not answer, though every question is still on its way. One that
-/// is slow with one question is none.
+/// Pitfall 29: a host that accepts and says nothing is one that does not answer, though every
+/// question is still on its way. One that is slow with one question is none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_silent_questions_open_and_a_new_one_closes() {
     let pki = Pki::new();
@@ -179,7 +184,8 @@ async fn two_silent_questions_open_and_a_new_one_closes() {
     let reply = get(&seawall.client(), TAG).await;
     assert!(is_stale(&reply) && reply.header("warning").contains("no answer within 900ms"), "{:?}", reply.headers);
     assert!(reply.header("cache-status").ends_with("detail=timeout"), "{:?}", reply.headers);
-    // The host is another one now, and the questions that were swallowed keep nobody from asking again.
+    // The host is another one now, and the questions that were swallowed keep nobody from asking
+    // again.
     registry.clear_faults();
     seawall.clock.advance(DUE);
     get(&seawall.client(), TAG).await;
@@ -230,8 +236,8 @@ async fn an_outage_leaves_nothing_behind() {
     gate.open();
 }
 
-/// A client cannot make the outage that opens what is here: not with a body that it does not send, nor with a head that breaks the
-/// connection.
+/// A client cannot make the outage that opens what is here: not with a body that it does not send,
+/// nor with a head that breaks the connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_client_makes_an_outage() {
     let pki = Pki::new();
@@ -296,7 +302,8 @@ async fn clients_that_go_away_open_nothing() {
     assert_eq!(get(&client, TAG).await.header("cache-status"), "seawall; hit");
 }
 
-/// One repository that is broken there, asked for by clients that try again and again, takes nothing from the others.
+/// One repository that is broken there, asked for by clients that try again and again, takes
+/// nothing from the others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_broken_repository_is_not_the_registrys_outage() {
     let pki = Pki::new();

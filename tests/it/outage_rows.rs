@@ -1,5 +1,6 @@
-//! For each failure of upstream, what a client sees of what is here: over h1 and h2, by tag and by digest, GET and HEAD, in every
-//! client's way. tests/it/away.rs has what the registry says, this has the rest.
+//! For each failure of upstream, what a client sees of what is here: over h1 and h2, by tag and by
+//! digest, GET and HEAD, in every client's way. tests/it/away.rs has what the registry says, this
+//! has the rest.
 
 use std::time::Duration;
 
@@ -101,8 +102,8 @@ async fn a_copy_is_served_whatever_fails_and_however_it_is_asked_for() {
     }
 }
 
-/// 400 and the like are what a registry says to this request: who sends another is told something else. A client could send what is
-/// refused on purpose.
+/// 400 and the like are what a registry says to this request: who sends another is told something
+/// else. A client could send what is refused on purpose.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_is_not_taken_is_never_answered_with_a_copy() {
     for status in [400, 413, 431] {
@@ -151,8 +152,8 @@ async fn a_late_refusal_ends_a_grant() {
         .unwrap_or_else(|_| panic!("the grant stands {}", registry.log()));
 }
 
-/// Pitfall 30: it starts in the middle of an outage, with everything from disk: nobody listens, nobody has a certificate that is
-/// trusted, nobody knows a name, nobody to ask for a name.
+/// Pitfall 30: it starts in the middle of an outage, with everything from disk: nobody listens,
+/// nobody has a certificate that is trusted, nobody knows a name, nobody to ask for a name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_starts_and_serves_with_no_network_at_all() {
     let (pki, others) = (Pki::new(), Pki::new());

@@ -1,4 +1,5 @@
-//! Time and size: silence ends a transfer, length does not; what broke is taken up without a storm (pitfall 23).
+//! Time and size: silence ends a transfer, length does not; what broke is taken up without a storm
+//! (pitfall 23).
 
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use futures_util::future::join_all;
 use crate::flight::{MIB, files, h1_and_h2, landed, open_registry, until, url};
 use crate::harness::*;
 
-/// No total timeout: a body that comes in drops, several idle timeouts long, to clients of both protocols.
+/// No total timeout: a body that comes in drops, several idle timeouts long, to clients of both
+/// protocols.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transfer_may_take_as_long_as_it_likes_while_it_gets_on() {
     let (pki, blob) = (Pki::new(), Blob::generated(41, MIB));
@@ -55,7 +57,8 @@ async fn a_client_may_be_as_slow_as_it_likes() {
     }
 }
 
-/// 40 GiB: every length and offset is beyond 32 bits. It is more than the cache may hold, so it is passed through.
+/// 40 GiB: every length and offset is beyond 32 bits. It is more than the cache may hold, so it is
+/// passed through.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_layer_of_40_gib_has_its_length_and_its_ranges() {
     let (pki, total) = (Pki::new(), 40 << 30);
@@ -78,8 +81,8 @@ async fn a_layer_of_40_gib_has_its_length_and_its_ranges() {
     assert!(files(&seawall, "blobs/sha256").is_empty());
 }
 
-/// A registry goes away with transfers on it. They do not hammer it while it is down, do not give up for that, and when it is back
-/// each goes on with one request.
+/// A registry goes away with transfers on it. They do not hammer it while it is down, do not give
+/// up for that, and when it is back each goes on with one request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registry_that_comes_back_is_not_stormed_and_every_transfer_goes_on() {
     const FILLS: u64 = 12;

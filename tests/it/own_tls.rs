@@ -1,4 +1,5 @@
-//! TLS to seawall itself, by a name or an address of its own: inside it is all that the port answers in the clear.
+//! TLS to seawall itself, by a name or an address of its own: inside it is all that the port
+//! answers in the clear.
 
 use http::{Method, Version};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -14,7 +15,8 @@ const MIRROR: &str = "https://seawall.corp.example:3128";
 const MANIFEST: &str = "https://seawall.corp.example:3128/v2/library/alpine/manifests/3.20";
 const NAMES: &str = "[tls]\nnames = [\"seawall.corp.example\", \"10.1.2.3\"]";
 
-/// Any address, said by name and by number, in h1 and h2, is one mirror; and the next pull asks nobody.
+/// Any address, said by name and by number, in h1 and h2, is one mirror; and the next pull asks
+/// nobody.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mirror_over_tls_by_name_and_by_address_in_h1_and_h2() {
     let pki = Pki::new();
@@ -143,7 +145,8 @@ async fn a_proxy_over_tls() {
     assert!(connect(&mut proxy, "example.org:22", "").await.starts_with("HTTP/1.1 403 port 22"));
 }
 
-/// A client with both a proxy and a mirror over TLS asks the one for the other, unless its NO_PROXY knows better.
+/// A client with both a proxy and a mirror over TLS asks the one for the other, unless its NO_PROXY
+/// knows better.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connect_to_itself_is_itself() {
     let pki = Pki::new();

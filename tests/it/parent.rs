@@ -27,7 +27,8 @@ fn upstream(proxy: &str) -> String {
     format!("[upstream]\nCA_FILE\nproxy = \"{proxy}\"")
 }
 
-/// Manifests, tokens, and blobs of a CDN: nothing is dialled but the parent. HTTP/2 comes through it.
+/// Manifests, tokens, and blobs of a CDN: nothing is dialled but the parent. HTTP/2 comes through
+/// it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pull_goes_through_the_parent_and_so_do_tokens_and_redirects() {
     for secured in [false, true] {
@@ -205,7 +206,8 @@ async fn hosts_of_no_proxy_and_fixed_ones_are_dialled_directly() {
     assert!(dns.asked().iter().all(|name| name == "registry.lab.test"), "{:?}", dns.asked());
 }
 
-/// A blind tunnel, by CONNECT and by SNI, is TLS with the origin itself. An upload, too, goes through the parent.
+/// A blind tunnel, by CONNECT and by SNI, is TLS with the origin itself. An upload, too, goes
+/// through the parent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tunnels_and_uploads_go_through_the_parent() {
     let pki = Pki::new();

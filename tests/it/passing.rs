@@ -92,7 +92,8 @@ async fn an_upload_that_stands_still_is_given_up() {
     drop(feed);
 }
 
-/// RFC 9110 10.1.1: what upstream says before the body is sent reaches the client before it sends one.
+/// RFC 9110 10.1.1: what upstream says before the body is sent reaches the client before it sends
+/// one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn expect_100_continue_is_upstreams_to_answer() {
     let pki = Pki::new();

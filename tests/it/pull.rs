@@ -14,7 +14,8 @@ async fn hub(pki: &Pki) -> Registry {
         .await
 }
 
-/// docs/performance.md: a warm pull by tag inside its ttl reaches nothing upstream, tokens included.
+/// docs/performance.md: a warm pull by tag inside its ttl reaches nothing upstream, tokens
+/// included.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_warm_pull_inside_its_ttl_reaches_nothing_upstream_in_any_order() {
     for style in Style::ALL {

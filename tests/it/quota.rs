@@ -10,7 +10,8 @@ use crate::harness::exchange::Reply;
 use crate::harness::*;
 use crate::tags::{ALL, HUB, MINUTE, TAG, ask, get, hub};
 
-/// As a client without a login asks: once more with a token for nobody, where it is told to get one.
+/// As a client without a login asks: once more with a token for nobody, where it is told to get
+/// one.
 pub(crate) async fn as_client(client: &Client, url: &str) -> Reply {
     let reply = get(client, url).await;
     if reply.status != 401 {
@@ -78,7 +79,8 @@ async fn what_upstream_says_is_shown_and_survives_a_restart() {
     assert_eq!((&later["quotas"][0]["current"], &later["quotas"][0]["free_at"]), (&false.into(), &Value::Null));
 }
 
-/// containerd asks five times within milliseconds, whatever `Retry-After` says (docs/protocol.md 4.2).
+/// containerd asks five times within milliseconds, whatever `Retry-After` says (docs/protocol.md
+/// 4.2).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_retries_cost_upstream_nothing() {
     let pki = Pki::new();

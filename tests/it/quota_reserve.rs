@@ -1,4 +1,5 @@
-//! `reserve`: docker and containerd ask what a tag names, and then for that by its digest. It is the tag's pull all the same.
+//! `reserve`: docker and containerd ask what a tag names, and then for that by its digest. It is
+//! the tag's pull all the same.
 
 use std::time::Duration;
 

@@ -26,7 +26,8 @@ async fn sharing(pki: &Pki) -> (Registry, Seawall, tempfile::NamedTempFile) {
     (registry, seawall.await, password)
 }
 
-/// Nobody may read what the operator shares: a 401 would send clients for a login, and end what was granted.
+/// Nobody may read what the operator shares: a 401 would send clients for a login, and end what was
+/// granted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_shared_and_cannot_be_paid_for_is_a_429() {
     let pki = Pki::new();
@@ -139,7 +140,8 @@ async fn a_429_stands_for_a_user_with_a_new_token() {
     assert_eq!(gets_of(&registry, "bob"), 1, "{}", registry.log());
 }
 
-/// Upstream's window slides, or began before seawall saw it: its end is a guess, and nobody is sent away for hours for a guess.
+/// Upstream's window slides, or began before seawall saw it: its end is a guess, and nobody is sent
+/// away for hours for a guess.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_429_without_an_end_is_doubted_by_a_head() {
     let pki = Pki::new();
@@ -164,7 +166,8 @@ async fn a_429_without_an_end_is_doubted_by_a_head() {
     assert_eq!(as_client(&client, &url).await.status, 200, "with a new token: {}", registry.log());
 }
 
-/// Docker Hub does not count pulls of sponsored images, and says nothing of quota with them (docs/protocol.md 1.2).
+/// Docker Hub does not count pulls of sponsored images, and says nothing of quota with them
+/// (docs/protocol.md 1.2).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_counted_is_pulled_when_nothing_is_left() {
     let pki = Pki::new();

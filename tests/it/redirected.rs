@@ -11,7 +11,8 @@ fn run(command: &str) -> bool {
     Command::new("sh").args(["-c", command]).status().is_ok_and(|status| status.success())
 }
 
-/// Needs namespaces and iptables: where there are none (a container without privileges), nothing is shown.
+/// Needs namespaces and iptables: where there are none (a container without privileges), nothing is
+/// shown.
 #[test]
 fn what_was_redirected_goes_where_it_was_sent() {
     if !run("unshare -rn iptables -w -t nat -L -n >/dev/null 2>&1") {
@@ -65,7 +66,8 @@ async fn in_a_network_of_its_own() {
     );
     let seawall = Seawall::before(&hub).front(&lab).front(&by_address).toml(&toml).start(&pki).await;
     let port = seawall.addr().port();
-    // What seawall itself sends is not redirected: its fakes have other ports, and the tunnel's far end is told by its source.
+    // What seawall itself sends is not redirected: its fakes have other ports, and the tunnel's far
+    // end is told by its source.
     for (to, dport) in
         [(HUB, 443), (HUB, 9443), (LAB, 5000), (LAB, 80), (OTHER, 443), (BY_ADDRESS, 5443), ("10.77.0.50", 443)]
     {
@@ -81,7 +83,8 @@ async fn in_a_network_of_its_own() {
     let reply = client.get(crate::target::TAG).header("accept", "*/*").send().await.unwrap();
     assert_eq!(reply.header("docker-content-digest"), Image::multi_layer().digest());
 
-    // The port is that of the first destination: on another the name is no registry's, and not tunnelled to.
+    // The port is that of the first destination: on another the name is no registry's, and not
+    // tunnelled to.
     let elsewhere = Client::direct_tls(to(HUB, 9443), &seawall.ca_pem);
     assert!(elsewhere.get(crate::target::TAG).send().await.is_err(), "port 9443 is not in tunnel.ports");
     assert_eq!(seawall.metric("seawall_clients_refused_total{reason=\"tunnel\"}"), 1.0);
@@ -128,7 +131,8 @@ async fn in_a_network_of_its_own() {
     assert_eq!(seawall.metric("seawall_tunnels"), 1.0);
 }
 
-/// A registry in the clear has no place for a password, and none of its paths is a page of seawall's.
+/// A registry in the clear has no place for a password, and none of its paths is a page of
+/// seawall's.
 async fn passwords_are_not_walked_around(hub: &Registry, lab: &Registry, pki: &Pki) {
     use std::io::Write as _;
     let to = "10.77.0.60";

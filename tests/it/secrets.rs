@@ -93,7 +93,8 @@ async fn refusals(client: &Client, registry: &Registry, alice: &str) -> String {
     said
 }
 
-/// What is shared, and what is everybody's, by the operator's account: good, then refused. Its token.
+/// What is shared, and what is everybody's, by the operator's account: good, then refused. Its
+/// token.
 async fn on_account(client: &Client, registry: &Registry, said: &mut String) -> String {
     registry.set_password("ci", "the-operators-secret");
     registry.add_image("acme/ops:1", &Image::single(&[b"the operator's"]));
@@ -112,7 +113,8 @@ async fn on_account(client: &Client, registry: &Registry, said: &mut String) -> 
     token.expect("the account was used")
 }
 
-/// What is said of requests that are passed on: a login by form, a push, one with two credentials, a cookie.
+/// What is said of requests that are passed on: a login by form, a push, one with two credentials,
+/// a cookie.
 async fn passed_on(client: &Client, alice: &str) -> String {
     let form = "grant_type=refresh_token&service=s&scope=repository:acme/app:pull&refresh_token=a-refresh-token&password=in-a-body";
     let upload = format!("{HUB}/v2/acme/app/blobs/uploads/?password=in-a-query");

@@ -1,4 +1,5 @@
-//! What a client is given: lengths, ranges, conditions, fields, and ends that are no ends (docs/clients.md).
+//! What a client is given: lengths, ranges, conditions, fields, and ends that are no ends
+//! (docs/clients.md).
 
 use std::time::Duration;
 

@@ -65,7 +65,8 @@ fn what_somebody_changed_of_ours_is_left_and_said() {
     assert_eq!(report.left().map(|change| change.path.to_str().unwrap()).collect::<Vec<_>>(), [conf]);
     assert_eq!(text(root.path(), conf), "# mine now\n");
 
-    // It is ours still: another undo says the same, and written again it is not taken for what was there before.
+    // It is ours still: another undo says the same, and written again it is not taken for what was
+    // there before.
     assert_eq!(write::undo(root.path(), Client::Podman).unwrap().left().count(), 1);
     let report = set_up(root.path(), Client::Podman, Mode::Mirror).unwrap();
     assert!(report.changes[0].diff.contains("-# mine now") && report.changes[0].note.is_some());
@@ -186,7 +187,8 @@ fn a_record_that_is_broken_is_not_guessed_at() {
     }
 }
 
-/// YAML that cannot be edited in place is written anew: that is said, and what was there comes back.
+/// YAML that cannot be edited in place is written anew: that is said, and what was there comes
+/// back.
 #[test]
 fn a_document_that_is_written_anew_comes_back() {
     let root = tempfile::tempdir().unwrap();

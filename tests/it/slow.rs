@@ -6,8 +6,8 @@ use crate::flight::{MIB, files, h1_and_h2, landed, open_registry, url};
 use crate::flight_breaks::ranges;
 use crate::harness::*;
 
-/// An upstream that stands still at the same byte each time is asked for the rest, from there, six times; then every client's
-/// download breaks off, and what is here is kept for the next attempt.
+/// An upstream that stands still at the same byte each time is asked for the rest, from there, six
+/// times; then every client's download breaks off, and what is here is kept for the next attempt.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upstream_that_stalls_for_good_is_given_up_with_a_break() {
     let (pki, blob) = (Pki::new(), Blob::generated(61, 2 * MIB));
@@ -82,7 +82,8 @@ async fn a_cached_layer_of_40_gib_has_its_length_and_its_ranges() {
     assert_eq!(seawall.metric("seawall_cache_bytes"), total as f64);
 }
 
-/// Blobs are asked for over HTTP/1.1; who speaks HTTP/2 alone is asked in that, and is not known as broken for it.
+/// Blobs are asked for over HTTP/1.1; who speaks HTTP/2 alone is asked in that, and is not known as
+/// broken for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upstream_that_speaks_h2_alone_is_pulled_from() {
     let (pki, image) = (Pki::new(), Image::multi_layer());

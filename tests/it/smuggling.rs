@@ -1,8 +1,10 @@
-//! Where does a message end? Requests that two readers read in two ways (RFC 9112 section 11.2), in every way in.
+//! Where does a message end? Requests that two readers read in two ways (RFC 9112 section 11.2), in
+//! every way in.
 //!
-//! Every case is a table's line: bytes, and what may be answered. After them come, in one write, a request nobody made
-//! (`{EVIL}`, hidden in a body) or one that is good (`{NEXT}`): what is answered says whether the connection stayed in step or was
-//! closed. Upstream writes down whatever reaches it: nothing but what the client plainly asked for.
+//! Every case is a table's line: bytes, and what may be answered. After them come, in one write, a
+//! request nobody made (`{EVIL}`, hidden in a body) or one that is good (`{NEXT}`): what is
+//! answered says whether the connection stayed in step or was closed. Upstream writes down whatever
+//! reaches it: nothing but what the client plainly asked for.
 
 use std::time::Duration;
 
@@ -50,8 +52,8 @@ impl Way {
         }
     }
 
-    /// A template, filled in: whole requests `{NEXT}` and `{EVIL}`, request lines with Host `{GET}` and `{POST}`, and `{BASE}`,
-    /// `{HOST}`, `{PUSH}` (the path of an upload of "hello").
+    /// A template, filled in: whole requests `{NEXT}` and `{EVIL}`, request lines with Host `{GET}`
+    /// and `{POST}`, and `{BASE}`, `{HOST}`, `{PUSH}` (the path of an upload of "hello").
     pub(crate) fn filled(self, template: &str) -> String {
         template
             .replace("{NEXT}", "{GET}\r\n\r\n")
@@ -184,8 +186,8 @@ pub(crate) fn shown(bytes: &[u8]) -> String {
     if text.len() > 600 { format!("{}… ({} bytes)", &text[..600], bytes.len()) } else { text }
 }
 
-/// `GET`: the answer to a good pull. `POST`: to a good upload, which a mirror does not take. `NO`: 400, or what else says that this
-/// is nothing.
+/// `GET`: the answer to a good pull. `POST`: to a good upload, which a mirror does not take. `NO`:
+/// 400, or what else says that this is nothing.
 fn is(word: &str, answer: &Answer, way: Way) -> bool {
     let status = answer.status;
     match word {
@@ -198,7 +200,8 @@ fn is(word: &str, answer: &Answer, way: Way) -> bool {
     }
 }
 
-/// Whether the answers are one of `allowed`: `GET GET|GET` is both or the first and the end of the connection.
+/// Whether the answers are one of `allowed`: `GET GET|GET` is both or the first and the end of the
+/// connection.
 fn allowed(allowed: &str, answers: &[Answer], way: Way) -> bool {
     allowed.split('|').any(|words| {
         let words: Vec<&str> = words.split_whitespace().collect();
@@ -212,7 +215,8 @@ fn allowed(allowed: &str, answers: &[Answer], way: Way) -> bool {
 /// (what is wrong, the bytes, what may be answered)
 pub(crate) type Case<'a> = (&'a str, &'a str, &'a str);
 
-/// Every case in each of these ways. `odd` says what a request should not be like that reached upstream.
+/// Every case in each of these ways. `odd` says what a request should not be like that reached
+/// upstream.
 pub(crate) async fn check(ways: &[Way], cases: &[Case<'_>], odd: impl Fn(Way, &Case<'_>, &Seen) -> Option<String>) {
     let world = World::start().await;
     let mut wrong = Vec::new();

@@ -1,11 +1,13 @@
-//! Which fields are whose? What a client writes for seawall, for upstream, for another hop, and what only looks like it.
+//! Which fields are whose? What a client writes for seawall, for upstream, for another hop, and
+//! what only looks like it.
 
 use http::Method;
 
 use crate::harness::*;
 use crate::smuggling::{Case, Way, World, check};
 
-/// What seawall says of itself to a registry when it asks for a pull. A client's own words are not among it, but its credential.
+/// What seawall says of itself to a registry when it asks for a pull. A client's own words are not
+/// among it, but its credential.
 const OURS: [&str; 7] = ["host", "accept", "accept-encoding", "user-agent", "authorization", "range", "via"];
 
 /// What a client might hope that somebody behind seawall believes.
@@ -45,7 +47,8 @@ async fn a_pull_takes_nothing_of_the_clients_along() {
     }
 }
 
-/// RFC 9110 7.6.1: what is for this hop ends here, whatever names it; what is for the registry arrives, whatever names it.
+/// RFC 9110 7.6.1: what is for this hop ends here, whatever names it; what is for the registry
+/// arrives, whatever names it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connection_strips_what_is_for_this_hop_and_nothing_else() {
     let world = World::start().await;
@@ -75,7 +78,8 @@ async fn connection_strips_what_is_for_this_hop_and_nothing_else() {
         ] {
             assert_eq!(seen.header(gone), None, "{way:?}: {gone}");
         }
-        // What says who asks is the client's own: seawall neither adds its address nor takes the client's word away.
+        // What says who asks is the client's own: seawall neither adds its address nor takes the
+        // client's word away.
         for (name, value) in
             [("x-forwarded-for", "10.0.0.1"), ("forwarded", "for=10.0.0.1;host=evil.test"), ("x-real-ip", "10.0.0.1")]
         {
@@ -86,8 +90,9 @@ async fn connection_strips_what_is_for_this_hop_and_nothing_else() {
     }
 }
 
-/// Servers that turn names into variables (CGI, RFC 3875 4.1.18) read `content_length` as `Content-Length`. seawall takes it for neither,
-/// and what it sends on must be read by others as it was read here.
+/// Servers that turn names into variables (CGI, RFC 3875 4.1.18) read `content_length` as
+/// `Content-Length`. seawall takes it for neither, and what it sends on must be read by others as
+/// it was read here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_with_underscores_are_not_sent_on_as_what_they_look_like() {
     let world = World::start().await;
@@ -113,8 +118,8 @@ const UNDERSCORES: &[Case<'_>] = &[
     ("a host", "{GET}\r\nho_st: evil.test\r\n\r\n{NEXT}", "GET GET"),
 ];
 
-/// RFC 9110 5.3: a field that is no list is there once. What decides who may read is refused when it is there twice; of the rest, one is
-/// believed, or none.
+/// RFC 9110 5.3: a field that is no list is there once. What decides who may read is refused when
+/// it is there twice; of the rest, one is believed, or none.
 const TWICE: &[Case<'_>] = &[
     ("Authorization", "{GET}\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n{NEXT}", "400 GET"),
     ("Authorization, the same", "{GET}\r\nAuthorization: Bearer a\r\nAuthorization: Bearer a\r\n\r\n{NEXT}", "400 GET"),
@@ -146,7 +151,8 @@ const CONDITIONS: &[Case<'_>] = &[
     ),
 ];
 
-/// RFC 9110 7.8 and 10.1.1, RFC 9113 3.1: nothing is upgraded, nothing is expected but 100-continue.
+/// RFC 9110 7.8 and 10.1.1, RFC 9113 3.1: nothing is upgraded, nothing is expected but
+/// 100-continue.
 const OFFERS: &[Case<'_>] = &[
     (
         "h2c",

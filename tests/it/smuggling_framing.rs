@@ -5,7 +5,8 @@ use http::Method;
 use crate::harness::*;
 use crate::smuggling::{Case, FILES, Way, check};
 
-/// Nobody upstream saw a request that nobody made, or a request of another shape than the one that was made.
+/// Nobody upstream saw a request that nobody made, or a request of another shape than the one that
+/// was made.
 async fn framed(cases: &[Case<'_>]) {
     check(&Way::ALL, cases, |_, _, seen| oddity(seen)).await;
 }
@@ -36,8 +37,8 @@ fn oddity(seen: &Seen) -> Option<String> {
     }
 }
 
-/// RFC 9112 6.3: a length that is not one number ends the connection (rule 5); a coding that is not known, or not last, does too
-/// (rule 4). Nothing goes upstream.
+/// RFC 9112 6.3: a length that is not one number ends the connection (rule 5); a coding that is not
+/// known, or not last, does too (rule 4). Nothing goes upstream.
 const LENGTHS: &[Case<'_>] = &[
     ("two lengths", "{POST}\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello{EVIL}", "NO"),
     ("two lengths, the longer first", "{POST}\r\nContent-Length: 50\r\nContent-Length: 5\r\n\r\nhello{EVIL}", "NO"),
@@ -74,8 +75,8 @@ const LENGTHS: &[Case<'_>] = &[
     ),
 ];
 
-/// RFC 9112 6.1 and 6.3, rule 3: a length beside chunks is refused, or left out and the chunks believed; the connection ends in either
-/// case.
+/// RFC 9112 6.1 and 6.3, rule 3: a length beside chunks is refused, or left out and the chunks
+/// believed; the connection ends in either case.
 const BOTH: &[Case<'_>] = &[
     (
         "a length, then chunks",
@@ -105,8 +106,9 @@ const BOTH: &[Case<'_>] = &[
     ("… of a pull", "{GET}\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{EVIL}", "NO|GET"),
 ];
 
-/// RFC 9112 6.1 and 7: chunks are applied once, and of a coding that is not known the answer is 501: a body cannot be sent on as if it
-/// had none. (Where the body ends is clear: this is no smuggling.)
+/// RFC 9112 6.1 and 7: chunks are applied once, and of a coding that is not known the answer is
+/// 501: a body cannot be sent on as if it had none. (Where the body ends is clear: this is no
+/// smuggling.)
 const CODINGS: &[Case<'_>] = &[
     ("chunks of chunks", "{POST}\r\nTransfer-Encoding: chunked, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n{NEXT}", "NO"),
     (
@@ -122,7 +124,8 @@ const CODINGS: &[Case<'_>] = &[
     ),
 ];
 
-/// RFC 9112 2.2 and 5: what is no line, no name and no value. Nothing goes upstream. (Of these a bare LF alone may be read as a line's end.)
+/// RFC 9112 2.2 and 5: what is no line, no name and no value. Nothing goes upstream. (Of these a
+/// bare LF alone may be read as a line's end.)
 const LINES: &[Case<'_>] = &[
     ("a blank before the colon", "{POST}\r\nContent-Length : 5\r\n\r\nhello{EVIL}", "NO"),
     (
@@ -169,8 +172,8 @@ const LINES: &[Case<'_>] = &[
     ("an empty line first", "\r\n{GET}\r\n\r\n\r\n{NEXT}", "GET GET"),
 ];
 
-/// RFC 9112 7.1: what is no chunk. The head was good, so upstream may have seen it; it sees no end of that body, and the connection
-/// ends. (`BAD`: the upload failed.)
+/// RFC 9112 7.1: what is no chunk. The head was good, so upstream may have seen it; it sees no end
+/// of that body, and the connection ends. (`BAD`: the upload failed.)
 const CHUNKS: &[Case<'_>] = &[
     ("a length in hex with 0x", "{CHUNKED}0x5\r\nhello\r\n0\r\n\r\n{EVIL}", "BAD|"),
     ("a length with +", "{CHUNKED}+5\r\nhello\r\n0\r\n\r\n{EVIL}", "BAD|"),
@@ -215,7 +218,8 @@ async fn chunks_and_a_length_end_the_connection() {
     framed(BOTH).await;
 }
 
-/// hyper takes whatever ends in `chunked`, and seawall sends the body on without its `Transfer-Encoding`.
+/// hyper takes whatever ends in `chunked`, and seawall sends the body on without its
+/// `Transfer-Encoding`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_coding_that_is_not_known_is_not_taken_for_none() {
     framed(CODINGS).await;

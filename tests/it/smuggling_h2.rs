@@ -1,5 +1,6 @@
-//! HTTP/2 in, HTTP/1.1 out: what is one field here must not become two lines, another length or another request there
-//! (RFC 9113 8.1.1, 8.2, 8.3 and 10.3). Frames are written by hand: no library would send these.
+//! HTTP/2 in, HTTP/1.1 out: what is one field here must not become two lines, another length or
+//! another request there (RFC 9113 8.1.1, 8.2, 8.3 and 10.3). Frames are written by hand: no
+//! library would send these.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -37,7 +38,8 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     frame
 }
 
-/// HPACK's plainest form (RFC 7541 6.2.2): a literal without indexing, with a literal name, and no Huffman code.
+/// HPACK's plainest form (RFC 7541 6.2.2): a literal without indexing, with a literal name, and no
+/// Huffman code.
 fn block(fields: &[(String, String)]) -> Vec<u8> {
     let mut block = Vec::new();
     let string = |block: &mut Vec<u8>, text: &str| {
@@ -118,8 +120,9 @@ impl Frames {
     }
 }
 
-/// `:status` comes first: from the static table (RFC 7541 appendix A, 8 to 14), or as a literal of its name there, plain or in Huffman's
-/// code (appendix B: 0 to 2 have five bits, the other digits six).
+/// `:status` comes first: from the static table (RFC 7541 appendix A, 8 to 14), or as a literal of
+/// its name there, plain or in Huffman's code (appendix B: 0 to 2 have five bits, the other digits
+/// six).
 fn status_of(block: &[u8]) -> String {
     let block: Vec<u8> = block.iter().copied().skip_while(|byte| byte & 0xe0 == 0x20).collect();
     match block[..] {
@@ -256,8 +259,8 @@ const CASES: &[Case] = &[
     ("extended CONNECT", &[(":method", "CONNECT")], &[(":protocol", "websocket")], Rest::Nothing, NO),
     ("a path that hides another", &[(":path", "/v2/library/%61lpine/manifests/3.20")], &[], Rest::Nothing, "400"),
     ("a path that is long", &[(":path", "/v2/library/..//../alpine/manifests/3.20")], &[], Rest::Nothing, "400"),
-    // Trailers are no fields (8.1): they end a body and say nothing of who asks or how long it was. (A pseudo-field among them is
-    // malformed; the library drops it, and it gets no further.)
+    // Trailers are no fields (8.1): they end a body and say nothing of who asks or how long it was.
+    // (A pseudo-field among them is malformed; the library drops it, and it gets no further.)
     ("a length for a trailer", &POST, &[], Rest::DataAndTrailers("hello", &[("content-length", "0")]), "201|reset|400"),
     ("a pseudo-field for a trailer", &POST, &[], Rest::DataAndTrailers("hello", &[(":path", "/smuggled")]), "201"),
     (
@@ -281,7 +284,8 @@ async fn what_h2_allows_nobody_is_not_written_in_h1() {
         if !expected.split('|').any(|word| word == said) {
             wrong.push(format!("{name}: {said} instead of {expected}"));
         }
-        // One stream's error is not the others' (RFC 9113 5.4.2), and what the connection knows of fields is what it was.
+        // One stream's error is not the others' (RFC 9113 5.4.2), and what the connection knows of
+        // fields is what it was.
         if said != "goaway" && said != "closed" {
             frames.send(3, &head(&[], &[]), Rest::Nothing).await;
             let next = frames.answer(3).await;

@@ -1,4 +1,5 @@
-//! Which manifest does a path name, and who is meant? Paths, hosts, methods and sizes that two readers read in two ways.
+//! Which manifest does a path name, and who is meant? Paths, hosts, methods and sizes that two
+//! readers read in two ways.
 
 use crate::harness::*;
 use crate::smuggling::{Answer, Case, Way, World, check};
@@ -6,7 +7,8 @@ use crate::smuggling::{Answer, Case, Way, World, check};
 /// In which ways a path means a pull.
 const PULLS: [Way; 3] = [Way::Mirror, Way::Connect, Way::Absolute];
 
-/// What reached upstream is what was written, to the byte (`AS IS`), or nothing at all but the good request that follows.
+/// What reached upstream is what was written, to the byte (`AS IS`), or nothing at all but the good
+/// request that follows.
 fn as_written(way: Way, case: &Case<'_>, seen: &Seen) -> Option<String> {
     let written = way.filled(case.1);
     let target = written.split(' ').nth(1).unwrap().strip_prefix(&way.base()).unwrap_or_default().to_owned();
@@ -17,8 +19,9 @@ fn as_written(way: Way, case: &Case<'_>, seen: &Seen) -> Option<String> {
     (!good && !passed).then(|| seen.line())
 }
 
-/// A path that hides a pull is refused: who else reads it may read another (RFC 3986 6.2.2). What is no pull goes as it is, and is
-/// answered by upstream (404): nothing of it is kept, so nothing is kept under a wrong name.
+/// A path that hides a pull is refused: who else reads it may read another (RFC 3986 6.2.2). What
+/// is no pull goes as it is, and is answered by upstream (404): nothing of it is kept, so nothing
+/// is kept under a wrong name.
 const PATHS: &[(&str, &str)] = &[
     ("/v2/library/alpine/manifests/3.20", "GET"),
     ("/v2/library/../library/alpine/manifests/3.20", "400"),
@@ -101,8 +104,8 @@ async fn a_path_is_read_in_one_way_or_not_at_all() {
     }
 }
 
-/// What is too long is refused before it is anything: 400 where it is a name, 414 or 431 where it is a line or a head, and then the
-/// connection ends.
+/// What is too long is refused before it is anything: 400 where it is a name, 414 or 431 where it
+/// is a line or a head, and then the connection ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_too_long_goes_nowhere() {
     let get =
@@ -135,7 +138,8 @@ async fn what_is_too_long_goes_nowhere() {
     .await;
 }
 
-/// RFC 9110 7.2, 7.4, 15.5.20 and RFC 9112 3.2: one host, and the connection's own. Nobody else is asked.
+/// RFC 9110 7.2, 7.4, 15.5.20 and RFC 9112 3.2: one host, and the connection's own. Nobody else is
+/// asked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_names_one_host() {
     const TAG: &str = "/v2/library/alpine/manifests/3.20";
@@ -189,16 +193,16 @@ async fn a_request_names_one_host() {
     }
 }
 
-/// RFC 9112 3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks a Host header
-/// field".
+/// RFC 9112 3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1
+/// request message that lacks a Host header field".
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_1_1_without_a_host_is_refused() {
     let bytes = "GET {BASE}/v2/library/alpine/manifests/3.20 HTTP/1.1\r\n\r\n{NEXT}";
     check(&PULLS, &[("no Host", bytes, "400 GET|400")], |_, _, _| None).await;
 }
 
-/// What is no method here ends the connection in the clear, where the first byte decides what is spoken; within TLS it is 400. A method
-/// that nobody here knows is upstream's to answer, as it is.
+/// What is no method here ends the connection in the clear, where the first byte decides what is
+/// spoken; within TLS it is 400. A method that nobody here knows is upstream's to answer, as it is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_method_is_a_word_and_case_matters() {
     let tag = "{BASE}/v2/library/alpine/manifests/3.20 HTTP/1.1\r\nHost: {HOST}\r\n\r\n{EVIL}";
@@ -233,7 +237,8 @@ async fn what_follows_a_connect_is_tls_or_nothing() {
     let host = crate::target::HUB;
     for (head, expected) in [
         (format!("CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n\r\n"), &[200, 400][..]),
-        // A body of a CONNECT means nothing (RFC 9110 9.3.6): what was announced for one is not TLS either.
+        // A body of a CONNECT means nothing (RFC 9110 9.3.6): what was announced for one is not TLS
+        // either.
         (format!("CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\nContent-Length: 500\r\n\r\n"), &[200]),
         (format!("CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\nTransfer-Encoding: chunked\r\n\r\n"), &[200]),
         (format!("CONNECT {host}:443@evil.test:443 HTTP/1.1\r\nHost: {host}:443\r\n\r\n"), &[400]),

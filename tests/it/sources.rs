@@ -102,7 +102,8 @@ async fn a_clients_credential_goes_to_no_other_source() {
     }
 }
 
-/// A dependency proxy with an account of the operator's has what it has by that account: its yes opens nothing.
+/// A dependency proxy with an account of the operator's has what it has by that account: its yes
+/// opens nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_with_an_account_gives_bytes_and_no_permission() {
     let pki = Pki::new();

@@ -121,7 +121,8 @@ async fn a_hundred_clients_ask_for_a_tag_and_one_head_goes_upstream() {
     assert_eq!(registry.remaining(ANONYMOUS_SOURCE), Some(99));
 }
 
-/// Pitfall 13: one tag, other answers for other `Accept`s, and no more requests than there are answers.
+/// Pitfall 13: one tag, other answers for other `Accept`s, and no more requests than there are
+/// answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_takes_no_index_never_gets_one() {
     let pki = Pki::new();

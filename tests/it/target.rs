@@ -62,7 +62,8 @@ async fn a_registry_is_spoken_for_by_connect_and_by_name_in_h1_and_h2() {
     }
 }
 
-/// RFC 6066, 3: an address is not named in a ClientHello; the host of the CONNECT is what the leaf is for.
+/// RFC 6066, 3: an address is not named in a ClientHello; the host of the CONNECT is what the leaf
+/// is for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_sni_the_leaf_is_for_the_host_of_the_connect() {
     let pki = Pki::new();

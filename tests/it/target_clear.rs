@@ -1,4 +1,5 @@
-//! The ways in that are not encrypted: absolute-form, the mirror, pages for people, the operator's listener.
+//! The ways in that are not encrypted: absolute-form, the mirror, pages for people, the operator's
+//! listener.
 
 use http::Method;
 

@@ -79,7 +79,8 @@ impl Server {
         });
     }
 
-    /// The most memory its processes had, added up, in KiB (proc(5), status: VmHWM; shared pages count in each).
+    /// The most memory its processes had, added up, in KiB (proc(5), status: VmHWM; shared pages
+    /// count in each).
     pub(crate) fn peak(&self) -> u64 {
         self.pids().into_iter().filter_map(|pid| status_of(pid, "VmHWM:")).sum()
     }

@@ -8,8 +8,9 @@ use anyhow::Result;
 use super::{Lab, Missing, Server, free_address, launch, room, says, tool};
 use crate::HOST;
 
-/// Its configuration. Worth knowing: TLS 1.3 alone; sendfile where there is no TLS; files of the cache are kept open; connections to
-/// upstream are kept; of many who ask for the same, one goes upstream (`proxy_cache_lock`) and the others wait until all of it is there.
+/// Its configuration. Worth knowing: TLS 1.3 alone; sendfile where there is no TLS; files of the
+/// cache are kept open; connections to upstream are kept; of many who ask for the same, one goes
+/// upstream (`proxy_cache_lock`) and the others wait until all of it is there.
 fn configuration(lab: &Lab<'_>, tls: std::net::SocketAddr, plain: std::net::SocketAddr) -> String {
     let upstream = lab.upstream.place.named;
     let user = if rustix::process::getuid().is_root() { "user root;\n" } else { "" };

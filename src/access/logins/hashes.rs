@@ -1,4 +1,5 @@
-//! The names of logins: what is left of them when they are hashed, slowly, off the threads that serve.
+//! The names of logins: what is left of them when they are hashed, slowly, off the threads that
+//! serve.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,9 +19,11 @@ use crate::upstream::requester::LoginId;
 
 /// bcrypt's: about 60 ms of a core.
 const COST: u32 = if cfg!(debug_assertions) { 6 } else { 10 };
-/// Logins of which upstream said something, and that wait. What is too much is not remembered, or is taken back unseen.
+/// Logins of which upstream said something, and that wait. What is too much is not remembered, or
+/// is taken back unseen.
 const MOST_WORDS: usize = 256;
-/// Logins that a client waits for, for each core: what 60 ms apiece lets through in less than its patience.
+/// Logins that a client waits for, for each core: what 60 ms apiece lets through in less than its
+/// patience.
 const MOST_GUESSES: usize = 64;
 /// … of one account: whoever guesses at one keeps no other waiting.
 const MOST_OF_ONE: usize = 4;
@@ -235,7 +238,8 @@ mod tests {
         assert_ne!(elsewhere.name(&proof, Why::Guess).await.unwrap(), all[0], "another installation");
     }
 
-    /// A flood of guesses costs a known number of hashes at a time, and does not keep upstream's answers from being recorded.
+    /// A flood of guesses costs a known number of hashes at a time, and does not keep upstream's
+    /// answers from being recorded.
     #[tokio::test]
     async fn guesses_wait_in_a_line_that_ends() {
         let hashes = hashes();

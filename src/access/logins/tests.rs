@@ -49,7 +49,8 @@ async fn a_login_opens_what_it_was_let_read_and_no_other_does() {
     assert!(logins.0.book.read().good.is_empty());
 }
 
-/// Upstream's no that comes while a login is hashed once more is not lost: what was written of it before is taken out.
+/// Upstream's no that comes while a login is hashed once more is not lost: what was written of it
+/// before is taken out.
 #[tokio::test]
 async fn a_no_is_heard_while_the_login_is_hashed() {
     let (clock, tasks, ring) = (Clock::system(), Tasks::new(), Keyring::new());
@@ -109,7 +110,8 @@ async fn a_login_is_one_of_one_registry() {
     assert!(logins.knows_some("r") && !logins.knows_some("q"));
 }
 
-/// With more logins to be hashed than may wait, a no takes back what is known of that account, and of no other.
+/// With more logins to be hashed than may wait, a no takes back what is known of that account, and
+/// of no other.
 #[tokio::test]
 async fn a_no_is_heard_in_a_flood_of_others() {
     let (clock, tasks) = (Clock::system(), Tasks::new());

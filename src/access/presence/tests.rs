@@ -54,7 +54,8 @@ fn repositories_are_remembered_for_blobs_that_are_here() {
     assert_eq!(presence.of(&hub, &digest(0)), Present::Unknown);
 }
 
-/// A client has the last byte before the file is in its repository, and may ask for the same in another repository by then.
+/// A client has the last byte before the file is in its repository, and may ask for the same in
+/// another repository by then.
 #[test]
 fn what_was_said_of_a_digest_before_it_was_here_is_written_down_when_it_is() {
     let (index, presence) = empty(&Journal::off());

@@ -1,4 +1,5 @@
-//! How much of what a manifest lists is here. A registry may list whatever it likes: how far one looks has bounds.
+//! How much of what a manifest lists is here. A registry may list whatever it likes: how far one
+//! looks has bounds.
 
 use std::collections::{HashMap, HashSet};
 
@@ -170,7 +171,8 @@ impl<K: Kept> Walk<'_, K> {
         manifest::parse(bytes).map_or(Presence::Partly, |parsed| self.children(parsed))
     }
 
-    /// Config and layers. What lists nothing, Docker's schema 1 as well, lists it in a request that is not known here.
+    /// Config and layers. What lists nothing, Docker's schema 1 as well, lists it in a request that
+    /// is not known here.
     fn children(&mut self, parsed: manifest::Manifest) -> Presence {
         let mut all = if parsed.children.is_empty() { Presence::Partly } else { Presence::Held };
         for child in parsed.children {

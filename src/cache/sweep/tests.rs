@@ -9,7 +9,8 @@ fn digest(n: u64) -> Digest {
     Digest::of(Algorithm::Sha256, &n.to_be_bytes())
 }
 
-/// One whose index took so many blobs of ten bytes for there, of which there are files of `length` bytes.
+/// One whose index took so many blobs of ten bytes for there, of which there are files of `length`
+/// bytes.
 fn sweep(data: &Path, count: u64, length: u64) -> Sweep {
     let store = Arc::new(Store::open(data).unwrap());
     let mut known = Blobs::default();

@@ -1,4 +1,5 @@
-//! What `check` asks of registries: how much quota is left, and what an image names. HEADs alone, which no registry counts.
+//! What `check` asks of registries: how much quota is left, and what an image names. HEADs alone,
+//! which no registry counts.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -22,7 +23,8 @@ use crate::task::Tasks;
 use crate::upstream::client::Shared;
 use crate::upstream::{Description, Probed, Upstream, What};
 
-/// How long each question may take: a check before a restart does not wait for a network that is not there.
+/// How long each question may take: a check before a restart does not wait for a network that is
+/// not there.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Docker Hub's own image for this (docs/protocol.md 1.5).
 const PREVIEW: &str = "ratelimitpreview/test";
@@ -58,8 +60,8 @@ impl Asking {
         Ok(Asking { dialer, upstream, clock })
     }
 
-    /// Which names of registries lead to the seawall that runs, or would run, by this configuration, or to one with its root. What
-    /// nobody answers in time is not among them.
+    /// Which names of registries lead to the seawall that runs, or would run, by this
+    /// configuration, or to one with its root. What nobody answers in time is not among them.
     pub(super) async fn loops(&self, config: &Config) -> Vec<Loop> {
         if !loops::may_be_overridden(&config.proxy.listen) {
             return Vec::new();

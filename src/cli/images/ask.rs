@@ -1,4 +1,5 @@
-//! What of these images is in the cache of the seawall that runs: `/api/v1/images` of its admin listener.
+//! What of these images is in the cache of the seawall that runs: `/api/v1/images` of its admin
+//! listener.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -43,8 +44,8 @@ struct Answers {
     images: Vec<Answer>,
 }
 
-/// Asks at `admin`, else where the configuration has it. What was answered until something failed, and what that was: nobody is
-/// there, or says something else.
+/// Asks at `admin`, else where the configuration has it. What was answered until something failed,
+/// and what that was: nobody is there, or says something else.
 pub(super) fn cached(admin: Option<&str>, config: &Config, names: &[String]) -> (Cached, Option<anyhow::Error>) {
     let mut cached = Cached::new();
     let failed = ask(admin, config, names, &mut cached).err();

@@ -12,20 +12,24 @@ pub struct SetupArgs {
     /// The client.
     #[arg(value_enum)]
     pub(super) client: Client,
-    /// How it comes: by HTTPS_PROXY, by its list of mirrors, or because the registries' names lead to seawall [default: the first that the
-    /// client has]
+    /// How it comes: by HTTPS_PROXY, by its list of mirrors, or because the registries' names lead
+    /// to seawall [default: the first that the client has]
     #[arg(long, value_enum)]
     pub(super) mode: Option<Mode>,
-    /// Where the client reaches seawall: HOST:PORT, or a URL where it is spoken to over TLS [default: what `listen` says]
+    /// Where the client reaches seawall: HOST:PORT, or a URL where it is spoken to over TLS
+    /// [default: what `listen` says]
     #[arg(long, value_name = "HOST:PORT")]
     pub(super) address: Option<String>,
-    /// The root that the client is to trust, in PEM [default: the one in the CA's directory, else http://ADDRESS/ca.crt]
+    /// The root that the client is to trust, in PEM [default: the one in the CA's directory, else
+    /// http://ADDRESS/ca.crt]
     #[arg(long, value_name = "FILE")]
     pub(super) ca: Option<PathBuf>,
-    /// SHA-256 of that root, as `seawall ca show` prints it where seawall runs: --write wants it for a root that comes from http://ADDRESS/ca.crt
+    /// SHA-256 of that root, as `seawall ca show` prints it where seawall runs: --write wants it
+    /// for a root that comes from http://ADDRESS/ca.crt
     #[arg(long, value_name = "SHA256")]
     pub(super) ca_sha256: Option<String>,
-    /// Write the files below this directory: / for this machine. What others wrote in them stays, and doing it again changes nothing.
+    /// Write the files below this directory: / for this machine. What others wrote in them stays,
+    /// and doing it again changes nothing.
     #[arg(long, value_name = "ROOT")]
     pub(super) write: Option<PathBuf>,
     /// Take back what --write wrote.

@@ -100,8 +100,8 @@ fn store(below: &Tree) -> TrustStore {
     }
 }
 
-/// What `version` says without what was written for anybody; 1 where there is a file that does not say. What is wrong with the file is said
-/// by whoever writes it.
+/// What `version` says without what was written for anybody; 1 where there is a file that does not
+/// say. What is wrong with the file is said by whoever writes it.
 fn containerd(below: &Tree) -> Option<i64> {
     let bytes = write::without_ours(below, Path::new("/etc/containerd/config.toml")).ok()??;
     let table: toml::Table = std::str::from_utf8(&bytes).ok()?.parse().ok()?;

@@ -1,4 +1,5 @@
-//! The root that a client is to trust: which one it is decides who can read what that client pulls, so it is always said where it is from.
+//! The root that a client is to trust: which one it is decides who can read what that client pulls,
+//! so it is always said where it is from.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -53,7 +54,8 @@ pub(super) fn find(args: &SetupArgs, config: &Config, address: &Origin) -> anyho
 
 type Der = CertificateDer<'static>;
 
-/// One that lies wherever the command happens to run is that of the seawall at `--address` only if that one says so.
+/// One that lies wherever the command happens to run is that of the seawall at `--address` only if
+/// that one says so.
 fn our_own(args: &SetupArgs, file: &Path, address: &Origin) -> anyhow::Result<Der> {
     let root = read(file)?;
     if file.is_relative() && args.address.is_some() && args.ca_sha256.is_none() {

@@ -31,13 +31,15 @@ use crate::http::origin::Host;
 
 /// After this without an answer the next name server is asked too.
 const SILENCE: Duration = Duration::from_millis(700);
-/// How long one attempt of one of them may take; there are two. Lost datagrams are sent again sooner.
+/// How long one attempt of one of them may take; there are two. Lost datagrams are sent again
+/// sooner.
 const PATIENCE: Duration = Duration::from_millis(2500);
 /// How long all of them may take: a connection that hangs has no attempts.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// RFC 8305, 3: how long addresses of one family wait for those of the other.
 const OTHER_FAMILY: Duration = Duration::from_millis(50);
-/// "No such name" is kept no longer than this, whatever the zone says: a name that was just made is looked for.
+/// "No such name" is kept no longer than this, whatever the zone says: a name that was just made is
+/// looked for.
 const LONGEST_NO: Duration = Duration::from_secs(60);
 /// An address is kept no longer than this.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
@@ -104,7 +106,8 @@ impl Servers {
 struct Asked {
     server: NameServer,
     resolver: Resolving<Connecting>,
-    /// Why there was no connection the last time: hickory 0.26 says no more than that there is none.
+    /// Why there was no connection the last time: hickory 0.26 says no more than that there is
+    /// none.
     failed: Arc<Mutex<Option<NetError>>>,
 }
 
@@ -186,7 +189,8 @@ impl Asked {
     }
 }
 
-/// The answer for one address family: addresses, perhaps none; or `None`: no such name. An error is no answer.
+/// The answer for one address family: addresses, perhaps none; or `None`: no such name. An error is
+/// no answer.
 type Answer = Result<Option<Vec<IpAddr>>, String>;
 
 /// The answers for both address families, as one.
@@ -198,7 +202,8 @@ enum Heard {
     Nothing(String),
 }
 
-/// The addresses of both families, `six` before `four`. Where one has some, the other is not waited for.
+/// The addresses of both families, `six` before `four`. Where one has some, the other is not waited
+/// for.
 async fn both(six: impl Future<Output = Answer>, four: impl Future<Output = Answer>) -> Heard {
     let has = |answer: &Answer| matches!(answer, Ok(Some(found)) if !found.is_empty());
     let late = || Err("does not answer".to_owned());

@@ -1,4 +1,5 @@
-//! The system's resolver, which blocks a thread for as long as it has no answer: the file system needs those threads, too.
+//! The system's resolver, which blocks a thread for as long as it has no answer: the file system
+//! needs those threads, too.
 
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs as _};
@@ -12,8 +13,9 @@ use crate::task::{self, Coalesced};
 
 /// Names that are asked for at a time, of the 512 threads that tokio has for what blocks.
 const AT_A_TIME: usize = 32;
-/// How long an answer may take: less than `connect_timeout` unless that is set, so that a silent resolver is not taken for a silent
-/// host; more than the 5 s after which glibc asks its second name server.
+/// How long an answer may take: less than `connect_timeout` unless that is set, so that a silent
+/// resolver is not taken for a silent host; more than the 5 s after which glibc asks its second
+/// name server.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// `getaddrinfo`, each name asked for once at a time. Clones share what is under way.
@@ -51,7 +53,8 @@ impl System {
             let Ok(Ok(permit)) = timeout(PATIENCE, permits.acquire_owned()).await else { return Err(busy()) };
             task::blocking(move || {
                 let found = ask(&owned).map_err(|error| (error.kind(), error.to_string()));
-                // A lookup cannot be interrupted: its permit is free when it is over, and no sooner.
+                // A lookup cannot be interrupted: its permit is free when it is over, and no
+                // sooner.
                 drop(permit);
                 found
             })
@@ -93,7 +96,8 @@ mod tests {
         Ok(vec![Ipv4Addr::LOCALHOST.into()])
     }
 
-    /// 600 names without an answer leave threads for files, whether those who asked wait or have left.
+    /// 600 names without an answer leave threads for files, whether those who asked wait or have
+    /// left.
     #[tokio::test]
     async fn a_silent_resolver_holds_few_threads() {
         let system = System::asking(held);

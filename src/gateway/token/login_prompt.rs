@@ -29,17 +29,19 @@ impl LoginPrompt {
         presented == Presented::Nothing || self.cache.access().logins().is_on()
     }
 
-    /// The error that the client of a failed pull gets: a request to log in, as upstream would have sent it, if upstream is unreachable and
-    /// the client's login may be remembered, or if the pulls of anonymous clients are spent. It is the same for every repository,
-    /// whether it exists or not.
+    /// The error that the client of a failed pull gets: a request to log in, as upstream would have
+    /// sent it, if upstream is unreachable and the client's login may be remembered, or if the
+    /// pulls of anonymous clients are spent. It is the same for every repository, whether it exists
+    /// or not.
     pub(crate) fn instead_of(&self, error: Error, attempt: &Attempt) -> Error {
         let Attempt { reading: Reading { site, repository, requester }, presented } = attempt;
         let is_refused = error.reply().is_some_and(|reply| reply.status == StatusCode::UNAUTHORIZED);
         if is_refused && error.kind() == Kind::Refused {
             self.cache.access().login_refused(site, requester);
         }
-        // 429: the pulls of anonymous clients are spent, those of a login need not be. A client that presents nothing may have a login:
-        // containerd waits to be asked for it, and what is public is asked for anonymously until then.
+        // 429: the pulls of anonymous clients are spent, those of a login need not be. A client
+        // that presents nothing may have a login: containerd waits to be asked for it, and what is
+        // public is asked for anonymously until then.
         let may_pay = is_for_want_of_pulls(&error) && *presented == Presented::Nothing;
         let is_unreachable = matches!(error.kind(), Kind::Unreachable | Kind::Timeout | Kind::Broken | Kind::Limited);
         let login_could_serve =

@@ -1,11 +1,14 @@
-//! Tokens of seawall's own: for what the operator shares, and while the token service cannot be reached.
+//! Tokens of seawall's own: for what the operator shares, and while the token service cannot be
+//! reached.
 //!
-//! Most clients ask for a token before they ask for an image, and their tokens last minutes. What anonymous clients may read is served
-//! without upstream, and such a token lets a client get as far as asking for it. It represents an anonymous client, or a login that
-//! was good before the outage ([`own_token`]), and never leaves seawall.
+//! Most clients ask for a token before they ask for an image, and their tokens last minutes. What
+//! anonymous clients may read is served without upstream, and such a token lets a client get as far
+//! as asking for it. It represents an anonymous client, or a login that was good before the outage
+//! ([`own_token`]), and never leaves seawall.
 //!
-//! A client that shows a credential gets one too if it wants what anonymous clients may read: `docker login` is no reason to be without
-//! `alpine` during an outage. Its credential is not verified by that, and grants nothing.
+//! A client that shows a credential gets one too if it wants what anonymous clients may read:
+//! `docker login` is no reason to be without `alpine` during an outage. Its credential is not
+//! verified by that, and grants nothing.
 
 use std::time::Duration;
 
@@ -29,8 +32,8 @@ use crate::policy::offline_token::{Author, Shows, may_stand_in};
 use crate::policy::registry::Site;
 use crate::upstream::requester::{LoginId, Requester};
 
-/// The multiple of a HEAD's deadline that the token service has if only a remembered login could answer instead: that grants less
-/// than the token service would.
+/// The multiple of a HEAD's deadline that the token service has if only a remembered login could
+/// answer instead: that grants less than the token service would.
 const PATIENCE_WITH_LOGINS: u32 = 3;
 
 /// Answers requests for tokens.
@@ -52,7 +55,8 @@ impl Tokens {
         Tokens { service }
     }
 
-    /// The token service's answer. If there is none in time, and one of seawall's own could replace it: a token of seawall's own.
+    /// The token service's answer. If there is none in time, and one of seawall's own could replace
+    /// it: a token of seawall's own.
     ///
     /// # Errors
     /// The token service did not answer, and no token of seawall's own grants what is wanted.
@@ -76,7 +80,8 @@ impl Tokens {
         let Some(deadline) = fallback.deadline(upstream.resolve_deadline()) else {
             return self.service.answer(asked, site, origin, requester, record).await;
         };
-        // No client that wants an anonymous token waits for a service that does not answer; what was begun goes on, and is the trial.
+        // No client that wants an anonymous token waits for a service that does not answer; what
+        // was begun goes on, and is the trial.
         let is_unreachable =
             fallback.anonymous && asked.is_anonymous && upstream.unreachable(&site.at(origin.clone())).is_some();
         let mut asking = Box::pin(self.service.answer(asked, site, origin, requester, record));
@@ -134,7 +139,8 @@ impl Fallback {
     }
 }
 
-/// Whether a client that shows no credential wants a token for what the operator shares, and for nothing else.
+/// Whether a client that shows no credential wants a token for what the operator shares, and for
+/// nothing else.
 fn wants_shared_only(site: &Site, asked: &ClientTokenRequest) -> bool {
     asked.shows == Shows::Nothing && asked.wanted.as_ref().is_some_and(|wanted| is_all_shared(site, wanted))
 }

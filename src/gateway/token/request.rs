@@ -1,4 +1,5 @@
-//! A client's request for a token, read before it is sent on: what it wants decides who may answer it when the token service does not.
+//! A client's request for a token, read before it is sent on: what it wants decides who may answer
+//! it when the token service does not.
 
 use std::time::Duration;
 
@@ -28,13 +29,14 @@ pub(crate) struct ClientTokenRequest {
     pub(crate) wanted: Option<TokenRequest>,
     /// Whether it shows a credential.
     pub(crate) shows: Shows,
-    /// Whether it is anonymous: a GET without a credential whose URL names no account. Every client that sends the same gets the same.
+    /// Whether it is anonymous: a GET without a credential whose URL names no account. Every client
+    /// that sends the same gets the same.
     pub(crate) is_anonymous: bool,
 }
 
 impl ClientTokenRequest {
-    /// Reads the query of a GET or the form of a POST; the client may be silent for `patience`. Whatever else is sent to a token service
-    /// is left as it is.
+    /// Reads the query of a GET or the form of a POST; the client may be silent for `patience`.
+    /// Whatever else is sent to a token service is left as it is.
     ///
     /// # Errors
     /// The form is too long, or broke off.
@@ -72,8 +74,8 @@ impl ClientTokenRequest {
     }
 }
 
-/// Whether the query of a request for a token names no account. A parameter that is not known may be a credential: `account`,
-/// `private_token`.
+/// Whether the query of a request for a token names no account. A parameter that is not known may
+/// be a credential: `account`, `private_token`.
 fn names_no_account(query: Option<&str>) -> bool {
     let names =
         || query.into_iter().flat_map(|query| query.split('&')).map(|pair| pair.split('=').next().unwrap_or(pair));

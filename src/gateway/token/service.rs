@@ -34,7 +34,8 @@ pub(crate) struct TokenService {
 }
 
 impl TokenService {
-    /// Answers a request for a token: an anonymous one with an anonymous token, any other as the token service does.
+    /// Answers a request for a token: an anonymous one with an anonymous token, any other as the
+    /// token service does.
     ///
     /// # Errors
     /// The token service did not answer, or gave no anonymous token.
@@ -53,8 +54,9 @@ impl TokenService {
         }
     }
 
-    /// The anonymous token that was last issued for `url`, while it is good, or one that is asked for, once for all clients that want
-    /// it: by its URL alone, so that no cookie makes it another's.
+    /// The anonymous token that was last issued for `url`, while it is good, or one that is asked
+    /// for, once for all clients that want it: by its URL alone, so that no cookie makes it
+    /// another's.
     async fn anonymous(
         &self,
         url: String,
@@ -72,7 +74,8 @@ impl TokenService {
         Ok(issued(&token.value, token.left(now), cache_status(Outcome::Bypass, None)))
     }
 
-    /// The token service's own answer. Whether it took the login is noted, if logins are remembered.
+    /// The token service's own answer. Whether it took the login is noted, if logins are
+    /// remembered.
     async fn pass(
         &self,
         asked: ClientTokenRequest,

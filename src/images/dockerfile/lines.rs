@@ -160,7 +160,8 @@ impl<'a> Lines<'a> {
         (!instruction.words.is_empty()).then_some(instruction)
     }
 
-    /// What stands between `<<EOF` and `EOF` is no instruction. Without an `EOF`, it was no here-document.
+    /// What stands between `<<EOF` and `EOF` is no instruction. Without an `EOF`, it was no
+    /// here-document.
     fn skip(&mut self, document: &Document) {
         let mut ahead = self.clone();
         while let Some((_, line)) = ahead.next() {
@@ -177,7 +178,8 @@ fn words(line: &str, at: usize) -> impl Iterator<Item = Word<'_>> {
     line.split_ascii_whitespace().map(move |text| Word { text, at: at + (text.as_ptr().addr() - begin.addr()) })
 }
 
-/// `# syntax=docker/dockerfile:1` and ``# escape=` ``: comments before everything else. Lines and images of the first, and the escape.
+/// `# syntax=docker/dockerfile:1` and ``# escape=` ``: comments before everything else. Lines and
+/// images of the first, and the escape.
 pub(super) fn directives(text: &str) -> (Vec<(usize, Word<'_>)>, char) {
     let (mut found, mut escape) = (Vec::new(), '\\');
     let mut lines = Lines::of(text);

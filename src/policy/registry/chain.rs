@@ -1,4 +1,5 @@
-//! Who is asked for what, in which order, what follows from an answer, and what a repository is called there.
+//! Who is asked for what, in which order, what follows from an answer, and what a repository is
+//! called there.
 
 use super::site::{Chain, Missing, Source, Tags};
 use crate::oci::name::Repository;

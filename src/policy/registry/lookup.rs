@@ -20,7 +20,8 @@ impl Registries {
         self.0.iter()
     }
 
-    /// The registry that `host:port` belongs to when spoken to by `scheme`, what the host is to it, and where it is dialled.
+    /// The registry that `host:port` belongs to when spoken to by `scheme`, what the host is to it,
+    /// and where it is dialled.
     pub fn by_host(&self, scheme: Scheme, host: &Host, port: u16) -> Option<(Site, Role)> {
         self.0.iter().filter(|registry| registry.scheme() == scheme).find_map(|registry| {
             let (pattern, role) =

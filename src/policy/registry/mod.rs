@@ -1,10 +1,11 @@
-//! The registries seawall knows, and where the content of one is had besides itself: `site` has what is configured, `lookup` finds the
-//! registry of a host or a name, `chain` says who is asked for what, in which order, and what each is believed.
+//! The registries seawall knows, and where the content of one is had besides itself: `site` has
+//! what is configured, `lookup` finds the registry of a host or a name, `chain` says who is asked
+//! for what, in which order, and what each is believed.
 //!
 //! - Bytes are verified, so any source may give them to a requester with a grant.
 //! - What a tag names is believed from the registry, and from sources with `tags`.
-//! - A grant is believed from the registry, and from sources with `tags` and without an account of their own: what these answer, they
-//!   answer to anonymous requests.
+//! - A grant is believed from the registry, and from sources with `tags` and without an account of
+//!   their own: what these answer, they answer to anonymous requests.
 
 mod chain;
 mod lookup;

@@ -1,5 +1,5 @@
-//! What is configured of a registry and of its other sources. Both are dialled as a [`Site`], and a site knows its registry: one file has
-//! all of these types.
+//! What is configured of a registry and of its other sources. Both are dialled as a [`Site`], and a
+//! site knows its registry: one file has all of these types.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -23,12 +23,13 @@ pub struct Registry {
     pub hosts: Vec<HostPattern>,
     /// Hosts of its token service, where that is not one of `hosts`.
     pub auth_hosts: Vec<HostPattern>,
-    /// Where it is dialled. `None`: at the very host that the client asked for (patterns such as `*.pkg.dev`).
+    /// Where it is dialled. `None`: at the very host that the client asked for (patterns such as
+    /// `*.pkg.dev`).
     pub upstream: Option<Origin>,
     /// Where its content is had besides, and under which names.
     pub chain: Chain,
-    /// PEM of roots that are trusted for this registry alone, beside the system's: for what is asked on its behalf, where its
-    /// redirects and realms lead included.
+    /// PEM of roots that are trusted for this registry alone, beside the system's: for what is
+    /// asked on its behalf, where its redirects and realms lead included.
     pub ca_pem: Option<Vec<u8>>,
     /// Shown to its own hosts, if they ask, and to no host that they refer to.
     pub client_certificate: Option<ClientCertificate>,
@@ -38,11 +39,13 @@ pub struct Registry {
     pub account: Option<Account>,
     /// Pulls of the quota that are kept for what is pinned.
     pub reserve: u64,
-    /// Hosts that the account may be sent to for a token, besides `hosts` and `auth_hosts`. They are not intercepted.
+    /// Hosts that the account may be sent to for a token, besides `hosts` and `auth_hosts`. They
+    /// are not intercepted.
     pub realms: Vec<HostPattern>,
 }
 
-/// Where the operator's account for a registry is written. It is read again now and then: secrets are rotated.
+/// Where the operator's account for a registry is written. It is read again now and then: secrets
+/// are rotated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Account {
     /// A name, and the file with the password.
@@ -69,7 +72,8 @@ impl Registry {
         is_upstream || self.all_hosts().any(|(pattern, _)| pattern.matches(host, port, scheme.default_port()))
     }
 
-    /// Whether the operator named this: the registry itself, its realms, its other sources. It may be dialled wherever it is.
+    /// Whether the operator named this: the registry itself, its realms, its other sources. It may
+    /// be dialled wherever it is.
     pub fn is_named(&self, scheme: Scheme, host: &Host, port: u16) -> bool {
         let mut sources = self.chain.before.iter().chain(&self.chain.after);
         self.is_own(scheme, host, port)
@@ -77,7 +81,8 @@ impl Registry {
             || sources.any(|source| source.site.origin.is(scheme, host, port))
     }
 
-    /// Whether the operator's account may be sent to this origin for a token. Where the registry is spoken to over TLS, so is it.
+    /// Whether the operator's account may be sent to this origin for a token. Where the registry is
+    /// spoken to over TLS, so is it.
     pub fn is_realm(&self, realm: &Origin) -> bool {
         let Origin { scheme, host, port } = realm;
         let named = |pattern: &HostPattern| pattern.matches(host, *port, scheme.default_port());
@@ -101,7 +106,8 @@ pub enum Role {
     Tokens,
 }
 
-/// One name space of content: a registry, at one host where it has many (`us-docker.pkg.dev` is not `eu-docker.pkg.dev`).
+/// One name space of content: a registry, at one host where it has many (`us-docker.pkg.dev` is not
+/// `eu-docker.pkg.dev`).
 #[derive(Clone)]
 pub struct Site {
     /// Whose configuration holds.

@@ -97,7 +97,8 @@ fn garble_tables(data: &Path) {
     files.for_each(|found| garble(&found.path));
 }
 
-/// What the next start knows: whether the blob of `written` is in its repository, and how many repositories are public.
+/// What the next start knows: whether the blob of `written` is in its repository, and how many
+/// repositories are public.
 fn known(records: &Records, blobs: &Blobs) -> (bool, usize) {
     let is_known = blobs.0.lock().get(&digest(0)).is_some_and(|repositories| repositories == &[REPOSITORY]);
     (is_known, records.public.len())
@@ -190,7 +191,8 @@ fn what_changes_after_the_tables_were_set_aside_is_there_after_a_restart() {
     assert_eq!((known(&records, &blobs), blobs.len()), ((true, 1), 3));
 }
 
-/// A log that was lost under a running database is written whole with the next change, whatever that is about.
+/// A log that was lost under a running database is written whole with the next change, whatever
+/// that is about.
 #[test]
 fn what_is_not_on_disk_is_written_with_the_next_change() {
     let dir = written();

@@ -93,7 +93,8 @@ fn it_is_long_when_as_much_was_added_as_it_need_have() {
     assert_eq!((log.long >> 20, log.is_long()), (40, true), "most of what was read is old news");
 }
 
-/// Of the file that could not take its place nothing stays, whether its writer failed or was killed.
+/// Of the file that could not take its place nothing stays, whether its writer failed or was
+/// killed.
 #[test]
 fn what_could_not_be_written_anew_leaves_no_file() {
     let dir = tempfile::tempdir().unwrap();

@@ -27,7 +27,8 @@ async fn rest(socket: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
     bytes
 }
 
-/// Asks something and reads the answer, whatever it is: what the gateway says is not the matter here.
+/// Asks something and reads the answer, whatever it is: what the gateway says is not the matter
+/// here.
 async fn get(socket: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin)) {
     socket.write_all(b"GET /v2/ HTTP/1.1\r\nHost: registry.test\r\n\r\n").await.unwrap();
     answer(socket).await;

@@ -1,4 +1,5 @@
-//! BIND 9 (ARM 6.2.16.1: response policy zones). Types that a rewritten name does not have are answered empty there.
+//! BIND 9 (ARM 6.2.16.1: response policy zones). Types that a rewritten name does not have are
+//! answered empty there.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,5 @@
-//! BuildKit, as buildx' docker-container builder or as a buildkitd of one's own (buildkit docs/buildkitd.toml.md).
+//! BuildKit, as buildx' docker-container builder or as a buildkitd of one's own (buildkit
+//! docs/buildkitd.toml.md).
 
 use toml::{Table, Value};
 
@@ -58,8 +59,9 @@ fn as_mirror(facts: &Facts) -> Plan {
     Plan { files, commands: vec![create(&[])], notes, ..Plan::default() }
 }
 
-/// buildx copies a `ca` to /etc/buildkit/certs/REGISTRY/FILE. Go reads every file in SSL_CERT_DIR beside the system's bundle, so that
-/// directory makes the root count for registries that are not listed, too.
+/// buildx copies a `ca` to /etc/buildkit/certs/REGISTRY/FILE. Go reads every file in SSL_CERT_DIR
+/// beside the system's bundle, so that directory makes the root count for registries that are not
+/// listed, too.
 fn proxy(facts: &Facts) -> Plan {
     let registries = entries(facts, "ca", CA);
     let mut variables = environment::in_both_cases(environment::variables_for_images(facts));

@@ -68,8 +68,8 @@ fn as_mirror(facts: &Facts) -> Plan {
     Plan { files, commands: vec![RESTART.to_owned()], notes, ..Plan::default() }
 }
 
-/// By the version that is there. Version 2 is what both 1.x and 2.x read, so it is what a new file has; what is not said in it stays at
-/// containerd's defaults.
+/// By the version that is there. Version 2 is what both 1.x and 2.x read, so it is what a new file
+/// has; what is not said in it stays at containerd's defaults.
 fn config_path(version: Option<i64>) -> Table {
     let text = match version {
         None => {
@@ -77,7 +77,8 @@ fn config_path(version: Option<i64>) -> Table {
         }
         Some(..=1) => "[plugins.cri.registry]\nconfig_path = \"/etc/containerd/certs.d\"\n",
         Some(2) => "[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"/etc/containerd/certs.d\"\n",
-        // Its default is a list of two, which its pulls through the transfer service take for one name (2.1 to 2.4: image_pull.go).
+        // Its default is a list of two, which its pulls through the transfer service take for one
+        // name (2.1 to 2.4: image_pull.go).
         Some(_) => "[plugins.\"io.containerd.cri.v1.images\".registry]\nconfig_path = \"/etc/containerd/certs.d\"\n",
     };
     text.parse().expect("our own config.toml is TOML")
@@ -89,8 +90,9 @@ pub(super) fn objection(plan: &Plan, files: &dyn Files) -> Option<Objection> {
     of_config(files).or_else(|| of_order(&hosts.content, files))
 }
 
-/// `ValidateRegistryConfig` (1.x): "`mirrors` cannot be set when `config_path` is provided", the same of `configs.tls`; 2.x takes
-/// the latter and does not look at it. Imports are laid over the file (cmd/containerd/server/config).
+/// `ValidateRegistryConfig` (1.x): "`mirrors` cannot be set when `config_path` is provided", the
+/// same of `configs.tls`; 2.x takes the latter and does not look at it. Imports are laid over the
+/// file (cmd/containerd/server/config).
 fn of_config(files: &dyn Files) -> Option<Objection> {
     let config = table(&files.then(Path::new(CONFIG))?)?;
     let before = files.now(Path::new(CONFIG)).and_then(|text| table(&text)).unwrap_or_default();

@@ -12,7 +12,8 @@ pub(super) const MODES: &[Mode] = dns::MODES;
 
 const FILE: &str = "/etc/coredns/seawall.override";
 
-/// `template` stands before `hosts`, `kubernetes`, `file` and `forward`, whatever their order in the Corefile (plugin.cfg).
+/// `template` stands before `hosts`, `kubernetes`, `file` and `forward`, whatever their order in
+/// the Corefile (plugin.cfg).
 pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
     let names = Names::of(&facts.registries);
     let target = Target::of(facts);

@@ -1,4 +1,5 @@
-//! CRI-O: the mirrors of podman's library, a daemon's environment (crio(8), containers-registries.conf(5)).
+//! CRI-O: the mirrors of podman's library, a daemon's environment (crio(8),
+//! containers-registries.conf(5)).
 
 use super::environment::{self, SHOWN, password, root_in_store, whole};
 use super::{mirror, podman};

@@ -1,4 +1,5 @@
-//! A docker daemon in a container, as CI has it beside its jobs: what its daemon.json says, and where its roots are.
+//! A docker daemon in a container, as CI has it beside its jobs: what its daemon.json says, and
+//! where its roots are.
 
 use serde_json::{Value, json};
 
@@ -7,7 +8,8 @@ use super::mirror;
 use super::names;
 use crate::setup::{Facts, Mode};
 
-/// Where a root counts for a Go program in a container of nearly any distribution: every file there is read.
+/// Where a root counts for a Go program in a container of nearly any distribution: every file there
+/// is read.
 pub(super) const ROOT: &str = "/etc/ssl/certs/seawall-ca.pem";
 
 /// /etc/docker/daemon.json of that daemon ("proxies": docker 23.0 and newer).

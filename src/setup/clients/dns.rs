@@ -1,7 +1,7 @@
 //! What the overrides of every resolver have in common: the registries' names lead to seawall.
 //!
-//! A is ours; AAAA and HTTPS (type 65, RFC 9460: its `ipv4hint` and `ipv6hint` lead around) are answered empty, and the other way
-//! round where seawall's address is an IPv6 one.
+//! A is ours; AAAA and HTTPS (type 65, RFC 9460: its `ipv4hint` and `ipv6hint` lead around) are
+//! answered empty, and the other way round where seawall's address is an IPv6 one.
 
 use std::net::IpAddr;
 

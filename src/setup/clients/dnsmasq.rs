@@ -10,8 +10,9 @@ use crate::setup::{Facts, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = dns::MODES;
 
-/// `address=` takes a name and all below it; `local=` answers what is not an address empty (dnsmasq asks upstream since 2.86);
-/// `server=/*.NAME/#` gives what is below an exact name back to the usual servers.
+/// `address=` takes a name and all below it; `local=` answers what is not an address empty (dnsmasq
+/// asks upstream since 2.86); `server=/*.NAME/#` gives what is below an exact name back to the
+/// usual servers.
 pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
     let names = Names::of(&facts.registries);
     let target = Target::of(facts);

@@ -53,7 +53,8 @@ fn proxy(facts: &Facts) -> Plan {
     }
 }
 
-/// "overriding existing proxy variable with value from configuration" (cmd/dockerd: `configureProxyEnv`) is in dockerd's log alone.
+/// "overriding existing proxy variable with value from configuration" (cmd/dockerd:
+/// `configureProxyEnv`) is in dockerd's log alone.
 pub(super) fn objection(plan: &Plan, files: &dyn Files) -> Option<Objection> {
     let ours = plan.files.iter().find(|file| file.path == Path::new(DROP_IN))?.content.text();
     let daemon: Value = serde_json::from_str(&files.then(Path::new(DAEMON))?).ok()?;
@@ -63,8 +64,9 @@ pub(super) fn objection(plan: &Plan, files: &dyn Files) -> Option<Objection> {
     (!ours.contains(&format!("\"HTTPS_PROXY={theirs}\""))).then(|| Objection::new(DAEMON, why))
 }
 
-/// `insecure-registries` is for images that are named with seawall's address, and for BuildKit within dockerd 20.10, which looks for the
-/// mirror's whole URL there and fails the build otherwise. dockerd takes the scheme off, with a warning.
+/// `insecure-registries` is for images that are named with seawall's address, and for BuildKit
+/// within dockerd 20.10, which looks for the mirror's whole URL there and fails the build
+/// otherwise. dockerd takes the scheme off, with a warning.
 fn as_mirror(facts: &Facts) -> Plan {
     let authority = facts.address.authority();
     let mut daemon = json!({ "registry-mirrors": [facts.address.to_string()] });

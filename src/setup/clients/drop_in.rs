@@ -1,5 +1,6 @@
-//! What else gives a service its environment beside seawall's drop-in (systemd.unit(5): drop-ins of all directories are read in the order
-//! of their names; systemd.exec(5): EnvironmentFile= overrides Environment=).
+//! What else gives a service its environment beside seawall's drop-in (systemd.unit(5): drop-ins of
+//! all directories are read in the order of their names; systemd.exec(5): EnvironmentFile=
+//! overrides Environment=).
 
 use std::path::{Path, PathBuf};
 
@@ -61,7 +62,8 @@ fn sources(unit: &str, files: &dyn Files) -> Vec<Source> {
     sources
 }
 
-/// Go reads HTTPS_PROXY before https_proxy (golang.org/x/net/http/httpproxy: FromEnvironment), so a lower-case one never counts beside ours.
+/// Go reads HTTPS_PROXY before https_proxy (golang.org/x/net/http/httpproxy: FromEnvironment), so a
+/// lower-case one never counts beside ours.
 fn why((name, theirs): &Variable, order: Order, ours: &[Variable]) -> Option<String> {
     let ours = ours.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value)?;
     let has_no_more =

@@ -1,4 +1,5 @@
-//! The variables that send a process through seawall (golang.org/x/net/http/httpproxy: the list that all these clients read).
+//! The variables that send a process through seawall (golang.org/x/net/http/httpproxy: the list
+//! that all these clients read).
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -37,8 +38,8 @@ pub(super) fn proxy_url(facts: &Facts) -> String {
     format!("{}://{}:{}", address.scheme.as_str(), address.host, address.port)
 }
 
-/// For whatever runs there. HTTP_PROXY is not among them: seawall forwards plain HTTP to the ports of `[tunnel]` alone, 443 if nobody
-/// said otherwise, and apt would stop.
+/// For whatever runs there. HTTP_PROXY is not among them: seawall forwards plain HTTP to the ports
+/// of `[tunnel]` alone, 443 if nobody said otherwise, and apt would stop.
 pub(super) fn variables(facts: &Facts) -> Vec<(&'static str, String)> {
     vec![("HTTPS_PROXY", proxy_url(facts)), ("NO_PROXY", no_proxy(&facts.registries))]
 }
@@ -77,7 +78,8 @@ pub(super) fn no_proxy(registries: &Registries) -> String {
     kept.collect::<Vec<_>>().join(",")
 }
 
-/// Whether `entry` means a host that `pattern` means. Clients go past any proxy to this machine, whatever is listed.
+/// Whether `entry` means a host that `pattern` means. Clients go past any proxy to this machine,
+/// whatever is listed.
 fn goes_past(entry: &str, pattern: &str) -> bool {
     let Ok(host) = pattern.replace('*', "any").parse::<Host>() else { return false };
     let rule = NoProxy(vec![entry.parse().expect("the list's entries are valid")]);

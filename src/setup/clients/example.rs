@@ -83,7 +83,8 @@ pub(super) fn assert_sound(plan: &Plan) {
     assert!(plan.undo.iter().all(is_sentence), "{:?}", plan.undo);
 }
 
-/// A machine with some files on which a plan's own files are as good as written; documents are laid over nothing.
+/// A machine with some files on which a plan's own files are as good as written; documents are laid
+/// over nothing.
 pub(super) struct There {
     now: BTreeMap<PathBuf, String>,
     then: BTreeMap<PathBuf, String>,

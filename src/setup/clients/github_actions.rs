@@ -1,5 +1,6 @@
-//! GitHub's self-hosted runners: on a machine (docs.github.com, "Using a proxy server with self-hosted runners"), and in a cluster
-//! by the Actions Runner Controller (charts/gha-runner-scale-set/values.yaml).
+//! GitHub's self-hosted runners: on a machine (docs.github.com, "Using a proxy server with
+//! self-hosted runners"), and in a cluster by the Actions Runner Controller
+//! (charts/gha-runner-scale-set/values.yaml).
 
 use std::fmt::Write as _;
 
@@ -10,13 +11,14 @@ use crate::setup::{Facts, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Proxy, Mode::Mirror];
 
-/// What the runner reads from its .env when it starts, and hands to its jobs. Not written there: that directory is an unprivileged
-/// user's, and where it is only they know.
+/// What the runner reads from its .env when it starts, and hands to its jobs. Not written there:
+/// that directory is an unprivileged user's, and where it is only they know.
 const ENVIRONMENT: &str = "/etc/seawall/setup/github-actions/runner.env";
 const VALUES: &str = "/etc/seawall/setup/github-actions/arc-values.yaml";
 const CA: &str = "/etc/seawall/setup/github-actions/seawall-ca.yaml";
 
-/// GitHub's own traffic need not come through; `no_proxy` of the runner knows names alone, no addresses.
+/// GitHub's own traffic need not come through; `no_proxy` of the runner knows names alone, no
+/// addresses.
 const DIRECT: &[&str] = &["localhost", "github.com", "api.github.com", "actions.githubusercontent.com"];
 
 pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
@@ -66,7 +68,8 @@ fn on_a_machine(facts: &Facts, plan: &mut Plan) {
     plan.notes.extend(environment::plain_http_note(facts));
 }
 
-/// The pod that `containerMode.type=dind` makes, written out, since that is the only way to change its docker daemon.
+/// The pod that `containerMode.type=dind` makes, written out, since that is the only way to change
+/// its docker daemon.
 fn in_a_cluster(facts: &Facts, mode: Mode, plan: &mut Plan) {
     plan.files.push(whole(VALUES, values(facts, mode)));
     if dind::needs_root(facts, mode) {

@@ -1,7 +1,8 @@
-//! GitLab Runner (docs.gitlab.com/runner/configuration: advanced-configuration, proxy; docs.gitlab.com/ci/docker).
+//! GitLab Runner (docs.gitlab.com/runner/configuration: advanced-configuration, proxy;
+//! docs.gitlab.com/ci/docker).
 //!
-//! `[[runners]]` is a list of tables whose entries have owners: nothing can be merged into it. So its part is a template, which
-//! `gitlab-runner register --template-config` reads, or a person.
+//! `[[runners]]` is a list of tables whose entries have owners: nothing can be merged into it. So
+//! its part is a template, which `gitlab-runner register --template-config` reads, or a person.
 
 use super::dind::{ROOT, daemon_json, needs_root};
 use super::environment::{self, indented, password, whole};
@@ -77,7 +78,8 @@ fn variables(facts: &Facts, mode: Mode) -> String {
     if mode != Mode::Proxy {
         return String::new();
     }
-    // The docker CLI asks a daemon at tcp://docker:2376 through the proxy, too, if nobody forbids it.
+    // The docker CLI asks a daemon at tcp://docker:2376 through the proxy, too, if nobody forbids
+    // it.
     let services = |name: &str| if name.eq_ignore_ascii_case("NO_PROXY") { ",docker" } else { "" };
     let entry = |(name, value): (String, String)| format!("    \"{name}={value}{}\",\n", services(&name));
     let entries: String = environment::in_both_cases(environment::variables(facts)).into_iter().map(entry).collect();

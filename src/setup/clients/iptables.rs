@@ -1,4 +1,5 @@
-//! iptables and nftables: what leaves for port 443 is led to seawall, which reads from the TLS greeting where it was meant to go.
+//! iptables and nftables: what leaves for port 443 is led to seawall, which reads from the TLS
+//! greeting where it was meant to go.
 
 use std::net::IpAddr;
 
@@ -81,7 +82,8 @@ fn nftables(place: &Place, port: u16) -> String {
     )
 }
 
-/// Connections of the family in which seawall has no address are refused, so that clients take the other.
+/// Connections of the family in which seawall has no address are refused, so that clients take the
+/// other.
 fn other_family(ip: IpAddr) -> String {
     let family = if ip.is_ipv4() { "ipv6" } else { "ipv4" };
     let rule = format!("meta nfproto {family} tcp dport 443 reject with tcp reset");

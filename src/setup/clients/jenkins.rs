@@ -1,4 +1,5 @@
-//! Jenkins: the controller's unit (jenkins.io, "Managing systemd services") and a pod for the Kubernetes plugin's agents.
+//! Jenkins: the controller's unit (jenkins.io, "Managing systemd services") and a pod for the
+//! Kubernetes plugin's agents.
 
 use super::dind::{self, ROOT};
 use super::environment::{self, ONCE, SHOWN, drop_in, password, root_in_store, whole};

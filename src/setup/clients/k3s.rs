@@ -1,4 +1,5 @@
-//! K3s, and RKE2, which is made of the same parts (docs.k3s.io/installation/private-registry, /advanced#configuring-an-http-proxy).
+//! K3s, and RKE2, which is made of the same parts (docs.k3s.io/installation/private-registry,
+//! /advanced#configuring-an-http-proxy).
 
 use std::path::PathBuf;
 
@@ -116,7 +117,8 @@ impl Distribution {
     }
 }
 
-/// A mirror's rewrites are for all of its endpoints but the registry itself (docs.k3s.io/installation/private-registry).
+/// A mirror's rewrites are for all of its endpoints but the registry itself
+/// (docs.k3s.io/installation/private-registry).
 pub(super) fn objection(plan: &Plan, files: &dyn Files) -> Option<Objection> {
     let file = plan.files.iter().find(|file| file.path.ends_with("registries.yaml"))?;
     let Content::Yaml(ours) = &file.content else { return None };

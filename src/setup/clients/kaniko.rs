@@ -55,8 +55,9 @@ fn proxy(facts: &Facts) -> Parts {
     (Vec::new(), environment::yaml(facts, 8), notes)
 }
 
-/// kaniko sends no `?ns=`: the registry is in the path at seawall, behind a part without a dot, since kaniko takes a first part with
-/// one for the registry to ask (pkg/image/remote, `remapRepository`).
+/// kaniko sends no `?ns=`: the registry is in the path at seawall, behind a part without a dot,
+/// since kaniko takes a first part with one for the registry to ask (pkg/image/remote,
+/// `remapRepository`).
 fn as_mirror(facts: &Facts) -> Parts {
     let authority = facts.address.authority();
     let map = |(host, path): (String, String)| match host.as_str() {

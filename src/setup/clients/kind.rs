@@ -1,4 +1,5 @@
-//! kind: nodes are containers with a containerd (kind.sigs.k8s.io, configuration: extraMounts, containerdConfigPatches).
+//! kind: nodes are containers with a containerd (kind.sigs.k8s.io, configuration: extraMounts,
+//! containerdConfigPatches).
 
 use super::environment::{self, password, whole};
 use super::mirror::{self, PUBLIC, SILENT, hosts_toml, loopback_note};
@@ -48,7 +49,8 @@ fn as_mirror(facts: &Facts) -> Plan {
     }
 }
 
-/// kind hands its own variables to the nodes. Go reads every file in /etc/ssl/certs, so the root is there before containerd starts.
+/// kind hands its own variables to the nodes. Go reads every file in /etc/ssl/certs, so the root is
+/// there before containerd starts.
 fn proxy(facts: &Facts) -> Plan {
     let ca = format!("{DIRECTORY}/ca.crt");
     let files = vec![cluster("", &ca, "/etc/ssl/certs/seawall-ca.pem"), whole(&ca, facts.ca_pem.as_str())];

@@ -1,4 +1,5 @@
-//! A cluster: its nodes' containerd by a DaemonSet, and the variables of pods that pull for themselves (builds, CI).
+//! A cluster: its nodes' containerd by a DaemonSet, and the variables of pods that pull for
+//! themselves (builds, CI).
 
 use super::dind::ROOT;
 use super::environment::{self, SECRET, indented, password, whole};
@@ -12,8 +13,8 @@ const PODS: &str = "/etc/seawall/setup/kubernetes/pods.yaml";
 const SIDECAR: &str = "/etc/seawall/setup/kubernetes/sidecar.yaml";
 const CA_ON_NODE: &str = "/etc/containerd/certs.d/_default/seawall-ca.crt";
 
-/// A file of another's is left alone, and so is one into which `seawall setup containerd --write` put seawall; ours is put in place at
-/// once, since containerd reads it for every pull.
+/// A file of another's is left alone, and so is one into which `seawall setup containerd --write`
+/// put seawall; ours is put in place at once, since containerd reads it for every pull.
 const SCRIPT: &str = r#"to=/node/_default
 if [ -e $to/hosts.toml ] && ! grep -q '^# seawall' $to/hosts.toml; then
   if grep -qF '[host."ADDRESS"]' $to/hosts.toml; then

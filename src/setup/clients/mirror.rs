@@ -31,15 +31,16 @@ pub(super) fn needs_ca(facts: &Facts) -> bool {
     facts.address.scheme == Scheme::Https
 }
 
-/// containerd's `hosts.toml` for every registry, in `_default`: `?ns=` says which one is meant, and without `server` the registry
-/// itself comes last (containerd docs/hosts.md).
+/// containerd's `hosts.toml` for every registry, in `_default`: `?ns=` says which one is meant, and
+/// without `server` the registry itself comes last (containerd docs/hosts.md).
 pub(super) fn hosts_toml(facts: &Facts, ca: Option<&str>) -> String {
     let url = &facts.address;
     let ca = ca.map(|path| format!("  ca = \"{path}\"\n")).unwrap_or_default();
     format!("# seawall\n[host.\"{url}\"]\n  capabilities = [\"pull\", \"resolve\"]\n{ca}")
 }
 
-/// A sentence for clients that run in a container or machine of their own, where localhost is themselves.
+/// A sentence for clients that run in a container or machine of their own, where localhost is
+/// themselves.
 pub(super) fn loopback_note(facts: &Facts, place: &str) -> Option<String> {
     let local = match &facts.address.host {
         Host::Ip(ip) => ip.is_loopback(),

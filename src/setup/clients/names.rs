@@ -47,7 +47,8 @@ impl Names {
         }
     }
 
-    /// The exact ones that no parent covers, for servers whose wildcards take a whole subtree and its top.
+    /// The exact ones that no parent covers, for servers whose wildcards take a whole subtree and
+    /// its top.
     pub(super) fn uncovered(&self) -> impl Iterator<Item = &str> {
         let covered = |name: &str| self.parents.iter().any(|parent| is_within(name, parent));
         self.exact.iter().map(String::as_str).filter(move |name| !covered(name))
@@ -85,8 +86,9 @@ impl Mirrored {
     }
 }
 
-/// For tools whose mirrors are written as paths (`seawall:3128/ghcr.io`): hosts of image names, and the first part of the path that
-/// means them at seawall. A part of a path has no colon, so a host with a port goes by its registry's name.
+/// For tools whose mirrors are written as paths (`seawall:3128/ghcr.io`): hosts of image names, and
+/// the first part of the path that means them at seawall. A part of a path has no colon, so a host
+/// with a port goes by its registry's name.
 pub(super) fn paths(registries: &Registries) -> Vec<(String, String)> {
     let mut paths = Vec::new();
     for registry in registries.iter() {

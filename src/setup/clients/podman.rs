@@ -1,4 +1,5 @@
-//! podman, skopeo and buildah (containers-registries.conf(5), containers.conf(5), containers-certs.d(5)).
+//! podman, skopeo and buildah (containers-registries.conf(5), containers.conf(5),
+//! containers-certs.d(5)).
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -64,7 +65,8 @@ pub(super) fn library_notes(facts: &Facts, client: &str) -> Vec<String> {
     notes
 }
 
-/// A prefix that is blocked would be open, since the last table of a prefix counts alone (containers-registries.conf.d(5)).
+/// A prefix that is blocked would be open, since the last table of a prefix counts alone
+/// (containers-registries.conf.d(5)).
 pub(super) fn objection(plan: &Plan, files: &dyn Files) -> Option<Objection> {
     let ours = plan.files.iter().find(|file| file.path == Path::new(CONF))?.content.text();
     let ours: Vec<String> = entries(&ours).into_iter().map(|(prefix, _)| prefix).collect();
@@ -126,7 +128,8 @@ impl Mirrored {
     }
 }
 
-/// A part of a repository's name (distribution-spec, "Pulling manifests") that means this registry: it has no port.
+/// A part of a repository's name (distribution-spec, "Pulling manifests") that means this registry:
+/// it has no port.
 fn path_name(registry: &Registry, host: &str) -> Option<String> {
     let is_part = |name: &&str| {
         let sound =

@@ -1,4 +1,5 @@
-//! RKE, the first one, whose nodes run docker (rke.docs.rancher.com/config-options/private-registries).
+//! RKE, the first one, whose nodes run docker
+//! (rke.docs.rancher.com/config-options/private-registries).
 
 use serde_json::json;
 
@@ -11,7 +12,8 @@ pub(super) const MODES: &[Mode] = &[Mode::Mirror];
 
 const CLUSTER: &str = "/etc/seawall/setup/rke/cluster.yml";
 
-/// The default registry is for RKE's own images, which are Docker Hub's: `rancher/…` becomes `HOST:PORT/rancher/…`.
+/// The default registry is for RKE's own images, which are Docker Hub's: `rancher/…` becomes
+/// `HOST:PORT/rancher/…`.
 pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
     let authority = facts.address.authority();
     let cluster =

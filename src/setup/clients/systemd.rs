@@ -1,4 +1,5 @@
-//! Any service of systemd (`man systemd.exec`: Environment). Seawall's own unit is another matter: deploy/seawall.service.
+//! Any service of systemd (`man systemd.exec`: Environment). Seawall's own unit is another matter:
+//! deploy/seawall.service.
 
 use super::environment::{self, ONCE, SHOWN, drop_in, password, root_in_store, whole};
 use crate::setup::{Facts, Mode, Plan};

@@ -10,7 +10,8 @@ use crate::setup::{Facts, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = dns::MODES;
 
-/// A `transparent` zone answers other types of a name it has empty, and leaves the names below alone; `redirect` takes all below.
+/// A `transparent` zone answers other types of a name it has empty, and leaves the names below
+/// alone; `redirect` takes all below.
 pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
     let names = Names::of(&facts.registries);
     let target = Target::of(facts);

@@ -99,7 +99,8 @@ impl Content {
         }
     }
 
-    /// `current` without this, which was laid over `original` and has been changed by somebody since.
+    /// `current` without this, which was laid over `original` and has been changed by somebody
+    /// since.
     pub(super) fn take_out(&self, current: &[u8], original: Option<&[u8]>, client: &str) -> Result<TakenOut, Unfit> {
         if let Some((format, ours)) = self.document() {
             let read = |bytes| Ok((text(bytes)?, format.parse(text(bytes)?).map_err(|why| unfit(format, &why))?));
@@ -186,7 +187,8 @@ mod tests {
     }
 
     proptest! {
-        /// Somebody adds a key to a file with ours in it: without ours it is what it was, and that key.
+        /// Somebody adds a key to a file with ours in it: without ours it is what it was, and that
+        /// key.
         #[test]
         fn a_document_comes_back(theirs in table(), ours in table(), later in any::<bool>()) {
             for (format, content) in documents(&ours) {

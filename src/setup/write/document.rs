@@ -1,4 +1,5 @@
-//! Documents that others write too: read as values, and edited so that what is not changed stays as it is written.
+//! Documents that others write too: read as values, and edited so that what is not changed stays as
+//! it is written.
 //!
 //! Every edit is read again: text that does not say what it should is not used.
 
@@ -160,7 +161,8 @@ mod tests {
         assert!(!said("{,}").contains("comments"));
     }
 
-    /// A list with ours in it, but not first, stays as it is; one that loses ours keeps its comments.
+    /// A list with ours in it, but not first, stays as it is; one that loses ours keeps its
+    /// comments.
     #[test]
     fn a_list_keeps_its_comments() {
         let toml = "x = [\n  \"a\", # one\n  \"s\", # two\n  \"b\", # three\n]\n";

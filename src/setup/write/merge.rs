@@ -1,9 +1,10 @@
-//! What becomes of a document of somebody else's when ours is laid over it, and when it is taken out again.
+//! What becomes of a document of somebody else's when ours is laid over it, and when it is taken
+//! out again.
 
 use serde_json::{Map, Value};
 
-/// `theirs` with `ours` over it: tables recursively; of lists ours come first, unless they are there, and others stay; any other value is
-/// ours.
+/// `theirs` with `ours` over it: tables recursively; of lists ours come first, unless they are
+/// there, and others stay; any other value is ours.
 pub(super) fn merge(theirs: &Value, ours: &Value) -> Value {
     match (theirs, ours) {
         (Value::Object(theirs), Value::Object(ours)) => {
@@ -22,8 +23,8 @@ pub(super) fn merge(theirs: &Value, ours: &Value) -> Value {
     }
 }
 
-/// What is left of `current` without `ours`; `original` is what was there before. `None`: nothing. The keys that somebody else
-/// has set again since then stay, and are named in `left`.
+/// What is left of `current` without `ours`; `original` is what was there before. `None`: nothing.
+/// The keys that somebody else has set again since then stay, and are named in `left`.
 pub(super) fn take_out(
     current: &Value,
     ours: &Value,

@@ -1,10 +1,11 @@
 //! Writes the files of a plan below a root directory, and takes them back.
 //!
 //! 0. The record's directory is locked: two at once would each write a record without the other.
-//! 1. Every file is read, and what it becomes is worked out (`step`): from what it was before any client was set up, what other clients
-//!    want of it, and what this one wants. If one cannot be read, nothing is written.
-//! 2. The `record` is written: what was there, what is about to be. From here on a crash loses nothing: a file is as it was or as
-//!    it becomes, and the record knows both.
+//! 1. Every file is read, and what it becomes is worked out (`step`): from what it was before any
+//!    client was set up, what other clients want of it, and what this one wants. If one cannot be
+//!    read, nothing is written.
+//! 2. The `record` is written: what was there, what is about to be. From here on a crash loses
+//!    nothing: a file is as it was or as it becomes, and the record knows both.
 //! 3. Each file is replaced whole, if it is still what was read.
 //! 4. The record is written without what has become of no use.
 
@@ -33,10 +34,12 @@ use view::View;
 use super::{Client, Content, Mode, Plan};
 use crate::fs::{Expected, Tree};
 
-/// Writes what `plan` says for `client` into the files below `root`, and takes out of others what an earlier plan for it put there.
+/// Writes what `plan` says for `client` into the files below `root`, and takes out of others what
+/// an earlier plan for it put there.
 ///
 /// # Errors
-/// A file that cannot be merged with: then nothing is written. A file that cannot be written: `write` and `undo` work from there.
+/// A file that cannot be merged with: then nothing is written. A file that cannot be written:
+/// `write` and `undo` work from there.
 pub fn write(root: &Path, client: Client, mode: Mode, plan: &Plan) -> Result<Report, WriteError> {
     if plan.lacks_address() {
         return Err(WriteError::Address(client));
@@ -54,8 +57,8 @@ pub fn write(root: &Path, client: Client, mode: Mode, plan: &Plan) -> Result<Rep
     })
 }
 
-/// Takes back what was written for `client`. What somebody else has changed since stays: [`Report::left`]. Of a file that was all ours
-/// the record stays too, until it is gone.
+/// Takes back what was written for `client`. What somebody else has changed since stays:
+/// [`Report::left`]. Of a file that was all ours the record stays too, until it is gone.
 ///
 /// # Errors
 /// There is no record of it; a file cannot be read or written.
@@ -81,7 +84,8 @@ pub fn mode(root: &Path, client: Client) -> Result<Option<Mode>, WriteError> {
     Ok(load(Root(&Tree::open(root)?))?.mode(client))
 }
 
-/// What the file at `path` says without what was written for anybody; `None`: it would not be there.
+/// What the file at `path` says without what was written for anybody; `None`: it would not be
+/// there.
 ///
 /// # Errors
 /// It, or the record, cannot be read.
@@ -96,7 +100,8 @@ pub fn without_ours(root: &Tree, path: &Path) -> Result<Option<Vec<u8>>, WriteEr
     }
 }
 
-/// Does `work` with the record, which nobody else reads or writes meanwhile: its directory is locked.
+/// Does `work` with the record, which nobody else reads or writes meanwhile: its directory is
+/// locked.
 fn holding<T>(root: Root<'_>, work: impl FnOnce(Record) -> Result<T, WriteError>) -> Result<T, WriteError> {
     let path = Path::new(record::PATH);
     let dir = path.parent().unwrap_or(path);

@@ -1,8 +1,10 @@
-//! What was written below a root directory and what was there before: all that is needed to take it back.
+//! What was written below a root directory and what was there before: all that is needed to take it
+//! back.
 //!
-//! One file for all clients, `/var/lib/seawall-setup/record.json`, 0600 in a directory of mode 0700: two clients may share a file, and
-//! what was in a file before may be secret. It is not in seawall's own `/var/lib/seawall`, which the proxy's user may write: who
-//! can write the record decides what `--undo`, as root, puts where.
+//! One file for all clients, `/var/lib/seawall-setup/record.json`, 0600 in a directory of mode
+//! 0700: two clients may share a file, and what was in a file before may be secret. It is not in
+//! seawall's own `/var/lib/seawall`, which the proxy's user may write: who can write the record
+//! decides what `--undo`, as root, puts where.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -48,7 +50,8 @@ pub(super) struct Entry {
     original: Option<String>,
     /// What clients want of it, in the order in which they came.
     pub(super) claims: Vec<Claim>,
-    /// SHA-256 of what was written. Two while a write is under way: what it was, and what it becomes.
+    /// SHA-256 of what was written. Two while a write is under way: what it was, and what it
+    /// becomes.
     written: Vec<String>,
 }
 
@@ -134,8 +137,8 @@ impl Entry {
         self.claims.iter().find(|claim| claim.client == client.as_str()).map(|claim| &claim.content)
     }
 
-    /// `content` is what `client` wants of it from now on; `None`: nothing. Of a whole file the newest wins, and of the root there is but
-    /// one: nobody brings an older one back.
+    /// `content` is what `client` wants of it from now on; `None`: nothing. Of a whole file the
+    /// newest wins, and of the root there is but one: nobody brings an older one back.
     pub(super) fn claim(&mut self, client: Client, content: Option<&Content>) {
         let place = self.claims.iter().position(|claim| claim.client == client.as_str());
         let claim = content.map(|content| Claim { client: client.as_str().to_owned(), content: content.clone() });

@@ -81,7 +81,8 @@ impl Report {
     }
 }
 
-/// Of a file that not everybody may read no text is shown, since it may be secret: of a document its keys, of others how many lines.
+/// Of a file that not everybody may read no text is shown, since it may be secret: of a document
+/// its keys, of others how many lines.
 pub(super) fn diff(path: &Path, old: Option<&Present>, new: Option<&[u8]>, content: Option<&Content>) -> String {
     if old.is_some_and(|old| old.mode & 0o004 == 0) {
         return private(old.map(|old| &*old.bytes), new, content);

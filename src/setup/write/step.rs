@@ -53,7 +53,8 @@ impl Asked<'_> {
         self.content.is_none()
     }
 
-    /// A file of ours that somebody has changed keeps its entry: as long as it is there, something of ours may be in it.
+    /// A file of ours that somebody has changed keeps its entry: as long as it is there, something
+    /// of ours may be in it.
     fn claimed(&self) -> Result<Claimed, Unfit> {
         let now = self.now();
         let mut claimed = match self.known {

@@ -50,7 +50,8 @@ fn what_is_being_read_is_not_evicted() {
     assert_eq!(index.size(), (0, 0));
 }
 
-/// Who asks for more holds up everybody else for so many numbers, not until some blob has one of them.
+/// Who asks for more holds up everybody else for so many numbers, not until some blob has one of
+/// them.
 #[test]
 fn few_numbers_are_gone_through_at_once_where_most_blobs_are_gone() {
     let index = Index::new(Journal::off());
@@ -64,7 +65,8 @@ fn few_numbers_are_gone_through_at_once_where_most_blobs_are_gone() {
     assert_eq!((some.len(), some.iter().sum::<usize>()), (5000_usize.div_ceil(AT_ONCE as usize), 1));
 }
 
-/// Invariant 2: an eviction between "in the index" and "held" would leave a file without an entry. There is no moment between.
+/// Invariant 2: an eviction between "in the index" and "held" would leave a file without an entry.
+/// There is no moment between.
 #[test]
 fn what_is_inserted_is_held_at_once() {
     let index = Index::new(Journal::off());

@@ -1,4 +1,5 @@
-//! What manifests, compose files and Dockerfiles name. Rewritten, they can be read again, name as many, and are rewritten no further.
+//! What manifests, compose files and Dockerfiles name. Rewritten, they can be read again, name as
+//! many, and are rewritten no further.
 #![no_main]
 
 use std::sync::LazyLock;

@@ -1,4 +1,5 @@
-//! The first bytes of a connection, and a ClientHello in pieces. The first byte says how long the pieces are.
+//! The first bytes of a connection, and a ClientHello in pieces. The first byte says how long the
+//! pieces are.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

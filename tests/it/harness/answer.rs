@@ -149,7 +149,8 @@ fn shifted(part: Range<u64>, effects: &[Effect]) -> Range<u64> {
     (part.start + by.unwrap_or(0)).min(part.end - 1)..part.end
 }
 
-/// The bytes of a single range (RFC 9110 14.1.2): empty when not satisfiable, None when to be ignored.
+/// The bytes of a single range (RFC 9110 14.1.2): empty when not satisfiable, None when to be
+/// ignored.
 fn part(asked: &str, total: u64) -> Option<Range<u64>> {
     let (first, last) = asked.strip_prefix("bytes=")?.split_once('-')?;
     if first.is_empty() {

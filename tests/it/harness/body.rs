@@ -58,7 +58,8 @@ impl Played {
                 Effect::CutAt(at) => steps.push((*at, Step::Cut)),
                 Effect::CutAfter(bytes) => steps.push((range.start + bytes, Step::Cut)),
                 Effect::Corrupt(at) => corrupt.push(*at),
-                // hyper would not send what there is; in h2 a clean end after too few bytes can be said.
+                // hyper would not send what there is; in h2 a clean end after too few bytes can be
+                // said.
                 Effect::ClaimLength(1..) if line.stream.is_none() => steps.push((range.end, Step::Cut)),
                 _ => {}
             }

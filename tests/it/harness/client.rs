@@ -1,5 +1,6 @@
-//! A client with raw control over how it reaches a proxy: CONNECT, DNS override, mirror or absolute-form; ALPN or none;
-//! SNI, Host and dialled address each on its own. One connection per request, as docker; or one kept (`connect`).
+//! A client with raw control over how it reaches a proxy: CONNECT, DNS override, mirror or
+//! absolute-form; ALPN or none; SNI, Host and dialled address each on its own. One connection per
+//! request, as docker; or one kept (`connect`).
 //!
 //! ```ignore
 //! let client = Client::via_connect(proxy, &ca_pem).h2();
@@ -115,7 +116,8 @@ impl Client {
         self
     }
 
-    /// Looks at certificates at this clock's time: a test that moves seawall's moves the days its leaves begin and end on.
+    /// Looks at certificates at this clock's time: a test that moves seawall's moves the days its
+    /// leaves begin and end on.
     pub(crate) fn at_time_of(mut self, clock: &Clock) -> Client {
         let mut config = ClientConfig::clone(&self.tls);
         config.time_provider = Arc::new(tls::TimeOf(clock.clone()));

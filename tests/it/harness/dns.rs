@@ -52,7 +52,8 @@ struct Responder {
 }
 
 impl Dns {
-    /// `answer` is given the name and how often its A was asked for before. There is no AAAA, and nothing may be kept.
+    /// `answer` is given the name and how often its A was asked for before. There is no AAAA, and
+    /// nothing may be kept.
     pub(crate) async fn start(answer: impl Fn(&str, usize) -> Vec<Ipv4Addr> + Send + Sync + 'static) -> Dns {
         Dns::over(Over::Udp, answer).await
     }

@@ -1,4 +1,5 @@
-//! One exchange on one connection: the request as the test wrote it, the answer whole or step by step.
+//! One exchange on one connection: the request as the test wrote it, the answer whole or step by
+//! step.
 #![expect(clippy::disallowed_methods, reason = "tokio::spawn: a client needs no drain")]
 
 use std::convert::Infallible;
@@ -194,8 +195,8 @@ impl<'a> Ask<'a> {
         self
     }
 
-    /// A body that the test gives piece by piece and ends by dropping the sender (chunked on h1, unless the test set
-    /// `content-length`).
+    /// A body that the test gives piece by piece and ends by dropping the sender (chunked on h1,
+    /// unless the test set `content-length`).
     pub(crate) fn fed(mut self) -> (mpsc::Sender<Bytes>, Ask<'a>) {
         let (sender, pieces) = mpsc::channel(1);
         self.body = Fed(pieces).boxed_unsync();

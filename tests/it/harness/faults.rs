@@ -20,7 +20,8 @@ impl Gate {
         Gate { waiting: Arc::new(watch::Sender::new(0)), open: Arc::new(watch::Sender::new(false)) }
     }
 
-    /// Returns when an answer has come to the gate; everything before it was given to the connection.
+    /// Returns when an answer has come to the gate; everything before it was given to the
+    /// connection.
     pub(crate) async fn reached(&self) {
         self.reached_by(1).await;
     }
@@ -52,7 +53,8 @@ impl Gate {
     }
 }
 
-/// How long anything in a test may take before the test is called stuck. Not a pace: a hang must end some time.
+/// How long anything in a test may take before the test is called stuck. Not a pace: a hang must
+/// end some time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug)]
@@ -78,7 +80,8 @@ pub(super) enum Effect {
 
 type Condition = dyn Fn(&Seen) -> bool + Send + Sync;
 
-/// Something to go wrong with matching requests: always, or `times(n)`. All faults that match act together.
+/// Something to go wrong with matching requests: always, or `times(n)`. All faults that match act
+/// together.
 #[derive(Clone)]
 pub(crate) struct Fault {
     kind: String,
@@ -92,8 +95,9 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    /// `kind`: `manifests`, `blobs` (the registry host), `cdn`, `bytes` (wherever blob bytes come from, GET only),
-    /// `token`, `ping`, `tags`, `referrers`, `uploads`, `catalog`, `other`, or `*`.
+    /// `kind`: `manifests`, `blobs` (the registry host), `cdn`, `bytes` (wherever blob bytes come
+    /// from, GET only), `token`, `ping`, `tags`, `referrers`, `uploads`, `catalog`, `other`, or
+    /// `*`.
     pub(crate) fn on(kind: &str) -> Fault {
         Fault {
             kind: kind.to_owned(),
@@ -152,8 +156,8 @@ impl Fault {
         self.with(Effect::HoldHead(gate.clone()))
     }
 
-    /// Bytes before `at` are sent, the rest when the gate opens. `at` is below the blob's length: h1 asks for nothing after
-    /// the last byte.
+    /// Bytes before `at` are sent, the rest when the gate opens. `at` is below the blob's length:
+    /// h1 asks for nothing after the last byte.
     pub(crate) fn hold_body(self, at: u64, gate: &Gate) -> Fault {
         self.with(Effect::HoldBody { at, gate: gate.clone() })
     }

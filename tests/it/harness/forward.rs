@@ -1,4 +1,5 @@
-//! A forward proxy that knows only CONNECT: what stands between seawall and the world in some companies.
+//! A forward proxy that knows only CONNECT: what stands between seawall and the world in some
+//! companies.
 #![expect(clippy::disallowed_methods, reason = "tokio::spawn: a fake needs no drain")]
 
 use std::collections::HashMap;
@@ -21,7 +22,8 @@ pub(crate) struct ForwardProxy {
 }
 
 impl ForwardProxy {
-    /// Dials these hosts and refuses others with 403. With credentials (`Basic …`), asks for them with 407.
+    /// Dials these hosts and refuses others with 403. With credentials (`Basic …`), asks for them
+    /// with 407.
     pub(crate) async fn start(hosts: HashMap<String, SocketAddr>, credentials: Option<String>) -> ForwardProxy {
         ForwardProxy::with(hosts, credentials, None).await
     }

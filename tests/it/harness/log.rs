@@ -36,7 +36,8 @@ impl Write for Log {
     }
 }
 
-/// Runs an ignored test in a process of its own: what tracing remembers of its call sites is the process's.
+/// Runs an ignored test in a process of its own: what tracing remembers of its call sites is the
+/// process's.
 pub(crate) fn alone(test: &str) {
     let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
     let output = alone.args([test, "--exact", "--ignored", "--nocapture"]).output().unwrap();

@@ -1,8 +1,11 @@
-//! Test doubles on loopback: a fake registry that counts and can fail, and a client that can ask in every way.
+//! Test doubles on loopback: a fake registry that counts and can fail, and a client that can ask in
+//! every way.
 //!
-//! `tls` the test root · `image` contents · `state` what a registry holds · `record` what it saw · `faults` what it does
-//! wrong · `wire`, `body`, `answer` how an answer leaves · `auth`, `pull_side`, `push_side` what it answers · `server` its
-//! listeners · `registry` the builder and handle · `client`, `exchange`, `pull` the other side · `forward`, `socks` a company's proxy · `dns` a name server · `process` seawall on its own · `selftest…` the harness's own tests.
+//! `tls` the test root · `image` contents · `state` what a registry holds · `record` what it saw ·
+//! `faults` what it does wrong · `wire`, `body`, `answer` how an answer leaves · `auth`,
+//! `pull_side`, `push_side` what it answers · `server` its listeners · `registry` the builder and
+//! handle · `client`, `exchange`, `pull` the other side · `forward`, `socks` a company's proxy ·
+//! `dns` a name server · `process` seawall on its own · `selftest…` the harness's own tests.
 
 mod answer;
 mod auth;

@@ -39,7 +39,8 @@ pub(crate) struct Process {
 const BINARY: Option<&str> = option_env!("CARGO_BIN_EXE_seawall");
 
 impl Process {
-    /// `seawall serve` in front of `registry`, with these lines at the top level of its configuration.
+    /// `seawall serve` in front of `registry`, with these lines at the top level of its
+    /// configuration.
     pub(crate) fn start(registry: &Registry, pki: &Pki, toml: &str) -> Process {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");

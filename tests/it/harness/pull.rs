@@ -1,4 +1,5 @@
-//! Whole pulls, in the order in which docker, containerd and podman ask (docs/protocol.md 4.1), every digest verified.
+//! Whole pulls, in the order in which docker, containerd and podman ask (docs/protocol.md 4.1),
+//! every digest verified.
 //!
 //! ```ignore
 //! let pulled = client.pull("docker.io/library/alpine:3.20", Style::Docker).await?;
@@ -66,7 +67,8 @@ enum Keep {
 }
 
 impl Pull {
-    /// `HOST/repository:tag` or `…@digest`; `docker.io` is asked at registry-1.docker.io, as every client does.
+    /// `HOST/repository:tag` or `…@digest`; `docker.io` is asked at registry-1.docker.io, as every
+    /// client does.
     pub(crate) fn new(image: &str, style: Style) -> Pull {
         let (host, rest) = image.split_once('/').expect("HOST/repository:tag");
         let (repository, reference) = rest.split_once('@').or(rest.rsplit_once(':')).expect("a tag or digest");

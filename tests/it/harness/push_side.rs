@@ -1,4 +1,5 @@
-//! What clients write: uploads (monolithic, streamed, chunked, mounted), manifests, deletions. All of it is kept.
+//! What clients write: uploads (monolithic, streamed, chunked, mounted), manifests, deletions. All
+//! of it is kept.
 
 use std::sync::atomic::Ordering::SeqCst;
 

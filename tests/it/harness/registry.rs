@@ -1,4 +1,5 @@
-//! The fake registry: a builder, then a handle that changes what it holds, breaks it, and tells what reached it.
+//! The fake registry: a builder, then a handle that changes what it holds, breaks it, and tells
+//! what reached it.
 //!
 //! ```ignore
 //! let pki = Pki::new();
@@ -101,7 +102,8 @@ impl Registry {
         self
     }
 
-    /// Bearer tokens. Docker Hub's come from auth.docker.io, others' from the registry's own host, at `/token`.
+    /// Bearer tokens. Docker Hub's come from auth.docker.io, others' from the registry's own host,
+    /// at `/token`.
     pub(crate) fn token_auth(self) -> Registry {
         let hub = self.shared.state.lock().setup.host == "registry-1.docker.io";
         self.setup(|setup| {
@@ -170,7 +172,8 @@ impl Registry {
         self.setup(|setup| setup.alpn = Alpn::H2)
     }
 
-    /// Its own host takes only clients with a certificate of the test's root; its other hosts ask for one, too.
+    /// Its own host takes only clients with a certificate of the test's root; its other hosts ask
+    /// for one, too.
     pub(crate) fn mutual_tls(self, versions: &'static [&'static rustls::SupportedProtocolVersion]) -> Registry {
         self.setup(|setup| (setup.mutual_tls, setup.tls_versions) = (true, versions))
     }
@@ -338,7 +341,8 @@ impl Registry {
         self.shared.faults.lock().clear();
     }
 
-    /// Every GET of these bytes, at the CDN if there is one, stops before byte `at` (below its length) until the gate opens.
+    /// Every GET of these bytes, at the CDN if there is one, stops before byte `at` (below its
+    /// length) until the gate opens.
     pub(crate) fn gate_blob(&self, digest: &str, at: u64) -> Gate {
         let gate = Gate::new();
         self.fault(Fault::on("bytes").digest(digest).hold_body(at, &gate));
@@ -382,8 +386,8 @@ impl Registry {
         self.requests().into_iter().filter(|seen| seen.host == host).collect()
     }
 
-    /// A barrier: returns when this holds. Looked at whenever a request, an answer's head or end, a piece of an upload, or
-    /// a connection comes or goes.
+    /// A barrier: returns when this holds. Looked at whenever a request, an answer's head or end, a
+    /// piece of an upload, or a connection comes or goes.
     pub(crate) async fn until(&self, holds: impl Fn(&Registry) -> bool) {
         let mut news = self.shared.news.listen();
         let waiting = async {

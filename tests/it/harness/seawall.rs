@@ -30,7 +30,8 @@ pub(crate) struct Seawall {
 }
 
 impl Builder {
-    /// More TOML. `[upstream]` is taken: use [`Builder::data`] and [`Builder::front`] for what they set.
+    /// More TOML. `[upstream]` is taken: use [`Builder::data`] and [`Builder::front`] for what they
+    /// set.
     pub(crate) fn toml(mut self, more: &str) -> Builder {
         self.toml.push_str(more);
         self.toml.push('\n');
@@ -92,7 +93,8 @@ impl Seawall {
         Builder { hosts: HashMap::new(), toml: String::new(), data: None, clock: Clock::system() }
     }
 
-    /// In front of `registry`, with defaults. TOML that has an `[upstream]` section writes `CA_FILE` in it, alone on a line.
+    /// In front of `registry`, with defaults. TOML that has an `[upstream]` section writes
+    /// `CA_FILE` in it, alone on a line.
     pub(crate) fn before(registry: &Registry) -> Builder {
         Seawall::alone().front(registry)
     }

@@ -153,7 +153,8 @@ async fn a_test_can_wait_for_what_the_registry_sees() {
     }
 }
 
-/// A stream that the client reset leaves the frame counts short: a later cut on that connection must not wait for it.
+/// A stream that the client reset leaves the frame counts short: a later cut on that connection
+/// must not wait for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_cut_after_a_reset_stream_does_not_hang() {
     let pki = Pki::new();

@@ -1,4 +1,5 @@
-//! The fake's listeners: one per host, each on its own loopback port, that can go down and come back on the same one.
+//! The fake's listeners: one per host, each on its own loopback port, that can go down and come
+//! back on the same one.
 #![expect(clippy::disallowed_methods, reason = "tokio::spawn: a fake needs no drain")]
 
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
@@ -81,7 +82,8 @@ impl Host {
         let mut up = self.up.lock();
         up.token.cancel();
         if let Some(socket) = up.listening.take() {
-            // Stops listening at once (Linux), while the task that accepts still holds the descriptor.
+            // Stops listening at once (Linux), while the task that accepts still holds the
+            // descriptor.
             let _ = socket.shutdown(Shutdown::Both);
         }
     }

@@ -18,7 +18,8 @@ pub(crate) struct Socks {
 }
 
 impl Socks {
-    /// Dials these hosts (a name, or an address) and refuses others; with credentials, for those who have them.
+    /// Dials these hosts (a name, or an address) and refuses others; with credentials, for those
+    /// who have them.
     pub(crate) async fn start(hosts: HashMap<String, SocketAddr>, credentials: Option<(&str, &str)>) -> Socks {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a loopback port");
         let addr = listener.local_addr().expect("bound");

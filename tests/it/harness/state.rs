@@ -144,7 +144,8 @@ impl State {
         (token, self.setup.token_life)
     }
 
-    /// Anonymous clients pull what is public; users pull that and what is theirs, and push what they may pull.
+    /// Anonymous clients pull what is public; users pull that and what is theirs, and push what
+    /// they may pull.
     pub(super) fn may(&self, user: Option<&str>, repository: &str, action: &str) -> bool {
         let readers = self.repos.get(repository).and_then(|repo| repo.readers.as_ref());
         match (user, readers) {

@@ -1,4 +1,5 @@
-//! One test root, leaves for the fakes, and what a client needs to trust them (or to trust a proxy's own root).
+//! One test root, leaves for the fakes, and what a client needs to trust them (or to trust a
+//! proxy's own root).
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! One accepted connection, metered: a body that is to break off must know that what it gave has left.
+//! One accepted connection, metered: a body that is to break off must know that what it gave has
+//! left.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -31,14 +32,17 @@ struct Streams {
 /// When everything a body gave has left.
 #[derive(Clone, Copy)]
 pub(crate) enum Mark {
-    /// h1: connection and body are one task; the flush after the body said Pending is the one that carries it.
+    /// h1: connection and body are one task; the flush after the body said Pending is the one that
+    /// carries it.
     Flushed(u64),
-    /// h2: the body's task is not the connection's, so look for the frames: a head, and that many bytes.
+    /// h2: the body's task is not the connection's, so look for the frames: a head, and that many
+    /// bytes.
     Written { stream: u32, data: u64 },
 }
 
 impl Wire {
-    /// The stream of the request that the service is given now. hyper gives them in the order in which they came.
+    /// The stream of the request that the service is given now. hyper gives them in the order in
+    /// which they came.
     pub(crate) fn accept(&self, version: http::Version) -> Option<u32> {
         (version == http::Version::HTTP_2).then(|| self.streams.lock().opened.pop_front().expect("it came in"))
     }
@@ -160,7 +164,8 @@ const PREFACE: usize = 24;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 
-/// Reads frame headers (RFC 9113 4.1) out of one direction of an h2 connection. On h1 it reads nonsense that nobody asks for.
+/// Reads frame headers (RFC 9113 4.1) out of one direction of an h2 connection. On h1 it reads
+/// nonsense that nobody asks for.
 struct Frames {
     header: Vec<u8>,
     /// Bytes to the next header.

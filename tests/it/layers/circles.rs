@@ -19,7 +19,8 @@ impl Tree {
         Tree(files.into_iter().map(|(module, code)| (module, names(code))).collect())
     }
 
-    /// The path from the crate's root on that `path` is in `module`, if it leads into this crate by modules.
+    /// The path from the crate's root on that `path` is in `module`, if it leads into this crate by
+    /// modules.
     pub(crate) fn absolute(&self, module: &Module, path: &[String]) -> Option<Path> {
         let first = path.first()?.as_str();
         let above = path.iter().take_while(|word| *word == "super").count();
@@ -44,7 +45,8 @@ impl Tree {
         })
     }
 
-    /// The file that defines what an absolute path names: what a file gives on by `pub use` is defined elsewhere.
+    /// The file that defines what an absolute path names: what a file gives on by `pub use` is
+    /// defined elsewhere.
     fn definer(&self, path: &[String], follow: usize) -> Option<Module> {
         let length = (1..=path.len()).rev().find(|length| self.0.contains_key(&path[..*length]))?;
         let (module, rest) = (path[..length].to_vec(), &path[length..]);
@@ -86,8 +88,8 @@ impl Tree {
         edges
     }
 
-    /// A shopfront is none: what a file gives on of the files below it, and does not touch. Nor is a module by itself: what is used
-    /// of it is seen where that is done.
+    /// A shopfront is none: what a file gives on of the files below it, and does not touch. Nor is
+    /// a module by itself: what is used of it is seen where that is done.
     fn is_use(&self, module: &Module, names: &Names, import: &Import) -> bool {
         let Some(path) = self.absolute(module, &import.path) else { return false };
         if self.0.contains_key(&path) {

@@ -1,4 +1,5 @@
-//! The code of a file: without comments, without what is in strings, without what only tests compile.
+//! The code of a file: without comments, without what is in strings, without what only tests
+//! compile.
 
 /// What a file says to the compiler outside of tests.
 pub(crate) struct Code {

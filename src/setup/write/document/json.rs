@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 
 use super::super::merge::ListEdit;
 
-/// The value of a text that is not blank. A key that is there twice is refused: one of the two would be lost.
+/// The value of a text that is not blank. A key that is there twice is refused: one of the two
+/// would be lost.
 pub(super) fn parse(text: &str) -> Result<Value, String> {
     if text.starts_with('\u{feff}') {
         return Err("it begins with a byte order mark: take it off".to_owned());
