@@ -57,6 +57,7 @@ pub mod http;
 pub mod oci;
 
 pub mod error;
+
 pub mod policy;
 
 pub mod clock;

@@ -104,7 +104,7 @@ where
             match all.get(&key) {
                 Some(running) => running.clone(),
                 None => {
-                    // Who waits for the answer is counted, the question alone is wanted by nobody.
+                    // Who waits for the answer is counted, the question alone has no one who waits.
                     let handle = uncounted(
                         Leaving { work: work(), _in_flight: InFlight { all: self.0.clone(), key: key.clone() } }.run(),
                     );

@@ -67,8 +67,8 @@ impl Images {
         let _ = self.shown.set((cache, registries));
     }
 
-    /// Does `work` on a thread of its own, and nothing else like it meanwhile, even if nobody waits
-    /// for it any more.
+    /// Does `work` on a thread of its own, and nothing else like it meanwhile, even if no request
+    /// waits for it any more.
     async fn look<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let looking = self.looking.clone().acquire_owned().await.expect("never closed");
         task::blocking(move || {

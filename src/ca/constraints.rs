@@ -174,7 +174,7 @@ pub(super) fn normalised(permitted: &[Permitted]) -> Result<Vec<Permitted>, CaEr
 pub(super) fn written(permitted: &[Permitted]) -> rcgen::NameConstraints {
     let mut subtrees: Vec<_> = permitted.iter().map(subtree).collect();
     if !permitted.iter().any(|p| matches!(p, Permitted::Dns(_))) {
-        subtrees.push(GeneralSubtree::DnsName("invalid".to_owned())); // RFC 6761 6.4: nobody's
+        subtrees.push(GeneralSubtree::DnsName("invalid".to_owned())); // RFC 6761 6.4: no host has it
     }
     let has = |v6: bool| permitted.iter().any(|p| matches!(p, Permitted::Ip(ip) if ip.is_ipv6() == v6));
     let mut excluded = Vec::new();

@@ -161,7 +161,7 @@ impl Leaves {
         config.ignore_client_order = tls::aes_in_hardware();
         config.ticketer = Arc::clone(&self.ticketer);
         config.session_storage = Arc::clone(&self.sessions);
-        // Clients keep the last one; a second is bytes for nobody.
+        // Clients keep the last one; a second is wasted bytes.
         config.send_tls13_tickets = 1;
         Ok(Arc::new(config))
     }

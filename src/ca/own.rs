@@ -81,7 +81,7 @@ pub enum ServerCertificateError {
     /// No key in PEM.
     #[error("it holds no private key (-----BEGIN PRIVATE KEY-----)")]
     NoKey,
-    /// An encrypted key: a server has nobody to type the passphrase.
+    /// An encrypted key: a server has no one to type the passphrase.
     #[error(
         "its private key is encrypted, and seawall has no passphrase: `openssl pkey -in KEY -out PLAIN` decrypts it"
     )]

@@ -17,7 +17,7 @@ pub(super) struct Beside<'a> {
 }
 
 impl<'a> Beside<'a> {
-    /// Writes and syncs a file of a name that nobody guesses, with exactly these permissions, and
+    /// Writes and syncs a file of a name that cannot be guessed, with exactly these permissions, and
     /// `owner` (user, group) where it is not ours.
     pub(super) fn write(dir: &'a File, mode: u32, owner: Option<(u32, u32)>, bytes: &[u8]) -> io::Result<Beside<'a>> {
         let mut random = [0; 8];

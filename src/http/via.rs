@@ -27,7 +27,7 @@ impl Pseudonym {
         Pseudonym { name, field }
     }
 
-    /// One that nobody guesses.
+    /// One that cannot be guessed.
     ///
     /// # Panics
     /// The system has no random numbers.

@@ -7,7 +7,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::reference::ReadError;
 
-/// Deeper documents are nobody's manifests, and would end the stack.
+/// Deeper documents are no manifests, and would end the stack.
 const DEEPEST: usize = 100;
 
 /// A value.

@@ -98,7 +98,7 @@ pub fn addressee(own: &OwnNames, sni: Option<&Host>, reached: Reached) -> Addres
     match reached.original {
         Some(original) => Addressee::Sent(original),
         // Behind a port mapping the address that was reached is another than the one that clients
-        // know: whoever names nobody and was not redirected can mean nobody else.
+        // know: a client that names no host and was not redirected means seawall.
         None if own.has_address() => Addressee::Own,
         None => Addressee::Unknown,
     }

@@ -359,7 +359,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens: nobody is refused for longer than the longest pause, one answer ends
+        /// Whatever happens: no request is refused for longer than the longest pause, one answer ends
         /// it, trials do not overlap but where one says nothing, and no state is without a way out.
         #[test]
         fn whatever_happens(events in proptest::collection::vec((0u8..5, 0u64..3000, 0.0f64..1.0), 0..200)) {

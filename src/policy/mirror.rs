@@ -203,7 +203,7 @@ mod tests {
             ("dockerhub/library/alpine", Some("registry-1.docker.io"), "docker.io library/alpine"),
             ("dockerhub/alpine", Some("docker.io"), "docker.io dockerhub/alpine"),
             ("ghcr.io/owner/app", Some("ghcr.io"), "ghcr.io owner/app"),
-            // An owner has the alias's name: nobody gets another's image.
+            // An owner has the alias's name: no client gets another's image.
             ("github/owner/app", Some("ghcr.io"), "ghcr.io github/owner/app"),
             ("github/app", Some("ghcr.io"), "ghcr.io github/app"),
             ("lab/team/app", Some("lab"), "lab lab/team/app"),

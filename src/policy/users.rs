@@ -51,7 +51,7 @@ impl fmt::Debug for Credential {
 pub struct Users {
     /// Sorted by name.
     entries: Vec<Entry>,
-    /// Keyed: nobody knows which entry stands in for a name that is not there.
+    /// Keyed: no client knows which entry stands in for a name that is not there.
     choice: RandomState,
 }
 
@@ -86,7 +86,7 @@ impl Users {
     /// Reads the text of an htpasswd file. Empty lines and those that begin with `#` say nothing.
     ///
     /// # Errors
-    /// The first line that is wrong; nobody is there.
+    /// The first line that is wrong, or that there is no entry.
     pub fn parse(text: &str) -> Result<Users, UsersError> {
         let mut entries: Vec<(usize, Entry)> = Vec::new();
         for (at, line) in text.lines().enumerate() {

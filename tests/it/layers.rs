@@ -14,7 +14,8 @@ use code::code;
 /// each other.
 const LAYERS: &[&[&str]] = &[
     &["http", "oci"],
-    &["error", "policy"],
+    &["error"],
+    &["policy"],
     &["clock", "fs", "ledger", "lru", "metrics", "task", "tls"],
     &["ca", "records"],
     &["dial", "store"],

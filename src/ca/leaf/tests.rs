@@ -226,7 +226,7 @@ fn other_names_are_refused_here_and_by_clients() {
     for name in ["example.com", "notdocker.io", "192.0.2.8", "2001:db8::1"] {
         assert!(matches!(leaves.config_for(&host(name), now()), Err(CaError::NotPermitted(_))), "{name}");
     }
-    // A thief of the key asks nobody: sign for example.com without the check above.
+    // A thief of the key asks no one: sign for example.com without the check above.
     for (san, name) in [
         (SanType::DnsName("example.com".try_into().unwrap()), "example.com"),
         (SanType::IpAddress("192.0.2.8".parse().unwrap()), "192.0.2.8"),

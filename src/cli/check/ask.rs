@@ -61,7 +61,7 @@ impl Asking {
     }
 
     /// Which names of registries lead to the seawall that runs, or would run, by this
-    /// configuration, or to one with its root. What nobody answers in time is not among them.
+    /// configuration, or to one with its root. Names without an answer in time are not among them.
     pub(super) async fn loops(&self, config: &Config) -> Vec<Loop> {
         if !loops::may_be_overridden(&config.proxy.listen) {
             return Vec::new();
@@ -172,7 +172,7 @@ impl Quota {
 
 impl Image {
     /// # Errors
-    /// It is not there, or nobody says.
+    /// It is not there, or no upstream answered.
     pub(super) fn found(&self) -> anyhow::Result<()> {
         self.said.as_ref().map(|_| ()).map_err(|why| anyhow::anyhow!("{}: {why}", self.name))
     }

@@ -45,7 +45,7 @@ struct Answers {
 }
 
 /// Asks at `admin`, else where the configuration has it. What was answered until something failed,
-/// and what that was: nobody is there, or says something else.
+/// and what that was: no daemon is there, or what answers is another program.
 pub(super) fn cached(admin: Option<&str>, config: &Config, names: &[String]) -> (Cached, Option<anyhow::Error>) {
     let mut cached = Cached::new();
     let failed = ask(admin, config, names, &mut cached).err();

@@ -89,7 +89,7 @@ fn what_changed_since_it_was_read_is_not_written_over() {
     tree.write(Path::new("/b"), 0o600, Expected::AsRead(None), b"x").unwrap();
 }
 
-/// A user who owns a directory leads nobody to what is not theirs, and keeps what is.
+/// A user who owns a directory leads no process to what is not theirs, and keeps what is.
 #[test]
 fn nobody_leads_root_astray() {
     let dir = tempfile::tempdir().unwrap();

@@ -39,7 +39,7 @@ pub(super) fn proxy_url(facts: &Facts) -> String {
 }
 
 /// For whatever runs there. HTTP_PROXY is not among them: seawall forwards plain HTTP to the ports
-/// of `[tunnel]` alone, 443 if nobody said otherwise, and apt would stop.
+/// of `[tunnel]` alone, 443 if not configured otherwise, and apt would stop.
 pub(super) fn variables(facts: &Facts) -> Vec<(&'static str, String)> {
     vec![("HTTPS_PROXY", proxy_url(facts)), ("NO_PROXY", no_proxy(&facts.registries))]
 }

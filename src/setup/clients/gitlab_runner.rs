@@ -78,8 +78,8 @@ fn variables(facts: &Facts, mode: Mode) -> String {
     if mode != Mode::Proxy {
         return String::new();
     }
-    // The docker CLI asks a daemon at tcp://docker:2376 through the proxy, too, if nobody forbids
-    // it.
+    // The docker CLI asks a daemon at tcp://docker:2376 through the proxy, too, unless that
+    // is forbidden.
     let services = |name: &str| if name.eq_ignore_ascii_case("NO_PROXY") { ",docker" } else { "" };
     let entry = |(name, value): (String, String)| format!("    \"{name}={value}{}\",\n", services(&name));
     let entries: String = environment::in_both_cases(environment::variables(facts)).into_iter().map(entry).collect();

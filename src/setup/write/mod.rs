@@ -100,7 +100,7 @@ pub fn without_ours(root: &Tree, path: &Path) -> Result<Option<Vec<u8>>, WriteEr
     }
 }
 
-/// Does `work` with the record, which nobody else reads or writes meanwhile: its directory is
+/// Does `work` with the record, which no other process reads or writes meanwhile: its directory is
 /// locked.
 fn holding<T>(root: Root<'_>, work: impl FnOnce(Record) -> Result<T, WriteError>) -> Result<T, WriteError> {
     let path = Path::new(record::PATH);

@@ -104,7 +104,7 @@ impl Entry {
         self.original.as_ref().map(decode).transpose().map_err(|_| Unfit("its record is broken".to_owned()))
     }
 
-    /// Whether nobody else has written it since.
+    /// Whether no other program has written it since.
     pub(super) fn is_untouched(&self, current: Option<&[u8]>) -> bool {
         let is_written = current.is_some_and(|bytes| self.written.contains(&sha256(bytes)));
         is_written || self.original() == Ok(current.map(<[u8]>::to_vec))
@@ -138,7 +138,7 @@ impl Entry {
     }
 
     /// `content` is what `client` wants of it from now on; `None`: nothing. Of a whole file the
-    /// newest wins, and of the root there is but one: nobody brings an older one back.
+    /// newest wins, and of the root there is but one: an older one never comes back.
     pub(super) fn claim(&mut self, client: Client, content: Option<&Content>) {
         let place = self.claims.iter().position(|claim| claim.client == client.as_str());
         let claim = content.map(|content| Claim { client: client.as_str().to_owned(), content: content.clone() });
