@@ -37,6 +37,9 @@ pub struct Facts {
     pub media_type: Option<Arc<str>>,
 }
 
+/// A blob by its number.
+pub type Numbered = (Slot, Digest, Facts);
+
 /// A blob that is here. While it lives, nothing takes the blob away.
 #[derive(Debug)]
 pub struct Held {
@@ -120,7 +123,7 @@ impl Index {
 
     /// What is written down of the blobs from a number on, at most `most` of them, each with its
     /// number; and the number to go on with. `None`: there are no more.
-    pub fn facts_from(&self, first: Slot, most: usize) -> Option<(Vec<(Slot, Digest, Facts)>, Slot)> {
+    pub fn facts_from(&self, first: Slot, most: usize) -> Option<(Vec<Numbered>, Slot)> {
         let inner = self.inner.lock();
         let until = inner.entries.slots().min(first.saturating_add(LOOKED_AT));
         if first >= until {

@@ -63,7 +63,7 @@ pub(super) fn gateway(
     let (secret, mut records) = (Arc::new(crate::access::secret::Secret::random()), Records::default());
     let base = crate::cache::Base {
         upstream: upstream.clone(),
-        access: crate::access::Access::new(ttls, presence, secret, &journal, &mut records, &clock, &tasks),
+        access: crate::access::Access::new(ttls, presence, secret, &journal, &mut records, &clock, tasks),
         store: Arc::new(crate::store::Store::open(&dir.join("cache")).unwrap()),
         index,
         journal,
