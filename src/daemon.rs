@@ -66,7 +66,7 @@ impl Daemon {
         Daemon::start_at(config, Clock::system()).await
     }
 
-    /// The same, by a clock that somebody else can move.
+    /// The same, by a clock that the caller can move.
     ///
     /// # Errors
     /// What kept it from starting, for the operator to read.

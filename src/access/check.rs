@@ -54,8 +54,7 @@ impl Access {
         record.permission(self.0.grants.ttls(), self.now())
     }
 
-    /// Upstream gave this digest, which grants something to `who`, if to anybody: they may read
-    /// here, and the digest is here.
+    /// Records that upstream has a digest in a repository, and that it granted `who`, if given, to read there.
     pub fn record_grant(&self, key: &RepositoryKey, who: Option<Credential>, digest: &Digest) {
         if let Some(who) = who {
             self.0.grants.grant(key, who, self.now());

@@ -11,7 +11,7 @@ use crate::oci::digest::Digest;
 use crate::oci::name::RepositoryKey;
 use crate::records::{Batch, BlobRow, EncodedBatch, Reading, Row, RowSource};
 use crate::store::blobs::Blobs;
-use crate::store::index::{Facts, Index};
+use crate::store::index::{Facts, IndexFacts};
 use crate::store::slab::{OfDigest, Slab};
 
 /// Rows of one batch, and repositories of all its rows: so much is encoded at once.
@@ -30,6 +30,9 @@ struct OfBlob {
     digest: Digest,
     repositories: RepositorySet,
 }
+
+#[cfg(test)]
+pub(super) const SIZE: usize = size_of::<Option<OfBlob>>();
 
 impl OfDigest for OfBlob {
     fn digest(&self) -> &Digest {
@@ -123,33 +126,36 @@ impl Restored {
             if !repositories.as_slice().is_empty() {
                 self.known.by_digest.add(OfBlob { digest: digest.clone(), repositories });
             }
-            self.blobs.learn(digest, known.size, known.used, media_type);
+            self.blobs.put(digest, known.size, known.used, media_type);
         }
     }
 }
 
 /// Gives the rows of blobs: size, last use and type from the index, repositories from this table.
-/// The locks are taken one after the other, so a row may be of two moments; a change between them
-/// is written again, as every change is.
-pub(super) fn rows(index: &Index, known: &Arc<Mutex<Known>>) -> RowSource {
-    let (some, all) = ((index.clone(), known.clone()), (index.clone(), known.clone()));
+/// The index's lock may be taken under the table's, never the other way round. A row may be of two
+/// moments; a change between them is written again, as every change is.
+pub(super) fn rows(facts: IndexFacts, known: &Arc<Mutex<Known>>) -> RowSource {
+    let (some, all) = ((facts.clone(), known.clone()), (facts, known.clone()));
     RowSource {
-        of: Box::new(move |digests| rows_of(&some.0, &some.1.lock(), digests)),
-        from: Box::new(move |first| rows_from(&all.0, &all.1, first)),
+        of: Box::new(move |digests| rows_of(&some.0, &some.1, digests).encoded()),
+        from: Box::new(move |first| {
+            let (draft, next) = rows_from(&all.0, &all.1, first)?;
+            Some((draft.encoded(), next))
+        }),
     }
 }
 
-fn rows_of(index: &Index, known: &Known, digests: &mut dyn Iterator<Item = &Digest>) -> EncodedBatch {
-    let mut draft = Draft::default();
+fn rows_of(facts: &IndexFacts, known: &Mutex<Known>, digests: &mut dyn Iterator<Item = &Digest>) -> Draft {
+    let (known, mut draft) = (known.lock(), Draft::default());
     while !draft.is_full() {
         let Some(digest) = digests.next() else { break };
-        draft.add(known, digest, index.facts(digest));
+        draft.add(&known, digest, facts.of(digest));
     }
-    draft.encoded()
+    draft
 }
 
-fn rows_from(index: &Index, known: &Mutex<Known>, first: u32) -> Option<(EncodedBatch, u32)> {
-    let (found, mut next) = index.facts_from(first, ROWS)?;
+fn rows_from(facts: &IndexFacts, known: &Mutex<Known>, first: u32) -> Option<(Draft, u32)> {
+    let (found, mut next) = facts.from(first, ROWS)?;
     let (known, mut draft) = (known.lock(), Draft::default());
     for (slot, digest, facts) in found {
         if draft.is_full() {
@@ -158,7 +164,7 @@ fn rows_from(index: &Index, known: &Mutex<Known>, first: u32) -> Option<(Encoded
         }
         draft.add(&known, &digest, Some(facts));
     }
-    Some((draft.encoded(), next))
+    Some((draft, next))
 }
 
 /// A batch that is being made.

@@ -49,7 +49,7 @@ impl Presence {
     /// Empty, beside an index whose rows it completes from now on.
     pub fn new(index: Index, journal: Journal) -> Presence {
         let known = Arc::default();
-        journal.follow(rows(&index, &known));
+        journal.follow(rows(index.facts(), &known));
         Presence { index, journal, known, passing: lru(50_000) }
     }
 
@@ -62,12 +62,13 @@ impl Presence {
         look: impl Fn(&Digest) -> crate::fs::Result<(u64, SystemTime)>,
     ) {
         *self.known.lock() = restored.known;
-        if restored.is_lost {
-            self.journal.compact();
-        }
         let removed = self.index.restore(files, restored.blobs, look);
         let mut known = self.known.lock();
         removed.iter().for_each(|digest| known.forget(digest));
+        drop(known);
+        if restored.is_lost {
+            self.journal.compact();
+        }
     }
 
     /// Upstream said that a repository has this.
@@ -77,21 +78,19 @@ impl Presence {
         }
     }
 
-    /// Keeps a presence with a blob. False, if the blob is not here.
+    /// Keeps a presence with a blob. False, if the blob is not here. Whoever takes its entry out of
+    /// the index afterwards forgets it here afterwards.
     fn keep(&self, key: &RepositoryKey, digest: &Digest) -> bool {
+        let mut known = self.known.lock();
         if !self.index.has(digest) {
             return false;
         }
-        if self.known.lock().add(digest, key) {
+        let is_new = known.add(digest, key);
+        drop(known);
+        if is_new {
             self.journal.change(digest);
         }
-        // Evicted between the two: whoever evicts it forgets it here afterwards, or has done so
-        // already.
-        let is_here = self.index.has(digest);
-        if !is_here {
-            self.forget(digest);
-        }
-        is_here
+        true
     }
 
     /// A manifest that upstream has in a repository lists these.

@@ -44,7 +44,9 @@ pub(super) enum RepositorySet {
     #[default]
     None,
     One(RepositoryId),
-    Some(Box<[RepositoryId]>),
+    /// In one word, so that a set takes two.
+    #[expect(clippy::box_collection, reason = "a boxed slice is two words, and the set three")]
+    Some(Box<Vec<RepositoryId>>),
 }
 
 impl RepositorySet {
@@ -79,7 +81,7 @@ impl FromIterator<RepositoryId> for RepositorySet {
         match (ids.next(), ids.next()) {
             (None, _) => RepositorySet::None,
             (Some(one), None) => RepositorySet::One(one),
-            (Some(one), Some(two)) => RepositorySet::Some([one, two].into_iter().chain(ids).collect()),
+            (Some(one), Some(two)) => RepositorySet::Some(Box::new([one, two].into_iter().chain(ids).collect())),
         }
     }
 }

@@ -45,7 +45,7 @@ pub(super) struct Fill {
 struct Filled {
     partial: Partial,
     media_type: Arc<str>,
-    _promise: SpaceReservation,
+    _reservation: SpaceReservation,
 }
 
 impl Fill {
@@ -78,10 +78,10 @@ impl Fill {
     async fn fill(&self, lead: &mut Lead) -> Result<Filled> {
         let (partial, mut fetched) = self.open(lead).await?;
         let total = fetched.total;
-        let (mut partial, mut reserve_space) = match self.make_room(partial, total).await {
+        let (mut partial, mut reservation) = match self.make_room(partial, total).await {
             Ok(room) => room,
             Err(error) => {
-                lead.unused_response(fetched);
+                lead.leave_response(fetched);
                 return Err(error);
             }
         };
@@ -91,7 +91,7 @@ impl Fill {
         let mut fruitless = 0;
         loop {
             let before = partial.len();
-            let (returned, end) = self.pump(lead, partial, fetched, total, &mut reserve_space).await?;
+            let (returned, end) = self.pump(lead, partial, fetched, total, &mut reservation).await?;
             partial = returned;
             let error = match end {
                 End::Clean if total.is_none_or(|total| partial.len() == total) => break,
@@ -102,7 +102,7 @@ impl Fill {
             fetched = self.resume(&partial, total, &mut fruitless, error).await?;
         }
         let partial = self.verify(lead, partial).await?;
-        Ok(Filled { partial, media_type, _promise: reserve_space })
+        Ok(Filled { partial, media_type, _reservation: reservation })
     }
 
     /// What is here of the blob, and the rest from upstream.
@@ -131,8 +131,8 @@ impl Fill {
 
     async fn make_room(&self, partial: Partial, total: Option<u64>) -> Result<(Partial, SpaceReservation)> {
         let size = total.unwrap_or(partial.len());
-        let reserve_space = self.reserve_space(Wish { size, missing: size.saturating_sub(partial.len()) }).await?;
-        let Some(total) = total else { return Ok((partial, reserve_space)) };
+        let reservation = self.reserve_space(Wish { size, missing: size.saturating_sub(partial.len()) }).await?;
+        let Some(total) = total else { return Ok((partial, reservation)) };
         // While another blob is synced the file system's journal makes this wait, for a tenth of a
         // second on a slow disk.
         let (partial, reserved) = task::blocking(move || {
@@ -141,7 +141,7 @@ impl Fill {
         })
         .await;
         reserved.map_err(|error| self.full(&error.to_string()))?;
-        Ok((partial, reserve_space))
+        Ok((partial, reservation))
     }
 
     async fn reserve_space(&self, wish: Wish) -> Result<SpaceReservation> {
@@ -162,7 +162,7 @@ impl Fill {
         partial: Partial,
         fetched: Fetched,
         total: Option<u64>,
-        reserve_space: &mut SpaceReservation,
+        reservation: &mut SpaceReservation,
     ) -> Result<(Partial, End)> {
         let here = partial.len().saturating_sub(fetched.start);
         let mut incoming = WriteCoalescer::new(fetched.body, here);
@@ -191,10 +191,10 @@ impl Fill {
                     if total.is_some_and(|total| partial.len() > total) {
                         return Err(Error::new(Kind::Broken, "upstream sent more bytes than it said"));
                     }
-                    if partial.len() > reserve_space.bytes() {
+                    if partial.len() > reservation.bytes() {
                         // Of a length that upstream did not say.
-                        let more = self.reserve_space(Wish { size: partial.len() - reserve_space.bytes(), missing: 0 }).await?;
-                        reserve_space.add(more);
+                        let more = self.reserve_space(Wish { size: partial.len() - reservation.bytes(), missing: 0 }).await?;
+                        reservation.add(more);
                     }
                     self.parts.metrics.upstream_bytes(&self.request.site.registry.name, last);
                     lead.publish(readable(&partial, total, last));
@@ -283,7 +283,7 @@ impl Fill {
     }
 
     async fn keep(&self, lead: Lead, filled: Filled) {
-        let Filled { partial, media_type, _promise } = filled;
+        let Filled { partial, media_type, _reservation } = filled;
         debug_assert!(matches!(lead.flight().progress(), Progress::Verified { .. }));
         let parts = &self.parts;
         let (digest, size, store) = (partial.digest().clone(), partial.len(), parts.store.clone());

@@ -201,7 +201,7 @@ impl Lead {
         &self.flight
     }
 
-    /// Whom upstream is asked for.
+    /// Notes for which repository and credential upstream is asked.
     pub fn ask_for(&self, key: RepositoryKey, who: Credential) {
         let _ = self.flight.asked_for.set((key, who));
     }
@@ -212,8 +212,8 @@ impl Lead {
         self.publish(published);
     }
 
-    /// There is no room for this: whoever comes first may have it.
-    pub fn unused_response(&self, fetched: Fetched) {
+    /// Leaves upstream's answer, for which there is no room, to the first client.
+    pub fn leave_response(&self, fetched: Fetched) {
         *self.flight.unused_response.lock() = Some(fetched);
     }
 

@@ -102,7 +102,7 @@ impl Cache {
             presence: access.presence().clone(),
             flights: flights.clone(),
             opened: OpenFiles::default(),
-            promised: Arc::default(),
+            reserved: Arc::default(),
             metrics: metrics.clone(),
             clock: clock.clone(),
             max_size: settings.max_size,

@@ -11,7 +11,7 @@ use crate::oci::digest::Digest;
 use crate::oci::name::RepositoryKey;
 use crate::policy::freshness::Reason;
 
-/// The failures.
+/// Recent failures to fetch a manifest.
 pub(super) struct NegativeCache(Cache<(RepositoryKey, Digest), (Error, SystemTime)>);
 
 /// A manifest is not tried again for a tag's sake for so long, where something else can be served.
@@ -24,7 +24,7 @@ impl Default for NegativeCache {
 }
 
 impl NegativeCache {
-    /// A manifest did not come.
+    /// Notes that a manifest could not be fetched.
     pub(super) fn note_failure(&self, pull: &Pull, digest: &Digest, error: &Error, now: SystemTime) {
         if matches!(pull.wanted, Wanted::Manifest(..)) && Reason::of(error.kind()).is_some() {
             self.0.insert((pull.key.clone(), digest.clone()), (error.clone(), now + RESTS));

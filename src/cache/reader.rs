@@ -1,4 +1,4 @@
-//! A client's request through a file, whole or growing.
+//! Reads a blob's file for one client, whole or still growing.
 //!
 //! 1. what may be read is read from the page cache at once, without a thread;
 //! 2. what is not in the page cache is read on a thread of its own;
@@ -134,7 +134,7 @@ impl Reader {
                         return Poll::Ready(Some(read));
                     }
                 }
-                // It ended before what the client was promised.
+                // It ended before what the client was reserved.
                 Limit::End(_) => return Poll::Ready(Some(Err(short()))),
                 Limit::Upto(_) => self.wait(),
                 Limit::Failed(error) if matches!(error.kind(), Kind::Full | Kind::Refused) => self.go_through(),

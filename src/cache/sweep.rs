@@ -33,7 +33,7 @@ pub struct Sweep {
     /// What is open: closed before its file goes.
     pub opened: OpenFiles,
     /// Bytes that blobs on their way will take. Whoever makes room holds it meanwhile.
-    pub promised: Arc<Mutex<u64>>,
+    pub reserved: Arc<Mutex<u64>>,
     /// Counts.
     pub metrics: Metrics,
     /// The time.
@@ -54,7 +54,7 @@ const LOOKING: Duration = Duration::from_millis(200);
 /// Room for a blob on its way, until it is in the index or given up.
 #[derive(Debug)]
 pub struct SpaceReservation {
-    promised: Arc<Mutex<u64>>,
+    reserved: Arc<Mutex<u64>>,
     bytes: u64,
 }
 
@@ -72,7 +72,7 @@ impl SpaceReservation {
 
 impl Drop for SpaceReservation {
     fn drop(&mut self) {
-        *self.promised.lock() -= self.bytes;
+        *self.reserved.lock() -= self.bytes;
     }
 }
 
@@ -87,21 +87,21 @@ impl Sweep {
     }
 
     fn make_room_now(&self, wish: Wish) -> fs::Result<Option<SpaceReservation>> {
-        let mut promised = self.promised.lock();
-        let Admission::Keep { evict } = self.room(*promised)?.admit(wish) else { return Ok(None) };
+        let mut reserved = self.reserved.lock();
+        let Admission::Keep { evict } = self.room(*reserved)?.admit(wish) else { return Ok(None) };
         self.evict(evict);
         // What is being read does not go: there may still be too little room.
-        if evict > 0 && self.room(*promised)?.shortfall(wish) > 0 {
+        if evict > 0 && self.room(*reserved)?.shortfall(wish) > 0 {
             return Ok(None);
         }
-        *promised += wish.size;
-        Ok(Some(SpaceReservation { promised: self.promised.clone(), bytes: wish.size }))
+        *reserved += wish.size;
+        Ok(Some(SpaceReservation { reserved: self.reserved.clone(), bytes: wish.size }))
     }
 
-    fn room(&self, promised: u64) -> fs::Result<Room> {
+    fn room(&self, reserved: u64) -> fs::Result<Room> {
         let (used, _) = self.index.size();
         let (max_size, min_free) = (self.max_size, self.min_free);
-        Ok(Room { max_size, min_free, used, promised, free: self.store.free_space()? })
+        Ok(Room { max_size, min_free, used, reserved, free: self.store.free_space()? })
     }
 
     /// Evicts the least recently used blobs, `bytes` of them at least.
@@ -127,12 +127,15 @@ impl Sweep {
         self.report();
     }
 
-    /// Entry, then file, as a flight of its own: whoever wants the blob meanwhile waits, and
-    /// fetches it again. Otherwise a new file could come between the two, and be removed for the
-    /// old one.
+    /// Entry, then file, as a flight of its own: whoever wants the blob meanwhile waits, and fetches
+    /// it again. Otherwise a new file could come between the two, and be removed for the old one.
+    /// With the entry goes which repositories have the blob, whoever removes the file.
     fn remove_by(&self, digest: &Digest, take_out: impl FnOnce()) {
         let joined = self.flights.join(digest, || {
             take_out();
+            if !self.index.has(digest) {
+                self.presence.forget(digest);
+            }
             None
         });
         let Joined::Lead(_lead) = joined else { return };
@@ -144,7 +147,6 @@ impl Sweep {
 
     fn remove_file(&self, digest: &Digest) {
         self.opened.forget(digest);
-        self.presence.forget(digest);
         if let Err(error) = self.store.remove(digest) {
             warn!(%error, "a blob's file stays");
         }
@@ -171,6 +173,7 @@ impl Sweep {
             return;
         }
         if self.index.forget_if(digest, size) {
+            self.presence.forget(digest);
             warn!(%digest, "a cached file is missing or has another length than it had: it is removed");
         }
         // Who evicts it just now has taken its entry, and left the file to this flight.
@@ -195,8 +198,8 @@ impl Sweep {
     /// files that others cut. Blocks.
     pub fn tidy(&self, is_stopping: impl Fn() -> bool) {
         self.opened.tidy();
-        let promised = self.promised.lock();
-        let over = match self.room(*promised) {
+        let reserved = self.reserved.lock();
+        let over = match self.room(*reserved) {
             Ok(room) => {
                 let shortfall = room.shortfall(Wish::default());
                 self.evict(shortfall.min(room.used));
@@ -204,7 +207,7 @@ impl Sweep {
             }
             Err(error) => Err(error),
         };
-        drop(promised);
+        drop(reserved);
         if let Err(error) = over {
             warn!(%error, "the disk cannot be tidied");
         }

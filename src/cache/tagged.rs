@@ -1,4 +1,4 @@
-//! A tag's manifest: what the tag names now, or what it named before where that alone can be had.
+//! A tag's manifest: what the tag names now, or, if the new manifest cannot be fetched, the previous one.
 
 use std::sync::Arc;
 

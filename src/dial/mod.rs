@@ -3,8 +3,8 @@
 //!
 //! The files in layers; each uses those above it alone:
 //!
-//! - [`error`]: why there is no connection, and what an operator can do · [`stream`]: a connection
-//!   · [`own`]: seawall's own addresses ·
+//! - [`error`]: why there is no connection, and what an operator can do · [`replay`]: bytes read
+//!   ahead are read again · [`stream`]: a connection · [`own`]: seawall's own addresses ·
 //!   [`nameserver`]: a name server as an operator writes it
 //! - [`tls`]: roots and client certificates · [`parent`]: CONNECT and SOCKS · [`resolve`]: names to
 //!   addresses

@@ -27,8 +27,7 @@ impl OwnAddresses {
         self.listeners.write().push(listener);
     }
 
-    /// Replaces the pairs of host and address that were seen to come out at a listener. An ingress
-    /// tells hosts apart at one address: it leads some of them here, and others to where they
+    /// Replaces the pairs of host and address that were seen to come out at a listener. A reverse proxy in front (a Kubernetes ingress) tells hosts apart at one address: it leads some of them here, and others to where they
     /// belong.
     pub fn set_found(&self, found: HashSet<(Host, SocketAddr)>) {
         *self.found.write() = found;

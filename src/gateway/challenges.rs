@@ -86,7 +86,7 @@ impl Challenges {
 
     /// Remembers the challenge that a registry gave while it was asked for a pull, if it was asked
     /// and gave one.
-    pub(crate) fn note_pull(&self, site: &Site, requester: &Requester) {
+    pub(crate) fn note_challenge(&self, site: &Site, requester: &Requester) {
         if requester.cost.requests() > 0
             && let Some(challenges) = self.upstream.auth().challenges(&site.namespace)
         {

@@ -32,7 +32,6 @@ use crate::upstream::Upstream;
 const OCI_NAMESPACE: &str = "oci-namespace";
 
 /// Answers what is asked of seawall itself.
-#[derive(Clone)]
 pub(crate) struct Mirror {
     pub(crate) registries: Arc<Registries>,
     pub(crate) pages: Pages,

@@ -18,7 +18,6 @@ use crate::upstream::Upstream;
 use crate::upstream::requester::Requester;
 
 /// Passes requests to registries.
-#[derive(Clone)]
 pub(crate) struct Passthrough {
     pub(crate) cache: Cache,
     pub(crate) upstream: Upstream,
@@ -47,7 +46,7 @@ impl Passthrough {
         let response = send(&self.upstream, request, recipient, requester).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
             self.upstream.learn(site, response.headers());
-            self.challenges.note_pull(site, requester);
+            self.challenges.note_challenge(site, requester);
             self.cache.access().login_refused(site, requester);
         }
         if response.status().is_success() {

@@ -102,7 +102,7 @@ impl Pulls {
         record: &mut Record,
     ) -> Result<Response<Body>> {
         let found = Box::pin(self.cache.get(pull)).await;
-        self.challenges.note_pull(&pull.site, &pull.requester);
+        self.challenges.note_challenge(&pull.site, &pull.requester);
         let found = found?;
         record.outcome = found.outcome;
         let warning = warning(&found, &pull.site);

@@ -26,7 +26,7 @@ use tracing::warn;
 use crate::oci::rate_limit::RateLimit;
 use crate::policy::quota::{Aim, Figures, Limit, may_spend, stands_until};
 
-pub use account::{Account, Identity, QuotaOwner, QuotaOwner as Charged};
+pub use account::{Account, Identity, QuotaOwner};
 pub use books::Keeper;
 use books::QuotaBooks;
 use bounded::Bounded;

@@ -11,14 +11,14 @@ pub struct GrantRecord {
     pub own: Option<SystemTime>,
     /// When upstream last opened it to the operator's account, if this client may read with that.
     pub shared: Option<SystemTime>,
-    /// When upstream last opened it to the login that this client proved before upstream went away,
+    /// When upstream last opened it to the login that this client proved before upstream became unreachable,
     /// if that is remembered.
     pub remembered: Option<SystemTime>,
     /// Upstream said that the repository holds this digest. True where no digest is asked for.
     pub holds: bool,
 }
 
-/// How long a yes is believed.
+/// How long a grant is valid.
 #[derive(Clone, Copy, Debug)]
 pub struct GrantTtls {
     /// One to an anonymous client.
@@ -40,10 +40,9 @@ pub fn within(since: Option<SystemTime>, limit: Duration, now: SystemTime) -> bo
 pub enum Permission {
     /// A grant is fresh: it may be served without asking.
     Established,
-    /// Upstream is asked first. While it cannot be, or says that there is no such thing, its last
-    /// grant stands.
+    /// Upstream is asked first. While it cannot be, or answers 404, its last grant stands.
     Standing,
-    /// The same, but upstream's "no such thing" ends it, which some say to who may not read.
+    /// The same, but a 404 ends it: some registries answer 404 to a requester that may not read.
     StandingUnlessNotFound,
     /// Upstream is asked first, and nothing is served unless it grants.
     Required,

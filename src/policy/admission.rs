@@ -10,7 +10,7 @@ pub struct Room {
     /// The current size of the cache.
     pub used: u64,
     /// What fills in progress will add.
-    pub promised: u64,
+    pub reserved: u64,
     /// What is free on the file system.
     pub free: u64,
 }
@@ -39,7 +39,7 @@ pub struct Wish {
 impl Room {
     /// Bytes that have to be evicted before a blob is kept.
     pub fn shortfall(&self, wish: Wish) -> u64 {
-        let all = self.used.saturating_add(self.promised).saturating_add(wish.size);
+        let all = self.used.saturating_add(self.reserved).saturating_add(wish.size);
         let over = all.saturating_sub(self.max_size);
         let short = self.min_free.saturating_add(wish.missing).saturating_sub(self.free);
         over.max(short)
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn room() {
-        let room = |used, free| Room { max_size: 100, min_free: 10, used, promised: 0, free };
+        let room = |used, free| Room { max_size: 100, min_free: 10, used, reserved: 0, free };
         let wish = |size| Wish { size, missing: size };
         assert_eq!(room(0, 1000).admit(wish(100)), Admission::Keep { evict: 0 });
         assert_eq!(room(0, 1000).admit(wish(101)), Admission::Through, "larger than the whole cache");
@@ -71,7 +71,7 @@ mod tests {
             "others filled the disk: nothing here could make room"
         );
         assert_eq!(room(0, 10).admit(wish(0)), Admission::Keep { evict: 0 });
-        let filling = Room { promised: 60, ..room(30, 1000) };
+        let filling = Room { reserved: 60, ..room(30, 1000) };
         assert_eq!(filling.admit(wish(20)), Admission::Keep { evict: 10 }, "what is on its way has its room");
         assert_eq!(filling.admit(wish(50)), Admission::Through, "and cannot go");
     }

@@ -2,7 +2,7 @@
 //! they are read once, at start.
 //!
 //! Nothing here is needed to serve: the files are the truth. `records` carries rows and does not
-//! know what they mean; what is in them is said where they are made (`access/rows.rs`).
+//! know what they mean; what is in them is said where they are made (`access/known.rs`).
 
 mod backlog;
 mod journal;

@@ -32,7 +32,7 @@ pub(crate) struct Accepted {
     pub(crate) peer: SocketAddr,
     /// The address it came in at, and the one it was sent to.
     pub(crate) reached: Reached,
-    /// Its permit among all connections.
+    /// Its slot among all connections.
     pub(crate) permit: OwnedSemaphorePermit,
 }
 

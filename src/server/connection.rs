@@ -41,7 +41,12 @@ pub(crate) async fn serve_connection(mut conn: Conn, socket: TcpStream, ahead: B
     let mut next = begin(&conn, Transport::Tcp(Tcp::new(socket)), ahead, Awaited::Anything).await;
     while let Next::TakeOver { transport, ahead, target } = next {
         let awaited = match target {
-            ConnectTarget::Tunnel(upstream) => return tunnelled(&conn, Replay::new(ahead, transport), upstream).await,
+            // A task of its own: what served the HTTP is large, and a tunnel may last.
+            ConnectTarget::Tunnel(upstream) => {
+                let (tasks, client) = (conn.shared.tasks.clone(), Replay::new(ahead, transport));
+                tasks.spawn(async move { tunnelled(&conn, client, upstream).await });
+                return;
+            }
             ConnectTarget::Registry(target) => Awaited::Registry(target),
             ConnectTarget::Own => {
                 conn = conn.nested();

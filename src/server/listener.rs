@@ -142,7 +142,7 @@ fn is_of_the_client(error: &io::Error) -> bool {
 pub async fn serve(shared: Arc<ServerShared>, mut listeners: Listeners) {
     let permits = Arc::new(Semaphore::new(shared.settings.max_connections.min(Semaphore::MAX_PERMITS)));
     loop {
-        // A permit first: a connection for which there is none waits in the backlog, where it costs
+        // A slot first: a connection for which there is none waits in the backlog, where it costs
         // nothing.
         let next = async {
             let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
@@ -164,7 +164,7 @@ pub async fn serve(shared: Arc<ServerShared>, mut listeners: Listeners) {
 }
 
 /// Prepares a socket: the kernel ends a connection whose client takes nothing for `idle`, whether
-/// it vanished or does not read (tcp(7), TCP_USER_TIMEOUT), so that none holds a permit and an open
+/// it vanished or does not read (tcp(7), TCP_USER_TIMEOUT), so that none holds a slot and an open
 /// blob without end.
 fn prepare(socket: &TcpStream, idle: Duration) -> io::Result<SocketAddr> {
     socket.set_nodelay(true)?;

@@ -63,7 +63,7 @@ struct ConnectionPermit {
     _counted: Running,
 }
 
-/// A connection: its client, the address it came in at, its permit. Cheap to clone.
+/// A connection: its client, the address it came in at, its slots. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Conn {
     pub(crate) shared: Arc<ServerShared>,

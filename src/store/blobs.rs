@@ -57,10 +57,8 @@ impl Blobs {
         self.types.shared(media_type)
     }
 
-    /// Takes what was written down of a blob, in the place of what was known of it. `used` is in
-    /// seconds since 1970.
-    pub fn learn(&mut self, digest: Digest, size: u64, used: u32, media_type: Option<Arc<str>>) {
-        self.remove(&digest);
+    /// Takes what was written down of a blob that is not known. `used` is in seconds since 1970.
+    pub fn put(&mut self, digest: Digest, size: u64, used: u32, media_type: Option<Arc<str>>) {
         let mut entry = Entry::new(digest, size, used);
         entry.media_type = media_type;
         self.add(entry);

@@ -59,7 +59,7 @@ impl Drop for Held {
     }
 }
 
-/// Numbers that are gone through at once for [`Index::facts_from`]: so long are blobs kept from
+/// Numbers that are gone through at once for [`IndexFacts::from`]: so long are blobs kept from
 /// changing.
 const LOOKED_AT: Slot = 4096;
 /// A use is written to the journal when the last one written is this old: the order of eviction
@@ -116,25 +116,9 @@ impl Index {
         removed
     }
 
-    /// What is written down of a blob that is here.
-    pub fn facts(&self, digest: &Digest) -> Option<Facts> {
-        self.inner.lock().entries.entry(digest).map(facts)
-    }
-
-    /// What is written down of the blobs from a number on, at most `most` of them, each with its
-    /// number; and the number to go on with. `None`: there are no more.
-    pub fn facts_from(&self, first: Slot, most: usize) -> Option<(Vec<Numbered>, Slot)> {
-        let inner = self.inner.lock();
-        let until = inner.entries.slots().min(first.saturating_add(LOOKED_AT));
-        if first >= until {
-            return None;
-        }
-        let (mut found, mut next) = (Vec::new(), first);
-        while next < until && found.len() < most {
-            found.extend(inner.entries.at(next).map(|entry| (next, entry.digest.clone(), facts(entry))));
-            next += 1;
-        }
-        Some((found, next))
+    /// Its facts, for the writer of records.
+    pub fn facts(&self) -> IndexFacts {
+        IndexFacts(self.inner.clone())
     }
 
     /// Some of the blobs whose files were not looked at since the start, and their sizes. `None`:
@@ -242,6 +226,39 @@ impl Index {
     pub fn size(&self) -> (u64, u64) {
         let inner = self.inner.lock();
         (inner.bytes, inner.entries.len() as u64)
+    }
+}
+
+/// What is written down of the blobs in an index. It has no journal: the journal's writer holds it,
+/// and would keep itself alive.
+#[derive(Clone, Debug)]
+pub struct IndexFacts(Arc<Mutex<Blobs>>);
+
+impl IndexFacts {
+    #[cfg(test)]
+    pub(crate) fn is_last(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
+    /// What is written down of a blob that is here.
+    pub fn of(&self, digest: &Digest) -> Option<Facts> {
+        self.0.lock().entries.entry(digest).map(facts)
+    }
+
+    /// What is written down of the blobs from a number on, at most `most` of them, each with its
+    /// number; and the number to go on with. `None`: there are no more.
+    pub fn from(&self, first: Slot, most: usize) -> Option<(Vec<Numbered>, Slot)> {
+        let inner = self.0.lock();
+        let until = inner.entries.slots().min(first.saturating_add(LOOKED_AT));
+        if first >= until {
+            return None;
+        }
+        let (mut found, mut next) = (Vec::new(), first);
+        while next < until && found.len() < most {
+            found.extend(inner.entries.at(next).map(|entry| (next, entry.digest.clone(), facts(entry))));
+            next += 1;
+        }
+        Some((found, next))
     }
 }
 

@@ -36,7 +36,8 @@ pub struct Answer {
     /// Whether a success is the registry's grant to the requester. A source that is trusted with
     /// bytes alone grants nothing.
     pub grants: bool,
-    /// Whose credential the request showed.
+    /// Of a question: whose credential it showed. Of any other request: whose quota it counted
+    /// against.
     pub paid_by: Identity,
     /// Of a 429: what it means, until when it holds, and what can be done, in seawall's words.
     pub limit: Option<Error>,

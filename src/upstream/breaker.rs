@@ -1,8 +1,8 @@
 //! Hosts that did not answer lately, registries and the hosts that they redirect to: one
 //! policy/breaker for each of them.
 //!
-//! A request asks by its [`Permit`](super::permit). What is asked about a whole registry
-//! ([`Outages::unreachable`], [`Outages::generation`]) counts its other sources too.
+//! A request asks by its permit (`permit.rs`). What is asked about a whole registry (`unreachable`,
+//! `generation`) counts its other sources too.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::error::{Error, Kind, Reply};
-use crate::ledger::{Charged, Identity, Standing};
+use crate::ledger::{Identity, QuotaOwner, Standing};
 use crate::policy::quota::{Figures, Limit};
 use crate::policy::registry::Site;
 
@@ -29,7 +29,7 @@ impl Held {
     }
 
     /// The 429 that a client gets: what is used up, by whom, until when, and what can be done.
-    pub(super) fn explained(&self, charged: &Charged, site: Option<&Site>, now: SystemTime) -> Error {
+    pub(super) fn explained(&self, charged: &QuotaOwner, site: Option<&Site>, now: SystemTime) -> Error {
         let until = self.until(now);
         // Rounded up: a client that comes back then is not refused again.
         let wait = (until.duration_since(now).unwrap_or_default() + Duration::from_millis(999)).as_secs().max(1);
@@ -55,7 +55,7 @@ impl Held {
     }
 }
 
-fn reserved(figures: &Figures, charged: &Charged, site: Option<&Site>, when: &str) -> String {
+fn reserved(figures: &Figures, charged: &QuotaOwner, site: Option<&Site>, when: &str) -> String {
     let (registry, advice) = (&charged.registry, advice(charged.identity, site));
     format!(
         "{} of {} pulls are left at {registry} until {when}, and the last {} are for what is asked for by digest: wait, or {advice}",
@@ -65,7 +65,7 @@ fn reserved(figures: &Figures, charged: &Charged, site: Option<&Site>, when: &st
     )
 }
 
-fn limited(standing: &Standing, charged: &Charged, site: Option<&Site>, when: &str) -> String {
+fn limited(standing: &Standing, charged: &QuotaOwner, site: Option<&Site>, when: &str) -> String {
     let (registry, advice) = (&charged.registry, advice(charged.identity, site));
     let (whom, quota) = (whom(charged.identity, standing), standing.allowed.map(allowance).unwrap_or_default());
     match standing.limit {

@@ -21,7 +21,7 @@ use super::requester::{Payer, Requester};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::Origin;
-use crate::ledger::{Charged, Identity, Ledger, Spending, Standing};
+use crate::ledger::{Identity, Ledger, QuotaOwner, Spending, Standing};
 use crate::metrics::Metrics;
 use crate::oci::name::Repository;
 use crate::oci::rate_limit::{RateLimit, retry_after, source};
@@ -39,7 +39,7 @@ pub(super) struct QuotaGate {
 
 /// One request in the books.
 pub(super) struct Booking {
-    charged: Charged,
+    charged: QuotaOwner,
     cost: Cost,
     sent: SystemTime,
     /// The pull that is taken off the quota until the response says how many are left.
@@ -61,7 +61,7 @@ impl QuotaGate {
     pub(super) fn admit(&self, about: &About<'_>, request: &Request<RequestBody>) -> Result<Booking> {
         let host = request.uri().authority().map(http::uri::Authority::as_str).unwrap_or_default();
         let identity = about.debit.map(|debit| debit.charged).or(about.applicant);
-        let charged = Charged {
+        let charged = QuotaOwner {
             registry: about.registry.clone(),
             host: host.into(),
             identity: identity.unwrap_or(Identity::Anonymous),
@@ -150,7 +150,7 @@ impl QuotaGate {
     }
 
     /// The limit that holds for a request, if one does.
-    fn standing(&self, charged: &Charged, cost: Cost, repository: Option<&Repository>) -> Option<Standing> {
+    fn standing(&self, charged: &QuotaOwner, cost: Cost, repository: Option<&Repository>) -> Option<Standing> {
         let (ledger, now) = (&self.ledger, self.clock.now());
         let mut limits = [Limit::Abuse, Limit::Pulls, Limit::Tokens].into_iter().filter(|limit| limit.holds(cost));
         let standing = limits.find_map(|limit| ledger.standing(charged, limit, now))?;
@@ -234,9 +234,9 @@ impl QuotaGate {
     }
 }
 
-fn charged(question: &Question<'_>) -> Charged {
+fn charged(question: &Question<'_>) -> QuotaOwner {
     let site = question.site;
-    Charged { registry: site.registry.name.clone(), host: authority(&site.origin), identity: question.charged }
+    QuotaOwner { registry: site.registry.name.clone(), host: authority(&site.origin), identity: question.charged }
 }
 
 /// The identities that bytes are asked for with, until one gets them.

@@ -82,7 +82,7 @@ pub struct Requester {
     pub credential: Credential,
     /// Whose credential is shown.
     pub payer: Payer,
-    /// Whether it is known that the requester is granted to read there.
+    /// Whether the requester is known to have a grant for the repository.
     pub reach: Reach,
     /// The client's own `Authorization`; for the registry's own origin only.
     pub authorization: Option<HeaderValue>,
@@ -118,7 +118,7 @@ impl Requester {
         Requester { credential: Credential::Remembered(login), authorization: None, ..self }
     }
 
-    /// The same requester, by a request with these headers.
+    /// The same requester, with the `Via` of these headers.
     #[must_use]
     pub fn through(self, headers: &HeaderMap) -> Requester {
         Requester { via: via::seawalls(headers), ..self }

@@ -74,7 +74,7 @@ impl Sources {
             self.client().metrics.other_source(&source.site.registry.name, &source.site.namespace);
             question.requester.cost.served_by(&source.site.namespace);
         }
-        Ok(Answer { grants: source.vouches(), ..answer })
+        Ok(Answer { grants: source.grants(), ..answer })
     }
 }
 

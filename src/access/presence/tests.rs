@@ -1,4 +1,5 @@
 use super::*;
+use crate::clock::Clock;
 use crate::oci::digest::Algorithm;
 use crate::records::{Records, Table};
 
@@ -54,7 +55,7 @@ fn repositories_are_remembered_for_blobs_that_are_here() {
     assert_eq!(presence.of(&hub, &digest(0)), Present::Unknown);
 }
 
-/// A client has the last byte before the file is in its repository, and may ask for the same in
+/// A client has the last byte before the file is in its place, and may ask for the same in
 /// another repository by then.
 #[test]
 fn what_was_said_of_a_digest_before_it_was_here_is_written_down_when_it_is() {
@@ -208,7 +209,7 @@ fn a_batch_ends_with_enough_repositories_as_with_enough_rows() {
             put(&index, n as u64, None, at(1));
             (0..each).for_each(|n| presence.confirm(&format!("docker.io/a/{n}").as_str().into(), digest));
         }
-        let source = rows(&index, &presence.known);
+        let source = rows(index.facts(), &presence.known);
         let of_all = std::iter::successors((source.from)(0), |(_, next)| (source.from)(*next)).count();
         let mut changed = digests.iter().peekable();
         let mut of_changed = 0;
@@ -218,4 +219,30 @@ fn a_batch_ends_with_enough_repositories_as_with_enough_rows() {
         }
         assert_eq!((of_all, of_changed), (batches, batches), "{count} blobs");
     }
+}
+
+/// The writer asks for rows: what it asks must not keep it alive.
+#[test]
+fn who_drops_all_of_it_without_a_word_can_open_it_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index");
+    let Start { journal, restored, .. } = start(&path, at(0));
+    let (index, presence) = empty(&journal);
+    presence.restore(Vec::new(), restored, |_| unreachable!());
+    put(&index, 0, None, at(0));
+    let facts = index.facts();
+    drop((journal, index, presence));
+    // The thread lets go of them when it ends.
+    let until = std::time::Duration::from_secs(60);
+    let (began, is_alone) = (Clock::system().now(), || facts.is_last());
+    while !is_alone() && Clock::system().now().duration_since(began).unwrap() < until {
+        std::thread::yield_now();
+    }
+    assert!(is_alone());
+}
+
+/// What a million of them cost, by counting: the rest is digest and number.
+#[test]
+fn a_presence_is_small() {
+    assert!(super::super::known::SIZE <= 56);
 }

@@ -16,13 +16,13 @@ fn sweep(data: &Path, count: u64, length: u64) -> Sweep {
     let mut known = Blobs::default();
     for n in 0..count {
         put(&store, n, length);
-        known.learn(digest(n), 10, 0, None);
+        known.put(digest(n), 10, 0, None);
     }
     let index = Index::new(Journal::off());
     index.restore((0..count).map(digest).collect(), known, |_| unreachable!());
     let presence = Presence::new(index.clone(), Journal::off());
-    let ((flights, promised, metrics, opened), clock) = (Default::default(), Clock::system());
-    Sweep { store, index, presence, flights, opened, promised, metrics, clock, max_size: u64::MAX, min_free: 0 }
+    let ((flights, reserved, metrics, opened), clock) = (Default::default(), Clock::system());
+    Sweep { store, index, presence, flights, opened, reserved, metrics, clock, max_size: u64::MAX, min_free: 0 }
 }
 
 fn path(store: &Store, n: u64) -> std::path::PathBuf {
@@ -66,4 +66,23 @@ fn what_changed_since_it_was_looked_at_is_left_alone() {
     drop(_lead);
     sweep.remove_cut(&digest(on_its_way), 10);
     assert!(!sweep.index.has(&digest(on_its_way)) && !fs::exists(&path(&sweep.store, on_its_way)));
+}
+
+/// Another repository that brings the blob later must not be taken for those that had it.
+#[test]
+fn what_is_removed_is_in_no_repository_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let sweep = Sweep { max_size: 30, ..sweep(dir.path(), 4, 7) };
+    let key = "docker.io/acme/app".into();
+    (0..4).for_each(|n| sweep.presence.confirm(&key, &digest(n)));
+    let has = |n: u64| sweep.presence.is_confirmed(&key, &digest(n));
+    sweep.remove(&digest(3));
+    // A fill of the same blob is at it: the entry goes, the file is the fill's.
+    let Joined::Lead(_lead) = sweep.flights.join(&digest(2), || None) else { panic!("it is on its way") };
+    sweep.remove(&digest(2));
+    assert_eq!([0, 1, 2, 3].map(has), [true, true, false, false]);
+    sweep.evict(1);
+    assert_eq!([0, 1].map(has), [false, true]);
+    sweep.remove_cut(&digest(1), 10);
+    assert!(!has(1));
 }

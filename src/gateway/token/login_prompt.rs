@@ -17,7 +17,6 @@ pub(crate) struct Attempt {
 }
 
 /// Asks clients to log in.
-#[derive(Clone)]
 pub(crate) struct LoginPrompt {
     pub(crate) cache: Cache,
     pub(crate) challenges: Challenges,

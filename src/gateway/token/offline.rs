@@ -37,7 +37,6 @@ use crate::upstream::requester::{LoginId, Requester};
 const PATIENCE_WITH_LOGINS: u32 = 3;
 
 /// Answers requests for tokens.
-#[derive(Clone)]
 pub(crate) struct Tokens {
     service: TokenService,
 }

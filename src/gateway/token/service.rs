@@ -26,7 +26,6 @@ use crate::upstream::requester::Requester;
 use crate::upstream::{MAX_TOKEN_REPLY, Upstream};
 
 /// Asks the token services of registries.
-#[derive(Clone)]
 pub(crate) struct TokenService {
     pub(crate) cache: Cache,
     pub(crate) upstream: Upstream,

@@ -47,16 +47,16 @@ pub enum Answer {
 
 impl Source {
     /// Whether its answer is a grant to anonymous requests.
-    pub fn vouches(&self) -> bool {
+    pub fn grants(&self) -> bool {
         self.tags == Tags::Believed && self.site.registry.account.is_none()
     }
 
     fn is_asked(&self, asked: Asked, reach: Reach) -> bool {
         match asked {
             Asked::List => false,
-            Asked::Permission => self.vouches(),
-            Asked::Tag => self.tags == Tags::Believed && (self.vouches() || reach == Reach::Allowed),
-            Asked::Bytes => self.vouches() || reach == Reach::Allowed,
+            Asked::Permission => self.grants(),
+            Asked::Tag => self.tags == Tags::Believed && (self.grants() || reach == Reach::Allowed),
+            Asked::Bytes => self.grants() || reach == Reach::Allowed,
         }
     }
 }
