@@ -43,6 +43,27 @@ fn missing(page: &str, sources: &Texts) -> Vec<String> {
     missing
 }
 
+/// Identifiers of the glossary (in backticks, before the second bar) that no code has.
+fn unknown_words(page: &str, sources: &Texts) -> Vec<String> {
+    let glossary = page.split("\n## ").find(|section| section.starts_with("Glossary")).unwrap_or_default();
+    let rows = glossary.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    let words = rows.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let code = || sources.iter().filter(|(path, _)| path.starts_with("src/")).map(|(_, text)| text);
+    let is_there = |word: &str| code().any(|text| text.split(|c| !is_part(c)).any(|known| known == word));
+    words.filter(|word| !is_there(word)).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_glossary_has_the_words_of_the_code() {
+    let tree = Tree::read();
+    let page = &tree.pages["CONTRIBUTING.md"];
+    assert!(page.contains("| `RepositoryKey` |"), "the glossary is written otherwise now");
+    none(&unknown_words(page, &tree.sources));
+    let page = "x\n## Glossary\n| `One` (`two`), three | `four` |\n## Next\n| `five` | |\n";
+    assert_eq!(unknown_words(page, &texts(&[("src/a.rs", "fn one(); struct One;")])), ["two"]);
+}
+
 #[test]
 fn every_step_of_a_walk_is_there() {
     let tree = Tree::read();
