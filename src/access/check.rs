@@ -9,6 +9,7 @@ use super::presence::Presence;
 use super::secret::Secret;
 use crate::clock::Clock;
 use crate::oci::digest::Digest;
+use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
 use crate::policy::access::{GrantRecord, GrantTtls, Permission};
 use crate::records::{Journal, Records};
@@ -49,17 +50,22 @@ impl Access {
 
     /// Whether a requester may read a digest in a repository; without a digest, whether it may read
     /// there at all.
-    pub fn check(&self, requester: &Requester, key: &RepositoryKey, digest: Option<&Digest>) -> Permission {
-        let record = self.0.grants.record(key, requester.credential, digest);
+    pub fn check(
+        &self,
+        requester: &Requester,
+        key: &RepositoryKey,
+        content: Option<(&Digest, ContentKind)>,
+    ) -> Permission {
+        let record = self.0.grants.record(key, requester.credential, content);
         record.permission(self.0.grants.ttls(), self.now())
     }
 
     /// Records that upstream has a digest in a repository, and that it granted `who`, if given, to read there.
-    pub fn record_grant(&self, key: &RepositoryKey, who: Option<Credential>, digest: &Digest) {
+    pub fn record_grant(&self, key: &RepositoryKey, who: Option<Credential>, digest: &Digest, kind: ContentKind) {
         if let Some(who) = who {
             self.0.grants.grant(key, who, self.now());
         }
-        self.0.presence.confirm(key, digest);
+        self.0.presence.confirm(key, digest, kind);
     }
 
     /// Upstream refused `who` in a repository.

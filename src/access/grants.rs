@@ -19,6 +19,7 @@ use super::logins::Logins;
 use super::presence::{Presence, Present};
 use crate::lru::lru;
 use crate::oci::digest::Digest;
+use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
 use crate::policy::access::{GrantRecord, GrantTtls};
 use crate::records::{Journal, Table, seconds, time};
@@ -73,8 +74,13 @@ impl Grants {
         self.ttls
     }
 
-    /// What is recorded of `who` in `repository`, and of `digest` there if one is asked for.
-    pub fn record(&self, repository: &RepositoryKey, who: Credential, digest: Option<&Digest>) -> GrantRecord {
+    /// What is recorded of `who` in `repository`, and of a digest there if one is asked for.
+    pub fn record(
+        &self,
+        repository: &RepositoryKey,
+        who: Credential,
+        content: Option<(&Digest, ContentKind)>,
+    ) -> GrantRecord {
         let (mut own, mut shared, mut remembered) = (None, None, None);
         match who {
             Credential::Anonymous => {}
@@ -95,18 +101,18 @@ impl Grants {
             own,
             shared,
             remembered,
-            holds: digest.is_none_or(|digest| self.holds(repository, digest)),
+            holds: content.is_none_or(|(digest, kind)| self.holds(repository, digest, kind)),
         }
     }
 
     /// A claim counts where it opens nothing that is closed: for what upstream has in some public
     /// repository.
-    fn holds(&self, repository: &RepositoryKey, digest: &Digest) -> bool {
-        match self.presence.of(repository, digest) {
+    fn holds(&self, repository: &RepositoryKey, digest: &Digest, kind: ContentKind) -> bool {
+        match self.presence.of(repository, digest, kind) {
             Present::Confirmed => true,
             Present::Inferred => {
                 let public = self.public.read();
-                self.presence.is_confirmed_where(digest, |repository| public.contains_key(repository))
+                self.presence.is_confirmed_where(digest, kind, |repository| public.contains_key(repository))
             }
             Present::Unknown => false,
         }
@@ -204,9 +210,11 @@ mod tests {
         };
         assert!(may(&app, alice, None));
         assert!(!may(&app, bob, None) && !may(&other, alice, None) && !may(&app, Credential::Anonymous, None));
-        assert!(!may(&app, alice, Some(&digest)), "upstream did not say that the digest is there");
-        presence.confirm(&app, &digest);
-        assert!(may(&app, alice, Some(&digest)) && !may(&app, bob, Some(&digest)));
+        assert!(!may(&app, alice, Some((&digest, ContentKind::Blob))), "upstream did not say that the digest is there");
+        presence.confirm(&app, &digest, ContentKind::Blob);
+        assert!(
+            may(&app, alice, Some((&digest, ContentKind::Blob))) && !may(&app, bob, Some((&digest, ContentKind::Blob)))
+        );
         grants.revoke(&app, alice);
         assert!(!may(&app, alice, None));
         grants.grant(&app, Credential::Anonymous, now);
@@ -223,19 +231,19 @@ mod tests {
         let digest = Digest::of(Algorithm::Sha256, b"x");
         let now = time(1000);
         drop(index.insert(&digest, 1, None, now));
-        presence.confirm(&private, &digest);
+        presence.confirm(&private, &digest, ContentKind::Blob);
         grants.grant(&evil, Credential::Anonymous, now);
-        presence.infer(&evil, [&digest].into_iter());
+        presence.infer(&evil, [(digest.clone(), ContentKind::Blob)].iter());
         let may = |repository| {
-            let record = grants.record(repository, Credential::Anonymous, Some(&digest));
+            let record = grants.record(repository, Credential::Anonymous, Some((&digest, ContentKind::Blob)));
             record.permission(TTLS, now) == Permission::Established
         };
         assert!(!may(&evil));
         grants.grant(&public, Credential::Anonymous, now);
         assert!(!may(&evil), "public, but upstream did not say that it has this");
-        presence.confirm(&public, &digest);
+        presence.confirm(&public, &digest, ContentKind::Blob);
         assert!(may(&evil), "it opens nothing that is closed");
-        presence.infer(&public, [&digest].into_iter());
+        presence.infer(&public, [(digest.clone(), ContentKind::Blob)].iter());
         assert!(may(&public), "a claim takes no confirmation back");
     }
 }

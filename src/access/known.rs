@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::repositories::{RepositoryId, RepositoryIds, RepositorySet};
+use super::repositories::{HeldAs, RepositoryId, RepositoryIds, RepositorySet};
 use crate::oci::digest::Digest;
+use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
 use crate::records::{Batch, BlobRow, EncodedBatch, Reading, Row, RowSource};
 use crate::store::blobs::Blobs;
@@ -42,21 +43,21 @@ impl OfDigest for OfBlob {
 
 impl Known {
     /// Tells whether it is new.
-    pub(super) fn add(&mut self, digest: &Digest, key: &RepositoryKey) -> bool {
-        let id = self.ids.of(key);
+    pub(super) fn add(&mut self, digest: &Digest, kind: ContentKind, key: &RepositoryKey) -> bool {
+        let held = HeldAs::new(self.ids.of(key), kind);
         match self.by_digest.get_mut(digest) {
-            Some(known) => known.repositories.add(id),
+            Some(known) => known.repositories.add(held),
             None => {
-                self.by_digest.add(OfBlob { digest: digest.clone(), repositories: RepositorySet::One(id) });
+                self.by_digest.add(OfBlob { digest: digest.clone(), repositories: RepositorySet::One(held) });
                 true
             }
         }
     }
 
     /// Tells whether it was there.
-    pub(super) fn remove(&mut self, digest: &Digest, key: &RepositoryKey) -> bool {
+    pub(super) fn remove(&mut self, digest: &Digest, kind: ContentKind, key: &RepositoryKey) -> bool {
         let (Some(known), Some(id)) = (self.by_digest.get_mut(digest), self.ids.find(key)) else { return false };
-        known.repositories.remove(id)
+        known.repositories.remove(HeldAs::new(id, kind))
     }
 
     /// Forgets a blob that is no longer here.
@@ -66,16 +67,17 @@ impl Known {
         }
     }
 
-    pub(super) fn has(&self, digest: &Digest, key: &RepositoryKey) -> bool {
-        self.ids.find(key).is_some_and(|id| self.ids_of(digest).contains(&id))
+    pub(super) fn has(&self, digest: &Digest, kind: ContentKind, key: &RepositoryKey) -> bool {
+        self.ids.find(key).is_some_and(|id| self.held(digest).contains(&HeldAs::new(id, kind)))
     }
 
-    /// The repositories of a blob.
-    pub(super) fn of(&self, digest: &Digest) -> impl Iterator<Item = &RepositoryKey> {
-        self.ids_of(digest).iter().map(|id| self.ids.key(*id))
+    /// The repositories that have a digest as this.
+    pub(super) fn of(&self, digest: &Digest, kind: ContentKind) -> impl Iterator<Item = &RepositoryKey> {
+        let held = self.held(digest).iter().filter(move |held| held.kind() == kind);
+        held.map(|held| self.ids.key(held.repository()))
     }
 
-    fn ids_of(&self, digest: &Digest) -> &[RepositoryId] {
+    fn held(&self, digest: &Digest) -> &[HeldAs] {
         self.by_digest.get(digest).map_or(&[], |known| known.repositories.as_slice())
     }
 }
@@ -118,11 +120,14 @@ impl Restored {
                 let name = batch.strings.get(n as usize);
                 types.entry(n).or_insert_with(|| name.map(|name| self.blobs.typed(name))).clone()
             });
-            let id = |n: &u32| {
-                let id = ids.get_mut(*n as usize)?;
-                Some(*id.get_or_insert_with(|| self.known.ids.of(&batch.strings[*n as usize].into())))
+            let held = |n: &u32| {
+                let (position, kind) =
+                    (*n as usize >> 1, if n & 1 == 1 { ContentKind::Manifest } else { ContentKind::Blob });
+                let id = ids.get_mut(position)?;
+                let id = *id.get_or_insert_with(|| self.known.ids.of(&batch.strings[position].into()));
+                Some(HeldAs::new(id, kind))
             };
-            let repositories: RepositorySet = known.repositories.iter().filter_map(id).collect();
+            let repositories: RepositorySet = known.repositories.iter().filter_map(held).collect();
             if !repositories.as_slice().is_empty() {
                 self.known.by_digest.add(OfBlob { digest: digest.clone(), repositories });
             }
@@ -183,10 +188,14 @@ impl Draft {
 
     fn add(&mut self, known: &Known, digest: &Digest, facts: Option<Facts>) {
         let row = facts.map(|Facts { size, used, media_type }| {
-            let ids = known.ids_of(digest);
-            self.repositories += ids.len();
+            let held = known.held(digest);
+            self.repositories += held.len();
             let media_type = media_type.map(|name| self.number(&name));
-            let repositories = ids.iter().map(|id| self.number(known.ids.key(*id).as_str())).collect();
+            let number = |held: &HeldAs| {
+                let position = self.number(known.ids.key(held.repository()).as_str());
+                position << 1 | u32::from(held.kind() == ContentKind::Manifest)
+            };
+            let repositories = held.iter().map(number).collect();
             BlobRow { size, used, media_type, repositories }
         });
         self.rows.push((digest.clone(), row));

@@ -1,4 +1,4 @@
-//! Which repository has which digest, and who says so.
+//! Which repository has which digest, as what, and who says so.
 //!
 //! - *Upstream's own answer*: one for that digest in that repository. For blobs that are here it is
 //!   kept with them, on disk; for others it is kept in memory for a while.
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use super::known::{Known, Restored, rows};
 use crate::lru::lru;
 use crate::oci::digest::Digest;
+use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
 use crate::records::Journal;
 use crate::store::index::Index;
@@ -25,7 +26,7 @@ pub struct Presence {
     /// Of blobs that are here.
     known: Arc<Mutex<Known>>,
     /// Of digests that are not here, or are claimed only.
-    passing: Cache<(RepositoryKey, Digest), Source>,
+    passing: Cache<(RepositoryKey, Digest, ContentKind), Source>,
 }
 
 /// Who says that a repository has a digest.
@@ -72,20 +73,20 @@ impl Presence {
     }
 
     /// Upstream said that a repository has this.
-    pub fn confirm(&self, key: &RepositoryKey, digest: &Digest) {
-        if !self.keep(key, digest) {
-            self.passing.insert((key.clone(), digest.clone()), Source::Upstream);
+    pub fn confirm(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind) {
+        if !self.keep(key, digest, kind) {
+            self.passing.insert((key.clone(), digest.clone(), kind), Source::Upstream);
         }
     }
 
     /// Keeps a presence with a blob. False, if the blob is not here. Whoever takes its entry out of
     /// the index afterwards forgets it here afterwards.
-    fn keep(&self, key: &RepositoryKey, digest: &Digest) -> bool {
+    fn keep(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind) -> bool {
         let mut known = self.known.lock();
         if !self.index.has(digest) {
             return false;
         }
-        let is_new = known.add(digest, key);
+        let is_new = known.add(digest, kind, key);
         drop(known);
         if is_new {
             self.journal.change(digest);
@@ -94,18 +95,18 @@ impl Presence {
     }
 
     /// A manifest that upstream has in a repository lists these.
-    pub fn infer<'a>(&self, key: &RepositoryKey, digests: impl Iterator<Item = &'a Digest>) {
-        for digest in digests {
-            self.passing.entry((key.clone(), digest.clone())).or_insert(Source::Manifest);
+    pub fn infer<'a>(&self, key: &RepositoryKey, listed: impl Iterator<Item = &'a (Digest, ContentKind)>) {
+        for (digest, kind) in listed {
+            self.passing.entry((key.clone(), digest.clone(), *kind)).or_insert(Source::Manifest);
         }
     }
 
     /// Upstream no longer has this in a repository.
-    pub fn remove(&self, key: &RepositoryKey, digest: &Digest) {
-        if self.known.lock().remove(digest, key) {
+    pub fn remove(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind) {
+        if self.known.lock().remove(digest, kind, key) {
             self.journal.change(digest);
         }
-        self.passing.invalidate(&(key.clone(), digest.clone()));
+        self.passing.invalidate(&(key.clone(), digest.clone(), kind));
     }
 
     /// A blob is no longer here.
@@ -114,23 +115,28 @@ impl Presence {
     }
 
     /// Whether upstream said that a repository has a blob that is here.
-    pub fn is_confirmed(&self, key: &RepositoryKey, digest: &Digest) -> bool {
-        self.known.lock().has(digest, key)
+    pub fn is_confirmed(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind) -> bool {
+        self.known.lock().has(digest, kind, key)
     }
 
     /// Whether upstream said so of any repository of which `wanted` is true.
-    pub(super) fn is_confirmed_where(&self, digest: &Digest, wanted: impl Fn(&RepositoryKey) -> bool) -> bool {
-        self.known.lock().of(digest).any(wanted)
+    pub(super) fn is_confirmed_where(
+        &self,
+        digest: &Digest,
+        kind: ContentKind,
+        wanted: impl Fn(&RepositoryKey) -> bool,
+    ) -> bool {
+        self.known.lock().of(digest, kind).any(wanted)
     }
 
-    pub(super) fn of(&self, key: &RepositoryKey, digest: &Digest) -> Present {
-        if self.is_confirmed(key, digest) {
+    pub(super) fn of(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind) -> Present {
+        if self.is_confirmed(key, digest, kind) {
             return Present::Confirmed;
         }
-        match self.passing.get(&(key.clone(), digest.clone())) {
+        match self.passing.get(&(key.clone(), digest.clone(), kind)) {
             Some(Source::Upstream) => {
                 // It may have come since: what is here is written down.
-                self.keep(key, digest);
+                self.keep(key, digest, kind);
                 Present::Confirmed
             }
             Some(Source::Manifest) => Present::Inferred,

@@ -1,7 +1,8 @@
-//! Repositories as small numbers, and sets of them.
+//! Repositories as small numbers, and sets of them: as what each has a digest.
 
 use std::collections::HashMap;
 
+use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
 
 /// The number of a repository, as long as the process lives.
@@ -21,7 +22,12 @@ impl RepositoryIds {
         if let Some(id) = self.numbers.get(key) {
             return *id;
         }
-        let id = RepositoryId(u32::try_from(self.keys.len()).expect("fewer than four billion repositories"));
+        let id = RepositoryId(
+            u32::try_from(self.keys.len())
+                .ok()
+                .filter(|id| *id < 1 << 31)
+                .expect("fewer than two billion repositories"),
+        );
         self.keys.push(key.clone());
         self.numbers.insert(key.clone(), id);
         id
@@ -38,19 +44,37 @@ impl RepositoryIds {
     }
 }
 
+/// A repository, and as what it has a digest: one number, so that a set of one takes a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HeldAs(u32);
+
+impl HeldAs {
+    pub(super) fn new(id: RepositoryId, kind: ContentKind) -> HeldAs {
+        HeldAs(id.0 << 1 | u32::from(kind == ContentKind::Manifest))
+    }
+
+    pub(super) fn repository(self) -> RepositoryId {
+        RepositoryId(self.0 >> 1)
+    }
+
+    pub(super) fn kind(self) -> ContentKind {
+        if self.0 & 1 == 1 { ContentKind::Manifest } else { ContentKind::Blob }
+    }
+}
+
 /// A set of repositories, small where there is one: most blobs are in one.
 #[derive(Clone, Debug, Default)]
 pub(super) enum RepositorySet {
     #[default]
     None,
-    One(RepositoryId),
+    One(HeldAs),
     /// In one word, so that a set takes two.
     #[expect(clippy::box_collection, reason = "a boxed slice is two words, and the set three")]
-    Some(Box<Vec<RepositoryId>>),
+    Some(Box<Vec<HeldAs>>),
 }
 
 impl RepositorySet {
-    pub(super) fn as_slice(&self) -> &[RepositoryId] {
+    pub(super) fn as_slice(&self) -> &[HeldAs] {
         match self {
             RepositorySet::None => &[],
             RepositorySet::One(id) => std::slice::from_ref(id),
@@ -59,24 +83,24 @@ impl RepositorySet {
     }
 
     /// Tells whether it is new.
-    pub(super) fn add(&mut self, id: RepositoryId) -> bool {
-        if self.as_slice().contains(&id) {
+    pub(super) fn add(&mut self, held: HeldAs) -> bool {
+        if self.as_slice().contains(&held) {
             return false;
         }
-        *self = self.as_slice().iter().copied().chain([id]).collect();
+        *self = self.as_slice().iter().copied().chain([held]).collect();
         true
     }
 
     /// Tells whether it was there.
-    pub(super) fn remove(&mut self, id: RepositoryId) -> bool {
+    pub(super) fn remove(&mut self, held: HeldAs) -> bool {
         let before = self.as_slice().len();
-        *self = self.as_slice().iter().copied().filter(|known| *known != id).collect();
+        *self = self.as_slice().iter().copied().filter(|known| *known != held).collect();
         self.as_slice().len() < before
     }
 }
 
-impl FromIterator<RepositoryId> for RepositorySet {
-    fn from_iter<I: IntoIterator<Item = RepositoryId>>(ids: I) -> RepositorySet {
+impl FromIterator<HeldAs> for RepositorySet {
+    fn from_iter<I: IntoIterator<Item = HeldAs>>(ids: I) -> RepositorySet {
         let mut ids = ids.into_iter();
         match (ids.next(), ids.next()) {
             (None, _) => RepositorySet::None,
@@ -92,7 +116,9 @@ mod tests {
 
     #[test]
     fn repositories_are_a_set() {
-        let (a, b) = (RepositoryId(1), RepositoryId(2));
+        let (a, b) =
+            (HeldAs::new(RepositoryId(1), ContentKind::Blob), HeldAs::new(RepositoryId(1), ContentKind::Manifest));
+        assert_eq!((a.repository(), a.kind(), b.kind()), (RepositoryId(1), ContentKind::Blob, ContentKind::Manifest));
         let mut set = RepositorySet::default();
         assert!(set.add(a) && !set.add(a) && set.add(b));
         assert_eq!(set.as_slice(), [a, b]);

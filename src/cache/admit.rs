@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::found::Stale;
 use super::parts::{Asked, Parts};
-use super::pull::{Pull, may_push};
+use super::pull::{Pull, content_kind, may_push};
 use crate::error::{Error, Kind, Result};
 use crate::oci::digest::Digest;
 use crate::oci::media_type::Accept;
@@ -43,7 +43,7 @@ impl Admission {
         if permission == Permission::Established {
             return Ok(None);
         }
-        let copy = self.parts.check(pull, Some(digest));
+        let copy = self.parts.check(pull, Some((digest, content_kind(what))));
         if copy == Permission::Established {
             return Ok(None);
         }
@@ -85,7 +85,9 @@ impl Admission {
             let requester = &pull.requester;
             let said = upstream.describe(&pull.site, &pull.repository, &what, Accept::ANYTHING, requester).await;
             match &said {
-                Ok(said) => parts.access.record_grant(&pull.key, said.grants_to(requester), &digest),
+                Ok(said) => {
+                    parts.access.record_grant(&pull.key, said.grants_to(requester), &digest, content_kind(&what))
+                }
                 Err(error) => denied(&parts, &pull, &what, &digest, error),
             }
             said
@@ -98,6 +100,6 @@ fn denied(parts: &Parts, pull: &Pull, what: &What, digest: &Digest, error: &Erro
     parts.refused(pull, error);
     // From now on it is missing for all, and asked for again.
     if error.kind() == Kind::Missing && (may_push(pull, what) || parts.tags.gone == Gone::Forget) {
-        parts.access.presence().remove(&pull.key, digest);
+        parts.access.presence().remove(&pull.key, digest, content_kind(what));
     }
 }

@@ -15,7 +15,7 @@ use super::found::{Content, Found, Stale, content_type, or_octets};
 use super::manifests::Manifest;
 use super::negative::NegativeCache;
 use super::parts::{Asked, Parts};
-use super::pull::{Method, Pull, may_push};
+use super::pull::{Method, Pull, content_kind, may_push};
 use super::reader::Source;
 use super::through::VerifyingBody;
 use crate::error::{Error, Fault, Kind, Result};
@@ -242,11 +242,11 @@ impl Contents {
     /// Without the disk; a manifest at least stays in memory. `unused`: upstream's answer, if it
     /// was asked already.
     async fn through(&self, pull: &Pull, what: &What, digest: Digest, unused: Option<Fetched>) -> Result<Found> {
-        let (parts, request) = (&self.parts, self.parts.request(pull, what));
+        let (parts, request, kind) = (&self.parts, self.parts.request(pull, what), content_kind(what));
         let single = pull.range.as_ref().filter(|range| select(Some(range), u64::MAX) != Selection::Whole);
         if let (What::Blob(_), Some(range)) = (what, single) {
             let answer = request.fetch_range(range).await?;
-            parts.access.record_grant(&pull.key, answer.grants_to(&request.requester), &digest);
+            parts.access.record_grant(&pull.key, answer.grants_to(&request.requester), &digest, kind);
             let part = answer.response;
             // All of it is verified, a part cannot be.
             if part.status() != StatusCode::OK {
@@ -258,7 +258,7 @@ impl Contents {
             Some(fetched) => fetched,
             None => {
                 let fetched = request.fetch(0).await?;
-                parts.access.record_grant(&pull.key, fetched.grants_to(&request.requester), &digest);
+                parts.access.record_grant(&pull.key, fetched.grants_to(&request.requester), &digest, kind);
                 fetched
             }
         };
@@ -283,7 +283,7 @@ impl Contents {
     /// Answers a HEAD. Who asks for a blob's is about to push, and gets what upstream says now:
     /// pulls do without.
     async fn describe(&self, pull: &Pull, digest: &Digest, what: &What, permission: Permission) -> Result<Found> {
-        let (pushing, checked) = (may_push(pull, what), self.parts.check(pull, Some(digest)));
+        let (pushing, checked) = (may_push(pull, what), self.parts.check(pull, Some((digest, content_kind(what)))));
         let is_granted = permission == Permission::Established || checked == Permission::Established;
         let here = self.here(digest);
         if let Some((size, media_type)) = here.clone().filter(|_| is_granted && !pushing) {

@@ -20,12 +20,14 @@ use tracing::{debug, info, warn};
 use super::coalesce::{End, WriteCoalescer};
 use super::flight::{Head, Lead, Progress};
 use super::parts::Parts;
+use super::pull::content_kind;
 use super::sweep::SpaceReservation;
 use super::through::BlobRequest;
 use crate::clock::jitter;
 use crate::error::{Error, Kind, Result};
 use crate::fs::FsError;
 use crate::oci::digest::Digest;
+use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
 use crate::policy::admission::Wish;
 use crate::policy::retry;
@@ -49,6 +51,10 @@ struct Filled {
 }
 
 impl Fill {
+    fn kind(&self) -> ContentKind {
+        content_kind(&self.request.what)
+    }
+
     /// Fills, lands or fails.
     pub(super) async fn run(self, mut lead: Lead) {
         let _running = self.parts.metrics.fill();
@@ -122,7 +128,8 @@ impl Fill {
             }
         }
         let fetched = fetched?;
-        self.parts.access.record_grant(&self.key, fetched.grants_to(&self.request.requester), lead.flight().digest());
+        let grants_to = fetched.grants_to(&self.request.requester);
+        self.parts.access.record_grant(&self.key, grants_to, lead.flight().digest(), self.kind());
         if !partial.is_empty() {
             info!(digest = %partial.digest(), from = partial.len(), "resuming a partial blob");
         }
@@ -293,7 +300,7 @@ impl Fill {
         }
         let media_type = Some(&*media_type).filter(|name| !name.is_empty());
         let held = parts.index.insert(&digest, size, media_type, parts.now());
-        parts.access.presence().confirm(&self.key, &digest);
+        parts.access.presence().confirm(&self.key, &digest, self.kind());
         parts.sweep.report();
         lead.land(Some(held));
     }

@@ -19,6 +19,7 @@ use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::oci::digest::Digest;
 use crate::oci::login::Login;
+use crate::oci::manifest::ContentKind;
 use crate::oci::name::{Reference, RepositoryKey, Tag};
 use crate::policy::access::Permission;
 use crate::policy::freshness::{Reason, Tags};
@@ -111,7 +112,7 @@ impl Cache {
         let bindings = Arc::new(Bindings::new(journal, tags));
         // Of what is here the index knows.
         for (repository, digest) in bindings.confirmed().into_iter().filter(|(_, digest)| !index.has(digest)) {
-            access.presence().confirm(&repository, &digest);
+            access.presence().confirm(&repository, &digest, ContentKind::Manifest);
         }
         let manifests = Manifests::new(settings.memory);
         let tags = settings.tags.clone();
@@ -182,8 +183,8 @@ impl Cache {
     }
 
     /// A digest was removed from a repository upstream. The bytes stay for other repositories.
-    pub fn digest_removed(&self, key: &RepositoryKey, digest: &Digest) {
-        self.0.parts.access.presence().remove(key, digest);
+    pub fn digest_removed(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind) {
+        self.0.parts.access.presence().remove(key, digest, kind);
     }
 
     /// Who may read what.

@@ -16,7 +16,7 @@ use presence::{Found, Kept};
 use super::Cache;
 use super::tags::{Binding, key};
 use crate::oci::digest::Digest;
-use crate::oci::manifest::MAX_MANIFEST;
+use crate::oci::manifest::{ContentKind, MAX_MANIFEST};
 use crate::oci::name::{Reference, Repository};
 use crate::policy::registry::Site;
 
@@ -63,7 +63,7 @@ impl Cache {
             Reference::Digest(digest) => {
                 let name = format!("{repository}@{digest}").into();
                 // Of another repository it would not be served without asking upstream first.
-                if !self.0.parts.access.presence().is_confirmed(&repository, digest) {
+                if !self.0.parts.access.presence().is_confirmed(&repository, digest, ContentKind::Manifest) {
                     return Image::nothing(name);
                 }
                 self.presence(Image { digest: Some(digest.clone()), ..Image::nothing(name) }, budget)

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::access::presence::Presence;
 use crate::error::{Error, Kind, Result};
 use crate::oci::digest::Digest;
-use crate::oci::manifest;
+use crate::oci::manifest::{self, ContentKind};
 use crate::oci::media_type::{is_index, is_manifest, is_schema1};
 use crate::oci::name::RepositoryKey;
 use crate::store::BlobFile;
@@ -22,7 +22,7 @@ pub struct Manifest {
     pub bytes: Bytes,
     /// As upstream named it, or as it names itself.
     pub media_type: Arc<str>,
-    children: Vec<Digest>,
+    children: Vec<(Digest, ContentKind)>,
     /// Repositories that its children are already claimed to be in.
     inferred: Mutex<Vec<RepositoryKey>>,
 }
@@ -35,13 +35,14 @@ impl Manifest {
         let own = parsed.as_ref().map(manifest::Manifest::inferred_media_type);
         let media_type = said.or(own).or(media_type).filter(|name| !name.is_empty());
         let media_type = media_type.unwrap_or(crate::oci::media_type::OCTET_STREAM).into();
-        let children = parsed.map(|m| m.children.into_iter().map(|child| child.digest).collect()).unwrap_or_default();
+        let listed = parsed.map(|manifest| manifest.children).unwrap_or_default();
+        let children = listed.into_iter().map(|child| (child.digest.clone(), child.kind())).collect();
         Manifest { bytes, media_type, children, inferred: Mutex::default() }
     }
 
     /// The digests that it lists.
-    pub fn children(&self) -> &[Digest] {
-        &self.children
+    pub fn children(&self) -> impl ExactSizeIterator<Item = &Digest> {
+        self.children.iter().map(|(digest, _)| digest)
     }
 
     /// Upstream has this manifest in a repository: what it lists is claimed to be there too.

@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fs;
 use crate::metrics::Metrics;
 use crate::oci::digest::Digest;
-use crate::oci::manifest::MAX_MANIFEST;
+use crate::oci::manifest::{ContentKind, MAX_MANIFEST};
 use crate::policy::access::Permission;
 use crate::policy::freshness::{Gone, Reason, Tags};
 use crate::store::index::{Held, Index};
@@ -57,8 +57,8 @@ impl Parts {
 
     /// Whether the requester may read a digest in the pull's repository; without one, whether it
     /// may read there at all.
-    pub(super) fn check(&self, pull: &Pull, digest: Option<&Digest>) -> Permission {
-        self.access.check(&pull.requester, &pull.key, digest)
+    pub(super) fn check(&self, pull: &Pull, content: Option<(&Digest, ContentKind)>) -> Permission {
+        self.access.check(&pull.requester, &pull.key, content)
     }
 
     /// Who asks upstream for the bytes of a pull.

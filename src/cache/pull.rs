@@ -3,6 +3,7 @@
 use http::HeaderValue;
 
 use crate::oci::digest::Digest;
+use crate::oci::manifest::ContentKind;
 use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Repository, RepositoryKey};
 use crate::policy::registry::Site;
@@ -49,4 +50,9 @@ pub enum Method {
 /// Whether the requester may be about to push: who asks for a blob by HEAD may be.
 pub(super) fn may_push(pull: &Pull, what: &What) -> bool {
     pull.method == Method::Head && matches!(what, What::Blob(_))
+}
+
+/// As what the pull's repository has what is asked for: a pull is for no list.
+pub(super) fn content_kind(what: &What) -> ContentKind {
+    what.content().unwrap_or(ContentKind::Blob)
 }

@@ -9,7 +9,7 @@ use super::pull::Pull;
 use super::tags::{self, Binding, Bindings};
 use crate::error::{Error, Kind, Result};
 use crate::oci::digest::{Algorithm, Digest};
-use crate::oci::manifest::MAX_MANIFEST;
+use crate::oci::manifest::{ContentKind, MAX_MANIFEST};
 use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Tag};
 use crate::policy::access::Permission;
@@ -52,7 +52,7 @@ impl Resolver {
         let (key, now) = (tags::key(&pull.key, tag), parts.now());
         let bound = self.bindings.find(&key, accept);
         // What was removed upstream is asked for again, by its tags too.
-        let permission = parts.check(pull, bound.as_ref().map(|binding| &binding.digest));
+        let permission = parts.check(pull, bound.as_ref().map(|binding| (&binding.digest, ContentKind::Manifest)));
         let granted = granted(permission == Permission::Established);
         let checked = bound.as_ref().map(|binding| binding.checked);
         let ttl = self.ttl(&key, bound.as_ref());
@@ -99,7 +99,7 @@ impl Resolver {
             let described = describe(&parts, &pull, &what, accept).await;
             let (binding, grants_to) =
                 described.inspect_err(|error| after_refusal(&parts, &bindings, &pull, &key, error))?;
-            parts.access.record_grant(&pull.key, grants_to, &binding.digest);
+            parts.access.record_grant(&pull.key, grants_to, &binding.digest, ContentKind::Manifest);
             let binding = binding.after(last, |digest| parts.is_here(digest));
             bindings.bind(&key, accept, binding.clone(), epoch);
             Ok(binding)
@@ -109,7 +109,7 @@ impl Resolver {
 
     fn settle(&self, pull: &Pull, kept: Option<Binding>, asked: Result<Binding>) -> Result<Resolved> {
         let (parts, answer) = (&self.parts, answer(&asked, kept.as_ref()));
-        let permission = parts.check(pull, kept.as_ref().map(|binding| &binding.digest));
+        let permission = parts.check(pull, kept.as_ref().map(|binding| (&binding.digest, ContentKind::Manifest)));
         let permission = if answer == Answer::Missing { permission.after_not_found() } else { permission };
         let (stands, now) = (granted(permission.usable_while_away()), parts.now());
         let checked = kept.as_ref().map(|binding| binding.checked);

@@ -14,6 +14,7 @@ use super::tags::{Binding, Bindings};
 use crate::error::Result;
 use crate::http::cache_status::Outcome;
 use crate::oci::digest::Digest;
+use crate::oci::manifest::ContentKind;
 use crate::oci::media_type::{Accept, is_index, is_manifest, is_schema1};
 use crate::oci::name::{Reference, Tag};
 use crate::policy::access::Permission;
@@ -77,7 +78,7 @@ impl Tagged {
     async fn fallback(&self, pull: &Pull, accept: Accept, resolved: &Resolved) -> Option<Fallback> {
         let before = resolved.binding.before.as_deref().filter(|before| self.parts.is_here(&before.digest))?;
         let now = self.parts.now();
-        let stands = self.parts.check(pull, Some(&before.digest)).usable_while_away();
+        let stands = self.parts.check(pull, Some((&before.digest, ContentKind::Manifest))).usable_while_away();
         let may_be_served =
             accept.admits(&before.media_type) && freshness::may_be_stale(before.checked, &self.parts.tags, now);
         if !stands || !may_be_served {
@@ -94,7 +95,7 @@ impl Tagged {
         if !is_index(&manifest.media_type) {
             return self.missing_of_platform(&manifest).await;
         }
-        let mut least = Some(MissingPart::Manifest).filter(|_| !manifest.children().is_empty());
+        let mut least = Some(MissingPart::Manifest).filter(|_| !manifest.children().len() == 0);
         for child in manifest.children() {
             let missing = match self.parts.manifest(child).await {
                 Some(platform) => self.missing_of_platform(&platform).await,
@@ -106,12 +107,12 @@ impl Tagged {
     }
 
     async fn missing_of_platform(&self, manifest: &Manifest) -> Option<MissingPart> {
-        let blobs = manifest.children();
+        let blobs: Vec<&Digest> = manifest.children().collect();
         if !blobs.iter().all(|blob| self.parts.is_here(blob)) {
             return Some(MissingPart::Blob);
         }
         let presumed = |blob: &Digest| Some((blob.clone(), self.parts.index.presumed(blob)?));
-        let presumed: Vec<_> = blobs.iter().filter_map(presumed).collect();
+        let presumed: Vec<_> = blobs.into_iter().filter_map(presumed).collect();
         if presumed.is_empty() {
             return None;
         }

@@ -11,6 +11,7 @@ use super::telemetry::Record;
 use crate::cache::Cache;
 use crate::error::Result;
 use crate::http::cache_status::Outcome;
+use crate::oci::manifest::ContentKind;
 use crate::oci::name::Reference;
 use crate::oci::route::Route;
 use crate::policy::registry::Site;
@@ -66,8 +67,12 @@ impl Passthrough {
             Route::DeleteManifest { repository, reference: Reference::Tag(tag) } => {
                 self.cache.tag_changed(&site.key(repository), tag);
             }
-            Route::DeleteManifest { repository, reference: Reference::Digest(digest) }
-            | Route::DeleteBlob { repository, digest } => self.cache.digest_removed(&site.key(repository), digest),
+            Route::DeleteManifest { repository, reference: Reference::Digest(digest) } => {
+                self.cache.digest_removed(&site.key(repository), digest, ContentKind::Manifest);
+            }
+            Route::DeleteBlob { repository, digest } => {
+                self.cache.digest_removed(&site.key(repository), digest, ContentKind::Blob);
+            }
             _ => {}
         }
     }

@@ -25,6 +25,16 @@ pub struct Manifest {
     shape: &'static str,
 }
 
+/// As what a repository has a digest. One is never the other: each has an endpoint of its own
+/// (distribution-spec, "Pulling manifests", "Pulling blobs").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ContentKind {
+    /// A manifest or an index.
+    Manifest,
+    /// A layer, a configuration, or any other bytes.
+    Blob,
+}
+
 /// What a manifest says about one child.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Descriptor {
@@ -111,6 +121,17 @@ fn shape(fields: &Fields<'_>) -> &'static str {
 
 fn is_header_value(text: &str) -> bool {
     (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+impl Descriptor {
+    /// As what the repository of the manifest has this child.
+    pub fn kind(&self) -> ContentKind {
+        let is_manifest = media_type::is_manifest(&self.media_type)
+            || media_type::is_index(&self.media_type)
+            || media_type::is_schema1(&self.media_type)
+            || media_type::essence(&self.media_type) == OCI_ARTIFACT;
+        if is_manifest { ContentKind::Manifest } else { ContentKind::Blob }
+    }
 }
 
 impl Manifest {

@@ -36,7 +36,7 @@ pub struct BlobRow {
     pub used: u32,
     /// Position of its media type among the strings.
     pub media_type: Option<u32>,
-    /// Positions of the repositories that have it.
+    /// Positions of the repositories that have it, doubled; one more where it is a manifest there.
     pub repositories: Vec<u32>,
 }
 

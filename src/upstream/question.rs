@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::Identity;
 use crate::oci::digest::Digest;
 use crate::oci::error::Code;
+use crate::oci::manifest;
 use crate::oci::name::{Reference, Repository};
 use crate::oci::route;
 use crate::policy::registry::Site;
@@ -37,6 +38,15 @@ impl What {
             What::Manifest(reference) => format!("/v2/{repository}/manifests/{reference}"),
             What::Blob(digest) => format!("/v2/{repository}/blobs/{digest}"),
             What::List(rest) => format!("/v2/{repository}/{rest}"),
+        }
+    }
+
+    /// As what the repository has it; nothing for a list.
+    pub fn content(&self) -> Option<manifest::ContentKind> {
+        match self {
+            What::Manifest(_) => Some(manifest::ContentKind::Manifest),
+            What::Blob(_) => Some(manifest::ContentKind::Blob),
+            What::List(_) => None,
         }
     }
 

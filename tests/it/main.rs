@@ -24,6 +24,7 @@ mod flight_ranges;
 mod harness;
 mod images;
 mod in_the_clear;
+mod kinds;
 mod layers;
 mod looped;
 mod loops;

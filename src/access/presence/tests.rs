@@ -1,6 +1,7 @@
 use super::*;
 use crate::clock::Clock;
 use crate::oci::digest::Algorithm;
+use crate::oci::manifest::ContentKind;
 use crate::records::{Records, Table};
 
 fn digest(n: u64) -> Digest {
@@ -39,20 +40,23 @@ fn repositories_are_remembered_for_blobs_that_are_here() {
     put(&index, 0, None, at(0));
     let (hub, ghcr): (RepositoryKey, RepositoryKey) =
         ("docker.io/library/alpine".into(), "ghcr.io/library/alpine".into());
-    presence.confirm(&hub, &digest(0));
-    assert!(presence.is_confirmed(&hub, &digest(0)) && !presence.is_confirmed(&ghcr, &digest(0)));
-    presence.confirm(&ghcr, &digest(0));
-    presence.confirm(&ghcr, &digest(9));
-    assert!(presence.is_confirmed(&ghcr, &digest(0)));
-    assert!(!presence.is_confirmed(&ghcr, &digest(9)), "it is not here");
-    assert_eq!(presence.of(&ghcr, &digest(9)), Present::Confirmed, "but known for a while");
-    presence.remove(&ghcr, &digest(0));
-    assert!(!presence.is_confirmed(&ghcr, &digest(0)));
+    presence.confirm(&hub, &digest(0), ContentKind::Blob);
+    assert!(
+        presence.is_confirmed(&hub, &digest(0), ContentKind::Blob)
+            && !presence.is_confirmed(&ghcr, &digest(0), ContentKind::Blob)
+    );
+    presence.confirm(&ghcr, &digest(0), ContentKind::Blob);
+    presence.confirm(&ghcr, &digest(9), ContentKind::Blob);
+    assert!(presence.is_confirmed(&ghcr, &digest(0), ContentKind::Blob));
+    assert!(!presence.is_confirmed(&ghcr, &digest(9), ContentKind::Blob), "it is not here");
+    assert_eq!(presence.of(&ghcr, &digest(9), ContentKind::Blob), Present::Confirmed, "but known for a while");
+    presence.remove(&ghcr, &digest(0), ContentKind::Blob);
+    assert!(!presence.is_confirmed(&ghcr, &digest(0), ContentKind::Blob));
     // Evicted, and here again by another repository.
     assert_eq!(index.take(&digest(0)), Some(10));
     presence.forget(&digest(0));
     put(&index, 0, None, at(1));
-    assert_eq!(presence.of(&hub, &digest(0)), Present::Unknown);
+    assert_eq!(presence.of(&hub, &digest(0), ContentKind::Blob), Present::Unknown);
 }
 
 /// A client has the last byte before the file is in its place, and may ask for the same in
@@ -61,12 +65,12 @@ fn repositories_are_remembered_for_blobs_that_are_here() {
 fn what_was_said_of_a_digest_before_it_was_here_is_written_down_when_it_is() {
     let (index, presence) = empty(&Journal::off());
     let (first, then): (RepositoryKey, RepositoryKey) = ("r/first".into(), "r/then".into());
-    presence.confirm(&then, &digest(0));
+    presence.confirm(&then, &digest(0), ContentKind::Blob);
     put(&index, 0, None, at(0));
-    presence.confirm(&first, &digest(0));
-    assert!(!presence.is_confirmed(&then, &digest(0)));
-    assert_eq!(presence.of(&then, &digest(0)), Present::Confirmed);
-    assert!(presence.is_confirmed(&then, &digest(0)));
+    presence.confirm(&first, &digest(0), ContentKind::Blob);
+    assert!(!presence.is_confirmed(&then, &digest(0), ContentKind::Blob));
+    assert_eq!(presence.of(&then, &digest(0), ContentKind::Blob), Present::Confirmed);
+    assert!(presence.is_confirmed(&then, &digest(0), ContentKind::Blob));
 }
 
 #[test]
@@ -74,9 +78,9 @@ fn a_blob_that_comes_again_is_still_where_it_was_seen() {
     let (index, presence) = empty(&Journal::off());
     for key in ["docker.io/library/alpine", "docker.io/acme/app"] {
         put(&index, 0, None, at(2));
-        presence.confirm(&key.into(), &digest(0));
+        presence.confirm(&key.into(), &digest(0), ContentKind::Blob);
     }
-    let has = |key: &str| presence.is_confirmed(&key.into(), &digest(0));
+    let has = |key: &str| presence.is_confirmed(&key.into(), &digest(0), ContentKind::Blob);
     assert!(has("docker.io/library/alpine") && has("docker.io/acme/app"));
     assert!(!has("docker.io/acme/other"));
 }
@@ -90,7 +94,7 @@ fn a_warm_start_knows_what_the_last_one_knew() {
     let (index, presence) = empty(&journal);
     for (n, media_type, used) in [(0, Some("application/x"), 5), (1, None, 1), (2, None, 2)] {
         put(&index, n, media_type, at(used));
-        presence.confirm(&key, &digest(n));
+        presence.confirm(&key, &digest(n), ContentKind::Blob);
     }
     journal.write(Table::Public, "docker.io/a/b".into(), &7_u64);
     journal.close();
@@ -114,7 +118,10 @@ fn a_warm_start_knows_what_the_last_one_knew() {
     let mut known = vec![(digest(0), 10), (digest(2), 10), (digest(3), 7)];
     known.sort();
     assert_eq!(unverified, known, "but later");
-    assert!(presence.is_confirmed(&key, &digest(0)) && !presence.is_confirmed(&key, &digest(1)));
+    assert!(
+        presence.is_confirmed(&key, &digest(0), ContentKind::Blob)
+            && !presence.is_confirmed(&key, &digest(1), ContentKind::Blob)
+    );
     assert_eq!(index.hold(&digest(0), at(6)).unwrap().media_type.as_deref(), Some("application/x"));
     assert_eq!(index.oldest(), Some(digest(3)), "by the file's date where no record is");
 }
@@ -207,7 +214,8 @@ fn a_batch_ends_with_enough_repositories_as_with_enough_rows() {
         let digests: Vec<Digest> = (0..count).map(digest).collect();
         for (n, digest) in digests.iter().enumerate() {
             put(&index, n as u64, None, at(1));
-            (0..each).for_each(|n| presence.confirm(&format!("docker.io/a/{n}").as_str().into(), digest));
+            (0..each)
+                .for_each(|n| presence.confirm(&format!("docker.io/a/{n}").as_str().into(), digest, ContentKind::Blob));
         }
         let source = rows(index.facts(), &presence.known);
         let of_all = std::iter::successors((source.from)(0), |(_, next)| (source.from)(*next)).count();

@@ -2,6 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::oci::digest::Algorithm;
+use crate::oci::manifest::ContentKind;
 use crate::records::Journal;
 use crate::store::blobs::Blobs;
 
@@ -74,8 +75,8 @@ fn what_is_removed_is_in_no_repository_any_more() {
     let dir = tempfile::tempdir().unwrap();
     let sweep = Sweep { max_size: 30, ..sweep(dir.path(), 4, 7) };
     let key = "docker.io/acme/app".into();
-    (0..4).for_each(|n| sweep.presence.confirm(&key, &digest(n)));
-    let has = |n: u64| sweep.presence.is_confirmed(&key, &digest(n));
+    (0..4).for_each(|n| sweep.presence.confirm(&key, &digest(n), ContentKind::Blob));
+    let has = |n: u64| sweep.presence.is_confirmed(&key, &digest(n), ContentKind::Blob);
     sweep.remove(&digest(3));
     // A fill of the same blob is at it: the entry goes, the file is the fill's.
     let Joined::Lead(_lead) = sweep.flights.join(&digest(2), || None) else { panic!("it is on its way") };
