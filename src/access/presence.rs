@@ -79,6 +79,14 @@ impl Presence {
         }
     }
 
+    /// A blob came that upstream was asked for in a repository: its answer is kept with the blob.
+    /// What was removed upstream meanwhile stays removed.
+    pub fn landed(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind) {
+        if self.passing.get(&(key.clone(), digest.clone(), kind)) == Some(Source::Upstream) {
+            self.keep(key, digest, kind);
+        }
+    }
+
     /// Keeps a presence with a blob. False, if the blob is not here. Whoever takes its entry out of
     /// the index afterwards forgets it here afterwards.
     fn keep(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind) -> bool {
@@ -135,7 +143,7 @@ impl Presence {
         }
         match self.passing.get(&(key.clone(), digest.clone(), kind)) {
             Some(Source::Upstream) => {
-                // It may have come since: what is here is written down.
+                // It may have come since by another repository: what is here is written down.
                 self.keep(key, digest, kind);
                 Present::Confirmed
             }

@@ -300,7 +300,7 @@ impl Fill {
         }
         let media_type = Some(&*media_type).filter(|name| !name.is_empty());
         let held = parts.index.insert(&digest, size, media_type, parts.now());
-        parts.access.presence().confirm(&self.key, &digest, self.kind());
+        parts.access.presence().landed(&self.key, &digest, self.kind());
         parts.sweep.report();
         lead.land(Some(held));
     }

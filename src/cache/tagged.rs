@@ -95,7 +95,7 @@ impl Tagged {
         if !is_index(&manifest.media_type) {
             return self.missing_of_platform(&manifest).await;
         }
-        let mut least = Some(MissingPart::Manifest).filter(|_| !manifest.children().len() == 0);
+        let mut least = Some(MissingPart::Manifest).filter(|_| manifest.children().len() > 0);
         for child in manifest.children() {
             let missing = match self.parts.manifest(child).await {
                 Some(platform) => self.missing_of_platform(&platform).await,

@@ -73,6 +73,24 @@ fn what_was_said_of_a_digest_before_it_was_here_is_written_down_when_it_is() {
     assert!(presence.is_confirmed(&then, &digest(0), ContentKind::Blob));
 }
 
+/// A client has the last byte of a blob before it landed, and may have it removed by then.
+#[test]
+fn what_was_removed_while_it_came_stays_removed() {
+    let (index, presence) = empty(&Journal::off());
+    let key: RepositoryKey = "r/a".into();
+    for is_removed in [false, true] {
+        presence.confirm(&key, &digest(0), ContentKind::Blob);
+        if is_removed {
+            presence.remove(&key, &digest(0), ContentKind::Blob);
+        }
+        put(&index, 0, None, at(0));
+        presence.landed(&key, &digest(0), ContentKind::Blob);
+        assert_eq!(presence.is_confirmed(&key, &digest(0), ContentKind::Blob), !is_removed);
+        index.forget(&digest(0));
+        presence.forget(&digest(0));
+    }
+}
+
 #[test]
 fn a_blob_that_comes_again_is_still_where_it_was_seen() {
     let (index, presence) = empty(&Journal::off());
