@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use diffy::{DiffOptions, Line};
 use serde::Serialize;
 use serde_json::Value;
-use similar::{ChangeTag, TextDiff};
 
 use super::super::Content;
 use super::record::SetUp;
@@ -91,7 +91,10 @@ pub(super) fn diff(path: &Path, old: Option<&Present>, new: Option<&[u8]>, conte
     let named = |prefix: &str| format!("{prefix}{}", path.display());
     let nothing = || "/dev/null".to_owned();
     let (from, to) = (old.map_or_else(nothing, |_| named("a")), new.map_or_else(nothing, |_| named("b")));
-    TextDiff::from_lines(&before, &after).unified_diff().header(&from, &to).to_string()
+    if before == after {
+        return String::new();
+    }
+    DiffOptions::new().set_original_filename(from).set_modified_filename(to).create_patch(&before, &after).to_string()
 }
 
 fn text(bytes: Option<&[u8]>) -> String {
@@ -106,9 +109,10 @@ fn private(old: Option<&[u8]>, new: Option<&[u8]>, content: Option<&Content>) ->
         return keys;
     }
     let (old, new) = (text(old), text(new));
-    let diff = TextDiff::from_lines(&old, &new);
-    let count = |tag| diff.iter_all_changes().filter(|change| change.tag() == tag).count();
-    match (count(ChangeTag::Insert), count(ChangeTag::Delete)) {
+    let diff = diffy::create_patch(&old, &new);
+    let lines = || diff.hunks().iter().flat_map(|hunk| hunk.lines());
+    let more = lines().filter(|line| matches!(line, Line::Insert(_))).count();
+    match (more, lines().filter(|line| matches!(line, Line::Delete(_))).count()) {
         (0, 0) => String::new(),
         (more, fewer) => format!("+{more} -{fewer} lines, not shown: others may not read this file\n"),
     }
