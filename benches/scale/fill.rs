@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use seawall::access::Restored;
 use seawall::access::presence::Presence;
 use seawall::oci::digest::{Algorithm, Digest};
+use seawall::oci::manifest::ContentKind;
 use seawall::records::{Journal, Reading};
 use seawall::store::Store;
 use seawall::store::index::Index;
@@ -25,7 +26,7 @@ pub(crate) fn insert(index: &Index, presence: &Presence, count: u64, now: System
     for n in 0..count {
         let (used, repository) = (now - Duration::from_secs(count - n), format!("docker.io/acme/app{}", n / TOGETHER));
         drop(index.insert(&digest(n), SIZE, Some(TYPE), used));
-        presence.confirm(&repository.as_str().into(), &digest(n));
+        presence.confirm(&repository.as_str().into(), &digest(n), ContentKind::Blob);
     }
 }
 

@@ -270,5 +270,6 @@ fn who_drops_all_of_it_without_a_word_can_open_it_again() {
 /// What a million of them cost, by counting: the rest is digest and number.
 #[test]
 fn a_presence_is_small() {
-    assert!(super::super::known::SIZE <= 56);
+    let size = super::super::known::SIZE;
+    assert!(size <= 56, "{size}");
 }
