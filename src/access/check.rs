@@ -64,8 +64,22 @@ impl Access {
     pub fn record_grant(&self, key: &RepositoryKey, who: Option<Credential>, digest: &Digest, kind: ContentKind) {
         if let Some(who) = who {
             self.0.grants.grant(key, who, self.now());
+            self.0.grants.note_found(key, who, (digest, kind));
         }
         self.0.presence.confirm(key, digest, kind);
+    }
+
+    /// Upstream said to a requester that a repository has no such digest: what was granted to that
+    /// requester alone opens it no longer, until upstream says otherwise.
+    pub fn note_missing(&self, key: &RepositoryKey, requester: &Requester, content: (&Digest, ContentKind)) {
+        if let Some(who) = requester.grants_to() {
+            self.0.grants.note_missing(key, who, content);
+        }
+    }
+
+    /// Whether that was upstream's last word of the digest to the requester.
+    pub fn was_missing(&self, key: &RepositoryKey, requester: &Requester, content: (&Digest, ContentKind)) -> bool {
+        requester.grants_to().is_some_and(|who| self.0.grants.was_missing(key, who, content))
     }
 
     /// Upstream refused `who` in a repository.

@@ -35,6 +35,8 @@ pub struct Grants {
     public: RwLock<HashMap<RepositoryKey, SystemTime>>,
     shared: RwLock<HashMap<RepositoryKey, Shared>>,
     own: Cache<(RepositoryKey, Fingerprint), SystemTime>,
+    /// Digests that a repository has not, by upstream's last word to who asked.
+    missing: Cache<(RepositoryKey, Digest, ContentKind, Credential), ()>,
 }
 
 /// A grant to the operator's account.
@@ -66,7 +68,7 @@ impl Grants {
         let public = read(opened.public).collect();
         let shared = read(opened.shared).map(|(repository, at)| (repository, Shared { at, stands: true })).collect();
         let (public, shared) = (RwLock::new(public), RwLock::new(shared));
-        Grants { ttls, presence, journal, logins, public, shared, own: lru(100_000) }
+        Grants { ttls, presence, journal, logins, public, shared, own: lru(100_000), missing: lru(50_000) }
     }
 
     /// How long grants are fresh.
@@ -96,6 +98,10 @@ impl Grants {
             Credential::Remembered(login) => remembered = self.logins.read(login, repository),
         }
         let public = self.public.read().get(repository).copied();
+        let is_any = own.is_some() || shared.is_some() || remembered.is_some();
+        if is_any && content.is_some_and(|content| self.was_missing(repository, who, content)) {
+            (own, shared, remembered) = (None, None, None);
+        }
         GrantRecord {
             public,
             own,
@@ -147,6 +153,22 @@ impl Grants {
             // Upstream was asked as anonymous.
             Credential::Remembered(_) => {}
         }
+    }
+
+    /// Upstream told `who` that `repository` has no such digest.
+    pub fn note_missing(&self, repository: &RepositoryKey, who: Credential, (digest, kind): (&Digest, ContentKind)) {
+        self.missing.insert((repository.clone(), digest.clone(), kind, who), ());
+    }
+
+    /// Upstream told `who` that it has one.
+    pub fn note_found(&self, repository: &RepositoryKey, who: Credential, (digest, kind): (&Digest, ContentKind)) {
+        self.missing.invalidate(&(repository.clone(), digest.clone(), kind, who));
+    }
+
+    /// Whether upstream's last word of it to `who` was that there is no such digest.
+    pub fn was_missing(&self, repository: &RepositoryKey, who: Credential, content: (&Digest, ContentKind)) -> bool {
+        let (digest, kind) = content;
+        self.missing.contains_key(&(repository.clone(), digest.clone(), kind, who))
     }
 
     /// Upstream did not let `who` read in `repository`.
@@ -219,6 +241,32 @@ mod tests {
         assert!(!may(&app, alice, None));
         grants.grant(&app, Credential::Anonymous, now);
         assert!(may(&app, bob, None), "public is for all");
+    }
+
+    /// Pitfall 46: some registries say 404 to whoever may not read.
+    #[test]
+    fn a_404_is_about_who_asked() {
+        let (grants, presence) = grants(&Index::new(Journal::off()));
+        let (ring, now) = (Keyring::new(), time(1000));
+        let who = |text: &'static str| ring.requester(Some(&http::HeaderValue::from_static(text)), now).credential;
+        let (alice, bob, app) = (who("Basic a"), who("Basic b"), RepositoryKey::from("docker.io/acme/app"));
+        let digests = [b"1", b"2"].map(|bytes| Digest::of(Algorithm::Sha256, bytes));
+        let (one, two) = ((&digests[0], ContentKind::Blob), (&digests[1], ContentKind::Blob));
+        let as_manifest = (&digests[0], ContentKind::Manifest);
+        [alice, bob].into_iter().for_each(|who| grants.grant(&app, who, now));
+        [one, two, as_manifest].into_iter().for_each(|(digest, kind)| presence.confirm(&app, digest, kind));
+        let may =
+            |who, content| grants.record(&app, who, Some(content)).permission(TTLS, now) == Permission::Established;
+        grants.note_missing(&app, bob, one);
+        assert!(may(bob, as_manifest), "a manifest is no blob");
+        assert!(!may(bob, one) && may(bob, two) && may(alice, one));
+        grants.grant(&app, bob, now);
+        assert!(!may(bob, one), "a grant by another digest is none for this");
+        grants.grant(&app, Credential::Anonymous, now);
+        assert!(may(bob, one), "public is for all");
+        grants.revoke(&app, Credential::Anonymous);
+        grants.note_found(&app, bob, one);
+        assert!(may(bob, one));
     }
 
     /// Whoever lists a private digest in a manifest of their own gets nothing by it.

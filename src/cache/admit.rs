@@ -11,7 +11,6 @@ use crate::oci::digest::Digest;
 use crate::oci::media_type::Accept;
 use crate::oci::name::RepositoryKey;
 use crate::policy::access::Permission;
-use crate::policy::freshness::Gone;
 use crate::task::Coalesced;
 use crate::upstream::requester::Credential;
 use crate::upstream::{Description, What};
@@ -96,10 +95,14 @@ impl Admission {
     }
 }
 
+/// Ends what upstream's answer ends: a 404 what who asked may read of that digest, and nobody
+/// else's.
 fn denied(parts: &Parts, pull: &Pull, what: &What, digest: &Digest, error: &Error) {
     parts.refused(pull, error);
-    // From now on it is missing for all, and asked for again.
-    if error.kind() == Kind::Missing && (may_push(pull, what) || parts.tags.gone == Gone::Forget) {
+    if parts.is_missing_for_all(pull, error) {
         parts.access.presence().remove(&pull.key, digest, content_kind(what));
+    }
+    if error.kind() == Kind::Missing {
+        parts.access.note_missing(&pull.key, &pull.requester, (digest, content_kind(what)));
     }
 }

@@ -283,7 +283,8 @@ impl Contents {
     /// Answers a HEAD. Who asks for a blob's is about to push, and gets what upstream says now:
     /// pulls do without.
     async fn describe(&self, pull: &Pull, digest: &Digest, what: &What, permission: Permission) -> Result<Found> {
-        let (pushing, checked) = (may_push(pull, what), self.parts.check(pull, Some((digest, content_kind(what)))));
+        let content = (digest, content_kind(what));
+        let (pushing, checked) = (may_push(pull, what), self.parts.check(pull, Some(content)));
         let is_granted = permission == Permission::Established || checked == Permission::Established;
         let here = self.here(digest);
         if let Some((size, media_type)) = here.clone().filter(|_| is_granted && !pushing) {
@@ -291,6 +292,10 @@ impl Contents {
         }
         let copy = match here {
             None => Permission::Required,
+            // Upstream's last word for who asked stands too.
+            Some(_) if pushing && self.parts.access.was_missing(&pull.key, &pull.requester, content) => {
+                Permission::Required
+            }
             Some(_) if pushing => checked.unless_not_found(),
             Some(_) => checked,
         };

@@ -21,7 +21,7 @@ use crate::policy::freshness::{Gone, Reason, Tags};
 use crate::store::index::{Held, Index};
 use crate::store::{Blob, Store};
 use crate::task::{self, Tasks};
-use crate::upstream::requester::Requester;
+use crate::upstream::requester::{Credential, Requester};
 use crate::upstream::{Upstream, What, is_bad_login};
 
 /// The pieces, and what is asked of several of them together.
@@ -121,6 +121,15 @@ impl Parts {
         if is_bad_login(error) {
             self.access.account_refused(&pull.key);
         }
+    }
+
+    /// Whether there is no such thing any more for anybody: where the operator wants what is gone
+    /// forgotten, upstream has it no longer, and says so to who could read there and is no client
+    /// with a login of its own. Some registries say it to whoever may not read.
+    pub(super) fn is_missing_for_all(&self, pull: &Pull, error: &Error) -> bool {
+        let is_gone = error.kind() == Kind::Missing && self.tags.gone == Gone::Forget;
+        let is_own = matches!(pull.requester.credential, Credential::Known(_));
+        is_gone && !is_own && self.check(pull, None).usable_while_away()
     }
 
     /// The file of a blob that is held.

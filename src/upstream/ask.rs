@@ -1,5 +1,6 @@
 //! One question to one source, with the client's own credential, or as anonymous with a token that
-//! is issued to anyone:
+//! seawall itself got. A token of the client's that was issued to anonymous is never shown: it may
+//! be for something else, and what upstream says to anonymous holds for everybody.
 //!
 //! 1. a pull limit whose end is a guess is asked about first, by HEAD, which is not counted;
 //! 2. the question is sent, and its redirects are followed;
@@ -28,7 +29,7 @@ pub(super) async fn ask_as_client(tokens: &Arc<Tokens>, question: &Question<'_>)
         let question = Question { charged: requester.credential.identity(), ..*question };
         return ask_with(tokens, &question, requester.authorization.clone()).await;
     }
-    let sent = tokens.known(question.site, question.repository).or_else(|| requester.authorization.clone());
+    let sent = tokens.known(question.site, question.repository);
     let answer = ask_with(tokens, question, sent.clone()).await?;
     match answer.status() {
         StatusCode::UNAUTHORIZED if answer.is_direct() => {}
