@@ -130,6 +130,7 @@ impl Daemon {
             own_names: settings.own_names.clone(),
             tunnels: settings.tunnels.clone(),
             telemetry: Telemetry { metrics: metrics.clone(), ledger: ledger.clone(), clock: clock.clone() },
+            tasks: tasks.clone(),
             clock: clock.clone(),
         }));
         let shared = ServerShared {

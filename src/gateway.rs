@@ -68,6 +68,7 @@ use crate::oci::route::{self, Route};
 use crate::policy::addressee::OwnNames;
 use crate::policy::intercept::{self, Tunnels, Verdict};
 use crate::policy::registry::{Registries, Role, Site};
+use crate::task::Tasks;
 use crate::upstream::requester::{Payer, Requester};
 use crate::upstream::{NO_REGISTRY, Upstream, leads_back};
 
@@ -89,6 +90,8 @@ pub struct Base {
     pub tunnels: Tunnels,
     /// Where requests are written down.
     pub telemetry: Telemetry,
+    /// Runs what outlives a request.
+    pub tasks: Tasks,
     /// The time.
     pub clock: Clock,
 }
@@ -120,7 +123,7 @@ impl std::fmt::Debug for Gateway {
 impl Gateway {
     /// A gateway on what is there already.
     pub fn new(base: Base) -> Gateway {
-        let Base { registries, cache, upstream, pages, pings, own_names, tunnels, telemetry, clock } = base;
+        let Base { registries, cache, upstream, pages, pings, own_names, tunnels, telemetry, tasks, clock } = base;
         let challenges = Challenges {
             registries: registries.clone(),
             cache: cache.clone(),
@@ -132,7 +135,7 @@ impl Gateway {
         let login_prompt = LoginPrompt { cache: cache.clone(), challenges: challenges.clone() };
         let pulls = Pulls { cache: cache.clone(), upstream: upstream.clone(), challenges: challenges.clone() };
         let passthrough =
-            Passthrough { cache: cache.clone(), upstream: upstream.clone(), challenges: challenges.clone() };
+            Passthrough { cache: cache.clone(), upstream: upstream.clone(), challenges: challenges.clone(), tasks };
         let mirror = Mirror {
             registries: registries.clone(),
             pages,

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,6 +34,35 @@ impl Tasks {
         F::Output: Send + 'static,
     {
         self.tracker.spawn(work)
+    }
+
+    /// The result of `work`, which goes on for `most` when nobody waits for it any more.
+    ///
+    /// # Panics
+    /// Passes on a panic of `work`.
+    pub async fn outliving<F>(&self, most: Duration, work: F) -> F::Output
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let (mut result, waiting) = oneshot::channel();
+        let running = self.spawn(async move {
+            let mut work = std::pin::pin!(work);
+            let done = tokio::select! {
+                done = &mut work => Some(done),
+                () = result.closed() => tokio::time::timeout(most, work).await.ok(),
+            };
+            // Whoever waited may have left.
+            let _ = done.map(|done| result.send(done));
+        });
+        if let Ok(done) = waiting.await {
+            return done;
+        }
+        match running.await {
+            Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+            // The runtime is shutting down, and whoever waits here with it.
+            _ => std::future::pending().await,
+        }
     }
 
     /// Says to all that they should come to an end; see [`Tasks::stopping`].
@@ -172,6 +203,26 @@ mod tests {
         let all = futures_util::future::join_all((0..10).map(|_| coalesced.run("k", work))).await;
         assert_eq!(all, [0; 10]);
         assert_eq!(coalesced.run("k", work).await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_nobody_waits_for_goes_on_for_a_while() {
+        let (tasks, done) = (Tasks::new(), Arc::new(AtomicU32::new(0)));
+        let work = |seconds| {
+            let done = done.clone();
+            async move {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                done.fetch_add(1, Ordering::Relaxed)
+            }
+        };
+        let most = Duration::from_secs(10);
+        assert_eq!(tasks.outliving(most, work(60)).await, 0);
+        for (seconds, expected) in [(9, 2), (11, 2)] {
+            let left = tasks.outliving(most, work(seconds));
+            assert!(tokio::time::timeout(Duration::from_millis(1), left).await.is_err());
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!((done.load(Ordering::Relaxed), tasks.running()), (expected, 0), "{seconds} s");
+        }
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use super::found::Found;
 use super::manifests::Manifests;
 use super::parts::Parts;
 use super::pull::{Pull, Wanted};
+use super::push::Push;
 use super::sweep::Sweep;
 use super::tagged::Tagged;
 use super::tags::{self, Bindings};
@@ -176,10 +177,10 @@ impl Cache {
         self.find(pull).await
     }
 
-    /// A push, or a removal, that upstream took: what the tag named is wrong now, and the next
-    /// request for it asks.
-    pub fn tag_changed(&self, key: &RepositoryKey, tag: &Tag) {
-        self.0.bindings.forget(&tags::key(key, tag));
+    /// A push, or a removal, of tags that is about to be sent to upstream.
+    pub fn push<'a>(&self, key: &RepositoryKey, tags: impl Iterator<Item = &'a Tag>) -> Push {
+        let tags = tags.map(|tag| tags::key(key, tag)).collect();
+        Push::new(self.0.bindings.clone(), self.0.parts.clock.clone(), tags)
     }
 
     /// A digest was removed from a repository upstream. The bytes stay for other repositories.

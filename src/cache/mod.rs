@@ -6,7 +6,8 @@
 //!     → content               held → open · on its way → follow it · neither → lead: a fill is spawned, and followed
 //! ```
 //!
-//! From below: [`tags`] knows what tags name, [`flight`] what is on its way, [`sweep`] makes room,
+//! From below: [`pushes`] knows which tags were pushed, [`tags`] what they name, `push` is one push
+//! on its way; [`flight`] knows what is on its way, [`sweep`] makes room,
 //! [`through`] does without the cache, [`reader`] reads a blob while it comes, `parts` holds all of
 //! these, `admit` asks for permission, `fill` brings a blob, `content` finds the bytes of a digest,
 //! `resolve` the digest of a tag, `tagged` the manifest of a tag, `get` the answer to a pull.
@@ -24,6 +25,8 @@ pub mod manifests;
 mod negative;
 mod parts;
 mod pull;
+mod push;
+pub mod pushes;
 pub mod reader;
 mod resolve;
 pub mod sweep;
@@ -35,3 +38,4 @@ pub use crate::policy::freshness::{Gone, Rule, Tags};
 pub use found::{Content, Found, Stale};
 pub use get::{Base, Cache, Settings};
 pub use pull::{Method, Pull, Wanted};
+pub use push::Push;

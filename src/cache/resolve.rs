@@ -13,7 +13,7 @@ use crate::oci::manifest::{ContentKind, MAX_MANIFEST};
 use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Tag};
 use crate::policy::access::Permission;
-use crate::policy::freshness::{self, After, Answer, Before, Gone, Granted, Reason};
+use crate::policy::freshness::{self, After, Answer, Before, Granted, Reason};
 use crate::task::Coalesced;
 use crate::upstream::What;
 use crate::upstream::requester::Credential;
@@ -29,8 +29,8 @@ pub(super) struct Resolved {
 }
 
 /// What is asked once for many: a tag, by clients that accept the same, for one credential, since
-/// the last push and the last trial.
-type Question = (Arc<str>, Accept, Credential, u64, u64);
+/// the last push of it and the last trial.
+type Question = (Arc<str>, Accept, Credential, Option<SystemTime>, u64);
 
 /// The ttl of what a tag names, as long as that is not here.
 const SOON: Duration = Duration::from_secs(5);
@@ -54,9 +54,9 @@ impl Resolver {
         // What was removed upstream is asked for again, by its tags too.
         let permission = parts.check(pull, bound.as_ref().map(|binding| (&binding.digest, ContentKind::Manifest)));
         let granted = granted(permission == Permission::Established);
-        let checked = bound.as_ref().map(|binding| binding.checked);
-        let ttl = self.ttl(&key, bound.as_ref());
-        if let (Before::Serve, Some(binding)) = (freshness::before(checked, ttl, granted, now), &bound) {
+        let checked = bound.as_ref().and_then(Binding::confirmed);
+        let (ttl, pushed) = (self.ttl(&key, bound.as_ref()), self.bindings.pushes.of(&key));
+        if let (Before::Serve, Some(binding)) = (freshness::before(checked, ttl, pushed, granted, now), &bound) {
             return Ok(Resolved { age: age(binding, now), binding: binding.clone(), stale: None });
         }
         // While upstream is silent a binding of other clients will do, if these can read it.
@@ -90,18 +90,19 @@ impl Resolver {
         accept: Accept,
         (key, last): (&Arc<str>, Option<Binding>),
     ) -> Result<Binding> {
-        let epoch = self.bindings.epoch();
+        let pushed = self.bindings.pushes.generation(key);
         let generation = self.parts.upstream.generation(&pull.site);
-        let question = (key.clone(), accept, pull.requester.credential, epoch, generation);
+        let question = (key.clone(), accept, pull.requester.credential, pushed, generation);
         let what = What::Manifest(Reference::Tag(tag.clone()));
         let (parts, bindings, pull, key) = (self.parts.clone(), self.bindings.clone(), pull.clone(), key.clone());
         let work = move || async move {
-            let described = describe(&parts, &pull, &what, accept).await;
+            let sent = parts.now();
+            let described = describe(&parts, &pull, &what, accept, sent).await;
             let (binding, grants_to) =
-                described.inspect_err(|error| after_refusal(&parts, &bindings, &pull, &key, error))?;
+                described.inspect_err(|error| after_refusal(&parts, &bindings, &pull, (&key, sent), error))?;
             parts.access.record_grant(&pull.key, grants_to, &binding.digest, ContentKind::Manifest);
             let binding = binding.after(last, |digest| parts.is_here(digest));
-            bindings.bind(&key, accept, binding.clone(), epoch);
+            bindings.bind(&key, accept, binding.clone(), parts.now());
             Ok(binding)
         };
         self.asked.run(question, work).await
@@ -129,28 +130,35 @@ impl Resolver {
     }
 }
 
-/// What a tag names, and to whom upstream's answer is a grant.
-async fn describe(parts: &Parts, pull: &Pull, what: &What, accept: Accept) -> Result<(Binding, Option<Credential>)> {
+/// What a tag names by upstream's answer to a question that is `sent` now, and to whom that is a
+/// grant.
+async fn describe(
+    parts: &Parts,
+    pull: &Pull,
+    what: &What,
+    accept: Accept,
+    sent: SystemTime,
+) -> Result<(Binding, Option<Credential>)> {
     let requester = parts.access.requester_for_upstream(&pull.requester, &pull.key);
     let said = parts.upstream.describe(&pull.site, &pull.repository, what, accept, &requester).await;
     match said {
         Ok(said) => {
             let grants_to = said.grants_to(&requester);
             let Some(digest) = said.digest else {
-                return Ok((read(parts, pull, what, accept).await?, grants_to));
+                return Ok((read(parts, pull, what, accept, sent).await?, grants_to));
             };
             let (media_type, size) = (said.media_type.into(), said.size.filter(|size| *size > 0));
-            Ok((Binding { digest, media_type, size, checked: parts.now(), before: None }, grants_to))
+            Ok((Binding { digest, media_type, size, checked: sent, overtaken: false, before: None }, grants_to))
         }
         Err(error) if error.status().as_u16() == 405 => {
-            Ok((read(parts, pull, what, accept).await?, pull.requester.grants_to()))
+            Ok((read(parts, pull, what, accept, sent).await?, pull.requester.grants_to()))
         }
         Err(error) => Err(error),
     }
 }
 
 /// For registries whose HEAD says no digest: the digest is what the bytes hash to.
-async fn read(parts: &Parts, pull: &Pull, what: &What, accept: Accept) -> Result<Binding> {
+async fn read(parts: &Parts, pull: &Pull, what: &What, accept: Accept, sent: SystemTime) -> Result<Binding> {
     let mut fields = http::HeaderMap::new();
     if let Ok(value) = http::HeaderValue::try_from(accept.header()) {
         fields.insert(http::header::ACCEPT, value);
@@ -163,14 +171,14 @@ async fn read(parts: &Parts, pull: &Pull, what: &What, accept: Accept) -> Result
     let digest = Digest::of(Algorithm::Sha256, &bytes);
     let manifest = parts.manifests.read(&digest, bytes, Some(&media_type));
     let (media_type, size) = (manifest.media_type.clone(), Some(manifest.bytes.len() as u64));
-    Ok(Binding { digest, media_type, size, checked: parts.now(), before: None })
+    Ok(Binding { digest, media_type, size, checked: sent, overtaken: false, before: None })
 }
 
 /// Revokes what upstream refused, also when its answer comes too late for who asked.
-fn after_refusal(parts: &Parts, bindings: &Bindings, pull: &Pull, key: &Arc<str>, error: &Error) {
+fn after_refusal(parts: &Parts, bindings: &Bindings, pull: &Pull, (key, sent): (&Arc<str>, SystemTime), error: &Error) {
     parts.refused(pull, error);
-    if error.kind() == Kind::Missing && parts.tags.gone == Gone::Forget && bindings.knows(key) {
-        bindings.forget(key);
+    if parts.is_missing_for_all(pull, error) {
+        bindings.forget(key, sent, parts.now());
     }
 }
 

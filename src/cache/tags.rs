@@ -1,12 +1,14 @@
 //! What tags name: bindings of (registry, repository, tag, what the client accepts) to a digest.
 
+use std::ops::Not;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::pushes::Pushes;
 use crate::lru::lru;
 use crate::oci::digest::Digest;
 use crate::oci::media_type::Accept;
@@ -24,13 +26,20 @@ pub struct Binding {
     pub media_type: Arc<str>,
     /// Of the manifest in bytes, where upstream said it.
     pub size: Option<u64>,
-    /// When upstream last confirmed it.
+    /// When upstream was last asked, and confirmed it: the question was sent then.
     pub checked: SystemTime,
+    /// Whether upstream took a push of the tag since: then it is not fresh.
+    pub overtaken: bool,
     /// What the tag named before, and can be served: this one may never come.
     pub before: Option<Arc<Binding>>,
 }
 
 impl Binding {
+    /// When it was last confirmed, if no push overtook that.
+    pub fn confirmed(&self) -> Option<SystemTime> {
+        self.overtaken.not().then_some(self.checked)
+    }
+
     /// This, where the tag named `last` until now.
     #[must_use]
     pub fn after(self, last: Option<Binding>, is_here: impl Fn(&Digest) -> bool) -> Binding {
@@ -50,6 +59,8 @@ struct Record {
     accept: u8,
     #[serde(flatten)]
     named: Named,
+    #[serde(default, skip_serializing_if = "Not::not")]
+    overtaken: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     before: Option<Named>,
 }
@@ -71,9 +82,11 @@ pub struct Bindings {
     bound: Cache<Arc<str>, Variants>,
     /// Digests that were advertised to clients for a tag: they are about to ask for them.
     advertised: Cache<(RepositoryKey, Digest, Credential), SystemTime>,
-    /// Goes up with every push and removal: an answer that was asked for before one is old news
-    /// after it.
-    epoch: AtomicU64,
+    /// Pushes through seawall.
+    pub pushes: Pushes,
+    /// Held while bindings are changed: an answer is bound before a push is known to be taken, and
+    /// overtaken, or after it, and knows.
+    changing: Mutex<()>,
 }
 
 /// `REGISTRY/REPOSITORY:TAG`
@@ -95,7 +108,7 @@ impl Bindings {
             let variants: Variants = records.into_iter().map(Record::read).collect();
             bound.insert(key.into(), variants);
         }
-        Bindings { journal, bound, advertised: lru(10_000), epoch: AtomicU64::new(0) }
+        Bindings { journal, bound, advertised: lru(10_000), pushes: Pushes::default(), changing: Mutex::default() }
     }
 
     /// Repositories with the digests that upstream confirmed in them, by what their tags name.
@@ -141,35 +154,50 @@ impl Bindings {
         known.into_iter().filter_map(|(key, variants)| Some((key, newest(&variants)?))).collect()
     }
 
-    /// Whether the tag is bound, for anybody.
-    pub fn knows(&self, key: &Arc<str>) -> bool {
-        self.bound.contains_key(key)
-    }
-
-    /// Of the last push or removal.
-    pub fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
-    }
-
-    /// Binds, or confirms, what upstream said to a question of `epoch`; nothing, if that was before
-    /// a push.
-    pub fn bind(&self, key: &Arc<str>, accept: Accept, binding: Binding, epoch: u64) {
-        if epoch != self.epoch() {
+    /// Binds, or confirms, what upstream said to the question of [`Binding::checked`], unless what
+    /// it said to a later one is bound. A push that was taken since makes it old.
+    pub fn bind(&self, key: &Arc<str>, accept: Accept, binding: Binding, now: SystemTime) {
+        let _changing = self.changing.lock();
+        let known = self.bound.get(key);
+        let (same, others): (Vec<_>, Vec<_>) =
+            known.iter().flat_map(|all| all.iter()).partition(|(bound, _)| *bound == accept);
+        if same.iter().any(|(_, known)| is_later(known, binding.checked, now)) {
             return;
         }
-
-        let others = self.bound.get(key);
-        let others = others.iter().flat_map(|all| all.iter()).filter(|(bound, _)| *bound != accept).cloned();
-        let variants: Variants = others.chain([(accept, binding)]).collect();
-        self.write(key, &variants);
-        self.bound.insert(key.clone(), variants);
+        let overtaken = self.pushes.of(key).overtook(binding.checked, now);
+        let binding = Binding { overtaken, ..binding };
+        self.set(key, others.into_iter().cloned().chain([(accept, binding)]).collect());
     }
 
-    /// Forgets a tag.
-    pub fn forget(&self, key: &Arc<str>) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
+    /// Upstream took a push, or a removal, of the tag: what is bound was asked for before. It is
+    /// asked for again, and served while upstream cannot be asked.
+    pub fn overtake(&self, key: &Arc<str>, now: SystemTime) {
+        let _changing = self.changing.lock();
+        self.pushes.note_taken(key, now);
+        if let Some(known) = self.bound.get(key) {
+            let old = |(accept, binding): &(Accept, Binding)| (*accept, Binding { overtaken: true, ..binding.clone() });
+            self.set(key, known.iter().map(old).collect());
+        }
+    }
+
+    /// Forgets a tag that upstream does not have, by its answer to a question that was sent at
+    /// `asked`; not, if a later one was answered otherwise.
+    pub fn forget(&self, key: &Arc<str>, asked: SystemTime, now: SystemTime) {
+        let _changing = self.changing.lock();
+        let Some(known) = self.bound.get(key) else { return };
+        if self.pushes.of(key).overtook(asked, now) || known.iter().any(|(_, known)| is_later(known, asked, now)) {
+            return;
+        }
+        // Earlier questions may be on their way.
+        self.pushes.note_taken(key, asked);
         self.bound.invalidate(key);
         self.journal.remove(Table::Tags, key.to_string());
+    }
+
+    fn set(&self, key: &Arc<str>, variants: Variants) {
+        let records: Vec<Record> = variants.iter().map(|(accept, binding)| Record::of(*accept, binding)).collect();
+        self.journal.write(Table::Tags, key.to_string(), &records);
+        self.bound.insert(key.clone(), variants);
     }
 
     /// A digest was advertised to `who` for a tag in a repository.
@@ -188,11 +216,12 @@ impl Bindings {
     ) -> bool {
         within(self.advertised.get(&(repository.clone(), digest.clone(), who)), ADVERTISED, now)
     }
+}
 
-    fn write(&self, key: &Arc<str>, variants: &Variants) {
-        let records: Vec<Record> = variants.iter().map(|(accept, binding)| Record::of(*accept, binding)).collect();
-        self.journal.write(Table::Tags, key.to_string(), &records);
-    }
+/// Whether a binding was asked for after `asked`. What a wrong clock wrote down as of the future is
+/// not later than anything.
+fn is_later(binding: &Binding, asked: SystemTime, now: SystemTime) -> bool {
+    binding.checked > asked && binding.checked <= now
 }
 
 fn newest(variants: &[(Accept, Binding)]) -> Option<Binding> {
@@ -201,12 +230,13 @@ fn newest(variants: &[(Accept, Binding)]) -> Option<Binding> {
 
 impl Record {
     fn of(accept: Accept, binding: &Binding) -> Record {
-        Record { accept: accept.bits(), named: Named::of(binding), before: binding.before.as_deref().map(Named::of) }
+        let before = binding.before.as_deref().map(Named::of);
+        Record { accept: accept.bits(), named: Named::of(binding), overtaken: binding.overtaken, before }
     }
 
     fn read(self) -> (Accept, Binding) {
         let before = self.before.map(|before| Arc::new(before.read()));
-        (Accept::from_bits(self.accept), Binding { before, ..self.named.read() })
+        (Accept::from_bits(self.accept), Binding { before, overtaken: self.overtaken, ..self.named.read() })
     }
 }
 
@@ -222,7 +252,7 @@ impl Named {
 
     fn read(self) -> Binding {
         let Named { digest, media_type, size, checked } = self;
-        Binding { digest, media_type, size, checked: time(checked), before: None }
+        Binding { digest, media_type, size, checked: time(checked), overtaken: false, before: None }
     }
 }
 
@@ -234,7 +264,8 @@ mod tests {
 
     fn binding(media_type: &str, at: u64) -> Binding {
         let digest = Digest::of(Algorithm::Sha256, media_type.as_bytes());
-        Binding { digest, media_type: media_type.into(), size: Some(1), checked: time(at), before: None }
+        let (media_type, checked) = (media_type.into(), time(at));
+        Binding { digest, media_type, size: Some(1), checked, overtaken: false, before: None }
     }
 
     /// Pitfalls 1 and 13: the registry and what the client accepts are in the key.
@@ -244,18 +275,45 @@ mod tests {
         let tag: Tag = "1".parse().unwrap();
         let (hub, ghcr) = (key(&"docker.io/a/b".into(), &tag), key(&"ghcr.io/a/b".into(), &tag));
         let (old, new) = (Accept::of([OCI_MANIFEST].into_iter()), Accept::of([OCI_MANIFEST, OCI_INDEX].into_iter()));
-        bindings.bind(&hub, old, binding(OCI_MANIFEST, 1), 0);
+        bindings.bind(&hub, old, binding(OCI_MANIFEST, 1), time(1));
         assert_eq!(bindings.find(&hub, new), None);
         assert_eq!(bindings.find(&ghcr, old), None);
         assert_eq!(bindings.find_readable(&hub, new).unwrap().media_type.as_ref(), OCI_MANIFEST);
-        bindings.bind(&hub, new, binding(OCI_INDEX, 2), 0);
+        bindings.bind(&hub, new, binding(OCI_INDEX, 2), time(2));
         assert_eq!(bindings.find(&hub, old).unwrap().media_type.as_ref(), OCI_MANIFEST);
         assert_eq!(bindings.find_readable(&hub, old).unwrap().media_type.as_ref(), OCI_MANIFEST);
-        let asked_before = bindings.epoch();
-        bindings.forget(&hub);
+        bindings.forget(&hub, time(9), time(9));
         assert_eq!(bindings.find_readable(&hub, new), None);
-        bindings.bind(&hub, new, binding(OCI_INDEX, 9), asked_before);
-        assert_eq!(bindings.find(&hub, new), None, "a push came between");
+    }
+
+    /// Pitfall 46: what a push does to what is bound, and to answers from before it.
+    #[test]
+    fn a_push_makes_its_tag_old_and_no_other() {
+        let bindings = Bindings::new(Journal::off(), Vec::new());
+        let (one, two): (Arc<str>, Arc<str>) = ("r/a:1".into(), "r/a:2".into());
+        let any = Accept::of([OCI_MANIFEST].into_iter());
+        let confirmed = |key| bindings.find(key, any).unwrap().confirmed();
+        for key in [&one, &two] {
+            bindings.bind(key, any, binding("old", 10), time(10));
+        }
+        bindings.overtake(&one, time(20));
+        assert_eq!((confirmed(&one), confirmed(&two)), (None, Some(time(10))));
+        assert_eq!(bindings.find(&one, any).unwrap().checked, time(10), "it stands for as long as before");
+        bindings.bind(&one, any, binding("old", 19), time(21));
+        assert_eq!(confirmed(&one), None, "asked before");
+        bindings.bind(&one, any, binding("new", 22), time(23));
+        assert_eq!(confirmed(&one), Some(time(22)));
+        bindings.bind(&one, any, binding("old", 19), time(24));
+        assert_eq!(confirmed(&one), Some(time(22)), "a late answer");
+        bindings.forget(&one, time(21), time(24));
+        assert_eq!(confirmed(&one), Some(time(22)), "a late 404");
+        bindings.bind(&two, any, binding("old", 1), time(62));
+        assert_eq!(confirmed(&two), Some(time(10)));
+        bindings.bind(&two, any, binding("slow", 25), time(90));
+        assert_eq!(confirmed(&two), None, "who knows what was pushed since");
+        bindings.bind(&two, any, binding("future", 900), time(900));
+        bindings.bind(&two, any, binding("now", 91), time(91));
+        assert_eq!(confirmed(&two), Some(time(91)), "the clock was wrong");
     }
 
     #[test]
@@ -291,6 +349,9 @@ mod tests {
         let read: Vec<Record> = serde_json::from_slice(&written).unwrap();
         assert_eq!(read.into_iter().map(Record::read).collect::<Vec<_>>(), [(accept, new)]);
         let plain = serde_json::to_string(&Record::of(accept, &binding("new", 2))).unwrap();
-        assert!(!plain.contains("before"), "{plain}: as it was written by earlier versions");
+        assert!(!plain.contains("before") && !plain.contains("overtaken"), "{plain}: as earlier versions wrote it");
+        let old = Binding { overtaken: true, ..binding("old", 1) };
+        let written = serde_json::to_vec(&Record::of(accept, &old)).unwrap();
+        assert_eq!(serde_json::from_slice::<Record>(&written).unwrap().read(), (accept, old));
     }
 }

@@ -8,7 +8,7 @@ use http::{Extensions, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::body::Body;
-use super::upload;
+use super::upload::{self, WhenLeft};
 use crate::error::Result;
 use crate::http::cache_status::{Outcome, cache_status};
 use crate::http::headers::relayed;
@@ -35,9 +35,23 @@ pub(crate) async fn send(
     to: Recipient<'_>,
     requester: &Requester,
 ) -> Result<Response<Incoming>> {
+    send_noting(upstream, request, to, requester, None).await
+}
+
+/// The same; `when_left` is called when all of the request has left.
+///
+/// # Errors
+/// No answer came.
+pub(crate) async fn send_noting(
+    upstream: &Upstream,
+    request: Request<Incoming>,
+    to: Recipient<'_>,
+    requester: &Requester,
+    when_left: Option<WhenLeft>,
+) -> Result<Response<Incoming>> {
     let target = path_and_query(&request);
     let (parts, body) = request.into_parts();
-    let request = upload::forward(parts.headers, parts.method, body);
+    let request = upload::forward(parts.headers, parts.method, body, when_left);
     upstream.pass(to.registry, to.kind, &requester.cost, to.origin, &target, request).await
 }
 

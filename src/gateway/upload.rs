@@ -19,10 +19,22 @@ use crate::upstream::{Activity, Forwarded};
 /// 9110, 10.1.1: a client need not wait for ever, and neither need a proxy).
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Called when all of a body has left.
+pub(crate) type WhenLeft = Box<dyn FnOnce() + Send>;
+
 /// The request to send upstream, with the client's body. hyper answers `100 Continue` when the body
 /// is first polled: if the client waits for that, it is polled when upstream's own `100 Continue`
 /// is here.
-pub(crate) fn forward(headers: HeaderMap, method: http::Method, body: Incoming) -> Forwarded {
+pub(crate) fn forward(
+    headers: HeaderMap,
+    method: http::Method,
+    body: Incoming,
+    mut when_left: Option<WhenLeft>,
+) -> Forwarded {
+    // An empty body is never polled.
+    if let Some(when_left) = when_left.take_if(|_| body.is_end_stream()) {
+        when_left();
+    }
     let activity = Activity::default();
     let expects =
         headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
@@ -35,7 +47,7 @@ pub(crate) fn forward(headers: HeaderMap, method: http::Method, body: Incoming) 
         };
         Box::pin(wait) as Pin<Box<dyn Future<Output = ()> + Send>>
     });
-    let upload = Upload { body, gate, activity: activity.clone() };
+    let upload = Upload { body, gate, when_left, activity: activity.clone() };
     let mut request = Request::new(upload.map_err(Into::into).boxed_unsync());
     *request.method_mut() = method;
     *request.headers_mut() = headers;
@@ -53,6 +65,7 @@ pub(crate) fn forward(headers: HeaderMap, method: http::Method, body: Incoming) 
 struct Upload {
     body: Incoming,
     gate: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    when_left: Option<WhenLeft>,
     activity: Activity,
 }
 
@@ -67,6 +80,12 @@ impl Body for Upload {
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         self.activity.touch();
+        // Behind the length that was said nothing is asked for.
+        let is_all = || self.body.is_end_stream() || self.body.size_hint().exact() == Some(0);
+        let is_last = frame.as_ref().is_none_or(|frame| frame.is_ok() && is_all());
+        if let Some(when_left) = self.when_left.take_if(|_| is_last) {
+            when_left();
+        }
         Poll::Ready(frame)
     }
 

@@ -1,8 +1,12 @@
 //! Whether a tag is answered without asking upstream, and what follows from upstream's answer.
 //!
-//! 1. [`before`]: a binding that was confirmed less than its ttl ago is served; else upstream is
-//!    asked.
+//! 1. [`before`]: a binding that was confirmed less than its ttl ago is served, unless a push of the
+//!    tag may have moved it; else upstream is asked.
 //! 2. [`after`]: what is done with upstream's answer, or without one.
+//!
+//! A push that upstream took makes bindings of its tag that were asked for before its answer came
+//! [overtaken](Pushed::overtook): they are not fresh any more, and stand like others while upstream
+//! cannot be asked. A push that was refused changes nothing.
 
 use std::time::{Duration, SystemTime};
 
@@ -58,10 +62,39 @@ pub enum Before {
     Ask,
 }
 
-/// Decides for a binding that was last confirmed at `checked` (`None`: there is no binding) and a
-/// client with or without a grant for the repository.
-pub fn before(checked: Option<SystemTime>, ttl: Duration, granted: Granted, now: SystemTime) -> Before {
-    if granted == Granted::Yes && within(checked, ttl, now) { Before::Serve } else { Before::Ask }
+/// Decides for a binding that was last confirmed at `checked` (`None`: there is no binding, or a
+/// push overtook it), a tag with these pushes, and a client with or without a grant for the
+/// repository.
+pub fn before(checked: Option<SystemTime>, ttl: Duration, pushed: Pushed, granted: Granted, now: SystemTime) -> Before {
+    let is_fresh = within(checked, ttl, now) && !pushed.may_be_moving(now);
+    if granted == Granted::Yes && is_fresh { Before::Serve } else { Before::Ask }
+}
+
+/// Pushes and removals of one tag that came through seawall in the last [`REMEMBERED`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pushed {
+    /// When upstream's answer came that it took the last one.
+    pub taken: Option<SystemTime>,
+    /// When all of the last one had left that still waits for upstream's answer.
+    pub waiting: Option<SystemTime>,
+}
+
+/// How long it is remembered that a tag was pushed.
+pub const REMEMBERED: Duration = Duration::from_secs(60);
+/// How long upstream's answer to a push is waited for.
+pub const ANSWERED: Duration = Duration::from_secs(10);
+
+impl Pushed {
+    /// Whether upstream may have moved the tag without having said so yet.
+    pub fn may_be_moving(self, now: SystemTime) -> bool {
+        within(self.waiting, ANSWERED, now)
+    }
+
+    /// Whether an answer that comes now, to a question that was sent at `sent`, may be what the tag
+    /// named before a push. Of a question that is older than the memory of pushes nobody knows.
+    pub fn overtook(self, sent: SystemTime, now: SystemTime) -> bool {
+        self.taken.is_some_and(|taken| sent <= taken) || !within(Some(sent), REMEMBERED, now)
+    }
 }
 
 /// Whether the client has a grant for the repository.
@@ -200,10 +233,41 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         let ago = |seconds| Some(now - Duration::from_secs(seconds));
         let ttl = Duration::from_secs(60);
-        assert_eq!(before(ago(59), ttl, Granted::Yes, now), Before::Serve);
-        assert_eq!(before(ago(59), ttl, Granted::No, now), Before::Ask);
-        assert_eq!(before(ago(60), ttl, Granted::Yes, now), Before::Ask);
-        assert_eq!(before(None, ttl, Granted::Yes, now), Before::Ask);
+        let waiting = |seconds| Pushed { waiting: ago(seconds), taken: None };
+        let taken = Pushed { waiting: None, taken: ago(30) };
+        for (checked, pushed, granted, expected) in [
+            (ago(59), Pushed::default(), Granted::Yes, Before::Serve),
+            (ago(59), Pushed::default(), Granted::No, Before::Ask),
+            (ago(60), Pushed::default(), Granted::Yes, Before::Ask),
+            (None, Pushed::default(), Granted::Yes, Before::Ask),
+            (ago(59), waiting(0), Granted::Yes, Before::Ask),
+            (ago(0), waiting(9), Granted::Yes, Before::Ask),
+            (ago(59), waiting(10), Granted::Yes, Before::Serve),
+            // What it overtook says so itself.
+            (ago(59), taken, Granted::Yes, Before::Serve),
+        ] {
+            assert_eq!(before(checked, ttl, pushed, granted, now), expected, "{checked:?} {pushed:?} {granted:?}");
+        }
+    }
+
+    #[test]
+    fn a_push_overtakes_what_was_asked_before_its_answer_came() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let ago = |seconds| now - Duration::from_secs(seconds);
+        for (taken, sent, expected) in [
+            (None, 0, false),
+            (None, 59, false),
+            (None, 60, true),
+            (Some(30), 31, true),
+            (Some(30), 30, true),
+            (Some(30), 29, false),
+        ] {
+            // One that waits has moved nothing yet; if it is taken, that overtakes what is bound now.
+            for waiting in [None, Some(ago(1))] {
+                let pushed = Pushed { taken: taken.map(ago), waiting };
+                assert_eq!(pushed.overtook(ago(sent), now), expected, "{pushed:?}, asked {sent} s ago");
+            }
+        }
     }
 
     #[test]

@@ -75,5 +75,6 @@ mod smuggling_h2;
 mod smuggling_targets;
 mod sources;
 mod tags;
+mod taken_away;
 mod target;
 mod target_clear;

@@ -49,7 +49,7 @@ impl ClientTokenRequest {
         let (parts, body) = request.into_parts();
         let is_get = parts.method == Method::GET;
         if !is_get && (parts.method != Method::POST || !is_form(&parts.headers)) {
-            let http = upload::forward(parts.headers, parts.method, body);
+            let http = upload::forward(parts.headers, parts.method, body, None);
             return Ok(ClientTokenRequest {
                 target,
                 http,
@@ -62,7 +62,7 @@ impl ClientTokenRequest {
             let authorization = requester.authorization.as_ref();
             let login = authorization.and_then(|value| basic(value.as_bytes()));
             let wanted = TokenRequest { login, ..TokenRequest::of_query(query.as_deref().unwrap_or_default()) };
-            (wanted, upload::forward(parts.headers, parts.method, body))
+            (wanted, upload::forward(parts.headers, parts.method, body, None))
         } else {
             let form = collected(body, patience).await?;
             (TokenRequest::of_form(&form), posted(parts.headers, form))

@@ -81,6 +81,7 @@ pub(super) fn gateway(
         own_names: settings().own_names,
         tunnels: settings().tunnels,
         telemetry: crate::gateway::telemetry::Telemetry { metrics, ledger, clock: clock.clone() },
+        tasks: tasks.clone(),
         clock,
     }))
 }
