@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::digest::Digest;
 use super::media_type::{self, DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
@@ -23,6 +24,7 @@ pub struct Manifest {
     /// What it lists, in its order: config, layers, manifests, blobs. The subject is no child.
     pub children: Vec<Descriptor>,
     shape: &'static str,
+    is_recognisable: bool,
 }
 
 /// As what a repository has a digest. One is never the other: each has an endpoint of its own
@@ -70,6 +72,8 @@ struct Fields<'a> {
     manifests: Option<Vec<Child<'a>>>,
     #[serde(borrow)]
     blobs: Option<Vec<Child<'a>>>,
+    /// Schema 1.
+    fs_layers: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -92,10 +96,11 @@ pub fn parse(bytes: &[u8]) -> Result<Manifest, ManifestError> {
     }
     let fields: Fields<'_> = serde_json::from_slice(bytes)?;
     let shape = shape(&fields);
+    let is_recognisable = is_recognisable(&fields);
     let media_type = fields.media_type.filter(|t| is_header_value(t)).map(Cow::into_owned);
     let lists = [fields.layers, fields.manifests, fields.blobs];
     let children = fields.config.into_iter().chain(lists.into_iter().flatten().flatten());
-    Ok(Manifest { media_type, children: children.filter_map(descriptor).collect(), shape })
+    Ok(Manifest { media_type, children: children.filter_map(descriptor).collect(), shape, is_recognisable })
 }
 
 fn descriptor(child: Child<'_>) -> Option<Descriptor> {
@@ -119,6 +124,15 @@ fn shape(fields: &Fields<'_>) -> &'static str {
     }
 }
 
+/// Whether it lists something, be it nothing, or says of itself that it is a manifest.
+fn is_recognisable(fields: &Fields<'_>) -> bool {
+    let lists = [&fields.layers, &fields.manifests, &fields.blobs].into_iter().any(Option::is_some);
+    let is_one = |name: &str| {
+        media_type::is_manifest(name) || media_type::is_index(name) || media_type::essence(name) == OCI_ARTIFACT
+    };
+    lists || fields.fs_layers.is_some() || fields.media_type.as_deref().is_some_and(is_one)
+}
+
 fn is_header_value(text: &str) -> bool {
     (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
@@ -139,6 +153,12 @@ impl Manifest {
     /// what it looks like.
     pub fn inferred_media_type(&self) -> &str {
         self.media_type.as_deref().unwrap_or(self.shape)
+    }
+
+    /// Whether it is like a manifest. Any JSON object can be read as one that lists nothing: where
+    /// no digest says which bytes are wanted, another answer must not be taken for one.
+    pub fn is_recognisable(&self) -> bool {
+        self.is_recognisable
     }
 }
 
@@ -193,6 +213,30 @@ mod tests {
         ] {
             let manifest = parse(json.as_bytes()).unwrap();
             assert_eq!((manifest.inferred_media_type(), sizes(&manifest)), (media_type, expected), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_is_told_from_other_json() {
+        let (docker, list) = (child(1, DOCKER_CONFIG), child(4, DOCKER_MANIFEST));
+        for (json, expected) in [
+            (format!(r#"{{"config":{docker},"layers":[]}}"#), true),
+            (format!(r#"{{"manifests":[{list}]}}"#), true),
+            (r#"{"schemaVersion":2,"manifests":[]}"#.into(), true),
+            (
+                r#"{"schemaVersion":1,"name":"a/b","tag":"1","fsLayers":[{"blobSum":"sha256:00"}],"history":[]}"#
+                    .into(),
+                true,
+            ),
+            (format!(r#"{{"mediaType":"{OCI_ARTIFACT}","artifactType":"x/y"}}"#), true),
+            (format!(r#"{{"mediaType":"{OCI_INDEX}"}}"#), true),
+            ("{}".into(), false),
+            (r#"{"status":"maintenance"}"#.into(), false),
+            (r#"{"errors":[{"code":"UNAVAILABLE"}]}"#.into(), false),
+            (r#"{"schemaVersion":2,"layers":null,"mediaType":"text/html"}"#.into(), false),
+            (r#"{"config":{"theme":"dark"}}"#.into(), false),
+        ] {
+            assert_eq!(parse(json.as_bytes()).unwrap().is_recognisable(), expected, "{json}");
         }
     }
 
