@@ -29,6 +29,14 @@ struct Inner {
     clock: Clock,
 }
 
+/// When an answer came.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    at: SystemTime,
+    /// Of presences, until then.
+    removals: u64,
+}
+
 impl Access {
     /// With what was recorded of grants and logins, which is taken out of `records`.
     pub fn new(
@@ -63,8 +71,9 @@ impl Access {
     /// Records that upstream has a digest in a repository, and that it granted `who`, if given, to read there.
     pub fn record_grant(&self, key: &RepositoryKey, who: Option<Credential>, digest: &Digest, kind: ContentKind) {
         if let Some(who) = who {
-            self.0.grants.grant(key, who, self.now());
-            self.0.grants.note_found(key, who, (digest, kind));
+            let now = self.now();
+            self.0.grants.grant(key, who, now);
+            self.0.grants.note_found(key, who, (digest, kind), now);
         }
         self.0.presence.confirm(key, digest, kind);
     }
@@ -73,7 +82,7 @@ impl Access {
     /// requester alone opens it no longer, until upstream says otherwise.
     pub fn note_missing(&self, key: &RepositoryKey, requester: &Requester, content: (&Digest, ContentKind)) {
         if let Some(who) = requester.grants_to() {
-            self.0.grants.note_missing(key, who, content);
+            self.0.grants.note_missing(key, who, content, self.now());
         }
     }
 
@@ -82,9 +91,30 @@ impl Access {
         requester.grants_to().is_some_and(|who| self.0.grants.was_missing(key, who, content))
     }
 
+    /// Now, for [`Access::record_proved`].
+    pub fn moment(&self) -> Moment {
+        Moment { at: self.now(), removals: self.0.presence.removals() }
+    }
+
+    /// The same by an answer of then, which has been proved only now. What upstream refused since, or
+    /// removed, stays so.
+    pub fn record_proved(
+        &self,
+        key: &RepositoryKey,
+        who: Option<Credential>,
+        (digest, kind): (&Digest, ContentKind),
+        then: Moment,
+    ) {
+        if let Some(who) = who {
+            self.0.grants.grant_of(key, who, then.at);
+            self.0.grants.note_found(key, who, (digest, kind), then.at);
+        }
+        self.0.presence.confirm_of(key, digest, kind, then.removals);
+    }
+
     /// Upstream refused `who` in a repository.
     pub fn revoke(&self, key: &RepositoryKey, who: Credential) {
-        self.0.grants.revoke(key, who);
+        self.0.grants.revoke(key, who, self.now());
     }
 
     /// Upstream refused the operator's account itself.

@@ -36,7 +36,9 @@ pub struct Grants {
     shared: RwLock<HashMap<RepositoryKey, Shared>>,
     own: Cache<(RepositoryKey, Fingerprint), SystemTime>,
     /// Digests that a repository has not, by upstream's last word to who asked.
-    missing: Cache<(RepositoryKey, Digest, ContentKind, Credential), ()>,
+    missing: Cache<(RepositoryKey, Digest, ContentKind, Credential), SystemTime>,
+    /// The latest refusals: a grant may be of an answer from before.
+    refused: Cache<(RepositoryKey, Credential), SystemTime>,
 }
 
 /// A grant to the operator's account.
@@ -68,7 +70,17 @@ impl Grants {
         let public = read(opened.public).collect();
         let shared = read(opened.shared).map(|(repository, at)| (repository, Shared { at, stands: true })).collect();
         let (public, shared) = (RwLock::new(public), RwLock::new(shared));
-        Grants { ttls, presence, journal, logins, public, shared, own: lru(100_000), missing: lru(50_000) }
+        Grants {
+            ttls,
+            presence,
+            journal,
+            logins,
+            public,
+            shared,
+            own: lru(100_000),
+            missing: lru(50_000),
+            refused: lru(10_000),
+        }
     }
 
     /// How long grants are fresh.
@@ -156,13 +168,28 @@ impl Grants {
     }
 
     /// Upstream told `who` that `repository` has no such digest.
-    pub fn note_missing(&self, repository: &RepositoryKey, who: Credential, (digest, kind): (&Digest, ContentKind)) {
-        self.missing.insert((repository.clone(), digest.clone(), kind, who), ());
+    pub fn note_missing(
+        &self,
+        repository: &RepositoryKey,
+        who: Credential,
+        (digest, kind): (&Digest, ContentKind),
+        now: SystemTime,
+    ) {
+        self.missing.insert((repository.clone(), digest.clone(), kind, who), now);
     }
 
-    /// Upstream told `who` that it has one.
-    pub fn note_found(&self, repository: &RepositoryKey, who: Credential, (digest, kind): (&Digest, ContentKind)) {
-        self.missing.invalidate(&(repository.clone(), digest.clone(), kind, who));
+    /// Upstream told `who` that it has one, by an answer of `then`: what it said since stands.
+    pub fn note_found(
+        &self,
+        repository: &RepositoryKey,
+        who: Credential,
+        (digest, kind): (&Digest, ContentKind),
+        then: SystemTime,
+    ) {
+        let content = (repository.clone(), digest.clone(), kind, who);
+        if self.missing.get(&content).is_some_and(|missing| missing <= then) {
+            self.missing.invalidate(&content);
+        }
     }
 
     /// Whether upstream's last word of it to `who` was that there is no such digest.
@@ -171,8 +198,19 @@ impl Grants {
         self.missing.contains_key(&(repository.clone(), digest.clone(), kind, who))
     }
 
+    /// Upstream let `who` read in `repository` by an answer of `then`, if it has not refused that
+    /// since.
+    pub fn grant_of(&self, repository: &RepositoryKey, who: Credential, then: SystemTime) {
+        let refused = self.refused.get(&(repository.clone(), who));
+        if refused.is_none_or(|refused| refused < then) {
+            self.grant(repository, who, then);
+        }
+    }
+
     /// Upstream did not let `who` read in `repository`.
-    pub fn revoke(&self, repository: &RepositoryKey, who: Credential) {
+    pub fn revoke(&self, repository: &RepositoryKey, who: Credential, now: SystemTime) {
+        let asked_as = if matches!(who, Credential::Remembered(_)) { Credential::Anonymous } else { who };
+        self.refused.insert((repository.clone(), asked_as), now);
         match who {
             Credential::Known(print) => {
                 self.own.invalidate(&(repository.clone(), print));
@@ -237,8 +275,13 @@ mod tests {
         assert!(
             may(&app, alice, Some((&digest, ContentKind::Blob))) && !may(&app, bob, Some((&digest, ContentKind::Blob)))
         );
-        grants.revoke(&app, alice);
+        grants.revoke(&app, alice, time(1010));
         assert!(!may(&app, alice, None));
+        grants.grant_of(&app, alice, time(1010));
+        assert!(!may(&app, alice, None), "the answer came before the refusal");
+        grants.grant_of(&app, alice, time(1011));
+        assert!(may(&app, alice, None));
+        grants.revoke(&app, alice, time(1012));
         grants.grant(&app, Credential::Anonymous, now);
         assert!(may(&app, bob, None), "public is for all");
     }
@@ -257,15 +300,17 @@ mod tests {
         [one, two, as_manifest].into_iter().for_each(|(digest, kind)| presence.confirm(&app, digest, kind));
         let may =
             |who, content| grants.record(&app, who, Some(content)).permission(TTLS, now) == Permission::Established;
-        grants.note_missing(&app, bob, one);
+        grants.note_missing(&app, bob, one, now);
         assert!(may(bob, as_manifest), "a manifest is no blob");
         assert!(!may(bob, one) && may(bob, two) && may(alice, one));
         grants.grant(&app, bob, now);
         assert!(!may(bob, one), "a grant by another digest is none for this");
         grants.grant(&app, Credential::Anonymous, now);
         assert!(may(bob, one), "public is for all");
-        grants.revoke(&app, Credential::Anonymous);
-        grants.note_found(&app, bob, one);
+        grants.revoke(&app, Credential::Anonymous, now);
+        grants.note_found(&app, bob, one, time(999));
+        assert!(!may(bob, one), "an answer from before the 404");
+        grants.note_found(&app, bob, one, now);
         assert!(may(bob, one));
     }
 

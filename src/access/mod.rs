@@ -17,5 +17,5 @@ pub mod secret;
 
 mod check;
 
-pub use check::Access;
+pub use check::{Access, Moment};
 pub use known::Restored;

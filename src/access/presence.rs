@@ -5,6 +5,7 @@
 //! - *What a manifest lists* is a claim of whoever wrote it, who may list what is not theirs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use moka::sync::Cache;
@@ -27,6 +28,9 @@ pub struct Presence {
     known: Arc<Mutex<Known>>,
     /// Of digests that are not here, or are claimed only.
     passing: Cache<(RepositoryKey, Digest, ContentKind), Source>,
+    /// Counts removals, and the latest of each digest by that count.
+    removals: Arc<AtomicU64>,
+    removed: Cache<(RepositoryKey, Digest, ContentKind), u64>,
 }
 
 /// Who says that a repository has a digest.
@@ -51,7 +55,7 @@ impl Presence {
     pub fn new(index: Index, journal: Journal) -> Presence {
         let known = Arc::default();
         journal.follow(rows(index.facts(), &known));
-        Presence { index, journal, known, passing: lru(50_000) }
+        Presence { index, journal, known, passing: lru(50_000), removals: Arc::default(), removed: lru(10_000) }
     }
 
     /// Fills the index and this with what was read, as far as its files are there (see
@@ -76,6 +80,21 @@ impl Presence {
     pub fn confirm(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind) {
         if !self.keep(key, digest, kind) {
             self.passing.insert((key.clone(), digest.clone(), kind), Source::Upstream);
+        }
+    }
+
+    /// How many removals there were so far: what is confirmed by an answer of now, later on, is to
+    /// say so (see [`Presence::confirm_of`]).
+    pub(super) fn removals(&self) -> u64 {
+        self.removals.load(Ordering::SeqCst)
+    }
+
+    /// Upstream said that a repository has this, when there had been so many removals. What was
+    /// removed since stays removed.
+    pub(super) fn confirm_of(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind, removals: u64) {
+        let removed = self.removed.get(&(key.clone(), digest.clone(), kind));
+        if removed.is_none_or(|removed| removed <= removals) {
+            self.confirm(key, digest, kind);
         }
     }
 
@@ -114,6 +133,8 @@ impl Presence {
         if self.known.lock().remove(digest, kind, key) {
             self.journal.change(digest);
         }
+        let removals = self.removals.fetch_add(1, Ordering::SeqCst) + 1;
+        self.removed.insert((key.clone(), digest.clone(), kind), removals);
         self.passing.invalidate(&(key.clone(), digest.clone(), kind));
     }
 

@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use tracing::warn;
 
-use super::admit::Admission;
+use super::admit::{Admission, Admitted, Word};
 use super::fill::Fill;
 use super::flight::{Flight, Head, Joined, Progress};
 use super::found::{Content, Found, Stale, content_type, or_octets};
@@ -64,12 +64,16 @@ impl Contents {
         self.admission.before_paying(pull, digest, what, permission).await?;
         for _ in 0..ATTEMPTS {
             if let Some(manifest) = parts.manifests.find(digest) {
-                let stale = self.admission.admit(pull, digest, what, permission).await?;
+                let Admitted::Granted(stale) = self.admission.admit(pull, digest, what, permission).await? else {
+                    break;
+                };
                 return Ok(self.in_memory(pull, digest, &manifest, Outcome::Hit, stale));
             }
             match parts.flights.join(digest, || parts.index.hold(digest, self.now())) {
                 Joined::Held(held) => {
-                    let stale = self.admission.admit(pull, digest, what, permission).await?;
+                    let Admitted::Granted(stale) = self.admission.admit(pull, digest, what, permission).await? else {
+                        break;
+                    };
                     if let Some(found) = Box::pin(self.held(pull, digest, what, held, stale)).await? {
                         return Ok(found);
                     }
@@ -81,7 +85,7 @@ impl Contents {
                 }
                 Joined::Lead(lead) => {
                     let flight = lead.flight().clone();
-                    lead.ask_for(pull.key.clone(), pull.requester.credential);
+                    lead.ask_for(pull.key.clone(), pull.requester.credential, content_kind(what));
                     let fill = Fill { parts: parts.clone(), request: parts.request(pull, what), key: pull.key.clone() };
                     parts.tasks.spawn(fill.run(lead));
                     let led = Box::pin(self.flown(pull, what, &flight, Outcome::Miss)).await;
@@ -92,7 +96,8 @@ impl Contents {
                 }
             }
         }
-        // Never with another requester's answer.
+        // Never with another requester's answer, nor with what is here: this one's own has to prove
+        // itself.
         Box::pin(self.through(pull, what, digest.clone(), None)).await
     }
 
@@ -117,10 +122,23 @@ impl Contents {
         if same && let Some(error) = flight.flowing().await.err().filter(is_final) {
             return Err(error);
         }
-        let stale = self.admission.admit(pull, digest, what, permission).await?;
+        // Upstream answered for this repository: who may read there has a share of what comes.
+        let answered = flight.was_asked_in(&pull.key, content_kind(what)) && flight.head().is_some();
+        let was_missing = self.parts.access.was_missing(&pull.key, &pull.requester, (digest, content_kind(what)));
+        let shares = answered && !was_missing && self.parts.check(pull, None) == Permission::Established;
+        let permission = if shares { Permission::Established } else { permission };
+        let admitted = self.admission.admit(pull, digest, what, permission).await?;
         if !same && self.is_silent(flight).await {
             return Box::pin(self.through(pull, what, digest.clone(), None)).await.map(Some);
         }
+        let stale = match admitted {
+            Admitted::Granted(stale) => stale,
+            // Of bytes on their way the length is enough: they have to prove themselves.
+            Admitted::Unproved(size) => match flight.flowing().await {
+                Ok(head) if size.is_some() && head.total == size => None,
+                _ => return Box::pin(self.through(pull, what, digest.clone(), None)).await.map(Some),
+            },
+        };
         match Box::pin(self.flown(pull, what, flight, Outcome::Collapsed)).await {
             Ok(found) => Ok(Some(Found { stale, ..found })),
             Err(error) if is_final(&error) => Err(error),
@@ -246,22 +264,28 @@ impl Contents {
         let single = pull.range.as_ref().filter(|range| select(Some(range), u64::MAX) != Selection::Whole);
         if let (What::Blob(_), Some(range)) = (what, single) {
             let answer = request.fetch_range(range).await?;
-            parts.access.record_grant(&pull.key, answer.grants_to(&request.requester), &digest, kind);
+            if answer.names.is_some() {
+                parts.access.record_grant(&pull.key, answer.grants_to(&request.requester), &digest, kind);
+            }
             let part = answer.response;
             // All of it is verified, a part cannot be.
             if part.status() != StatusCode::OK {
                 return Ok(Found::passed(digest, content_type(part.headers()), Content::Part(part)));
             }
         }
-        let fetched = match unused.filter(|fetched| fetched.start == 0) {
-            // What it grants was recorded when it came.
-            Some(fetched) => fetched,
+        let (fetched, grants_to) = match unused.filter(|fetched| fetched.start == 0) {
+            // Who asked may be another: what it grants was recorded when it came.
+            Some(fetched) => (fetched, None),
             None => {
                 let fetched = request.fetch(0).await?;
-                parts.access.record_grant(&pull.key, fetched.grants_to(&request.requester), &digest, kind);
-                fetched
+                let grants_to = fetched.grants_to(&request.requester);
+                (fetched, grants_to)
             }
         };
+        let then = parts.access.moment();
+        if fetched.is_named {
+            parts.access.record_grant(&pull.key, grants_to, &digest, kind);
+        }
         let (total, media_type) = (fetched.total, fetched.media_type);
         if matches!(what, What::Manifest(_)) && total.is_none_or(|total| total <= MAX_MANIFEST as u64) {
             let bytes = parts.upstream.collect(fetched.body, MAX_MANIFEST).await?;
@@ -269,6 +293,7 @@ impl Contents {
                 let message = format!("upstream sent other bytes than those of {digest}; try again");
                 return Err(Error::new(Kind::Corrupt, message));
             }
+            parts.access.record_proved(&pull.key, grants_to, (&digest, kind), then);
             let manifest = parts.manifests.read(&digest, bytes, Some(&media_type));
             return Ok(self.in_memory(pull, &digest, &manifest, Outcome::Bypass, None));
         }
@@ -286,7 +311,7 @@ impl Contents {
         let content = (digest, content_kind(what));
         let (pushing, checked) = (may_push(pull, what), self.parts.check(pull, Some(content)));
         let is_granted = permission == Permission::Established || checked == Permission::Established;
-        let here = self.here(digest);
+        let here = self.parts.here(digest);
         if let Some((size, media_type)) = here.clone().filter(|_| is_granted && !pushing) {
             return Ok(self.described(digest, size, media_type, Outcome::Hit));
         }
@@ -301,13 +326,21 @@ impl Contents {
         };
         let asking = Box::pin(self.admission.ask(pull, digest, what));
         match (self.parts.ask(pull, copy, asking).await?, here) {
-            (Asked::Answer(said), here) => {
+            (Asked::Answer(Word { said, is_proof: true }), here) => {
                 let outcome = if here.is_some() { Outcome::Hit } else { Outcome::Bypass };
                 match said.size.or(here.map(|(size, _)| size)) {
                     Some(size) => Ok(self.described(digest, size, Some(said.media_type.into()), outcome)),
                     None => self.measured(pull, digest, what, permission).await,
                 }
             }
+            // Upstream's words alone, as far as they go: of a manifest, the bytes are asked for.
+            (Asked::Answer(Word { said, .. }), _) => match (what, said.size) {
+                (What::Blob(_), Some(size)) => {
+                    let content = Content::Unproved(size);
+                    Ok(Found::passed(digest.clone(), said.media_type, content))
+                }
+                _ => self.measured(pull, digest, what, permission).await,
+            },
             (Asked::Stale(stale), here) => {
                 let (size, media_type) = here.unwrap_or_default();
                 let found = self.described(digest, size, media_type, Outcome::Stale);
@@ -321,16 +354,6 @@ impl Contents {
         let media_type = manifest.or(media_type).filter(|name| !name.is_empty());
         let media_type = media_type.unwrap_or_else(|| OCTET_STREAM.into());
         Found::new(digest.clone(), media_type, Content::Sized(size), outcome)
-    }
-
-    /// Length and type of what is on disk, or in memory at least.
-    fn here(&self, digest: &Digest) -> Option<(u64, Option<Arc<str>>)> {
-        let held = self.parts.index.hold(digest, self.now());
-        let in_memory = || {
-            let manifest = self.parts.manifests.find(digest)?;
-            Some((manifest.bytes.len() as u64, Some(manifest.media_type.clone())))
-        };
-        held.map(|held| (held.size, held.media_type.clone())).or_else(in_memory)
     }
 
     /// For registries that do not say how long a manifest is: it is fetched, and kept.

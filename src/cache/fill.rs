@@ -1,7 +1,8 @@
 //! Fetches one blob, for all who want it.
 //!
 //! 1. what is here of it is hashed, and resumed;
-//! 2. upstream is asked for the rest, with the credential of who came first: its answer is a grant;
+//! 2. upstream is asked for the rest, with the credential of who came first: its answer is a grant
+//!    if it names the digest, else once the bytes have proved it;
 //! 3. room is made;
 //! 4. chunks coalesce, and are hashed and written on a thread while the next ones arrive; what is
 //!    written is published, the last of it only when the digest is verified;
@@ -23,6 +24,7 @@ use super::parts::Parts;
 use super::pull::content_kind;
 use super::sweep::SpaceReservation;
 use super::through::BlobRequest;
+use crate::access::Moment;
 use crate::clock::jitter;
 use crate::error::{Error, Kind, Result};
 use crate::fs::FsError;
@@ -35,6 +37,7 @@ use crate::store::Partial;
 use crate::task;
 use crate::upstream::Fetched;
 use crate::upstream::breaker::not_asked;
+use crate::upstream::requester::Credential;
 
 /// A blob to fetch.
 pub(super) struct Fill {
@@ -83,7 +86,8 @@ impl Fill {
 
     async fn fill(&self, lead: &mut Lead) -> Result<Filled> {
         let (partial, mut fetched) = self.open(lead).await?;
-        let total = fetched.total;
+        let (total, then) = (fetched.total, self.parts.access.moment());
+        let grants_to = fetched.grants_to(&self.request.requester);
         let (mut partial, mut reservation) = match self.make_room(partial, total).await {
             Ok(room) => room,
             Err(error) => {
@@ -107,11 +111,13 @@ impl Fill {
             fruitless = if partial.len() > before { 0 } else { fruitless + 1 };
             fetched = self.resume(&partial, total, &mut fruitless, error).await?;
         }
-        let partial = self.verify(lead, partial).await?;
+        let partial = self.verify(lead, partial, grants_to, then).await?;
         Ok(Filled { partial, media_type, _reservation: reservation })
     }
 
-    /// What is here of the blob, and the rest from upstream.
+    /// What is here of the blob, and the rest from upstream. Where upstream sends all of it, what is
+    /// here is put aside: somebody else may have fetched it, and a length or a page is not enough to
+    /// give it away.
     async fn open(&self, lead: &Lead) -> Result<(Partial, Fetched)> {
         let (store, digest) = (self.parts.store.clone(), lead.flight().digest().clone());
         let mut partial = task::blocking(move || store.partial(&digest)).await.map_err(no_room)?;
@@ -128,12 +134,31 @@ impl Fill {
             }
         }
         let fetched = fetched?;
-        let grants_to = fetched.grants_to(&self.request.requester);
-        self.parts.access.record_grant(&self.key, grants_to, lead.flight().digest(), self.kind());
+        if fetched.is_named {
+            let grants_to = fetched.grants_to(&self.request.requester);
+            self.parts.access.record_grant(&self.key, grants_to, lead.flight().digest(), self.kind());
+        }
+        if fetched.start == 0 && !partial.is_empty() {
+            partial = self.anew(partial).await?;
+        } else if whole && fetched.total != Some(partial.len()) {
+            let host = &self.request.site.origin.host;
+            return Err(Error::new(Kind::Broken, format!("{host} returned another length than that of the digest")));
+        }
         if !partial.is_empty() {
             info!(digest = %partial.digest(), from = partial.len(), "resuming a partial blob");
         }
         Ok((partial, fetched))
+    }
+
+    /// An empty partial in place of this one, which its readers still have.
+    async fn anew(&self, partial: Partial) -> Result<Partial> {
+        let (store, digest) = (self.parts.store.clone(), partial.digest().clone());
+        drop(partial);
+        let begin = move || {
+            store.remove_partial(&digest)?;
+            store.partial(&digest)
+        };
+        task::blocking(begin).await.map_err(no_room)
     }
 
     async fn make_room(&self, partial: Partial, total: Option<u64>) -> Result<(Partial, SpaceReservation)> {
@@ -273,8 +298,15 @@ impl Fill {
         }
     }
 
-    async fn verify(&self, lead: &Lead, partial: Partial) -> Result<Partial> {
+    async fn verify(
+        &self,
+        lead: &Lead,
+        partial: Partial,
+        grants_to: Option<Credential>,
+        then: Moment,
+    ) -> Result<Partial> {
         if partial.is_verified() {
+            self.parts.access.record_proved(&self.key, grants_to, (partial.digest(), self.kind()), then);
             lead.verify(partial.len());
             return Ok(partial);
         }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::error::{Error, Kind, Result};
 use crate::oci::digest::Digest;
+use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
 use crate::store::BlobFile;
 use crate::store::index::Held;
@@ -62,7 +63,7 @@ pub struct Flight {
     /// Upstream's answer, where there was no room for it: for the first who asks.
     unused_response: Mutex<Option<Fetched>>,
     /// For which repository and credential upstream was asked.
-    asked_for: OnceLock<(RepositoryKey, Credential)>,
+    asked_for: OnceLock<(RepositoryKey, Credential, ContentKind)>,
 }
 
 impl Flight {
@@ -79,7 +80,12 @@ impl Flight {
     /// Whether upstream was asked for this repository and credential, so that its answer would be
     /// the same.
     pub fn was_asked_for(&self, key: &RepositoryKey, who: Credential) -> bool {
-        self.asked_for.get().is_some_and(|(asked, by)| asked == key && *by == who)
+        self.asked_for.get().is_some_and(|(asked, by, _)| asked == key && *by == who)
+    }
+
+    /// Whether upstream was asked for this in this repository, for whomever.
+    pub fn was_asked_in(&self, key: &RepositoryKey, kind: ContentKind) -> bool {
+        self.asked_for.get().is_some_and(|(asked, _, what)| asked == key && *what == kind)
     }
 
     /// To watch it from now on.
@@ -202,8 +208,8 @@ impl Lead {
     }
 
     /// Notes for which repository and credential upstream is asked.
-    pub fn ask_for(&self, key: RepositoryKey, who: Credential) {
-        let _ = self.flight.asked_for.set((key, who));
+    pub fn ask_for(&self, key: RepositoryKey, who: Credential, kind: ContentKind) {
+        let _ = self.flight.asked_for.set((key, who, kind));
     }
 
     /// Upstream answered: bytes `0..published` are there to read.
@@ -304,7 +310,7 @@ mod tests {
         let flights = Flights::default();
         let lead_of_all = lead(&flights);
         assert!(!lead_of_all.flight().was_asked_for(&"ghcr.io/a".into(), Credential::Anonymous));
-        lead_of_all.ask_for("ghcr.io/a".into(), Credential::Anonymous);
+        lead_of_all.ask_for("ghcr.io/a".into(), Credential::Anonymous, ContentKind::Blob);
         assert!(lead_of_all.flight().was_asked_for(&"ghcr.io/a".into(), Credential::Anonymous));
         assert!(!lead_of_all.flight().was_asked_for(&"ghcr.io/b".into(), Credential::Anonymous));
         let keyring = crate::upstream::requester::Keyring::new();

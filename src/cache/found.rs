@@ -44,6 +44,8 @@ pub enum Content {
     Part(Response<Incoming>),
     /// Nothing: only its length was asked for.
     Sized(u64),
+    /// The same, as upstream said it without saying of which digest.
+    Unproved(u64),
 }
 
 /// Why something is served although upstream did not confirm it now.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::flight::Flights;
+use super::flight::{Flights, Progress};
 use super::found::Stale;
 use super::manifests::{Manifest, Manifests};
 use super::pull::Pull;
@@ -53,6 +53,26 @@ impl Parts {
     /// Whether its bytes are here.
     pub(super) fn is_here(&self, digest: &Digest) -> bool {
         self.index.has(digest) || self.manifests.find(digest).is_some()
+    }
+
+    /// Length and type of what is on disk, or in memory at least.
+    pub(super) fn here(&self, digest: &Digest) -> Option<(u64, Option<Arc<str>>)> {
+        let held = self.index.hold(digest, self.now());
+        let in_memory = || {
+            let manifest = self.manifests.find(digest)?;
+            Some((manifest.bytes.len() as u64, Some(manifest.media_type.clone())))
+        };
+        held.map(|held| (held.size, held.media_type.clone())).or_else(in_memory)
+    }
+
+    /// How long the bytes of a digest are that are verified: here, or about to be.
+    pub(super) fn verified_length(&self, digest: &Digest) -> Option<u64> {
+        let about_to_be = || match self.flights.find(digest)?.progress() {
+            Progress::Verified { size } => Some(size),
+            _ => None,
+        };
+        // In this order: what lands is in the index before it is no flight any more.
+        about_to_be().or_else(|| self.here(digest).map(|(size, _)| size))
     }
 
     /// Whether the requester may read a digest in the pull's repository; without one, whether it

@@ -9,7 +9,7 @@ use super::pull::Pull;
 use super::tags::{self, Binding, Bindings};
 use crate::error::{Error, Kind, Result};
 use crate::oci::digest::{Algorithm, Digest};
-use crate::oci::manifest::{ContentKind, MAX_MANIFEST};
+use crate::oci::manifest::{self, ContentKind, MAX_MANIFEST};
 use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Tag};
 use crate::policy::access::Permission;
@@ -144,34 +144,42 @@ async fn describe(
     match said {
         Ok(said) => {
             let grants_to = said.grants_to(&requester);
-            let Some(digest) = said.digest else {
-                return Ok((read(parts, pull, what, accept, sent).await?, grants_to));
-            };
+            let Some(digest) = said.digest else { return read(parts, pull, what, accept, sent).await };
             let (media_type, size) = (said.media_type.into(), said.size.filter(|size| *size > 0));
             Ok((Binding { digest, media_type, size, checked: sent, overtaken: false, before: None }, grants_to))
         }
-        Err(error) if error.status().as_u16() == 405 => {
-            Ok((read(parts, pull, what, accept, sent).await?, pull.requester.grants_to()))
-        }
+        Err(error) if error.status().as_u16() == 405 => read(parts, pull, what, accept, sent).await,
         Err(error) => Err(error),
     }
 }
 
-/// For registries whose HEAD says no digest: the digest is what the bytes hash to.
-async fn read(parts: &Parts, pull: &Pull, what: &What, accept: Accept, sent: SystemTime) -> Result<Binding> {
+/// For registries whose HEAD says no digest: the digest is what the bytes hash to, if they are a
+/// manifest. Anything may answer with other bytes.
+async fn read(
+    parts: &Parts,
+    pull: &Pull,
+    what: &What,
+    accept: Accept,
+    sent: SystemTime,
+) -> Result<(Binding, Option<Credential>)> {
     let mut fields = http::HeaderMap::new();
     if let Ok(value) = http::HeaderValue::try_from(accept.header()) {
         fields.insert(http::header::ACCEPT, value);
     }
     let (upstream, get) = (&parts.upstream, http::Method::GET);
     let answer = upstream.fetch_as_asked(&pull.site, &pull.repository, what, &get, &fields, &pull.requester).await?;
+    let grants_to = answer.grants_to(&pull.requester);
     let response = answer.response;
     let media_type = content_type(response.headers());
     let bytes = upstream.collect(response.into_body(), MAX_MANIFEST).await?;
+    if !manifest::parse(&bytes).is_ok_and(|manifest| manifest.is_recognisable()) {
+        let message = format!("{} answered with what is no manifest: is there a proxy between?", pull.site.origin.host);
+        return Err(Error::new(Kind::Broken, message));
+    }
     let digest = Digest::of(Algorithm::Sha256, &bytes);
     let manifest = parts.manifests.read(&digest, bytes, Some(&media_type));
     let (media_type, size) = (manifest.media_type.clone(), Some(manifest.bytes.len() as u64));
-    Ok(Binding { digest, media_type, size, checked: sent, overtaken: false, before: None })
+    Ok((Binding { digest, media_type, size, checked: sent, overtaken: false, before: None }, grants_to))
 }
 
 /// Revokes what upstream refused, also when its answer comes too late for who asked.

@@ -36,7 +36,7 @@ pub enum Negotiated {
 /// The response with what was found; `warned` is the text of its `Warning`.
 pub fn deliver(found: Found, asked: Asked<'_>, warned: Option<String>) -> Response<Body> {
     let digest = found.digest.to_string();
-    let is_known = not_modified(asked.headers, &digest);
+    let is_known = !is_unproved(&found) && not_modified(asked.headers, &digest);
     let fields = fields(&found, digest, asked.negotiated, warned);
     let mut response = if is_known { status(StatusCode::NOT_MODIFIED, Body::empty()) } else { content(found, asked) };
     // What upstream says of a part that it sent itself stays; all else is ours.
@@ -48,6 +48,11 @@ pub fn deliver(found: Found, asked: Asked<'_>, warned: Option<String>) -> Respon
     response
 }
 
+/// Whether upstream did not say that it has the digest, but answered as if.
+fn is_unproved(found: &Found) -> bool {
+    matches!(found.content, Content::Unproved(_))
+}
+
 fn status(status: StatusCode, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -57,7 +62,7 @@ fn status(status: StatusCode, body: Body) -> Response<Body> {
 fn content(found: Found, asked: Asked<'_>) -> Response<Body> {
     let range = asked.headers.get(header::RANGE).filter(|_| asked.method == Method::Get);
     match found.content {
-        Content::Sized(size) => sized(size),
+        Content::Sized(size) | Content::Unproved(size) => sized(size),
         Content::Memory(bytes) if asked.method == Method::Head => sized(bytes.len() as u64),
         Content::File(_, Some(size)) if asked.method == Method::Head => sized(size),
         Content::Memory(bytes) => match select(range, bytes.len() as u64) {
@@ -132,13 +137,13 @@ fn fields(found: &Found, digest: String, negotiated: Negotiated, warned: Option<
     let media_type = HeaderValue::try_from(&*found.media_type).unwrap_or(HeaderValue::from_static(OCTET_STREAM));
     let tag = ["\"", &digest, "\""].concat();
     let detail = found.stale.as_ref().map(|stale| stale.reason.as_str());
-    let is_negotiated = negotiated == Negotiated::Yes;
+    let (is_negotiated, is_proved) = (negotiated == Negotiated::Yes, !is_unproved(found));
     let age = found.age.filter(|_| matches!(found.outcome, Outcome::Hit | Outcome::Stale));
     [
         Some((header::CONTENT_TYPE, media_type)),
         Some((header::ACCEPT_RANGES, HeaderValue::from_static("bytes"))),
-        Some((header::ETAG, text(tag))),
-        Some((DOCKER_CONTENT_DIGEST, text(digest))),
+        is_proved.then(|| (header::ETAG, text(tag))),
+        is_proved.then(|| (DOCKER_CONTENT_DIGEST, text(digest))),
         Some((DOCKER_DISTRIBUTION_API_VERSION, HeaderValue::from_static("registry/2.0"))),
         Some((CACHE_STATUS, cache_status(found.outcome, detail))),
         is_negotiated.then(|| (header::VARY, HeaderValue::from_static("Accept"))),

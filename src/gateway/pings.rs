@@ -16,6 +16,7 @@ use crate::oci::challenge::{self, Challenge, Scheme};
 use crate::oci::error::Code;
 use crate::oci::name::Repository;
 use crate::policy::access::within;
+use crate::policy::sound;
 use crate::records::{Journal, Table, seconds, time};
 
 /// Name spaces that are remembered: a pattern such as `*.pkg.dev` has as many as clients ask for.
@@ -76,11 +77,11 @@ impl Pings {
         }
     }
 
-    /// Keeps the answer to a `/v2/`, if it says anything.
+    /// Keeps the answer to a `/v2/`, if it says anything: a page with status 200 is none.
     pub(crate) fn remember(&self, namespace: &Arc<str>, status: StatusCode, headers: &HeaderMap, now: SystemTime) {
         let lines = headers.get_all(header::WWW_AUTHENTICATE).iter();
         let challenges: Vec<String> = lines.filter_map(|line| line.to_str().ok().map(str::to_owned)).collect();
-        if status == StatusCode::OK || (status == StatusCode::UNAUTHORIZED && !challenges.is_empty()) {
+        if sound::is_ping(status, headers) {
             self.keep(namespace, Ping { at: seconds(now), status: status.as_u16(), challenges });
         }
     }

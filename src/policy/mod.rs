@@ -18,6 +18,7 @@ pub mod refusals;
 pub mod registry;
 pub mod repositories;
 pub mod retry;
+pub mod sound;
 pub mod users;
 
 pub use registry as chain;

@@ -12,6 +12,7 @@ use crate::dial::error::ADVICE;
 use crate::error::{Error, Kind, Reply};
 use crate::http::via::Pseudonym;
 use crate::ledger::Identity;
+use crate::oci::digest::Digest;
 use crate::oci::error::code_of;
 
 /// Bytes of an error's body that are read and passed on.
@@ -36,6 +37,11 @@ pub struct Answer {
     /// Whether a success is the registry's grant to the requester. A source that is trusted with
     /// bytes alone grants nothing.
     pub grants: bool,
+    /// Of a success: the digest of the content, where it names one (see [`sound::judge`]). For a
+    /// digest that was asked for, it is that one.
+    ///
+    /// [`sound::judge`]: crate::policy::sound::judge
+    pub names: Option<Digest>,
     /// Of a question: whose credential it showed. Of any other request: whose quota it counted
     /// against.
     pub paid_by: Identity,

@@ -17,7 +17,8 @@ use crate::policy::registry::Site;
 /// What upstream says of content without sending it.
 #[derive(Clone, Debug)]
 pub struct Description {
-    /// `Docker-Content-Digest`; some registries leave it out.
+    /// The digest that it names: see [`Answer::names`]. Some registries leave it out, and storage
+    /// that they redirect to has none.
     pub digest: Option<Digest>,
     /// `Content-Type` without parameters; empty if there was none.
     pub media_type: String,
@@ -36,7 +37,7 @@ impl Description {
     fn of(answer: &Answer) -> Description {
         let text = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
         Description {
-            digest: text("docker-content-digest").and_then(|digest| digest.parse().ok()),
+            digest: answer.names.clone(),
             media_type: text("content-type").map(|value| essence(value).to_owned()).unwrap_or_default(),
             size: text("content-length").and_then(|length| length.parse().ok()),
             grants: answer.grants,
@@ -77,7 +78,13 @@ pub(super) async fn describe(
         return Err(if error.kind() == Kind::Missing { error.coded(what.unknown()) } else { error });
     }
     let description = Description::of(&answer);
-    if is_blob && description.size.is_none() { first_byte(sources, question).await } else { Ok(description) }
+    if is_blob && !says_length(&description, what) { first_byte(sources, question).await } else { Ok(description) }
+}
+
+/// Some leave the length out, and some say 0 of everything.
+fn says_length(description: &Description, what: &What) -> bool {
+    let is_of_nothing = || matches!(what, What::Blob(digest) if Digest::of(digest.algorithm(), b"") == *digest);
+    description.size.is_some_and(|size| size > 0 || description.digest.is_some() || is_of_nothing())
 }
 
 /// Storage that signs its URLs for GET refuses HEAD with 403, and some registries leave the length

@@ -24,6 +24,9 @@ pub struct Fetched {
     pub total: Option<u64>,
     /// `Content-Type` without parameters; empty if there was none.
     pub media_type: String,
+    /// Whether it names the digest that was asked for: see [`Answer::names`]. If not, its bytes
+    /// have to prove it.
+    pub is_named: bool,
     /// Whether it is the registry's grant to the requester: see [`Answer::grants`].
     pub grants: bool,
 }
@@ -52,16 +55,20 @@ pub(super) async fn fetch(
     let host = &site.origin.host;
     let total = answer.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     let media_type = answer.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(essence);
-    let (media_type, grants) = (media_type.unwrap_or_default().to_owned(), answer.grants);
+    let media_type = media_type.unwrap_or_default().to_owned();
+    let (is_named, grants) = (answer.names.is_some(), answer.grants);
     match answer.status() {
-        StatusCode::OK => Ok(Fetched { body: answer.response.into_body(), start: 0, total, media_type, grants }),
+        StatusCode::OK => {
+            let body = answer.response.into_body();
+            Ok(Fetched { body, start: 0, total, media_type, is_named, grants })
+        }
         StatusCode::PARTIAL_CONTENT => {
             let range = answer.headers().get(header::CONTENT_RANGE).and_then(parse_content_range);
             let range = range
                 .filter(|range| range.start == from)
                 .ok_or_else(|| Error::new(Kind::Broken, format!("{host} sent another range than was asked for")))?;
             let (body, total) = (answer.response.into_body(), range.total);
-            Ok(Fetched { body, start: from, total, media_type, grants })
+            Ok(Fetched { body, start: from, total, media_type, is_named, grants })
         }
         _ => Err(sources.client().refusal(&host.to_string(), answer).await),
     }
@@ -102,13 +109,7 @@ async fn get(
         fields.insert(header::RANGE, range);
     }
     let question = Question::new(site, repository, what, requester, &Method::GET, &fields);
-    let answer = sources.ask(question).await?;
-    let encoded = answer.headers().get(header::CONTENT_ENCODING).is_some_and(|e| e != "identity");
-    if answer.status().is_success() && encoded {
-        let host = &site.origin.host;
-        return Err(Error::new(Kind::Broken, format!("{host} compressed its response, though asked not to")));
-    }
-    Ok(answer)
+    sources.ask(question).await
 }
 
 /// A request with the client's own fields, for what is never kept.

@@ -36,7 +36,7 @@ const SLOW: &str = "";
 /// What came of asking with the account.
 enum Paid {
     /// The account got this.
-    Answer(Answer),
+    Answer(Box<Answer>),
     /// The registry refuses it to the account, or has no such thing.
     Refused(Kind),
     /// A 429 to the account holds.
@@ -57,7 +57,7 @@ pub(super) async fn ask_as_payer(proofs: &Arc<Proofs>, question: &Question<'_>) 
 async fn ask_on_account(proofs: &Arc<Proofs>, question: &Question<'_>) -> Result<Answer> {
     let paid = paid(proofs, question).await?;
     if let Paid::Answer(answer) = paid {
-        return Ok(answer);
+        return Ok(*answer);
     }
     let answered = ask_as_client(&proofs.tokens, question).await;
     match (paid, question.requester.payer) {
@@ -100,7 +100,7 @@ async fn paid(proofs: &Arc<Proofs>, question: &Question<'_>) -> Result<Paid> {
     }
     let fields = std::mem::take(answer.response.headers_mut());
     answer.response.headers_mut().extend(about_the_content(fields));
-    Ok(Paid::Answer(answer))
+    Ok(Paid::Answer(Box::new(answer)))
 }
 
 /// What a status means with which the account gets nothing. A refusal is remembered.

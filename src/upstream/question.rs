@@ -14,6 +14,7 @@ use crate::oci::manifest;
 use crate::oci::name::{Reference, Repository};
 use crate::oci::route;
 use crate::policy::registry::Site;
+use crate::policy::sound::Asked;
 
 /// The `Accept` of a manifest by digest: bytes have one type, whatever the client accepts.
 pub(super) const ANY_MANIFEST: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -66,6 +67,24 @@ impl What {
             What::Manifest(_) => Code::ManifestUnknown,
             What::Blob(_) => Code::BlobUnknown,
             What::List(_) => Code::NameUnknown,
+        }
+    }
+
+    /// As an answer to it is judged.
+    pub(super) fn sought(&self) -> Asked<'_> {
+        match self {
+            What::Manifest(Reference::Tag(_)) => Asked::Tag,
+            What::Manifest(Reference::Digest(digest)) | What::Blob(digest) => Asked::Digest(digest),
+            What::List(_) => Asked::List,
+        }
+    }
+
+    /// The word for it in a sentence.
+    pub(super) fn noun(&self) -> &'static str {
+        match self {
+            What::Manifest(_) => "a manifest",
+            What::Blob(_) => "a blob",
+            What::List(_) => "a list",
         }
     }
 

@@ -6,16 +6,18 @@ use http::{HeaderValue, StatusCode, header};
 use super::answer::{Answer, Via};
 use super::breaker::not_asked;
 use super::client::{Client, wants_another_protocol};
-use super::question::Question;
+use super::question::{Question, What};
 use super::request::{About, Debit, Wire, build, with_via};
 use crate::dial::error::dial_error;
 use crate::error::{Error, Kind, Result};
+use crate::http::origin::Origin;
 use crate::policy::redirect;
+use crate::policy::sound::{self, Nonsense};
 
 /// The first response that is no redirect.
 ///
 /// # Errors
-/// No response came, or a redirect is not to be followed.
+/// No response came, a redirect is not to be followed, or a success is no answer to the question.
 pub(super) async fn follow(
     client: &Client,
     question: &Question<'_>,
@@ -46,7 +48,9 @@ pub(super) async fn follow(
             if origin != site.origin {
                 answer.via = Via::Redirect;
             }
-            return Ok(Answer { paid_by: charged, ..answer });
+            let names = sound::judge(answer.status(), answer.headers(), question.what.sought())
+                .map_err(|nonsense| unsound(&origin, what, nonsense))?;
+            return Ok(Answer { paid_by: charged, names, ..answer });
         }
         let location = answer.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
         let next = redirect::next(&origin, &target, location, hop)
@@ -59,6 +63,13 @@ pub(super) async fn follow(
         (origin, target) = (next.origin, next.target);
     }
     Err(Error::new(Kind::Broken, "too many redirects"))
+}
+
+/// The error of a success that is no answer: it counts as none.
+fn unsound(origin: &Origin, what: &What, nonsense: Nonsense) -> Error {
+    let message =
+        format!("{} answered {nonsense} where {} was asked for: {}", origin.host, what.noun(), nonsense.hint());
+    Error::new(Kind::Broken, message)
 }
 
 fn is_redirect(status: StatusCode) -> bool {

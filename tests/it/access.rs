@@ -350,7 +350,8 @@ async fn head_of_a_blob_that_is_not_here_is_asked_and_not_fetched() {
     let layer = Image::multi_layer().layers()[2].clone();
     let reply = seawall.client().head(&format!("{HUB}/v2/a/b/blobs/{}", layer.digest())).send().await.unwrap();
     assert_eq!((reply.status.as_u16(), reply.header("content-length")), (200, "307200"));
-    assert_eq!((reply.header("docker-content-digest"), registry.sent()), (&*layer.digest(), 0));
+    // The CDN names no digest: no more is said than it said.
+    assert_eq!((reply.header("docker-content-digest"), registry.sent()), ("", 0));
     assert_eq!(registry.gets("blobs") + registry.gets("cdn"), 0, "{}", registry.log());
     let other = format!("{HUB}/v2/c/d/blobs/{}", layer.digest());
     assert_eq!(seawall.client().head(&other).send().await.unwrap().status, 404);

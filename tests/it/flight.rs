@@ -203,7 +203,8 @@ async fn head_of_a_cold_blob_downloads_nothing() {
         let seawall = Seawall::before(&registry).start(&pki).await;
         let reply = seawall.client().head(&url(&blob)).send().await.unwrap();
         assert_eq!((reply.status.as_u16(), reply.header("content-length")), (200, "1048576"));
-        assert_eq!(reply.header("docker-content-digest"), blob.digest());
+        // A CDN names no digest.
+        assert_eq!(reply.header("docker-content-digest"), if cdn { String::new() } else { blob.digest() });
         assert_eq!((registry.gets("blobs"), registry.gets("cdn")), (0, 0), "{}", registry.log());
         assert!(files(&seawall, "partial").is_empty() && files(&seawall, "blobs/sha256").is_empty());
     }

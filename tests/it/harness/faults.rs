@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 use tokio::sync::watch;
 
@@ -62,7 +63,7 @@ pub(super) enum Effect {
     HoldHead(Gate),
     HoldBody { at: u64, gate: Gate },
     HangUp,
-    Answer { status: u16, content_type: &'static str, body: String },
+    Answer { status: u16, content_type: &'static str, body: Bytes },
     Redirect(String),
     LongLocation(usize),
     CutAt(u64),
@@ -188,18 +189,28 @@ impl Fault {
     }
 
     pub(crate) fn status(self, status: u16, body: &str) -> Fault {
-        self.with(Effect::Answer { status, content_type: "text/plain", body: body.to_owned() })
+        self.answers(status, "text/plain", body.to_owned())
+    }
+
+    /// Any answer in place of the registry's own, without its fields. `""`: no `Content-Type`.
+    pub(crate) fn answers(self, status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Fault {
+        self.with(Effect::Answer { status, content_type, body: body.into() })
+    }
+
+    /// The page of a gate in front of the registry.
+    pub(crate) fn page(self) -> Fault {
+        self.answers(200, "text/html; charset=utf-8", PAGE)
     }
 
     /// A registry's JSON error.
     pub(crate) fn error(self, status: u16, code: &str) -> Fault {
         let body = format!(r#"{{"errors":[{{"code":"{code}","message":"the fake says so"}}]}}"#);
-        self.with(Effect::Answer { status, content_type: "application/json", body })
+        self.answers(status, "application/json", body)
     }
 
     /// Docker Hub's 429 for a spent quota.
     pub(crate) fn pull_limit(self) -> Fault {
-        self.with(Effect::Answer { status: 429, content_type: "application/json", body: PULL_LIMIT.to_owned() })
+        self.answers(429, "application/json", PULL_LIMIT)
     }
 
     /// Docker Hub's other 429: text, with `Retry-After`.
@@ -270,6 +281,9 @@ impl Fault {
             && self.when.as_ref().is_none_or(|when| when(seen))
     }
 }
+
+/// What a gate says.
+pub(crate) const PAGE: &str = "<!doctype html><html><title>Sign in</title><p>We will be back.</html>";
 
 pub(super) const PULL_LIMIT: &str = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit"}]}"#;
 
