@@ -6,6 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use tracing::{info, warn};
@@ -19,6 +20,9 @@ use super::tables::{Records, Table};
 const SCHEMA: &[u8] = b"1";
 /// Bytes of memory for sled's pages. They are read once.
 const PAGES: u64 = 16 << 20;
+/// How often, and after which pause, tables that are locked are tried again.
+const LOCK_TRIALS: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The tables and the log.
 #[derive(Debug)]
@@ -242,11 +246,27 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, Databa
 fn is_passing(error: &sled::Error) -> bool {
     let sled::Error::Io(error) = error else { return false };
     let passing = matches!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
-    // sled's own text: what was closed a moment ago may still be locked.
-    passing || crate::fs::is_full(error) || error.to_string().contains("could not acquire lock")
+    passing || crate::fs::is_full(error) || is_lock(error)
 }
 
+/// By sled's own text.
+fn is_lock(error: &std::io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
+}
+
+/// Waits for a lock on what was closed a moment ago: a process that is about to end may have it, or
+/// one that was started meanwhile and is not another program yet (credential helpers).
 fn open(dir: &Path) -> Result<sled::Db, sled::Error> {
+    for _ in 0..LOCK_TRIALS {
+        match open_now(dir) {
+            Err(sled::Error::Io(error)) if is_lock(&error) => std::thread::sleep(LOCK_PAUSE),
+            opened => return opened,
+        }
+    }
+    open_now(dir)
+}
+
+fn open_now(dir: &Path) -> Result<sled::Db, sled::Error> {
     let db = sled::Config::new().path(dir).cache_capacity(PAGES).flush_every_ms(None).open()?;
     let schema = db.get("schema")?;
     if schema.as_ref().is_some_and(|schema| schema != SCHEMA) {

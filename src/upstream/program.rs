@@ -86,10 +86,18 @@ mod tests {
     async fn said(script: &str) -> Result<Login, String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("docker-credential-test");
-        crate::fs::create_new(&path, 0o700, format!("#!/bin/sh\n{script}\n").as_bytes()).unwrap();
+        write_by_another(&path, &format!("#!/bin/sh\n{script}\n"));
         run(path.to_str().unwrap(), "ghcr.io")
             .await
             .map_err(|error| error.to_string().replace(path.to_str().unwrap(), "X"))
+    }
+
+    /// This process never has it open for writing, nor do those that other tests start of it
+    /// meanwhile: then it could not be run ("Text file busy").
+    fn write_by_another(path: &std::path::Path, script: &str) {
+        let mut shell = std::process::Command::new("sh");
+        let shell = shell.args(["-c", r#"printf %s "$2" > "$1" && chmod 700 "$1""#, "sh"]).arg(path).arg(script);
+        assert!(shell.status().unwrap().success());
     }
 
     #[tokio::test]
