@@ -119,7 +119,7 @@ impl Access {
 
     /// Upstream refused the operator's account itself.
     pub fn account_refused(&self, key: &RepositoryKey) {
-        self.0.grants.account_refused(key);
+        self.0.grants.account_refused(key, self.now());
     }
 
     /// Which repository has which digest.

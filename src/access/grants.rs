@@ -198,12 +198,22 @@ impl Grants {
         self.missing.contains_key(&(repository.clone(), digest.clone(), kind, who))
     }
 
-    /// Upstream let `who` read in `repository` by an answer of `then`, if it has not refused that
-    /// since.
+    /// Upstream let `who` read in `repository` by an answer of `then`, if it has neither refused nor
+    /// granted that since.
     pub fn grant_of(&self, repository: &RepositoryKey, who: Credential, then: SystemTime) {
         let refused = self.refused.get(&(repository.clone(), who));
-        if refused.is_none_or(|refused| refused < then) {
+        let is_latest = |at: Option<SystemTime>| at.is_none_or(|at| at < then);
+        if is_latest(refused) && is_latest(self.granted_at(repository, who)) {
             self.grant(repository, who, then);
+        }
+    }
+
+    fn granted_at(&self, repository: &RepositoryKey, who: Credential) -> Option<SystemTime> {
+        match who {
+            Credential::Anonymous => self.public.read().get(repository).copied(),
+            Credential::Account => self.shared.read().get(repository).map(|shared| shared.at),
+            Credential::Known(print) => self.own.get(&(repository.clone(), print)),
+            Credential::Remembered(_) => None,
         }
     }
 
@@ -232,7 +242,8 @@ impl Grants {
 
     /// Upstream refused the operator's account itself: what it was granted in `repository` is fresh
     /// for as long as any grant, and no outage makes that longer.
-    pub fn account_refused(&self, repository: &RepositoryKey) {
+    pub fn account_refused(&self, repository: &RepositoryKey, now: SystemTime) {
+        self.refused.insert((repository.clone(), Credential::Account), now);
         let mut shared = self.shared.write();
         let Some(known) = shared.get_mut(repository).filter(|known| known.stands) else { return };
         known.stands = false;
@@ -281,9 +292,24 @@ mod tests {
         assert!(!may(&app, alice, None), "the answer came before the refusal");
         grants.grant_of(&app, alice, time(1011));
         assert!(may(&app, alice, None));
-        grants.revoke(&app, alice, time(1012));
+        grants.grant(&app, alice, time(1300));
+        grants.grant_of(&app, alice, time(1012));
+        assert_eq!(grants.granted_at(&app, alice), Some(time(1300)), "no grant gets older");
+        grants.revoke(&app, alice, time(1301));
         grants.grant(&app, Credential::Anonymous, now);
         assert!(may(&app, bob, None), "public is for all");
+    }
+
+    #[test]
+    fn an_answer_from_before_the_accounts_refusal_is_no_grant_to_it() {
+        let (grants, _) = grants(&Index::new(Journal::off()));
+        let app = RepositoryKey::from("docker.io/acme/app");
+        grants.grant(&app, Credential::Account, time(1000));
+        grants.account_refused(&app, time(1010));
+        grants.grant_of(&app, Credential::Account, time(1005));
+        assert!(!grants.shared.read()[&app].stands);
+        grants.grant_of(&app, Credential::Account, time(1011));
+        assert!(grants.shared.read()[&app].stands);
     }
 
     /// Pitfall 46: some registries say 404 to whoever may not read.

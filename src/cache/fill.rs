@@ -85,8 +85,10 @@ impl Fill {
     }
 
     async fn fill(&self, lead: &mut Lead) -> Result<Filled> {
+        // Before it is asked for: what upstream refuses meanwhile stays refused.
+        let then = self.parts.access.moment();
         let (partial, mut fetched) = self.open(lead).await?;
-        let (total, then) = (fetched.total, self.parts.access.moment());
+        let total = fetched.total;
         let grants_to = fetched.grants_to(&self.request.requester);
         let (mut partial, mut reservation) = match self.make_room(partial, total).await {
             Ok(room) => room,
