@@ -219,8 +219,7 @@ impl Grants {
 
     /// Upstream did not let `who` read in `repository`.
     pub fn revoke(&self, repository: &RepositoryKey, who: Credential, now: SystemTime) {
-        let asked_as = if matches!(who, Credential::Remembered(_)) { Credential::Anonymous } else { who };
-        self.refused.insert((repository.clone(), asked_as), now);
+        self.refused.insert((repository.clone(), who.asked_as()), now);
         match who {
             Credential::Known(print) => {
                 self.own.invalidate(&(repository.clone(), print));

@@ -54,6 +54,15 @@ pub enum Credential {
 }
 
 impl Credential {
+    /// As whom upstream is asked for it.
+    #[must_use]
+    pub fn asked_as(self) -> Credential {
+        match self {
+            Credential::Remembered(_) => Credential::Anonymous,
+            other => other,
+        }
+    }
+
     /// Whose quota its requests count against.
     pub fn identity(self) -> Identity {
         match self {
@@ -148,11 +157,7 @@ impl Requester {
     /// Who is granted to read by a success for this requester; `None` where the account may have
     /// paid for it: that proves nothing.
     pub fn grants_to(&self) -> Option<Credential> {
-        let asked_for = match self.credential {
-            Credential::Remembered(_) => Credential::Anonymous,
-            other => other,
-        };
-        (self.payer != Payer::AccountForAll).then_some(asked_for)
+        (self.payer != Payer::AccountForAll).then_some(self.credential.asked_as())
     }
 }
 
