@@ -39,6 +39,11 @@ pub(super) fn admit(state: &State, seen: &Seen) -> Result<Option<String>, Box<An
                 token.allowed.contains(&(name.to_owned(), action.to_owned()))
                     && state.may(token.user.as_deref(), name, action)
             };
+            let hidden =
+                |name: &str| state.setup.hides && !covers(name) && !state.may(token.user.as_deref(), name, "pull");
+            if repository.is_some_and(hidden) {
+                return Err(Box::new(Answer::error(StatusCode::NOT_FOUND, "NAME_UNKNOWN")));
+            }
             if repository.is_some_and(|name| !covers(name)) {
                 return Err(Box::new(challenge(state, seen, action, Some("insufficient_scope"))));
             }

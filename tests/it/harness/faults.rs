@@ -61,6 +61,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub(super) enum Effect {
     HoldHead(Gate),
+    HoldAnswer(Gate),
     HoldBody { at: u64, gate: Gate },
     HangUp,
     Answer { status: u16, content_type: &'static str, body: Bytes },
@@ -157,6 +158,11 @@ impl Fault {
         self.with(Effect::HoldHead(gate.clone()))
     }
 
+    /// The answer is decided, with all that it changes, and waits for the gate.
+    pub(crate) fn hold_answer(self, gate: &Gate) -> Fault {
+        self.with(Effect::HoldAnswer(gate.clone()))
+    }
+
     /// Bytes before `at` are sent, the rest when the gate opens. `at` is below the blob's length:
     /// h1 asks for nothing after the last byte.
     pub(crate) fn hold_body(self, at: u64, gate: &Gate) -> Fault {
@@ -195,6 +201,11 @@ impl Fault {
     /// Any answer in place of the registry's own, without its fields. `""`: no `Content-Type`.
     pub(crate) fn answers(self, status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Fault {
         self.with(Effect::Answer { status, content_type, body: body.into() })
+    }
+
+    /// What a registry says to HEAD of a digest that it has, whether it has it or not.
+    pub(crate) fn names(self, digest: &str, media_type: &'static str, length: u32) -> Fault {
+        self.answers(200, media_type, "").claim_length(length.into()).set("docker-content-digest", digest)
     }
 
     /// The page of a gate in front of the registry.

@@ -326,6 +326,12 @@ impl Image {
         all
     }
 
+    /// The digests of all of it.
+    pub(crate) fn digests(&self) -> Vec<String> {
+        let manifests = self.manifests().into_iter().map(|(_, bytes)| sha256(&bytes));
+        manifests.chain(self.blobs().iter().map(Blob::digest)).collect()
+    }
+
     /// Every config and layer.
     pub(crate) fn blobs(&self) -> Vec<Blob> {
         let of = |image: &Image| image.config().into_iter().chain(image.layers().to_vec()).collect::<Vec<_>>();

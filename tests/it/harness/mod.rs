@@ -1,7 +1,8 @@
 //! Test doubles on loopback: a fake registry that counts and can fail, and a client that can ask in
 //! every way.
 //!
-//! `tls` the test root · `image` contents · `state` what a registry holds · `record` what it saw ·
+//! `tls` the test root · `image` contents · `state` what a registry holds · `held` what its owners do,
+//! and what it is at a moment · `record` what it saw ·
 //! `faults` what it does wrong · `wire`, `body`, `answer` how an answer leaves · `auth`,
 //! `pull_side`, `push_side` what it answers · `server` its listeners · `registry` the builder and
 //! handle · `client`, `exchange`, `pull` the other side · `forward`, `socks` a company's proxy ·
@@ -15,6 +16,7 @@ mod dns;
 pub(crate) mod exchange;
 pub(crate) mod faults;
 mod forward;
+mod held;
 pub(crate) mod image;
 mod log;
 mod process;
@@ -37,6 +39,7 @@ pub(crate) use dns::{Dns, Over};
 pub(crate) use exchange::ClientError;
 pub(crate) use faults::{Fault, Gate};
 pub(crate) use forward::ForwardProxy;
+pub(crate) use held::Held;
 pub(crate) use image::{Algorithm, Blob, Hash, Image, sha256};
 pub(crate) use log::{Log, alone};
 pub(crate) use process::{Process, Room};

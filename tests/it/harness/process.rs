@@ -47,6 +47,12 @@ impl Process {
         Process::run(Command::new(BINARY.expect("a test of the package itself")), dir, &data, registry, pki, toml)
     }
 
+    /// The same, with its data in `data`, which stays.
+    pub(crate) fn over(data: &Path, registry: &Registry, pki: &Pki, toml: &str) -> Process {
+        let command = Command::new(BINARY.expect("a test of the package itself"));
+        Process::run(command, tempfile::tempdir().unwrap(), data, registry, pki, toml)
+    }
+
     /// The same, with its data in `data`, on a disk of the test's: see [`Process::room`].
     pub(crate) fn on_disk(room: Room, data: &Path, registry: &Registry, pki: &Pki) -> Process {
         let mut command = Command::new("bash");

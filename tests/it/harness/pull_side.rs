@@ -13,7 +13,7 @@ pub(super) fn answer(state: &mut State, seen: &Seen, user: Option<&str>) -> Answ
     match &seen.ask {
         Ask::Ping => Answer::json(StatusCode::OK, &json!({})),
         Ask::Manifest { repository, reference } => manifest(state, seen, user, repository, reference),
-        Ask::Blob { repository, digest } => blob(state, repository, digest),
+        Ask::Blob { repository, digest } => blob(state, user, repository, digest),
         Ask::Tags { repository } => tags(state, seen, repository),
         Ask::Catalog => {
             let names: Vec<String> = state.repos.keys().cloned().collect();
@@ -39,11 +39,16 @@ fn manifest(state: &mut State, seen: &Seen, user: Option<&str>, repository: &str
         let spent = Answer::new(StatusCode::TOO_MANY_REQUESTS, "application/json", Blob::new(PULL_LIMIT));
         return with_quota(state, spent, source);
     }
-    let Some((digest, media_type, bytes)) = state.manifest(repository, reference, &accept) else {
+    let may = state.repos.get(repository).is_some_and(|repo| repo.opens(reference, user));
+    let found = state.manifest(repository, reference, &accept).filter(|_| may);
+    let Some((digest, media_type, bytes)) = found else {
         let code = if state.repos.contains_key(repository) { "MANIFEST_UNKNOWN" } else { "NAME_UNKNOWN" };
         let unknown = Answer::error(StatusCode::NOT_FOUND, code);
         return with_quota(state, unknown, source);
     };
+    if let Some(refused) = blocked(state, repository, &digest) {
+        return refused;
+    }
     if counted && state.setup.quota.is_some() {
         *state.spent.entry(source.to_owned()).or_default() += 1;
     }
@@ -58,6 +63,12 @@ fn manifest(state: &mut State, seen: &Seen, user: Option<&str>, repository: &str
     with_quota(state, answer, source)
 }
 
+/// Harbor's 412 of a scanner, a lawyer's 451.
+fn blocked(state: &State, repository: &str, digest: &str) -> Option<Answer> {
+    let status = state.repos.get(repository)?.blocked.get(digest)?;
+    Some(Answer::error(StatusCode::from_u16(*status).expect("a status"), "DENIED"))
+}
+
 fn with_quota(state: &State, mut answer: Answer, source: &str) -> Answer {
     if let (Some(quota), Some(remaining)) = (&state.setup.quota, state.remaining(source)) {
         answer.set("ratelimit-limit", &format!("{};w={}", quota.limit, quota.window));
@@ -67,10 +78,14 @@ fn with_quota(state: &State, mut answer: Answer, source: &str) -> Answer {
     answer
 }
 
-fn blob(state: &mut State, repository: &str, digest: &str) -> Answer {
-    let Some(blob) = state.repos.get(repository).and_then(|repo| repo.blobs.get(digest)).cloned() else {
+fn blob(state: &mut State, user: Option<&str>, repository: &str, digest: &str) -> Answer {
+    let repo = state.repos.get(repository).filter(|repo| repo.opens(digest, user));
+    let Some(blob) = repo.and_then(|repo| repo.blobs.get(digest)).cloned() else {
         return Answer::error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN");
     };
+    if let Some(refused) = blocked(state, repository, digest) {
+        return refused;
+    }
     if state.setup.cdn.is_some() {
         let url = state.sign(repository, digest);
         let mut answer = Answer::empty(StatusCode::TEMPORARY_REDIRECT).with("location", &url);

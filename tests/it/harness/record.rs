@@ -1,7 +1,7 @@
 //! What reached the fake: every request, before it is answered.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering::SeqCst};
 
 use http::request::Parts;
 use http::{HeaderMap, Method, Version, header};
@@ -113,6 +113,7 @@ pub(super) struct Fate {
     pub(super) sent: AtomicU64,
     pub(super) received: AtomicU64,
     pub(super) end: AtomicU8,
+    pub(super) moment: AtomicUsize,
 }
 
 /// How the body of an answer ended.
@@ -166,6 +167,11 @@ impl Seen {
     /// The status it was answered with; 0 while it waits, or was never answered.
     pub(crate) fn status(&self) -> u16 {
         self.fate.status.load(SeqCst)
+    }
+
+    /// The moment (`Registry::mark`) at which its answer was made.
+    pub(crate) fn moment(&self) -> usize {
+        self.fate.moment.load(SeqCst)
     }
 
     /// Bytes of the answer's body given to the connection so far.

@@ -11,7 +11,7 @@
 //!     .await;
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -32,7 +32,7 @@ use super::wire::News;
 
 /// Dropped: it goes down.
 pub(crate) struct Registry {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     hosts: Vec<Arc<Host>>,
 }
 
@@ -55,6 +55,7 @@ impl Registry {
             token_length: 0,
             url_uses: None,
             quota: None,
+            hides: false,
             page: 1000,
         };
         let shared = Shared {
@@ -157,6 +158,11 @@ impl Registry {
     /// Manifest GETs per source and 6 h, with Docker Hub's headers.
     pub(crate) fn quota(self, limit: u64) -> Registry {
         self.setup(|setup| setup.quota = Some(Quota { limit, window: 21600 }))
+    }
+
+    /// It says 404 to a token that does not open what it is asked for, as GitHub does.
+    pub(crate) fn hides(self) -> Registry {
+        self.setup(|setup| setup.hides = true)
     }
 
     /// Lists have pages of so many.
@@ -291,6 +297,15 @@ impl Registry {
 
     pub(crate) fn make_public(&self, repository: &str) {
         self.shared.state.lock().repo(repository).readers = None;
+    }
+
+    /// Rights for each tag and digest (Artifactory, Nexus): of what may be read in a repository, only
+    /// these users may read an image and all that is its own. To others it does not exist.
+    pub(crate) fn make_private_within(&self, repository: &str, tag: &str, image: &Image, users: &[&str]) {
+        let users: BTreeSet<String> = users.iter().map(|user| (*user).to_owned()).collect();
+        let mut state = self.shared.state.lock();
+        let rights = &mut state.repo(repository).rights;
+        rights.extend(image.digests().into_iter().chain([tag.to_owned()]).map(|name| (name, users.clone())));
     }
 
     /// The one before is wrong from now on.

@@ -119,9 +119,15 @@ impl Seawall {
     }
 
     /// Stops it and starts it again over the same directory, at the same time.
-    pub(crate) async fn restart(mut self, pki: &Pki) -> Seawall {
+    pub(crate) async fn restart(self, pki: &Pki) -> Seawall {
+        let toml = self.builder.1.clone();
+        self.restart_with(&toml, pki).await
+    }
+
+    /// … with another TOML.
+    pub(crate) async fn restart_with(mut self, toml: &str, pki: &Pki) -> Seawall {
         self.daemon.take().unwrap().drain().await;
-        let (hosts, toml) = self.builder.clone();
+        let (hosts, toml) = (self.builder.0.clone(), toml.to_owned());
         let builder = Builder { hosts, toml, data: Some(self.data.clone()), clock: self.clock.clone() };
         let mut again = builder.start(pki).await;
         again._dir = self._dir.take();

@@ -78,6 +78,37 @@ async fn private_repositories_are_for_their_users() {
 }
 
 #[tokio::test]
+async fn what_is_private_can_be_hidden_and_a_part_of_a_repository() {
+    let pki = Pki::new();
+    let image = Image::single(&[b"secret"]);
+    for hides in [false, true] {
+        let registry = Registry::new("ghcr.io").image("acme/app:1", image.clone()).token_auth();
+        let registry = registry.image("acme/app:2", Image::single(&[b"open"])).user("alice", "a").user("bob", "b");
+        let registry = if hides { registry.hides() } else { registry }.start(&pki).await;
+        let client = direct(&registry, &pki);
+        let token = async |user: &str, password: &str| {
+            let ask = client.get("https://ghcr.io/token?service=ghcr.io&scope=repository:acme/app:pull");
+            ask.basic(user, password).send().await.unwrap().json()["token"].as_str().unwrap().to_owned()
+        };
+        let (alice, bob) = (token("alice", "a").await, token("bob", "b").await);
+        let get = async |path: &str, token: &str| {
+            client.get(&url("ghcr.io", path)).bearer(token).send().await.unwrap().status.as_u16()
+        };
+        registry.make_private_within("acme/app", "1", &image, &["alice"]);
+        let layer = format!("acme/app/blobs/{}", image.layers()[0].digest());
+        let paths = ["acme/app/manifests/1", &format!("acme/app/manifests/{}", image.digest()), &layer];
+        for path in paths {
+            assert_eq!((get(path, &alice).await, get(path, &bob).await), (200, 404), "{path}");
+        }
+        assert_eq!(get("acme/app/manifests/2", &bob).await, 200);
+        registry.make_private("acme/app", &["alice"]);
+        let refused = if hides { 404 } else { 401 };
+        assert_eq!((get(&layer, &alice).await, get(&layer, &bob).await), (200, refused));
+        assert_eq!(get(&layer, "made-up").await, 401);
+    }
+}
+
+#[tokio::test]
 async fn tokens_can_be_long_short_lived_and_elsewhere() {
     let pki = Pki::new();
     let registry = Registry::new("r.test").token_auth_at("auth.test").token_length(9000).token_life(None);

@@ -32,6 +32,28 @@ async fn a_gate_holds_a_body_and_a_head() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_gate_holds_an_answer_that_is_decided() {
+    let pki = Pki::new();
+    let blob = Blob::from(b"there, and gone");
+    let (registry, url) = one_blob(&pki, &blob).await;
+    for client in for_h1_and_h2(&direct(&registry, &pki)) {
+        let gate = Gate::new();
+        registry.add_blob("a/b", blob.clone());
+        registry.fault(Fault::on("blobs").hold_answer(&gate).times(1));
+        let (reply, ()) = tokio::join!(client.get(&url).send(), async {
+            gate.reached().await;
+            registry.remove("a/b", &blob.digest());
+            gate.open();
+        });
+        assert_eq!(reply.unwrap().bytes(), &blob.bytes());
+        assert_eq!(client.get(&url).send().await.unwrap().status, 404);
+        registry.fault(Fault::on("blobs").method(Method::HEAD).names(&blob.digest(), "text/plain", 7777).times(1));
+        let reply = client.head(&url).send().await.unwrap();
+        assert_eq!((reply.header("docker-content-digest"), reply.header("content-length")), (&*blob.digest(), "7777"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_cut_body_ends_at_that_byte_and_never_cleanly() {
     let pki = Pki::new();
     let blob = Blob::generated(8, 5 << 20);

@@ -174,10 +174,17 @@ async fn serve(
             gate.clone().opened().await;
         }
     }
+    seen.fate.moment.store(shared.state.lock().moment, SeqCst);
     let answer = match instead(&effects)? {
         Some(answer) => answer,
         None => answer(&shared, &seen, incoming).await,
     };
+    for effect in &effects {
+        if let Effect::HoldAnswer(gate) = effect {
+            gate.arrive();
+            gate.clone().opened().await;
+        }
+    }
     Ok(answer.deliver(&seen, &effects, &line))
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Setup {
     pub(super) quota: Option<Quota>,
     /// tags/list and _catalog give at most so many at once.
     pub(super) page: usize,
+    /// What somebody may not read is said not to be there.
+    pub(super) hides: bool,
 }
 
 #[derive(Clone)]
@@ -61,6 +63,16 @@ pub(super) struct Repo {
     pub(super) blobs: HashMap<String, Blob>,
     /// None: everybody.
     pub(super) readers: Option<BTreeSet<String>>,
+    /// Who may read a tag or a digest, where that is not everybody who may read here.
+    pub(super) rights: HashMap<String, BTreeSet<String>>,
+    /// Digests that are refused to everybody, and how.
+    pub(super) blocked: BTreeMap<String, u16>,
+}
+
+impl Repo {
+    pub(super) fn opens(&self, reference: &str, user: Option<&str>) -> bool {
+        self.rights.get(reference).is_none_or(|users| user.is_some_and(|user| users.contains(user)))
+    }
 }
 
 /// What a token was issued for.
@@ -86,7 +98,9 @@ pub(super) struct State {
     /// Pulls made, by source.
     pub(super) spent: HashMap<String, u64>,
     pub(super) uploads: HashMap<String, Vec<u8>>,
-    serial: u64,
+    pub(super) serial: u64,
+    /// Given by the test; every request remembers it.
+    pub(super) moment: usize,
 }
 
 impl State {
@@ -100,6 +114,7 @@ impl State {
             spent: HashMap::new(),
             uploads: HashMap::new(),
             serial: 0,
+            moment: 0,
         }
     }
 
