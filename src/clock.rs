@@ -28,6 +28,13 @@ impl Clock {
         self.epoch + self.started.elapsed() + Duration::from_millis(self.skew_millis.load(Ordering::Relaxed))
     }
 
+    /// The wall clock as it is set now, which may have jumped: the time that passes while the machine
+    /// sleeps is in it alone.
+    #[expect(clippy::disallowed_methods, reason = "this is the place they are kept for")]
+    pub fn wall(&self) -> SystemTime {
+        SystemTime::now() + Duration::from_millis(self.skew_millis.load(Ordering::Relaxed))
+    }
+
     /// Moves this clock and its clones forward: a test's way to let a ttl run out without waiting
     /// for it.
     pub fn advance(&self, by: Duration) {

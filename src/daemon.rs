@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tracing::{error, info, warn};
 
-use crate::access::presence::Presence;
+use crate::access::configured::forget_changed;
+use crate::access::presence::Presences;
 use crate::access::secret::Secret;
 use crate::access::{Access, Restored};
 use crate::admin::{self, Admin, Images, Ready, Stage};
@@ -187,7 +188,7 @@ impl Daemon {
 struct Loaded {
     store: Arc<Store>,
     index: Index,
-    presence: Presence,
+    presences: Presences,
     journal: Journal,
     records: Records,
     secret: Arc<Secret>,
@@ -201,9 +202,15 @@ impl Loaded {
     /// Who may read what, by what was recorded of it.
     fn access(&mut self, config: &Config, clock: &Clock, tasks: &Tasks) -> Access {
         let cache = &config.cache;
-        let ttls = GrantTtls { public: cache.public_ttl, own: cache.grant_ttl, offline: cache.offline_grants };
-        let (presence, secret) = (self.presence.clone(), self.secret.clone());
-        Access::new(ttls, presence, secret, &self.journal, &mut self.records, clock, tasks)
+        let ttls = GrantTtls {
+            public: cache.public_ttl,
+            own: cache.grant_ttl,
+            offline: cache.offline_grants,
+            stale: cache.tags.stale,
+        };
+        let (presences, secret) = (self.presences.clone(), self.secret.clone());
+        forget_changed(&config.registries, &presences, &self.journal, &mut self.records);
+        Access::new(ttls, presences, secret, &self.journal, &mut self.records, clock, tasks)
     }
 }
 
@@ -224,12 +231,12 @@ async fn load(config: &Config, clock: &Clock) -> anyhow::Result<Loaded> {
         });
         let index = Index::new(journal.clone());
         let look = |digest: &Digest| store.look(digest).map(|found| (found.size, found.modified));
-        let presence = Presence::new(index.clone(), journal.clone());
-        presence.restore(names?, restored, look);
+        let presences = Presences::new(index.clone(), journal.clone());
+        presences.restore(names?, restored, look);
         let (bytes, blobs) = index.size();
         info!(bytes, blobs, "the cache is loaded");
         let secret = Arc::new(Secret::load_or_create(&data));
-        Ok(Loaded { store, index, presence, journal, records, secret })
+        Ok(Loaded { store, index, presences, journal, records, secret })
     })
     .await
 }

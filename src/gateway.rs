@@ -221,6 +221,10 @@ impl Gateway {
         }
         let route = read_route(&request.http, &site, record)?;
         let requester = on_behalf(&site, route.repository(), requester);
+        let pulled = route.repository().filter(|_| matches!(route, Route::Manifest { .. } | Route::Blob { .. }));
+        if let Some(error) = pulled.and_then(|pulled| self.challenges.unasked(&site, pulled, &requester)) {
+            return Err(error);
+        }
         let attempt = self.attempt(&request, &site, &route, &requester);
         let request = request.http;
         // The fork: is this a pull?

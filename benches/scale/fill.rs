@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use seawall::access::Restored;
-use seawall::access::presence::Presence;
+use seawall::access::presence::Presences;
 use seawall::oci::digest::{Algorithm, Digest};
 use seawall::oci::manifest::ContentKind;
+use seawall::policy::access::Presence;
+use seawall::policy::stamp::Stamp;
 use seawall::records::{Journal, Reading};
 use seawall::store::Store;
 use seawall::store::index::Index;
@@ -22,18 +24,29 @@ pub(crate) fn digest(n: u64) -> Digest {
 }
 
 /// Puts blobs into the index, the first of them used longest ago.
-pub(crate) fn insert(index: &Index, presence: &Presence, count: u64, now: SystemTime) {
+pub(crate) fn insert(index: &Index, presences: &Presences, count: u64, now: SystemTime) {
     for n in 0..count {
         let (used, repository) = (now - Duration::from_secs(count - n), format!("docker.io/acme/app{}", n / TOGETHER));
         drop(index.insert(&digest(n), SIZE, Some(TYPE), used));
-        presence.confirm(&repository.as_str().into(), &digest(n), ContentKind::Blob);
+        presences.change(&repository.as_str().into(), (&digest(n), ContentKind::Blob), Stamp::at(now), |_| {
+            let at = Stamp::at(now);
+            Some(Presence {
+                since: at,
+                last: at,
+                open: Some(at),
+                shared: None,
+                ended: None,
+                is_delivered: true,
+                is_read: true,
+            })
+        });
     }
 }
 
 /// An index, and which repositories have its blobs.
-pub(crate) fn empty(journal: &Journal) -> (Index, Presence) {
+pub(crate) fn empty(journal: &Journal) -> (Index, Presences) {
     let index = Index::new(journal.clone());
-    (index.clone(), Presence::new(index, journal.clone()))
+    (index.clone(), Presences::new(index, journal.clone()))
 }
 
 /// The records that are at `path`, and what they say of blobs.
@@ -62,8 +75,8 @@ fn make(data: &Path, count: u64) {
         file.set_len(SIZE).expect("a sparse file");
     }
     let (journal, _) = open(&store.index_dir(), SystemTime::now());
-    let (index, presence) = empty(&journal);
-    insert(&index, &presence, count, SystemTime::now());
+    let (index, presences) = empty(&journal);
+    insert(&index, &presences, count, SystemTime::now());
     journal.close();
     let (journal, mut restored) = open(&store.index_dir(), SystemTime::now());
     assert_eq!(restored.read(Reading::Expect(0)) as u64, count, "the journal was closed too early");

@@ -1,130 +1,256 @@
 //! One place that answers who may read what, and hears what upstream says of that.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::Duration;
 
-use super::grants::{Grants, Opened};
+use super::inquiry::{Given, Inquiry};
 use super::logins::Logins;
-use super::presence::Presence;
+use super::persons::Persons;
+use super::presence::{Named, Presences};
+use super::refusals::{Lasting, Refusals};
 use super::secret::Secret;
+use super::stamps::Stamps;
 use crate::clock::Clock;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
-use crate::policy::access::{GrantRecord, GrantTtls, Permission};
+use crate::policy::access::{Elsewhere, Evidence, GrantTtls, Permission, Presence, Standing};
+use crate::policy::stamp::{Now, Stamp};
 use crate::records::{Journal, Records};
 use crate::task::Tasks;
 use crate::upstream::requester::{Credential, Requester};
 
 /// What is known of who may read what. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Access(Arc<Inner>);
+pub struct Access(pub(super) Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
-    grants: Grants,
-    presence: Presence,
-    logins: Logins,
+pub(super) struct Inner {
+    pub(super) ttls: GrantTtls,
+    pub(super) stamps: Stamps,
+    pub(super) presences: Presences,
+    pub(super) persons: Persons,
+    pub(super) refusals: Refusals,
+    pub(super) journal: Journal,
+    pub(super) logins: Logins,
     secret: Arc<Secret>,
-    clock: Clock,
 }
 
-/// When an answer came.
-#[derive(Clone, Copy, Debug)]
-pub struct Moment {
-    at: SystemTime,
-    /// Of presences, until then.
-    removals: u64,
+/// What [`Access::check`] found.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// Whether the requester may read.
+    pub permission: Permission,
+    /// The manifest to ask about where upstream has to be asked, if not about the digest itself.
+    pub by: Option<Digest>,
+    /// Whether its bytes were read in this repository before.
+    pub is_read: bool,
+    /// On what a manifest would be given.
+    pub given: Option<Given>,
 }
 
 impl Access {
-    /// With what was recorded of grants and logins, which is taken out of `records`.
+    /// With what was recorded of refusals and logins, which is taken out of `records`.
     pub fn new(
         ttls: GrantTtls,
-        presence: Presence,
+        presences: Presences,
         secret: Arc<Secret>,
         journal: &Journal,
         records: &mut Records,
         clock: &Clock,
         tasks: &Tasks,
     ) -> Access {
+        let written = std::mem::take(&mut records.refusals);
+        let refusals = Refusals::new(journal.clone(), written, presences.latest());
         let known = std::mem::take(&mut records.logins);
         let logins = Logins::new(ttls.offline, secret.clone(), journal.clone(), clock.clone(), tasks.clone(), known);
-        let (public, shared) = (std::mem::take(&mut records.public), std::mem::take(&mut records.shared));
-        let opened = Opened { public, shared };
-        let grants = Grants::new(ttls, presence.clone(), journal.clone(), logins.clone(), opened);
-        Access(Arc::new(Inner { grants, presence, logins, secret, clock: clock.clone() }))
+        let latest = presences.latest().max(refusals.latest()).max(logins.latest());
+        let stamps = Stamps::after(latest, clock.clone());
+        let (persons, journal) = (Persons::default(), journal.clone());
+        Access(Arc::new(Inner { ttls, stamps, presences, persons, refusals, journal, logins, secret }))
     }
 
-    /// Whether a requester may read a digest in a repository; without a digest, whether it may read
-    /// there at all.
-    pub fn check(
+    /// Whether a requester may read a digest, as this, in a repository.
+    pub fn check(&self, requester: &Requester, key: &RepositoryKey, content: (&Digest, ContentKind)) -> Checked {
+        let now = self.0.stamps.now();
+        let evidence = self.evidence(requester.credential, key, content, now);
+        let permission = evidence.permission(self.0.ttls, now);
+        let by = if permission.is_granted() { None } else { self.by(key, &evidence) };
+        let is_read = evidence.presence.is_some_and(|presence| presence.is_read);
+        Checked { permission, by, is_read, given: Given::of(&evidence) }
+    }
+
+    fn evidence(
+        &self,
+        who: Credential,
+        key: &RepositoryKey,
+        (digest, kind): (&Digest, ContentKind),
+        now: Now,
+    ) -> Evidence {
+        let inner = &*self.0;
+        let presence = inner.presences.find(key, digest, kind);
+        let anonymous_refused = inner.refusals.of(Lasting::Anonymous, key);
+        let evidence = Evidence {
+            presence,
+            anonymous_refused,
+            is_shared: who == Credential::Account,
+            is_proved: presence.is_some_and(|presence| presence.is_delivered)
+                || self.is_proved(key, (digest, kind), now),
+            ..Evidence::default()
+        };
+        // What is public is asked for most.
+        if evidence.permission(inner.ttls, now).is_granted() {
+            return evidence;
+        }
+        let content = (digest.clone(), kind);
+        let removed = inner.presences.removed(key, (digest, kind));
+        let yes = |who| {
+            let yes = inner.persons.find(key, who)?.lock().yes(&content).cloned();
+            yes.filter(|yes| Some(yes.at) > removed)
+        };
+        let own = match who {
+            Credential::Known(_) | Credential::Account => yes(who),
+            Credential::Anonymous | Credential::Remembered(_) => None,
+        };
+        let anonymous = yes(Credential::Anonymous);
+        let is_claimed = [&own, &anonymous].into_iter().flatten().any(|yes| yes.is_claim);
+        let elsewhere = if is_claimed { self.elsewhere(key, digest, kind, now) } else { Elsewhere::default() };
+        Evidence { own, anonymous, refused: self.refused(who, key), login: self.login(who, key), elsewhere, ..evidence }
+    }
+
+    /// The manifest to ask about: upstream's answer renews all that it lists. One that merely claimed
+    /// the digest when it was asked about last grants it now, if upstream has named it since.
+    fn by(&self, key: &RepositoryKey, evidence: &Evidence) -> Option<Digest> {
+        let last = evidence.presence?.last;
+        let is_older = |manifest: &&Digest| {
+            let listing = self.0.presences.find(key, manifest, ContentKind::Manifest);
+            listing.is_some_and(|listing| listing.since <= last)
+        };
+        evidence.by().find(is_older).cloned()
+    }
+
+    /// The image that a requester was given last.
+    pub fn image_of(&self, requester: &Requester, key: &RepositoryKey) -> Option<Digest> {
+        self.0.persons.find(key, requester.credential)?.lock().image().cloned()
+    }
+
+    /// Whether what a claim opens stands: anonymous may read it in another repository, whose registry
+    /// is unreachable too.
+    pub fn stands_elsewhere(
+        &self,
+        key: &RepositoryKey,
+        (digest, kind): (&Digest, ContentKind),
+        is_away: impl Fn(&str) -> bool,
+    ) -> bool {
+        let now = self.0.stamps.now();
+        let others = self.delivered(digest).into_iter().filter(|named| named.kind == kind && named.key != *key);
+        let mut open = others.filter(|named| self.is_open(&named.key, named.presence, None, now));
+        open.any(|named| is_away(named.key.namespace()))
+    }
+
+    /// When upstream last refused a requester.
+    pub fn refused(&self, who: Credential, key: &RepositoryKey) -> Option<Stamp> {
+        match Lasting::of(who) {
+            Some(who) => self.0.refusals.of(who, key),
+            None => self.0.persons.find(key, who).and_then(|person| person.lock().refused()),
+        }
+    }
+
+    fn login(&self, who: Credential, key: &RepositoryKey) -> Option<Stamp> {
+        match who {
+            Credential::Known(print) => self.0.logins.read_by(print, key),
+            Credential::Remembered(login) => self.0.logins.read(login, key),
+            Credential::Anonymous | Credential::Account => None,
+        }
+    }
+
+    /// Whether anonymous may read a digest, as this, in another repository.
+    fn elsewhere(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind, now: Now) -> Elsewhere {
+        let others = self.delivered(digest).into_iter().filter(|named| named.kind == kind && named.key != *key);
+        others.fold(Elsewhere::default(), |found, other| Elsewhere {
+            is_open: found.is_open || self.is_open(&other.key, other.presence, Some(self.0.ttls.public), now),
+            stands: found.stands || self.is_open(&other.key, other.presence, None, now),
+        })
+    }
+
+    /// Whether a registry may serve the bytes of a digest that are here: they came from it once, or
+    /// anonymous may read them somewhere, so that there is nothing to hide.
+    fn is_proved(&self, key: &RepositoryKey, (digest, kind): (&Digest, ContentKind), now: Now) -> bool {
+        self.delivered(digest).iter().any(|named| {
+            let is_open = || self.is_open(&named.key, named.presence, Some(self.0.ttls.public), now);
+            named.key.namespace() == key.namespace() || named.kind == kind && is_open()
+        })
+    }
+
+    /// Where upstream named a digest whose bytes are here, at registries that sent them once. What
+    /// another says of them it may have made up.
+    fn delivered(&self, digest: &Digest) -> Vec<Named> {
+        let all = self.0.presences.all(digest);
+        let is_sender = |named: &Named| {
+            let namespace = named.key.namespace();
+            all.iter().any(|other| other.presence.is_delivered && other.key.namespace() == namespace)
+        };
+        all.iter().filter(|named| is_sender(named)).cloned().collect()
+    }
+
+    /// Whether anonymous's yes is valid, and no older than that.
+    fn is_open(&self, key: &RepositoryKey, presence: Presence, ttl: Option<Duration>, now: Now) -> bool {
+        presence.open.is_some_and(|at| {
+            Some(at) > self.0.refusals.of(Lasting::Anonymous, key) && ttl.is_none_or(|ttl| now.is_within(at, ttl))
+        })
+    }
+
+    /// A question that is sent now, whose answer is one to the requester.
+    pub fn inquire(&self, key: &RepositoryKey, requester: &Requester) -> Inquiry {
+        let who = requester.credential.asked_as();
+        let person = self.0.persons.of(key, who);
+        Inquiry { key: key.clone(), who, sent: self.0.stamps.next(), person }
+    }
+
+    /// Whether an answer to a question would be a yes that is fresh, if it is about what was asked
+    /// for: who asks the same has a share of it while it comes.
+    pub fn is_believed(&self, inquiry: &Inquiry) -> bool {
+        let refused = self.refused(inquiry.who, &inquiry.key).max(inquiry.person.lock().refused());
+        let ttl = if inquiry.who == Credential::Anonymous { self.0.ttls.public } else { self.0.ttls.own };
+        Some(inquiry.sent) > refused && self.0.stamps.now().is_within(inquiry.sent, ttl)
+    }
+
+    /// Whether no refusal came since a question about a digest was sent.
+    pub fn is_valid(&self, inquiry: &Inquiry, (digest, kind): (&Digest, ContentKind)) -> bool {
+        let refused = self.refused(inquiry.who, &inquiry.key).max(inquiry.person.lock().refused());
+        Some(inquiry.sent) > refused && !self.is_missing(inquiry.who, &inquiry.key, (digest, kind))
+    }
+
+    /// Whether upstream's last word of a digest was that there is none, to whom it was granted by
+    /// what stands, or to the requester.
+    pub fn was_missing(
         &self,
         requester: &Requester,
         key: &RepositoryKey,
-        content: Option<(&Digest, ContentKind)>,
-    ) -> Permission {
-        let record = self.0.grants.record(key, requester.credential, content);
-        record.permission(self.0.grants.ttls(), self.now())
-    }
-
-    /// Records that upstream has a digest in a repository, and that it granted `who`, if given, to read there.
-    pub fn record_grant(&self, key: &RepositoryKey, who: Option<Credential>, digest: &Digest, kind: ContentKind) {
-        if let Some(who) = who {
-            let now = self.now();
-            self.0.grants.grant(key, who, now);
-            self.0.grants.note_found(key, who, (digest, kind), now);
-        }
-        self.0.presence.confirm(key, digest, kind);
-    }
-
-    /// Upstream said to a requester that a repository has no such digest: what was granted to that
-    /// requester alone opens it no longer, until upstream says otherwise.
-    pub fn note_missing(&self, key: &RepositoryKey, requester: &Requester, content: (&Digest, ContentKind)) {
-        if let Some(who) = requester.grants_to() {
-            self.0.grants.note_missing(key, who, content, self.now());
-        }
-    }
-
-    /// Whether that was upstream's last word of the digest to the requester.
-    pub fn was_missing(&self, key: &RepositoryKey, requester: &Requester, content: (&Digest, ContentKind)) -> bool {
-        requester.grants_to().is_some_and(|who| self.0.grants.was_missing(key, who, content))
-    }
-
-    /// Now, for [`Access::record_proved`].
-    pub fn moment(&self) -> Moment {
-        Moment { at: self.now(), removals: self.0.presence.removals() }
-    }
-
-    /// The same by an answer of then, which has been proved only now. What upstream refused since, or
-    /// removed, stays so.
-    pub fn record_proved(
-        &self,
-        key: &RepositoryKey,
-        who: Option<Credential>,
         (digest, kind): (&Digest, ContentKind),
-        then: Moment,
-    ) {
-        if let Some(who) = who {
-            self.0.grants.grant_of(key, who, then.at);
-            self.0.grants.note_found(key, who, (digest, kind), then.at);
-        }
-        self.0.presence.confirm_of(key, digest, kind, then.removals);
+        standing: Standing,
+    ) -> bool {
+        let is_missing = |who| self.is_missing(who, key, (digest, kind));
+        let to_anonymous = || standing == Standing::Anonymous && is_missing(Credential::Anonymous);
+        is_missing(requester.credential.asked_as()) || to_anonymous()
     }
 
-    /// Upstream refused `who` in a repository.
-    pub fn revoke(&self, key: &RepositoryKey, who: Credential) {
-        self.0.grants.revoke(key, who, self.now());
+    /// Whether that was upstream's last word to one requester.
+    pub fn is_missing(&self, who: Credential, key: &RepositoryKey, (digest, kind): (&Digest, ContentKind)) -> bool {
+        let content = (digest.clone(), kind);
+        self.0.persons.find(key, who).is_some_and(|person| person.lock().is_missing(&content))
     }
 
-    /// Upstream refused the operator's account itself.
-    pub fn account_refused(&self, key: &RepositoryKey) {
-        self.0.grants.account_refused(key, self.now());
+    /// The same question, to which anonymous got the answer: the account's was a refusal.
+    pub fn asked_as_anonymous(&self, inquiry: &Inquiry) -> Inquiry {
+        let (key, who) = (inquiry.key.clone(), Credential::Anonymous);
+        let person = self.0.persons.of(&key, who);
+        Inquiry { key, who, sent: inquiry.sent, person }
     }
 
-    /// Which repository has which digest.
-    pub fn presence(&self) -> &Presence {
-        &self.0.presence
+    /// What upstream said of digests.
+    pub fn presences(&self) -> &Presences {
+        &self.0.presences
     }
 
     /// Logins that were good before upstream became unreachable.
@@ -137,27 +263,35 @@ impl Access {
         &self.0.secret
     }
 
-    /// Whether upstream's last answer was that anonymous may read a repository.
+    /// Whether anything in a repository was granted to anonymous, and no refusal followed.
     pub fn is_public(&self, key: &RepositoryKey) -> bool {
-        self.anonymous(key).permission(self.0.grants.ttls(), self.now()).usable_while_away()
+        let opened = self.0.presences.opened(key);
+        opened.is_some() && opened > self.0.refusals.of(Lasting::Anonymous, key)
     }
 
-    /// Whether upstream granted a repository to anonymous, and that is fresh.
-    pub(super) fn is_freshly_public(&self, key: &RepositoryKey) -> bool {
-        self.anonymous(key).is_public(self.0.grants.ttls(), self.now())
+    /// Whether anything in a repository was ever granted to anonymous.
+    pub fn was_ever_public(&self, key: &RepositoryKey) -> bool {
+        self.0.presences.opened(key).is_some()
+    }
+
+    /// Whether anonymous was refused in a repository less than this ago.
+    pub fn was_anonymous_refused(&self, key: &RepositoryKey, within: Duration) -> bool {
+        let refused = self.0.refusals.of(Lasting::Anonymous, key);
+        refused.is_some_and(|at| self.0.stamps.now().is_within(at, within))
+    }
+
+    /// Whether anonymous may read a digest by a fresh yes.
+    pub fn is_freshly_open(&self, key: &RepositoryKey, (digest, kind): (&Digest, ContentKind)) -> bool {
+        let presence = self.0.presences.find(key, digest, kind);
+        presence.is_some_and(|presence| self.is_open(key, presence, Some(self.0.ttls.public), self.0.stamps.now()))
     }
 
     /// Whether there is anything in a registry that upstream's last answer opens to anonymous, or
     /// to a login that is remembered.
     pub fn opens_some(&self, namespace: &str) -> bool {
-        self.0.grants.opens_some(namespace) || self.0.logins.knows_some(namespace)
-    }
-
-    fn anonymous(&self, key: &RepositoryKey) -> GrantRecord {
-        self.0.grants.record(key, Credential::Anonymous, None)
-    }
-
-    fn now(&self) -> SystemTime {
-        self.0.clock.now()
+        let is_open = |key: &RepositoryKey, at: Stamp| {
+            key.is_in(namespace) && Some(at) > self.0.refusals.of(Lasting::Anonymous, key)
+        };
+        self.0.presences.is_any_open(is_open) || self.0.logins.knows_some(namespace)
     }
 }

@@ -1,16 +1,19 @@
-//! Which repositories have which blobs that are here: the table, and its rows together with the
-//! index's.
+//! What upstream said of blobs that are here, in which repositories: the table, and its rows
+//! together with the index's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::repositories::{HeldAs, RepositoryId, RepositoryIds, RepositorySet};
+use super::repositories::{Held, HeldAs, RepositoryId, RepositoryIds, RepositorySet};
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
-use crate::records::{Batch, BlobRow, EncodedBatch, Reading, Row, RowSource};
+use crate::policy::access::Presence;
+use crate::policy::stamp::Stamp;
+use crate::records::{self, Batch, BlobRow, EncodedBatch, Reading, Row, RowSource};
 use crate::store::blobs::Blobs;
 use crate::store::index::{Facts, IndexFacts};
 use crate::store::slab::{OfDigest, Slab};
@@ -42,14 +45,13 @@ impl OfDigest for OfBlob {
 }
 
 impl Known {
-    /// Tells whether it is new.
-    pub(super) fn add(&mut self, digest: &Digest, kind: ContentKind, key: &RepositoryKey) -> bool {
-        let held = HeldAs::new(self.ids.of(key), kind);
+    /// Puts what is known now in place of what was known before.
+    pub(super) fn set(&mut self, digest: &Digest, kind: ContentKind, key: &RepositoryKey, presence: Presence) {
+        let held = Held { place: HeldAs::new(self.ids.of(key), kind), presence };
         match self.by_digest.get_mut(digest) {
-            Some(known) => known.repositories.add(held),
+            Some(known) => known.repositories.set(held),
             None => {
                 self.by_digest.add(OfBlob { digest: digest.clone(), repositories: RepositorySet::One(held) });
-                true
             }
         }
     }
@@ -67,17 +69,29 @@ impl Known {
         }
     }
 
-    pub(super) fn has(&self, digest: &Digest, kind: ContentKind, key: &RepositoryKey) -> bool {
-        self.ids.find(key).is_some_and(|id| self.held(digest).contains(&HeldAs::new(id, kind)))
+    /// Forgets what was said in repositories of which that is true of the registry.
+    pub(super) fn forget_said(&mut self, is_gone: &impl Fn(&str) -> bool) {
+        let gone: HashSet<RepositoryId> = self.ids.of_registries(is_gone).collect();
+        for slot in 0..self.by_digest.slots() {
+            if let Some(blob) = self.by_digest.at_mut(slot) {
+                let left = blob.repositories.as_slice().iter().filter(|held| !gone.contains(&held.place.repository()));
+                blob.repositories = left.copied().collect();
+            }
+        }
     }
 
-    /// The repositories that have a digest as this.
-    pub(super) fn of(&self, digest: &Digest, kind: ContentKind) -> impl Iterator<Item = &RepositoryKey> {
-        let held = self.held(digest).iter().filter(move |held| held.kind() == kind);
-        held.map(|held| self.ids.key(held.repository()))
+    pub(super) fn find(&self, digest: &Digest, kind: ContentKind, key: &RepositoryKey) -> Option<Presence> {
+        let id = self.ids.find(key)?;
+        self.by_digest.get(digest)?.repositories.find(HeldAs::new(id, kind))
     }
 
-    fn held(&self, digest: &Digest) -> &[HeldAs] {
+    /// The repositories in which upstream named a digest, as what, and what it said.
+    pub(super) fn of(&self, digest: &Digest) -> impl Iterator<Item = (&RepositoryKey, ContentKind, Presence)> {
+        let named = |held: &Held| (self.ids.key(held.place.repository()), held.place.kind(), held.presence);
+        self.held(digest).iter().map(named)
+    }
+
+    fn held(&self, digest: &Digest) -> &[Held] {
         self.by_digest.get(digest).map_or(&[], |known| known.repositories.as_slice())
     }
 }
@@ -88,6 +102,12 @@ pub struct Restored {
     /// What the index is restored with.
     pub(super) blobs: Blobs,
     pub(super) known: Known,
+    /// The latest stamp of all.
+    pub(super) latest: Stamp,
+    /// The latest yes to anonymous, by repository.
+    pub(super) opened: HashMap<RepositoryKey, Stamp>,
+    /// The same to the operator's account.
+    pub(super) shared: HashMap<RepositoryKey, Stamp>,
     /// What was written could not be read.
     pub(super) is_lost: bool,
 }
@@ -109,6 +129,7 @@ impl Restored {
     fn take_in(&mut self, batch: &Batch<'_>) {
         let mut ids: Vec<Option<RepositoryId>> = vec![None; batch.strings.len()];
         let mut types: HashMap<u32, Option<Arc<str>>> = HashMap::new();
+        let (mut opened, mut shared) = (HashMap::new(), HashMap::new());
         for row in &batch.rows {
             let Some(digest) = Digest::from_bytes(row.digest) else { continue };
             // An earlier row of the same blob.
@@ -120,12 +141,17 @@ impl Restored {
                 let name = batch.strings.get(n as usize);
                 types.entry(n).or_insert_with(|| name.map(|name| self.blobs.typed(name))).clone()
             });
-            let held = |n: &u32| {
-                let (position, kind) =
-                    (*n as usize >> 1, if n & 1 == 1 { ContentKind::Manifest } else { ContentKind::Blob });
+            let held = |row: &records::Held| {
+                let (position, kind) = (row.place as usize >> 3, kind(row.place));
                 let id = ids.get_mut(position)?;
                 let id = *id.get_or_insert_with(|| self.known.ids.of(&batch.strings[position].into()));
-                Some(HeldAs::new(id, kind))
+                let presence = presence(row);
+                let stamps = [presence.open, presence.shared, presence.ended, Some(presence.last)];
+                self.latest = stamps.into_iter().flatten().fold(self.latest, Stamp::max);
+                for (latest, at) in [(&mut opened, presence.open), (&mut shared, presence.shared)] {
+                    note(latest, id, at);
+                }
+                Some(Held { place: HeldAs::new(id, kind), presence })
             };
             let repositories: RepositorySet = known.repositories.iter().filter_map(held).collect();
             if !repositories.as_slice().is_empty() {
@@ -133,6 +159,50 @@ impl Restored {
             }
             self.blobs.put(digest, known.size, known.used, media_type);
         }
+        for (all, of_batch) in [(&mut self.opened, opened), (&mut self.shared, shared)] {
+            of_batch.into_iter().for_each(|(id, at)| note(all, self.known.ids.key(id).clone(), Some(at)));
+        }
+    }
+}
+
+fn note<K: Eq + Hash>(latest: &mut HashMap<K, Stamp>, key: K, at: Option<Stamp>) {
+    if let Some(at) = at {
+        let latest = latest.entry(key).or_default();
+        *latest = at.max(*latest);
+    }
+}
+
+fn kind(place: u32) -> ContentKind {
+    if place & 1 == 1 { ContentKind::Manifest } else { ContentKind::Blob }
+}
+
+/// As it is written.
+fn written(position: u32, held: &Held) -> records::Held {
+    let Presence { since, last, open, shared, ended, is_delivered, is_read } = held.presence;
+    let is_manifest = held.place.kind() == ContentKind::Manifest;
+    let marks = u32::from(is_read) << 2 | u32::from(is_delivered) << 1 | u32::from(is_manifest);
+    let from_last = |at: Stamp| at.micros().wrapping_sub(last.micros()).cast_signed();
+    records::Held {
+        place: position << 3 | marks,
+        since: since.micros(),
+        last: last.micros().saturating_sub(since.micros()),
+        open: open.map(from_last),
+        shared: shared.map(from_last),
+        ended: ended.map(from_last),
+    }
+}
+
+fn presence(row: &records::Held) -> Presence {
+    let last = row.since.saturating_add(row.last);
+    let at = |offset: i64| Stamp::from_micros(last.saturating_add_signed(offset));
+    Presence {
+        since: Stamp::from_micros(row.since),
+        last: Stamp::from_micros(last),
+        open: row.open.map(at),
+        shared: row.shared.map(at),
+        ended: row.ended.map(at),
+        is_delivered: row.place & 2 == 2,
+        is_read: row.place & 4 == 4,
     }
 }
 
@@ -191,9 +261,9 @@ impl Draft {
             let held = known.held(digest);
             self.repositories += held.len();
             let media_type = media_type.map(|name| self.number(&name));
-            let number = |held: &HeldAs| {
-                let position = self.number(known.ids.key(held.repository()).as_str());
-                position << 1 | u32::from(held.kind() == ContentKind::Manifest)
+            let number = |held: &Held| {
+                let position = self.number(known.ids.key(held.place.repository()).as_str());
+                written(position, held)
             };
             let repositories = held.iter().map(number).collect();
             BlobRow { size, used, media_type, repositories }

@@ -47,6 +47,7 @@ use crate::lru::lru;
 use crate::oci::login::Login;
 use crate::oci::name::RepositoryKey;
 use crate::policy::access::within;
+use crate::policy::stamp::Stamp;
 use crate::records::{Journal, Table, seconds, time};
 use crate::task::Tasks;
 use crate::upstream::requester::{Fingerprint, LoginId};
@@ -79,7 +80,7 @@ enum State {
     Shown(Proof),
     /// It is being hashed. What upstream said meanwhile, in order: when it let it read, or that it
     /// did not.
-    Hashing(Vec<(RepositoryKey, Option<SystemTime>)>),
+    Hashing(Vec<(RepositoryKey, Option<Stamp>)>),
     /// It is this one.
     Hashed(LoginId),
 }
@@ -105,7 +106,7 @@ impl std::fmt::Debug for Logins {
 }
 
 impl Logins {
-    /// With what the journal knew: seconds since 1970 by `LOGIN` (proved) and `LOGIN
+    /// With what the journal knew: seconds since 1970 by `LOGIN` (proved) and microseconds by `LOGIN
     /// REGISTRY/REPOSITORY` (read). What is older than `term` is taken out of it; with none,
     /// everything.
     pub fn new(
@@ -130,13 +131,6 @@ impl Logins {
         logins
     }
 
-    /// None, ever.
-    #[cfg(test)]
-    pub(crate) fn off() -> Logins {
-        let (clock, tasks) = (Clock::system(), Tasks::new());
-        Logins::new(Duration::ZERO, Arc::new(Secret::random()), Journal::off(), clock, tasks, Vec::new())
-    }
-
     fn restore(&self, written: Vec<(String, u64)>) {
         let mut book = self.0.book.write();
         for (key, at) in written {
@@ -156,6 +150,13 @@ impl Logins {
                 }
             }
         }
+    }
+
+    /// The latest stamp that was read at start.
+    pub(super) fn latest(&self) -> Stamp {
+        let book = self.0.book.read();
+        let all = book.good.values().flat_map(|good| good.repositories.values());
+        all.max().map_or_else(Stamp::default, |at| Stamp::from_micros(*at))
     }
 
     /// Whether anything is remembered at all.
@@ -221,7 +222,7 @@ impl Logins {
         }
     }
 
-    fn note_repository(&self, id: LoginId, repository: &RepositoryKey, now: SystemTime) {
+    fn note_repository(&self, id: LoginId, repository: &RepositoryKey, came: Stamp) {
         let mut book = self.0.book.write();
         // Forgotten meanwhile: upstream refused it.
         let Some(good) = book.good.get(&id) else { return };
@@ -239,30 +240,27 @@ impl Logins {
         }
         let Some(good) = book.good.get_mut(&id) else { return };
         let at = good.repositories.entry(repository.clone()).or_default();
-        if seconds(now).abs_diff(*at) >= COARSE.as_secs() {
-            *at = seconds(now);
-            self.0.journal.write(Table::Logins, key(id, Some(repository)), at);
-        }
+        *at = came.micros().max(*at);
+        self.0.journal.write(Table::Logins, key(id, Some(repository)), at);
     }
 
     fn session(&self, print: Fingerprint) -> Option<Arc<Session>> {
         self.0.sessions.get(&print).filter(|session| self.0.clock.now() < session.until)
     }
 
-    /// Upstream let whoever shows `print` read in `repository`.
-    pub fn granted(&self, print: Fingerprint, repository: &RepositoryKey) {
+    /// Upstream let whoever shows `print` read in `repository`, by an answer that came then.
+    pub fn granted(&self, print: Fingerprint, repository: &RepositoryKey, came: Stamp) {
         let Some(session) = self.session(print).filter(|session| repository.is_in(&session.namespace)) else { return };
-        let now = self.0.clock.now();
         let mut state = session.state.lock();
         match &mut *state {
-            State::Hashed(id) => self.note_repository(*id, repository, now),
+            State::Hashed(id) => self.note_repository(*id, repository, came),
             State::Hashing(repositories) if repositories.len() < MOST_MEANWHILE => {
-                repositories.push((repository.clone(), Some(now)))
+                repositories.push((repository.clone(), Some(came)))
             }
             State::Hashing(_) => {}
             State::Shown(proof) => {
                 let proof = proof.clone();
-                *state = State::Hashing(vec![(repository.clone(), Some(now))]);
+                *state = State::Hashing(vec![(repository.clone(), Some(came))]);
                 self.hash(session.clone(), proof);
             }
         }
@@ -330,14 +328,14 @@ impl Logins {
 
     /// When upstream last let this login read in `repository`, if it was proved no longer ago than
     /// the operator said.
-    pub fn read(&self, id: LoginId, repository: &RepositoryKey) -> Option<SystemTime> {
+    pub fn read(&self, id: LoginId, repository: &RepositoryKey) -> Option<Stamp> {
         let book = self.0.book.read();
         let good = book.good.get(&id).filter(|good| self.is_recent(good.proved))?;
-        good.repositories.get(repository).map(|at| time(*at))
+        good.repositories.get(repository).map(|at| Stamp::from_micros(*at))
     }
 
     /// The same of whoever shows `print`.
-    pub fn read_by(&self, print: Fingerprint, repository: &RepositoryKey) -> Option<SystemTime> {
+    pub fn read_by(&self, print: Fingerprint, repository: &RepositoryKey) -> Option<Stamp> {
         let session = self.is_on().then(|| self.session(print)).flatten()?;
         match &*session.state.lock() {
             State::Hashed(id) => self.read(*id, repository),
@@ -404,7 +402,7 @@ impl Logins {
         let mut left = 0;
         for (id, good) in &mut book.good {
             good.repositories.retain(|repository, at| {
-                let stays = self.is_recent(*at);
+                let stays = self.is_recent(*at / 1_000_000);
                 if !stays {
                     self.0.journal.remove(Table::Logins, key(*id, Some(repository)));
                 }

@@ -1,21 +1,28 @@
-//! Who may read what: grants, presence, logins, own tokens, who pays.
+//! Who may read what: evidence, logins, own tokens, who pays.
 //!
 //! [`Access::check`] answers whether a requester may read a digest in a repository, without asking
-//! anybody. What upstream says later is recorded by the other methods. Grants, presence and logins
-//! are kept apart: [`grants`] knows who was granted which repository, [`presence`] which repository
-//! has which digest, [`logins`] which logins were good before upstream became unreachable.
+//! anybody; the rule is `policy/access`. What upstream says later is heard by the other methods
+//! ([`heard`]). [`presence`] keeps what it said of digests, `persons` what it said to each requester,
+//! `refusals` what ended the grants that are on disk, [`logins`] which logins were good before
+//! upstream became unreachable. `stamps` puts all of it in order.
 
-pub mod grants;
+mod check;
+pub mod configured;
+pub mod heard;
+mod inquiry;
 mod known;
 pub mod logins;
 mod offline_login;
 pub mod own_token;
 mod payer;
+mod persons;
 pub mod presence;
+mod refusals;
 mod repositories;
 pub mod secret;
+mod stamps;
 
-mod check;
-
-pub use check::{Access, Moment};
+pub use check::{Access, Checked};
+pub use heard::Ends;
+pub use inquiry::{Given, Inquiry};
 pub use known::Restored;

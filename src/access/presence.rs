@@ -1,61 +1,80 @@
-//! Which repository has which digest, as what, and who says so.
+//! What upstream said of digests, in which repository, as what: [`Presence`] by digest, kind and
+//! repository.
 //!
-//! - *Upstream's own answer*: one for that digest in that repository. For blobs that are here it is
-//!   kept with them, on disk; for others it is kept in memory for a while.
-//! - *What a manifest lists* is a claim of whoever wrote it, who may list what is not theirs.
+//! Of blobs that are here it is kept with them, on disk; of others in memory, for a while.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use moka::sync::Cache;
+use hashlink::LruCache;
 use parking_lot::Mutex;
 
 use super::known::{Known, Restored, rows};
-use crate::lru::lru;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
+use crate::policy::access::Presence;
+use crate::policy::stamp::Stamp;
 use crate::records::Journal;
 use crate::store::index::Index;
 
-/// The presences. Clones share one.
+/// The presences. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Presence {
+pub struct Presences {
     index: Index,
     journal: Journal,
     /// Of blobs that are here.
     known: Arc<Mutex<Known>>,
-    /// Of digests that are not here, or are claimed only.
-    passing: Cache<(RepositoryKey, Digest, ContentKind), Source>,
-    /// Counts removals, and the latest of each digest by that count.
-    removals: Arc<AtomicU64>,
-    removed: Cache<(RepositoryKey, Digest, ContentKind), u64>,
+    /// The rest. Locked after `known`, where both are.
+    passing: Arc<Mutex<Passing>>,
 }
 
-/// Who says that a repository has a digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    Upstream,
-    Manifest,
+/// A digest in a repository, and as what.
+type Place = (RepositoryKey, Digest, ContentKind);
+
+/// What upstream said of a digest in one repository.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    pub(super) key: RepositoryKey,
+    pub(super) kind: ContentKind,
+    pub(super) presence: Presence,
 }
 
-/// What is known of a digest in a repository.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Present {
-    /// Upstream said that it is there.
-    Confirmed,
-    /// A manifest in the repository lists it.
-    Inferred,
-    Unknown,
+#[derive(Debug)]
+struct Passing {
+    /// Of digests that are not here.
+    known: LruCache<Place, Presence>,
+    /// When a digest was removed upstream, by a request through seawall: an answer to an earlier
+    /// question says nothing.
+    removed: LruCache<Place, Stamp>,
+    /// The latest yes to anonymous, by repository; and to the operator's account.
+    opened: HashMap<RepositoryKey, Stamp>,
+    shared: HashMap<RepositoryKey, Stamp>,
+    /// The latest that was read at start.
+    latest: Stamp,
 }
 
-impl Presence {
+/// Digests that are not here, and that were removed.
+const MOST: usize = 50_000;
+/// Repositories whose latest yes is remembered: beyond, the next start knows them.
+const MOST_OPENED: usize = 500_000;
+/// Of what is known already it is written down again in which minute it was said last.
+const COARSE: Duration = Duration::from_secs(60);
+
+impl Presences {
     /// Empty, beside an index whose rows it completes from now on.
-    pub fn new(index: Index, journal: Journal) -> Presence {
+    pub fn new(index: Index, journal: Journal) -> Presences {
         let known = Arc::default();
         journal.follow(rows(index.facts(), &known));
-        Presence { index, journal, known, passing: lru(50_000), removals: Arc::default(), removed: lru(10_000) }
+        let passing = Passing {
+            known: LruCache::new(MOST),
+            removed: LruCache::new(MOST),
+            opened: HashMap::new(),
+            shared: HashMap::new(),
+            latest: Stamp::default(),
+        };
+        Presences { index, journal, known, passing: Arc::new(Mutex::new(passing)) }
     }
 
     /// Fills the index and this with what was read, as far as its files are there (see
@@ -70,72 +89,117 @@ impl Presence {
         let removed = self.index.restore(files, restored.blobs, look);
         let mut known = self.known.lock();
         removed.iter().for_each(|digest| known.forget(digest));
-        drop(known);
+        let mut passing = self.passing.lock();
+        (passing.opened, passing.shared, passing.latest) = (restored.opened, restored.shared, restored.latest);
+        drop((known, passing));
         if restored.is_lost {
             self.journal.compact();
         }
     }
 
-    /// Upstream said that a repository has this.
-    pub fn confirm(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind) {
-        if !self.keep(key, digest, kind) {
-            self.passing.insert((key.clone(), digest.clone(), kind), Source::Upstream);
-        }
+    /// Forgets all that was said by registries of which `is_gone` is true. (At start.)
+    pub(super) fn forget_said(&self, is_gone: impl Fn(&str) -> bool) {
+        self.known.lock().forget_said(&is_gone);
+        let mut passing = self.passing.lock();
+        passing.opened.retain(|key, _| !is_gone(key.namespace()));
+        passing.shared.retain(|key, _| !is_gone(key.namespace()));
+        drop(passing);
+        self.journal.compact();
     }
 
-    /// How many removals there were so far: what is confirmed by an answer of now, later on, is to
-    /// say so (see [`Presence::confirm_of`]).
-    pub(super) fn removals(&self) -> u64 {
-        self.removals.load(Ordering::SeqCst)
+    /// The latest stamp that was read at start.
+    pub(super) fn latest(&self) -> Stamp {
+        self.passing.lock().latest
     }
 
-    /// Upstream said that a repository has this, when there had been so many removals. What was
-    /// removed since stays removed.
-    pub(super) fn confirm_of(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind, removals: u64) {
-        let removed = self.removed.get(&(key.clone(), digest.clone(), kind));
-        if removed.is_none_or(|removed| removed <= removals) {
-            self.confirm(key, digest, kind);
-        }
-    }
-
-    /// A blob came that upstream was asked for in a repository: its answer is kept with the blob.
-    /// What was removed upstream meanwhile stays removed.
-    pub fn landed(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind) {
-        if self.passing.get(&(key.clone(), digest.clone(), kind)) == Some(Source::Upstream) {
-            self.keep(key, digest, kind);
-        }
-    }
-
-    /// Keeps a presence with a blob. False, if the blob is not here. Whoever takes its entry out of
-    /// the index afterwards forgets it here afterwards.
-    fn keep(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind) -> bool {
+    /// What upstream said of a digest in a repository.
+    pub(super) fn find(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind) -> Option<Presence> {
         let mut known = self.known.lock();
-        if !self.index.has(digest) {
-            return false;
+        if let Some(presence) = known.find(digest, kind, key) {
+            return Some(presence);
         }
-        let is_new = known.add(digest, kind, key);
-        drop(known);
-        if is_new {
+        let place = (key.clone(), digest.clone(), kind);
+        let presence = self.passing.lock().known.get(&place).copied()?;
+        // It may have come since by another repository: what is here is kept with it.
+        if self.index.has(digest) {
+            known.set(digest, kind, key, presence);
+            drop(known);
+            self.passing.lock().known.remove(&place);
             self.journal.change(digest);
         }
-        true
+        Some(presence)
     }
 
-    /// A manifest that upstream has in a repository lists these.
-    pub fn infer<'a>(&self, key: &RepositoryKey, listed: impl Iterator<Item = &'a (Digest, ContentKind)>) {
-        for (digest, kind) in listed {
-            self.passing.entry((key.clone(), digest.clone(), *kind)).or_insert(Source::Manifest);
+    /// Changes what is known of a digest in a repository by an answer to a question of `sent`. No
+    /// answer is about what was removed since.
+    pub fn change(
+        &self,
+        key: &RepositoryKey,
+        (digest, kind): (&Digest, ContentKind),
+        sent: Stamp,
+        change: impl FnOnce(Option<Presence>) -> Option<Presence>,
+    ) {
+        let mut known = self.known.lock();
+        let mut passing = self.passing.lock();
+        let place = (key.clone(), digest.clone(), kind);
+        if passing.removed.peek(&place).is_some_and(|removed| *removed >= sent) {
+            return;
         }
+        let here = known.find(digest, kind, key);
+        let before = here.or_else(|| passing.known.peek(&place).copied());
+        let Some(presence) = change(before) else { return };
+        if let Some(open) = presence.open.filter(|_| before.is_none_or(|before| before.open != presence.open)) {
+            note(&mut passing.opened, key, open);
+        }
+        if let Some(at) = presence.shared.filter(|_| before.is_none_or(|before| before.shared != presence.shared)) {
+            note(&mut passing.shared, key, at);
+        }
+        if !self.index.has(digest) {
+            passing.known.insert(place, presence);
+            return;
+        }
+        passing.known.remove(&place);
+        drop(passing);
+        known.set(digest, kind, key, presence);
+        drop(known);
+        if here.is_none_or(|here| is_news(here, presence)) {
+            self.journal.change(digest);
+        }
+    }
+
+    /// When a digest was removed from a repository, by a request through seawall.
+    pub(super) fn removed(&self, key: &RepositoryKey, (digest, kind): (&Digest, ContentKind)) -> Option<Stamp> {
+        let passing = self.passing.lock();
+        if passing.removed.is_empty() {
+            return None;
+        }
+        passing.removed.peek(&(key.clone(), digest.clone(), kind)).copied()
+    }
+
+    /// A blob came that upstream was asked for in a repository: what upstream said is kept with it.
+    /// What was removed upstream meanwhile stays removed.
+    pub fn landed(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind) {
+        self.find(key, digest, kind);
     }
 
     /// Upstream no longer has this in a repository.
-    pub fn remove(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind) {
-        if self.known.lock().remove(digest, kind, key) {
+    pub(super) fn remove(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind, now: Stamp) {
+        let mut known = self.known.lock();
+        let before = known.find(digest, kind, key);
+        let was_known = known.remove(digest, kind, key);
+        if before.is_some_and(|before| before.is_delivered) {
+            // That the registry sent the bytes stays so.
+            let sent = Presence { is_delivered: true, ..Presence::named(None, now) };
+            known.set(digest, kind, &RepositoryKey::of_registry(key.namespace()), sent);
+        }
+        let mut passing = self.passing.lock();
+        let place = (key.clone(), digest.clone(), kind);
+        passing.known.remove(&place);
+        passing.removed.insert(place, now);
+        drop((passing, known));
+        if was_known {
             self.journal.change(digest);
         }
-        let removals = self.removals.fetch_add(1, Ordering::SeqCst) + 1;
-        self.removed.insert((key.clone(), digest.clone(), kind), removals);
-        self.passing.invalidate(&(key.clone(), digest.clone(), kind));
     }
 
     /// A blob is no longer here.
@@ -143,35 +207,62 @@ impl Presence {
         self.known.lock().forget(digest);
     }
 
-    /// Whether upstream said that a repository has a blob that is here.
-    pub fn is_confirmed(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind) -> bool {
-        self.known.lock().has(digest, kind, key)
+    /// Whether upstream ever named a digest in a repository.
+    pub fn is_named(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind) -> bool {
+        self.find(key, digest, kind).is_some()
     }
 
-    /// Whether upstream said so of any repository of which `wanted` is true.
-    pub(super) fn is_confirmed_where(
-        &self,
-        digest: &Digest,
-        kind: ContentKind,
-        wanted: impl Fn(&RepositoryKey) -> bool,
-    ) -> bool {
-        self.known.lock().of(digest, kind).any(wanted)
+    /// What upstream said of a blob that is here, anywhere.
+    pub(super) fn all(&self, digest: &Digest) -> Vec<Named> {
+        let known = self.known.lock();
+        let named = known.of(digest).map(|(key, kind, presence)| Named { key: key.clone(), kind, presence });
+        named.collect()
     }
 
-    pub(super) fn of(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind) -> Present {
-        if self.is_confirmed(key, digest, kind) {
-            return Present::Confirmed;
-        }
-        match self.passing.get(&(key.clone(), digest.clone(), kind)) {
-            Some(Source::Upstream) => {
-                // It may have come since by another repository: what is here is written down.
-                self.keep(key, digest, kind);
-                Present::Confirmed
-            }
-            Some(Source::Manifest) => Present::Inferred,
-            None => Present::Unknown,
-        }
+    /// When anonymous was last granted anything in a repository.
+    pub(super) fn opened(&self, key: &RepositoryKey) -> Option<Stamp> {
+        latest(&self.passing.lock().opened, key)
     }
+
+    /// The same of the operator's account.
+    pub(super) fn shared(&self, key: &RepositoryKey) -> Option<Stamp> {
+        latest(&self.passing.lock().shared, key)
+    }
+
+    /// Whether that is so of any repository of which `is_wanted` is true.
+    pub(super) fn is_any_open(&self, is_wanted: impl Fn(&RepositoryKey, Stamp) -> bool) -> bool {
+        self.passing.lock().opened.iter().any(|(key, at)| is_wanted(key, *at))
+    }
+}
+
+fn note(latest: &mut HashMap<RepositoryKey, Stamp>, key: &RepositoryKey, at: Stamp) {
+    if let Some(latest) = latest.get_mut(key) {
+        *latest = at.max(*latest);
+    } else if latest.len() < MOST_OPENED {
+        latest.insert(key.clone(), at);
+    }
+}
+
+/// When there is no room for more, whatever is not among them may have been granted just now.
+fn latest(latest: &HashMap<RepositoryKey, Stamp>, key: &RepositoryKey) -> Option<Stamp> {
+    let known = latest.get(key).copied();
+    known.or_else(|| (latest.len() >= MOST_OPENED).then_some(Stamp::from_micros(u64::MAX)))
+}
+
+/// Whether it has to be written down: what is new but for the minute.
+fn is_news(before: Presence, now: Presence) -> bool {
+    let minute = |at: Stamp| u128::from(at.micros()) / COARSE.as_micros();
+    let coarse = |presence: Presence| {
+        (
+            presence.since,
+            minute(presence.last),
+            presence.open.map(minute),
+            presence.shared.map(minute),
+            presence.ended,
+            (presence.is_delivered, presence.is_read),
+        )
+    };
+    coarse(before) != coarse(now)
 }
 
 #[cfg(test)]

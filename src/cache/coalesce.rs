@@ -95,7 +95,8 @@ where
         }
     }
 
-    fn add(&mut self, mut bytes: Bytes) {
+    /// Takes in bytes that arrived.
+    pub(super) fn add(&mut self, mut bytes: Bytes) {
         let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
         self.skip -= skipped as u64;
         let bytes = bytes.split_off(skipped);

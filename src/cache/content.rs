@@ -8,26 +8,27 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use tracing::warn;
 
-use super::admit::{Admission, Admitted, Word};
+use super::admit::{Admission, Admitted, Asked, Cleared, Reading, Word};
 use super::fill::Fill;
-use super::flight::{Flight, Head, Joined, Progress};
+use super::flight::{Flight, Head, Joined, Lead, Progress};
 use super::found::{Content, Found, Stale, content_type, or_octets};
 use super::manifests::Manifest;
 use super::negative::NegativeCache;
-use super::parts::{Asked, Parts};
+use super::parts::Parts;
 use super::pull::{Method, Pull, content_kind, may_push};
 use super::reader::Source;
 use super::through::VerifyingBody;
+use crate::access::Inquiry;
 use crate::error::{Error, Fault, Kind, Result};
 use crate::http::cache_status::Outcome;
 use crate::http::range::{Selection, first_byte, select};
 use crate::oci::digest::{Digest, Hasher};
-use crate::oci::manifest::MAX_MANIFEST;
+use crate::oci::manifest::{ContentKind, MAX_MANIFEST};
 use crate::oci::media_type::OCTET_STREAM;
-use crate::policy::access::Permission;
+use crate::policy::access::{Permission, Standing, Verdict};
 use crate::store::index::Held;
 use crate::store::is_missing;
-use crate::upstream::{Fetched, What};
+use crate::upstream::{Fetched, Proves, What};
 
 /// How far behind what a client asks for a fill may be. Further, and the client gets its bytes
 /// straight from upstream. Less would send each of a client's parallel range requests upstream.
@@ -35,65 +36,49 @@ const FAR: u64 = 32 << 20;
 /// A client whose leader was refused, or vanished, leads or follows again.
 const ATTEMPTS: u32 = 4;
 
+/// Whether upstream would say so again to who asks with the same credential.
+fn is_final(error: &Error) -> bool {
+    error.kind().fault() == Fault::Upstream
+}
+
 /// Finds the bytes of digests.
 pub(super) struct Contents {
     pub(super) parts: Arc<Parts>,
-    pub(super) admission: Admission,
+    pub(super) admission: Arc<Admission>,
     /// Manifests that did not come a moment ago.
     pub(super) negative: NegativeCache,
 }
 
 impl Contents {
     pub(super) fn new(parts: Arc<Parts>) -> Contents {
-        let admission = Admission::new(parts.clone());
+        let admission = Arc::new(Admission::new(parts.clone()));
         Contents { parts, admission, negative: NegativeCache::default() }
     }
 
     /// Finds the bytes of a digest for who may read them.
-    pub(super) async fn find(
-        &self,
-        pull: &Pull,
-        digest: &Digest,
-        what: &What,
-        permission: Permission,
-    ) -> Result<Found> {
+    pub(super) async fn find(&self, pull: &Pull, digest: &Digest, what: &What, cleared: Cleared<'_>) -> Result<Found> {
         if pull.method == Method::Head {
-            return Box::pin(self.describe(pull, digest, what, permission)).await;
+            return Box::pin(self.describe(pull, digest, what, cleared)).await;
         }
         let parts = &self.parts;
-        self.admission.before_paying(pull, digest, what, permission).await?;
         for _ in 0..ATTEMPTS {
             if let Some(manifest) = parts.manifests.find(digest) {
-                let Admitted::Granted(stale) = self.admission.admit(pull, digest, what, permission).await? else {
-                    break;
-                };
-                return Ok(self.in_memory(pull, digest, &manifest, Outcome::Hit, stale));
+                let Some(reading) = self.admission.reading(pull, digest, what, cleared).await? else { break };
+                return Ok(self.in_memory(pull, digest, &manifest, reading));
             }
             match parts.flights.join(digest, || parts.index.hold(digest, self.now())) {
                 Joined::Held(held) => {
-                    let Admitted::Granted(stale) = self.admission.admit(pull, digest, what, permission).await? else {
-                        break;
-                    };
-                    if let Some(found) = Box::pin(self.held(pull, digest, what, held, stale)).await? {
+                    let Some(reading) = self.admission.reading(pull, digest, what, cleared).await? else { break };
+                    if let Some(found) = Box::pin(self.held(pull, digest, what, held, reading)).await? {
                         return Ok(found);
                     }
                 }
                 Joined::Follow(flight) => {
-                    if let Some(found) = Box::pin(self.follow(pull, digest, what, &flight, permission)).await? {
+                    if let Some(found) = Box::pin(self.follow(pull, digest, what, &flight, cleared)).await? {
                         return Ok(found);
                     }
                 }
-                Joined::Lead(lead) => {
-                    let flight = lead.flight().clone();
-                    lead.ask_for(pull.key.clone(), pull.requester.credential, content_kind(what));
-                    let fill = Fill { parts: parts.clone(), request: parts.request(pull, what), key: pull.key.clone() };
-                    parts.tasks.spawn(fill.run(lead));
-                    let led = Box::pin(self.flown(pull, what, &flight, Outcome::Miss)).await;
-                    return led.inspect_err(|error| {
-                        parts.refused(pull, error);
-                        self.negative.note_failure(pull, digest, error, self.now());
-                    });
-                }
+                Joined::Lead(lead) => return Box::pin(self.lead(pull, digest, what, lead, cleared)).await,
             }
         }
         // Never with another requester's answer, nor with what is here: this one's own has to prove
@@ -105,6 +90,26 @@ impl Contents {
         self.parts.now()
     }
 
+    /// Brings what is not here.
+    async fn lead(&self, pull: &Pull, digest: &Digest, what: &What, lead: Lead, cleared: Cleared<'_>) -> Result<Found> {
+        let (parts, flight) = (&self.parts, lead.flight().clone());
+        let content = (digest, content_kind(what));
+        lead.ask_for(pull.key.clone(), pull.requester.credential, content.1);
+        let fill = Fill {
+            parts: parts.clone(),
+            admission: self.admission.clone(),
+            pull: pull.clone(),
+            what: what.clone(),
+            is_cleared: cleared.is_yes(),
+        };
+        parts.tasks.spawn(fill.run(lead));
+        let led = Box::pin(self.flown(pull, what, &flight, Outcome::Miss)).await;
+        if let Err(error) = &led {
+            self.negative.note_failure(pull, digest, error, self.now());
+        }
+        led
+    }
+
     /// Reads what another requester's fill brings. `None`: that came to nothing, and this one tries
     /// for itself.
     async fn follow(
@@ -113,38 +118,74 @@ impl Contents {
         digest: &Digest,
         what: &What,
         flight: &Arc<Flight>,
-        permission: Permission,
+        cleared: Cleared<'_>,
     ) -> Result<Option<Found>> {
-        let same = flight.was_asked_for(&pull.key, pull.requester.credential);
-        let is_final = |error: &Error| same && error.kind().fault() == Fault::Upstream;
+        let content = (digest, content_kind(what));
         // Upstream's answer to who leads is the one this client would get. All others ask for
         // themselves, and wait for none.
-        if same && let Some(error) = flight.flowing().await.err().filter(is_final) {
+        let is_same = flight.was_asked_for(&pull.key, pull.requester.credential, content.1);
+        if is_same && let Some(error) = flight.flowing().await.err().filter(is_final) {
             return Err(error);
         }
-        // Upstream answered for this repository: who may read there has a share of what comes.
-        let answered = flight.was_asked_in(&pull.key, content_kind(what)) && flight.head().is_some();
-        let was_missing = self.parts.access.was_missing(&pull.key, &pull.requester, (digest, content_kind(what)));
-        let shares = answered && !was_missing && self.parts.check(pull, None) == Permission::Established;
-        let permission = if shares { Permission::Established } else { permission };
-        let admitted = self.admission.admit(pull, digest, what, permission).await?;
-        if !same && self.is_silent(flight).await {
+        // What anonymous is sent, everybody may be.
+        let is_near = flight.was_asked_in(&pull.key, content.1);
+        let is_shared =
+            |inquiry: &Inquiry| self.parts.access.is_believed(inquiry) && (is_same || inquiry.is_anonymous());
+        if is_near && flight.inquiry().is_some_and(is_shared) {
+            return Box::pin(self.flown_for(pull, what, flight, None)).await;
+        }
+        let admitted = self.admission.admit(pull, digest, what, cleared).await?;
+        // What another registry sends is not verified yet: it is fetched from this one.
+        if !flight.was_asked_at(pull.key.namespace()) || self.is_silent(flight).await {
             return Box::pin(self.through(pull, what, digest.clone(), None)).await.map(Some);
         }
         let stale = match admitted {
-            Admitted::Granted(stale) => stale,
-            // Of bytes on their way the length is enough: they have to prove themselves.
-            Admitted::Unproved(size) => match flight.flowing().await {
-                Ok(head) if size.is_some() && head.total == size => None,
-                _ => return Box::pin(self.through(pull, what, digest.clone(), None)).await.map(Some),
-            },
+            Admitted::Granted(_, stale) => stale,
+            Admitted::Unproved(word) if self.is_of_that_length(flight, word.as_ref()).await => {
+                self.hear_once_verified(flight.clone(), word, content.1);
+                None
+            }
+            Admitted::Unproved(_) => {
+                return Box::pin(self.through(pull, what, digest.clone(), None)).await.map(Some);
+            }
         };
-        match Box::pin(self.flown(pull, what, flight, Outcome::Collapsed)).await {
+        Box::pin(self.flown_for(pull, what, flight, stale)).await
+    }
+
+    /// What another's fill brings. `None`: it failed.
+    async fn flown_for(
+        &self,
+        pull: &Pull,
+        what: &What,
+        flight: &Arc<Flight>,
+        stale: Option<Stale>,
+    ) -> Result<Option<Found>> {
+        let kind = content_kind(what);
+        let is_same = flight.was_asked_for(&pull.key, pull.requester.credential, kind);
+        // Nobody learns what others pull elsewhere.
+        let outcome = if flight.was_asked_in(&pull.key, kind) { Outcome::Collapsed } else { Outcome::Miss };
+        match Box::pin(self.flown(pull, what, flight, outcome)).await {
             Ok(found) => Ok(Some(Found { stale, ..found })),
-            Err(error) if is_final(&error) => Err(error),
+            Err(error) if is_same && is_final(&error) => Err(error),
             // Another client's refusal, or another source's.
             Err(_) => Ok(None),
         }
+    }
+
+    /// Of bytes on their way the length is enough: they have to prove themselves.
+    async fn is_of_that_length(&self, flight: &Flight, word: Option<&Word>) -> bool {
+        let Some(size) = word.and_then(|word| word.said.size) else { return false };
+        flight.flowing().await.is_ok_and(|head| head.total == Some(size))
+    }
+
+    /// An answer that named no digest is a yes once the bytes of its length are those of the digest.
+    fn hear_once_verified(&self, flight: Arc<Flight>, word: Option<Word>, kind: ContentKind) {
+        let (Some(Word { said, inquiry, .. }), access) = (word, self.parts.access.clone()) else { return };
+        self.parts.tasks.spawn(async move {
+            if flight.verified().await.is_ok() {
+                access.hear(&inquiry, said.proves, (flight.digest(), kind));
+            }
+        });
     }
 
     /// Whether another's source still says nothing after the time that a question may take: this
@@ -153,20 +194,25 @@ impl Contents {
         tokio::time::timeout(self.parts.upstream.resolve_deadline(), flight.flowing()).await.is_err()
     }
 
-    fn in_memory(
-        &self,
-        pull: &Pull,
-        digest: &Digest,
-        manifest: &Manifest,
-        outcome: Outcome,
-        stale: Option<Stale>,
-    ) -> Found {
-        manifest.infer_children(self.parts.access.presence(), &pull.key);
+    fn in_memory(&self, pull: &Pull, digest: &Digest, manifest: &Manifest, reading: Reading) -> Found {
+        let Reading { outcome, stale, given } = reading;
+        if let Some(given) = given {
+            let access = &self.parts.access;
+            manifest.give(&pull.key, pull.requester.credential, given, |listed| {
+                access.give(&pull.requester, &pull.key, digest, given, listed);
+            });
+        }
         let outcome = if stale.is_some() { Outcome::Stale } else { outcome };
         // The file is used as much as the memory is.
         self.parts.index.touch(digest, self.now());
         let content = Content::Memory(manifest.bytes.clone());
         Found { stale, ..Found::new(digest.clone(), manifest.media_type.clone(), content, outcome) }
+    }
+
+    /// How a manifest is read that came just now.
+    fn read_now(&self, pull: &Pull, digest: &Digest, outcome: Outcome) -> Reading {
+        let given = self.parts.check(pull, (digest, ContentKind::Manifest)).given;
+        Reading { outcome, stale: None, given }
     }
 
     /// A blob that is here. `None`: its file is missing, and the index knows it now.
@@ -176,7 +222,7 @@ impl Contents {
         digest: &Digest,
         what: &What,
         held: Held,
-        stale: Option<Stale>,
+        reading: Reading,
     ) -> Result<Option<Found>> {
         let parts = &self.parts;
         let blob = match parts.opened(digest, &held).await {
@@ -200,12 +246,13 @@ impl Contents {
                 warn!(%digest, "a cached manifest is not what it was: it is fetched again");
                 parts.sweep.remove(digest);
             }
-            return Ok(loaded.map(|manifest| self.in_memory(pull, digest, &manifest, Outcome::Hit, stale)));
+            return Ok(loaded.map(|manifest| self.in_memory(pull, digest, &manifest, reading)));
         }
         let media_type = held.media_type.clone().unwrap_or_else(|| OCTET_STREAM.into());
         let size = blob.size;
         let content = Content::File(Source::Held(blob, held), Some(size));
-        Ok(Some(Found::held(digest, media_type, content, stale)))
+        let outcome = if reading.stale.is_some() { Outcome::Stale } else { reading.outcome };
+        Ok(Some(Found { stale: reading.stale, ..Found::new(digest.clone(), media_type, content, outcome) }))
     }
 
     /// A blob on its way.
@@ -226,14 +273,15 @@ impl Contents {
             };
             let loaded = self.parts.manifests.load(&digest, head.file.clone(), size, Some(&head.media_type)).await?;
             if let Some(manifest) = loaded.filter(|_| small) {
-                return Ok(self.in_memory(pull, &digest, &manifest, outcome, None));
+                let reading = self.read_now(pull, &digest, outcome);
+                return Ok(self.in_memory(pull, &digest, &manifest, reading));
             }
         }
         let media_type = or_octets(&head.media_type);
         if let Some(part) = self.far(pull, what, flight, &head).await {
             return Ok(Found::new(digest, media_type, Content::Part(part), Outcome::Bypass));
         }
-        let source = Source::Flight(head.file, flight.clone(), self.parts.request(pull, what));
+        let source = Source::Flight(head.file, flight.clone(), self.parts.request(pull, what, &digest));
         Ok(Found::new(digest, media_type, Content::File(source, head.total), outcome))
     }
 
@@ -250,22 +298,23 @@ impl Contents {
         if start <= published.saturating_add(FAR) {
             return None;
         }
-        let requester = self.parts.payer(pull);
-        let upstream = &self.parts.upstream;
-        let answer = upstream.fetch_range(&pull.site, &pull.repository, what, range, &requester).await.ok()?;
-        let part = answer.response;
+        let part = self.parts.request(pull, what, flight.digest()).fetch_range(range).await.ok()?.response;
         (part.status() == StatusCode::PARTIAL_CONTENT).then_some(part)
     }
 
     /// Without the disk; a manifest at least stays in memory. `unused`: upstream's answer, if it
     /// was asked already.
     async fn through(&self, pull: &Pull, what: &What, digest: Digest, unused: Option<Fetched>) -> Result<Found> {
-        let (parts, request, kind) = (&self.parts, self.parts.request(pull, what), content_kind(what));
+        let (parts, request) = (&self.parts, self.parts.request(pull, what, &digest));
+        let (inquiry, content) = (parts.inquire(pull), (&digest, content_kind(what)));
         let single = pull.range.as_ref().filter(|range| select(Some(range), u64::MAX) != Selection::Whole);
         if let (What::Blob(_), Some(range)) = (what, single) {
-            let answer = request.fetch_range(range).await?;
+            let answer = match request.fetch_range(range).await {
+                Ok(answer) => answer,
+                Err(error) => return Err(self.refused_through(pull, what, &digest, &inquiry, error).await),
+            };
             if answer.names.is_some() {
-                parts.access.record_grant(&pull.key, answer.grants_to(&request.requester), &digest, kind);
+                parts.access.hear(&inquiry, answer.proves(&request.requester), content);
             }
             let part = answer.response;
             // All of it is verified, a part cannot be.
@@ -273,33 +322,56 @@ impl Contents {
                 return Ok(Found::passed(digest, content_type(part.headers()), Content::Part(part)));
             }
         }
-        let (fetched, grants_to) = match unused.filter(|fetched| fetched.start == 0) {
-            // Who asked may be another: what it grants was recorded when it came.
-            Some(fetched) => (fetched, None),
-            None => {
-                let fetched = request.fetch(0).await?;
-                let grants_to = fetched.grants_to(&request.requester);
-                (fetched, grants_to)
-            }
+        let fetched = match unused.filter(|fetched| fetched.start == 0) {
+            // Who asked may be another: what it says was heard when it came.
+            Some(fetched) => Fetched { proves: Proves::Nothing, ..fetched },
+            None => match request.fetch(0).await {
+                Ok(fetched) => fetched,
+                Err(error) => return Err(self.refused_through(pull, what, &digest, &inquiry, error).await),
+            },
         };
-        let then = parts.access.moment();
         if fetched.is_named {
-            parts.access.record_grant(&pull.key, grants_to, &digest, kind);
+            parts.access.hear(&inquiry, fetched.proves, content);
         }
-        let (total, media_type) = (fetched.total, fetched.media_type);
+        let (total, media_type, proves) = (fetched.total, fetched.media_type, fetched.proves);
         if matches!(what, What::Manifest(_)) && total.is_none_or(|total| total <= MAX_MANIFEST as u64) {
             let bytes = parts.upstream.collect(fetched.body, MAX_MANIFEST).await?;
             if Digest::of(digest.algorithm(), &bytes) != digest {
                 let message = format!("upstream sent other bytes than those of {digest}; try again");
                 return Err(Error::new(Kind::Corrupt, message));
             }
-            parts.access.record_proved(&pull.key, grants_to, (&digest, kind), then);
+            parts.access.hear(&inquiry, proves, content);
+            parts.access.deliver(&pull.key, content);
+            parts.access.read(&pull.key, content);
             let manifest = parts.manifests.read(&digest, bytes, Some(&media_type));
-            return Ok(self.in_memory(pull, &digest, &manifest, Outcome::Bypass, None));
+            let reading = self.read_now(pull, &digest, Outcome::Bypass);
+            return Ok(self.in_memory(pull, &digest, &manifest, reading));
         }
+        let access = parts.access.clone();
+        let proved = (digest.clone(), content.1);
+        let once_verified = move || {
+            access.hear(&inquiry, proves, (&proved.0, proved.1));
+            access.deliver(inquiry.key(), (&proved.0, proved.1));
+            access.read(inquiry.key(), (&proved.0, proved.1));
+        };
         let verify = Some((Hasher::new(digest.algorithm()), digest.clone()));
         let through = VerifyingBody::new(fetched.body, verify, total, parts.upstream.idle_timeout());
+        let through = through.then(Box::new(once_verified));
         Ok(Found::passed(digest, media_type, Content::Through(Box::new(through), total)))
+    }
+
+    /// Hears a refusal, and takes as long for it as where the bytes are here or not.
+    async fn refused_through(
+        &self,
+        pull: &Pull,
+        what: &What,
+        digest: &Digest,
+        inquiry: &Inquiry,
+        error: Error,
+    ) -> Error {
+        self.parts.denied(inquiry, Some((digest, content_kind(what))), &error).await;
+        self.admission.after_refused_get(pull, digest, what, &error).await;
+        error
     }
 }
 
@@ -307,30 +379,29 @@ impl Contents {
 impl Contents {
     /// Answers a HEAD. Who asks for a blob's is about to push, and gets what upstream says now:
     /// pulls do without.
-    async fn describe(&self, pull: &Pull, digest: &Digest, what: &What, permission: Permission) -> Result<Found> {
+    async fn describe(&self, pull: &Pull, digest: &Digest, what: &What, cleared: Cleared<'_>) -> Result<Found> {
         let content = (digest, content_kind(what));
-        let (pushing, checked) = (may_push(pull, what), self.parts.check(pull, Some(content)));
-        let is_granted = permission == Permission::Established || checked == Permission::Established;
-        let here = self.parts.here(digest);
-        if let Some((size, media_type)) = here.clone().filter(|_| is_granted && !pushing) {
-            return Ok(self.described(digest, size, media_type, Outcome::Hit));
+        let checked = self.parts.check(pull, content);
+        let Permission { verdict, standing, is_proved } = checked.permission;
+        let here = self.parts.here(digest).filter(|_| is_proved);
+        let outcome = if here.is_some() && checked.is_read { Outcome::Hit } else { Outcome::Bypass };
+        let is_granted = cleared.is_yes() || verdict == Verdict::Granted;
+        if let Some((size, media_type)) = here.clone().filter(|_| is_granted && !may_push(pull, what)) {
+            return Ok(self.described(digest, size, media_type, outcome));
         }
-        let copy = match here {
-            None => Permission::Required,
-            // Upstream's last word for who asked stands too.
-            Some(_) if pushing && self.parts.access.was_missing(&pull.key, &pull.requester, content) => {
-                Permission::Required
-            }
-            Some(_) if pushing => checked.unless_not_found(),
-            Some(_) => checked,
-        };
-        let asking = Box::pin(self.admission.ask(pull, digest, what));
-        match (self.parts.ask(pull, copy, asking).await?, here) {
-            (Asked::Answer(Word { said, is_proof: true }), here) => {
-                let outcome = if here.is_some() { Outcome::Hit } else { Outcome::Bypass };
+        let access = &self.parts.access;
+        let is_denied = || may_push(pull, what) && access.was_missing(&pull.requester, &pull.key, content, standing);
+        let standing = if here.is_some() && !is_denied() { standing } else { Standing::None };
+        let asking = Box::pin(self.admission.ask_or_stand(pull, digest, what, standing));
+        match (asking.await?, here) {
+            (Asked::Answer(Word { said, is_proof: true, .. }), here) => {
                 match said.size.or(here.map(|(size, _)| size)) {
-                    Some(size) => Ok(self.described(digest, size, Some(said.media_type.into()), outcome)),
-                    None => self.measured(pull, digest, what, permission).await,
+                    Some(size) if !is_proved => {
+                        let content = Content::Sized(size);
+                        Ok(Found::new(digest.clone(), or_octets(&said.media_type), content, Outcome::Bypass))
+                    }
+                    Some(size) => Ok(self.described(digest, size, Some(said.media_type.into()), Outcome::Bypass)),
+                    None => self.measured(pull, digest, what, cleared).await,
                 }
             }
             // Upstream's words alone, as far as they go: of a manifest, the bytes are asked for.
@@ -339,7 +410,7 @@ impl Contents {
                     let content = Content::Unproved(size);
                     Ok(Found::passed(digest.clone(), said.media_type, content))
                 }
-                _ => self.measured(pull, digest, what, permission).await,
+                _ => self.measured(pull, digest, what, cleared).await,
             },
             (Asked::Stale(stale), here) => {
                 let (size, media_type) = here.unwrap_or_default();
@@ -357,9 +428,9 @@ impl Contents {
     }
 
     /// For registries that do not say how long a manifest is: it is fetched, and kept.
-    async fn measured(&self, pull: &Pull, digest: &Digest, what: &What, permission: Permission) -> Result<Found> {
+    async fn measured(&self, pull: &Pull, digest: &Digest, what: &What, cleared: Cleared<'_>) -> Result<Found> {
         let whole = Pull { method: Method::Get, range: None, ..pull.clone() };
-        let found = Box::pin(self.find(&whole, digest, what, permission)).await?;
+        let found = Box::pin(self.find(&whole, digest, what, cleared)).await?;
         let size = match &found.content {
             Content::Memory(bytes) => bytes.len() as u64,
             Content::File(_, Some(size)) | Content::Through(_, Some(size)) => *size,

@@ -1,8 +1,8 @@
 //! Fetches one blob, for all who want it.
 //!
-//! 1. what is here of it is hashed, and resumed;
-//! 2. upstream is asked for the rest, with the credential of who came first: its answer is a grant
-//!    if it names the digest, else once the bytes have proved it;
+//! 1. what is here of it is hashed, and resumed, where who came first may read it;
+//! 2. upstream is asked for the rest, with the credential of who came first: its answer is a yes if
+//!    it names the digest, else once the bytes have proved it;
 //! 3. room is made;
 //! 4. chunks coalesce, and are hashed and written on a thread while the next ones arrive; what is
 //!    written is published, the last of it only when the digest is verified;
@@ -18,32 +18,46 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::admit::Admission;
 use super::coalesce::{End, WriteCoalescer};
 use super::flight::{Head, Lead, Progress};
+use super::overlap;
 use super::parts::Parts;
-use super::pull::content_kind;
+use super::pull::{Pull, content_kind};
 use super::sweep::SpaceReservation;
 use super::through::BlobRequest;
-use crate::access::Moment;
+use crate::access::Inquiry;
 use crate::clock::jitter;
 use crate::error::{Error, Kind, Result};
 use crate::fs::FsError;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
+use crate::policy::access::Verdict;
 use crate::policy::admission::Wish;
 use crate::policy::retry;
 use crate::store::Partial;
 use crate::task;
-use crate::upstream::Fetched;
 use crate::upstream::breaker::not_asked;
-use crate::upstream::requester::Credential;
+use crate::upstream::{Fetched, Proves, What};
 
 /// A blob to fetch.
 pub(super) struct Fill {
     pub(super) parts: Arc<Parts>,
-    pub(super) request: BlobRequest,
-    pub(super) key: RepositoryKey,
+    pub(super) admission: Arc<Admission>,
+    /// Of who came first.
+    pub(super) pull: Pull,
+    pub(super) what: What,
+    /// Whether it is known that they may read it: see [`Cleared`](super::admit::Cleared).
+    pub(super) is_cleared: bool,
+}
+
+/// Upstream's answer, and the question that it answers.
+struct Opened {
+    partial: Partial,
+    fetched: Fetched,
+    inquiry: Inquiry,
+    request: BlobRequest,
 }
 
 /// A blob that is whole and verified.
@@ -55,16 +69,25 @@ struct Filled {
 
 impl Fill {
     fn kind(&self) -> ContentKind {
-        content_kind(&self.request.what)
+        content_kind(&self.what)
+    }
+
+    fn key(&self) -> &RepositoryKey {
+        &self.pull.key
     }
 
     /// Fills, lands or fails.
     pub(super) async fn run(self, mut lead: Lead) {
         let _running = self.parts.metrics.fill();
-        match self.fill(&mut lead).await {
+        let digest = lead.flight().digest().clone();
+        let is_asked = self.admission.is_asked_before_paying(&self.pull, &digest, &self.what);
+        match self.fill(&mut lead, is_asked).await {
             Ok(filled) => self.keep(lead, filled).await,
             Err(error) => {
-                debug!(digest = %lead.flight().digest(), %error, "fill failed");
+                debug!(%digest, %error, "fill failed");
+                if !is_asked {
+                    self.admission.after_refused_get(&self.pull, &digest, &self.what, &error).await;
+                }
                 self.put_away(lead.flight().digest().clone(), error.kind()).await;
                 lead.fail(error);
             }
@@ -84,12 +107,12 @@ impl Fill {
         }
     }
 
-    async fn fill(&self, lead: &mut Lead) -> Result<Filled> {
-        // Before it is asked for: what upstream refuses meanwhile stays refused.
-        let then = self.parts.access.moment();
-        let (partial, mut fetched) = self.open(lead).await?;
-        let total = fetched.total;
-        let grants_to = fetched.grants_to(&self.request.requester);
+    async fn fill(&self, lead: &mut Lead, is_asked: bool) -> Result<Filled> {
+        if is_asked {
+            self.admission.before_paying(&self.pull, lead.flight().digest(), &self.what).await?;
+        }
+        let Opened { partial, mut fetched, inquiry, request } = self.open(lead).await?;
+        let (total, proves) = (fetched.total, fetched.proves);
         let (mut partial, mut reservation) = match self.make_room(partial, total).await {
             Ok(room) => room,
             Err(error) => {
@@ -99,7 +122,9 @@ impl Fill {
         };
         let media_type: Arc<str> = fetched.media_type.as_str().into();
         let head = Head { file: partial.file(), total, media_type: media_type.clone() };
-        lead.flow(head, readable(&partial, total, 1));
+        // What the account was sent says nothing of who asked.
+        let granted = Some(&inquiry).filter(|_| matches!(proves, Proves::Grant(_)));
+        lead.flow(granted, head, readable(&partial, total, 1));
         let mut fruitless = 0;
         loop {
             let before = partial.len();
@@ -111,45 +136,73 @@ impl Fill {
                 End::Broken(error) => error,
             };
             fruitless = if partial.len() > before { 0 } else { fruitless + 1 };
-            fetched = self.resume(&partial, total, &mut fruitless, error).await?;
+            fetched = self.resume(&request, &partial, total, &mut fruitless, error).await?;
         }
-        let partial = self.verify(lead, partial, grants_to, then).await?;
+        let partial = self.verify(lead, partial, &inquiry, proves).await?;
         Ok(Filled { partial, media_type, _reservation: reservation })
     }
 
-    /// What is here of the blob, and the rest from upstream. Where upstream sends all of it, what is
-    /// here is put aside: somebody else may have fetched it, and a length or a page is not enough to
-    /// give it away.
-    async fn open(&self, lead: &Lead) -> Result<(Partial, Fetched)> {
+    /// What is here of the blob, and the rest from upstream, if upstream goes on with the very bytes
+    /// that are here: somebody else may have fetched them, from another registry, and a name, a length
+    /// or a page is not enough to give them away. Else it begins anew.
+    async fn open(&self, lead: &Lead) -> Result<Opened> {
         let (store, digest) = (self.parts.store.clone(), lead.flight().digest().clone());
+        let request = self.parts.request(&self.pull, &self.what, &digest);
+        let inquiry = self.parts.inquire(&self.pull);
+        if self.must_ask_first(&digest).await {
+            // A refusal is not to take longer where something is here.
+            self.fetch(&request, &inquiry, &digest, 0).await?;
+        }
         let mut partial = task::blocking(move || store.partial(&digest)).await.map_err(no_room)?;
-        // All of it may be here, after a kill before the move: then upstream's answer with its last
-        // byte is the grant.
-        let whole = !partial.is_empty() && partial.is_verified();
-        let mut fetched = self.request.fetch(partial.len() - u64::from(whole)).await;
+        let (digest, here) = (partial.digest().clone(), partial.len());
+        let end = if here == 0 { None } else { overlap::end_of(partial.file(), here).await };
+        let from = end.as_ref().map_or(0, |end| here - end.len() as u64);
+        let mut fetched = self.fetch(&request, &inquiry, &digest, from).await;
         // As long as the blob, or longer, and not the blob: nothing here is right.
-        let wrong = !partial.is_empty() && !whole && is_as_long_as_all(&partial, &fetched);
-        if wrong {
-            partial.clear().map_err(no_room)?;
-            if !fetched.as_ref().is_ok_and(|fetched| fetched.start == 0) {
-                fetched = self.request.fetch(0).await;
-            }
+        let whole = here > 0 && partial.is_verified();
+        let is_wrong = from > 0 && !whole && is_as_long_as_all(&partial, &fetched);
+        if is_wrong && !fetched.as_ref().is_ok_and(|fetched| fetched.start == 0) {
+            fetched = self.fetch(&request, &inquiry, &digest, 0).await;
         }
-        let fetched = fetched?;
-        if fetched.is_named {
-            let grants_to = fetched.grants_to(&self.request.requester);
-            self.parts.access.record_grant(&self.key, grants_to, lead.flight().digest(), self.kind());
+        let mut fetched = fetched?;
+        if let Some(end) = end.filter(|_| fetched.start > 0)
+            && !overlap::begins_with(&mut fetched, &end, self.parts.upstream.idle_timeout()).await?
+        {
+            fetched = self.fetch(&request, &inquiry, &digest, 0).await?;
         }
-        if fetched.start == 0 && !partial.is_empty() {
+        if fetched.start == 0 && here > 0 {
             partial = self.anew(partial).await?;
-        } else if whole && fetched.total != Some(partial.len()) {
-            let host = &self.request.site.origin.host;
+        } else if whole && fetched.total != Some(here) {
+            let host = &self.pull.site.origin.host;
             return Err(Error::new(Kind::Broken, format!("{host} returned another length than that of the digest")));
         }
         if !partial.is_empty() {
-            info!(digest = %partial.digest(), from = partial.len(), "resuming a partial blob");
+            info!(%digest, from = partial.len(), "resuming a partial blob");
         }
-        Ok((partial, fetched))
+        Ok(Opened { partial, fetched, inquiry, request })
+    }
+
+    /// Whether upstream refused a question by HEAD, which comes first where a part of the blob is here:
+    /// to hash it takes as long as it is.
+    async fn must_ask_first(&self, digest: &Digest) -> bool {
+        let is_known = || self.parts.check(&self.pull, (digest, self.kind())).permission.verdict != Verdict::Ask;
+        let (store, name) = (self.parts.store.clone(), digest.clone());
+        let has_partial = task::blocking(move || store.has_partial(&name)).await;
+        if !has_partial || self.is_cleared || is_known() {
+            return false;
+        }
+        self.admission.ask(&self.pull, digest, &self.what).await.is_err()
+    }
+
+    /// Asks, and hears the answer.
+    async fn fetch(&self, request: &BlobRequest, inquiry: &Inquiry, digest: &Digest, from: u64) -> Result<Fetched> {
+        let (content, fetched) = ((digest, self.kind()), request.fetch(from).await);
+        match &fetched {
+            Ok(fetched) if fetched.is_named => self.parts.access.hear(inquiry, fetched.proves, content),
+            Ok(_) => {}
+            Err(error) => self.parts.denied(inquiry, Some(content), error).await,
+        }
+        fetched
     }
 
     /// An empty partial in place of this one, which its readers still have.
@@ -200,6 +253,7 @@ impl Fill {
     ) -> Result<(Partial, End)> {
         let here = partial.len().saturating_sub(fetched.start);
         let mut incoming = WriteCoalescer::new(fetched.body, here);
+        incoming.add(fetched.ahead);
         let mut at_rest = Some(partial);
         let mut writing = None;
         loop {
@@ -214,7 +268,7 @@ impl Fill {
             }
             let due = incoming.due().filter(|_| at_rest.is_some());
             tokio::select! {
-                () = incoming.more(self.request.upstream.idle_timeout()), if incoming.wants_more() => {}
+                () = incoming.more(self.parts.upstream.idle_timeout()), if incoming.wants_more() => {}
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
                 (partial, last, written) = async { writing.as_mut().expect("checked by the guard").await }, if writing.is_some() => {
                     writing = None;
@@ -230,7 +284,7 @@ impl Fill {
                         let more = self.reserve_space(Wish { size: partial.len() - reservation.bytes(), missing: 0 }).await?;
                         reservation.add(more);
                     }
-                    self.parts.metrics.upstream_bytes(&self.request.site.registry.name, last);
+                    self.parts.metrics.upstream_bytes(&self.pull.site.registry.name, last);
                     lead.publish(readable(&partial, total, last));
                     at_rest = Some(partial);
                 }
@@ -255,12 +309,13 @@ impl Fill {
     /// After a break: waits a little, asks for the rest.
     async fn resume(
         &self,
+        request: &BlobRequest,
         partial: &Partial,
         total: Option<u64>,
         fruitless: &mut u32,
         mut error: Error,
     ) -> Result<Fetched> {
-        let (tasks, idle) = (&self.parts.tasks, self.request.upstream.idle_timeout());
+        let (tasks, idle) = (&self.parts.tasks, self.parts.upstream.idle_timeout());
         let silent = Instant::now();
         loop {
             let pause = retry::pause(*fruitless, jitter()).ok_or_else(|| error.clone())?;
@@ -272,19 +327,19 @@ impl Fill {
                 () = tokio::time::sleep(away.unwrap_or_default() + pause) => {}
                 () = tasks.stopping(), if away.is_some() => return Err(error),
             }
-            if let Err(still) = self.request.upstream.is_due(&self.request.site) {
+            if let Err(still) = self.parts.upstream.is_due(&self.pull.site) {
                 if silent.elapsed() >= idle {
                     return Err(still);
                 }
                 error = still;
                 continue;
             }
-            let turn = self.request.upstream.retry_pacing(&self.request.site.registry.name);
+            let turn = self.parts.upstream.retry_pacing(&self.pull.site.registry.name);
             tokio::select! {
                 () = tokio::time::sleep(turn) => {}
                 () = tasks.stopping(), if !turn.is_zero() => return Err(error),
             }
-            error = match self.request.fetch(partial.len()).await {
+            error = match request.fetch(partial.len()).await {
                 Ok(fetched) if fetched.total != total && total.is_some() => {
                     return Err(Error::new(Kind::Broken, "upstream returned a different Content-Length on resume"));
                 }
@@ -300,21 +355,18 @@ impl Fill {
         }
     }
 
-    async fn verify(
-        &self,
-        lead: &Lead,
-        partial: Partial,
-        grants_to: Option<Credential>,
-        then: Moment,
-    ) -> Result<Partial> {
+    async fn verify(&self, lead: &Lead, partial: Partial, inquiry: &Inquiry, proves: Proves) -> Result<Partial> {
         if partial.is_verified() {
-            self.parts.access.record_proved(&self.key, grants_to, (partial.digest(), self.kind()), then);
+            let content = (partial.digest(), self.kind());
+            self.parts.access.hear(inquiry, proves, content);
+            self.parts.access.deliver(self.key(), content);
+            self.parts.access.read(self.key(), content);
             lead.verify(partial.len());
             return Ok(partial);
         }
         let (store, digest) = (self.parts.store.clone(), partial.digest().clone());
-        warn!(%digest, bytes = partial.len(), upstream = %self.request.site.origin, "upstream sent other bytes than those of the digest: nothing is kept");
-        let host = &self.request.site.origin.host;
+        warn!(%digest, bytes = partial.len(), upstream = %self.pull.site.origin, "upstream sent other bytes than those of the digest: nothing is kept");
+        let host = &self.pull.site.origin.host;
         let error = Error::new(Kind::Corrupt, format!("{host} sent other bytes than those of {digest}; try again"));
         drop(partial);
         if let Err(error) = task::blocking(move || store.remove_partial(&digest)).await {
@@ -334,9 +386,10 @@ impl Fill {
         }
         let media_type = Some(&*media_type).filter(|name| !name.is_empty());
         let held = parts.index.insert(&digest, size, media_type, parts.now());
-        parts.access.presence().landed(&self.key, &digest, self.kind());
+        parts.access.presences().landed(self.key(), &digest, self.kind());
         parts.sweep.report();
         lead.land(Some(held));
+        self.admission.learn_whether_public(&self.pull, (&digest, self.kind())).await;
     }
 }
 

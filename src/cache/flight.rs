@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::access::Inquiry;
 use crate::error::{Error, Kind, Result};
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
@@ -62,8 +63,10 @@ pub struct Flight {
     held: OnceLock<Held>,
     /// Upstream's answer, where there was no room for it: for the first who asks.
     unused_response: Mutex<Option<Fetched>>,
-    /// For which repository and credential upstream was asked.
+    /// For which repository and credential upstream is asked.
     asked_for: OnceLock<(RepositoryKey, Credential, ContentKind)>,
+    /// The question whose answer flows.
+    inquiry: OnceLock<Inquiry>,
 }
 
 impl Flight {
@@ -79,13 +82,28 @@ impl Flight {
 
     /// Whether upstream was asked for this repository and credential, so that its answer would be
     /// the same.
-    pub fn was_asked_for(&self, key: &RepositoryKey, who: Credential) -> bool {
-        self.asked_for.get().is_some_and(|(asked, by, _)| asked == key && *by == who)
+    pub fn was_asked_for(&self, key: &RepositoryKey, who: Credential, kind: ContentKind) -> bool {
+        self.asked_for.get().is_some_and(|(asked, by, what)| asked == key && *by == who && *what == kind)
     }
 
     /// Whether upstream was asked for this in this repository, for whomever.
     pub fn was_asked_in(&self, key: &RepositoryKey, kind: ContentKind) -> bool {
         self.asked_for.get().is_some_and(|(asked, _, what)| asked == key && *what == kind)
+    }
+
+    /// The question whose answer flows, once it does, if that is a yes.
+    pub fn inquiry(&self) -> Option<&Inquiry> {
+        self.inquiry.get()
+    }
+
+    /// Whether a registry was asked for it, for whomever.
+    pub fn was_asked_at(&self, namespace: &str) -> bool {
+        self.asked_for.get().is_some_and(|(asked, ..)| asked.namespace() == namespace)
+    }
+
+    /// Whether its bytes are those of the digest.
+    pub fn is_verified(&self) -> bool {
+        matches!(*self.progress.borrow(), Progress::Verified { .. })
     }
 
     /// To watch it from now on.
@@ -178,6 +196,7 @@ impl Flights {
             held: OnceLock::new(),
             unused_response: Mutex::default(),
             asked_for: OnceLock::new(),
+            inquiry: OnceLock::new(),
         });
         flights.insert(digest.clone(), flight.clone());
         Joined::Lead(Lead { flight, flights: self.clone() })
@@ -212,8 +231,12 @@ impl Lead {
         let _ = self.flight.asked_for.set((key, who, kind));
     }
 
-    /// Upstream answered: bytes `0..published` are there to read.
-    pub fn flow(&self, head: Head, published: u64) {
+    /// Upstream answered: bytes `0..published` are there to read. `granted`: the question to which that
+    /// is a yes, if it is one.
+    pub fn flow(&self, granted: Option<&Inquiry>, head: Head, published: u64) {
+        if let Some(inquiry) = granted {
+            let _ = self.flight.inquiry.set(inquiry.clone());
+        }
         let _ = self.flight.head.set(head);
         self.publish(published);
     }
@@ -309,14 +332,14 @@ mod tests {
     fn a_flight_knows_whom_upstream_was_asked_for() {
         let flights = Flights::default();
         let lead_of_all = lead(&flights);
-        assert!(!lead_of_all.flight().was_asked_for(&"ghcr.io/a".into(), Credential::Anonymous));
+        assert!(!lead_of_all.flight().was_asked_for(&"ghcr.io/a".into(), Credential::Anonymous, ContentKind::Blob));
         lead_of_all.ask_for("ghcr.io/a".into(), Credential::Anonymous, ContentKind::Blob);
-        assert!(lead_of_all.flight().was_asked_for(&"ghcr.io/a".into(), Credential::Anonymous));
-        assert!(!lead_of_all.flight().was_asked_for(&"ghcr.io/b".into(), Credential::Anonymous));
+        assert!(lead_of_all.flight().was_asked_for(&"ghcr.io/a".into(), Credential::Anonymous, ContentKind::Blob));
+        assert!(!lead_of_all.flight().was_asked_for(&"ghcr.io/b".into(), Credential::Anonymous, ContentKind::Blob));
         let keyring = crate::upstream::requester::Keyring::new();
         let basic = http::HeaderValue::from_static("Basic eDp5");
         let somebody = keyring.requester(Some(&basic), std::time::SystemTime::UNIX_EPOCH).credential;
-        assert!(!lead_of_all.flight().was_asked_for(&"ghcr.io/a".into(), somebody));
+        assert!(!lead_of_all.flight().was_asked_for(&"ghcr.io/a".into(), somebody, ContentKind::Blob));
     }
 
     /// Whoever hears of a failure and tries again at once leads; it does not follow what failed.

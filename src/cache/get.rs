@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admit::Cleared;
 use super::content::Contents;
 use super::flight;
 use super::found::Found;
@@ -22,7 +23,6 @@ use crate::oci::digest::Digest;
 use crate::oci::login::Login;
 use crate::oci::manifest::ContentKind;
 use crate::oci::name::{Reference, RepositoryKey, Tag};
-use crate::policy::access::Permission;
 use crate::policy::freshness::{Reason, Tags};
 use crate::records::Journal;
 use crate::store::Store;
@@ -101,7 +101,7 @@ impl Cache {
         let sweep = Sweep {
             store: store.clone(),
             index: index.clone(),
-            presence: access.presence().clone(),
+            presences: access.presences().clone(),
             flights: flights.clone(),
             opened: OpenFiles::default(),
             reserved: Arc::default(),
@@ -111,10 +111,6 @@ impl Cache {
             min_free: settings.min_free,
         };
         let bindings = Arc::new(Bindings::new(journal, tags));
-        // Of what is here the index knows.
-        for (repository, digest) in bindings.confirmed().into_iter().filter(|(_, digest)| !index.has(digest)) {
-            access.presence().confirm(&repository, &digest, ContentKind::Manifest);
-        }
         let manifests = Manifests::new(settings.memory);
         let tags = settings.tags.clone();
         let parts = Parts { upstream, access, store, index, flights, manifests, sweep, tags, clock, tasks, metrics };
@@ -138,15 +134,13 @@ impl Cache {
     async fn find(&self, pull: &Pull) -> Result<Found> {
         let Inner { parts, bindings, contents, tagged } = &*self.0;
         match &pull.wanted {
-            Wanted::Blob(digest) => {
-                contents.find(pull, digest, &What::Blob(digest.clone()), Permission::Required).await
-            }
+            Wanted::Blob(digest) => contents.find(pull, digest, &What::Blob(digest.clone()), Cleared::No).await,
             Wanted::Manifest(Reference::Digest(digest), _) => {
                 if !bindings.was_advertised(&pull.key, digest, pull.requester.credential, parts.now()) {
                     pull.requester.cost.pin();
                 }
                 let what = What::Manifest(Reference::Digest(digest.clone()));
-                contents.find(pull, digest, &what, Permission::Required).await
+                contents.find(pull, digest, &what, Cleared::No).await
             }
             Wanted::Manifest(Reference::Tag(tag), accept) => tagged.find(pull, tag, *accept).await,
         }
@@ -184,8 +178,8 @@ impl Cache {
     }
 
     /// A digest was removed from a repository upstream. The bytes stay for other repositories.
-    pub fn digest_removed(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind) {
-        self.0.parts.access.presence().remove(key, digest, kind);
+    pub async fn digest_removed(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind) {
+        self.0.parts.access.remove(key, digest, kind).await;
     }
 
     /// Who may read what.

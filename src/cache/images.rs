@@ -14,7 +14,8 @@ pub use presence::{Budget, Presence};
 use presence::{Found, Kept};
 
 use super::Cache;
-use super::tags::{Binding, key};
+use super::tags::key;
+use super::told::Binding;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::{ContentKind, MAX_MANIFEST};
 use crate::oci::name::{Reference, Repository};
@@ -63,7 +64,7 @@ impl Cache {
             Reference::Digest(digest) => {
                 let name = format!("{repository}@{digest}").into();
                 // Of another repository it would not be served without asking upstream first.
-                if !self.0.parts.access.presence().is_confirmed(&repository, digest, ContentKind::Manifest) {
+                if !self.0.parts.access.presences().is_named(&repository, digest, ContentKind::Manifest) {
                     return Image::nothing(name);
                 }
                 self.presence(Image { digest: Some(digest.clone()), ..Image::nothing(name) }, budget)

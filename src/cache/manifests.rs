@@ -1,12 +1,13 @@
 //! Manifests in memory: small, asked for again and again, and the list of what a repository holds.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
-use crate::access::presence::Presence;
+use crate::access::Given;
 use crate::error::{Error, Kind, Result};
 use crate::oci::digest::Digest;
 use crate::oci::manifest::{self, ContentKind};
@@ -14,6 +15,7 @@ use crate::oci::media_type::{is_index, is_manifest, is_schema1};
 use crate::oci::name::RepositoryKey;
 use crate::store::BlobFile;
 use crate::task;
+use crate::upstream::requester::Credential;
 
 /// A verified manifest.
 #[derive(Debug)]
@@ -23,8 +25,8 @@ pub struct Manifest {
     /// As upstream named it, or as it names itself.
     pub media_type: Arc<str>,
     children: Vec<(Digest, ContentKind)>,
-    /// Repositories that its children are already claimed to be in.
-    inferred: Mutex<Vec<RepositoryKey>>,
+    /// To whom it was given, on which yes: what it lists was granted to the same.
+    given: Mutex<VecDeque<(RepositoryKey, Credential, Given)>>,
 }
 
 impl Manifest {
@@ -33,11 +35,14 @@ impl Manifest {
         let parsed = manifest::parse(&bytes).ok();
         let said = media_type.filter(|name| is_manifest(name) || is_index(name) || is_schema1(name));
         let own = parsed.as_ref().map(manifest::Manifest::inferred_media_type);
-        let media_type = said.or(own).or(media_type).filter(|name| !name.is_empty());
+        // What it says of itself, and what it looks like, no registry changes.
+        let written = parsed.as_ref().and_then(|manifest| manifest.media_type.as_deref());
+        let said = said.filter(|said| own.is_none_or(|own| is_index(own) == is_index(said)));
+        let media_type = written.or(said).or(own).or(media_type).filter(|name| !name.is_empty());
         let media_type = media_type.unwrap_or(crate::oci::media_type::OCTET_STREAM).into();
         let listed = parsed.map(|manifest| manifest.children).unwrap_or_default();
         let children = listed.into_iter().map(|child| (child.digest.clone(), child.kind())).collect();
-        Manifest { bytes, media_type, children, inferred: Mutex::default() }
+        Manifest { bytes, media_type, children, given: Mutex::default() }
     }
 
     /// The digests that it lists.
@@ -45,15 +50,32 @@ impl Manifest {
         self.children.iter().map(|(digest, _)| digest)
     }
 
-    /// Upstream has this manifest in a repository: what it lists is claimed to be there too.
-    pub fn infer_children(&self, presence: &Presence, key: &RepositoryKey) {
-        if self.inferred.lock().contains(key) {
+    /// The digests that it lists, and as what.
+    pub fn listed(&self) -> &[(Digest, ContentKind)] {
+        &self.children
+    }
+
+    /// It is given to a requester in a repository: `grant` grants what it lists, unless it did so
+    /// on that very yes.
+    pub fn give(&self, key: &RepositoryKey, who: Credential, on: Given, grant: impl FnOnce(&[(Digest, ContentKind)])) {
+        let mut given = self.given.lock();
+        let last = given.iter().position(|(at, to, _)| at == key && *to == who);
+        if last.is_some_and(|last| given[last].2 == on) {
             return;
         }
-        presence.infer(key, self.children.iter());
-        self.inferred.lock().push(key.clone());
+        if let Some(last) = last {
+            given.remove(last);
+        } else if given.len() >= MOST_GIVEN {
+            given.pop_front();
+        }
+        given.push_back((key.clone(), who, on));
+        drop(given);
+        grant(&self.children);
     }
 }
+
+/// Requesters that a manifest was given to, as far as it is remembered.
+const MOST_GIVEN: usize = 32;
 
 /// The manifests that fit.
 #[derive(Debug)]

@@ -23,6 +23,7 @@ mod get;
 pub mod images;
 pub mod manifests;
 mod negative;
+mod overlap;
 mod parts;
 mod pull;
 mod push;
@@ -33,6 +34,7 @@ pub mod sweep;
 mod tagged;
 pub mod tags;
 pub mod through;
+mod told;
 
 pub use crate::policy::freshness::{Gone, Rule, Tags};
 pub use found::{Content, Found, Stale};

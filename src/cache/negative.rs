@@ -10,9 +10,10 @@ use crate::lru::lru;
 use crate::oci::digest::Digest;
 use crate::oci::name::RepositoryKey;
 use crate::policy::freshness::Reason;
+use crate::upstream::requester::Credential;
 
 /// Recent failures to fetch a manifest.
-pub(super) struct NegativeCache(Cache<(RepositoryKey, Digest), (Error, SystemTime)>);
+pub(super) struct NegativeCache(Cache<(RepositoryKey, Digest, Credential), (Error, SystemTime)>);
 
 /// A manifest is not tried again for a tag's sake for so long, where something else can be served.
 const RESTS: Duration = Duration::from_secs(10);
@@ -27,13 +28,18 @@ impl NegativeCache {
     /// Notes that a manifest could not be fetched.
     pub(super) fn note_failure(&self, pull: &Pull, digest: &Digest, error: &Error, now: SystemTime) {
         if matches!(pull.wanted, Wanted::Manifest(..)) && Reason::of(error.kind()).is_some() {
-            self.0.insert((pull.key.clone(), digest.clone()), (error.clone(), now + RESTS));
+            self.0.insert(key(pull, digest), (error.clone(), now + RESTS));
         }
     }
 
     /// Why it did not come lately.
     pub(super) fn failed_lately(&self, pull: &Pull, digest: &Digest, now: SystemTime) -> Option<Error> {
-        let (error, until) = self.0.get(&(pull.key.clone(), digest.clone()))?;
+        let (error, until) = self.0.get(&key(pull, digest))?;
         (now < until).then_some(error)
     }
+}
+
+/// What one client shows may be why it fails.
+fn key(pull: &Pull, digest: &Digest) -> (RepositoryKey, Digest, Credential) {
+    (pull.key.clone(), digest.clone(), pull.requester.credential.asked_as())
 }

@@ -3,26 +3,28 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::flight::{Flights, Progress};
+use http::StatusCode;
+
+use super::flight::{Flight, Flights, Progress};
 use super::found::Stale;
 use super::manifests::{Manifest, Manifests};
-use super::pull::Pull;
+use super::pull::{Pull, content_kind};
 use super::sweep::Sweep;
 use super::through::BlobRequest;
-use crate::access::Access;
+use crate::access::{Access, Checked, Ends, Inquiry};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::fs;
+use crate::ledger::Identity;
 use crate::metrics::Metrics;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::{ContentKind, MAX_MANIFEST};
-use crate::policy::access::Permission;
 use crate::policy::freshness::{Gone, Reason, Tags};
 use crate::store::index::{Held, Index};
 use crate::store::{Blob, Store};
 use crate::task::{self, Tasks};
-use crate::upstream::requester::{Credential, Requester};
-use crate::upstream::{Upstream, What, is_bad_login};
+use crate::upstream::requester::Requester;
+use crate::upstream::{AnswerTo, Upstream, What, answered_to, is_bad_login};
 
 /// The pieces, and what is asked of several of them together.
 pub(super) struct Parts {
@@ -39,10 +41,9 @@ pub(super) struct Parts {
     pub(super) metrics: Metrics,
 }
 
-/// Upstream's answer; or why it has none and what is here may be served.
-pub(super) enum Asked<T> {
-    Answer(T),
-    Stale(Stale),
+/// Harbor answers 412 for an artifact that its scanner withholds, others 451.
+fn is_withheld(status: StatusCode) -> bool {
+    matches!(status, StatusCode::PRECONDITION_FAILED | StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS)
 }
 
 impl Parts {
@@ -75,25 +76,35 @@ impl Parts {
         about_to_be().or_else(|| self.here(digest).map(|(size, _)| size))
     }
 
-    /// Whether the requester may read a digest in the pull's repository; without one, whether it
-    /// may read there at all.
-    pub(super) fn check(&self, pull: &Pull, content: Option<(&Digest, ContentKind)>) -> Permission {
-        self.access.check(&pull.requester, &pull.key, content)
+    /// Whether the requester may read a digest in the pull's repository.
+    pub(super) fn check(&self, pull: &Pull, content: (&Digest, ContentKind)) -> Checked {
+        let mut checked = self.access.check(&pull.requester, &pull.key, content);
+        // What was verified may not have landed yet.
+        if !checked.permission.is_proved {
+            let is_from_here = |flight: Arc<Flight>| flight.is_verified() && flight.was_asked_at(pull.key.namespace());
+            checked.permission.is_proved = self.flights.find(content.0).is_some_and(is_from_here);
+        }
+        checked
     }
 
     /// Who asks upstream for the bytes of a pull.
-    pub(super) fn payer(&self, pull: &Pull) -> Requester {
-        self.access.payer(&pull.requester, &pull.site, &pull.key)
+    pub(super) fn payer(&self, pull: &Pull, content: (&Digest, ContentKind)) -> Requester {
+        self.access.payer(&pull.requester, &pull.site, &pull.key, content)
     }
 
-    /// A request for bytes that goes past the cache.
-    pub(super) fn request(&self, pull: &Pull, what: &What) -> BlobRequest {
+    /// A question about the pull that is sent to upstream now.
+    pub(super) fn inquire(&self, pull: &Pull) -> Inquiry {
+        self.access.inquire(&pull.key, &pull.requester)
+    }
+
+    /// A request for the bytes of a digest that goes past the cache.
+    pub(super) fn request(&self, pull: &Pull, what: &What, digest: &Digest) -> BlobRequest {
         BlobRequest {
             upstream: self.upstream.clone(),
             site: pull.site.clone(),
             repository: pull.repository.clone(),
             what: what.clone(),
-            requester: self.payer(pull),
+            requester: self.payer(pull, (digest, content_kind(what))),
         }
     }
 
@@ -101,28 +112,11 @@ impl Parts {
     pub(super) async fn in_time<T>(
         &self,
         pull: &Pull,
-        copy: Permission,
+        has_copy: bool,
         asking: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let deadline = copy.usable_while_away().then(|| self.upstream.resolve_deadline());
+        let deadline = has_copy.then(|| self.upstream.resolve_deadline());
         self.upstream.in_time(&pull.site, deadline, asking).await
-    }
-
-    /// Asks upstream. Where it cannot say, what is here is served if the permission for the copy
-    /// stands.
-    pub(super) async fn ask<T>(
-        &self,
-        pull: &Pull,
-        copy: Permission,
-        asking: impl Future<Output = Result<T>>,
-    ) -> Result<Asked<T>> {
-        let error = match self.in_time(pull, copy, asking).await {
-            Ok(answer) => return Ok(Asked::Answer(answer)),
-            Err(error) => error,
-        };
-        let copy = if error.kind() == Kind::Missing { copy.after_not_found() } else { copy };
-        let stale = copy.usable_while_away().then(|| self.stale(pull, &error)).flatten();
-        stale.map(Asked::Stale).ok_or(error)
     }
 
     /// Why what is here may be served in spite of upstream's answer, if it may.
@@ -133,23 +127,32 @@ impl Parts {
         Some(Stale { reason, message: error.message().to_owned() })
     }
 
-    /// Revokes what upstream refused.
-    pub(super) fn refused(&self, pull: &Pull, error: &Error) {
-        if error.kind() == Kind::Refused {
-            self.access.revoke(&pull.key, pull.requester.credential);
-        }
+    /// Ends what upstream's answer about a digest ends, for who asked.
+    pub(super) async fn denied(&self, inquiry: &Inquiry, content: Option<(&Digest, ContentKind)>, error: &Error) {
         if is_bad_login(error) {
-            self.access.account_refused(&pull.key);
+            self.access.account_refused(inquiry.key()).await;
         }
-    }
-
-    /// Whether there is no such thing any more for anybody: where the operator wants what is gone
-    /// forgotten, upstream has it no longer, and says so to who could read there and is no client
-    /// with a login of its own. Some registries say it to whoever may not read.
-    pub(super) fn is_missing_for_all(&self, pull: &Pull, error: &Error) -> bool {
-        let is_gone = error.kind() == Kind::Missing && self.tags.gone == Gone::Forget;
-        let is_own = matches!(pull.requester.credential, Credential::Known(_));
-        is_gone && !is_own && self.check(pull, None).usable_while_away()
+        let answered = answered_to(error).filter(|_| inquiry.is_accounts());
+        let kind = match answered {
+            // The account got nothing, and neither did anonymous: each has its own answer.
+            Some(AnswerTo { identity: Identity::Anonymous, account }) => {
+                let anonymous = self.access.asked_as_anonymous(inquiry);
+                Box::pin(self.denied(&anonymous, content, error)).await;
+                account.unwrap_or_else(|| error.kind())
+            }
+            _ => error.kind(),
+        };
+        match (kind, content) {
+            (Kind::Refused, _) => self.access.refuse(inquiry).await,
+            (Kind::Missing, Some(content)) => {
+                let ends = if self.tags.gone == Gone::Forget { Ends::Open } else { Ends::Nothing };
+                self.access.miss(inquiry, content, ends).await;
+            }
+            (Kind::Rejected, Some(content)) if is_withheld(error.status()) => {
+                self.access.miss(inquiry, content, Ends::Open).await;
+            }
+            _ => {}
+        }
     }
 
     /// The file of a blob that is held.

@@ -8,7 +8,7 @@ use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Repository, RepositoryKey};
 use crate::policy::registry::Site;
 use crate::upstream::What;
-use crate::upstream::requester::Requester;
+use crate::upstream::requester::{Credential, Requester};
 
 /// One request for a manifest or a blob.
 #[derive(Clone, Debug)]
@@ -27,6 +27,18 @@ pub struct Pull {
     pub range: Option<HeaderValue>,
     /// The registry and the repository: the unit of permission.
     pub key: RepositoryKey,
+}
+
+impl Pull {
+    /// The same, asked by seawall itself as anonymous.
+    pub(super) fn as_anonymous(&self) -> Pull {
+        Pull { requester: self.requester.as_anonymous(), ..self.clone() }
+    }
+
+    /// Whether it is asked as anonymous anyway.
+    pub(super) fn is_anonymous(&self) -> bool {
+        self.requester.credential.asked_as() == Credential::Anonymous
+    }
 }
 
 /// What a pull is for.

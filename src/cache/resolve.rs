@@ -3,20 +3,24 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::admit::Admission;
 use super::found::{Stale, content_type};
 use super::parts::Parts;
 use super::pull::Pull;
-use super::tags::{self, Binding, Bindings};
+use super::tags::{self, Bindings};
+use super::told::{Binding, Told, ToldTo};
+use crate::access::{Checked, Ends, Inquiry};
 use crate::error::{Error, Kind, Result};
 use crate::oci::digest::{Algorithm, Digest};
 use crate::oci::manifest::{self, ContentKind, MAX_MANIFEST};
 use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Tag};
-use crate::policy::access::Permission;
-use crate::policy::freshness::{self, After, Answer, Before, Granted, Reason};
+use crate::policy::access::Standing;
+use crate::policy::freshness::{self, After, Answer, Before, Gone, Granted, Reason};
+use crate::policy::stamp::Stamp;
 use crate::task::Coalesced;
-use crate::upstream::What;
 use crate::upstream::requester::Credential;
+use crate::upstream::{Proves, What};
 
 /// A tag, resolved.
 #[derive(Debug)]
@@ -26,102 +30,214 @@ pub(super) struct Resolved {
     pub(super) age: Duration,
     /// Why that is longer ago than it should be.
     pub(super) stale: Option<Stale>,
+    /// What was found out about the requester and the digest, if that was looked at.
+    pub(super) checked: Option<Checked>,
 }
 
 /// What is asked once for many: a tag, by clients that accept the same, for one credential, since
-/// the last push of it and the last trial.
-type Question = (Arc<str>, Accept, Credential, Option<SystemTime>, u64);
+/// the last push of it, the last refusal and the last trial.
+type Question = (Arc<str>, Accept, Credential, Option<SystemTime>, Option<Stamp>, u64);
 
 /// The ttl of what a tag names, as long as that is not here.
 const SOON: Duration = Duration::from_secs(5);
+
+/// What was told of a tag that may be served while upstream cannot say.
+#[derive(Clone, Debug)]
+struct Kept {
+    told: Told,
+    standing: Standing,
+    /// Whether the tag names it, as far as is known, and not another since.
+    is_current: bool,
+}
+
+impl Kept {
+    /// Whether it may be served after such an answer. A 404 ends what was told to a credential.
+    fn stands(&self, answer: Answer) -> bool {
+        match (self.told.to, self.standing) {
+            (_, Standing::None | Standing::Claimed) => false,
+            _ if answer == Answer::Missing && !self.is_current => false,
+            (ToldTo::Anonymous, standing) => answer != Answer::Missing || standing == Standing::Anonymous,
+            _ => answer != Answer::Missing,
+        }
+    }
+}
 
 /// Resolves tags: what is bound, or what upstream answers to one HEAD.
 pub(super) struct Resolver {
     parts: Arc<Parts>,
     bindings: Arc<Bindings>,
+    admission: Arc<Admission>,
     asked: Coalesced<Question, Result<Binding>>,
 }
 
 impl Resolver {
-    pub(super) fn new(parts: Arc<Parts>, bindings: Arc<Bindings>) -> Resolver {
-        Resolver { parts, bindings, asked: Coalesced::default() }
+    pub(super) fn new(parts: Arc<Parts>, bindings: Arc<Bindings>, admission: Arc<Admission>) -> Resolver {
+        Resolver { parts, bindings, admission, asked: Coalesced::default() }
     }
 
-    pub(super) async fn resolve(&self, pull: &Pull, tag: &Tag, accept: Accept) -> Result<Resolved> {
-        let parts = &self.parts;
-        let (key, now) = (tags::key(&pull.key, tag), parts.now());
-        let bound = self.bindings.find(&key, accept);
-        // What was removed upstream is asked for again, by its tags too.
-        let permission = parts.check(pull, bound.as_ref().map(|binding| (&binding.digest, ContentKind::Manifest)));
-        let granted = granted(permission == Permission::Established);
-        let checked = bound.as_ref().and_then(Binding::confirmed);
-        let (ttl, pushed) = (self.ttl(&key, bound.as_ref()), self.bindings.pushes.of(&key));
-        if let (Before::Serve, Some(binding)) = (freshness::before(checked, ttl, pushed, granted, now), &bound) {
-            return Ok(Resolved { age: age(binding, now), binding: binding.clone(), stale: None });
+    pub(super) async fn resolve(self: &Arc<Self>, pull: &Pull, tag: &Tag, accept: Accept) -> Result<Resolved> {
+        let (parts, key) = (&self.parts, tags::key(&pull.key, tag));
+        let told = self.bindings.told(&key);
+        if let Some((binding, checked)) = self.fresh(pull, (&key, &told), accept) {
+            return Ok(Resolved { age: age(&binding, parts.now()), binding, stale: None, checked: Some(checked) });
         }
-        // While upstream is silent a binding of other clients will do, if these can read it.
-        let kept = bound.clone().or_else(|| self.bindings.find_readable(&key, accept));
-        let copy = kept.as_ref().map_or(Permission::Required, |_| permission);
-        let asking = Box::pin(self.ask(pull, tag, accept, (&key, kept.clone())));
-        let asked = parts.in_time(pull, copy, asking).await;
+        let (kept, now) = (self.kept(pull, &key, accept), parts.now());
+        let stands = |kept: &Option<Kept>| kept.as_ref().is_some_and(|kept| kept.standing != Standing::None);
+        let asking = Box::pin(self.ask(pull, tag, accept, &key, looked(&told, pull, accept)));
+        let asked = parts.in_time(pull, stands(&kept), asking).await;
         parts.metrics.resolve(parts.now().duration_since(now).unwrap_or_default());
-        self.settle(pull, kept, asked)
+        if let Ok(binding) = &asked {
+            self.learn_whether_public(pull, tag, accept, &binding.digest);
+        }
+        match asked {
+            Err(failed) if self.is_answered_to_anonymous(pull, tag, accept, &failed, kept.as_ref()).await => {
+                Err(failed)
+            }
+            // Whoever asks may have brought that about: anonymous's own question decides.
+            Err(failed) if is_doubtful(pull, &failed, kept.as_ref()) => {
+                let (pull, told) = (&pull.as_anonymous(), self.bindings.told(&key));
+                let asking = Box::pin(self.ask(pull, tag, accept, &key, looked(&told, pull, accept)));
+                let asked = parts.in_time(pull, true, asking).await;
+                let kept = self.kept(pull, &key, accept);
+                self.settle(pull, kept, asked).map_err(|_| failed)
+            }
+            asked => self.settle(pull, self.kept(pull, &key, accept), asked),
+        }
+    }
+
+    /// Whether upstream answers anonymous, where what a remembered login was told would stand since
+    /// its own question failed.
+    async fn is_answered_to_anonymous(
+        &self,
+        pull: &Pull,
+        tag: &Tag,
+        accept: Accept,
+        failed: &Error,
+        kept: Option<&Kept>,
+    ) -> bool {
+        let is_logins = kept.is_some_and(|kept| kept.standing == Standing::Login);
+        let is_own = matches!(pull.requester.credential, Credential::Known(_));
+        if !is_logins || !is_own || Reason::of(failed.kind()).is_none() {
+            return false;
+        }
+        let (pull, key) = (pull.as_anonymous(), tags::key(&pull.key, tag));
+        let asking = Box::pin(self.ask(&pull, tag, accept, &key, None));
+        let asked = self.parts.in_time(&pull, true, asking).await;
+        asked.err().is_none_or(|error| Reason::of(error.kind()).is_none())
+    }
+
+    /// Anonymous is asked the same, where what a client with a credential was told may be public.
+    /// Nobody waits.
+    fn learn_whether_public(self: &Arc<Self>, pull: &Pull, tag: &Tag, accept: Accept, named: &Digest) {
+        if !self.admission.may_be_public(pull, (named, ContentKind::Manifest)) {
+            return;
+        }
+        let (this, anonymous, tag, named) = (self.clone(), pull.as_anonymous(), tag.clone(), named.clone());
+        self.parts.tasks.spawn(async move {
+            let key = tags::key(&anonymous.key, &tag);
+            let looked = looked(&this.bindings.told(&key), &anonymous, accept);
+            let inquiry = this.parts.inquire(&anonymous);
+            let asked = this.ask(&anonymous, &tag, accept, &key, looked).await;
+            if asked.is_err_and(|error| error.kind() == Kind::Missing) {
+                // Some say 404 to whoever may not read: they are not asked for this again.
+                this.parts.access.miss(&inquiry, (&named, ContentKind::Manifest), Ends::Nothing).await;
+            }
+        });
+    }
+
+    /// What the tag names, where that was told to the requester, or to anonymous, less than its ttl
+    /// ago, and is granted.
+    fn fresh(&self, pull: &Pull, (key, told): (&Arc<str>, &[Told]), accept: Accept) -> Option<(Binding, Checked)> {
+        let now = self.parts.now();
+        let pushed = self.bindings.pushes.of(key);
+        let is_fresh = |binding: &Binding| {
+            let ttl = self.ttl(key, binding);
+            freshness::before(binding.confirmed(), ttl, pushed, now) == Before::Serve
+        };
+        let mine = told.iter().filter(|told| told.accept == accept && is_told(told.to, pull));
+        let granted = mine.map(|told| &told.binding).filter(|binding| is_fresh(binding)).filter_map(|binding| {
+            let checked = self.parts.check(pull, (&binding.digest, ContentKind::Manifest));
+            checked.permission.is_granted().then_some((binding, checked))
+        });
+        let (binding, checked) = granted.max_by_key(|(binding, _)| binding.checked)?;
+        Some((binding.clone(), checked))
+    }
+
+    /// The best of what was told: what stands first, then what clients were told that accept just
+    /// this, then the newest. A remembered login has what any client was told.
+    fn kept(&self, pull: &Pull, key: &Arc<str>, accept: Accept) -> Option<Kept> {
+        let told = self.bindings.told(key);
+        let is_readable = |told: &&Told| told.accept == accept || accept.admits(&told.binding.media_type);
+        let named = told.iter().flat_map(|told| {
+            let before = told.binding.before.as_deref().cloned();
+            let before = before.map(|binding| Told { binding, ..told.clone() });
+            [(Some(told.clone()), true), (before, false)]
+        });
+        let readable =
+            named.filter_map(|(told, is_current)| Some((told.filter(|told| is_readable(&told))?, is_current)));
+        let kept = readable.filter_map(|(told, is_current)| {
+            let permission = self.parts.check(pull, (&told.binding.digest, ContentKind::Manifest)).permission;
+            let is_logins = told.to.is_clients() && permission.standing == Standing::Login;
+            let is_theirs = is_told(told.to, pull) || is_logins;
+            is_theirs.then_some(Kept { told, standing: permission.standing, is_current })
+        });
+        kept.max_by_key(|kept| {
+            let Told { accept: accepted, binding, .. } = &kept.told;
+            (kept.standing != Standing::None, *accepted == accept, kept.is_current, binding.checked)
+        })
     }
 
     /// What never came, where something else could be served, may be out of reach: it is asked for
     /// again soon.
-    fn ttl(&self, key: &str, bound: Option<&Binding>) -> Duration {
+    fn ttl(&self, key: &str, bound: &Binding) -> Duration {
         let ttl = self.parts.tags.ttl_of(key);
-        let before = bound.and_then(|binding| Some((binding, binding.before.as_ref()?)));
-        match before {
-            Some((now, before)) if !self.parts.is_here(&now.digest) && self.parts.is_here(&before.digest) => {
-                ttl.min(SOON)
-            }
-            _ => ttl,
-        }
+        let never_came =
+            |before: &Arc<Binding>| !self.parts.is_here(&bound.digest) && self.parts.is_here(&before.digest);
+        if bound.before.as_ref().is_some_and(never_came) { ttl.min(SOON) } else { ttl }
     }
 
     /// One HEAD for all who ask for the same at once. What it says is bound whether they wait for
-    /// it or not.
+    /// it or not. `looked`: when what they found before was asked for.
     async fn ask(
         &self,
         pull: &Pull,
         tag: &Tag,
         accept: Accept,
-        (key, last): (&Arc<str>, Option<Binding>),
+        key: &Arc<str>,
+        looked: Option<SystemTime>,
     ) -> Result<Binding> {
         let pushed = self.bindings.pushes.generation(key);
         let generation = self.parts.upstream.generation(&pull.site);
-        let question = (key.clone(), accept, pull.requester.credential, pushed, generation);
-        let what = What::Manifest(Reference::Tag(tag.clone()));
-        let (parts, bindings, pull, key) = (self.parts.clone(), self.bindings.clone(), pull.clone(), key.clone());
-        let work = move || async move {
-            let sent = parts.now();
-            let described = describe(&parts, &pull, &what, accept, sent).await;
-            let (binding, grants_to) =
-                described.inspect_err(|error| after_refusal(&parts, &bindings, &pull, (&key, sent), error))?;
-            parts.access.record_grant(&pull.key, grants_to, &binding.digest, ContentKind::Manifest);
-            let binding = binding.after(last, |digest| parts.is_here(digest));
-            bindings.bind(&key, accept, binding.clone(), parts.now());
-            Ok(binding)
+        let who = pull.requester.credential.asked_as();
+        let refused = self.parts.access.refused(who, &pull.key);
+        let question = (key.clone(), accept, who, pushed, refused, generation);
+        let (parts, bindings) = (self.parts.clone(), self.bindings.clone());
+        let asked = Asked {
+            to: ToldTo::of(pull.requester.credential),
+            what: What::Manifest(Reference::Tag(tag.clone())),
+            pull: pull.clone(),
+            accept,
+            key: key.clone(),
+            looked,
         };
+        let work = move || async move { asked.answer(&parts, &bindings).await };
         self.asked.run(question, work).await
     }
 
-    fn settle(&self, pull: &Pull, kept: Option<Binding>, asked: Result<Binding>) -> Result<Resolved> {
-        let (parts, answer) = (&self.parts, answer(&asked, kept.as_ref()));
-        let permission = parts.check(pull, kept.as_ref().map(|binding| (&binding.digest, ContentKind::Manifest)));
-        let permission = if answer == Answer::Missing { permission.after_not_found() } else { permission };
-        let (stands, now) = (granted(permission.usable_while_away()), parts.now());
-        let checked = kept.as_ref().map(|binding| binding.checked);
+    fn settle(&self, pull: &Pull, kept: Option<Kept>, asked: Result<Binding>) -> Result<Resolved> {
+        let parts = &self.parts;
+        let answer = answer(&asked, kept.as_ref().map(|kept| &kept.told.binding));
+        let stands = granted(kept.as_ref().is_some_and(|kept| kept.stands(answer)));
+        let now = parts.now();
+        let checked = kept.as_ref().map(|kept| kept.told.binding.checked);
         match (freshness::after(answer, checked, stands, &parts.tags, now), asked, kept) {
             (After::Confirmed | After::Moved, Ok(binding), _) => {
-                Ok(Resolved { binding, age: Duration::ZERO, stale: None })
+                Ok(Resolved { binding, age: Duration::ZERO, stale: None, checked: None })
             }
-            (After::Stale(reason), Err(error), Some(binding)) => {
+            (After::Stale(reason), Err(error), Some(Kept { told: Told { binding, .. }, .. })) => {
                 parts.metrics.stale(&pull.site.registry.name, reason.as_str());
                 let stale = Some(Stale { reason, message: error.message().to_owned() });
-                Ok(Resolved { age: age(&binding, now), binding, stale })
+                Ok(Resolved { age: age(&binding, now), binding, stale, checked: None })
             }
             (_, asked, _) => {
                 Err(asked.err().unwrap_or_else(|| Error::new(Kind::Ours, "a tag was asked for and not answered")))
@@ -130,23 +246,99 @@ impl Resolver {
     }
 }
 
-/// What a tag names by upstream's answer to a question that is `sent` now, and to whom that is a
-/// grant.
+/// A question about a tag.
+struct Asked {
+    pull: Pull,
+    what: What,
+    accept: Accept,
+    to: ToldTo,
+    key: Arc<str>,
+    looked: Option<SystemTime>,
+}
+
+impl Asked {
+    /// Upstream's answer, bound.
+    async fn answer(self, parts: &Parts, bindings: &Bindings) -> Result<Binding> {
+        let told = bindings.told(&self.key);
+        if let Some(binding) = self.answered_meanwhile(&told).filter(|binding| is_granted(parts, &self.pull, binding)) {
+            return Ok(binding);
+        }
+        let (sent, inquiry) = (parts.now(), parts.inquire(&self.pull));
+        let described = describe(parts, &self.pull, &self.what, self.accept, sent).await;
+        let (binding, proves, is_read) = match described {
+            Ok(described) => described,
+            Err(error) => {
+                after_refusal(parts, bindings, (&inquiry, &self.key, self.to, sent), &error).await;
+                return Err(error);
+            }
+        };
+        let content = (&binding.digest, ContentKind::Manifest);
+        parts.access.hear(&inquiry, proves, content);
+        if is_read {
+            parts.access.deliver(&self.pull.key, content);
+        }
+        let binding = binding.after(self.last(&told), |digest| parts.is_here(digest));
+        // What the account was told in vain, and anonymous in its place, is anonymous's.
+        let to = if proves == Proves::Grant(Credential::Anonymous) { ToldTo::Anonymous } else { self.to };
+        bindings.bind(&self.key, Told { accept: self.accept, to, binding: binding.clone() }, parts.now());
+        Ok(binding)
+    }
+
+    /// What another's question brought since this one looked: who looked before its answer came, and
+    /// asks after it has come.
+    fn answered_meanwhile(&self, told: &[Told]) -> Option<Binding> {
+        let mut same = told.iter().filter(|told| told.accept == self.accept && told.to == self.to);
+        let answered = same.find(|told| told.binding.confirmed() > self.looked)?;
+        Some(answered.binding.clone())
+    }
+
+    /// What the tag named until now.
+    fn last(&self, told: &[Told]) -> Option<Binding> {
+        let readable = |told: &&Told| told.accept == self.accept || self.accept.admits(&told.binding.media_type);
+        let mine = told.iter().filter(|told| is_told(told.to, &self.pull)).filter(readable);
+        let last = mine.max_by_key(|told| (told.accept == self.accept, told.binding.checked))?;
+        Some(last.binding.clone())
+    }
+}
+
+fn is_granted(parts: &Parts, pull: &Pull, binding: &Binding) -> bool {
+    parts.check(pull, (&binding.digest, ContentKind::Manifest)).permission.is_granted()
+}
+
+/// When what a requester was told itself was asked for.
+fn looked(told: &[Told], pull: &Pull, accept: Accept) -> Option<SystemTime> {
+    let to = ToldTo::of(pull.requester.credential);
+    told.iter().find(|told| told.accept == accept && told.to == to).map(|told| told.binding.checked)
+}
+
+/// Whether what was told so is this requester's to use.
+fn is_told(to: ToldTo, pull: &Pull) -> bool {
+    to == ToldTo::Anonymous || to == ToldTo::of(pull.requester.credential)
+}
+
+/// Whether a client's own question failed where what anonymous was told may stand.
+fn is_doubtful(pull: &Pull, failed: &Error, kept: Option<&Kept>) -> bool {
+    let is_no_answer = failed.kind() == Kind::Missing || Reason::of(failed.kind()).is_some();
+    let may_stand = kept.is_some_and(|kept| kept.told.to == ToldTo::Anonymous && kept.standing == Standing::Anonymous);
+    is_no_answer && may_stand && !pull.is_anonymous()
+}
+
+/// What a tag names by upstream's answer to a question that is `sent` now, what that proves, and
+/// whether the bytes came with it.
 async fn describe(
     parts: &Parts,
     pull: &Pull,
     what: &What,
     accept: Accept,
     sent: SystemTime,
-) -> Result<(Binding, Option<Credential>)> {
-    let requester = parts.access.requester_for_upstream(&pull.requester, &pull.key);
-    let said = parts.upstream.describe(&pull.site, &pull.repository, what, accept, &requester).await;
+) -> Result<(Binding, Proves, bool)> {
+    let said = parts.upstream.describe(&pull.site, &pull.repository, what, accept, &pull.requester).await;
     match said {
         Ok(said) => {
-            let grants_to = said.grants_to(&requester);
+            let proves = said.proves;
             let Some(digest) = said.digest else { return read(parts, pull, what, accept, sent).await };
             let (media_type, size) = (said.media_type.into(), said.size.filter(|size| *size > 0));
-            Ok((Binding { digest, media_type, size, checked: sent, overtaken: false, before: None }, grants_to))
+            Ok((Binding { digest, media_type, size, checked: sent, overtaken: false, before: None }, proves, false))
         }
         Err(error) if error.status().as_u16() == 405 => read(parts, pull, what, accept, sent).await,
         Err(error) => Err(error),
@@ -161,14 +353,14 @@ async fn read(
     what: &What,
     accept: Accept,
     sent: SystemTime,
-) -> Result<(Binding, Option<Credential>)> {
+) -> Result<(Binding, Proves, bool)> {
     let mut fields = http::HeaderMap::new();
     if let Ok(value) = http::HeaderValue::try_from(accept.header()) {
         fields.insert(http::header::ACCEPT, value);
     }
     let (upstream, get) = (&parts.upstream, http::Method::GET);
     let answer = upstream.fetch_as_asked(&pull.site, &pull.repository, what, &get, &fields, &pull.requester).await?;
-    let grants_to = answer.grants_to(&pull.requester);
+    let proves = answer.proves(&pull.requester);
     let response = answer.response;
     let media_type = content_type(response.headers());
     let bytes = upstream.collect(response.into_body(), MAX_MANIFEST).await?;
@@ -179,14 +371,21 @@ async fn read(
     let digest = Digest::of(Algorithm::Sha256, &bytes);
     let manifest = parts.manifests.read(&digest, bytes, Some(&media_type));
     let (media_type, size) = (manifest.media_type.clone(), Some(manifest.bytes.len() as u64));
-    Ok((Binding { digest, media_type, size, checked: sent, overtaken: false, before: None }, grants_to))
+    Ok((Binding { digest, media_type, size, checked: sent, overtaken: false, before: None }, proves, true))
 }
 
-/// Revokes what upstream refused, also when its answer comes too late for who asked.
-fn after_refusal(parts: &Parts, bindings: &Bindings, pull: &Pull, (key, sent): (&Arc<str>, SystemTime), error: &Error) {
-    parts.refused(pull, error);
-    if parts.is_missing_for_all(pull, error) {
-        bindings.forget(key, sent, parts.now());
+/// Ends what upstream's answer ends, also when it comes too late for who asked. A 404 ends what
+/// anonymous was told only if the operator wants what is gone forgotten.
+async fn after_refusal(
+    parts: &Parts,
+    bindings: &Bindings,
+    (inquiry, key, to, sent): (&Inquiry, &Arc<str>, ToldTo, SystemTime),
+    error: &Error,
+) {
+    parts.denied(inquiry, None, error).await;
+    let is_kept = to == ToldTo::Anonymous && parts.tags.gone == Gone::Serve;
+    if error.kind() == Kind::Missing && !is_kept {
+        bindings.forget(key, to, sent, parts.now());
     }
 }
 

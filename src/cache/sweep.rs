@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
 use super::flight::{Flights, Joined};
-use crate::access::presence::Presence;
+use crate::access::presence::Presences;
 use crate::clock::Clock;
 use crate::fs;
 use crate::metrics::Metrics;
@@ -27,7 +27,7 @@ pub struct Sweep {
     /// What of them may go.
     pub index: Index,
     /// The repositories of blobs, forgotten with them.
-    pub presence: Presence,
+    pub presences: Presences,
     /// What must stay.
     pub flights: Flights,
     /// What is open: closed before its file goes.
@@ -134,7 +134,7 @@ impl Sweep {
         let joined = self.flights.join(digest, || {
             take_out();
             if !self.index.has(digest) {
-                self.presence.forget(digest);
+                self.presences.forget(digest);
             }
             None
         });
@@ -173,7 +173,7 @@ impl Sweep {
             return;
         }
         if self.index.forget_if(digest, size) {
-            self.presence.forget(digest);
+            self.presences.forget(digest);
             warn!(%digest, "a cached file is missing or has another length than it had: it is removed");
         }
         // Who evicts it just now has taken its entry, and left the file to this flight.

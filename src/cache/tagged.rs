@@ -4,20 +4,21 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header};
 
+use super::admit::Cleared;
 use super::content::Contents;
 use super::found::{Content, Found, Stale};
 use super::manifests::Manifest;
 use super::parts::Parts;
 use super::pull::{Method, Pull};
 use super::resolve::{Resolved, Resolver, age};
-use super::tags::{Binding, Bindings};
+use super::tags::Bindings;
+use super::told::Binding;
 use crate::error::Result;
 use crate::http::cache_status::Outcome;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
 use crate::oci::media_type::{Accept, is_index, is_manifest, is_schema1};
 use crate::oci::name::{Reference, Tag};
-use crate::policy::access::Permission;
 use crate::policy::freshness;
 use crate::task;
 use crate::upstream::What;
@@ -41,14 +42,14 @@ struct Fallback {
 pub(super) struct Tagged {
     parts: Arc<Parts>,
     bindings: Arc<Bindings>,
-    resolver: Resolver,
+    resolver: Arc<Resolver>,
     contents: Arc<Contents>,
 }
 
 impl Tagged {
     pub(super) fn new(parts: Arc<Parts>, bindings: Arc<Bindings>, contents: Arc<Contents>) -> Tagged {
-        let resolver = Resolver::new(parts.clone(), bindings.clone());
-        Tagged { parts, bindings, resolver, contents }
+        let resolver = Resolver::new(parts.clone(), bindings.clone(), contents.admission.clone());
+        Tagged { parts, bindings, resolver: Arc::new(resolver), contents }
     }
 
     /// A HEAD tells what a tag names now, though the quota for its bytes may be spent, or their
@@ -70,7 +71,7 @@ impl Tagged {
             }
         };
         let age = age(&before, self.parts.now());
-        let before = Resolved { binding: before, age, stale: Some(stale) };
+        let before = Resolved { binding: before, age, stale: Some(stale), checked: None };
         self.named(pull, tag, accept, before).await
     }
 
@@ -78,7 +79,8 @@ impl Tagged {
     async fn fallback(&self, pull: &Pull, accept: Accept, resolved: &Resolved) -> Option<Fallback> {
         let before = resolved.binding.before.as_deref().filter(|before| self.parts.is_here(&before.digest))?;
         let now = self.parts.now();
-        let stands = self.parts.check(pull, Some((&before.digest, ContentKind::Manifest))).usable_while_away();
+        let permission = self.parts.check(pull, (&before.digest, ContentKind::Manifest)).permission;
+        let stands = permission.is_granted() || permission.stands();
         let may_be_served =
             accept.admits(&before.media_type) && freshness::may_be_stale(before.checked, &self.parts.tags, now);
         if !stands || !may_be_served {
@@ -133,7 +135,8 @@ impl Tagged {
         }
         let digest = &resolved.binding.digest;
         let what = What::Manifest(Reference::Digest(digest.clone()));
-        let spent = || self.parts.upstream.spent(&pull.site, &pull.repository, &what, &self.parts.payer(pull));
+        let payer = || self.parts.payer(pull, (digest, ContentKind::Manifest));
+        let spent = || self.parts.upstream.spent(&pull.site, &pull.repository, &what, &payer());
         let error = self
             .contents
             .negative
@@ -145,7 +148,7 @@ impl Tagged {
 
     /// The manifest that a tag was resolved to.
     async fn named(&self, pull: &Pull, tag: &Tag, accept: Accept, resolved: Resolved) -> Result<Found> {
-        let Resolved { binding, age, stale } = resolved;
+        let Resolved { binding, age, stale, checked } = resolved;
         if is_schema1(&binding.media_type) {
             return Box::pin(self.as_asked(pull, tag, accept, binding)).await;
         }
@@ -157,11 +160,13 @@ impl Tagged {
         let mut found = match known_size {
             // What a HEAD wants to know is known, whether the bytes are here or not.
             Some(size) => Found::held(&binding.digest, binding.media_type.clone(), Content::Sized(size), None),
-            None => self.contents.find(pull, &binding.digest, &what, Permission::Established).await?,
+            None => self.contents.find(pull, &binding.digest, &what, Cleared::Yes(checked.as_ref())).await?,
         };
         if is_manifest(&binding.media_type) || is_index(&binding.media_type) {
             found.media_type = binding.media_type;
-        } else if let Some(manifest) = self.parts.manifests.find(&binding.digest) {
+        } else if let Some(manifest) = self.parts.manifests.find(&binding.digest)
+            && self.parts.check(pull, (&binding.digest, ContentKind::Manifest)).permission.is_proved
+        {
             // Upstream says something else, or nothing: the bytes know better.
             found.media_type = manifest.media_type.clone();
         }

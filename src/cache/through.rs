@@ -96,6 +96,8 @@ pub struct VerifyingBody {
     skip: u64,
     left: Option<u64>,
     held_back: Option<Bytes>,
+    /// What is done once the bytes are verified.
+    once_verified: Option<Box<dyn FnOnce() + Send>>,
     idle: std::time::Duration,
     timer: Pin<Box<tokio::time::Sleep>>,
     ended: bool,
@@ -117,7 +119,13 @@ impl VerifyingBody {
         idle: std::time::Duration,
     ) -> VerifyingBody {
         let timer = Box::pin(tokio::time::sleep(idle));
-        VerifyingBody { body, verify, skip: 0, left, held_back: None, idle, timer, ended: false }
+        VerifyingBody { body, verify, skip: 0, left, held_back: None, once_verified: None, idle, timer, ended: false }
+    }
+
+    /// The same, which does this once its bytes are verified.
+    #[must_use]
+    pub fn then(self, once_verified: Box<dyn FnOnce() + Send>) -> VerifyingBody {
+        VerifyingBody { once_verified: Some(once_verified), ..self }
     }
 
     /// The next chunk, `None` at the clean end.
@@ -151,6 +159,9 @@ impl VerifyingBody {
             self.left = None;
             return self.fail(Error::new(Kind::Broken, "upstream sent fewer bytes than it said"));
         }
+        if let Some(then) = self.once_verified.take() {
+            then();
+        }
         Poll::Ready(self.held_back.take().map(Ok))
     }
 
@@ -176,6 +187,7 @@ impl VerifyingBody {
     fn fail(&mut self, error: Error) -> Poll<Option<Result<Bytes>>> {
         self.ended = true;
         self.verify = None;
+        self.once_verified = None;
         self.held_back = None;
         Poll::Ready(Some(Err(error)))
     }

@@ -8,8 +8,9 @@
 //!    the answer is that no credential is needed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::body::Body;
@@ -18,15 +19,25 @@ use super::relay::{Recipient, forward, relay, says_nothing, send};
 use super::telemetry::Record;
 use crate::cache::Cache;
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Error, Kind, Reply, Result};
 use crate::http::cache_status::Outcome;
 use crate::http::origin::Origin;
 use crate::oci::name::Repository;
-use crate::oci::route::Kind;
+use crate::oci::route;
 use crate::policy::offline_token::well_known;
 use crate::policy::registry::{Registries, Site};
-use crate::upstream::requester::{Credential, Requester};
+use crate::policy::sound;
+use crate::upstream::requester::{Credential, Payer, Requester};
 use crate::upstream::{Upstream, in_time};
+
+/// Whether a response to `/v2/` is the registry's: a page with status 200 is none.
+fn is_word<B>(response: &Response<B>) -> bool {
+    let status = response.status();
+    !says_nothing(status) && (!status.is_success() || sound::is_ping(status, response.headers()))
+}
+
+/// How long a refusal of anonymous is repeated to who shows nothing.
+const REPEATED: Duration = Duration::from_secs(60);
 
 /// Knows the challenge of each registry, and answers `/v2/` with it.
 #[derive(Clone)]
@@ -48,7 +59,7 @@ impl Challenges {
         requester: &Requester,
         record: &mut Record,
     ) -> Result<Response<Body>> {
-        let recipient = Recipient { registry: &site.registry.name, origin: &site.origin, kind: Kind::Other };
+        let recipient = Recipient { registry: &site.registry.name, origin: &site.origin, kind: route::Kind::Other };
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         if requester.authorization.is_some() || !is_read {
             return forward(&self.upstream, request, recipient, requester).await;
@@ -74,7 +85,7 @@ impl Challenges {
         let deadline = known.as_ref().map(|_| self.upstream.resolve_deadline());
         let asking = send(&self.upstream, request, recipient, requester);
         match (in_time(site, deadline, asking).await, known) {
-            (Ok(response), _) if !says_nothing(response.status()) => {
+            (Ok(response), _) if is_word(&response) => {
                 self.upstream.learn(site, response.headers());
                 self.pings.remember(&site.namespace, response.status(), response.headers(), self.clock.now());
                 Ok(relay(response, self.upstream.idle_timeout()))
@@ -92,6 +103,23 @@ impl Challenges {
         {
             self.pings.learn(&site.namespace, &challenges, self.clock.now());
         }
+    }
+
+    /// The refusal of a pull by a client that shows nothing, where the registry said so to anonymous
+    /// a moment ago: it says that to all who show nothing.
+    pub(crate) fn unasked(&self, site: &Site, repository: &Repository, requester: &Requester) -> Option<Error> {
+        let (access, key) = (self.cache.access(), site.key(repository));
+        let shows_nothing = requester.credential == Credential::Anonymous
+            && requester.payer == Payer::Own
+            && requester.authorization.is_none();
+        // What was open once may be so still: some registries open tags, not repositories.
+        if !shows_nothing || access.was_ever_public(&key) || !access.was_anonymous_refused(&key, REPEATED) {
+            return None;
+        }
+        let headers = Some(self.for_repository(site, repository)).filter(|headers| !headers.is_empty())?;
+        let reply = Reply { status: StatusCode::UNAUTHORIZED, headers, body: bytes::Bytes::new() };
+        // As where upstream is asked by HEAD: nobody learns who pulled lately.
+        Some(Error::replied(Kind::Refused, format!("{} answered 401", site.origin.host), reply))
     }
 
     /// The challenge that asks a client without credentials to log in for `repository` when the

@@ -36,7 +36,7 @@ pub enum Negotiated {
 /// The response with what was found; `warned` is the text of its `Warning`.
 pub fn deliver(found: Found, asked: Asked<'_>, warned: Option<String>) -> Response<Body> {
     let digest = found.digest.to_string();
-    let is_known = !is_unproved(&found) && not_modified(asked.headers, &digest);
+    let is_known = is_verified(&found) && not_modified(asked.headers, &digest);
     let fields = fields(&found, digest, asked.negotiated, warned);
     let mut response = if is_known { status(StatusCode::NOT_MODIFIED, Body::empty()) } else { content(found, asked) };
     // What upstream says of a part that it sent itself stays; all else is ours.
@@ -46,6 +46,12 @@ pub fn deliver(found: Found, asked: Asked<'_>, warned: Option<String>) -> Respon
         headers.insert(name, value);
     }
     response
+}
+
+/// Whether what was found is what the digest names: of what comes from upstream just now nobody knows
+/// that yet.
+fn is_verified(found: &Found) -> bool {
+    !matches!(found.content, Content::Unproved(_) | Content::Through(..) | Content::Part(_))
 }
 
 /// Whether upstream did not say that it has the digest, but answered as if.

@@ -22,6 +22,7 @@ use crate::oci::name::{Reference, RepositoryKey};
 use crate::oci::route::Route;
 use crate::policy::freshness::ANSWERED;
 use crate::policy::registry::Site;
+use crate::policy::sound;
 use crate::task::Tasks;
 use crate::upstream::Upstream;
 use crate::upstream::requester::Requester;
@@ -107,10 +108,10 @@ impl Passthrough {
             let left = move || push.and_then(|push| push.upgrade()).iter().for_each(|push| push.left());
             let (recipient, left) = (recipient(&site, &route), Some(Box::new(left) as _));
             let response = send_noting(&upstream, request, recipient, &requester, left).await?;
-            if response.status().is_success() {
+            if sound::is_taken(response.status(), response.headers()) {
                 match &change {
                     Change::Tags(push) => push.taken(),
-                    Change::Removal(key, digest, kind) => cache.digest_removed(key, digest, *kind),
+                    Change::Removal(key, digest, kind) => cache.digest_removed(key, digest, *kind).await,
                 }
             }
             Ok(response)

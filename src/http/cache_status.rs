@@ -39,14 +39,14 @@ impl Outcome {
 /// The value of `Cache-Status`. `detail` may be any text: it is written as a token where it is one,
 /// else as a string.
 ///
-/// A stale answer has both `hit` and `fwd`, which RFC 9211 would have apart: it was served from
-/// here, and not for want of asking. What was refused or failed has neither.
+/// `hit` and `fwd` exclude each other: a request that went upstream, or would have, is no hit.
+/// What was refused or failed has neither.
 pub fn cache_status(outcome: Outcome, detail: Option<&str>) -> HeaderValue {
     let words = match outcome {
         Outcome::Hit => "seawall; hit",
         Outcome::Miss => "seawall; fwd=miss; stored",
         Outcome::Collapsed => "seawall; fwd=miss; collapsed",
-        Outcome::Stale => "seawall; hit; fwd=stale",
+        Outcome::Stale => "seawall; fwd=stale",
         Outcome::Bypass => "seawall; fwd=bypass",
         Outcome::Denied | Outcome::Error => "seawall",
     };
@@ -107,9 +107,9 @@ mod tests {
             (Outcome::Miss, None, "seawall; fwd=miss; stored"),
             (Outcome::Miss, Some("memory"), "seawall; fwd=miss; stored; detail=memory"),
             (Outcome::Collapsed, None, "seawall; fwd=miss; collapsed"),
-            (Outcome::Stale, Some("429"), "seawall; hit; fwd=stale; detail=\"429\""),
-            (Outcome::Stale, Some("upstream-timeout"), "seawall; hit; fwd=stale; detail=upstream-timeout"),
-            (Outcome::Stale, Some("a \"b\" \\ é\n"), r#"seawall; hit; fwd=stale; detail="a \"b\" \\ ? ""#),
+            (Outcome::Stale, Some("429"), "seawall; fwd=stale; detail=\"429\""),
+            (Outcome::Stale, Some("upstream-timeout"), "seawall; fwd=stale; detail=upstream-timeout"),
+            (Outcome::Stale, Some("a \"b\" \\ é\n"), r#"seawall; fwd=stale; detail="a \"b\" \\ ? ""#),
             (Outcome::Bypass, None, "seawall; fwd=bypass"),
             (Outcome::Denied, None, "seawall; detail=denied"),
             (Outcome::Error, Some("dns"), "seawall; detail=dns"),

@@ -161,9 +161,19 @@ impl RepositoryKey {
         RepositoryKey([namespace, "/", repository.as_str()].concat().into())
     }
 
+    /// A registry as a whole: no repository has this key.
+    pub fn of_registry(namespace: &str) -> RepositoryKey {
+        RepositoryKey([namespace, "/"].concat().into())
+    }
+
     /// The key as it is written.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The name of the registry.
+    pub fn namespace(&self) -> &str {
+        self.0.split_once('/').map_or("", |(namespace, _)| namespace)
     }
 
     /// Whether the registry is called `namespace`.

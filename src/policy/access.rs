@@ -1,32 +1,136 @@
-//! May this requester read this? What upstream granted, and how long that is fresh.
+//! May this requester read this digest, as this kind, in this repository, now? A pure function of
+//! what upstream said: [`Evidence::permission`].
+//!
+//! A yes covers the digest it was said of, and what that manifest lists if upstream had named it in
+//! the repository by then: no other tag, no other digest, no other repository, nobody else. A yes
+//! is as old as its question, a refusal as young as its answer; a yes is *valid* if it was asked
+//! for after the latest refusal, and *fresh* while it is valid and younger than its ttl.
+//!
+//! 1. Granted: a fresh yes to anonymous, or to the requester.
+//! 2. The bytes alone, recorded nowhere: a manifest that the requester may read lists the digest,
+//!    and anonymous may read it in another repository.
+//! 3. Else upstream is asked.
+//! 4. While upstream is unreachable: the last valid yes to anonymous stands, and one to the
+//!    operator's account for what is shared, and for a remembered login what was known by then.
+//! 5. What this registry has never sent is fetched from it before it is served.
 
 use std::time::{Duration, SystemTime};
 
-/// What is remembered of upstream's answers.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct GrantRecord {
-    /// When upstream last opened the repository to an anonymous client.
-    pub public: Option<SystemTime>,
-    /// When upstream last opened it to this client's credential.
-    pub own: Option<SystemTime>,
-    /// When upstream last opened it to the operator's account, if this client may read with that.
-    pub shared: Option<SystemTime>,
-    /// When upstream last opened it to the login that this client proved before upstream became unreachable,
-    /// if that is remembered.
-    pub remembered: Option<SystemTime>,
-    /// Upstream said that the repository holds this digest. True where no digest is asked for.
-    pub holds: bool,
+use super::stamp::{Now, Stamp};
+use crate::oci::digest::Digest;
+
+/// Upstream's words of a digest itself, in a repository, as one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Presence {
+    /// When the first of them came.
+    pub since: Stamp,
+    /// When the latest of them came.
+    pub last: Stamp,
+    /// When the question was sent that the latest yes to anonymous answered.
+    pub open: Option<Stamp>,
+    /// The same of the operator's account.
+    pub shared: Option<Stamp>,
+    /// When upstream told anonymous that it may not have this digest, if that was its last word: no
+    /// yes to a manifest that lists it is one to this.
+    pub ended: Option<Stamp>,
+    /// Whether the bytes came from this repository's registry, and were those of the digest.
+    pub is_delivered: bool,
+    /// Whether they were read in this repository.
+    pub is_read: bool,
 }
 
-/// How long a grant is valid.
+impl Presence {
+    /// What is known after upstream named the digest (once more).
+    #[must_use]
+    pub fn named(before: Option<Presence>, came: Stamp) -> Presence {
+        match before {
+            None => Presence { since: came, last: came, ..Presence::default() },
+            Some(known) => Presence { last: known.last.max(came), ..known },
+        }
+    }
+
+    /// Whether it was there when a yes of `at` was asked for, and still while the manifest was that
+    /// upstream has had since `listed`.
+    pub fn is_covered(&self, at: Stamp, listed: Stamp) -> bool {
+        self.since <= at && self.last >= listed
+    }
+}
+
+/// Upstream's latest yes to one requester.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Yes {
+    /// When its question was sent.
+    pub at: Stamp,
+    /// The manifest that it was said of, if not of the digest itself.
+    pub by: Option<Digest>,
+    /// Whether that manifest merely claims that the repository has the digest.
+    pub is_claim: bool,
+}
+
+impl Yes {
+    /// The yes to what a manifest lists, where `before` was known. `presence` is the listed
+    /// digest's, `at` the yes to the manifest, which upstream has had since `listed`.
+    #[must_use]
+    pub fn through(
+        before: Option<&Yes>,
+        manifest: &Digest,
+        at: Stamp,
+        listed: Stamp,
+        presence: Option<Presence>,
+    ) -> Yes {
+        let is_claim = !presence.is_some_and(|presence| presence.is_covered(at, listed));
+        match before {
+            Some(before) if is_claim && !before.is_claim => before.clone(),
+            Some(before) if before.at >= at && before.is_claim == is_claim => before.clone(),
+            Some(before) if !before.is_claim => Yes { at: before.at.max(at), by: Some(manifest.clone()), is_claim },
+            _ => Yes { at, by: Some(manifest.clone()), is_claim },
+        }
+    }
+}
+
+/// Whether anonymous may read a digest in another repository.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// By a fresh yes.
+    pub is_open: bool,
+    /// By a valid one: it stands if that registry is unreachable.
+    pub stands: bool,
+}
+
+/// What is recorded that bears on one question.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// Of the digest in the repository, as the kind asked for.
+    pub presence: Option<Presence>,
+    /// To the requester: to a credential, or the account's and anonymous's through a manifest.
+    pub own: Option<Yes>,
+    /// Anonymous's, through a manifest.
+    pub anonymous: Option<Yes>,
+    /// The latest refusal to the requester in this repository.
+    pub refused: Option<Stamp>,
+    /// … to anonymous.
+    pub anonymous_refused: Option<Stamp>,
+    /// When a yes to the requester's remembered login came last.
+    pub login: Option<Stamp>,
+    /// Whether the operator's account asks for this client.
+    pub is_shared: bool,
+    /// In other repositories.
+    pub elsewhere: Elsewhere,
+    /// The bytes came from this registry once, or anonymous may read them somewhere.
+    pub is_proved: bool,
+}
+
+/// How long a yes is believed.
 #[derive(Clone, Copy, Debug)]
 pub struct GrantTtls {
-    /// One to an anonymous client.
+    /// One to anonymous.
     pub public: Duration,
     /// One to a credential.
     pub own: Duration,
-    /// One to a login, while upstream cannot be asked.
+    /// One to a login, while upstream is unreachable.
     pub offline: Duration,
+    /// One to anonymous, or to the account, while upstream is unreachable.
+    pub stale: Duration,
 }
 
 /// Whether something `since` is no older than `limit`. `Duration::MAX` is forever. What a wrong
@@ -37,113 +141,124 @@ pub fn within(since: Option<SystemTime>, limit: Duration, now: SystemTime) -> bo
 
 /// The answer to a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Permission {
-    /// A grant is fresh: it may be served without asking.
-    Established,
-    /// Upstream is asked first. While it cannot be, or answers 404, its last grant stands.
-    Standing,
-    /// The same, but a 404 ends it: some registries answer 404 to a requester that may not read.
-    StandingUnlessNotFound,
-    /// Upstream is asked first, and nothing is served unless it grants.
-    Required,
+pub struct Permission {
+    /// While upstream answers.
+    pub verdict: Verdict,
+    /// While it is unreachable.
+    pub standing: Standing,
+    /// Whether the bytes here may be served at all: a registry that has never sent them may have
+    /// named a digest that it does not have.
+    pub is_proved: bool,
+}
+
+/// What is permitted while upstream answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All of it.
+    Granted,
+    /// The bytes, to a GET, and nothing is recorded.
+    Claimed,
+    /// Upstream is asked.
+    Ask,
+}
+
+/// What stands while upstream is unreachable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing.
+    None,
+    /// The requester's own yes, as long as it is fresh.
+    Own,
+    /// Anonymous's, until it is refused.
+    Anonymous,
+    /// That of the account, or of a login.
+    Login,
+    /// What is claimed here, if it stands in another repository.
+    Claimed,
 }
 
 impl Permission {
-    /// Whether what is here may be served while upstream cannot be asked.
-    pub fn usable_while_away(self) -> bool {
-        self != Permission::Required
+    /// Nothing is known.
+    pub const REQUIRED: Permission = Permission { verdict: Verdict::Ask, standing: Standing::None, is_proved: false };
+
+    /// Whether it is granted now.
+    pub fn is_granted(self) -> bool {
+        self.verdict == Verdict::Granted
     }
 
-    /// What is left of it where upstream says that there is no such thing.
-    #[must_use]
-    pub fn after_not_found(self) -> Permission {
-        if self == Permission::StandingUnlessNotFound { Permission::Required } else { self }
-    }
-
-    /// The same, but "no such thing" ends it.
-    #[must_use]
-    pub fn unless_not_found(self) -> Permission {
-        if self == Permission::Required { self } else { Permission::StandingUnlessNotFound }
+    /// Whether what is here may be served while upstream is unreachable.
+    pub fn stands(self) -> bool {
+        self.standing != Standing::None
     }
 }
 
-impl GrantRecord {
+impl Evidence {
     /// What it permits.
-    pub fn permission(&self, ttls: GrantTtls, now: SystemTime) -> Permission {
-        let without_shared = GrantRecord { shared: None, ..*self };
-        match () {
-            () if self.is_fresh(ttls, now) => Permission::Established,
-            () if without_shared.usable_while_away(ttls, now) => Permission::Standing,
-            () if self.usable_while_away(ttls, now) => Permission::StandingUnlessNotFound,
-            () => Permission::Required,
-        }
+    pub fn permission(&self, ttls: GrantTtls, now: Now) -> Permission {
+        let own = self.is_own_fresh(ttls, now);
+        let claimed = self.is_claimed(ttls, now);
+        let verdict = match () {
+            () if self.is_open(ttls, now) || own => Verdict::Granted,
+            () if claimed && self.elsewhere.is_open => Verdict::Claimed,
+            () => Verdict::Ask,
+        };
+        let standing = match () {
+            () if self.open().is_some_and(|at| now.is_within(at, ttls.stale)) => Standing::Anonymous,
+            () if own => Standing::Own,
+            () if self.is_shared_valid(ttls, now) || self.is_remembered(ttls, now) => Standing::Login,
+            () if claimed && (self.elsewhere.is_open || self.elsewhere.stands) => Standing::Claimed,
+            () => Standing::None,
+        };
+        Permission { verdict, standing, is_proved: self.is_proved }
     }
 
-    /// A public repository is open to every credential, a private one to those that upstream
-    /// granted it.
-    fn is_fresh(&self, ttls: GrantTtls, now: SystemTime) -> bool {
-        self.holds && (self.is_public(ttls, now) || within(self.own, ttls.own, now))
+    /// The manifests through which the digest was granted, or claimed: to the requester itself, and
+    /// to anonymous.
+    pub fn by(&self) -> impl Iterator<Item = &Digest> {
+        [&self.own, &self.anonymous].into_iter().flatten().filter_map(|yes| yes.by.as_ref())
     }
 
-    /// Whether upstream opened the repository to anonymous, and that is fresh.
-    pub fn is_public(&self, ttls: GrantTtls, now: SystemTime) -> bool {
-        within(self.public, ttls.public, now)
+    /// The valid yes to anonymous.
+    pub fn open(&self) -> Option<Stamp> {
+        self.presence?.open.filter(|open| Some(*open) > self.anonymous_refused)
     }
 
-    /// When upstream cannot be asked, its last grant to anonymous stands, and one for what the
-    /// operator shares, however old; a grant to a credential only as long as it would have been
-    /// fresh anyway, or as long as the operator said.
-    fn usable_while_away(&self, ttls: GrantTtls, now: SystemTime) -> bool {
-        let own = within(self.own, ttls.own, now) || within(self.remembered, ttls.offline, now);
-        self.holds && (self.public.is_some() || self.shared.is_some() || own)
+    /// The valid yes to the requester itself.
+    pub fn to_requester(&self) -> Option<Stamp> {
+        let own = self.own.as_ref().filter(|yes| !yes.is_claim).map(|yes| yes.at);
+        own.max(self.shared()).filter(|at| Some(*at) > self.refused)
+    }
+
+    fn is_open(&self, ttls: GrantTtls, now: Now) -> bool {
+        self.open().is_some_and(|at| now.is_within(at, ttls.public))
+    }
+
+    fn shared(&self) -> Option<Stamp> {
+        self.presence?.shared.filter(|_| self.is_shared)
+    }
+
+    fn is_shared_valid(&self, ttls: GrantTtls, now: Now) -> bool {
+        self.shared().is_some_and(|at| Some(at) > self.refused && now.is_within(at, ttls.stale))
+    }
+
+    fn is_own_fresh(&self, ttls: GrantTtls, now: Now) -> bool {
+        self.to_requester().is_some_and(|at| now.is_within(at, ttls.own))
+    }
+
+    fn is_claimed(&self, ttls: GrantTtls, now: Now) -> bool {
+        let fresh = |yes: &Option<Yes>, refused, ttl| {
+            let claim = yes.as_ref().filter(|yes| yes.is_claim).map(|yes| yes.at);
+            claim.is_some_and(|at| Some(at) > refused && now.is_within(at, ttl))
+        };
+        fresh(&self.own, self.refused, ttls.own) || fresh(&self.anonymous, self.anonymous_refused, ttls.public)
+    }
+
+    /// A login covers what upstream had named by the time of its last yes.
+    fn is_remembered(&self, ttls: GrantTtls, now: Now) -> bool {
+        let (Some(login), Some(presence)) = (self.login, self.presence) else { return false };
+        login >= presence.since && now.is_within(login, ttls.offline)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_matrix() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-        let ago = |seconds| Some(now - Duration::from_secs(seconds));
-        let ttls = GrantTtls {
-            public: Duration::from_secs(900),
-            own: Duration::from_secs(300),
-            offline: Duration::from_secs(7000),
-        };
-        for (public, own, shared, remembered, holds, granted, stands) in [
-            (None, None, None, None, true, false, false),
-            (ago(0), None, None, None, true, true, true),
-            (ago(899), None, None, None, true, true, true),
-            (ago(900), None, None, None, true, false, true),
-            (ago(900_000), None, None, None, true, false, true),
-            (None, ago(299), None, None, true, true, true),
-            (None, ago(300), None, None, true, false, false),
-            (ago(0), ago(0), None, ago(0), false, false, false),
-            (None, None, None, ago(0), true, false, true),
-            (None, None, None, ago(6999), true, false, true),
-            (None, ago(300), None, ago(7000), true, false, false),
-            (None, ago(300), ago(900_000), None, true, false, true),
-            (None, None, ago(0), None, false, false, false),
-        ] {
-            let known = GrantRecord { public, own, shared, remembered, holds };
-            let permission = known.permission(ttls, now);
-            let answer = (permission == Permission::Established, permission.usable_while_away());
-            assert_eq!(answer, (granted, stands), "{known:?}");
-            // What stands by the operator's account alone ends with upstream's "no such thing".
-            let without = GrantRecord { shared: None, ..known };
-            let left = permission.after_not_found().usable_while_away();
-            assert_eq!(left, without.permission(ttls, now).usable_while_away(), "{known:?}");
-        }
-    }
-
-    #[test]
-    fn forever_is_forever_and_the_future_is_not_believed_for_years() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-        assert!(within(Some(SystemTime::UNIX_EPOCH), Duration::MAX, now));
-        assert!(within(Some(now + Duration::from_secs(1)), Duration::from_secs(60), now));
-        assert!(!within(Some(now + Duration::from_secs(60)), Duration::from_secs(60), now));
-        assert!(!within(Some(now), Duration::ZERO, now), "a ttl of nothing is never fresh");
-    }
-}
+mod tests;

@@ -63,11 +63,10 @@ pub enum Before {
 }
 
 /// Decides for a binding that was last confirmed at `checked` (`None`: there is no binding, or a
-/// push overtook it), a tag with these pushes, and a client with or without a grant for the
-/// repository.
-pub fn before(checked: Option<SystemTime>, ttl: Duration, pushed: Pushed, granted: Granted, now: SystemTime) -> Before {
+/// push overtook it), and a tag with these pushes.
+pub fn before(checked: Option<SystemTime>, ttl: Duration, pushed: Pushed, now: SystemTime) -> Before {
     let is_fresh = within(checked, ttl, now) && !pushed.may_be_moving(now);
-    if granted == Granted::Yes && is_fresh { Before::Serve } else { Before::Ask }
+    if is_fresh { Before::Serve } else { Before::Ask }
 }
 
 /// Pushes and removals of one tag that came through seawall in the last [`REMEMBERED`].
@@ -97,12 +96,12 @@ impl Pushed {
     }
 }
 
-/// Whether the client has a grant for the repository.
+/// Whether what is kept may be served to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Granted {
-    /// It has one that is fresh.
+    /// It may.
     Yes,
-    /// Upstream has to be asked for one.
+    /// It may not.
     No,
 }
 
@@ -235,18 +234,17 @@ mod tests {
         let ttl = Duration::from_secs(60);
         let waiting = |seconds| Pushed { waiting: ago(seconds), taken: None };
         let taken = Pushed { waiting: None, taken: ago(30) };
-        for (checked, pushed, granted, expected) in [
-            (ago(59), Pushed::default(), Granted::Yes, Before::Serve),
-            (ago(59), Pushed::default(), Granted::No, Before::Ask),
-            (ago(60), Pushed::default(), Granted::Yes, Before::Ask),
-            (None, Pushed::default(), Granted::Yes, Before::Ask),
-            (ago(59), waiting(0), Granted::Yes, Before::Ask),
-            (ago(0), waiting(9), Granted::Yes, Before::Ask),
-            (ago(59), waiting(10), Granted::Yes, Before::Serve),
+        for (checked, pushed, expected) in [
+            (ago(59), Pushed::default(), Before::Serve),
+            (ago(60), Pushed::default(), Before::Ask),
+            (None, Pushed::default(), Before::Ask),
+            (ago(59), waiting(0), Before::Ask),
+            (ago(0), waiting(9), Before::Ask),
+            (ago(59), waiting(10), Before::Serve),
             // What it overtook says so itself.
-            (ago(59), taken, Granted::Yes, Before::Serve),
+            (ago(59), taken, Before::Serve),
         ] {
-            assert_eq!(before(checked, ttl, pushed, granted, now), expected, "{checked:?} {pushed:?} {granted:?}");
+            assert_eq!(before(checked, ttl, pushed, now), expected, "{checked:?} {pushed:?}");
         }
     }
 

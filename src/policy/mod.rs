@@ -19,6 +19,7 @@ pub mod registry;
 pub mod repositories;
 pub mod retry;
 pub mod sound;
+pub mod stamp;
 pub mod users;
 
 pub use registry as chain;

@@ -112,6 +112,20 @@ pub fn is_ping(status: StatusCode, fields: &HeaderMap) -> bool {
     }
 }
 
+/// Whether a success of a token service may be a reply: 200, and no web page.
+pub fn is_token_reply(status: StatusCode, fields: &HeaderMap) -> bool {
+    status == StatusCode::OK && !is_page(fields)
+}
+
+/// Whether an answer to a push or a removal says that it was taken: a success, and no web page.
+pub fn is_taken(status: StatusCode, fields: &HeaderMap) -> bool {
+    status.is_success() && !is_page(fields)
+}
+
+fn is_page(fields: &HeaderMap) -> bool {
+    lines(fields, &header::CONTENT_TYPE).any(|line| known(&PAGES, essence(line)).is_some())
+}
+
 fn is_json(media_type: &str) -> bool {
     let media_type = media_type.to_ascii_lowercase();
     media_type.is_empty() || media_type == "application/json" || media_type.ends_with("+json")
@@ -283,6 +297,22 @@ mod tests {
         let lines = [("docker-content-digest", &*long)];
         assert_eq!(said(200, &lines, Asked::Digest(&one)), Ok(None), "another algorithm's says nothing");
         assert_eq!(said(200, &lines, Asked::Tag), Ok(Some(long.parse().unwrap())));
+    }
+
+    #[test]
+    fn every_token_reply() {
+        for (status, lines, expected) in [
+            (200, vec![("content-type", "application/json")], true),
+            (200, vec![], true),
+            (200, vec![("content-type", "text/html; charset=utf-8")], false),
+            (204, vec![], false),
+            (206, vec![("content-type", "application/json")], false),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(is_token_reply(status, &fields(&lines)), expected, "{status} {lines:?}");
+            let is_page = lines.iter().any(|(_, value)| value.contains("html"));
+            assert_eq!(is_taken(status, &fields(&lines)), !is_page, "{status} {lines:?}");
+        }
     }
 
     #[test]

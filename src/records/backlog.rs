@@ -1,9 +1,10 @@
 //! What was ordered and is not known to be on disk: by key, the latest value of each, oldest first.
 //!
 //! It waits in memory while the disk takes nothing, so it has a bound. Beyond that what is new is
-//! left out. What takes something out (a permission, a login) is never left out: it is small, and
-//! there is no more of it than was written. Of blobs only the names wait, for the index knows their
-//! latest facts; when there are too many, all that is known of blobs is written again.
+//! left out. What takes something out, and a refusal, which ends what was written, is never left out:
+//! it is small, and there is no more of it than was written. Of blobs only the names wait, for the
+//! index knows their latest facts; when there are too many, all that is known of blobs is written
+//! again.
 //!
 //! Who orders waits for the lock around it, so nothing here goes through all that waits: what could
 //! not be written is kept as it was, and becomes one with what came later where it is tried again
@@ -77,7 +78,7 @@ impl Backlog {
     pub(super) fn order(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>, now: Instant) -> bool {
         let key = (table, key);
         let (orders, kept) = (&mut self.waiting.orders, &self.kept.orders);
-        let is_full = orders.len() + kept.len() >= MOST;
+        let is_full = orders.len() + kept.len() >= MOST && table != Table::Refusals;
         if value.is_some() && is_full && !orders.contains_key(&key) && !kept.contains_key(&key) {
             self.left_out += 1;
             return self.left_out == 1;
@@ -116,6 +117,15 @@ impl Backlog {
     /// How long until the next attempt; nothing where there is nothing to write.
     pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
         self.due.map(|due| due.saturating_duration_since(now))
+    }
+
+    /// Has what waits written at once, if the disk takes anything. Tells whether something waits.
+    pub(super) fn hurry(&mut self, now: Instant) -> bool {
+        let Some(due) = &mut self.due else { return false };
+        if self.failures == 0 {
+            *due = now;
+        }
+        true
     }
 
     /// Takes all of it out, to be written: what could not be written before, and what came later.
@@ -211,11 +221,11 @@ mod tests {
         let (mut backlog, now) = start();
         let first = orders_for(&mut backlog, Table::Tags, MOST + 10, now);
         assert_eq!((first, backlog.waiting.orders.len()), (vec![MOST], MOST), "said once");
-        backlog.order(Table::Public, key(0), Some(vec![]), now);
+        backlog.order(Table::Challenges, key(0), Some(vec![]), now);
         assert_eq!(backlog.waiting.len(), MOST);
         backlog.order(Table::Tags, key(0), None, now);
         assert_eq!(backlog.waiting.orders[&(Table::Tags, key(0))], None, "what has a place keeps it");
-        backlog.order(Table::Public, key(0), None, now);
+        backlog.order(Table::Challenges, key(0), None, now);
         assert_eq!(backlog.waiting.len(), MOST + 1);
     }
 
@@ -246,7 +256,7 @@ mod tests {
         let batch = begin(&mut backlog);
         backlog.failed(batch, now);
         assert_eq!((backlog.kept.len(), backlog.waiting.len()), (MOST - 1, 0));
-        assert_eq!(orders_for(&mut backlog, Table::Public, 2, now), [1]);
+        assert_eq!(orders_for(&mut backlog, Table::Challenges, 2, now), [1]);
         backlog.order(Table::Tags, key(0), Some(b"2".to_vec()), now);
         let batch = begin(&mut backlog);
         assert_eq!((batch.len(), &batch.orders[&(Table::Tags, key(0))]), (MOST, &Some(b"2".to_vec())));

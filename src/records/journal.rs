@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde::Serialize;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::backlog::{Backlog, Changes};
@@ -20,6 +21,8 @@ use crate::oci::digest::Digest;
 
 /// What changed is written this often, and tried again this much later when that fails.
 const PACE: Duration = Duration::from_secs(1);
+/// Who must not say something before it is on disk waits this long at most.
+const BEFORE_IT_IS_SAID: Duration = Duration::from_secs(2);
 /// The end waits this long for a disk that does not answer.
 const AT_THE_END: Duration = Duration::from_secs(5);
 
@@ -43,12 +46,16 @@ struct Queue {
     /// Gives the rows of blobs.
     source: OnceLock<RowSource>,
     changed: Condvar,
+    /// The number of the latest writing that succeeded.
+    written: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
 struct State {
     backlog: Backlog,
     stage: Stage,
+    /// The number of the latest writing that was begun. Each takes up what those before it left.
+    begun: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +83,9 @@ impl Journal {
     /// One whose orders `write` gets, all that came within `pace` at once. It is dropped at the
     /// end.
     fn with(pace: Duration, write: impl Write) -> Journal {
-        let state = Mutex::new(State { backlog: Backlog::new(pace), stage: Stage::Open });
-        let queue = Arc::new(Queue { state, source: OnceLock::new(), changed: Condvar::new() });
+        let state = Mutex::new(State { backlog: Backlog::new(pace), stage: Stage::Open, begun: 0 });
+        let (written, _) = watch::channel(0);
+        let queue = Arc::new(Queue { state, source: OnceLock::new(), changed: Condvar::new(), written });
         let shared = queue.clone();
         let spawned = std::thread::Builder::new().name("journal".into()).spawn(move || shared.work(write));
         match spawned {
@@ -116,6 +124,17 @@ impl Journal {
     /// Takes out a key.
     pub fn remove(&self, table: Table, key: String) {
         self.order(table, key, None);
+    }
+
+    /// Waits until what was ordered so far is on disk. Not for long where the disk takes nothing.
+    pub async fn settled(&self) {
+        let Some(handle) = &self.0 else { return };
+        let Some(last) = handle.0.hurry() else { return };
+        let mut written = handle.0.written.subscribe();
+        let on_disk = written.wait_for(|written| *written >= last);
+        if tokio::time::timeout(BEFORE_IT_IS_SAID, on_disk).await.is_err() {
+            warn!("a refusal is not on disk yet: a crash would forget it");
+        }
     }
 
     /// Writes what was ordered and closes the file. Blocks.
@@ -162,6 +181,18 @@ impl Queue {
         Some(told)
     }
 
+    /// The number of the writing with which all is written that was ordered so far, which begins at
+    /// once.
+    fn hurry(&self) -> Option<u64> {
+        let mut state = self.state.lock();
+        if state.stage != Stage::Open {
+            return None;
+        }
+        let waits = state.backlog.hurry(now());
+        self.changed.notify_all();
+        Some(state.begun + u64::from(waits))
+    }
+
     fn close(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock();
         if state.stage == Stage::Open {
@@ -182,11 +213,16 @@ impl Queue {
                 Some(wait) if !closing && !wait.is_zero() => drop(self.changed.wait_for(&mut state, wait)),
                 Some(_) => {
                     let (kept, waiting) = state.backlog.begin();
+                    state.begun += 1;
+                    let number = state.begun;
                     let source = self.source.get();
                     let written = MutexGuard::unlocked(&mut state, || {
                         let mut changes = kept.and_then(waiting);
                         write(&mut changes, source).map_err(|why| (why, Box::new(changes)))
                     });
+                    if written.is_ok() {
+                        self.written.send_replace(number);
+                    }
                     match written {
                         Ok(()) if state.backlog.written() => info!("the index is written again"),
                         Ok(()) => {}

@@ -17,7 +17,7 @@ use super::rows::{ReadRows, Reading, RowSource};
 use super::tables::{Records, Table};
 
 /// Version of the layout of the tables; another one is begun again.
-const SCHEMA: &[u8] = b"1";
+const SCHEMA: &[u8] = b"2";
 /// Bytes of memory for sled's pages. They are read once.
 const PAGES: u64 = 16 << 20;
 /// How often, and after which pause, tables that are locked are tried again.
@@ -37,7 +37,7 @@ pub(super) struct Database {
     /// The log to add to. `None`: what is on disk is not what is known, and all rows are to be
     /// written again.
     log: Option<Log>,
-    /// Who could not read the tables does not know which grants they hold, and cannot take them
+    /// Who could not read the tables does not know which logins they hold, and cannot take them
     /// back.
     unread: bool,
 }
@@ -220,9 +220,7 @@ fn read_tables(dir: &Path) -> Result<(sled::Db, Records), DatabaseError> {
 
 fn write(db: &sled::Db, unread: bool, orders: &Orders) -> Result<(), sled::Error> {
     if unread {
-        for table in [Table::Public, Table::Shared, Table::Logins] {
-            db.open_tree(table.name())?.clear()?;
-        }
+        db.open_tree(Table::Logins.name())?.clear()?;
     }
     for ((table, key), value) in orders {
         let tree = db.open_tree(table.name())?;
@@ -283,8 +281,8 @@ fn open_now(dir: &Path) -> Result<sled::Db, sled::Error> {
 fn read_all(db: &sled::Db) -> Result<Records, sled::Error> {
     Ok(Records {
         tags: read_raw(db, Table::Tags.name())?,
-        public: read::<u64>(db, Table::Public.name())?,
-        shared: read::<u64>(db, Table::Shared.name())?,
+        refusals: read::<u64>(db, Table::Refusals.name())?,
+        registries: read::<String>(db, Table::Registries.name())?,
         challenges: read_raw(db, Table::Challenges.name())?,
         logins: read::<u64>(db, Table::Logins.name())?,
         quota: read_raw(db, Table::Quota.name())?,

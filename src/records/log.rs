@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use super::rows::{Batch, HEAD};
 use crate::fs::{self, FsError};
 
-const MAGIC: &[u8; 8] = b"seawall2";
+const MAGIC: &[u8; 8] = b"seawall3";
 /// Bytes added at least, before it is compacted.
 const LITTLE: u64 = 8 << 20;
 /// Bytes of one step where there should be nothing but zeros.

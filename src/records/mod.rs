@@ -12,5 +12,5 @@ mod rows;
 mod tables;
 
 pub use journal::Journal;
-pub use rows::{Batch, BlobRow, EncodedBatch, Reading, Row, RowSource};
+pub use rows::{Batch, BlobRow, EncodedBatch, Held, Reading, Row, RowSource};
 pub use tables::{Records, Table, seconds, time};

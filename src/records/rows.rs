@@ -36,8 +36,26 @@ pub struct BlobRow {
     pub used: u32,
     /// Position of its media type among the strings.
     pub media_type: Option<u32>,
-    /// Positions of the repositories that have it, doubled; one more where it is a manifest there.
-    pub repositories: Vec<u32>,
+    /// What upstream said of it in each repository.
+    pub repositories: Vec<Held>,
+}
+
+/// What upstream said of a blob in one repository. Times are in microseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// Position of the repository among the strings, eight times; 1 more where it is a manifest
+    /// there, 2 where its bytes came from that registry, 4 where they were read there.
+    pub place: u32,
+    /// When upstream first named it, since 1970.
+    pub since: u64,
+    /// So much later for the last time.
+    pub last: u64,
+    /// When anonymous's latest yes was asked for, counted from then.
+    pub open: Option<i64>,
+    /// The same of the account's.
+    pub shared: Option<i64>,
+    /// The same: when upstream told anonymous that it may not have it.
+    pub ended: Option<i64>,
 }
 
 /// Bytes before a batch in the log: its length and sums.

@@ -17,14 +17,14 @@ pub fn time(seconds: u64) -> SystemTime {
 pub struct Records {
     /// JSON by `REGISTRY/REPOSITORY:TAG`.
     pub tags: Vec<(String, Vec<u8>)>,
-    /// Seconds since 1970 by `REGISTRY/REPOSITORY`: when anonymous was last granted it.
-    pub public: Vec<(String, u64)>,
-    /// `REGISTRY/REPOSITORY`, and when the operator's account was last granted it, in seconds since
-    /// 1970.
-    pub shared: Vec<(String, u64)>,
+    /// Microseconds since 1970 by `WHO REGISTRY/REPOSITORY`: when upstream last refused anonymous, or
+    /// the operator's account.
+    pub refusals: Vec<(String, u64)>,
+    /// By the name of a registry: a digest of where it leads.
+    pub registries: Vec<(String, String)>,
     /// JSON by name space: how it asks for credentials.
     pub challenges: Vec<(String, Vec<u8>)>,
-    /// Seconds since 1970 by what names a login (when it was proved), and by that and
+    /// Microseconds since 1970 by what names a login (when it was proved), and by that and
     /// `REGISTRY/REPOSITORY` (when it was granted that).
     pub logins: Vec<(String, u64)>,
     /// JSON: the books of upstream's quota.
@@ -36,10 +36,10 @@ pub struct Records {
 pub enum Table {
     /// [`Records::tags`].
     Tags,
-    /// [`Records::public`].
-    Public,
-    /// [`Records::shared`].
-    Shared,
+    /// [`Records::refusals`].
+    Refusals,
+    /// [`Records::registries`].
+    Registries,
     /// [`Records::challenges`].
     Challenges,
     /// [`Records::logins`].
@@ -52,8 +52,8 @@ impl Table {
     pub(super) fn name(self) -> &'static str {
         match self {
             Table::Tags => "tags",
-            Table::Public => "public",
-            Table::Shared => "shared",
+            Table::Refusals => "refusals",
+            Table::Registries => "registries",
             Table::Challenges => "challenges",
             Table::Logins => "logins",
             Table::Quota => "quota",

@@ -90,6 +90,11 @@ impl Store {
         Ok(Blob { at_once: fs::answers_at_once(&file), file: BlobFile::new(file), size })
     }
 
+    /// Whether a part of a blob is here.
+    pub fn has_partial(&self, digest: &Digest) -> bool {
+        fs::size(&self.partial_path(digest)).is_ok_and(|size| size > 0)
+    }
+
     /// Opens what there is of a blob, to resume it.
     pub fn partial(&self, digest: &Digest) -> fs::Result<Partial> {
         Partial::open(self.partial_path(digest), digest)

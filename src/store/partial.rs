@@ -76,14 +76,6 @@ impl Partial {
         Ok(())
     }
 
-    /// Removes everything and begins again, for a blob that has had no reader.
-    pub fn clear(&mut self) -> fs::Result<()> {
-        fs::truncate(self.file.file(), &self.path, 0)?;
-        self.hasher = Hasher::new(self.digest.algorithm());
-        self.len = 0;
-        Ok(())
-    }
-
     /// Whether what is here is the blob.
     pub fn is_verified(&self) -> bool {
         self.hasher.clone().finish() == self.digest

@@ -7,13 +7,14 @@ use http::{HeaderMap, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
-use super::requester::{Credential, Requester};
+use super::requester::{Credential, Payer, Requester};
 use crate::dial::error::ADVICE;
 use crate::error::{Error, Kind, Reply};
 use crate::http::via::Pseudonym;
 use crate::ledger::Identity;
 use crate::oci::digest::Digest;
 use crate::oci::error::code_of;
+use crate::oci::media_type::essence;
 
 /// Bytes of an error's body that are read and passed on.
 const MAX_ERROR_BODY: usize = 64 << 10;
@@ -25,6 +26,17 @@ pub enum Via {
     Direct,
     /// Another origin, which a redirect led to: its refusals are not the registry's.
     Redirect,
+}
+
+/// What a success proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proves {
+    /// Nothing: it came from a source that is trusted with bytes alone.
+    Nothing,
+    /// That the repository has it: the operator's account paid, which anonymous may not be.
+    Presence,
+    /// That this requester may read it there.
+    Grant(Credential),
 }
 
 /// A response from upstream, and how it came.
@@ -45,14 +57,22 @@ pub struct Answer {
     /// Of a question: whose credential it showed. Of any other request: whose quota it counted
     /// against.
     pub paid_by: Identity,
+    /// What the operator's account got, if it was asked before, in vain.
+    pub account: Option<Kind>,
     /// Of a 429: what it means, until when it holds, and what can be done, in seawall's words.
     pub limit: Option<Error>,
 }
 
 impl Answer {
-    /// Who is granted to read by this answer, if it is a success: see [`Requester::grants_to`].
-    pub fn grants_to(&self, requester: &Requester) -> Option<Credential> {
-        requester.grants_to().filter(|_| self.grants)
+    /// What this answer to a requester proves, if it is a success.
+    pub fn proves(&self, requester: &Requester) -> Proves {
+        match (requester.payer, self.paid_by) {
+            _ if !self.grants => Proves::Nothing,
+            (Payer::AccountForAll, Identity::Account) => Proves::Presence,
+            // The account was refused, or could not be used.
+            (Payer::Account | Payer::AccountForAll, Identity::Anonymous) => Proves::Grant(Credential::Anonymous),
+            _ => Proves::Grant(requester.credential.asked_as()),
+        }
     }
 
     pub(super) fn status(&self) -> StatusCode {
@@ -71,7 +91,7 @@ impl Answer {
     /// Reads the rest of a response that is no success, and makes the error of it that a client
     /// gets. `own` is how this process knows a request of its own that came back.
     pub(super) async fn into_error(self, host: &str, own: &Pseudonym, idle_timeout: Duration) -> Error {
-        let Answer { response, via, paid_by, limit, .. } = self;
+        let Answer { response, via, paid_by, account, limit, .. } = self;
         let (parts, body) = response.into_parts();
         let body = match tokio::time::timeout(idle_timeout, Limited::new(body, MAX_ERROR_BODY).collect()).await {
             Ok(Ok(collected)) => collected.to_bytes(),
@@ -81,7 +101,12 @@ impl Answer {
             return limit;
         }
         let came_back = parts.status == StatusCode::LOOP_DETECTED && own.has_signed(&parts.headers);
-        let kind = if came_back { Kind::Looped } else { kind(parts.status, via) };
+        let kind = match () {
+            () if came_back => Kind::Looped,
+            // A gate's, or a store's, and no word of the registry's.
+            () if is_refusal(parts.status) && via == Via::Direct && !is_registrys(&parts.headers) => Kind::Rejected,
+            () => kind(parts.status, via),
+        };
         let code = code_of(&body).map(|code| format!(" {code}")).unwrap_or_default();
         let message = match came_back {
             true => leads_back(host),
@@ -93,8 +118,24 @@ impl Answer {
         };
         // Registries name the account in the body (Docker Hub: "pull rate limit as 'NAME'").
         let body = if paid_by == Identity::Account { Bytes::new() } else { body };
-        Error::replied(kind, message, Reply { status, headers: to_pass_on(parts.headers, via), body })
+        let error = Error::replied(kind, message, Reply { status, headers: to_pass_on(parts.headers, via), body });
+        error.because(AnswerTo { identity: paid_by, account })
     }
+}
+
+/// The cause of an error that is upstream's answer to this identity.
+#[derive(Debug, thiserror::Error)]
+#[error("it is upstream's answer")]
+pub struct AnswerTo {
+    /// Who asked last: where the account gets nothing, that is anonymous.
+    pub identity: Identity,
+    /// What the account got before that.
+    pub account: Option<Kind>,
+}
+
+/// To whom upstream gave the answer that an error is made of.
+pub fn answered_to(error: &Error) -> Option<&AnswerTo> {
+    error.cause()?.downcast_ref()
 }
 
 fn kind(status: StatusCode, via: Via) -> Kind {
@@ -108,6 +149,17 @@ fn kind(status: StatusCode, via: Via) -> Kind {
         status if status.is_client_error() && via == Via::Direct => Kind::Rejected,
         _ => Kind::Broken,
     }
+}
+
+fn is_refusal(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+}
+
+/// Whether a refusal has the form of a registry's: a challenge, or JSON.
+fn is_registrys(fields: &HeaderMap) -> bool {
+    let media_type = fields.get(header::CONTENT_TYPE).map(|value| essence(value.to_str().unwrap_or_default()));
+    let is_json = |name: &str| name.eq_ignore_ascii_case("application/json") || name.ends_with("+json");
+    fields.contains_key(header::WWW_AUTHENTICATE) || media_type.is_some_and(is_json)
 }
 
 /// The fields of an error, which may be passed on to all who asked the same.

@@ -33,9 +33,8 @@ pub(super) async fn ask_as_client(tokens: &Arc<Tokens>, question: &Question<'_>)
     let answer = ask_with(tokens, question, sent.clone()).await?;
     match answer.status() {
         StatusCode::UNAUTHORIZED if answer.is_direct() => {}
-        StatusCode::FORBIDDEN if sent.is_some() && requester.authorization.is_none() && answer.is_direct() => {
-            return ask_with(tokens, question, None).await;
-        }
+        // A token may have lost its rights: what a new one gets is anonymous's answer.
+        StatusCode::FORBIDDEN if sent.is_some() && answer.is_direct() => {}
         _ => return Ok(answer),
     }
     ask_with_new_token(tokens, question, answer, sent.as_ref()).await

@@ -125,7 +125,8 @@ impl Client {
         self.metrics.upstream_request(about.registry, about.kind.as_str(), method, status);
         let response = answered?;
         let limit = self.quota.record(&about, &booking, &response);
-        Ok(Answer { response, via: Via::Direct, grants: true, names: None, paid_by: booking.identity(), limit })
+        let paid_by = booking.identity();
+        Ok(Answer { response, via: Via::Direct, grants: true, names: None, paid_by, account: None, limit })
     }
 
     /// Reads the rest of a response of `host` that is no success, and makes the error of it that a

@@ -3,9 +3,9 @@
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use super::answer::Answer;
+use super::answer::{Answer, Proves};
 use super::question::{ANY_MANIFEST, Question, What};
-use super::requester::{Credential, Requester};
+use super::requester::Requester;
 use super::sources::Sources;
 use crate::error::{Kind, Result};
 use crate::http::range::parse_content_range;
@@ -24,23 +24,18 @@ pub struct Description {
     pub media_type: String,
     /// `Content-Length`.
     pub size: Option<u64>,
-    /// Whether it is the registry's grant to the requester: see [`Answer::grants`].
-    pub grants: bool,
+    /// What it proves.
+    pub proves: Proves,
 }
 
 impl Description {
-    /// Who is granted to read by it: see [`Requester::grants_to`].
-    pub fn grants_to(&self, requester: &Requester) -> Option<Credential> {
-        requester.grants_to().filter(|_| self.grants)
-    }
-
-    fn of(answer: &Answer) -> Description {
+    fn of(answer: &Answer, requester: &Requester) -> Description {
         let text = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
         Description {
             digest: answer.names.clone(),
             media_type: text("content-type").map(|value| essence(value).to_owned()).unwrap_or_default(),
             size: text("content-length").and_then(|length| length.parse().ok()),
-            grants: answer.grants,
+            proves: answer.proves(requester),
         }
     }
 }
@@ -77,7 +72,7 @@ pub(super) async fn describe(
         let error = sources.client().refusal(&site.origin.host.to_string(), answer).await;
         return Err(if error.kind() == Kind::Missing { error.coded(what.unknown()) } else { error });
     }
-    let description = Description::of(&answer);
+    let description = Description::of(&answer, requester);
     if is_blob && !says_length(&description, what) { first_byte(sources, question).await } else { Ok(description) }
 }
 
@@ -93,11 +88,11 @@ async fn first_byte(sources: &Sources, question: Question<'_>) -> Result<Descrip
     let fields = HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static("bytes=0-0"))]);
     let answer = sources.ask(Question { method: &Method::GET, fields: &fields, ..question }).await?;
     match answer.status() {
-        StatusCode::OK => Ok(Description::of(&answer)),
+        StatusCode::OK => Ok(Description::of(&answer, question.requester)),
         StatusCode::PARTIAL_CONTENT => {
             let range = answer.headers().get(header::CONTENT_RANGE).and_then(parse_content_range);
             let size = range.and_then(|range| range.total);
-            Ok(Description { size, ..Description::of(&answer) })
+            Ok(Description { size, ..Description::of(&answer, question.requester) })
         }
         _ => Err(sources.client().refusal(&question.site.origin.host.to_string(), answer).await),
     }

@@ -1,11 +1,12 @@
 //! GET: the bytes of a digest, or of a tag where HEAD does not say which digest that is.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use hyper::body::Incoming;
 
-use super::answer::Answer;
+use super::answer::{Answer, Proves};
 use super::question::{ANY_MANIFEST, Question, What};
-use super::requester::{Credential, Requester};
+use super::requester::Requester;
 use super::sources::Sources;
 use crate::error::{Error, Kind, Result};
 use crate::http::range::parse_content_range;
@@ -16,6 +17,8 @@ use crate::policy::registry::Site;
 /// A body on its way, and where in the whole it begins.
 #[derive(Debug)]
 pub struct Fetched {
+    /// What of it was read already, if anything: it comes first.
+    pub ahead: Bytes,
     /// The bytes.
     pub body: Incoming,
     /// Offset of the first of them in the whole.
@@ -27,15 +30,8 @@ pub struct Fetched {
     /// Whether it names the digest that was asked for: see [`Answer::names`]. If not, its bytes
     /// have to prove it.
     pub is_named: bool,
-    /// Whether it is the registry's grant to the requester: see [`Answer::grants`].
-    pub grants: bool,
-}
-
-impl Fetched {
-    /// Who is granted to read by it: see [`Requester::grants_to`].
-    pub fn grants_to(&self, requester: &Requester) -> Option<Credential> {
-        requester.grants_to().filter(|_| self.grants)
-    }
+    /// What it proves: at once if it is named, else when its bytes have.
+    pub proves: Proves,
 }
 
 /// Fetches from byte `from` on. Upstream may ignore that: see [`Fetched::start`].
@@ -56,11 +52,11 @@ pub(super) async fn fetch(
     let total = answer.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     let media_type = answer.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(essence);
     let media_type = media_type.unwrap_or_default().to_owned();
-    let (is_named, grants) = (answer.names.is_some(), answer.grants);
+    let (is_named, proves) = (answer.names.is_some(), answer.proves(requester));
     match answer.status() {
         StatusCode::OK => {
             let body = answer.response.into_body();
-            Ok(Fetched { body, start: 0, total, media_type, is_named, grants })
+            Ok(Fetched { ahead: Bytes::new(), body, start: 0, total, media_type, is_named, proves })
         }
         StatusCode::PARTIAL_CONTENT => {
             let range = answer.headers().get(header::CONTENT_RANGE).and_then(parse_content_range);
@@ -68,7 +64,7 @@ pub(super) async fn fetch(
                 .filter(|range| range.start == from)
                 .ok_or_else(|| Error::new(Kind::Broken, format!("{host} sent another range than was asked for")))?;
             let (body, total) = (answer.response.into_body(), range.total);
-            Ok(Fetched { body, start: from, total, media_type, is_named, grants })
+            Ok(Fetched { ahead: Bytes::new(), body, start: from, total, media_type, is_named, proves })
         }
         _ => Err(sources.client().refusal(&host.to_string(), answer).await),
     }

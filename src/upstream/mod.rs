@@ -54,7 +54,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response};
 use hyper::body::Incoming;
 
-pub use answer::{Answer, Via, leads_back};
+pub use answer::{Answer, AnswerTo, Proves, Via, answered_to, leads_back};
 pub use describe::Description;
 pub use fetch::Fetched;
 pub use pay::is_bad_login;
@@ -97,7 +97,7 @@ impl Upstream {
     ) -> std::result::Result<Upstream, TlsError> {
         let client = Arc::new(Client::new(settings, registries, dialer, shared)?);
         let proofs = Proofs::new(Arc::new(Tokens::new(client)));
-        Ok(Upstream(Sources { proofs: Arc::new(proofs) }))
+        Ok(Upstream(Sources { proofs: Arc::new(proofs), registries: Arc::new(registries.clone()) }))
     }
 
     fn client(&self) -> &Client {
@@ -267,6 +267,12 @@ impl Upstream {
     /// that is believed what tags name.
     pub fn unreachable(&self, site: &Site) -> Option<Error> {
         self.client().outages.unreachable(site)
+    }
+
+    /// Whether it is known that a registry is unreachable.
+    pub fn is_away(&self, namespace: &str) -> bool {
+        let site = self.0.registries.by_name(namespace);
+        site.is_some_and(|site| self.unreachable(&site).is_some())
     }
 
     /// Whether a request to `site` would be sent now.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tracing::debug;
 
-use super::answer::Answer;
+use super::answer::{Answer, AnswerTo};
 use super::ask::{ask_as_client, ask_with};
 use super::proofs::{Proof, Proofs, Shown};
 use super::question::Question;
@@ -66,7 +66,10 @@ async fn ask_on_account(proofs: &Arc<Proofs>, question: &Question<'_>) -> Result
         (Paid::Limited(error), Payer::Account) if has_nothing(&answered) => Err(error),
         (Paid::Limited(error), _) => answered.map_err(|anonymous| sooner(anonymous, error)),
         // Where an anonymous client cannot ask, the refusal to the account still counts.
-        (Paid::Refused(kind), Payer::Account) => answered.map_err(|anonymous| refused_too(anonymous, kind, question)),
+        (Paid::Refused(kind), Payer::Account) => match answered {
+            Ok(answer) => Ok(Answer { account: Some(kind), ..answer }),
+            Err(anonymous) => Err(refused_too(anonymous, kind, question)),
+        },
         _ => answered,
     }
 }
@@ -180,7 +183,7 @@ fn has_nothing(answered: &Result<Answer>) -> bool {
 /// help.
 fn refused_too(anonymous: Error, kind: Kind, question: &Question<'_>) -> Error {
     if matches!(anonymous.kind(), Kind::Refused | Kind::Missing) {
-        return anonymous;
+        return anonymous.because(AnswerTo { identity: Identity::Anonymous, account: Some(kind) });
     }
     let status = if kind == Kind::Missing { StatusCode::NOT_FOUND } else { StatusCode::FORBIDDEN };
     let message = format!("{} does not let seawall's account read {}", question.site.registry.name, question.known_as);

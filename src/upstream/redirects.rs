@@ -7,10 +7,11 @@ use super::answer::{Answer, Via};
 use super::breaker::not_asked;
 use super::client::{Client, wants_another_protocol};
 use super::question::{Question, What};
-use super::request::{About, Debit, Wire, build, with_via};
+use super::request::{About, Author, Debit, Wire, build, with_via};
 use crate::dial::error::dial_error;
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::Origin;
+use crate::ledger::Identity;
 use crate::policy::redirect;
 use crate::policy::sound::{self, Nonsense};
 
@@ -28,7 +29,9 @@ pub(super) async fn follow(
     let mut credential = authorization;
     let debit = Some(Debit { site, repository: known_as, charged });
     let about = About::new(&site.registry.name, what.kind(), &requester.cost);
-    let mut about = About { debit, wire: what.wire(), ..about };
+    // What a client shows may be why it fails.
+    let author = if matches!(charged, Identity::Client(_)) { Author::Client } else { Author::Seawall };
+    let mut about = About { debit, author, wire: what.wire(), ..about };
     for hop in 0.. {
         let request = || {
             build(method, &origin, &target, fields, credential.as_ref())
@@ -57,7 +60,7 @@ pub(super) async fn follow(
             .map_err(|refused| Error::new(Kind::Broken, format!("{} sent {refused}", origin.host)))?;
         if next.origin != origin {
             credential = None;
-            about.debit = None;
+            (about.debit, about.author) = (None, Author::Seawall);
             about.wire = what.wire();
         }
         (origin, target) = (next.origin, next.target);

@@ -38,7 +38,8 @@ pub(super) enum Wire {
 pub(super) enum Author {
     /// Seawall: the request is well formed.
     Seawall,
-    /// A client, whose request is passed on: a failure may be the request's own fault.
+    /// A client, whose request is passed on, or whose credential is shown: a failure may be the
+    /// request's own fault.
     Client,
 }
 

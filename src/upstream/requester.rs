@@ -139,25 +139,25 @@ impl Requester {
         Requester { reach: Reach::Allowed, ..self }
     }
 
-    /// An anonymous requester instead of this one, with the account of another source if it has
-    /// one.
-    pub(super) fn at_source(&self, source: &Source) -> Requester {
-        let payer = source.site.registry.account.as_ref().map_or(Payer::Own, |_| Payer::AccountForAll);
-        let cost = self.cost.clone();
+    /// Anonymous, instead of this one: a question of seawall's own.
+    #[must_use]
+    pub fn as_anonymous(&self) -> Requester {
+        let (via, cost) = (self.via.clone(), self.cost.clone());
         Requester {
             credential: Credential::Anonymous,
-            payer,
-            reach: self.reach,
+            payer: Payer::Own,
+            reach: Reach::Unknown,
             authorization: None,
-            via: self.via.clone(),
+            via,
             cost,
         }
     }
 
-    /// Who is granted to read by a success for this requester; `None` where the account may have
-    /// paid for it: that proves nothing.
-    pub fn grants_to(&self) -> Option<Credential> {
-        (self.payer != Payer::AccountForAll).then_some(self.credential.asked_as())
+    /// An anonymous requester instead of this one, with the account of another source if it has
+    /// one.
+    pub(super) fn at_source(&self, source: &Source) -> Requester {
+        let payer = source.site.registry.account.as_ref().map_or(Payer::Own, |_| Payer::AccountForAll);
+        Requester { payer, reach: self.reach, ..self.as_anonymous() }
     }
 }
 

@@ -17,11 +17,13 @@ use super::question::{Question, What};
 use crate::error::{Error, Kind, Result};
 use crate::oci::name::{Reference, Repository};
 use crate::policy::chain::{self, Asked, Leg, Source, below};
+use crate::policy::registry::Registries;
 
 /// Asks registries and their other sources. Clones share everything.
 #[derive(Clone)]
 pub(super) struct Sources {
     pub(super) proofs: Arc<Proofs>,
+    pub(super) registries: Arc<Registries>,
 }
 
 impl Sources {

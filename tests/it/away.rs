@@ -11,7 +11,7 @@ use crate::tags::{HUB, MINUTE, TAG, get, hub, named};
 
 /// A stale answer says so: pitfall 34.
 fn is_stale(reply: &Reply, detail: &str) -> bool {
-    let status = reply.header("cache-status").starts_with("seawall; hit; fwd=stale");
+    let status = reply.header("cache-status").starts_with("seawall; fwd=stale");
     let said = reply.header("cache-status").contains(&format!("detail={detail}"));
     status && said && reply.header("warning").starts_with("299 - \"seawall: served from cache")
 }

@@ -275,7 +275,7 @@ async fn who_follows_what_upstream_will_not_send_does_not_ask_for_it_again() {
             let (leader, follower) = tokio::join!(leader, follower);
             assert_eq!(leader.unwrap().status, follower.unwrap().status);
             // Who comes a moment too late asks itself.
-            assert!(registry.gets(kind) <= 2 && registry.heads(kind) == 0, "{}", registry.log());
+            assert!(registry.gets(kind) <= 2 && registry.heads(kind) <= 2, "{}", registry.log());
             landed(&seawall).await;
             assert!(files(&seawall, "partial").is_empty(), "nothing came, so nothing is left of it");
         }
@@ -296,10 +296,11 @@ async fn bytes_are_shared_across_repositories_and_registries_and_permission_is_a
     landed(&seawall).await;
     registry.reset_counts();
     for (place, at) in [("ghcr.io/v2/acme/other", &registry), ("quay.io/v2/acme/app", &second)] {
-        for _ in 0..2 {
+        // Nobody learns what was pulled from elsewhere.
+        for first in ["seawall; fwd=miss; stored", "seawall; hit"] {
             let reply = client.get(&format!("https://{place}/blobs/{}", blob.digest())).send().await.unwrap();
             assert!(blob.holds(0, reply.bytes()), "{place}");
-            assert_eq!(reply.header("cache-status"), "seawall; hit", "{place}");
+            assert_eq!(reply.header("cache-status"), first, "{place}");
         }
         assert_eq!((at.heads("blobs"), at.gets("blobs")), (2, 0), "401, then yes; then it is known\n{}", at.log());
     }

@@ -76,7 +76,7 @@ async fn invariant_5_a_transfer_that_is_given_up_never_ends_cleanly_and_is_gone_
     registry.reset_counts();
     let reply = seawall.client().get(&url(&blob)).send().await.unwrap();
     assert!(blob.holds(0, reply.bytes()));
-    assert_eq!(ranges(&registry, "blobs"), [Some(format!("bytes={MIB}-"))]);
+    assert_eq!(ranges(&registry, "blobs"), [Some(format!("bytes={}-", MIB - OVERLAP))]);
 }
 
 /// Upstream has no ranges: what is here is skipped in what it sends again.
@@ -188,6 +188,9 @@ async fn a_transfer_that_falls_silent_is_taken_up() {
     assert_eq!(ranges(&registry, "blobs"), expected, "{}", registry.log());
 }
 
+/// Storage that a registry redirects to names no digest: who resumes gets so much again, for proof.
+pub(crate) const OVERLAP: u64 = 64 << 10;
+
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
@@ -220,7 +223,9 @@ async fn invariant_4_a_fill_is_gone_on_with_after_a_kill() {
         let again = Seawall::before(&registry).data(dir.path()).start(&pki).await;
         let reply = again.client().get(&url(&blob)).send().await.unwrap();
         assert!(reply.bytes().len() as u64 == blob.len() && blob.holds(0, reply.bytes()));
-        assert_eq!(ranges(&registry, "cdn"), [Some(format!("bytes={at}-"))], "{}", registry.log());
+        // The end of it comes once more, and shows that it is the same; one byte shows nothing.
+        let expected = (at > OVERLAP).then(|| format!("bytes={}-", at - OVERLAP));
+        assert_eq!(ranges(&registry, "cdn"), [expected], "{}", registry.log());
         // The one that was "killed" gets another end, so that the next round begins anew.
         registry.fault(Fault::on("bytes").corrupt(0));
         gate.open();
@@ -249,7 +254,7 @@ async fn a_partial_that_is_whole_is_not_fetched_again() {
         std::fs::write(&partial, blob.bytes()).unwrap();
         let reply = seawall.client().get(&url(&blob)).send().await.unwrap();
         assert!(reply.bytes().len() as u64 == blob.len() && blob.holds(0, reply.bytes()));
-        assert!(!ranges || registry.sent() <= 1, "{} bytes came again\n{}", registry.sent(), registry.log());
+        assert!(!ranges || registry.sent() <= OVERLAP, "{} bytes came again\n{}", registry.sent(), registry.log());
     }
 }
 
@@ -299,7 +304,7 @@ async fn invariant_4_a_fill_is_gone_on_with_after_a_restart() {
     drop(gate);
     let reply = seawall.client().get(&url(&blob)).send().await.unwrap();
     assert!(blob.holds(0, reply.bytes()));
-    assert_eq!(ranges(&registry, "cdn"), [Some(format!("bytes={}-", 2 * MIB))], "{}", registry.log());
+    assert_eq!(ranges(&registry, "cdn"), [Some(format!("bytes={}-", 2 * MIB - OVERLAP))], "{}", registry.log());
 }
 
 /// Invariant 4: the credential that began a fill is no longer good when the transfer has to be

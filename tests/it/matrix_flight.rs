@@ -45,7 +45,7 @@ impl Flight {
         let (kind, at) = if self.thing.is_manifest() { ("manifests", 10) } else { ("bytes", HELD_AT) };
         let at = if self.thing == Thing::Config { 10 } else { at };
         let digest = self.scene.digest(self.thing);
-        world.registry.fault(Fault::on(kind).method(Method::GET).digest(&digest).hold_body(at, &self.gate));
+        world.registry.fault(Fault::on(kind).method(Method::GET).digest(&digest).hold_body(at, &self.gate).times(1));
         let thing = if self.thing == Thing::Range { Thing::Blob } else { self.thing };
         let (world, scene) = (world.clone(), self.scene.clone());
         let first = world.first(&scene);
@@ -117,9 +117,12 @@ async fn in_flight(spoken: Spoken, places: &[Place]) {
         wrong.extend(broken);
         let digest = scene.digest(thing);
         let kind = if thing.is_manifest() { "manifests" } else { "cdn" };
-        let fetched = world
-            .registry
-            .count(|seen| seen.method == Method::GET && seen.kind() == kind && seen.ask.digest() == Some(&digest));
+        let fetched = world.registry.count(|seen| {
+            seen.method == Method::GET
+                && seen.kind() == kind
+                && seen.ask.digest() == Some(&digest)
+                && seen.status() / 100 == 2
+        });
         if fetched != 1 {
             wrong.push(format!("{} {thing:?}: fetched {fetched} times", scene.repository));
         }

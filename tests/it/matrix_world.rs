@@ -245,6 +245,8 @@ impl World {
             Expected::Served => served(scene, thing, how, reply).or_else(|| fresh(reply)),
             Expected::Stale => served(scene, thing, how, reply).or_else(|| stale(reply)),
             Expected::Refused => refused(self.spoken, reply).or_else(|| leaked(scene, thing, how, reply)),
+            // Who shows nothing may be told so still that it was refused a moment ago.
+            Expected::Error if refused_again(who, reply) => leaked(scene, thing, how, reply),
             Expected::Error => failed(reply).or_else(|| leaked(scene, thing, how, reply)),
         };
         let cache_status = reply.header("cache-status");
@@ -315,6 +317,10 @@ fn refused(spoken: Spoken, reply: &Reply) -> Option<String> {
         Spoken::Mirror => (challenged || status != 403).then(|| "a mirror passed a challenge on".to_owned()),
         Spoken::H1 | Spoken::H2 => (!challenged).then(|| "upstream's challenge is missing".to_owned()),
     }
+}
+
+fn refused_again(who: Who, reply: &Reply) -> bool {
+    who == Who::Nobody && reply.status == 401 && reply.headers.contains_key("www-authenticate")
 }
 
 fn failed(reply: &Reply) -> Option<String> {

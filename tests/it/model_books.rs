@@ -1,236 +1,200 @@
-//! The model: what upstream has said so far, read from what reached it, and what follows for what
-//! may be served.
+//! What upstream said so far, read from what reached it: what answers are due for that, and what
+//! costs nothing more. Whether an answer is allowed is another question: see `model_past`.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::Method;
 
 use crate::harness::Seen;
 use crate::harness::record::Ask;
-use crate::model::{Settings, Who};
+use crate::model_past::{Heard, PUBLIC_TTL, Span, TTL};
+use crate::model_steps::Outage;
+use crate::model_stock::{Kind, STOCK};
 
-pub(crate) const TTL: Duration = Duration::from_secs(60);
-pub(crate) const PUBLIC_TTL: Duration = Duration::from_secs(900);
-pub(crate) const GRANT_TTL: Duration = Duration::from_secs(300);
-/// What is written down has whole seconds, and a step takes some time.
-const BLUR: Duration = Duration::from_secs(3);
 /// A public repository is written down anew once a minute.
 const COARSE: Duration = Duration::from_secs(60);
 
-/// When something happened: between these.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Span {
-    pub(crate) from: SystemTime,
-    pub(crate) to: SystemTime,
-}
-
-impl Span {
-    /// It may be no older than this at the beginning of `now`.
-    pub(crate) fn may_be_within(self, limit: Duration, now: Span) -> bool {
-        now.from.duration_since(self.to).unwrap_or_default() < limit + BLUR
-    }
-
-    /// It is no older than this even at the end of `now`.
-    pub(crate) fn is_within(self, limit: Duration, now: Span) -> bool {
-        now.to.duration_since(self.from).unwrap_or_default() + BLUR < limit
-    }
-
-    fn is_in(self, now: Span) -> bool {
-        self.to >= now.from
-    }
-}
-
 /// What upstream said a tag names, to clients that accept the same.
 #[derive(Clone, Debug)]
-pub(crate) struct Confirmed {
+pub(crate) struct Told {
     pub(crate) digest: String,
     pub(crate) at: Span,
+    pub(crate) to_anonymous: bool,
 }
+
+/// Upstream's first and latest word for a digest in a repository: numbers of requests.
+#[derive(Clone, Copy)]
+struct Named {
+    since: usize,
+    last: usize,
+}
+
+type Place = String;
 
 /// What upstream has said.
 #[derive(Default)]
 pub(crate) struct Books {
-    /// By repository, tag and what was accepted.
-    confirmed: HashMap<(String, String), HashMap<String, Confirmed>>,
-    /// All that a tag ever named: what it names now may not be had.
-    ever: HashSet<(String, String, String)>,
-    /// The last yes to nobody that no refusal followed.
-    open: HashMap<String, Span>,
-    /// … to these very words.
-    own: HashMap<(String, String), Span>,
-    /// … to whatever a user showed.
-    users: HashMap<(String, Who), Span>,
-    /// What upstream has in a repository, since seawall has it without a break.
-    words: HashSet<(String, String)>,
+    /// Requests that reached upstream so far.
+    count: usize,
+    /// By repository, tag, and what was accepted by whom.
+    told: HashMap<(Place, String), HashMap<(String, String), Told>>,
+    /// By repository and digest, while it is here.
+    named: HashMap<(Place, String), Named>,
+    /// When anonymous was told last that it may have it, and no refusal followed; and by
+    /// which request.
+    open: HashMap<(Place, String), (Span, usize)>,
+    /// The last refusal of anonymous.
+    refused: HashMap<Place, Span>,
 }
 
-/// Whose credential a request had.
-fn shown(seen: &Seen) -> Who {
-    match seen.authorization() {
-        Some(value) if value.contains("-alice.") => Who::Alice,
-        Some(value) if value.contains("-bob.") => Who::Bob,
-        _ => Who::Nobody,
-    }
+fn is_anonymous(seen: &Seen) -> bool {
+    seen.authorization().is_some_and(|shown| shown.contains("-anonymous."))
 }
 
 impl Books {
-    /// Takes in what reached upstream. `named`: what a tag of a repository names there now.
-    pub(crate) fn read(
-        &mut self,
-        log: &[Seen],
-        at: Span,
-        settings: Settings,
-        named: impl Fn(&str, &str) -> Option<String>,
-    ) {
-        for seen in log {
-            let (Some(repository), "manifests" | "blobs") = (seen.ask.repository(), seen.kind()) else { continue };
+    /// Takes in what reached upstream. `tagged`: what a tag of a repository named at a
+    /// moment.
+    pub(crate) fn read(&mut self, log: &[Seen], heard: Heard, tagged: impl Fn(usize, &str, &str) -> Option<String>) {
+        let Heard { at, settings, .. } = heard;
+        for seen in log.iter().filter(|seen| [Method::GET, Method::HEAD].contains(&seen.method)) {
+            self.count += 1;
+            let (Some(place), "manifests" | "blobs") = (seen.ask.repository(), seen.kind()) else { continue };
             match seen.status() {
-                200..=399 => self.yes(seen, repository, at, settings, &named),
-                404 if seen.kind() == "blobs" || settings.forget => {
-                    self.missing(seen, repository);
+                200..=399 => self.yes(seen, place, heard, &tagged),
+                404 | 410 if is_anonymous(seen) && settings.forget => self.missing(seen, place),
+                412 | 451 if is_anonymous(seen) => self.missing(seen, place),
+                401 | 403 if is_anonymous(seen) => {
+                    self.open.retain(|(of, _), _| of != place);
+                    self.refused.insert(place.to_owned(), at);
                 }
-                401 | 403 => self.no(seen, repository),
                 _ => {}
             }
         }
     }
 
-    /// In a run with short deadlines an answer may have come too late: what it says is one more
-    /// thing that may be believed.
-    fn yes(
-        &mut self,
-        seen: &Seen,
-        repository: &str,
-        at: Span,
-        settings: Settings,
-        named: &impl Fn(&str, &str) -> Option<String>,
-    ) {
-        let who = shown(seen);
-        if who == Who::Nobody {
-            self.open.insert(repository.to_owned(), at);
-        } else {
-            let words = seen.authorization().unwrap_or_default().to_owned();
-            self.own.insert((repository.to_owned(), words), at);
-            self.users.insert((repository.to_owned(), who), at);
-        }
-        if let Some(digest) = seen.ask.digest() {
-            if seen.method == Method::GET || !settings.silence {
-                self.words.insert((repository.to_owned(), digest.to_owned()));
-            }
+    /// In a run with short deadlines an answer may have come too late; without a digest it may not
+    /// count.
+    fn yes(&mut self, seen: &Seen, place: &str, heard: Heard, tagged: &impl Fn(usize, &str, &str) -> Option<String>) {
+        let Heard { at, outage, settings } = heard;
+        if outage.is_some_and(Outage::is_nonsense) {
             return;
         }
-        let Ask::Manifest { reference: tag, .. } = &seen.ask else { return };
-        let digest = named(repository, tag).expect("it answered");
-        if !settings.silence {
-            self.words.insert((repository.to_owned(), digest.clone()));
+        let tag = match &seen.ask {
+            Ask::Manifest { reference, .. } if !reference.contains(':') => Some(reference.clone()),
+            _ => None,
+        };
+        let digest = match &tag {
+            Some(tag) => tagged(seen.moment(), place, tag),
+            None => seen.ask.digest().map(str::to_owned),
+        };
+        let Some(digest) = digest else { return };
+        if let Some(tag) = tag {
+            let lines = seen.headers.get_all("accept").iter();
+            let accept: Vec<&str> = lines.map(|line| line.to_str().unwrap_or_default()).collect();
+            let late = if settings.silence { &digest[..] } else { "" };
+            let told = Told { digest: digest.clone(), at, to_anonymous: is_anonymous(seen) };
+            let variants = self.told.entry((place.to_owned(), tag)).or_default();
+            let shown = if told.to_anonymous { "" } else { seen.authorization().unwrap_or_default() };
+            variants.insert((accept.join(",") + late, shown.to_owned()), told);
         }
-        let lines = seen.headers.get_all("accept").iter();
-        let accept: Vec<&str> = lines.map(|line| line.to_str().unwrap_or_default()).collect();
-        let variants = self.confirmed.entry((repository.to_owned(), tag.clone())).or_default();
-        self.ever.insert((repository.to_owned(), tag.clone(), digest.clone()));
-        let late = if settings.silence { &digest[..] } else { "" };
-        variants.insert(accept.join(",") + late, Confirmed { digest, at });
+        if (seen.method == Method::GET || !settings.silence) && outage != Some(Outage::NoDigest) {
+            let key = (place.to_owned(), digest);
+            let count = self.count;
+            self.named.entry(key.clone()).or_insert(Named { since: count, last: count }).last = count;
+            if is_anonymous(seen) {
+                self.open.insert(key, (at, count));
+            }
+        }
     }
 
-    /// A 404 that is believed. Of a blob it may be one: who asks by HEAD is about to push.
-    fn missing(&mut self, seen: &Seen, repository: &str) {
+    fn missing(&mut self, seen: &Seen, place: &str) {
         match &seen.ask {
             Ask::Manifest { reference, .. } if !reference.contains(':') => {
-                self.confirmed.remove(&(repository.to_owned(), reference.clone()));
+                let variants = self.told.entry((place.to_owned(), reference.clone())).or_default();
+                variants.retain(|_, told| !told.to_anonymous);
             }
-            ask => {
-                let digest = ask.digest().unwrap_or_default().to_owned();
-                self.words.remove(&(repository.to_owned(), digest));
+            ask => self.forget(place, ask.digest().unwrap_or_default()),
+        }
+    }
+
+    /// Nothing is due for it any more.
+    pub(crate) fn forget(&mut self, place: &str, digest: &str) {
+        self.open.remove(&(place.to_owned(), digest.to_owned()));
+    }
+
+    /// A tag was pushed through seawall, or removed: what was told of it is asked anew.
+    pub(crate) fn is_pushed(&mut self, place: &str, tag: &str) {
+        self.told.remove(&(place.to_owned(), tag.to_owned()));
+    }
+
+    /// A manifest was given to anonymous: what it lists is open with it, if upstream had named it
+    /// by then, and while it had the manifest.
+    pub(crate) fn given(&mut self, place: &str, manifest: &str) {
+        let key = |digest: &str| (place.to_owned(), digest.to_owned());
+        let Some(open) = self.open.get(&key(manifest)).copied() else { return };
+        for (_, digest) in STOCK.lists(manifest) {
+            let named = self.named.get(&key(digest)).map_or(usize::MAX, |named| named.since);
+            if named < open.1 && self.is_named_with(place, digest, manifest) {
+                let known = self.open.entry(key(digest)).or_insert(open);
+                *known = if known.1 < open.1 { open } else { *known };
             }
         }
     }
 
-    /// A refusal that is no mere challenge.
-    fn no(&mut self, seen: &Seen, repository: &str) {
-        let Some(words) = seen.authorization() else { return };
-        if shown(seen) == Who::Nobody {
-            self.open.remove(repository);
-        }
-        self.own.remove(&(repository.to_owned(), words.to_owned()));
-        self.users.remove(&(repository.to_owned(), shown(seen)));
+    /// It was there while the manifest was.
+    fn is_named_with(&self, place: &str, digest: &str, manifest: &str) -> bool {
+        let named = |digest: &str| self.named.get(&(place.to_owned(), digest.to_owned()));
+        named(digest).zip(named(manifest)).is_some_and(|(named, of)| named.last > of.since)
     }
 
-    /// What is not written down is forgotten by a restart.
-    pub(crate) fn restarted(&mut self) {
-        self.own.clear();
-        self.users.clear();
+    /// A yes for the manifest, and all of the image that a client of linux/amd64 fetches is open.
+    pub(crate) fn is_renewed_by(&self, place: &str, manifest: &str) -> bool {
+        match STOCK.lists(manifest) {
+            [(Kind::Manifest, child), ..] => {
+                self.is_named_with(place, child, manifest) && self.is_renewed_by(place, child)
+            }
+            blobs => blobs.iter().all(|(_, digest)| self.is_named_with(place, digest, manifest)),
+        }
     }
 
     /// What is here no longer: what upstream said of it may be forgotten.
     pub(crate) fn keep_words_of(&mut self, is_here: impl Fn(&str) -> bool) {
-        self.words.retain(|(_, digest)| is_here(digest));
+        self.named.retain(|(_, digest), _| is_here(digest));
+        self.open.retain(|(_, digest), _| is_here(digest));
     }
 
     /// Upstream said that this is there, and that everybody may have it.
-    pub(crate) fn is_known_public(&self, repository: &str, digest: &str) -> bool {
-        self.open.contains_key(repository) && self.words.contains(&(repository.to_owned(), digest.to_owned()))
-    }
-
-    /// Every digest that upstream confirmed last, for whatever clients.
-    pub(crate) fn confirmed(&self, repository: &str, tag: &str) -> Vec<Confirmed> {
-        let variants = self.confirmed.get(&(repository.to_owned(), tag.to_owned()));
-        variants.into_iter().flat_map(HashMap::values).cloned().collect()
+    pub(crate) fn is_open(&self, place: &str, digest: &str) -> bool {
+        self.open.contains_key(&(place.to_owned(), digest.to_owned()))
     }
 
     /// Whether it was believed without asking: nothing at all goes upstream for it.
-    pub(crate) fn is_believed(&self, repository: &str, digest: &str, now: Span) -> bool {
-        self.is_known_public(repository, digest)
-            && self.open.get(repository).is_some_and(|at| at.is_within(PUBLIC_TTL - COARSE, now))
+    pub(crate) fn is_believed(&self, place: &str, digest: &str, now: Span) -> bool {
+        let open = self.open.get(&(place.to_owned(), digest.to_owned()));
+        open.is_some_and(|(at, _)| at.is_within(PUBLIC_TTL - COARSE, now))
     }
 
-    /// Invariant 7: had whoever asked upstream's yes? `away`: upstream could not be asked. `words`:
-    /// what was shown, where that is known.
-    pub(crate) fn may(
-        &self,
-        repository: &str,
-        who: Who,
-        words: Option<&str>,
-        away: bool,
-        now: Span,
-    ) -> Result<(), String> {
-        let open = self.open.get(repository);
-        if open.is_some_and(|at| away || at.may_be_within(PUBLIC_TTL, now)) {
-            return Ok(());
-        }
-        let own = match words {
-            Some(words) => self.own.get(&(repository.to_owned(), words.to_owned())),
-            None => self.users.get(&(repository.to_owned(), who)),
-        };
-        if who != Who::Nobody && own.is_some_and(|at| at.may_be_within(GRANT_TTL, now)) {
-            return Ok(());
-        }
-        Err(format!(
-            "{who:?} was given {repository}, with no yes of upstream's: public {open:?}, own {own:?}, now {now:?}"
-        ))
+    /// Who shows nothing may be told so without a question.
+    pub(crate) fn was_refused_within(&self, place: &str, limit: Duration, now: Span) -> bool {
+        self.refused.get(place).is_some_and(|at| at.may_be_within(limit, now))
     }
 
-    /// Whether a tag may have been said to name this. `excused`: upstream could not be asked, or
-    /// said 404, and an old answer may stand.
-    pub(crate) fn named(
-        &self,
-        repository: &str,
-        tag: &str,
-        digest: &str,
-        excused: bool,
-        now: Span,
-    ) -> Result<(), String> {
-        let all = self.confirmed(repository, tag);
-        let good = |known: &&Confirmed| excused || known.at.is_in(now) || known.at.may_be_within(TTL, now);
-        if all.iter().filter(|known| known.digest == digest).any(|known| good(&known)) {
-            return Ok(());
-        }
-        if excused && self.ever.contains(&(repository.to_owned(), tag.to_owned(), digest.to_owned())) {
-            return Ok(());
-        }
-        Err(format!(
-            "{repository}:{tag} was said to be {digest}; upstream said {all:?}, now {now:?}, excused: {excused}"
-        ))
+    /// Every digest that upstream named last, to whatever clients.
+    pub(crate) fn told(&self, place: &str, tag: &str) -> Vec<Told> {
+        let variants = self.told.get(&(place.to_owned(), tag.to_owned()));
+        variants.into_iter().flat_map(HashMap::values).cloned().collect()
+    }
+
+    /// … and to anonymous alone.
+    pub(crate) fn told_to_anonymous(&self, place: &str, tag: &str) -> Vec<Told> {
+        self.told(place, tag).into_iter().filter(|told| told.to_anonymous).collect()
+    }
+
+    /// It was told to anonymous so lately that nobody asks again.
+    pub(crate) fn is_fresh(&self, place: &str, tag: &str, now: Span) -> bool {
+        let told = self.told_to_anonymous(place, tag);
+        !told.is_empty() && told.iter().all(|told| told.at.is_within(TTL, now))
     }
 }
 
@@ -241,7 +205,9 @@ pub(crate) fn wasted(log: &[Seen], was_here: impl Fn(&str) -> bool) -> Result<()
     for seen in log.iter().filter(|seen| seen.method == Method::GET && seen.status() == 200) {
         let (Some(_), "manifests" | "blobs") = (seen.ask.repository(), seen.kind()) else { continue };
         let Some(digest) = seen.ask.digest() else { return Err(format!("a tag was fetched: {}", seen.line())) };
-        if was_here(digest) {
+        // As another kind it is not here.
+        let kind = if seen.kind() == "blobs" { Kind::Blob } else { Kind::Manifest };
+        if was_here(digest) && STOCK.kind(digest) == Some(kind) {
             return Err(format!("fetched although it is here: {}", seen.line()));
         }
         if !fetched.insert(digest.to_owned()) {

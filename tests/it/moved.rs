@@ -156,7 +156,7 @@ async fn while_only_half_of_it_came() {
     }
 }
 
-/// Another source may have it.
+/// Another source may have it, and is believed what anonymous may read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn not_while_another_source_has_what_is_new() {
     let pki = Pki::new();
@@ -164,7 +164,7 @@ async fn not_while_another_source_has_what_is_new() {
     let registry =
         Registry::new("registry-1.docker.io").token_auth().image("acme/app:1", old.clone()).start(&pki).await;
     let mirror = Registry::new("mirror.example.test").image("acme/app:1", new.clone()).start(&pki).await;
-    let toml = "[[registry]]\nname = \"docker.io\"\nupstreams = [{ url = \"https://registry-1.docker.io\" }, { url = \"https://mirror.example.test\" }]";
+    let toml = "[[registry]]\nname = \"docker.io\"\nupstreams = [{ url = \"https://registry-1.docker.io\" }, { url = \"https://mirror.example.test\", tags = true }]";
     let seawall = Seawall::before(&registry).front(&mirror).toml(toml).start(&pki).await;
     let pull = async |style| seawall.client().pull(APP, style).await.map(|pulled| pulled.digest);
     assert_eq!(pull(Style::Docker).await.unwrap(), old.digest());

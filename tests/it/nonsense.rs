@@ -154,6 +154,8 @@ async fn no_image_is_pulled_through_a_page() {
             let mirrored = Pull::new("x/docker.io/acme/app:1", style).at(MIRROR);
             assert!(mirrored.run(&Client::plain(seawall.addr())).await.is_err(), "{style:?} of the mirror");
         }
+        // Until then it is repeated that anonymous was refused.
+        seawall.clock.advance(std::time::Duration::from_secs(60));
         let reply = get(&seawall.client(), &format!("{HUB}/v2/acme/app/manifests/1")).await;
         let said = String::from_utf8_lossy(reply.bytes()).into_owned();
         let host = if redirected { "cdn.example.test" } else { REGISTRY };

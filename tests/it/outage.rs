@@ -22,7 +22,7 @@ fn manifest(name: &str) -> String {
 }
 
 fn is_stale(reply: &Reply) -> bool {
-    reply.status == 200 && reply.header("cache-status").starts_with("seawall; hit; fwd=stale")
+    reply.status == 200 && reply.header("cache-status").starts_with("seawall; fwd=stale")
 }
 
 /// The registry and a copy of its image, with every yes believed long enough to stand and every tag

@@ -48,7 +48,7 @@ async fn serves_its_copy(seawall: &Seawall, row: &str, reason: &str) {
         let reply = ask(&seawall.client(), method.clone(), &url, &ALL).await;
         assert_eq!(reply.status, 200, "{row}, {method} {url}");
         let cache_status = reply.header("cache-status");
-        assert!(cache_status.starts_with("seawall; hit; fwd=stale; detail="), "{row}, {method} {url}: {cache_status}");
+        assert!(cache_status.starts_with("seawall; fwd=stale; detail="), "{row}, {method} {url}: {cache_status}");
         assert!(cache_status.ends_with(reason), "{row}: {cache_status}");
         assert!(
             reply.header("warning").starts_with("299 - \"seawall: served from cache"),

@@ -2,8 +2,15 @@
 
 use std::fs::File;
 
+use seawall::access::presence::Presences;
+use seawall::oci::manifest::ContentKind;
+use seawall::policy::access::Presence;
+use seawall::policy::stamp::Stamp;
+use seawall::records::Journal;
+use seawall::store::index::Index;
+
 use crate::flight::{MIB, files, h1_and_h2, landed, open_registry, url};
-use crate::flight_breaks::ranges;
+use crate::flight_breaks::{OVERLAP, ranges};
 use crate::harness::*;
 
 /// An upstream that stands still at the same byte each time is asked for the rest, from there, six
@@ -29,7 +36,7 @@ async fn an_upstream_that_stalls_for_good_is_given_up_with_a_break() {
         }
         landed(&seawall).await;
         let asked = ranges(&registry, "blobs");
-        let rest = Some(format!("bytes={MIB}-"));
+        let (rest, again) = (Some(format!("bytes={MIB}-")), Some(format!("bytes={}-", MIB - OVERLAP)));
         assert_eq!(asked, [&[None], vec![rest.clone(); 6].as_slice()].concat(), "{chunked}\n{}", registry.log());
         assert_eq!((files(&seawall, "blobs/sha256").len(), files(&seawall, "partial").len()), (0, 1));
         registry.clear_faults();
@@ -37,8 +44,21 @@ async fn an_upstream_that_stalls_for_good_is_given_up_with_a_break() {
         gate.open();
         let reply = seawall.client().get(&url(&blob)).send().await.unwrap();
         assert!(blob.holds(0, reply.bytes()) && reply.bytes().len() as u64 == blob.len());
-        assert_eq!(ranges(&registry, "blobs"), [rest], "{}", registry.log());
+        assert_eq!(ranges(&registry, "blobs"), [again], "{}", registry.log());
     }
+}
+
+/// Writes down that a blob which is here was sent by upstream for a repository.
+fn came_from_upstream(data: &std::path::Path, repository: &str, digest: &str, size: u64) {
+    let (digest, now) = (digest.parse().unwrap(), std::time::SystemTime::now());
+    let (journal, _) = Journal::open(&data.join("index"), now, &mut |_| 0);
+    let index = Index::new(journal.clone());
+    let presences = Presences::new(index.clone(), journal.clone());
+    drop(index.insert(&digest, size, None, now));
+    let at = Stamp::at(now);
+    let sent = Presence { is_delivered: true, ..Presence::named(None, at) };
+    presences.change(&repository.into(), (&digest, ContentKind::Blob), at, |_| Some(sent));
+    journal.close();
 }
 
 /// 40 GiB that are here: lengths and offsets beyond 32 bits, from the file.
@@ -52,7 +72,9 @@ async fn a_cached_layer_of_40_gib_has_its_length_and_its_ranges() {
     // A file with nothing in it but its length.
     let path = seawall.data.join("blobs/sha256").join(&blob.digest()[7..]);
     File::create(path).unwrap().set_len(total).unwrap();
-    let seawall = seawall.restart(&pki).await;
+    let (_dir, data) = seawall.stop().await;
+    came_from_upstream(&data, "ghcr.io/acme/app", &blob.digest(), total);
+    let seawall = Seawall::before(&registry).toml(toml).data(&data).start(&pki).await;
     for client in h1_and_h2(&seawall) {
         let head = client.head(&url(&blob)).send().await.unwrap();
         assert_eq!((head.status.as_u16(), head.header("content-length")), (200, "42949672960"));

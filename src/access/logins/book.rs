@@ -11,7 +11,9 @@ use crate::upstream::requester::LoginId;
 /// One that was good.
 #[derive(Default)]
 pub(super) struct Good {
+    /// Seconds since 1970.
     pub(super) proved: u64,
+    /// Microseconds: when its latest yes came.
     pub(super) repositories: HashMap<RepositoryKey, u64>,
 }
 

@@ -27,9 +27,9 @@ async fn a_login_opens_what_it_was_let_read_and_no_other_does() {
     let (print, now) = (ring.bearer("t"), clock.now());
     logins.proved(&"docker.io".into(), &login("x"), print, TERM);
     // Before it is hashed, and after.
-    ["a", "b", "c"].iter().for_each(|name| logins.granted(print, &repository(name)));
+    ["a", "b", "c"].iter().for_each(|name| logins.granted(print, &repository(name), Stamp::at(clock.now())));
     logins.revoked(print, &repository("b"));
-    assert!(logins.read_by(print, &"docker.io/a".into()).is_some_and(|at| at >= now));
+    assert!(logins.read_by(print, &"docker.io/a".into()).is_some_and(|at| at >= Stamp::at(now)));
     assert_eq!(logins.read_by(print, &"docker.io/b".into()), None);
     settled(&tasks).await;
     logins.revoked(print, &repository("c"));
@@ -42,7 +42,7 @@ async fn a_login_opens_what_it_was_let_read_and_no_other_does() {
     assert_eq!(logins.recognised("ghcr.io", &login("x")).await, None);
     // What is let read later does not make the login itself newer.
     clock.advance(TERM - COARSE);
-    logins.note_repository(id, &repository("a"), clock.now());
+    logins.note_repository(id, &repository("a"), Stamp::at(clock.now()));
     clock.advance(COARSE);
     assert_eq!(logins.read(id, &"docker.io/a".into()), None);
     logins.prune();
@@ -58,14 +58,14 @@ async fn a_no_is_heard_while_the_login_is_hashed() {
     let app: RepositoryKey = "r/app".into();
     let id = logins.0.hashes.name(&logins.0.hashes.proof("r", &login("x")), Why::Word).await.unwrap();
     logins.note_proof(id, clock.now());
-    logins.note_repository(id, &app, clock.now());
+    logins.note_repository(id, &app, Stamp::at(clock.now()));
     clock.advance(hashes::KNOWN_FOR);
     let print = ring.bearer("t");
     logins.proved(&"r".into(), &login("x"), print, TERM);
     logins.revoked(print, &app);
     settled(&tasks).await;
     assert_eq!(logins.read(id, &"r/app".into()), None);
-    logins.granted(print, &app);
+    logins.granted(print, &app, Stamp::at(clock.now()));
     assert!(logins.read(id, &"r/app".into()).is_some());
     let tasks = &logins.0.tasks;
     logins.refused("r", &login("y"), None);
@@ -80,7 +80,7 @@ async fn a_no_is_heard_while_the_login_is_hashed() {
 fn what_was_written_is_read_again() {
     let (id, now) = (LoginId([0xab; 24]), seconds(Clock::system().now()));
     let written = |age: u64| {
-        let repository = |name: &str| (key(id, Some(&name.into())), now - age);
+        let repository = |name: &str| (key(id, Some(&name.into())), (now - age) * 1_000_000);
         vec![(key(id, None), now - age), repository("r/a"), repository("r/b"), ("nonsense".to_owned(), now)]
     };
     let load = |term, age| {
@@ -100,9 +100,9 @@ async fn a_login_is_one_of_one_registry() {
     let logins = logins(&clock, &tasks);
     let print = ring.bearer("t");
     logins.proved(&"r".into(), &login("x"), print, TERM);
-    logins.granted(print, &"q/app".into());
-    logins.granted(print, &"r2/app".into());
-    logins.granted(print, &"r/app".into());
+    logins.granted(print, &"q/app".into(), Stamp::at(clock.now()));
+    logins.granted(print, &"r2/app".into(), Stamp::at(clock.now()));
+    logins.granted(print, &"r/app".into(), Stamp::at(clock.now()));
     settled(&tasks).await;
     let id = logins.recognised("r", &login("x")).await.unwrap();
     let read = |repository: &str| logins.read(id, &repository.into()).is_some();
@@ -124,7 +124,7 @@ async fn a_no_is_heard_in_a_flood_of_others() {
     for name in ["alice", "bob"] {
         let id = logins.0.hashes.name(&logins.0.hashes.proof("r", &named(name, "x")), Why::Word).await.unwrap();
         logins.note_proof(id, clock.now());
-        logins.note_repository(id, &"r/app".into(), clock.now());
+        logins.note_repository(id, &"r/app".into(), Stamp::at(clock.now()));
         ids.push(id);
     }
     clock.advance(hashes::KNOWN_FOR);
@@ -147,7 +147,7 @@ async fn a_no_to_a_login_that_was_only_shown_is_heard() {
     let id = logins.0.hashes.name(&logins.0.hashes.proof("r", &login("x")), Why::Word).await.unwrap();
     let good = || {
         logins.note_proof(id, clock.now());
-        logins.note_repository(id, &app, clock.now());
+        logins.note_repository(id, &app, Stamp::at(clock.now()));
     };
     good();
     logins.observe_login(&"r".into(), &login("x"), print);
@@ -179,7 +179,7 @@ fn the_books_have_an_end() {
     for n in 0..=most {
         clock.advance(Duration::from_secs(1));
         logins.note_proof(id(n), clock.now());
-        (0..=MOST_REPOSITORIES).for_each(|at| logins.note_repository(id(n), &repository(at), clock.now()));
+        (0..=MOST_REPOSITORIES).for_each(|at| logins.note_repository(id(n), &repository(at), Stamp::at(clock.now())));
     }
     let book = logins.0.book.read();
     assert_eq!(book.repositories, MOST_IN_ALL);

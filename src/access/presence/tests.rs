@@ -25,9 +25,20 @@ fn start(path: &std::path::Path, now: SystemTime) -> Start {
     Start { journal, records, restored }
 }
 
-fn empty(journal: &Journal) -> (Index, Presence) {
+fn empty(journal: &Journal) -> (Index, Presences) {
     let index = Index::new(journal.clone());
-    (index.clone(), Presence::new(index, journal.clone()))
+    (index.clone(), Presences::new(index, journal.clone()))
+}
+
+/// Upstream names a digest, in answer to a question of then.
+fn name(presences: &Presences, key: &RepositoryKey, digest: &Digest, sent: u64) {
+    let at = Stamp::from_micros;
+    presences.change(key, (digest, ContentKind::Blob), at(sent), |before| Some(Presence::named(before, at(sent + 1))));
+}
+
+/// Whether it is kept with the blob.
+fn is_kept(presences: &Presences, key: &RepositoryKey, digest: &Digest) -> bool {
+    presences.known.lock().find(digest, ContentKind::Blob, key).is_some()
 }
 
 fn put(index: &Index, n: u64, media_type: Option<&str>, used: SystemTime) {
@@ -40,23 +51,20 @@ fn repositories_are_remembered_for_blobs_that_are_here() {
     put(&index, 0, None, at(0));
     let (hub, ghcr): (RepositoryKey, RepositoryKey) =
         ("docker.io/library/alpine".into(), "ghcr.io/library/alpine".into());
-    presence.confirm(&hub, &digest(0), ContentKind::Blob);
-    assert!(
-        presence.is_confirmed(&hub, &digest(0), ContentKind::Blob)
-            && !presence.is_confirmed(&ghcr, &digest(0), ContentKind::Blob)
-    );
-    presence.confirm(&ghcr, &digest(0), ContentKind::Blob);
-    presence.confirm(&ghcr, &digest(9), ContentKind::Blob);
-    assert!(presence.is_confirmed(&ghcr, &digest(0), ContentKind::Blob));
-    assert!(!presence.is_confirmed(&ghcr, &digest(9), ContentKind::Blob), "it is not here");
-    assert_eq!(presence.of(&ghcr, &digest(9), ContentKind::Blob), Present::Confirmed, "but known for a while");
-    presence.remove(&ghcr, &digest(0), ContentKind::Blob);
-    assert!(!presence.is_confirmed(&ghcr, &digest(0), ContentKind::Blob));
+    name(&presence, &hub, &digest(0), 1);
+    assert!(is_kept(&presence, &hub, &digest(0)) && !is_kept(&presence, &ghcr, &digest(0)));
+    name(&presence, &ghcr, &digest(0), 1);
+    name(&presence, &ghcr, &digest(9), 1);
+    assert!(is_kept(&presence, &ghcr, &digest(0)));
+    assert!(!is_kept(&presence, &ghcr, &digest(9)), "it is not here");
+    assert!(presence.is_named(&ghcr, &digest(9), ContentKind::Blob), "but known for a while");
+    presence.remove(&ghcr, &digest(0), ContentKind::Blob, Stamp::from_micros(9));
+    assert!(!is_kept(&presence, &ghcr, &digest(0)));
     // Evicted, and here again by another repository.
     assert_eq!(index.take(&digest(0)), Some(10));
     presence.forget(&digest(0));
     put(&index, 0, None, at(1));
-    assert_eq!(presence.of(&hub, &digest(0), ContentKind::Blob), Present::Unknown);
+    assert!(!presence.is_named(&hub, &digest(0), ContentKind::Blob));
 }
 
 /// A client has the last byte before the file is in its place, and may ask for the same in
@@ -65,12 +73,12 @@ fn repositories_are_remembered_for_blobs_that_are_here() {
 fn what_was_said_of_a_digest_before_it_was_here_is_written_down_when_it_is() {
     let (index, presence) = empty(&Journal::off());
     let (first, then): (RepositoryKey, RepositoryKey) = ("r/first".into(), "r/then".into());
-    presence.confirm(&then, &digest(0), ContentKind::Blob);
+    name(&presence, &then, &digest(0), 1);
     put(&index, 0, None, at(0));
-    presence.confirm(&first, &digest(0), ContentKind::Blob);
-    assert!(!presence.is_confirmed(&then, &digest(0), ContentKind::Blob));
-    assert_eq!(presence.of(&then, &digest(0), ContentKind::Blob), Present::Confirmed);
-    assert!(presence.is_confirmed(&then, &digest(0), ContentKind::Blob));
+    name(&presence, &first, &digest(0), 1);
+    assert!(!is_kept(&presence, &then, &digest(0)));
+    assert!(presence.is_named(&then, &digest(0), ContentKind::Blob));
+    assert!(is_kept(&presence, &then, &digest(0)));
 }
 
 /// A client has the last byte of a blob before it landed, and may have it removed by then.
@@ -79,13 +87,13 @@ fn what_was_removed_while_it_came_stays_removed() {
     let (index, presence) = empty(&Journal::off());
     let key: RepositoryKey = "r/a".into();
     for is_removed in [false, true] {
-        presence.confirm(&key, &digest(0), ContentKind::Blob);
+        name(&presence, &key, &digest(0), if is_removed { 1 } else { 10 });
         if is_removed {
-            presence.remove(&key, &digest(0), ContentKind::Blob);
+            presence.remove(&key, &digest(0), ContentKind::Blob, Stamp::from_micros(9));
         }
         put(&index, 0, None, at(0));
         presence.landed(&key, &digest(0), ContentKind::Blob);
-        assert_eq!(presence.is_confirmed(&key, &digest(0), ContentKind::Blob), !is_removed);
+        assert_eq!(is_kept(&presence, &key, &digest(0)), !is_removed);
         index.forget(&digest(0));
         presence.forget(&digest(0));
     }
@@ -96,9 +104,9 @@ fn a_blob_that_comes_again_is_still_where_it_was_seen() {
     let (index, presence) = empty(&Journal::off());
     for key in ["docker.io/library/alpine", "docker.io/acme/app"] {
         put(&index, 0, None, at(2));
-        presence.confirm(&key.into(), &digest(0), ContentKind::Blob);
+        name(&presence, &key.into(), &digest(0), 1);
     }
-    let has = |key: &str| presence.is_confirmed(&key.into(), &digest(0), ContentKind::Blob);
+    let has = |key: &str| is_kept(&presence, &key.into(), &digest(0));
     assert!(has("docker.io/library/alpine") && has("docker.io/acme/app"));
     assert!(!has("docker.io/acme/other"));
 }
@@ -112,12 +120,12 @@ fn a_warm_start_knows_what_the_last_one_knew() {
     let (index, presence) = empty(&journal);
     for (n, media_type, used) in [(0, Some("application/x"), 5), (1, None, 1), (2, None, 2)] {
         put(&index, n, media_type, at(used));
-        presence.confirm(&key, &digest(n), ContentKind::Blob);
+        name(&presence, &key, &digest(n), 1);
     }
-    journal.write(Table::Public, "docker.io/a/b".into(), &7_u64);
+    journal.write(Table::Challenges, "docker.io/a/b".into(), &7_u64);
     journal.close();
     let Start { journal, records, restored } = start(&path, at(9));
-    assert_eq!(records.public, [("docker.io/a/b".to_owned(), 7)]);
+    assert_eq!(records.challenges, [("docker.io/a/b".to_owned(), b"7".to_vec())]);
     let (index, presence) = empty(&journal);
     // 1 was removed meanwhile, 3 came by other ways.
     let files = vec![digest(0), digest(2), digest(3)];
@@ -136,10 +144,7 @@ fn a_warm_start_knows_what_the_last_one_knew() {
     let mut known = vec![(digest(0), 10), (digest(2), 10), (digest(3), 7)];
     known.sort();
     assert_eq!(unverified, known, "but later");
-    assert!(
-        presence.is_confirmed(&key, &digest(0), ContentKind::Blob)
-            && !presence.is_confirmed(&key, &digest(1), ContentKind::Blob)
-    );
+    assert!(is_kept(&presence, &key, &digest(0)) && !is_kept(&presence, &key, &digest(1)));
     assert_eq!(index.hold(&digest(0), at(6)).unwrap().media_type.as_deref(), Some("application/x"));
     assert_eq!(index.oldest(), Some(digest(3)), "by the file's date where no record is");
 }
@@ -151,7 +156,7 @@ fn corrupt_records_are_set_aside_and_begun_again() {
     let path = dir.path().join("index");
     let Start { journal, .. } = start(&path, at(0));
     for n in 0..100 {
-        journal.write(Table::Public, format!("docker.io/a/{n}"), &n);
+        journal.write(Table::Challenges, format!("docker.io/a/{n}"), &n);
     }
     journal.close();
     drop(journal);
@@ -162,13 +167,13 @@ fn corrupt_records_are_set_aside_and_begun_again() {
         }
     }
     let Start { journal, records, .. } = start(&path, at(1));
-    assert!(records.public.is_empty());
+    assert!(records.challenges.is_empty());
     let beside: Vec<_> = crate::fs::list(dir.path()).unwrap().into_iter().map(|found| found.name).collect();
     assert!(beside.iter().any(|name| name.starts_with("index.corrupt-")), "{beside:?}");
-    journal.write(Table::Public, "docker.io/a/b".into(), &1_u64);
+    journal.write(Table::Challenges, "docker.io/a/b".into(), &1_u64);
     journal.close();
     drop(journal);
-    assert_eq!(start(&path, at(2)).records.public.len(), 1);
+    assert_eq!(start(&path, at(2)).records.challenges.len(), 1);
 }
 
 /// Records that were lost are written again, or every start would look at every file.
@@ -232,8 +237,7 @@ fn a_batch_ends_with_enough_repositories_as_with_enough_rows() {
         let digests: Vec<Digest> = (0..count).map(digest).collect();
         for (n, digest) in digests.iter().enumerate() {
             put(&index, n as u64, None, at(1));
-            (0..each)
-                .for_each(|n| presence.confirm(&format!("docker.io/a/{n}").as_str().into(), digest, ContentKind::Blob));
+            (0..each).for_each(|n| name(&presence, &format!("docker.io/a/{n}").as_str().into(), digest, 1));
         }
         let source = rows(index.facts(), &presence.known);
         let of_all = std::iter::successors((source.from)(0), |(_, next)| (source.from)(*next)).count();
@@ -271,5 +275,46 @@ fn who_drops_all_of_it_without_a_word_can_open_it_again() {
 #[test]
 fn a_presence_is_small() {
     let size = super::super::known::SIZE;
-    assert!(size <= 56, "{size}");
+    assert!(size <= 96, "{size}");
+}
+
+/// An answer to a question from before a removal is about what was there before.
+#[test]
+fn an_answer_from_before_a_removal_says_nothing() {
+    let (index, presence) = empty(&Journal::off());
+    let key: RepositoryKey = "r/a".into();
+    put(&index, 0, None, at(0));
+    presence.remove(&key, &digest(0), ContentKind::Blob, Stamp::from_micros(10));
+    name(&presence, &key, &digest(0), 10);
+    assert!(!presence.is_named(&key, &digest(0), ContentKind::Blob));
+    name(&presence, &key, &digest(0), 11);
+    assert!(presence.is_named(&key, &digest(0), ContentKind::Blob));
+}
+
+/// All that upstream said is there after a restart, with the latest stamp of all.
+#[test]
+fn what_upstream_said_is_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index");
+    let (key, stamp): (RepositoryKey, _) = ("r/a".into(), Stamp::from_micros);
+    let said = Presence {
+        since: stamp(1_000_000),
+        last: stamp(90_000_000),
+        open: Some(stamp(89_999_999)),
+        shared: Some(stamp(95_000_000)),
+        ended: None,
+        is_delivered: true,
+        is_read: false,
+    };
+    let Start { journal, .. } = start(&path, at(0));
+    let (index, presence) = empty(&journal);
+    put(&index, 0, None, at(0));
+    presence.change(&key, (&digest(0), ContentKind::Manifest), stamp(1), |_| Some(said));
+    journal.close();
+    let Start { journal, restored, .. } = start(&path, at(1));
+    let (_, presence) = empty(&journal);
+    presence.restore(vec![digest(0)], restored, |_| unreachable!());
+    assert_eq!(presence.find(&key, &digest(0), ContentKind::Manifest), Some(said));
+    assert_eq!(presence.find(&key, &digest(0), ContentKind::Blob), None);
+    assert_eq!((presence.latest(), presence.opened(&key)), (stamp(95_000_000), said.open));
 }

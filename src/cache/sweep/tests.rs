@@ -3,6 +3,8 @@ use std::path::Path;
 use super::*;
 use crate::oci::digest::Algorithm;
 use crate::oci::manifest::ContentKind;
+use crate::policy::access::Presence;
+use crate::policy::stamp::Stamp;
 use crate::records::Journal;
 use crate::store::blobs::Blobs;
 
@@ -21,9 +23,9 @@ fn sweep(data: &Path, count: u64, length: u64) -> Sweep {
     }
     let index = Index::new(Journal::off());
     index.restore((0..count).map(digest).collect(), known, |_| unreachable!());
-    let presence = Presence::new(index.clone(), Journal::off());
+    let presences = Presences::new(index.clone(), Journal::off());
     let ((flights, reserved, metrics, opened), clock) = (Default::default(), Clock::system());
-    Sweep { store, index, presence, flights, opened, reserved, metrics, clock, max_size: u64::MAX, min_free: 0 }
+    Sweep { store, index, presences, flights, opened, reserved, metrics, clock, max_size: u64::MAX, min_free: 0 }
 }
 
 fn path(store: &Store, n: u64) -> std::path::PathBuf {
@@ -74,9 +76,12 @@ fn what_changed_since_it_was_looked_at_is_left_alone() {
 fn what_is_removed_is_in_no_repository_any_more() {
     let dir = tempfile::tempdir().unwrap();
     let sweep = Sweep { max_size: 30, ..sweep(dir.path(), 4, 7) };
-    let key = "docker.io/acme/app".into();
-    (0..4).for_each(|n| sweep.presence.confirm(&key, &digest(n), ContentKind::Blob));
-    let has = |n: u64| sweep.presence.is_confirmed(&key, &digest(n), ContentKind::Blob);
+    let key: crate::oci::name::RepositoryKey = "docker.io/acme/app".into();
+    let named = Presence::named(None, Stamp::from_micros(2));
+    let name =
+        |n| sweep.presences.change(&key, (&digest(n), ContentKind::Blob), Stamp::from_micros(1), |_| Some(named));
+    (0..4).for_each(name);
+    let has = |n: u64| sweep.presences.is_named(&key, &digest(n), ContentKind::Blob);
     sweep.remove(&digest(3));
     // A fill of the same blob is at it: the entry goes, the file is the fill's.
     let Joined::Lead(_lead) = sweep.flights.join(&digest(2), || None) else { panic!("it is on its way") };

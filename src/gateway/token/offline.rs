@@ -30,6 +30,7 @@ use crate::oci::route;
 use crate::oci::token_request::{Scope, TokenRequest};
 use crate::policy::offline_token::{Author, Shows, may_stand_in};
 use crate::policy::registry::Site;
+use crate::policy::sound;
 use crate::upstream::requester::{LoginId, Requester};
 
 /// The multiple of a HEAD's deadline that the token service has if only a remembered login could
@@ -89,7 +90,7 @@ impl Tokens {
             false => tokio::time::timeout(deadline, &mut asking).await.ok(),
         };
         let why = match &answered {
-            Some(Ok(response)) if !says_nothing(response.status()) => return answered.expect("it was looked at"),
+            Some(Ok(response)) if is_reply(response) => return answered.expect("it was looked at"),
             Some(Ok(response)) => Error::new(Kind::Broken, format!("{} answered {}", origin.host, response.status())),
             Some(Err(error)) => error.clone(),
             None => Error::new(Kind::Timeout, format!("{} did not answer in time", origin.host)),
@@ -136,6 +137,12 @@ impl Fallback {
             (false, None) => None,
         }
     }
+}
+
+/// Whether the token service replied: a page with status 200 is no reply.
+fn is_reply<B>(response: &Response<B>) -> bool {
+    let status = response.status();
+    !says_nothing(status) && (!status.is_success() || sound::is_token_reply(status, response.headers()))
 }
 
 /// Whether a client that shows no credential wants a token for what the operator shares, and for

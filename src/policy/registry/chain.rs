@@ -67,6 +67,11 @@ impl Chain {
         self.before.is_empty() && self.after.is_empty() && self.prefix.is_none() && self.rewrite.is_empty()
     }
 
+    /// Whether there are sources that are asked only for who is known to be granted.
+    pub fn has_closed_sources(&self) -> bool {
+        self.before.iter().chain(&self.after).any(|source| !source.grants())
+    }
+
     /// The registry and the sources that are asked, in order.
     pub fn legs(&self, asked: Asked, reach: Reach) -> impl Iterator<Item = Leg<'_>> {
         let is_asked = move |source: &&Source| source.is_asked(asked, reach);

@@ -119,9 +119,14 @@ pub struct Site {
 }
 
 impl Site {
-    /// A repository of this registry.
+    /// A repository of this registry, by the name that it has upstream: names that a rewrite makes one
+    /// are one.
     pub fn key(&self, repository: &Repository) -> RepositoryKey {
-        RepositoryKey::new(&self.namespace, repository)
+        let chain = &self.registry.chain;
+        if chain.rewrite.is_empty() {
+            return RepositoryKey::new(&self.namespace, repository);
+        }
+        RepositoryKey::new(&self.namespace, &chain.renamed(repository))
     }
 
     /// The same, dialled elsewhere: at its token service.

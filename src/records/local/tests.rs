@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::super::rows::{Batch, BlobRow, Row};
+use super::super::rows::{Batch, BlobRow, Held, Row};
 use super::*;
 use crate::oci::digest::{Algorithm, Digest};
 
@@ -20,7 +20,7 @@ impl Blobs {
             Reading::Expect(_) => {}
             Reading::Batch(batch) => {
                 for Row { digest, known } in &batch.rows {
-                    let name = |n: &u32| batch.strings[*n as usize].to_owned();
+                    let name = |held: &Held| batch.strings[held.place as usize].to_owned();
                     let repositories = known.as_ref().map(|row| row.repositories.iter().map(name).collect());
                     blobs.insert(Digest::from_bytes(digest).unwrap(), repositories.unwrap_or_default());
                 }
@@ -52,7 +52,12 @@ impl Blobs {
 
     fn encoded(&self, digests: Vec<Digest>) -> super::super::rows::EncodedBatch {
         let blobs = self.0.lock();
-        let row = || BlobRow { size: 10, used: 1, media_type: None, repositories: vec![0] };
+        let row = || BlobRow {
+            size: 10,
+            used: 1,
+            media_type: None,
+            repositories: vec![Held { place: 0, since: 1, last: 0, open: None, shared: None, ended: None }],
+        };
         let rows =
             digests.iter().map(|digest| Row { digest: digest.as_bytes(), known: blobs.contains_key(digest).then(row) });
         Batch { strings: vec![REPOSITORY], rows: rows.collect() }.encoded()
@@ -75,7 +80,7 @@ fn write(database: &mut Database, blobs: &Blobs, n: u8, public: &str) -> Result<
     blobs.add(n);
     let mut changes = Changes::default();
     changes.blobs.insert(digest(n));
-    changes.orders.insert((Table::Public, public.into()), Some(b"7".to_vec()));
+    changes.orders.insert((Table::Challenges, public.into()), Some(b"7".to_vec()));
     database.write(&mut changes, Some(&blobs.source()))
 }
 
@@ -101,7 +106,7 @@ fn garble_tables(data: &Path) {
 /// repositories are public.
 fn known(records: &Records, blobs: &Blobs) -> (bool, usize) {
     let is_known = blobs.0.lock().get(&digest(0)).is_some_and(|repositories| repositories == &[REPOSITORY]);
-    (is_known, records.public.len())
+    (is_known, records.challenges.len())
 }
 
 fn known_at(data: &Path, at: u64) -> (bool, usize) {

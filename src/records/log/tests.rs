@@ -1,8 +1,13 @@
-use super::super::rows::{BlobRow, Row};
+use super::super::rows::{BlobRow, Held, Row};
 use super::*;
 
 fn frame(n: u8) -> Vec<u8> {
-    let known = BlobRow { size: u64::from(n), used: 1, media_type: None, repositories: vec![0] };
+    let known = BlobRow {
+        size: u64::from(n),
+        used: 1,
+        media_type: None,
+        repositories: vec![Held { place: 0, since: 1, last: 1, open: None, shared: Some(-1), ended: None }],
+    };
     Batch { strings: vec!["docker.io/a/b"], rows: vec![Row { digest: &[n; 32], known: Some(known) }] }
         .encoded()
         .sealed()

@@ -58,12 +58,13 @@ pub(super) fn gateway(
         tags: crate::cache::Tags { ttl: LONG, stale: LONG, gone: crate::cache::Gone::Serve, rules: Vec::new() },
     };
     let (journal, index) = (Journal::off(), crate::store::index::Index::new(Journal::off()));
-    let presence = crate::access::presence::Presence::new(index.clone(), Journal::off());
-    let ttls = crate::policy::access::GrantTtls { public: LONG, own: LONG, offline: Duration::ZERO };
+    let presences = crate::access::presence::Presences::new(index.clone(), Journal::off());
+    let ttls =
+        crate::policy::access::GrantTtls { public: LONG, own: LONG, offline: Duration::ZERO, stale: Duration::MAX };
     let (secret, mut records) = (Arc::new(crate::access::secret::Secret::random()), Records::default());
     let base = crate::cache::Base {
         upstream: upstream.clone(),
-        access: crate::access::Access::new(ttls, presence, secret, &journal, &mut records, &clock, tasks),
+        access: crate::access::Access::new(ttls, presences, secret, &journal, &mut records, &clock, tasks),
         store: Arc::new(crate::store::Store::open(&dir.join("cache")).unwrap()),
         index,
         journal,
