@@ -1,5 +1,6 @@
 //! One place that answers who may read what, and hears what upstream says of that.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,7 +115,7 @@ impl Access {
         };
         let anonymous = yes(Credential::Anonymous);
         let is_claimed = [&own, &anonymous].into_iter().flatten().any(|yes| yes.is_claim);
-        let elsewhere = if is_claimed { self.elsewhere(key, digest, kind, now) } else { Elsewhere::default() };
+        let elsewhere = if is_claimed { self.elsewhere(key, (digest, kind), now) } else { Elsewhere::default() };
         Evidence { own, anonymous, refused: self.refused(who, key), login: self.login(who, key), elsewhere, ..evidence }
     }
 
@@ -139,13 +140,12 @@ impl Access {
     pub fn stands_elsewhere(
         &self,
         key: &RepositoryKey,
-        (digest, kind): (&Digest, ContentKind),
+        content: (&Digest, ContentKind),
         is_away: impl Fn(&str) -> bool,
     ) -> bool {
         let now = self.0.stamps.now();
-        let others = self.delivered(digest).into_iter().filter(|named| named.kind == kind && named.key != *key);
-        let mut open = others.filter(|named| self.is_open(&named.key, named.presence, None, now));
-        open.any(|named| is_away(named.key.namespace()))
+        let mut others = self.others(key, content);
+        others.any(|other| self.is_open(&other.key, other.presence, None, now) && is_away(other.key.namespace()))
     }
 
     /// When upstream last refused a requester.
@@ -165,9 +165,8 @@ impl Access {
     }
 
     /// Whether anonymous may read a digest, as this, in another repository.
-    fn elsewhere(&self, key: &RepositoryKey, digest: &Digest, kind: ContentKind, now: Now) -> Elsewhere {
-        let others = self.delivered(digest).into_iter().filter(|named| named.kind == kind && named.key != *key);
-        others.fold(Elsewhere::default(), |found, other| Elsewhere {
+    fn elsewhere(&self, key: &RepositoryKey, content: (&Digest, ContentKind), now: Now) -> Elsewhere {
+        self.others(key, content).fold(Elsewhere::default(), |found, other| Elsewhere {
             is_open: found.is_open || self.is_open(&other.key, other.presence, Some(self.0.ttls.public), now),
             stands: found.stands || self.is_open(&other.key, other.presence, None, now),
         })
@@ -185,19 +184,27 @@ impl Access {
     /// Where upstream named a digest whose bytes are here, at registries that sent them once. What
     /// another says of them it may have made up.
     fn delivered(&self, digest: &Digest) -> Vec<Named> {
-        let all = self.0.presences.all(digest);
-        let is_sender = |named: &Named| {
-            let namespace = named.key.namespace();
-            all.iter().any(|other| other.presence.is_delivered && other.key.namespace() == namespace)
-        };
-        all.iter().filter(|named| is_sender(named)).cloned().collect()
+        let mut all = self.0.presences.all(digest);
+        let sent = all.iter().filter(|named| named.presence.is_delivered);
+        let senders: HashSet<String> = sent.map(|named| named.key.namespace().to_owned()).collect();
+        all.retain(|named| senders.contains(named.key.namespace()));
+        all
+    }
+
+    /// The same, of other repositories than that, as the same kind.
+    fn others(&self, key: &RepositoryKey, (digest, kind): (&Digest, ContentKind)) -> impl Iterator<Item = Named> {
+        self.delivered(digest).into_iter().filter(move |named| named.kind == kind && named.key != *key)
     }
 
     /// Whether anonymous's yes is valid, and no older than that.
     fn is_open(&self, key: &RepositoryKey, presence: Presence, ttl: Option<Duration>, now: Now) -> bool {
-        presence.open.is_some_and(|at| {
-            Some(at) > self.0.refusals.of(Lasting::Anonymous, key) && ttl.is_none_or(|ttl| now.is_within(at, ttl))
-        })
+        let open = presence.open.filter(|at| self.stands(key, *at));
+        open.is_some_and(|at| ttl.is_none_or(|ttl| now.is_within(at, ttl)))
+    }
+
+    /// Whether anonymous was not refused since a yes was asked for.
+    fn stands(&self, key: &RepositoryKey, at: Stamp) -> bool {
+        Some(at) > self.0.refusals.of(Lasting::Anonymous, key)
     }
 
     /// A question that is sent now, whose answer is one to the requester.
@@ -210,15 +217,18 @@ impl Access {
     /// Whether an answer to a question would be a yes that is fresh, if it is about what was asked
     /// for: who asks the same has a share of it while it comes.
     pub fn is_believed(&self, inquiry: &Inquiry) -> bool {
-        let refused = self.refused(inquiry.who, &inquiry.key).max(inquiry.person.lock().refused());
-        let ttl = if inquiry.who == Credential::Anonymous { self.0.ttls.public } else { self.0.ttls.own };
-        Some(inquiry.sent) > refused && self.0.stamps.now().is_within(inquiry.sent, ttl)
+        let ttl = if inquiry.is_anonymous() { self.0.ttls.public } else { self.0.ttls.own };
+        self.is_unrefused(inquiry) && self.0.stamps.now().is_within(inquiry.sent, ttl)
     }
 
     /// Whether no refusal came since a question about a digest was sent.
-    pub fn is_valid(&self, inquiry: &Inquiry, (digest, kind): (&Digest, ContentKind)) -> bool {
-        let refused = self.refused(inquiry.who, &inquiry.key).max(inquiry.person.lock().refused());
-        Some(inquiry.sent) > refused && !self.is_missing(inquiry.who, &inquiry.key, (digest, kind))
+    pub fn is_valid(&self, inquiry: &Inquiry, content: (&Digest, ContentKind)) -> bool {
+        self.is_unrefused(inquiry) && !self.is_missing(inquiry.who, &inquiry.key, content)
+    }
+
+    fn is_unrefused(&self, inquiry: &Inquiry) -> bool {
+        let refused = self.refused(inquiry.who, &inquiry.key);
+        Some(inquiry.sent) > refused.max(inquiry.person.lock().refused())
     }
 
     /// Whether upstream's last word of a digest was that there is none, to whom it was granted by
@@ -265,8 +275,7 @@ impl Access {
 
     /// Whether anything in a repository was granted to anonymous, and no refusal followed.
     pub fn is_public(&self, key: &RepositoryKey) -> bool {
-        let opened = self.0.presences.opened(key);
-        opened.is_some() && opened > self.0.refusals.of(Lasting::Anonymous, key)
+        self.0.presences.opened(key).is_some_and(|at| self.stands(key, at))
     }
 
     /// Whether anything in a repository was ever granted to anonymous.
@@ -289,9 +298,7 @@ impl Access {
     /// Whether there is anything in a registry that upstream's last answer opens to anonymous, or
     /// to a login that is remembered.
     pub fn opens_some(&self, namespace: &str) -> bool {
-        let is_open = |key: &RepositoryKey, at: Stamp| {
-            key.is_in(namespace) && Some(at) > self.0.refusals.of(Lasting::Anonymous, key)
-        };
+        let is_open = |key: &RepositoryKey, at: Stamp| key.is_in(namespace) && self.stands(key, at);
         self.0.presences.is_any_open(is_open) || self.0.logins.knows_some(namespace)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::check::Access;
 use super::inquiry::{Given, Inquiry};
-use super::persons::Content;
+use super::persons::{Content, Shared};
 use super::refusals::Lasting;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
@@ -35,10 +35,8 @@ impl Access {
             Proves::Presence => None,
             Proves::Grant(who) => Some(who),
         };
-        let who = who.filter(|who| {
-            let refused = Lasting::of(*who).and_then(|who| self.0.refusals.of(who, key));
-            Some(*sent) > refused.max(inquiry.refused_to(*who))
-        });
+        let refused = who.and_then(Lasting::of).and_then(|who| self.0.refusals.of(who, key));
+        let who = who.filter(|who| Some(*sent) > refused.max(inquiry.refused_to(*who)));
         let mut was_refused = false;
         self.0.presences.change(key, content, *sent, |before| {
             let mut presence = Presence::named(before, came);
@@ -52,8 +50,7 @@ impl Access {
                 Some(Credential::Account) => &mut presence.shared,
                 _ => return Some(presence),
             };
-            was_refused =
-                yes.is_some() && *yes <= who.and_then(Lasting::of).and_then(|who| self.0.refusals.of(who, key));
+            was_refused = yes.is_some() && *yes <= refused;
             *yes = Some(*sent).max(*yes);
             Some(presence)
         });
@@ -72,20 +69,25 @@ impl Access {
         }
     }
 
-    /// The bytes of a digest came from a repository's registry, and are right.
-    pub fn deliver(&self, key: &RepositoryKey, content: (&Digest, ContentKind)) {
-        let sent = self.0.stamps.next();
-        self.0
-            .presences
-            .change(key, content, sent, |before| before.map(|presence| Presence { is_delivered: true, ..presence }));
+    /// The bytes of a digest came in answer to a question, and are right.
+    pub fn deliver(&self, inquiry: &Inquiry, proves: Proves, content: (&Digest, ContentKind)) {
+        self.hear(inquiry, proves, content);
+        self.mark(&inquiry.key, content, |presence| Presence { is_delivered: true, ..presence });
+    }
+
+    /// The same, and they are on their way to who asked.
+    pub fn deliver_and_read(&self, inquiry: &Inquiry, proves: Proves, content: (&Digest, ContentKind)) {
+        self.hear(inquiry, proves, content);
+        self.mark(&inquiry.key, content, |presence| Presence { is_delivered: true, is_read: true, ..presence });
     }
 
     /// The bytes of a digest that are here are read in a repository for the first time.
     pub fn read(&self, key: &RepositoryKey, content: (&Digest, ContentKind)) {
-        let sent = self.0.stamps.next();
-        self.0
-            .presences
-            .change(key, content, sent, |before| before.map(|presence| Presence { is_read: true, ..presence }));
+        self.mark(key, content, |presence| Presence { is_read: true, ..presence });
+    }
+
+    fn mark(&self, key: &RepositoryKey, content: (&Digest, ContentKind), mark: impl FnOnce(Presence) -> Presence) {
+        self.0.presences.change(key, content, self.0.stamps.next(), |before| before.map(mark));
     }
 
     /// Upstream refused. Of what is on disk the refusal is there too when this returns.
@@ -109,17 +111,10 @@ impl Access {
                 self.0.journal.settled().await;
             }
         }
-        let is_to_be_written = match Lasting::of(who) {
-            Some(Lasting::Anonymous) => {
-                let granted = self.0.presences.opened(key);
-                self.0.refusals.note(Lasting::Anonymous, key, came, granted)
-            }
-            Some(Lasting::Account) => {
-                let granted = self.0.presences.shared(key);
-                self.0.refusals.note(Lasting::Account, key, came, granted)
-            }
-            None => false,
-        };
+        let is_to_be_written = Lasting::of(who).is_some_and(|who| {
+            let granted = self.0.presences.granted(who, key);
+            self.0.refusals.note(who, key, came, granted)
+        });
         if is_to_be_written {
             self.0.journal.settled().await;
         }
@@ -171,14 +166,16 @@ impl Access {
         }
         for (who, at) in [(Some(requester.credential), given.own), (Some(Credential::Anonymous), given.open)] {
             if let (Some(who), Some(at)) = (who, at) {
-                listed.iter().for_each(|content| self.grant_through(who, key, (manifest, given.since), at, content));
+                let person = self.0.persons.of(key, who);
+                let grant = |content| self.grant_through((who, &person), key, (manifest, given.since), at, content);
+                listed.iter().for_each(grant);
             }
         }
     }
 
     fn grant_through(
         &self,
-        who: Credential,
+        (who, person): (Credential, &Shared),
         key: &RepositoryKey,
         (manifest, listed_since): (&Digest, Stamp),
         at: Stamp,
@@ -186,7 +183,6 @@ impl Access {
     ) {
         let (digest, kind) = (&content.0, content.1);
         let presence = self.0.presences.find(key, digest, kind);
-        let person = self.0.persons.of(key, who);
         let mut person = person.lock();
         // Its last word of the digest itself was a no: a manifest does not change that.
         let is_ended = person.is_missing(content) || presence.is_some_and(|presence| presence.ended.is_some());

@@ -11,6 +11,7 @@ use hashlink::LruCache;
 use parking_lot::Mutex;
 
 use super::known::{Known, Restored, rows};
+use super::refusals::Lasting;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
@@ -221,12 +222,16 @@ impl Presences {
 
     /// When anonymous was last granted anything in a repository.
     pub(super) fn opened(&self, key: &RepositoryKey) -> Option<Stamp> {
-        latest(&self.passing.lock().opened, key)
+        self.granted(Lasting::Anonymous, key)
     }
 
-    /// The same of the operator's account.
-    pub(super) fn shared(&self, key: &RepositoryKey) -> Option<Stamp> {
-        latest(&self.passing.lock().shared, key)
+    /// When one of those whose grants are on disk was last granted anything in a repository.
+    pub(super) fn granted(&self, who: Lasting, key: &RepositoryKey) -> Option<Stamp> {
+        let passing = self.passing.lock();
+        match who {
+            Lasting::Anonymous => latest(&passing.opened, key),
+            Lasting::Account => latest(&passing.shared, key),
+        }
     }
 
     /// Whether that is so of any repository of which `is_wanted` is true.

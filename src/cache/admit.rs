@@ -253,8 +253,7 @@ impl Admission {
         if Digest::of(digest.algorithm(), &bytes) != *digest {
             return Err(unsound(pull));
         }
-        parts.access.hear(&inquiry, fetched.proves, content);
-        parts.access.deliver(&pull.key, content);
+        parts.access.deliver(&inquiry, fetched.proves, content);
         Ok(Word { is_proof: true, ..word })
     }
 

@@ -340,20 +340,14 @@ impl Contents {
                 let message = format!("upstream sent other bytes than those of {digest}; try again");
                 return Err(Error::new(Kind::Corrupt, message));
             }
-            parts.access.hear(&inquiry, proves, content);
-            parts.access.deliver(&pull.key, content);
-            parts.access.read(&pull.key, content);
+            parts.access.deliver_and_read(&inquiry, proves, content);
             let manifest = parts.manifests.read(&digest, bytes, Some(&media_type));
             let reading = self.read_now(pull, &digest, Outcome::Bypass);
             return Ok(self.in_memory(pull, &digest, &manifest, reading));
         }
         let access = parts.access.clone();
         let proved = (digest.clone(), content.1);
-        let once_verified = move || {
-            access.hear(&inquiry, proves, (&proved.0, proved.1));
-            access.deliver(inquiry.key(), (&proved.0, proved.1));
-            access.read(inquiry.key(), (&proved.0, proved.1));
-        };
+        let once_verified = move || access.deliver_and_read(&inquiry, proves, (&proved.0, proved.1));
         let verify = Some((Hasher::new(digest.algorithm()), digest.clone()));
         let through = VerifyingBody::new(fetched.body, verify, total, parts.upstream.idle_timeout());
         let through = through.then(Box::new(once_verified));

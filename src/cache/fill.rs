@@ -357,10 +357,7 @@ impl Fill {
 
     async fn verify(&self, lead: &Lead, partial: Partial, inquiry: &Inquiry, proves: Proves) -> Result<Partial> {
         if partial.is_verified() {
-            let content = (partial.digest(), self.kind());
-            self.parts.access.hear(inquiry, proves, content);
-            self.parts.access.deliver(self.key(), content);
-            self.parts.access.read(self.key(), content);
+            self.parts.access.deliver_and_read(inquiry, proves, (partial.digest(), self.kind()));
             lead.verify(partial.len());
             return Ok(partial);
         }

@@ -273,9 +273,9 @@ impl Asked {
             }
         };
         let content = (&binding.digest, ContentKind::Manifest);
-        parts.access.hear(&inquiry, proves, content);
-        if is_read {
-            parts.access.deliver(&self.pull.key, content);
+        match is_read {
+            true => parts.access.deliver(&inquiry, proves, content),
+            false => parts.access.hear(&inquiry, proves, content),
         }
         let binding = binding.after(self.last(&told), |digest| parts.is_here(digest));
         // What the account was told in vain, and anonymous in its place, is anonymous's.
