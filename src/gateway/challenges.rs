@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 
 use super::body::Body;
 use super::pings::{Ping, Pings};
-use super::relay::{Recipient, forward, relay, says_nothing, send};
+use super::relay::{Recipient, forward, is_word, relay, send};
 use super::telemetry::Record;
 use crate::cache::Cache;
 use crate::clock::Clock;
@@ -29,12 +29,6 @@ use crate::policy::registry::{Registries, Site};
 use crate::policy::sound;
 use crate::upstream::requester::{Credential, Payer, Requester};
 use crate::upstream::{Upstream, in_time};
-
-/// Whether a response to `/v2/` is the registry's: a page with status 200 is none.
-fn is_word<B>(response: &Response<B>) -> bool {
-    let status = response.status();
-    !says_nothing(status) && (!status.is_success() || sound::is_ping(status, response.headers()))
-}
 
 /// How long a refusal of anonymous is repeated to who shows nothing.
 const REPEATED: Duration = Duration::from_secs(60);
@@ -85,7 +79,7 @@ impl Challenges {
         let deadline = known.as_ref().map(|_| self.upstream.resolve_deadline());
         let asking = send(&self.upstream, request, recipient, requester);
         match (in_time(site, deadline, asking).await, known) {
-            (Ok(response), _) if is_word(&response) => {
+            (Ok(response), _) if is_word(&response, sound::is_ping) => {
                 self.upstream.learn(site, response.headers());
                 self.pings.remember(&site.namespace, response.status(), response.headers(), self.clock.now());
                 Ok(relay(response, self.upstream.idle_timeout()))

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Extensions, Request, Response, StatusCode, Version};
+use http::{Extensions, HeaderMap, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::body::Body;
@@ -84,8 +84,10 @@ pub(crate) fn path_and_query(request: &Request<Incoming>) -> String {
     request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string)
 }
 
-/// Whether a status says nothing about what was asked (5xx and 429), so that what is known remains
-/// valid.
-pub(crate) fn says_nothing(status: StatusCode) -> bool {
-    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+/// Whether a response is the word of who was asked: 5xx and 429 say nothing, so that what is known
+/// remains valid, nor does a success that is not sound, such as a page with status 200.
+pub(crate) fn is_word<B>(response: &Response<B>, is_sound: fn(StatusCode, &HeaderMap) -> bool) -> bool {
+    let status = response.status();
+    let says_nothing = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+    !says_nothing && (!status.is_success() || is_sound(status, response.headers()))
 }

@@ -73,7 +73,7 @@ pub fn judge(status: StatusCode, fields: &HeaderMap, asked: Asked<'_>) -> Result
         StatusCode::PARTIAL_CONTENT => return Err(Nonsense::Part),
         _ => return Err(Nonsense::Status(code)),
     }
-    if let Some(page) = lines(fields, &header::CONTENT_TYPE).find_map(|line| known(&PAGES, essence(line))) {
+    if let Some(page) = page(fields) {
         return Err(Nonsense::Page(code, page));
     }
     let said = match asked {
@@ -114,16 +114,17 @@ pub fn is_ping(status: StatusCode, fields: &HeaderMap) -> bool {
 
 /// Whether a success of a token service may be a reply: 200, and no web page.
 pub fn is_token_reply(status: StatusCode, fields: &HeaderMap) -> bool {
-    status == StatusCode::OK && !is_page(fields)
+    status == StatusCode::OK && page(fields).is_none()
 }
 
 /// Whether an answer to a push or a removal says that it was taken: a success, and no web page.
 pub fn is_taken(status: StatusCode, fields: &HeaderMap) -> bool {
-    status.is_success() && !is_page(fields)
+    status.is_success() && page(fields).is_none()
 }
 
-fn is_page(fields: &HeaderMap) -> bool {
-    lines(fields, &header::CONTENT_TYPE).any(|line| known(&PAGES, essence(line)).is_some())
+/// The type of a web page, where it is one.
+fn page(fields: &HeaderMap) -> Option<&'static str> {
+    lines(fields, &header::CONTENT_TYPE).find_map(|line| known(&PAGES, essence(line)))
 }
 
 fn is_json(media_type: &str) -> bool {

@@ -21,7 +21,7 @@ use super::service::{TokenService, issued};
 use crate::access::own_token::{self, LIFE, Owner};
 use crate::error::{Error, Kind, Result};
 use crate::gateway::body::Body;
-use crate::gateway::relay::says_nothing;
+use crate::gateway::relay::is_word;
 use crate::gateway::telemetry::Record;
 use crate::http::cache_status::{Outcome, cache_status};
 use crate::http::origin::Origin;
@@ -90,7 +90,9 @@ impl Tokens {
             false => tokio::time::timeout(deadline, &mut asking).await.ok(),
         };
         let why = match &answered {
-            Some(Ok(response)) if is_reply(response) => return answered.expect("it was looked at"),
+            Some(Ok(response)) if is_word(response, sound::is_token_reply) => {
+                return answered.expect("it was looked at");
+            }
             Some(Ok(response)) => Error::new(Kind::Broken, format!("{} answered {}", origin.host, response.status())),
             Some(Err(error)) => error.clone(),
             None => Error::new(Kind::Timeout, format!("{} did not answer in time", origin.host)),
@@ -137,12 +139,6 @@ impl Fallback {
             (false, None) => None,
         }
     }
-}
-
-/// Whether the token service replied: a page with status 200 is no reply.
-fn is_reply<B>(response: &Response<B>) -> bool {
-    let status = response.status();
-    !says_nothing(status) && (!status.is_success() || sound::is_token_reply(status, response.headers()))
 }
 
 /// Whether a client that shows no credential wants a token for what the operator shares, and for
