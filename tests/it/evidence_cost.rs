@@ -283,12 +283,7 @@ async fn what_logins_pull_of_a_public_image_stands_in_an_outage() {
         pull_as(&seawall, APP, user).await;
         anonymous_may(&registry).await;
     }
-    registry.down();
-    seawall.clock.advance(TTL);
-    let anonymous = Reader::anonymous(&seawall);
-    for path in places("acme/app", "1", &image).iter().rev() {
-        assert!(stands(&anonymous, path).await, "{path}\n{}", registry.log());
-    }
+    stands_for_anonymous(&seawall, &registry, &image).await;
     for style in Style::ALL {
         seawall.client().pull(APP, style).await.unwrap();
     }
@@ -302,10 +297,15 @@ async fn what_a_login_pulled_once_of_a_public_image_stands_in_an_outage() {
     let seawall = Seawall::before(&registry).start(&pki).await;
     pull_as(&seawall, APP, "alice").await;
     anonymous_may(&registry).await;
+    stands_for_anonymous(&seawall, &registry, &image).await;
+}
+
+/// The registry goes away: all of the image is served to anonymous.
+async fn stands_for_anonymous(seawall: &Seawall, registry: &Registry, image: &Image) {
     registry.down();
     seawall.clock.advance(TTL);
-    let anonymous = Reader::anonymous(&seawall);
-    for path in places("acme/app", "1", &image).iter().rev() {
+    let anonymous = Reader::anonymous(seawall);
+    for path in places("acme/app", "1", image).iter().rev() {
         assert!(stands(&anonymous, path).await, "{path}\n{}", registry.log());
     }
 }
