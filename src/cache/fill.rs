@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::admit::Admission;
 use super::coalesce::{End, WriteCoalescer};
-use super::flight::{Head, Lead, Progress};
+use super::flight::{Head, Lead};
 use super::overlap;
 use super::parts::Parts;
 use super::pull::{Pull, content_kind};
@@ -186,12 +186,12 @@ impl Fill {
     /// to hash it takes as long as it is.
     async fn must_ask_first(&self, digest: &Digest) -> bool {
         let is_known = || self.parts.check(&self.pull, (digest, self.kind())).permission.verdict != Verdict::Ask;
-        let (store, name) = (self.parts.store.clone(), digest.clone());
-        let has_partial = task::blocking(move || store.has_partial(&name)).await;
-        if !has_partial || self.is_cleared || is_known() {
+        if self.is_cleared || is_known() {
             return false;
         }
-        self.admission.ask(&self.pull, digest, &self.what).await.is_err()
+        let (store, name) = (self.parts.store.clone(), digest.clone());
+        let has_partial = task::blocking(move || store.has_partial(&name)).await;
+        has_partial && self.admission.ask(&self.pull, digest, &self.what).await.is_err()
     }
 
     /// Asks, and hears the answer.
@@ -374,7 +374,7 @@ impl Fill {
 
     async fn keep(&self, lead: Lead, filled: Filled) {
         let Filled { partial, media_type, _reservation } = filled;
-        debug_assert!(matches!(lead.flight().progress(), Progress::Verified { .. }));
+        debug_assert!(lead.flight().is_verified());
         let parts = &self.parts;
         let (digest, size, store) = (partial.digest().clone(), partial.len(), parts.store.clone());
         if let Err(error) = task::blocking(move || store.commit(&partial)).await {
