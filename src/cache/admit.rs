@@ -214,12 +214,11 @@ impl Admission {
     /// Whether upstream answers anonymous, where a remembered login's own question failed: who asks may
     /// have brought that about.
     async fn is_answered_to_anonymous(&self, pull: &Pull, digest: &Digest, what: &What) -> bool {
-        if !matches!(pull.requester.credential, Credential::Known(_)) {
+        if !pull.is_own() {
             return false;
         }
         let anonymous = pull.as_anonymous();
-        let asked = self.parts.in_time(&anonymous, true, Box::pin(self.ask(&anonymous, digest, what))).await;
-        asked.err().is_none_or(|error| Reason::of(error.kind()).is_none())
+        was_answered(&self.parts.in_time(&anonymous, true, Box::pin(self.ask(&anonymous, digest, what))).await)
     }
 
     /// Whether what is claimed stands in another repository: where that is at a registry which is
@@ -320,8 +319,7 @@ impl Admission {
     /// may be public.
     pub(super) fn may_be_public(&self, pull: &Pull, content: (&Digest, ContentKind)) -> bool {
         let access = &self.parts.access;
-        let is_own = matches!(pull.requester.credential, Credential::Known(_));
-        is_own
+        pull.is_own()
             && !access.is_freshly_open(&pull.key, content)
             && !access.was_anonymous_refused(&pull.key, REFUSED_LATELY)
             && !access.is_missing(Credential::Anonymous, &pull.key, content)
@@ -338,6 +336,11 @@ impl Admission {
             self.ask_about_image(&pull.as_anonymous(), &manifest).await;
         }
     }
+}
+
+/// Whether upstream answered, whatever it said.
+pub(super) fn was_answered<T>(asked: &Result<T>) -> bool {
+    asked.as_ref().err().is_none_or(|error| Reason::of(error.kind()).is_none())
 }
 
 async fn asked(parts: &Parts, pull: &Pull, what: &What, digest: &Digest) -> Result<Word> {

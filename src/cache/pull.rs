@@ -35,6 +35,11 @@ impl Pull {
         Pull { requester: self.requester.as_anonymous(), ..self.clone() }
     }
 
+    /// Whether the client shows a credential of its own.
+    pub(super) fn is_own(&self) -> bool {
+        matches!(self.requester.credential, Credential::Known(_))
+    }
+
     /// Whether it is asked as anonymous anyway.
     pub(super) fn is_anonymous(&self) -> bool {
         self.requester.credential.asked_as() == Credential::Anonymous

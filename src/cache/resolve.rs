@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::admit::Admission;
+use super::admit::{Admission, was_answered};
 use super::found::{Stale, content_type};
 use super::parts::Parts;
 use super::pull::Pull;
@@ -116,14 +116,12 @@ impl Resolver {
         kept: Option<&Kept>,
     ) -> bool {
         let is_logins = kept.is_some_and(|kept| kept.standing == Standing::Login);
-        let is_own = matches!(pull.requester.credential, Credential::Known(_));
-        if !is_logins || !is_own || Reason::of(failed.kind()).is_none() {
+        if !is_logins || !pull.is_own() || Reason::of(failed.kind()).is_none() {
             return false;
         }
         let (pull, key) = (pull.as_anonymous(), tags::key(&pull.key, tag));
         let asking = Box::pin(self.ask(&pull, tag, accept, &key, None));
-        let asked = self.parts.in_time(&pull, true, asking).await;
-        asked.err().is_none_or(|error| Reason::of(error.kind()).is_none())
+        was_answered(&self.parts.in_time(&pull, true, asking).await)
     }
 
     /// Anonymous is asked the same, where what a client with a credential was told may be public.
@@ -264,11 +262,10 @@ impl Asked {
             return Ok(binding);
         }
         let (sent, inquiry) = (parts.now(), parts.inquire(&self.pull));
-        let described = describe(parts, &self.pull, &self.what, self.accept, sent).await;
-        let (binding, proves, is_read) = match described {
+        let (binding, proves, is_read) = match self.describe(parts, sent).await {
             Ok(described) => described,
             Err(error) => {
-                after_refusal(parts, bindings, (&inquiry, &self.key, self.to, sent), &error).await;
+                self.after_refusal(parts, bindings, (&inquiry, sent), &error).await;
                 return Err(error);
             }
         };
@@ -299,6 +296,64 @@ impl Asked {
         let last = mine.max_by_key(|told| (told.accept == self.accept, told.binding.checked))?;
         Some(last.binding.clone())
     }
+
+    /// What a tag names by upstream's answer to a question that is `sent` now, what that proves, and
+    /// whether the bytes came with it.
+    async fn describe(&self, parts: &Parts, sent: SystemTime) -> Result<(Binding, Proves, bool)> {
+        let Asked { pull, what, accept, .. } = self;
+        let said = parts.upstream.describe(&pull.site, &pull.repository, what, *accept, &pull.requester).await;
+        match said {
+            Ok(said) => {
+                let Some(digest) = said.digest else { return self.read(parts, sent).await };
+                let size = said.size.filter(|size| *size > 0);
+                Ok((Binding::new(digest, said.media_type.into(), size, sent), said.proves, false))
+            }
+            Err(error) if error.status().as_u16() == 405 => self.read(parts, sent).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// For registries whose HEAD says no digest: the digest is what the bytes hash to, if they are a
+    /// manifest. Anything may answer with other bytes.
+    async fn read(&self, parts: &Parts, sent: SystemTime) -> Result<(Binding, Proves, bool)> {
+        let Asked { pull, what, .. } = self;
+        let mut fields = http::HeaderMap::new();
+        if let Ok(value) = http::HeaderValue::try_from(self.accept.header()) {
+            fields.insert(http::header::ACCEPT, value);
+        }
+        let (upstream, get) = (&parts.upstream, http::Method::GET);
+        let answer =
+            upstream.fetch_as_asked(&pull.site, &pull.repository, what, &get, &fields, &pull.requester).await?;
+        let proves = answer.proves(&pull.requester);
+        let response = answer.response;
+        let media_type = content_type(response.headers());
+        let bytes = upstream.collect(response.into_body(), MAX_MANIFEST).await?;
+        if !manifest::parse(&bytes).is_ok_and(|manifest| manifest.is_recognisable()) {
+            let host = &pull.site.origin.host;
+            let message = format!("{host} answered with what is no manifest: is there a proxy between?");
+            return Err(Error::new(Kind::Broken, message));
+        }
+        let digest = Digest::of(Algorithm::Sha256, &bytes);
+        let manifest = parts.manifests.read(&digest, bytes, Some(&media_type));
+        let size = Some(manifest.bytes.len() as u64);
+        Ok((Binding::new(digest, manifest.media_type.clone(), size, sent), proves, true))
+    }
+
+    /// Ends what upstream's answer ends, also when it comes too late for who asked. A 404 ends what
+    /// anonymous was told only if the operator wants what is gone forgotten.
+    async fn after_refusal(
+        &self,
+        parts: &Parts,
+        bindings: &Bindings,
+        (inquiry, sent): (&Inquiry, SystemTime),
+        error: &Error,
+    ) {
+        parts.denied(inquiry, None, error).await;
+        let is_kept = self.to == ToldTo::Anonymous && parts.tags.gone == Gone::Serve;
+        if error.kind() == Kind::Missing && !is_kept {
+            bindings.forget(&self.key, self.to, sent, parts.now());
+        }
+    }
 }
 
 fn is_granted(parts: &Parts, pull: &Pull, binding: &Binding) -> bool {
@@ -321,72 +376,6 @@ fn is_doubtful(pull: &Pull, failed: &Error, kept: Option<&Kept>) -> bool {
     let is_no_answer = failed.kind() == Kind::Missing || Reason::of(failed.kind()).is_some();
     let may_stand = kept.is_some_and(|kept| kept.told.to == ToldTo::Anonymous && kept.standing == Standing::Anonymous);
     is_no_answer && may_stand && !pull.is_anonymous()
-}
-
-/// What a tag names by upstream's answer to a question that is `sent` now, what that proves, and
-/// whether the bytes came with it.
-async fn describe(
-    parts: &Parts,
-    pull: &Pull,
-    what: &What,
-    accept: Accept,
-    sent: SystemTime,
-) -> Result<(Binding, Proves, bool)> {
-    let said = parts.upstream.describe(&pull.site, &pull.repository, what, accept, &pull.requester).await;
-    match said {
-        Ok(said) => {
-            let proves = said.proves;
-            let Some(digest) = said.digest else { return read(parts, pull, what, accept, sent).await };
-            let (media_type, size) = (said.media_type.into(), said.size.filter(|size| *size > 0));
-            Ok((Binding { digest, media_type, size, checked: sent, overtaken: false, before: None }, proves, false))
-        }
-        Err(error) if error.status().as_u16() == 405 => read(parts, pull, what, accept, sent).await,
-        Err(error) => Err(error),
-    }
-}
-
-/// For registries whose HEAD says no digest: the digest is what the bytes hash to, if they are a
-/// manifest. Anything may answer with other bytes.
-async fn read(
-    parts: &Parts,
-    pull: &Pull,
-    what: &What,
-    accept: Accept,
-    sent: SystemTime,
-) -> Result<(Binding, Proves, bool)> {
-    let mut fields = http::HeaderMap::new();
-    if let Ok(value) = http::HeaderValue::try_from(accept.header()) {
-        fields.insert(http::header::ACCEPT, value);
-    }
-    let (upstream, get) = (&parts.upstream, http::Method::GET);
-    let answer = upstream.fetch_as_asked(&pull.site, &pull.repository, what, &get, &fields, &pull.requester).await?;
-    let proves = answer.proves(&pull.requester);
-    let response = answer.response;
-    let media_type = content_type(response.headers());
-    let bytes = upstream.collect(response.into_body(), MAX_MANIFEST).await?;
-    if !manifest::parse(&bytes).is_ok_and(|manifest| manifest.is_recognisable()) {
-        let message = format!("{} answered with what is no manifest: is there a proxy between?", pull.site.origin.host);
-        return Err(Error::new(Kind::Broken, message));
-    }
-    let digest = Digest::of(Algorithm::Sha256, &bytes);
-    let manifest = parts.manifests.read(&digest, bytes, Some(&media_type));
-    let (media_type, size) = (manifest.media_type.clone(), Some(manifest.bytes.len() as u64));
-    Ok((Binding { digest, media_type, size, checked: sent, overtaken: false, before: None }, proves, true))
-}
-
-/// Ends what upstream's answer ends, also when it comes too late for who asked. A 404 ends what
-/// anonymous was told only if the operator wants what is gone forgotten.
-async fn after_refusal(
-    parts: &Parts,
-    bindings: &Bindings,
-    (inquiry, key, to, sent): (&Inquiry, &Arc<str>, ToldTo, SystemTime),
-    error: &Error,
-) {
-    parts.denied(inquiry, None, error).await;
-    let is_kept = to == ToldTo::Anonymous && parts.tags.gone == Gone::Serve;
-    if error.kind() == Kind::Missing && !is_kept {
-        bindings.forget(key, to, sent, parts.now());
-    }
 }
 
 pub(super) fn age(binding: &Binding, now: SystemTime) -> Duration {

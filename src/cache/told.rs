@@ -30,6 +30,11 @@ pub struct Binding {
 }
 
 impl Binding {
+    /// What upstream named, when it was asked then.
+    pub fn new(digest: Digest, media_type: Arc<str>, size: Option<u64>, checked: SystemTime) -> Binding {
+        Binding { digest, media_type, size, checked, overtaken: false, before: None }
+    }
+
     /// When it was last confirmed, if no push overtook that.
     pub fn confirmed(&self) -> Option<SystemTime> {
         self.overtaken.not().then_some(self.checked)
@@ -167,6 +172,6 @@ impl Named {
 
     fn read(self) -> Binding {
         let Named { digest, media_type, size, checked } = self;
-        Binding { digest, media_type, size, checked: time(checked), overtaken: false, before: None }
+        Binding::new(digest, media_type, size, time(checked))
     }
 }

@@ -8,7 +8,7 @@ use crate::upstream::requester::Keyring;
 fn binding(media_type: &str, at: u64) -> Binding {
     let digest = Digest::of(Algorithm::Sha256, media_type.as_bytes());
     let (media_type, checked) = (media_type.into(), time(at));
-    Binding { digest, media_type, size: Some(1), checked, overtaken: false, before: None }
+    Binding::new(digest, media_type, Some(1), checked)
 }
 
 fn told_to_all(accept: Accept, binding: Binding) -> Told {
