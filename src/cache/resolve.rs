@@ -120,7 +120,8 @@ impl Resolver {
             return false;
         }
         let (pull, key) = (pull.as_anonymous(), tags::key(&pull.key, tag));
-        let asking = Box::pin(self.ask(&pull, tag, accept, &key, None));
+        let looked = looked(&self.bindings.told(&key), &pull, accept);
+        let asking = Box::pin(self.ask(&pull, tag, accept, &key, looked));
         was_answered(&self.parts.in_time(&pull, true, asking).await)
     }
 

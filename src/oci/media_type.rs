@@ -17,6 +17,12 @@ pub fn essence(value: &str) -> &str {
     value[..end].trim_ascii()
 }
 
+/// Whether it is JSON, or packed as it (RFC 6839, 3.1). Parameters and case do not matter.
+pub fn is_json(media_type: &str) -> bool {
+    let essence = essence(media_type).to_ascii_lowercase();
+    essence == "application/json" || essence.ends_with("+json")
+}
+
 /// Whether it is an index, OCI's or Docker's. Parameters and case do not matter.
 pub fn is_index(media_type: &str) -> bool {
     bit(media_type) & (Accept::OCI_INDEX | Accept::DOCKER_LIST) != 0

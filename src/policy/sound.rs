@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use crate::http::headers::DOCKER_CONTENT_DIGEST;
 use crate::http::range::parse_content_range;
 use crate::oci::digest::{Digest, DigestError};
-use crate::oci::media_type::essence;
+use crate::oci::media_type::{essence, is_json};
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -106,10 +106,16 @@ pub fn is_ping(status: StatusCode, fields: &HeaderMap) -> bool {
         StatusCode::UNAUTHORIZED => lines(fields, &header::WWW_AUTHENTICATE).any(|line| !line.is_empty()),
         StatusCode::OK => {
             let is_empty = fields.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
-            is_empty || lines(fields, &header::CONTENT_TYPE).all(|line| is_json(essence(line)))
+            is_empty || lines(fields, &header::CONTENT_TYPE).all(|line| essence(line).is_empty() || is_json(line))
         }
         _ => false,
     }
+}
+
+/// Whether a 401 or 403 has the form of a registry's: a challenge, or JSON.
+pub fn is_refusal(fields: &HeaderMap) -> bool {
+    let is_challenge = fields.contains_key(header::WWW_AUTHENTICATE);
+    is_challenge || lines(fields, &header::CONTENT_TYPE).next().is_some_and(is_json)
 }
 
 /// Whether a success of a token service may be a reply: 200, and no web page.
@@ -125,11 +131,6 @@ pub fn is_taken(status: StatusCode, fields: &HeaderMap) -> bool {
 /// The type of a web page, where it is one.
 fn page(fields: &HeaderMap) -> Option<&'static str> {
     lines(fields, &header::CONTENT_TYPE).find_map(|line| known(&PAGES, essence(line)))
-}
-
-fn is_json(media_type: &str) -> bool {
-    let media_type = media_type.to_ascii_lowercase();
-    media_type.is_empty() || media_type == "application/json" || media_type.ends_with("+json")
 }
 
 fn has_total(fields: &HeaderMap) -> bool {
@@ -313,6 +314,22 @@ mod tests {
             assert_eq!(is_token_reply(status, &fields(&lines)), expected, "{status} {lines:?}");
             let is_page = lines.iter().any(|(_, value)| value.contains("html"));
             assert_eq!(is_taken(status, &fields(&lines)), !is_page, "{status} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn every_refusal() {
+        for (lines, expected) in [
+            (vec![("www-authenticate", "Basic realm=\"a\""), ("content-type", "text/html")], true),
+            (vec![("content-type", "application/json; charset=utf-8")], true),
+            (vec![("content-type", "Application/JSON")], true),
+            (vec![("content-type", "application/problem+json")], true),
+            (vec![("content-type", "application/Problem+JSON;a=b")], true),
+            (vec![("content-type", "text/html")], false),
+            (vec![("content-type", "")], false),
+            (vec![], false),
+        ] {
+            assert_eq!(is_refusal(&fields(&lines)), expected, "{lines:?}");
         }
     }
 

@@ -14,7 +14,7 @@ use crate::http::via::Pseudonym;
 use crate::ledger::Identity;
 use crate::oci::digest::Digest;
 use crate::oci::error::code_of;
-use crate::oci::media_type::essence;
+use crate::policy::sound;
 
 /// Bytes of an error's body that are read and passed on.
 const MAX_ERROR_BODY: usize = 64 << 10;
@@ -104,7 +104,9 @@ impl Answer {
         let kind = match () {
             () if came_back => Kind::Looped,
             // A gate's, or a store's, and no word of the registry's.
-            () if is_refusal(parts.status) && via == Via::Direct && !is_registrys(&parts.headers) => Kind::Rejected,
+            () if is_refusal(parts.status) && via == Via::Direct && !sound::is_refusal(&parts.headers) => {
+                Kind::Rejected
+            }
             () => kind(parts.status, via),
         };
         let code = code_of(&body).map(|code| format!(" {code}")).unwrap_or_default();
@@ -153,13 +155,6 @@ fn kind(status: StatusCode, via: Via) -> Kind {
 
 fn is_refusal(status: StatusCode) -> bool {
     matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
-}
-
-/// Whether a refusal has the form of a registry's: a challenge, or JSON.
-fn is_registrys(fields: &HeaderMap) -> bool {
-    let media_type = fields.get(header::CONTENT_TYPE).map(|value| essence(value.to_str().unwrap_or_default()));
-    let is_json = |name: &str| name.eq_ignore_ascii_case("application/json") || name.ends_with("+json");
-    fields.contains_key(header::WWW_AUTHENTICATE) || media_type.is_some_and(is_json)
 }
 
 /// The fields of an error, which may be passed on to all who asked the same.

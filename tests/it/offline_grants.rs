@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Method;
 
+use crate::evidence::Reader;
 use crate::harness::*;
 
 pub(crate) const APP: &str = "docker.io/acme/app:1";
@@ -148,6 +149,31 @@ async fn what_upstream_took_back_does_not_come_back_with_an_outage() {
             }
         }
     }
+}
+
+/// What anonymous was told of a tag before it moved is no answer now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_public_before_the_tag_moved_ends_no_remembered_login() {
+    let pki = Pki::new();
+    let two = Image::single(&[b"alice's alone"]);
+    let registry = hub().start(&pki).await;
+    registry.make_public("acme/app");
+    let seawall = Seawall::before(&registry).toml(WEEK).start(&pki).await;
+    Pull::new(APP, Style::Docker).run(&seawall.client()).await.unwrap();
+    registry.add_image("acme/app:1", &two);
+    registry.make_private_within("acme/app", "1", &two, &["alice"]);
+    seawall.clock.advance(Duration::from_secs(90));
+    pull(&seawall, APP, Style::Docker, ALICE).await.unwrap();
+    let seawall = seawall.restart(&pki).await;
+    registry.fault(Fault::on("manifests").status(503, "no"));
+    seawall.clock.advance(Duration::from_secs(90));
+    let alice = Reader::of(&seawall, Some(ALICE), "acme/app").await;
+    let hashed = async {
+        while alice.get("/v2/acme/app/manifests/1").await.body.ok() != Some(two.manifest()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(faults::PATIENCE, hashed).await.expect("her login stands, as soon as it is hashed");
 }
 
 /// ECR and others want the login itself with each request.
