@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::http::origin::HostPattern;
 use crate::policy::addressee::OwnNames;
 use crate::policy::registry::Registries;
 use crate::server;
@@ -156,7 +157,7 @@ impl Config {
     /// The hosts of all registries that are not patterns, as `host` or `host:port`.
     pub fn registry_hosts(&self) -> Vec<String> {
         let hosts = self.registries.iter().flat_map(|registry| &registry.hosts);
-        hosts.filter(|host| !host.is_wildcard()).map(ToString::to_string).collect()
+        hosts.filter(|host| !host.is_wildcard()).map(HostPattern::authority).collect()
     }
 }
 

@@ -276,9 +276,13 @@ impl Gateway {
             Verdict::Refuse(reason) => {
                 return Err(Error::request(Code::Denied, format!("{origin} is refused: {reason}")));
             }
-            Verdict::Registry(site, _) => {
-                let message =
-                    format!("{origin} is a registry that is spoken to by {}://", site.registry.scheme().as_str());
+            Verdict::Registry(site, _, scheme) => {
+                let message = format!(
+                    "{} is a registry that is spoken to by {}://; `hosts` of {} may name {origin} too",
+                    origin.authority(),
+                    scheme.as_str(),
+                    site.registry.name
+                );
                 return Err(Error::new(Kind::Misdirected, message));
             }
         }

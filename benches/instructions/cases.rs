@@ -112,7 +112,7 @@ async fn start(upstream: SocketAddr) -> (SocketAddr, Daemon) {
     let text = format!(
         "listen = [\"127.0.0.1:0\"]\nadmin = \"\"\ndata = {dir:?}\n[log]\nlevel = \"warn\"\n[upstream]\n\
          hosts = {{ {HOST:?} = \"{upstream}\" }}\n[cache]\npublic_ttl = \"1d\"\n[cache.tags]\nttl = \"1d\"\n\
-         [[registry]]\nname = \"lab\"\nhosts = [{HOST:?}]\nupstreams = [{{ url = \"http://{HOST}\" }}]\n"
+         [[registry]]\nname = \"lab\"\nupstreams = [{{ url = \"http://{HOST}\" }}]\n"
     );
     std::fs::write(&file, text).expect("written");
     let config = Config::load(Some(&file), std::iter::empty(), Overrides::default()).unwrap_or_else(|e| panic!("{e}"));

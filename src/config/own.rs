@@ -50,7 +50,7 @@ fn name(value: &Value) -> Result<Host, Fault> {
 fn has(registry: &Registry, name: &Host) -> bool {
     let port = Scheme::Https.default_port();
     let mut patterns = registry.hosts.iter().chain(&registry.auth_hosts);
-    registry.scheme() == Scheme::Https && patterns.any(|pattern| pattern.matches(name, port, port))
+    patterns.any(|pattern| pattern.is_spoken(Scheme::Https, name, port))
 }
 
 /// A key that is not given apart is in the certificate's file.

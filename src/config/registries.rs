@@ -55,8 +55,8 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
     let name = section.take("name", problems, name);
     let builtin = builtin::registries().into_iter().find(|builtin| Some(&*builtin.name) == name.as_deref());
     let aliases = section.list("aliases", problems, self::name);
-    let hosts = section.list("hosts", problems, words::host_pattern);
-    let auth_hosts = section.list("auth_hosts", problems, words::host_pattern);
+    let hosts = section.list("hosts", problems, words::spoken_host);
+    let auth_hosts = section.list("auth_hosts", problems, words::spoken_host);
     let ca_pem = section.take("ca_file", problems, words::certificates);
     let client_certificate = client_certificate::read(&mut section, problems);
     let realms = section.list("realms", problems, words::host_pattern);
@@ -78,7 +78,7 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
         return None;
     };
     let hosts = hosts.or_else(|| builtin.as_ref().map(|b| b.hosts.clone()));
-    let hosts = hosts.unwrap_or_else(|| name.parse::<HostPattern>().into_iter().collect());
+    let hosts = hosts.unwrap_or_else(|| hosts_of(&name, sources.first().map(|source| &source.origin)));
     if problems.len() != before {
         return None;
     }
@@ -144,7 +144,18 @@ fn first_host(hosts: &[HostPattern]) -> Option<Origin> {
     if hosts.iter().any(HostPattern::is_wildcard) {
         return None;
     }
-    hosts.first().and_then(|host| Origin::from_url(&format!("https://{host}")).ok()).map(|(origin, _)| origin)
+    hosts.first().and_then(HostPattern::origin)
+}
+
+/// The hosts of a registry that names none: where it is dialled, as it is dialled, and its name, if
+/// that is the name of a host elsewhere.
+fn hosts_of(name: &str, dialled: Option<&Origin>) -> Vec<HostPattern> {
+    let named = name.parse::<HostPattern>().ok();
+    let Some(dialled) = dialled else { return named.into_iter().collect() };
+    let default_port = dialled.scheme.default_port();
+    let is_elsewhere =
+        |named: &HostPattern| name.contains(['.', ':']) && !named.matches(&dialled.host, dialled.port, default_port);
+    named.filter(is_elsewhere).into_iter().chain([HostPattern::from(dialled)]).collect()
 }
 
 /// A name for keys, mirror paths and metrics.
@@ -171,18 +182,13 @@ fn conflict(first: &Registry, second: &Registry) -> Option<String> {
             format!("{:?} and {:?} both go by the name {name:?}", &*first.name, &*second.name)
         });
     }
-    if first.scheme() != second.scheme() {
-        return None;
-    }
-    let default_port = first.scheme().default_port();
-    let port = |pattern: &HostPattern| pattern.port().unwrap_or(default_port);
+    let port = |pattern: &HostPattern| pattern.port().unwrap_or(pattern.scheme().default_port());
     let claims = |one: &HostPattern, other: &HostPattern| {
         if one.host() == other.host() {
-            return port(one) == port(other);
+            return (one.scheme(), port(one)) == (other.scheme(), port(other));
         }
         // An exact host that is asked for after a pattern that matches it would never be reached.
-        let exact = (!other.is_wildcard()).then(|| other.host().parse().ok()).flatten();
-        exact.is_some_and(|host| one.matches(&host, port(other), default_port))
+        other.origin().is_some_and(|exact| one.is_spoken(exact.scheme, &exact.host, exact.port))
     };
     // Two may share a token host.
     let against = |one: &HostPattern, others: &[HostPattern]| others.iter().find(|other| claims(one, other)).cloned();

@@ -142,7 +142,7 @@ pub(super) fn arranged(
 
 fn source(name: &str, written: Written) -> Source {
     let Written { origin, account, prefix, tags, missing } = written;
-    let hosts = origin.authority().parse::<HostPattern>().into_iter().collect();
+    let hosts = vec![HostPattern::from(&origin)];
     let upstream = Some(origin.clone());
     let registry = Registry { name: name.into(), hosts, upstream, account, ..Registry::default() };
     Source {

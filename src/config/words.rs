@@ -105,10 +105,23 @@ pub(super) fn nameserver(value: &Value) -> Result<NameServer, Fault> {
     text.trim().parse().map_err(|error| value.fault(format!("{error}; valid: {valid}")))
 }
 
-/// One host, or a pattern of whole labels.
+/// One host, or a pattern of whole labels, however it is spoken to.
 pub(super) fn host_pattern(value: &Value) -> Result<HostPattern, Fault> {
     let valid = "\"ghcr.io\", \"registry.corp:5000\", \"*.pkg.dev\"";
     let text = value.text(&format!("a host such as {valid}"))?;
+    if text.contains("://") {
+        return Err(value.fault(format!("{text:?} is too much: a host without scheme; valid: {valid}")));
+    }
+    pattern(value, text, valid)
+}
+
+/// The same, and how clients speak to it.
+pub(super) fn spoken_host(value: &Value) -> Result<HostPattern, Fault> {
+    let valid = "\"ghcr.io\", \"registry.corp:5000\", \"*.pkg.dev\"; in the clear: \"http://lab:5000\"";
+    pattern(value, value.text(&format!("a host such as {valid}"))?, valid)
+}
+
+fn pattern(value: &Value, text: &str, valid: &str) -> Result<HostPattern, Fault> {
     text.trim().parse().map_err(|error| value.fault(format!("{error}; valid: {valid}")))
 }
 

@@ -175,13 +175,13 @@ async fn evidence(
 /// The origins that are dialled for a registry: itself, its token hosts, its other sources.
 /// Patterns name none.
 fn origins(registry: &Arc<Registry>) -> Vec<(Arc<str>, Origin)> {
-    let scheme = registry.scheme();
-    let pattern = |pattern: &HostPattern| {
-        let host = (!pattern.is_wildcard()).then(|| pattern.host().parse().ok()).flatten()?;
-        Some(Origin { scheme, host, port: pattern.port().unwrap_or(scheme.default_port()) })
-    };
     let sources = registry.chain.before.iter().chain(&registry.chain.after).map(|source| source.site.origin.clone());
-    let all = registry.upstream.iter().cloned().chain(registry.auth_hosts.iter().filter_map(pattern)).chain(sources);
+    let all = registry
+        .upstream
+        .iter()
+        .cloned()
+        .chain(registry.auth_hosts.iter().filter_map(HostPattern::origin))
+        .chain(sources);
     let mut origins: Vec<(Arc<str>, Origin)> = Vec::new();
     for origin in all {
         if !origins.iter().any(|(_, known)| *known == origin) {

@@ -183,7 +183,7 @@ mod tests {
     fn registries() -> Registries {
         let registry = |name: &str, upstream: &str| Registry {
             name: name.into(),
-            hosts: vec![name.parse().unwrap()],
+            hosts: vec![upstream.parse().unwrap()],
             upstream: Some(Origin::from_url(upstream).unwrap().0),
             ..Registry::default()
         };

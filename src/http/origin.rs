@@ -210,15 +210,22 @@ impl fmt::Debug for Origin {
 }
 
 /// One host or many: `ghcr.io`, `*.pkg.dev`, `*.dkr.ecr.*.amazonaws.com`, `registry.corp:5000`. A
-/// `*` is one whole label.
+/// `*` is one whole label. Spoken to over TLS, but for `http://lab:5000`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HostPattern {
+    scheme: Scheme,
     host: String,
     port: Option<u16>,
 }
 
 impl HostPattern {
-    /// Whether `host:port` is meant. A pattern without a port means `default_port`.
+    /// Whether `host:port` is meant, when it is spoken to so.
+    pub fn is_spoken(&self, scheme: Scheme, host: &Host, port: u16) -> bool {
+        scheme == self.scheme && self.matches(host, port, scheme.default_port())
+    }
+
+    /// Whether `host:port` is meant, however it is spoken to. A pattern without a port means
+    /// `default_port`.
     pub fn matches(&self, host: &Host, port: u16, default_port: u16) -> bool {
         if port != self.port.unwrap_or(default_port) {
             return false;
@@ -254,6 +261,29 @@ impl HostPattern {
     pub fn port(&self) -> Option<u16> {
         self.port
     }
+
+    /// How it is spoken to.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// `host` or `host:port`, as it was written.
+    pub fn authority(&self) -> String {
+        self.port.map_or_else(|| self.host.clone(), |port| format!("{}:{port}", self.host))
+    }
+
+    /// Where it is, if it is one host.
+    pub fn origin(&self) -> Option<Origin> {
+        let host = (!self.is_wildcard()).then(|| self.host.parse().ok()).flatten()?;
+        Some(Origin { scheme: self.scheme, host, port: self.port.unwrap_or(self.scheme.default_port()) })
+    }
+}
+
+impl From<&Origin> for HostPattern {
+    fn from(origin: &Origin) -> HostPattern {
+        let port = (origin.port != origin.scheme.default_port()).then_some(origin.port);
+        HostPattern { scheme: origin.scheme, host: origin.host.to_string(), port }
+    }
 }
 
 impl FromStr for HostPattern {
@@ -261,7 +291,13 @@ impl FromStr for HostPattern {
 
     fn from_str(text: &str) -> Result<HostPattern, OriginError> {
         let refused = || OriginError(format!("{text:?} is not a host, host:port or a pattern such as *.example.com"));
-        let (host, port) = split_port(text).ok_or_else(refused)?;
+        let (scheme, authority) = match text.split_once("://") {
+            None => (Scheme::Https, text),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
+            Some(_) => return Err(refused()),
+        };
+        let (host, port) = split_port(authority).ok_or_else(refused)?;
         let port = port.map(|digits| parse_port(digits).ok_or_else(refused)).transpose()?;
         let labels: Vec<&str> = host.split('.').collect();
         let host = if labels.contains(&"*") {
@@ -273,14 +309,14 @@ impl FromStr for HostPattern {
         } else {
             host.parse::<Host>().map_err(|_| refused())?.to_string()
         };
-        Ok(HostPattern { host, port })
+        Ok(HostPattern { scheme, host, port })
     }
 }
 
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.host)?;
-        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+        let scheme = if self.scheme == Scheme::Http { "http://" } else { "" };
+        write!(f, "{scheme}{}", self.authority())
     }
 }
 

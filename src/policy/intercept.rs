@@ -11,8 +11,9 @@ use crate::http::origin::{Host, Scheme};
 /// What is done with a connection to a host.
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    /// The host is a registry or its token service: seawall answers in its place.
-    Registry(Site, Role),
+    /// The host is a registry or its token service, which clients speak to so: seawall answers in its
+    /// place.
+    Registry(Site, Role, Scheme),
     /// The host is no registry: bytes are forwarded without being read.
     Tunnel,
     /// The connection is refused.
@@ -49,9 +50,10 @@ impl fmt::Display for Reason {
 /// Decides on `host:port`. A registry is known at its own port whatever `tunnels` says; TLS is
 /// preferred where two registries share host and port.
 pub fn verdict(registries: &Registries, tunnels: &Tunnels, host: &Host, port: u16) -> Verdict {
-    let known = [Scheme::Https, Scheme::Http].into_iter().find_map(|scheme| registries.by_host(scheme, host, port));
-    if let Some((site, role)) = known {
-        return Verdict::Registry(site, role);
+    for scheme in [Scheme::Https, Scheme::Http] {
+        if let Some((site, role)) = registries.by_host(scheme, host, port) {
+            return Verdict::Registry(site, role, scheme);
+        }
     }
     if !tunnels.ports.contains(&port) {
         return Verdict::Refuse(Reason::Port(port));
@@ -80,7 +82,8 @@ mod tests {
         Registries::new(vec![
             registry("docker.io", "registry-1.docker.io", Some("https://registry-1.docker.io")),
             registry("pkg.dev", "*.pkg.dev", None),
-            registry("lab", "lab:5000", Some("http://lab:5000")),
+            registry("lab", "http://lab:5000", Some("http://lab:5000")),
+            registry("quay.io", "quay.io", Some("http://mirror.lan:8081")),
         ])
     }
 
@@ -88,7 +91,7 @@ mod tests {
         let hosts: Vec<WildMatch> = hosts.iter().map(|glob| WildMatch::new(glob)).collect();
         let tunnels = Tunnels { hosts, ports: ports.to_vec() };
         match verdict(&registries(), &tunnels, &host.parse().unwrap(), port) {
-            Verdict::Registry(site, role) => format!("{site:?} {role:?}"),
+            Verdict::Registry(site, role, scheme) => format!("{site:?} {role:?} by {}", scheme.as_str()),
             Verdict::Tunnel => "tunnel".to_owned(),
             Verdict::Refuse(reason) => reason.to_string(),
         }
@@ -97,11 +100,12 @@ mod tests {
     #[test]
     fn registries_first_then_ports_then_hosts() {
         let open = |host, port| decide(&["*"], &[443], host, port);
-        assert_eq!(open("registry-1.docker.io", 443), "docker.io at https://registry-1.docker.io Registry");
-        assert_eq!(open("Registry-1.Docker.IO.", 443), "docker.io at https://registry-1.docker.io Registry");
-        assert_eq!(open("auth.docker.io", 443), "docker.io at https://auth.docker.io Tokens");
-        assert_eq!(open("eu.pkg.dev", 443), "eu.pkg.dev at https://eu.pkg.dev Registry");
-        assert_eq!(open("lab", 5000), "lab at http://lab:5000 Registry");
+        assert_eq!(open("registry-1.docker.io", 443), "docker.io at https://registry-1.docker.io Registry by https");
+        assert_eq!(open("Registry-1.Docker.IO.", 443), "docker.io at https://registry-1.docker.io Registry by https");
+        assert_eq!(open("auth.docker.io", 443), "docker.io at https://auth.docker.io Tokens by https");
+        assert_eq!(open("eu.pkg.dev", 443), "eu.pkg.dev at https://eu.pkg.dev Registry by https");
+        assert_eq!(open("lab", 5000), "lab at http://lab:5000 Registry by http");
+        assert_eq!(open("quay.io", 443), "quay.io at http://mirror.lan:8081 Registry by https");
         assert_eq!(open("github.com", 443), "tunnel");
         assert_eq!(open("10.0.0.1", 443), "tunnel");
         assert_eq!(open("github.com", 22), "port 22 is not in tunnel.ports");
@@ -116,6 +120,6 @@ mod tests {
         assert_eq!(some("example.com"), "example.com is no configured registry and not in tunnel.hosts");
         let none = |host| decide(&[], &[443], host, 443);
         assert_eq!(none("github.com"), "github.com is no configured registry and not in tunnel.hosts");
-        assert_eq!(none("eu.pkg.dev"), "eu.pkg.dev at https://eu.pkg.dev Registry");
+        assert_eq!(none("eu.pkg.dev"), "eu.pkg.dev at https://eu.pkg.dev Registry by https");
     }
 }

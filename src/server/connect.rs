@@ -68,8 +68,8 @@ pub(crate) async fn grant(
             refuse(StatusCode::FORBIDDEN, &reason.to_string())
         }
         Verdict::Tunnel => dial(conn, &host, port).await,
-        Verdict::Registry(site, role) => {
-            let origin = Origin { scheme: site.registry.scheme(), host, port };
+        Verdict::Registry(site, role, scheme) => {
+            let origin = Origin { scheme, host, port };
             Ok(ConnectTarget::Registry(RegistryTarget { site, role, origin }))
         }
     }

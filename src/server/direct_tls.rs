@@ -49,7 +49,7 @@ pub(crate) async fn accept(conn: &Conn, greeting: Greeting) -> Option<Secured> {
         return refuse(conn, greeting, Refusal::Tunnel, why, Alert::UnrecognizedName).await;
     };
     match conn.shared.verdict(&host, port) {
-        Verdict::Registry(site, role) => {
+        Verdict::Registry(site, role, _) => {
             let origin = Origin { scheme: Scheme::Https, host, port };
             terminate(conn, greeting, RegistryTarget { site, role, origin }).await
         }

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::program;
 use crate::error::{Error, Kind, Result};
+use crate::http::origin::HostPattern;
 use crate::oci::login::{DockerConfig, Entry, Login};
 use crate::policy::registry::{Account, Site};
 use crate::task;
@@ -59,9 +60,9 @@ fn entry(file: &Path, hosts: &[String]) -> std::result::Result<Option<Entry>, St
 /// others if that is one of them.
 fn hosts(site: &Site) -> Vec<String> {
     let (registry, dialled) = (&site.registry, &site.origin);
-    let own = |host: &&crate::http::origin::HostPattern| !host.is_wildcard();
+    let own = |host: &&HostPattern| !host.is_wildcard();
     let is_one_of_them = registry.hosts.iter().filter(own).any(|host| host.matches(&dialled.host, dialled.port, 443));
-    let known = registry.hosts.iter().filter(own).map(ToString::to_string);
+    let known = registry.hosts.iter().filter(own).map(HostPattern::authority);
     let others = std::iter::once(registry.name.to_string()).chain(known).filter(|_| is_one_of_them);
     let mut hosts: Vec<String> = std::iter::once(dialled.authority()).chain(others).collect();
     hosts.dedup();

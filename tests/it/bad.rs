@@ -194,8 +194,7 @@ async fn oversized_fields_on_h2_cost_their_own_request() {
 async fn a_body_that_is_framed_twice_is_smuggled_past_nobody() {
     let pki = Pki::new();
     let plain = Registry::new("plain.test").plain().image("some/thing:1", Image::multi_layer()).start(&pki).await;
-    let toml =
-        "[[registry]]\nname = \"plain\"\nhosts = [\"plain.test\"]\nupstreams = [{ url = \"http://plain.test\" }]";
+    let toml = "[[registry]]\nname = \"plain\"\nhosts = [\"http://plain.test\"]\nupstreams = [{ url = \"http://plain.test\" }]";
     let seawall = Seawall::before(&plain).toml(toml).start(&pki).await;
     let smuggled = "GET /v2/some/thing/manifests/smuggled HTTP/1.1\r\nHost: plain.test\r\n\r\n";
     for fields in [

@@ -116,7 +116,7 @@ async fn plain_http_to_be_forwarded_needs_a_password_that_goes_no_further() {
     let other = image("some/thing:1", "files.test").plain().start(&pki).await;
     let (_file, toml) = users();
     let toml = format!(
-        "{toml}\n[tunnel]\nports = [80, 443]\ndeny_networks = []\n[[registry]]\nname = \"lab\"\nhosts = [\"lab.test\"]\n\
+        "{toml}\n[tunnel]\nports = [80, 443]\ndeny_networks = []\n[[registry]]\nname = \"lab\"\nhosts = [\"http://lab.test\"]\n\
          upstreams = [{{ url = \"http://lab.test\" }}]"
     );
     let seawall = Seawall::before(&lab).front(&other).toml(&toml).start(&pki).await;

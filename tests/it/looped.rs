@@ -50,7 +50,8 @@ fn overridden(host: &str, mapping: &Mapping, more: &str) -> String {
 async fn a_plain_registry_that_is_seawall_itself_is_refused() {
     let pki = Pki::new();
     let mapping = Mapping::start().await;
-    let lab = "[[registry]]\nname = \"lab\"\nhosts = [\"lab.test\"]\nupstreams = [{ url = \"http://lab.test\" }]";
+    let lab =
+        "[[registry]]\nname = \"lab\"\nhosts = [\"http://lab.test\"]\nupstreams = [{ url = \"http://lab.test\" }]";
     let toml = format!("{}\n{lab}", overridden("lab.test", &mapping, ""));
     let seawall = Seawall::alone().toml(&toml).start(&pki).await;
     mapping.leads_to(&seawall);

@@ -17,7 +17,7 @@ async fn world(pki: &Pki) -> (Registry, Registry, Registry, Seawall) {
     let ghcr = ghcr.image("github/tool:1", Image::multi_layer()).start(pki).await;
     let lab = Registry::new("lab.test").image("app:1", Image::multi_layer()).plain().page(1).start(pki).await;
     let toml = "[[registry]]\nname = \"ghcr.io\"\naliases = [\"github\"]\n\
-                [[registry]]\nname = \"lab\"\nhosts = [\"lab.test:5000\"]\nupstreams = [{ url = \"http://lab.test:5000\" }]";
+                [[registry]]\nname = \"lab\"\nhosts = [\"http://lab.test:5000\"]\nupstreams = [{ url = \"http://lab.test:5000\" }]";
     let seawall = Seawall::before(&hub).front(&ghcr).front(&lab).toml(toml).start(pki).await;
     (hub, ghcr, lab, seawall)
 }
@@ -97,7 +97,7 @@ async fn lists_go_on_under_every_name() {
     let lab = Registry::new("lab.test").image("app:1", Image::multi_layer()).image("app:2", Image::multi_layer());
     let lab = lab.plain().page(1).start(&pki).await;
     let toml = "[tls]\nnames = [\"seawall.corp.example\"]\n\
-                [[registry]]\nname = \"lab\"\nhosts = [\"lab.test:5000\"]\nupstreams = [{ url = \"http://lab.test:5000\" }]";
+                [[registry]]\nname = \"lab\"\nhosts = [\"http://lab.test:5000\"]\nupstreams = [{ url = \"http://lab.test:5000\" }]";
     let seawall = Seawall::before(&lab).toml(toml).start(&pki).await;
     let clients = [
         (MIRROR, Client::plain(seawall.addr())),

@@ -114,7 +114,7 @@ async fn a_proxy_over_tls() {
     let others = Registry::new(FILES).image("some/thing:1", Image::multi_layer()).start(&pki).await;
     let plain = Registry::new("lab.test").image("some/app:1", Image::multi_layer()).plain().start(&pki).await;
     let toml = format!(
-        "{NAMES}\n[tunnel]\ndeny_networks = []\n[[registry]]\nname = \"lab\"\nhosts = [\"lab.test\"]\nupstreams = [{{ url = \"http://lab.test\" }}]"
+        "{NAMES}\n[tunnel]\ndeny_networks = []\n[[registry]]\nname = \"lab\"\nhosts = [\"http://lab.test\"]\nupstreams = [{{ url = \"http://lab.test\" }}]"
     );
     let seawall = Seawall::before(&registry).front(&others).front(&plain).toml(&toml).start(&pki).await;
     let mut proxy = to_proxy(&seawall, NAME).await;

@@ -169,7 +169,7 @@ async fn a_plain_registry_is_tunnelled_to_as_well() {
     let lab = Registry::new("lab.test:5000").image("some/thing:1", Image::multi_layer()).plain().start(&pki).await;
     let hosts = HashMap::from([("lab.test".to_owned(), lab.addr("lab.test:5000"))]);
     let proxy = ForwardProxy::start(hosts, None).await;
-    let registry = "[[registry]]\nname = \"lab\"\nhosts = [\"lab.test:5000\"]\n\
+    let registry = "[[registry]]\nname = \"lab\"\nhosts = [\"http://lab.test:5000\"]\n\
                     upstreams = [{ url = \"http://lab.test:5000\" }]\n";
     let toml = format!("{registry}{}", upstream(&format!("http://{}", proxy.addr())));
     let seawall = Seawall::alone().toml(&toml).start(&pki).await;

@@ -21,7 +21,7 @@ async fn send(client: &Client, method: Method, path: &str, body: &'static [u8]) 
 /// The registry `lab`, in the clear, behind a seawall that bare bytes can be sent to.
 async fn lab(pki: &Pki) -> (Registry, Seawall) {
     let registry = Registry::new("lab").plain().image("a/b:1", Image::multi_layer()).start(pki).await;
-    let toml = "[[registry]]\nname = \"lab\"\nhosts = [\"lab\"]\nupstreams = [{ url = \"http://lab\" }]";
+    let toml = "[[registry]]\nname = \"lab\"\nhosts = [\"http://lab\"]\nupstreams = [{ url = \"http://lab\" }]";
     let seawall = Seawall::before(&registry).toml(toml).start(pki).await;
     (registry, seawall)
 }

@@ -60,7 +60,7 @@ async fn in_a_network_of_its_own() {
     let by_address = Registry::new(BY_ADDRESS).image("some/thing:1", Image::multi_layer()).start(&pki).await;
     let toml = format!(
         "[tunnel]\nports = [443, 8443]\n[clients]\nallow = [\"0.0.0.0/0\"]\n\
-         [[registry]]\nname = \"lab\"\nhosts = [\"lab.test:5000\"]\nupstreams = [{{ url = \"http://lab.test:5000\" }}]\n\
+         [[registry]]\nname = \"lab\"\nhosts = [\"http://lab.test:5000\"]\nupstreams = [{{ url = \"http://lab.test:5000\" }}]\n\
          [[registry]]\nname = \"addressed\"\nhosts = [\"{BY_ADDRESS}:5443\"]\n\
          [tls]\nnames = [\"10.77.0.50\"]"
     );
@@ -140,7 +140,7 @@ async fn passwords_are_not_walked_around(hub: &Registry, lab: &Registry, pki: &P
     writeln!(users, "ci:{}", bcrypt::hash("correct horse", 4).unwrap()).unwrap();
     let toml = format!(
         "[clients]\nallow = [\"0.0.0.0/0\"]\nusers_file = {:?}\n\
-         [[registry]]\nname = \"lab\"\nhosts = [\"lab.test:5000\"]\nupstreams = [{{ url = \"http://lab.test:5000\" }}]",
+         [[registry]]\nname = \"lab\"\nhosts = [\"http://lab.test:5000\"]\nupstreams = [{{ url = \"http://lab.test:5000\" }}]",
         users.path()
     );
     let seawall = Seawall::before(hub).front(lab).toml(&toml).start(pki).await;

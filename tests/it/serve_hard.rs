@@ -80,8 +80,7 @@ async fn a_broken_body_without_a_length_has_no_last_chunk() {
     let plain = Registry::new("plain.test").plain().blob("some/thing", Blob::generated(24, 300_000)).start(&pki).await;
     let digest = Blob::generated(24, 300_000).digest();
     plain.fault(Fault::on("bytes").chunked().cut_at(200_000));
-    let toml =
-        "[[registry]]\nname = \"plain\"\nhosts = [\"plain.test\"]\nupstreams = [{ url = \"http://plain.test\" }]";
+    let toml = "[[registry]]\nname = \"plain\"\nhosts = [\"http://plain.test\"]\nupstreams = [{ url = \"http://plain.test\" }]";
     let seawall = Seawall::before(&plain).toml(toml).start(&pki).await;
     let mut raw = Raw::connect(seawall.addr()).await;
     raw.send(format!("GET http://plain.test/v2/some/thing/blobs/{digest} HTTP/1.1\r\nHost: plain.test\r\n\r\n")).await;

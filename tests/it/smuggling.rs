@@ -86,7 +86,7 @@ impl World {
         let hub = with_image(Registry::new(HUB)).start(&pki).await;
         let plain = with_image(Registry::new(PLAIN)).plain().start(&pki).await;
         let files = with_image(Registry::new(FILES)).plain().start(&pki).await;
-        let toml = "[tunnel]\nports = [80, 443]\n[[registry]]\nname = \"plain\"\nhosts = [\"plain.test\"]\n\
+        let toml = "[tunnel]\nports = [80, 443]\n[[registry]]\nname = \"plain\"\nhosts = [\"http://plain.test\"]\n\
             upstreams = [{ url = \"http://plain.test\" }]";
         let seawall = Seawall::before(&hub).front(&plain).front(&files).toml(toml).start(&pki).await;
         let world = World { hub, plain, files, seawall };

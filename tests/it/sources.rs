@@ -50,6 +50,22 @@ async fn the_next_source_has_it_when_the_quota_is_spent() {
     }
 }
 
+/// How clients reach a registry has nothing to do with how seawall does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_whose_source_is_in_the_clear_is_intercepted_on_443() {
+    let pki = Pki::new();
+    for style in Style::ALL {
+        let mirror = Registry::new("mirror.lan").plain().image("library/alpine:3.20", alpine()).start(&pki).await;
+        let toml = upstreams("{ url = \"http://mirror.lan:8081\" }");
+        let seawall = Seawall::before(&mirror).toml(&toml).start(&pki).await;
+        for client in [seawall.client(), Client::direct_tls(seawall.addr(), &seawall.ca_pem)] {
+            let pulled = client.pull("docker.io/library/alpine:3.20", style).await;
+            pulled.unwrap_or_else(|e| panic!("{style:?}: {e}\n{}", mirror.log()));
+        }
+        assert_eq!(mirror.gets("manifests"), 2, "one pull brings what both get: {style:?}\n{}", mirror.log());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registry_that_is_gone_is_not_missed() {
     let pki = Pki::new();

@@ -11,8 +11,7 @@ use crate::target::{FILES, TAG, hub};
 async fn a_plain_registry_is_pulled_in_absolute_form_and_kept() {
     let pki = Pki::new();
     let plain = Registry::new("plain.test").plain().image("some/thing:1", Image::multi_layer()).start(&pki).await;
-    let toml =
-        "[[registry]]\nname = \"plain\"\nhosts = [\"plain.test\"]\nupstreams = [{ url = \"http://plain.test\" }]";
+    let toml = "[[registry]]\nname = \"plain\"\nhosts = [\"http://plain.test\"]\nupstreams = [{ url = \"http://plain.test\" }]";
     let seawall = Seawall::before(&plain).toml(toml).start(&pki).await;
     let client = Client::via_connect(seawall.addr(), "");
     let layer = Image::multi_layer().layers()[1].clone();

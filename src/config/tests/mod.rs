@@ -74,7 +74,7 @@ rules = [{ match = "ghcr.io/acme/*:v*", ttl = "forever" }]
 [[registry]]
 name = "lab:5000"
 aliases = ["lab"]
-hosts = ["lab:5000"]
+hosts = ["http://lab:5000"]
 auth_hosts = ["auth.lab"]
 ca_file = ""
 client_certificate_file = ""
@@ -251,6 +251,27 @@ fn a_new_registry_is_dialled_at_its_first_host() {
     assert_eq!(registries.next().unwrap().upstream.as_ref().unwrap().to_string(), "https://registry.corp:5000");
     assert_eq!(registries.next().unwrap().upstream, None);
     assert!(config.ca.permitted.contains(&Permitted::Dns("registry.corp".to_owned())));
+}
+
+#[test]
+fn a_registry_without_hosts_goes_by_where_it_is_dialled_and_by_its_name() {
+    for (name, upstream, hosts) in [
+        ("lab", "http://lab.corp:5000", vec!["http://lab.corp:5000"]),
+        ("lab", "https://lab.corp", vec!["lab.corp"]),
+        ("lab:5000", "http://lab:5000", vec!["http://lab:5000"]),
+        ("lab.corp", "https://lab.corp", vec!["lab.corp"]),
+        ("lab.corp", "http://lab.corp", vec!["http://lab.corp"]),
+        ("lab.corp", "http://10.0.0.7:5000", vec!["lab.corp", "http://10.0.0.7:5000"]),
+        ("lab.corp", "http://lab.corp:5000", vec!["lab.corp", "http://lab.corp:5000"]),
+        ("docker.io", "http://mirror.lan:8081", vec!["registry-1.docker.io", "index.docker.io"]),
+    ] {
+        let text = format!("[[registry]]\nname = {name:?}\nupstreams = [{{ url = {upstream:?} }}]");
+        let registries = parse(&text).unwrap().registries;
+        let registry = registries.iter().next().unwrap();
+        let said: Vec<_> = registry.hosts.iter().take(2).map(ToString::to_string).collect();
+        assert_eq!(said, hosts, "{name} {upstream}");
+        assert_eq!(registry.upstream.as_ref().unwrap().to_string(), upstream);
+    }
 }
 
 /// An exact host of the operator's is found before the built-in pattern that matches it too.

@@ -176,6 +176,16 @@ fn what_is_wrong_is_said_with_its_place() {
         (
             "[[registry]]\nname = \"lab\"\nhosts = [\"*.com\"]",
             "seawall.toml:3:10: registry.hosts: \"*.com\" is not a host, host:port or a pattern such as *.example.com; \
+             valid: \"ghcr.io\", \"registry.corp:5000\", \"*.pkg.dev\"; in the clear: \"http://lab:5000\"",
+        ),
+        (
+            "[[registry]]\nname = \"lab\"\nhosts = [\"ftp://lab\"]",
+            "seawall.toml:3:10: registry.hosts: \"ftp://lab\" is not a host, host:port or a pattern such as *.example.com; \
+             valid: \"ghcr.io\", \"registry.corp:5000\", \"*.pkg.dev\"; in the clear: \"http://lab:5000\"",
+        ),
+        (
+            "[[registry]]\nname = \"lab\"\nrealms = [\"http://lab\"]",
+            "seawall.toml:3:11: registry.realms: \"http://lab\" is too much: a host without scheme; \
              valid: \"ghcr.io\", \"registry.corp:5000\", \"*.pkg.dev\"",
         ),
         (

@@ -20,12 +20,11 @@ impl Registries {
         self.0.iter()
     }
 
-    /// The registry that `host:port` belongs to when spoken to by `scheme`, what the host is to it,
+    /// The registry that `host:port` belongs to when a client speaks to it by `scheme`, what the host is to it,
     /// and where it is dialled.
     pub fn by_host(&self, scheme: Scheme, host: &Host, port: u16) -> Option<(Site, Role)> {
-        self.0.iter().filter(|registry| registry.scheme() == scheme).find_map(|registry| {
-            let (pattern, role) =
-                registry.all_hosts().find(|(pattern, _)| pattern.matches(host, port, scheme.default_port()))?;
+        self.0.iter().find_map(|registry| {
+            let (pattern, role) = registry.all_hosts().find(|(pattern, _)| pattern.is_spoken(scheme, host, port))?;
             let here = Origin { scheme, host: host.clone(), port };
             let namespace = if pattern.is_wildcard() { here.authority().into() } else { registry.name.clone() };
             let origin = match (role, &registry.upstream) {
@@ -65,7 +64,8 @@ mod tests {
         Registries::new(vec![
             registry("docker.io", &["registry-1.docker.io", "docker.io"], Some("https://registry-1.docker.io")),
             registry("pkg.dev", &["*.pkg.dev"], None),
-            registry("lab", &["lab:5000"], Some("http://lab:5000")),
+            registry("lab", &["http://lab:5000"], Some("http://lab:5000")),
+            registry("quay.io", &["quay.io", "http://quay.io:8080"], Some("http://mirror.lan:8081")),
         ])
     }
 
@@ -83,6 +83,12 @@ mod tests {
         assert_eq!(find(Https, "us.pkg.dev", 443), some("us.pkg.dev at https://us.pkg.dev Registry"));
         assert_eq!(find(Http, "lab", 5000), some("lab at http://lab:5000 Registry"));
         assert_eq!(find(Https, "lab", 5000), None);
+        for (scheme, port) in [(Https, 443), (Http, 8080)] {
+            assert_eq!(find(scheme, "quay.io", port), some("quay.io at http://mirror.lan:8081 Registry"));
+            assert_eq!(find(scheme, "mirror.lan", 8081), None, "clients do not go there");
+        }
+        assert_eq!(find(Http, "quay.io", 80), None);
+        assert_eq!(find(Https, "auth.quay.io", 443), some("quay.io at https://auth.quay.io Tokens"));
         assert_eq!(find(Https, "docker.io", 8443), None);
         assert_eq!(find(Https, "evil.example", 443), None);
     }

@@ -19,7 +19,7 @@ pub struct Registry {
     pub name: Arc<str>,
     /// Other names of it in mirror paths.
     pub aliases: Vec<String>,
-    /// Hosts that clients know it by.
+    /// Hosts that clients know it by, and how they speak to them.
     pub hosts: Vec<HostPattern>,
     /// Hosts of its token service, where that is not one of `hosts`.
     pub auth_hosts: Vec<HostPattern>,
@@ -60,8 +60,8 @@ pub enum Account {
 }
 
 impl Registry {
-    /// How its hosts are spoken to.
-    pub fn scheme(&self) -> Scheme {
+    /// How it is dialled. How clients speak to its hosts has nothing to do with it.
+    fn dialled_by(&self) -> Scheme {
         self.upstream.as_ref().map_or(Scheme::Https, |origin| origin.scheme)
     }
 
@@ -86,7 +86,7 @@ impl Registry {
     pub fn is_realm(&self, realm: &Origin) -> bool {
         let Origin { scheme, host, port } = realm;
         let named = |pattern: &HostPattern| pattern.matches(host, *port, scheme.default_port());
-        (*scheme == Scheme::Https || self.scheme() == Scheme::Http)
+        (*scheme == Scheme::Https || self.dialled_by() == Scheme::Http)
             && (self.is_own(*scheme, host, *port) || self.realms.iter().any(named))
     }
 

@@ -32,7 +32,7 @@ pub(super) fn registries() -> Registries {
         registry("pkg.dev", &["*.pkg.dev"], &[], None),
         registry("ecr", &["*.dkr.ecr.*.amazonaws.com"], &[], None),
         registry("elastic", &["docker.elastic.co"], &["docker-auth.elastic.co"], Some("https://docker.elastic.co")),
-        registry("lab", &["lab.corp:5000"], &[], Some("http://lab.corp:5000")),
+        registry("lab", &["http://lab.corp:5000"], &[], Some("http://lab.corp:5000")),
         registry("tls", &["tls.corp:8443"], &[], Some("https://tls.corp:8443")),
         registry("ip", &["10.1.2.3"], &[], Some("https://10.1.2.3")),
     ])

@@ -24,17 +24,17 @@ impl Names {
         let mut names = Names::default();
         for registry in registries.iter() {
             for pattern in registry.hosts.iter().chain(&registry.auth_hosts) {
-                names.add(registry.scheme(), pattern);
+                names.add(pattern);
             }
         }
         names
     }
 
-    fn add(&mut self, scheme: Scheme, pattern: &HostPattern) {
-        let host = pattern.host();
+    fn add(&mut self, pattern: &HostPattern) {
+        let (scheme, host) = (pattern.scheme(), pattern.host());
         let on_443 = pattern.port().unwrap_or(scheme.default_port()) == 443 && scheme == Scheme::Https;
         let (list, entry) = if !on_443 || is_address(host) {
-            (&mut self.elsewhere, written(pattern))
+            (&mut self.elsewhere, pattern.authority())
         } else if !pattern.is_wildcard() {
             (&mut self.exact, host.to_owned())
         } else if let Some(parent) = host.strip_prefix("*.").filter(|rest| !rest.split('.').any(|label| label == "*")) {
@@ -70,7 +70,7 @@ impl Mirrored {
         let mut mirrored = Mirrored::default();
         for pattern in registries.iter().flat_map(|registry| &registry.hosts) {
             let list = if pattern.is_wildcard() { &mut mirrored.patterns } else { &mut mirrored.hosts };
-            let entry = written(pattern);
+            let entry = pattern.authority();
             if !list.contains(&entry) {
                 list.push(entry);
             }
@@ -93,7 +93,7 @@ pub(super) fn paths(registries: &Registries) -> Vec<(String, String)> {
     let mut paths = Vec::new();
     for registry in registries.iter() {
         for pattern in registry.hosts.iter().filter(|pattern| !pattern.is_wildcard()) {
-            let host = written(pattern);
+            let host = pattern.authority();
             match &registry.upstream {
                 _ if !host.contains(':') => paths.push((host.clone(), host)),
                 Some(_) => paths.push((host, registry.name.to_string())),
@@ -106,8 +106,8 @@ pub(super) fn paths(registries: &Registries) -> Vec<(String, String)> {
 
 /// The hosts that are spoken to in the clear.
 pub(super) fn plain_http(registries: &Registries) -> Vec<String> {
-    let clear = registries.iter().filter(|registry| registry.scheme() == Scheme::Http);
-    clear.flat_map(|registry| registry.hosts.iter().map(written)).collect()
+    let all = registries.iter().flat_map(|registry| &registry.hosts);
+    all.filter(|pattern| pattern.scheme() == Scheme::Http).map(HostPattern::authority).collect()
 }
 
 /// Whether `name` is `parent` or lies below it.
@@ -117,13 +117,6 @@ pub(super) fn is_within(name: &str, parent: &str) -> bool {
 
 fn is_address(host: &str) -> bool {
     host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok()
-}
-
-fn written(pattern: &HostPattern) -> String {
-    match pattern.port() {
-        Some(port) => format!("{}:{port}", pattern.host()),
-        None => pattern.host().to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ impl Mirrored {
         let mut mirrored = Mirrored { entries: Vec::new(), unreached: Vec::new() };
         for registry in registries.iter() {
             for pattern in &registry.hosts {
-                let host = pattern.to_string();
+                let host = pattern.authority();
                 // The library calls Docker Hub by this name alone.
                 if &*registry.name == "docker.io" && host != "docker.io" {
                     continue;
