@@ -60,6 +60,7 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
     let ca_pem = section.take("ca_file", problems, words::certificates);
     let client_certificate = client_certificate::read(&mut section, problems);
     let realms = section.list("realms", problems, words::host_pattern);
+    let redirects = section.list("redirects", problems, words::spoken_host).unwrap_or_default();
     let repositories = repositories(&mut section, name.as_deref().unwrap_or_default(), problems);
     let account = account::read(&mut section, problems);
     account::check_share(&section, &repositories, account.as_ref(), problems);
@@ -94,7 +95,7 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
         }
         None => (Vec::new(), Vec::new(), first_host(&hosts)),
     };
-    let (upstream, chain) = sources::arranged(&name, sources, &hosts, rewrite);
+    let (upstream, chain) = sources::arranged((&name, &redirects), sources, &hosts, rewrite);
     let upstream_account = upstream.as_ref().and_then(|own| own.account.clone());
     let upstream = upstream.map(|own| own.origin);
     Some(Registry {
@@ -110,6 +111,7 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
         chain,
         reserve: u64::try_from(reserve).unwrap_or(0),
         realms,
+        redirects,
     })
 }
 

@@ -36,6 +36,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "aliases",
             "auth_hosts",
             "realms",
+            "redirects",
             "upstreams",
             "username",
             "docker_config",

@@ -118,7 +118,7 @@ fn rewrite(mut rule: Section, problems: &mut Vec<Problem>) -> Option<Rewrite> {
 /// The registry itself among what was written, and the others around it. It is the first that is
 /// one of its hosts; where none is, it is the first: the operator says that the registry is there.
 pub(super) fn arranged(
-    name: &str,
+    (name, redirects): (&str, &[HostPattern]),
     mut written: Vec<Written>,
     hosts: &[HostPattern],
     rewrite: Vec<Rewrite>,
@@ -129,7 +129,7 @@ pub(super) fn arranged(
     };
     let after = written.split_off(at + 1);
     let own = written.pop();
-    let sources = |all: Vec<Written>| all.into_iter().map(|one| source(name, one)).collect();
+    let sources = |all: Vec<Written>| all.into_iter().map(|one| source((name, redirects), one)).collect();
     let chain = Chain {
         before: sources(written),
         after: sources(after),
@@ -140,11 +140,12 @@ pub(super) fn arranged(
     (own, chain)
 }
 
-fn source(name: &str, written: Written) -> Source {
+fn source((name, redirects): (&str, &[HostPattern]), written: Written) -> Source {
     let Written { origin, account, prefix, tags, missing } = written;
     let hosts = vec![HostPattern::from(&origin)];
     let upstream = Some(origin.clone());
-    let registry = Registry { name: name.into(), hosts, upstream, account, ..Registry::default() };
+    let redirects = redirects.to_vec();
+    let registry = Registry { name: name.into(), hosts, upstream, account, redirects, ..Registry::default() };
     Source {
         site: Site { registry: Arc::new(registry), namespace: origin.authority().into(), origin },
         prefix,

@@ -12,7 +12,8 @@ use crate::dial::error::dial_error;
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::Origin;
 use crate::ledger::Identity;
-use crate::policy::redirect;
+use crate::policy::redirect::{self, Refused};
+use crate::policy::registry::Site;
 use crate::policy::sound::{self, Nonsense};
 
 /// The first response that is no redirect.
@@ -55,9 +56,9 @@ pub(super) async fn follow(
                 .map_err(|nonsense| unsound(&origin, what, nonsense))?;
             return Ok(Answer { paid_by: charged, names, ..answer });
         }
-        let location = answer.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
-        let next = redirect::next(&origin, &target, location, hop)
-            .map_err(|refused| Error::new(Kind::Broken, format!("{} sent {refused}", origin.host)))?;
+        let location = answer.headers().get(header::LOCATION).map(HeaderValue::as_bytes);
+        let next = redirect::next((&origin, &target), location, hop, &site.registry.redirects)
+            .map_err(|refused| not_followed(&origin, site, refused))?;
         if next.origin != origin {
             credential = None;
             (about.debit, about.author) = (None, Author::Seawall);
@@ -66,6 +67,16 @@ pub(super) async fn follow(
         (origin, target) = (next.origin, next.target);
     }
     Err(Error::new(Kind::Broken, "too many redirects"))
+}
+
+fn not_followed(origin: &Origin, site: &Site, refused: Refused) -> Error {
+    let advice = match refused {
+        Refused::Downgrade => {
+            format!(": if its storage is to be reached so, name it in `redirects` of {}", site.registry.name)
+        }
+        Refused::Location | Refused::TooMany => String::new(),
+    };
+    Error::new(Kind::Broken, format!("{} sent {refused}{advice}", origin.host))
 }
 
 /// The error of a success that is no answer: it counts as none.

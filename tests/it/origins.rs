@@ -253,3 +253,29 @@ async fn one_token_request_for_a_whole_pull() {
     }
     assert_eq!(registry.gets("token"), 1, "{}", registry.log());
 }
+
+/// A registry in front of storage of the operator's own; its signature is of the query's text.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn storage_in_the_clear_is_followed_to_where_the_operator_says() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let minio = Registry::new("minio.corp").plain().image("library/alpine:3.20", Image::two_platforms());
+    let minio = minio.start(&pki).await;
+    let layer = Image::two_platforms().layers()[1].digest();
+    let signed = format!("http://minio.corp:9000/v2/library/alpine/blobs/{layer}?name='a'&sig=%2f[x]");
+    registry.fault(Fault::on("blobs").host("registry-1.docker.io").redirect(&signed));
+    let url = format!("{HUB}/v2/library/alpine/blobs/{layer}");
+    for (redirects, status) in [("", 502), ("redirects = [\"http://minio.corp:9000\"]", 200)] {
+        let toml = format!("[[registry]]\nname = \"docker.io\"\n{redirects}");
+        let seawall = Seawall::before(&registry).front(&minio).toml(&toml).start(&pki).await;
+        let reply = seawall.client().get(&url).send().await.unwrap();
+        assert_eq!(reply.status, status, "{redirects}: {:?}", reply.body);
+        let text = String::from_utf8_lossy(reply.bytes());
+        assert!(status == 200 || text.contains("name it in `redirects` of docker.io"), "{text}");
+    }
+    let asked: Vec<_> = minio.requests().into_iter().map(|seen| seen.query).collect();
+    assert!(
+        !asked.is_empty() && asked.iter().all(|query| query.as_deref() == Some("name='a'&sig=%2f[x]")),
+        "{asked:?}"
+    );
+}

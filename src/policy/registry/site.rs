@@ -42,6 +42,8 @@ pub struct Registry {
     /// Hosts that the account may be sent to for a token, besides `hosts` and `auth_hosts`. They
     /// are not intercepted.
     pub realms: Vec<HostPattern>,
+    /// Where its content may be although that is private or, if it is so named, in the clear.
+    pub redirects: Vec<HostPattern>,
 }
 
 /// Where the operator's account for a registry is written. It is read again now and then: secrets
@@ -72,12 +74,13 @@ impl Registry {
         is_upstream || self.all_hosts().any(|(pattern, _)| pattern.matches(host, port, scheme.default_port()))
     }
 
-    /// Whether the operator named this: the registry itself, its realms, its other sources. It may
-    /// be dialled wherever it is.
+    /// Whether the operator named this: the registry itself, its realms, its other sources, its
+    /// storage. It may be dialled wherever it is.
     pub fn is_named(&self, scheme: Scheme, host: &Host, port: u16) -> bool {
         let mut sources = self.chain.before.iter().chain(&self.chain.after);
         self.is_own(scheme, host, port)
             || self.realms.iter().any(|realm| realm.matches(host, port, scheme.default_port()))
+            || self.redirects.iter().any(|named| named.is_spoken(scheme, host, port))
             || sources.any(|source| source.site.origin.is(scheme, host, port))
     }
 
