@@ -84,6 +84,12 @@ impl Kind {
         }
     }
 
+    /// Whether it is upstream's answer to who asked, which it would repeat; to another it may say
+    /// something else.
+    pub fn is_answer(self) -> bool {
+        matches!(self, Kind::Refused | Kind::Missing | Kind::Limited | Kind::Rejected | Kind::Forbidden)
+    }
+
     fn status(self) -> StatusCode {
         match self {
             Kind::Request => StatusCode::BAD_REQUEST,

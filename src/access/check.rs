@@ -50,6 +50,17 @@ pub struct Checked {
     pub given: Option<Given>,
 }
 
+/// What ends an answer that was asked for before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ended {
+    /// The latest refusal to the requester in the repository.
+    pub refused: Option<Stamp>,
+    /// The latest removal of the digest.
+    pub removed: Option<Stamp>,
+    /// Whether upstream's last word of it to the requester was that there is none.
+    pub is_missing: bool,
+}
+
 impl Access {
     /// With what was recorded of refusals and logins, which is taken out of `records`.
     pub fn new(
@@ -90,10 +101,11 @@ impl Access {
     ) -> Evidence {
         let inner = &*self.0;
         let presence = inner.presences.find(key, digest, kind);
-        let anonymous_refused = inner.refusals.of(Lasting::Anonymous, key);
         let evidence = Evidence {
             presence,
-            anonymous_refused,
+            anonymous_refused: inner.refusals.of(Lasting::Anonymous, key),
+            // What it was granted is in the presence too.
+            refused: if who == Credential::Account { self.refused(who, key) } else { None },
             is_shared: who == Credential::Account,
             is_proved: presence.is_some_and(|presence| presence.is_delivered)
                 || self.is_proved(key, (digest, kind), now),
@@ -216,19 +228,26 @@ impl Access {
 
     /// Whether an answer to a question would be a yes that is fresh, if it is about what was asked
     /// for: who asks the same has a share of it while it comes.
-    pub fn is_believed(&self, inquiry: &Inquiry) -> bool {
+    pub fn is_believed(&self, inquiry: &Inquiry, content: (&Digest, ContentKind)) -> bool {
         let ttl = if inquiry.is_anonymous() { self.0.ttls.public } else { self.0.ttls.own };
-        self.is_unrefused(inquiry) && self.0.stamps.now().is_within(inquiry.sent, ttl)
+        self.is_valid(inquiry, content) && self.0.stamps.now().is_within(inquiry.sent, ttl)
     }
 
-    /// Whether no refusal came since a question about a digest was sent.
+    /// Whether nothing ended an answer about a digest since it was asked for: no refusal, no word
+    /// that there is none, no removal.
     pub fn is_valid(&self, inquiry: &Inquiry, content: (&Digest, ContentKind)) -> bool {
-        self.is_unrefused(inquiry) && !self.is_missing(inquiry.who, &inquiry.key, content)
+        let ended = self.ended(inquiry.who, &inquiry.key, content);
+        let refused = ended.refused.max(inquiry.person.lock().refused());
+        Some(inquiry.sent) > refused.max(ended.removed) && !ended.is_missing
     }
 
-    fn is_unrefused(&self, inquiry: &Inquiry) -> bool {
-        let refused = self.refused(inquiry.who, &inquiry.key);
-        Some(inquiry.sent) > refused.max(inquiry.person.lock().refused())
+    /// What ended earlier answers to a requester about a digest.
+    pub fn ended(&self, who: Credential, key: &RepositoryKey, content: (&Digest, ContentKind)) -> Ended {
+        Ended {
+            refused: self.refused(who, key),
+            removed: self.0.presences.removed(key, content),
+            is_missing: self.is_missing(who, key, content),
+        }
     }
 
     /// Whether upstream's last word of a digest was that there is none, to whom it was granted by

@@ -126,6 +126,15 @@ impl Access {
         let came = self.0.stamps.next();
         inquiry.person.lock().miss(&(digest.clone(), kind), came);
         let mut is_ended = false;
+        // Some say 404 to whoever may not read: a login that is remembered covers what it was not
+        // denied since.
+        if let Credential::Known(print) = inquiry.who
+            && self.0.logins.is_on()
+            && self.0.presences.find(&inquiry.key, digest, kind).is_some()
+        {
+            self.0.logins.revoked(print, &inquiry.key);
+            is_ended = true;
+        }
         self.0.presences.change(&inquiry.key, (digest, kind), inquiry.sent, |before| {
             let before = before?;
             let after = match inquiry.who {
@@ -135,8 +144,9 @@ impl Access {
                 Credential::Account => Presence { shared: None, ..before },
                 _ => before,
             };
-            is_ended = after != before;
-            is_ended.then_some(after)
+            let is_changed = after != before;
+            is_ended |= is_changed;
+            is_changed.then_some(after)
         });
         if is_ended {
             self.0.journal.settled().await;

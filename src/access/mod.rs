@@ -22,7 +22,7 @@ mod repositories;
 pub mod secret;
 mod stamps;
 
-pub use check::{Access, Checked};
+pub use check::{Access, Checked, Ended};
 pub use heard::Ends;
 pub use inquiry::{Given, Inquiry};
 pub use known::Restored;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::found::Stale;
 use super::parts::Parts;
 use super::pull::{Method, Pull, content_kind, may_push};
-use crate::access::{Checked, Given, Inquiry};
+use crate::access::{Checked, Ended, Given, Inquiry};
 use crate::dial::error::dial_error;
 use crate::error::{Error, Kind, Result};
 use crate::http::cache_status::Outcome;
@@ -23,15 +23,14 @@ use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, RepositoryKey};
 use crate::policy::access::{Standing, Verdict};
 use crate::policy::freshness::Reason;
-use crate::policy::stamp::Stamp;
 use crate::task::Coalesced;
 use crate::upstream::breaker::not_asked;
 use crate::upstream::requester::Credential;
 use crate::upstream::{Description, Proves, What};
 
 /// What is asked once for many: a digest in a repository, for one credential, to push it or not,
-/// since the last refusal, of the repository or of this, and the last trial.
-type Question = (RepositoryKey, What, Credential, bool, Option<Stamp>, bool, u64);
+/// since what ended earlier answers, and the last trial.
+type Question = (RepositoryKey, What, Credential, bool, Ended, u64);
 
 /// Anonymous is asked what a client with a credential was granted, unless it was refused so lately.
 const REFUSED_LATELY: Duration = Duration::from_secs(3600);
@@ -134,18 +133,18 @@ impl Admission {
         if let Cleared::Yes(Some(checked)) = cleared {
             return Ok(Admitted::Granted(checked.clone(), None));
         }
-        let checked = self.parts.check(pull, content);
+        let mut checked = self.parts.check(pull, content);
         if cleared.is_yes() || checked.permission.verdict != Verdict::Ask {
             return Ok(Admitted::Granted(checked, None));
         }
         if let Some(manifest) = &checked.by {
             Box::pin(self.ask_about_image(pull, manifest)).await;
-            let renewed = self.parts.check(pull, content);
-            if renewed.permission.is_granted() {
-                return Ok(Admitted::Granted(renewed, None));
+            checked = self.parts.check(pull, content);
+            if checked.permission.is_granted() {
+                return Ok(Admitted::Granted(checked, None));
             }
         }
-        let asked = Box::pin(self.ask_or_stand(pull, digest, what, checked.permission.standing)).await;
+        let asked = Box::pin(self.ask_or_stand(pull, digest, what, checked.permission.stands())).await;
         match asked {
             // A refusal that came meanwhile voids it: whoever asks now asks anew.
             Ok(Asked::Answer(word)) if word.is_proof && !self.parts.access.is_valid(&word.inquiry, content) => {
@@ -153,7 +152,7 @@ impl Admission {
             }
             Ok(Asked::Answer(word)) if word.is_proof => Ok(Admitted::Granted(self.parts.check(pull, content), None)),
             Ok(Asked::Answer(word)) => Ok(Admitted::Unproved(Some(word))),
-            Ok(Asked::Stale(stale)) => Ok(Admitted::Granted(checked, Some(stale))),
+            Ok(Asked::Stale(stale)) => Ok(Admitted::Granted(self.parts.check(pull, content), Some(stale))),
             Err(error) => Box::pin(self.in_words_of_get(pull, digest, what, error)).await,
         }
     }
@@ -172,15 +171,9 @@ impl Admission {
         }
     }
 
-    /// Asks upstream about a digest. Where it cannot say, what is here is served if it stands.
-    pub(super) async fn ask_or_stand(
-        &self,
-        pull: &Pull,
-        digest: &Digest,
-        what: &What,
-        standing: Standing,
-    ) -> Result<Asked> {
-        let stands = standing != Standing::None;
+    /// Asks upstream about a digest. Where it cannot say, what is here is served if it still stands
+    /// then.
+    pub(super) async fn ask_or_stand(&self, pull: &Pull, digest: &Digest, what: &What, stands: bool) -> Result<Asked> {
         let error = match self.parts.in_time(pull, stands, Box::pin(self.ask(pull, digest, what))).await {
             Ok(word) if word.is_proof || !stands || pull.method == Method::Head => return Ok(Asked::Answer(word)),
             Ok(word) => match Box::pin(self.prove(pull, digest, what, word)).await {
@@ -197,7 +190,10 @@ impl Admission {
         if !is_missing && Reason::of(error.kind()).is_none() {
             return Err(error);
         }
+        // A refusal may have come meanwhile.
+        let standing = self.parts.check(pull, (digest, content_kind(what))).permission.standing;
         match standing {
+            _ if !stands => Err(error),
             Standing::None => Err(error),
             Standing::Anonymous if pull.is_anonymous() => self.parts.stale(pull, &error).map(Asked::Stale).ok_or(error),
             Standing::Anonymous => self.ask_as_anonymous(&pull.as_anonymous(), digest, what, error).await,
@@ -233,11 +229,14 @@ impl Admission {
     /// Anonymous's own question, where `failed` came of a client's: whoever asks may have brought
     /// that about.
     async fn ask_as_anonymous(&self, anonymous: &Pull, digest: &Digest, what: &What, failed: Error) -> Result<Asked> {
-        match self.parts.in_time(anonymous, true, Box::pin(self.ask(anonymous, digest, what))).await {
-            Ok(word) if word.is_proof => Ok(Asked::Answer(word)),
-            Ok(_) => self.parts.stale(anonymous, &unsound(anonymous)).map(Asked::Stale).ok_or(failed),
-            Err(error) => self.parts.stale(anonymous, &error).map(Asked::Stale).ok_or(failed),
-        }
+        let error = match self.parts.in_time(anonymous, true, Box::pin(self.ask(anonymous, digest, what))).await {
+            Ok(word) if word.is_proof => return Ok(Asked::Answer(word)),
+            Ok(_) => unsound(anonymous),
+            Err(error) => error,
+        };
+        let stands = self.parts.check(anonymous, (digest, content_kind(what))).permission.stands();
+        let stale = if stands { self.parts.stale(anonymous, &error) } else { None };
+        stale.map(Asked::Stale).ok_or(failed)
     }
 
     /// An answer that says nothing of a manifest is proved by its bytes; any other is none, where what
@@ -306,10 +305,8 @@ impl Admission {
     pub(super) async fn ask(&self, pull: &Pull, digest: &Digest, what: &What) -> Result<Word> {
         let generation = self.parts.upstream.generation(&pull.site);
         let who = pull.requester.credential.asked_as();
-        let access = &self.parts.access;
-        let refused = access.refused(who, &pull.key);
-        let is_missing = access.is_missing(who, &pull.key, (digest, content_kind(what)));
-        let question = (pull.key.clone(), what.clone(), who, may_push(pull, what), refused, is_missing, generation);
+        let ended = self.parts.access.ended(who, &pull.key, (digest, content_kind(what)));
+        let question = (pull.key.clone(), what.clone(), who, may_push(pull, what), ended, generation);
         let (parts, pull, what, digest) = (self.parts.clone(), pull.clone(), what.clone(), digest.clone());
         let work = move || async move { asked(&parts, &pull, &what, &digest).await };
         self.asked.run(question, work).await

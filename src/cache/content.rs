@@ -130,7 +130,7 @@ impl Contents {
         // What anonymous is sent, everybody may be.
         let is_near = flight.was_asked_in(&pull.key, content.1);
         let is_shared =
-            |inquiry: &Inquiry| self.parts.access.is_believed(inquiry) && (is_same || inquiry.is_anonymous());
+            |inquiry: &Inquiry| self.parts.access.is_believed(inquiry, content) && (is_same || inquiry.is_anonymous());
         if is_near && flight.inquiry().is_some_and(is_shared) {
             return Box::pin(self.flown_for(pull, what, flight, None)).await;
         }
@@ -385,8 +385,8 @@ impl Contents {
         }
         let access = &self.parts.access;
         let is_denied = || may_push(pull, what) && access.was_missing(&pull.requester, &pull.key, content, standing);
-        let standing = if here.is_some() && !is_denied() { standing } else { Standing::None };
-        let asking = Box::pin(self.admission.ask_or_stand(pull, digest, what, standing));
+        let stands = here.is_some() && standing != Standing::None && !is_denied();
+        let asking = Box::pin(self.admission.ask_or_stand(pull, digest, what, stands));
         match (asking.await?, here) {
             (Asked::Answer(Word { said, is_proof: true, .. }), here) => {
                 match said.size.or(here.map(|(size, _)| size)) {

@@ -344,7 +344,7 @@ impl Fill {
                     return Err(Error::new(Kind::Broken, "upstream returned a different Content-Length on resume"));
                 }
                 Ok(fetched) => return Ok(fetched),
-                Err(error) if is_final(error.kind()) => return Err(error),
+                Err(error) if error.kind().is_answer() => return Err(error),
                 Err(error) => error,
             };
             match not_asked(&error) {
@@ -388,11 +388,6 @@ impl Fill {
         lead.land(Some(held));
         self.admission.learn_whether_public(&self.pull, (&digest, self.kind())).await;
     }
-}
-
-/// Whether upstream would say so again.
-fn is_final(kind: Kind) -> bool {
-    matches!(kind, Kind::Refused | Kind::Missing | Kind::Limited | Kind::Rejected | Kind::Forbidden)
 }
 
 /// What readers may have: all but the last chunk, once that may be the end.

@@ -137,7 +137,8 @@ impl Reader {
                 // It ended before what the client was reserved.
                 Limit::End(_) => return Poll::Ready(Some(Err(short()))),
                 Limit::Upto(_) => self.wait(),
-                Limit::Failed(error) if matches!(error.kind(), Kind::Full | Kind::Refused) => self.go_through(),
+                // What upstream answered to who leads is not what it answers to this one.
+                Limit::Failed(error) if error.kind() == Kind::Full || error.kind().is_answer() => self.go_through(),
                 Limit::Failed(error) => return Poll::Ready(Some(Err(error))),
             }
         }

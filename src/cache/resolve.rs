@@ -20,7 +20,7 @@ use crate::policy::freshness::{self, After, Answer, Before, Gone, Granted, Reaso
 use crate::policy::stamp::Stamp;
 use crate::task::Coalesced;
 use crate::upstream::requester::Credential;
-use crate::upstream::{Proves, What};
+use crate::upstream::{Author, Proves, What, Wording};
 
 /// A tag, resolved.
 #[derive(Debug)]
@@ -37,6 +37,9 @@ pub(super) struct Resolved {
 /// What is asked once for many: a tag, by clients that accept the same, for one credential, since
 /// the last push of it, the last refusal and the last trial.
 type Question = (Arc<str>, Accept, Credential, Option<SystemTime>, Option<Stamp>, u64);
+
+/// Questions about a tag whose answers refusals overtake.
+const ATTEMPTS: usize = 2;
 
 /// The ttl of what a tag names, as long as that is not here.
 const SOON: Duration = Duration::from_secs(5);
@@ -262,6 +265,17 @@ impl Asked {
         if let Some(binding) = self.answered_meanwhile(&told).filter(|binding| is_granted(parts, &self.pull, binding)) {
             return Ok(binding);
         }
+        for _ in 0..ATTEMPTS {
+            if let Some((binding, proves)) = self.ask(parts, bindings).await? {
+                return Ok(self.bind(parts, bindings, &told, binding, proves));
+            }
+        }
+        let host = &self.pull.site.origin.host;
+        Err(Error::new(Kind::Broken, format!("{host} let this be read and refused it at once: try again")))
+    }
+
+    /// What upstream answers, and what that proves. `None`: a refusal that came meanwhile voids it.
+    async fn ask(&self, parts: &Parts, bindings: &Bindings) -> Result<Option<(Binding, Proves)>> {
         let (sent, inquiry) = (parts.now(), parts.inquire(&self.pull));
         let (binding, proves, is_read) = match self.describe(parts, sent).await {
             Ok(described) => described,
@@ -275,11 +289,15 @@ impl Asked {
             true => parts.access.deliver(&inquiry, proves, content),
             false => parts.access.hear(&inquiry, proves, content),
         }
-        let binding = binding.after(self.last(&told), |digest| parts.is_here(digest));
+        Ok(parts.access.is_valid(&inquiry, content).then_some((binding, proves)))
+    }
+
+    fn bind(&self, parts: &Parts, bindings: &Bindings, told: &[Told], binding: Binding, proves: Proves) -> Binding {
+        let binding = binding.after(self.last(told), |digest| parts.is_here(digest));
         // What the account was told in vain, and anonymous in its place, is anonymous's.
         let to = if proves == Proves::Grant(Credential::Anonymous) { ToldTo::Anonymous } else { self.to };
         bindings.bind(&self.key, Told { accept: self.accept, to, binding: binding.clone() }, parts.now());
-        Ok(binding)
+        binding
     }
 
     /// What another's question brought since this one looked: who looked before its answer came, and
@@ -322,9 +340,9 @@ impl Asked {
         if let Ok(value) = http::HeaderValue::try_from(self.accept.header()) {
             fields.insert(http::header::ACCEPT, value);
         }
-        let (upstream, get) = (&parts.upstream, http::Method::GET);
-        let answer =
-            upstream.fetch_as_asked(&pull.site, &pull.repository, what, &get, &fields, &pull.requester).await?;
+        let upstream = &parts.upstream;
+        let wording = Wording { method: &http::Method::GET, fields: &fields, author: Author::Seawall };
+        let answer = upstream.fetch_as_asked(&pull.site, &pull.repository, what, wording, &pull.requester).await?;
         let proves = answer.proves(&pull.requester);
         let response = answer.response;
         let media_type = content_type(response.headers());

@@ -19,9 +19,10 @@ use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
 use crate::oci::media_type::{Accept, is_index, is_manifest, is_schema1};
 use crate::oci::name::{Reference, Tag};
+use crate::policy::access::Verdict;
 use crate::policy::freshness;
 use crate::task;
-use crate::upstream::What;
+use crate::upstream::{Author, What, Wording};
 
 /// What of an image is not here, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,31 +87,35 @@ impl Tagged {
         if !stands || !may_be_served {
             return None;
         }
-        let missing = Box::pin(self.missing(&resolved.binding.digest)).await?;
-        (Box::pin(self.missing(&before.digest)).await < Some(missing))
+        let missing = Box::pin(self.missing(pull, &resolved.binding.digest)).await?;
+        (Box::pin(self.missing(pull, &before.digest)).await < Some(missing))
             .then(|| Fallback { before: before.clone(), missing })
     }
 
-    /// What of an image is not here. Of an index one platform is enough.
-    async fn missing(&self, digest: &Digest) -> Option<MissingPart> {
+    /// What of an image is not here for this requester: what it may not read might as well not be.
+    /// Of an index one platform is enough.
+    async fn missing(&self, pull: &Pull, digest: &Digest) -> Option<MissingPart> {
         let Some(manifest) = self.parts.manifest(digest).await else { return Some(MissingPart::Manifest) };
         if !is_index(&manifest.media_type) {
-            return self.missing_of_platform(&manifest).await;
+            return self.missing_of_platform(pull, &manifest).await;
         }
         let mut least = Some(MissingPart::Manifest).filter(|_| manifest.children().len() > 0);
         for child in manifest.children() {
             let missing = match self.parts.manifest(child).await {
-                Some(platform) => self.missing_of_platform(&platform).await,
-                None => Some(MissingPart::Manifest),
+                Some(platform) if self.may_read(pull, (child, ContentKind::Manifest)) => {
+                    self.missing_of_platform(pull, &platform).await
+                }
+                _ => Some(MissingPart::Manifest),
             };
             least = least.min(missing);
         }
         least
     }
 
-    async fn missing_of_platform(&self, manifest: &Manifest) -> Option<MissingPart> {
+    async fn missing_of_platform(&self, pull: &Pull, manifest: &Manifest) -> Option<MissingPart> {
         let blobs: Vec<&Digest> = manifest.children().collect();
-        if !blobs.iter().all(|blob| self.parts.is_here(blob)) {
+        let is_here = |blob: &&Digest| self.parts.is_here(blob) && self.may_read(pull, (blob, ContentKind::Blob));
+        if !blobs.iter().all(is_here) {
             return Some(MissingPart::Blob);
         }
         let presumed = |blob: &Digest| Some((blob.clone(), self.parts.index.presumed(blob)?));
@@ -122,6 +127,11 @@ impl Tagged {
         let is_long = move |(blob, size): &(Digest, u64)| store.look(blob).is_ok_and(|found| found.size == *size);
         let all_long = task::blocking(move || presumed.iter().all(is_long)).await;
         (!all_long).then_some(MissingPart::Blob)
+    }
+
+    fn may_read(&self, pull: &Pull, content: (&Digest, ContentKind)) -> bool {
+        let permission = self.parts.check(pull, content).permission;
+        permission.verdict != Verdict::Ask || permission.stands()
     }
 
     /// Why what a tag names now will not come, where that is known without asking for it: upstream
@@ -189,7 +199,8 @@ impl Tagged {
             fields.insert(header::ACCEPT, value);
         }
         let (site, repository, requester) = (&pull.site, &pull.repository, &pull.requester);
-        let answer = self.parts.upstream.fetch_as_asked(site, repository, &what, &method, &fields, requester).await?;
+        let wording = Wording { method: &method, fields: &fields, author: Author::Seawall };
+        let answer = self.parts.upstream.fetch_as_asked(site, repository, &what, wording, requester).await?;
         Ok(Found::new(binding.digest, binding.media_type, Content::Part(answer.response), Outcome::Bypass))
     }
 }

@@ -22,7 +22,7 @@ use crate::oci::route::RouteError;
 use crate::policy::mirror::without_ns;
 use crate::policy::registry::Site;
 use crate::upstream::requester::{Credential, Requester};
-use crate::upstream::{Upstream, What};
+use crate::upstream::{Author, Upstream, What, Wording};
 
 /// Answers pulls.
 #[derive(Clone)]
@@ -118,8 +118,8 @@ impl Pulls {
             fields.append(header::ACCEPT, value.clone());
         }
         let Reading { site, repository, requester } = reading;
-        let method = request.method();
-        let answer = self.upstream.fetch_as_asked(site, repository, what, method, &fields, requester).await?;
+        let wording = Wording { method: request.method(), fields: &fields, author: Author::Client };
+        let answer = self.upstream.fetch_as_asked(site, repository, what, wording, requester).await?;
         Ok(relay(answer.response, self.upstream.idle_timeout()))
     }
 }

@@ -19,7 +19,6 @@ use super::auth::Token;
 use crate::error::{Error, Kind, Result};
 use crate::lru::lru;
 use crate::oci::login::Login;
-use crate::oci::name::Repository;
 use crate::policy::access::within;
 use crate::policy::registry::Site;
 
@@ -43,8 +42,8 @@ pub(super) fn key(site: &Site) -> Key {
 pub(super) struct Accounts {
     kept: Cache<Key, Arc<Mutex<Kept>>>,
     tokens: Cache<(Key, String), Arc<Token>>,
-    /// What failed lately, and until when it is not tried again: repositories that an account may
-    /// not read, URLs of tokens.
+    /// What failed lately, and until when it is not tried again: paths of what an account may not
+    /// read, URLs of tokens.
     failures: Cache<(Key, String), (SystemTime, Error)>,
 }
 
@@ -197,16 +196,17 @@ impl Accounts {
         self.tokens.invalidate(&(key(site), url.to_owned()));
     }
 
-    /// The failure of `subject`, a repository or a token's URL, if it is too recent to try again.
+    /// The failure of `subject`, the path of what was asked for or a token's URL, if it is too recent to try again.
     pub(super) fn failed_lately(&self, site: &Site, subject: &str, now: SystemTime) -> Option<Error> {
         let (until, error) = self.failures.get(&(key(site), subject.to_owned()))?;
         (now < until).then_some(error)
     }
 
-    /// Keeps that the account may not read a repository.
-    pub(super) fn denied(&self, site: &Site, repository: &Repository, now: SystemTime) {
-        let message = format!("{} refuses {repository} to seawall's own account", site.registry.name);
-        self.keep_failure(site, repository.as_str(), Error::new(Kind::Refused, message), now + REST);
+    /// Keeps that the account may not read what is at a path. It may read the rest of its repository:
+    /// rights are by tag at some.
+    pub(super) fn denied(&self, site: &Site, path: &str, now: SystemTime) {
+        let message = format!("{} refuses {path} to seawall's own account", site.registry.name);
+        self.keep_failure(site, path, Error::new(Kind::Refused, message), now + REST);
     }
 
     /// Keeps that asking for `subject` failed, or was slow.

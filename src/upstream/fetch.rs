@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use hyper::body::Incoming;
 
 use super::answer::{Answer, Proves};
-use super::question::{ANY_MANIFEST, Question, What};
+use super::question::{ANY_MANIFEST, Question, What, Wording};
 use super::requester::Requester;
 use super::sources::Sources;
 use crate::error::{Error, Kind, Result};
@@ -117,11 +117,10 @@ pub(super) async fn fetch_as_asked(
     site: &Site,
     repository: &Repository,
     what: &What,
-    method: &Method,
-    fields: &HeaderMap,
+    wording: Wording<'_>,
     requester: &Requester,
 ) -> Result<Answer> {
-    let answer = sources.ask(Question::new(site, repository, what, requester, method, fields)).await?;
+    let answer = sources.ask(Question::worded(site, repository, what, requester, wording)).await?;
     if answer.status().is_success() {
         return Ok(answer);
     }

@@ -51,7 +51,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use hyper::body::Incoming;
 
 pub use answer::{Answer, AnswerTo, Proves, Via, answered_to, leads_back};
@@ -59,8 +59,8 @@ pub use describe::Description;
 pub use fetch::Fetched;
 pub use pay::is_bad_login;
 pub use probe::Probed;
-pub use question::{What, in_time};
-pub use request::{Activity, Forwarded, NO_REGISTRY, RequestBody};
+pub use question::{What, Wording, in_time};
+pub use request::{Activity, Author, Forwarded, NO_REGISTRY, RequestBody};
 pub use tokens::MAX_TOKEN_REPLY;
 
 use auth::{Auth, Token};
@@ -162,11 +162,10 @@ impl Upstream {
         site: &Site,
         repository: &Repository,
         what: &What,
-        method: &Method,
-        fields: &HeaderMap,
+        wording: Wording<'_>,
         requester: &Requester,
     ) -> impl Future<Output = Result<Answer>> {
-        fetch::fetch_as_asked(&self.0, site, repository, what, method, fields, requester)
+        fetch::fetch_as_asked(&self.0, site, repository, what, wording, requester)
     }
 
     /// Asks what is left of a quota, as anonymous, or with the operator's account.
@@ -205,7 +204,7 @@ impl Upstream {
     /// # Errors
     /// The token service refused, did not answer, or answered with something that is no token.
     pub fn token(&self, site: &Site, url: String, requester: &Requester) -> impl Future<Output = Result<Arc<Token>>> {
-        self.tokens().issued(site, url, requester)
+        self.tokens().issued(site, url, requester, Author::Client)
     }
 
     /// Reads all of a body, at most `most` bytes.

@@ -30,7 +30,7 @@ const ABOUT_THE_CONTENT: [HeaderName; 9] = [
     HeaderName::from_static("oci-filters-applied"),
 ];
 
-/// The name of an account that is slow among what failed lately: no repository has it.
+/// The name of an account that is slow among what failed lately: no path is it.
 const SLOW: &str = "";
 
 /// What came of asking with the account.
@@ -111,7 +111,7 @@ fn nothing(proofs: &Proofs, question: &Question<'_>, status: StatusCode) -> Paid
     let client = &proofs.tokens.client;
     debug!(site = ?question.site, %status, "the operator's account gets nothing");
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        proofs.accounts.denied(question.site, question.repository, client.clock.now());
+        proofs.accounts.denied(question.site, &question.what.path(question.repository), client.clock.now());
     }
     let limited = client.quota.limited(question).filter(|_| status == StatusCode::TOO_MANY_REQUESTS);
     let kind = if status == StatusCode::NOT_FOUND { Kind::Missing } else { Kind::Refused };
@@ -120,10 +120,10 @@ fn nothing(proofs: &Proofs, question: &Question<'_>, status: StatusCode) -> Paid
 
 /// The credential of the account: a pull does not wait long for it.
 async fn shown_in_time(proofs: &Arc<Proofs>, question: &Question<'_>) -> Result<Option<Shown>> {
-    let Question { site, repository, requester, .. } = *question;
+    let Question { site, repository, what, requester, .. } = *question;
     let (accounts, client) = (&proofs.accounts, &proofs.tokens.client);
     let now = client.clock.now();
-    let failed = accounts.failed_lately(site, repository.as_str(), now);
+    let failed = accounts.failed_lately(site, &what.path(repository), now);
     if let Some(error) = failed.or_else(|| accounts.failed_lately(site, SLOW, now)) {
         return Err(error);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method};
 
-use super::request::Wire;
+use super::request::{Author, Wire};
 use super::requester::Requester;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Identity;
@@ -98,6 +98,17 @@ impl What {
     }
 }
 
+/// How a question is put.
+#[derive(Clone, Copy, Debug)]
+pub struct Wording<'a> {
+    /// GET or HEAD.
+    pub method: &'a Method,
+    /// Fields of the request besides those that every request has.
+    pub fields: &'a HeaderMap,
+    /// Who wrote them, and what is asked for.
+    pub author: Author,
+}
+
 /// One question to one source. Redirects and challenges may make several requests of it.
 #[derive(Clone, Copy)]
 pub(super) struct Question<'a> {
@@ -108,8 +119,8 @@ pub(super) struct Question<'a> {
     pub(super) known_as: &'a Repository,
     pub(super) what: &'a What,
     pub(super) method: &'a Method,
-    /// Fields of the request besides those that every request has.
     pub(super) fields: &'a HeaderMap,
+    pub(super) author: Author,
     pub(super) requester: &'a Requester,
     /// Whose credential is shown.
     pub(super) charged: Identity,
@@ -125,8 +136,20 @@ impl<'a> Question<'a> {
         method: &'a Method,
         fields: &'a HeaderMap,
     ) -> Question<'a> {
+        let wording = Wording { method, fields, author: Author::Seawall };
+        Question::worded(site, repository, what, requester, wording)
+    }
+
+    /// The same, as it is put.
+    pub(super) fn worded(
+        site: &'a Site,
+        repository: &'a Repository,
+        what: &'a What,
+        requester: &'a Requester,
+        Wording { method, fields, author }: Wording<'a>,
+    ) -> Question<'a> {
         let charged = Identity::Anonymous;
-        Question { site, repository, known_as: repository, what, method, fields, requester, charged }
+        Question { site, repository, known_as: repository, what, method, fields, author, requester, charged }
     }
 
     /// Whether registries count it as a pull: a GET of a manifest.

@@ -25,13 +25,13 @@ pub(super) async fn follow(
     question: &Question<'_>,
     authorization: Option<HeaderValue>,
 ) -> Result<Answer> {
-    let Question { site, repository, known_as, what, method, fields, requester, charged } = *question;
+    let Question { site, repository, known_as, what, method, fields, author, requester, charged } = *question;
     let (mut origin, mut target) = (site.origin.clone(), what.path(repository));
     let mut credential = authorization;
     let debit = Some(Debit { site, repository: known_as, charged });
     let about = About::new(&site.registry.name, what.kind(), &requester.cost);
     // What a client shows may be why it fails.
-    let author = if matches!(charged, Identity::Client(_)) { Author::Client } else { Author::Seawall };
+    let author = if matches!(charged, Identity::Client(_)) { Author::Client } else { author };
     let mut about = About { debit, author, wire: what.wire(), ..about };
     for hop in 0.. {
         let request = || {

@@ -35,10 +35,10 @@ pub(super) enum Wire {
 
 /// Who wrote the head of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Author {
+pub enum Author {
     /// Seawall: the request is well formed.
     Seawall,
-    /// A client, whose request is passed on, or whose credential is shown: a failure may be the
+    /// A client, whose words are passed on, or whose credential is shown: a failure may be the
     /// request's own fault.
     Client,
 }

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::auth::{Auth, SHORTEST_LIFE, Token};
 use super::client::Client;
-use super::request::{About, build, with_via};
+use super::request::{About, Author, build, with_via};
 use super::requester::{Keyring, Requester, UpstreamCost};
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::{Origin, Scheme};
@@ -62,7 +62,7 @@ impl Tokens {
             return Ok(token);
         }
         self.auth.drop_token(&url);
-        Ok(self.issued(site, url, requester).await?.authorization())
+        Ok(self.issued(site, url, requester, Author::Seawall).await?.authorization())
     }
 
     /// An anonymous token that is new; many who want it cost one request.
@@ -74,6 +74,7 @@ impl Tokens {
         site: &Site,
         url: String,
         requester: &Requester,
+        author: Author,
     ) -> Result<Arc<Token>> {
         // When it is time for a trial, no one waits for an earlier question that may never be
         // answered.
@@ -81,7 +82,7 @@ impl Tokens {
             Origin::from_url(&url).map_or(0, |(origin, _)| self.client.outages.generation(&site.at(origin)));
         let (tokens, site, cost, via) = (self.clone(), site.clone(), requester.cost.clone(), requester.via.clone());
         let asked = url.clone();
-        let work = move || async move { tokens.issue(&site, &asked, &cost, via.as_ref()).await };
+        let work = move || async move { tokens.issue(&site, &asked, &cost, (via.as_ref(), author)).await };
         self.asked.run((url, generation), work).await
     }
 
@@ -90,7 +91,7 @@ impl Tokens {
         site: &Site,
         url: &str,
         cost: &UpstreamCost,
-        via: Option<&HeaderValue>,
+        (via, author): (Option<&HeaderValue>, Author),
     ) -> Result<Arc<Token>> {
         // Who looked for a token before another's came asks after it has come.
         let now = self.client.clock.now();
@@ -103,10 +104,10 @@ impl Tokens {
             return Err(Error::new(Kind::Broken, format!("{} names a token service without TLS", site.namespace)));
         }
         let request = with_via(build(&Method::GET, &origin, &target, &HeaderMap::new(), None)?, via);
-        let about = About::new(&site.registry.name, route::Kind::Token, cost);
+        let about = About { author, ..About::new(&site.registry.name, route::Kind::Token, cost) };
         let answer = self.client.send(about, request).await?;
         if answer.status() != StatusCode::OK {
-            return Err(self.client.refusal(&origin.host.to_string(), answer).await);
+            return Err(of_a_service(self.client.refusal(&origin.host.to_string(), answer).await));
         }
         let body = self.client.collect(answer.response.into_body(), MAX_TOKEN_REPLY).await?;
         self.keep(url, &body).ok_or_else(|| no_token(&origin))
@@ -118,6 +119,15 @@ impl Tokens {
         let now = self.client.clock.now();
         self.keyring.remember_anonymous(&reply.token, reply.expires_in, now);
         Some(self.auth.keep(url, reply, now))
+    }
+}
+
+/// A refusal of a token service is a word; that there is none, or that it is withheld, is said of the
+/// service and of no content.
+fn of_a_service(error: Error) -> Error {
+    match error.kind() {
+        Kind::Missing | Kind::Rejected => Error::new(Kind::Broken, error.message().to_owned()),
+        _ => error,
     }
 }
 

@@ -21,6 +21,7 @@ mod docs_walk;
 mod evidence;
 mod evidence_attacks;
 mod evidence_away;
+mod evidence_binary;
 mod evidence_cost;
 mod evidence_refusals;
 mod evidence_rows;

@@ -89,9 +89,9 @@ impl Chain {
         match answer {
             Answer::None | Answer::Status(429 | 500..) => true,
             Answer::Status(404 | 410) => missing == Missing::Next,
-            // The registry refuses this client; another source refuses seawall.
-            Answer::Status(401 | 403) => !is_registry,
-            Answer::Status(_) => false,
+            Answer::Status(200..400 | 416) => false,
+            // The registry refuses this client; another source refuses seawall, and its no is nobody's.
+            Answer::Status(_) => !is_registry,
         }
     }
 
@@ -180,6 +180,9 @@ mod tests {
             (Answer::Status(404), false, true),
             (Answer::Status(401), false, true),
             (Answer::Status(403), false, true),
+            (Answer::Status(400), false, true),
+            (Answer::Status(412), false, true),
+            (Answer::Status(451), false, true),
             (Answer::Status(200), false, false),
             (Answer::Status(206), false, false),
             (Answer::Status(416), false, false),
