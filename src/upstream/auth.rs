@@ -92,6 +92,12 @@ impl Auth {
         token_url(&self.challenges.get(namespace)?, repository)
     }
 
+    /// Whether seawall itself would ask so to read `repository`, but for a short name of the client.
+    pub fn is_usual(&self, namespace: &str, repository: &Repository, url: &str) -> bool {
+        let usual = self.token_url(namespace, repository);
+        usual.is_some_and(|usual| key(&usual) == key(url) && url.len() <= usual.len() + LONGEST_CLIENT_ID)
+    }
+
     /// Whether `namespace` was seen to want a name and a password.
     pub fn wants_basic(&self, namespace: &str) -> bool {
         self.challenges.get(namespace).is_some_and(|all| all.iter().any(|c| c.scheme == Scheme::Basic))
@@ -134,6 +140,9 @@ impl Auth {
         self.tokens.invalidate(&key(url));
     }
 }
+
+/// Bytes of `&client_id=…` that nothing stumbles over, with what clients escape and seawall does not.
+const LONGEST_CLIENT_ID: usize = 64;
 
 /// The URL of a token to read `repository`, by the challenges of its registry.
 pub fn token_url(challenges: &[Challenge], repository: &Repository) -> Option<String> {

@@ -203,8 +203,14 @@ impl Upstream {
     ///
     /// # Errors
     /// The token service refused, did not answer, or answered with something that is no token.
-    pub fn token(&self, site: &Site, url: String, requester: &Requester) -> impl Future<Output = Result<Arc<Token>>> {
-        self.tokens().issued(site, url, requester, Author::Client)
+    pub fn token(
+        &self,
+        site: &Site,
+        url: String,
+        requester: &Requester,
+        author: Author,
+    ) -> impl Future<Output = Result<Arc<Token>>> {
+        self.tokens().issued(site, url, requester, author)
     }
 
     /// Reads all of a body, at most `most` bytes.

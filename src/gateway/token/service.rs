@@ -19,11 +19,11 @@ use crate::http::origin::Origin;
 use crate::oci::challenge::{parse_token_reply, renamed_scopes};
 use crate::oci::login::Login;
 use crate::oci::route::Kind;
-use crate::oci::token_request::TokenRequest;
+use crate::oci::token_request::{Scope, TokenRequest};
 use crate::policy::registry::Site;
 use crate::upstream::auth::SHORTEST_LIFE;
 use crate::upstream::requester::Requester;
-use crate::upstream::{MAX_TOKEN_REPLY, Upstream};
+use crate::upstream::{Author, MAX_TOKEN_REPLY, Upstream};
 
 /// Asks the token services of registries.
 pub(crate) struct TokenService {
@@ -48,7 +48,11 @@ impl TokenService {
     ) -> Result<Response<Body>> {
         let target = renamed(&asked.target, site);
         match asked.is_anonymous {
-            true => self.anonymous(format!("{origin}{target}"), site, requester, record).await,
+            true => {
+                let url = format!("{origin}{target}");
+                let author = self.author(&url, asked.wanted.as_ref(), site);
+                self.anonymous((url, author), site, requester, record).await
+            }
             false => self.pass(asked, &target, site, origin, requester).await,
         }
     }
@@ -58,7 +62,7 @@ impl TokenService {
     /// another's.
     async fn anonymous(
         &self,
-        url: String,
+        (url, author): (String, Author),
         site: &Site,
         requester: &Requester,
         record: &mut Record,
@@ -69,8 +73,17 @@ impl TokenService {
             return Ok(issued(&token.value, token.left(now), cache_status(Outcome::Hit, None)));
         }
         // Nothing of the client's is sent, so the token can be none but an anonymous one.
-        let token = self.upstream.token(site, url, requester).await?;
+        let token = self.upstream.token(site, url, requester, author).await?;
         Ok(issued(&token.value, token.left(now), cache_status(Outcome::Bypass, None)))
+    }
+
+    /// Whose words a request for a token is of. What a client wrote may be why it fails.
+    fn author(&self, url: &str, wanted: Option<&TokenRequest>, site: &Site) -> Author {
+        let scopes = wanted.map_or(&[][..], |wanted| &wanted.scopes);
+        let mut repositories = scopes.iter().filter_map(Scope::repository);
+        let is_usual =
+            |name| self.upstream.auth().is_usual(&site.namespace, &site.registry.chain.at_registry(name), url);
+        if repositories.next().is_some_and(is_usual) { Author::Seawall } else { Author::Client }
     }
 
     /// The token service's own answer. Whether it took the login is noted, if logins are
