@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -47,7 +49,23 @@ impl Connection for Stream {
     fn connected(&self) -> Connected {
         // Not `proxy(true)`, which is for requests in absolute-form: a tunnel is a connection to
         // the host itself.
-        Connected::new()
+        Connected::new().extra(Answered::default())
+    }
+}
+
+/// Whether an answer came over a connection. All that is known of the connection shares one.
+#[derive(Clone, Debug, Default)]
+pub struct Answered(Arc<AtomicBool>);
+
+impl Answered {
+    /// An answer came.
+    pub fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one came before.
+    pub fn has_answered(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

@@ -15,14 +15,16 @@ use hyper::body::Incoming;
 use super::answer::{Answer, Via};
 use super::breaker::Outages;
 use super::permit::Permit;
-use super::pool::Pools;
+use super::pool::{Pool, Pools};
 use super::quota::QuotaGate;
 use super::request::{About, RequestBody, Wire, unless_idle};
+use super::resend::Resendable;
 use super::retry_pacing::RetryPacing;
 use crate::clock::Clock;
 use crate::dial::connect::Dialer;
 use crate::dial::error::{DialError, certificate_refused, dial_error};
 use crate::dial::settings::Settings;
+use crate::dial::stream::Answered;
 use crate::dial::tls::TlsError;
 use crate::error::{Error, Kind, Result};
 use crate::http::via::Pseudonym;
@@ -30,6 +32,9 @@ use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::policy::registry::Registries;
 use crate::task::Tasks;
+
+/// How often a request is sent over connections that are kept.
+const KEPT_ATTEMPTS: usize = 3;
 
 /// What upstream shares with the rest of the process.
 #[derive(Clone)]
@@ -108,7 +113,7 @@ impl Client {
         let booking = self.quota.admit(&about, &request)?;
         about.cost.add_request();
         let pool = self.pools.of(about.registry);
-        let sending = pool.client(about.wire, &host).request(request);
+        let sending = sent(pool, about.wire, &host, request);
         let answered = match permit.watch(unless_idle(about.activity, self.idle_timeout, sending)).await {
             Some(Ok(response)) => Ok(response),
             Some(Err(error)) => Err(failure(&host, error)),
@@ -142,6 +147,30 @@ impl Client {
             Ok(Err(error)) => Err(Error::caused(Kind::Broken, "upstream's response broke off, or is too long", error)),
             Err(_) => Err(Error::new(Kind::Timeout, "upstream stopped sending its response")),
         }
+    }
+}
+
+/// The response to a request. What was not processed is sent again, in the end over a connection of
+/// its own: all that are kept may be dead.
+async fn sent(
+    pool: &Pool,
+    wire: Wire,
+    host: &str,
+    request: Request<RequestBody>,
+) -> std::result::Result<Response<Incoming>, hyper_util::client::legacy::Error> {
+    let request = Resendable::new(request);
+    for _ in 0..KEPT_ATTEMPTS {
+        match pool.client(wire, host).request(request.attempt()).await {
+            Err(error) if request.may_be_sent_again(&error) => {}
+            answered => return answered.inspect(note_answer),
+        }
+    }
+    pool.fresh(wire, host).request(request.attempt()).await
+}
+
+fn note_answer(response: &Response<Incoming>) {
+    if let Some(answered) = response.extensions().get::<Answered>() {
+        answered.note();
     }
 }
 

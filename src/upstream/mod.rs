@@ -43,6 +43,7 @@ mod quota;
 mod redirects;
 mod request;
 pub mod requester;
+mod resend;
 mod retry_pacing;
 mod sources;
 mod tokens;

@@ -62,6 +62,9 @@ pub(super) struct Pool {
     /// Blobs: a connection each, so that none waits for the window of another, and a byte costs
     /// less.
     h1: HttpClient,
+    /// The same, without connections that are kept.
+    fresh_any: HttpClient,
+    fresh_h1: HttpClient,
     /// Hosts that speak HTTP/2 alone.
     h2_alone: Mutex<HashSet<String>>,
 }
@@ -74,11 +77,12 @@ impl Pool {
             Some(client) => tls_config(global, own, Some(client))?,
             None => others.clone(),
         };
-        let client = |alpn| {
+        let client = |alpn, kept| {
             Client::builder(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(Duration::from_secs(60))
+                .pool_max_idle_per_host(kept)
                 .http1_max_buf_size(MAX_READ)
                 .http2_initial_stream_window_size(STREAM_WINDOW)
                 .http2_initial_connection_window_size(CONNECTION_WINDOW)
@@ -87,15 +91,23 @@ impl Pool {
                 .http2_keep_alive_timeout(Duration::from_secs(10))
                 .build(https_connector(dialer.clone(), registry.clone(), own.clone(), others.clone(), alpn))
         };
-        Ok(Pool { any: client(Protocols::H2AndH1), h1: client(Protocols::H1), h2_alone: Mutex::default() })
+        let [any, fresh_any] = [usize::MAX, 0].map(|kept| client(Protocols::H2AndH1, kept));
+        let [h1, fresh_h1] = [usize::MAX, 0].map(|kept| client(Protocols::H1, kept));
+        Ok(Pool { any, h1, fresh_any, fresh_h1, h2_alone: Mutex::default() })
     }
 
     /// The client for a request to `host` over `wire`.
     pub(super) fn client(&self, wire: Wire, host: &str) -> &HttpClient {
-        match wire {
-            Wire::H1 if !self.h2_alone.lock().contains(host) => &self.h1,
-            Wire::H1 | Wire::Any => &self.any,
-        }
+        if self.is_h1(wire, host) { &self.h1 } else { &self.any }
+    }
+
+    /// The same, over a connection that no other request had.
+    pub(super) fn fresh(&self, wire: Wire, host: &str) -> &HttpClient {
+        if self.is_h1(wire, host) { &self.fresh_h1 } else { &self.fresh_any }
+    }
+
+    fn is_h1(&self, wire: Wire, host: &str) -> bool {
+        wire == Wire::H1 && !self.h2_alone.lock().contains(host)
     }
 
     /// Remembers that `host` speaks HTTP/2 alone.

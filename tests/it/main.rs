@@ -28,6 +28,7 @@ mod evidence_rows;
 mod flight;
 mod flight_breaks;
 mod flight_ranges;
+mod goaway;
 mod harness;
 mod images;
 mod in_the_clear;

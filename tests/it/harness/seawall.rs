@@ -38,6 +38,12 @@ impl Builder {
         self
     }
 
+    /// Where a host is that is no fake registry.
+    pub(crate) fn host(mut self, name: &str, addr: SocketAddr) -> Builder {
+        self.hosts.insert(name.to_owned(), addr);
+        self
+    }
+
     /// In front of this registry too.
     pub(crate) fn front(mut self, registry: &Registry) -> Builder {
         self.hosts.extend(registry.hosts());

@@ -1,0 +1,99 @@
+//! What the other side did not process is sent again (RFC 9113, 6.8 and 8.7; RFC 9110, 9.2.2): it
+//! announced that it takes no more on this connection, or closed a kept one just then.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::request::Parts;
+use http::{Extensions, Method, Request};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper_util::client::legacy::Error;
+use parking_lot::Mutex;
+
+use super::request::RequestBody;
+use crate::dial::error::dial_error;
+use crate::dial::stream::Answered;
+
+/// A request that can be sent again as long as nothing of its body was read.
+pub(super) struct Resendable {
+    head: Parts,
+    body: Shared,
+}
+
+/// A body that one attempt at a time reads.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Reading>>);
+
+struct Reading {
+    body: RequestBody,
+    has_begun: bool,
+}
+
+impl Resendable {
+    pub(super) fn new(request: Request<RequestBody>) -> Resendable {
+        let (head, body) = request.into_parts();
+        Resendable { head, body: Shared(Arc::new(Mutex::new(Reading { body, has_begun: false }))) }
+    }
+
+    pub(super) fn attempt(&self) -> Request<RequestBody> {
+        Request::from_parts(self.head.clone(), self.body.clone().boxed_unsync())
+    }
+
+    /// Whether it was not processed, by the way it failed.
+    pub(super) fn may_be_sent_again(&self, error: &Error) -> bool {
+        !self.body.0.lock().has_begun && dial_error(error).is_none() && is_unprocessed(&self.head.method, error)
+    }
+}
+
+fn is_unprocessed(method: &Method, error: &Error) -> bool {
+    match protocol_error(error) {
+        // Streams that it took before it failed get the same error.
+        Some(h2) if h2.is_go_away() && h2.is_remote() => {
+            h2.reason() == Some(h2::Reason::NO_ERROR) || method.is_idempotent()
+        }
+        Some(h2) if h2.is_reset() => h2.reason() == Some(h2::Reason::REFUSED_STREAM),
+        _ => was_kept(error),
+    }
+}
+
+fn protocol_error(error: &Error) -> Option<&h2::Error> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// Whether it was kept from an earlier request: then this one may have met its end.
+fn was_kept(error: &Error) -> bool {
+    let mut extensions = Extensions::new();
+    if let Some(connected) = error.connect_info() {
+        connected.get_extras(&mut extensions);
+    }
+    extensions.get::<Answered>().is_some_and(Answered::has_answered)
+}
+
+impl Body for Shared {
+    type Data = bytes::Bytes;
+    type Error = <RequestBody as Body>::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let mut reading = self.0.lock();
+        let frame = ready!(Pin::new(&mut reading.body).poll_frame(cx));
+        reading.has_begun = true;
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.lock().body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.lock().body.size_hint()
+    }
+}

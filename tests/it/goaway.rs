@@ -1,0 +1,138 @@
+//! Upstreams that close connections: what they did not process is asked again.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::Method;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::harness::*;
+
+/// Requests of one connection that are answered.
+const EACH: usize = 3;
+
+/// What becomes of those behind them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// GOAWAY names the last stream that was processed (nginx's `keepalive_requests`).
+    GoAway,
+    /// RST_STREAM with REFUSED_STREAM.
+    Refuse,
+    /// HTTP/1.1: the connection is closed when the next request has come, as by a balancer that forgot
+    /// it.
+    Close,
+}
+
+struct Server {
+    port: u16,
+    answered: Arc<AtomicUsize>,
+}
+
+impl Server {
+    async fn start(pki: &Pki, then: Then) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, answered) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
+        let alpn = if then == Then::Close { Alpn::H1 } else { Alpn::H2 };
+        let (tls, count) = (TlsAcceptor::from(pki.server("lab.test", alpn)), answered.clone());
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let (tls, count) = (tls.clone(), count.clone());
+                tokio::spawn(async move {
+                    let stream = tls.accept(tcp).await?;
+                    match then {
+                        Then::Close => h1(stream, &count).await,
+                        Then::GoAway | Then::Refuse => h2(stream, then, &count).await,
+                    }
+                });
+            }
+        });
+        Server { port, answered }
+    }
+
+    async fn seawall(&self, pki: &Pki) -> Seawall {
+        let toml = format!(
+            "[[registry]]\nname = \"lab\"\nhosts = [\"lab.test\"]\nupstreams = [{{ url = \"https://lab.test:{}\" }}]",
+            self.port
+        );
+        let here = ([127, 0, 0, 1], self.port).into();
+        Seawall::alone().host("lab.test", here).toml(&toml).start(pki).await
+    }
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// HTTP/2 by hand (RFC 9113): a library would answer every stream that it has seen.
+async fn h2(mut stream: impl AsyncRead + AsyncWrite + Unpin, then: Then, count: &AtomicUsize) -> io::Result<()> {
+    stream.read_exact(&mut [0; 24]).await?;
+    stream.write_all(&frame(4, 0, 0, &[])).await?;
+    let mut answered = 0;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await?;
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        stream.read_exact(&mut payload).await?;
+        let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        match (head[3], head[4]) {
+            (4, 0) => stream.write_all(&frame(4, 1, 0, &[])).await?,
+            (6, 0) => stream.write_all(&frame(6, 1, 0, &payload)).await?,
+            (1, _) if answered < EACH => {
+                answered += 1;
+                count.fetch_add(1, Ordering::Relaxed);
+                // `:status: 200`, and the end.
+                stream.write_all(&frame(1, 5, id, &[0x88])).await?;
+                if answered == EACH && then == Then::GoAway {
+                    stream.write_all(&frame(7, 0, 0, &[id.to_be_bytes(), [0; 4]].concat())).await?;
+                }
+            }
+            (1, _) if then == Then::Refuse => stream.write_all(&frame(3, 0, id, &7u32.to_be_bytes())).await?,
+            _ => {}
+        }
+    }
+}
+
+async fn h1(mut stream: impl AsyncRead + AsyncWrite + Unpin, count: &AtomicUsize) -> io::Result<()> {
+    for _ in 0..EACH {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await?);
+        }
+        count.fetch_add(1, Ordering::Relaxed);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+    }
+    stream.read_u8().await.map(drop)
+}
+
+/// Lists, token requests and uploads that begin: none has a copy to fall back to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_processed_is_asked_again() {
+    for then in [Then::GoAway, Then::Refuse, Then::Close] {
+        let pki = Pki::new();
+        let server = Server::start(&pki, then).await;
+        let seawall = server.seawall(&pki).await;
+        let mut asked = 0;
+        for round in 0..6 {
+            let ask = async |n: usize| {
+                let (method, path) = match n % 4 {
+                    0 => (Method::POST, "acme/app/blobs/uploads/".to_owned()),
+                    1 => (Method::GET, format!("acme/app{n}/referrers/{}", sha256(b"x"))),
+                    2 => (Method::DELETE, format!("acme/app/manifests/{n}")),
+                    _ => (Method::GET, format!("acme/app{n}/tags/list")),
+                };
+                let url = format!("https://lab.test/v2/{path}");
+                let reply = seawall.client().request(method.clone(), &url).send().await.unwrap();
+                assert_eq!(reply.status, 200, "{then:?}, round {round}: {method} {path}: {:?}", reply.body);
+            };
+            let all: Vec<_> = (0..40).map(ask).collect();
+            asked += all.len();
+            futures_util::future::join_all(all).await;
+        }
+        let answered = server.answered.load(Ordering::Relaxed);
+        assert_eq!(answered, asked, "{then:?}: nothing was asked twice");
+    }
+}
