@@ -21,6 +21,7 @@ pub(crate) mod mirror;
 mod mirror_refusals;
 mod next_page;
 pub mod pages;
+mod parts;
 mod pass;
 mod permitted;
 pub mod pings;

@@ -307,7 +307,7 @@ impl Contents {
     async fn through(&self, pull: &Pull, what: &What, digest: Digest, unused: Option<Fetched>) -> Result<Found> {
         let (parts, request) = (&self.parts, self.parts.request(pull, what, &digest));
         let (inquiry, content) = (parts.inquire(pull), (&digest, content_kind(what)));
-        let single = pull.range.as_ref().filter(|range| select(Some(range), u64::MAX) != Selection::Whole);
+        let single = pull.range.as_ref().filter(|range| matches!(select(Some(range), u64::MAX), Selection::Part(_)));
         if let (What::Blob(_), Some(range)) = (what, single) {
             let answer = match request.fetch_range(range).await {
                 Ok(answer) => answer,

@@ -13,6 +13,7 @@
 //! `resolve` the digest of a tag, `tagged` the manifest of a tag, `get` the answer to a pull.
 
 mod admit;
+mod asked;
 pub mod chunk;
 mod coalesce;
 mod content;
@@ -21,6 +22,7 @@ pub mod flight;
 mod found;
 mod get;
 pub mod images;
+mod keep;
 pub mod manifests;
 mod negative;
 mod overlap;

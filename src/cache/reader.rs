@@ -92,6 +92,18 @@ impl Reader {
         Reader::new(source, part.start, Some(part.end))
     }
 
+    /// Another part of the same blob, from now on. What is read past the cache cannot go back.
+    ///
+    /// # Errors
+    /// It is read past the cache.
+    pub fn turn_to(&mut self, part: Range<u64>) -> Result<()> {
+        if let Backing::Through(_) = self.source {
+            return Err(Error::new(Kind::Broken, "the download broke off between two parts of it"));
+        }
+        (self.from, self.at, self.end, self.pending) = (part.start, part.start, Some(part.end), None);
+        Ok(())
+    }
+
     /// What is whole need not be read: it is posted to the connection that takes these chunks, as
     /// they are. Not where sendfile(2) would wait for another machine: nothing says there what is
     /// in memory.

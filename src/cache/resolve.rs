@@ -4,23 +4,26 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::admit::{Admission, was_answered};
-use super::found::{Stale, content_type};
+use super::asked::{Asked, By, is_told};
+use super::found::Stale;
 use super::parts::Parts;
-use super::pull::Pull;
+use super::pull::{Method, Pull};
 use super::tags::{self, Bindings};
 use super::told::{Binding, Told, ToldTo};
-use crate::access::{Checked, Ends, Inquiry};
+use crate::access::{Checked, Ends};
 use crate::error::{Error, Kind, Result};
-use crate::oci::digest::{Algorithm, Digest};
-use crate::oci::manifest::{self, ContentKind, MAX_MANIFEST};
+use crate::lru::lru;
+use crate::oci::digest::Digest;
+use crate::oci::manifest::ContentKind;
 use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Tag};
 use crate::policy::access::Standing;
-use crate::policy::freshness::{self, After, Answer, Before, Gone, Granted, Reason};
+use crate::policy::freshness::{self, After, Answer, Before, Granted, Reason};
+use crate::policy::heads::Heads;
 use crate::policy::stamp::Stamp;
 use crate::task::Coalesced;
+use crate::upstream::What;
 use crate::upstream::requester::Credential;
-use crate::upstream::{Author, Proves, What, Wording};
 
 /// A tag, resolved.
 #[derive(Debug)]
@@ -36,10 +39,10 @@ pub(super) struct Resolved {
 
 /// What is asked once for many: a tag, by clients that accept the same, for one credential, since
 /// the last push of it, the last refusal and the last trial.
-type Question = (Arc<str>, Accept, Credential, Option<SystemTime>, Option<Stamp>, u64);
+type Question = (Arc<str>, Accept, Credential, Option<SystemTime>, Option<Stamp>, u64, By);
 
-/// Questions about a tag whose answers refusals overtake.
-const ATTEMPTS: usize = 2;
+/// Name spaces of which it is known whether HEAD works there.
+const MOST_NAMESPACES: u64 = 1_000;
 
 /// The ttl of what a tag names, as long as that is not here.
 const SOON: Duration = Duration::from_secs(5);
@@ -71,11 +74,13 @@ pub(super) struct Resolver {
     bindings: Arc<Bindings>,
     admission: Arc<Admission>,
     asked: Coalesced<Question, Result<Binding>>,
+    /// By name space.
+    heads: moka::sync::Cache<Arc<str>, Heads>,
 }
 
 impl Resolver {
     pub(super) fn new(parts: Arc<Parts>, bindings: Arc<Bindings>, admission: Arc<Admission>) -> Resolver {
-        Resolver { parts, bindings, admission, asked: Coalesced::default() }
+        Resolver { parts, bindings, admission, asked: Coalesced::default(), heads: lru(MOST_NAMESPACES) }
     }
 
     pub(super) async fn resolve(self: &Arc<Self>, pull: &Pull, tag: &Tag, accept: Accept) -> Result<Resolved> {
@@ -208,22 +213,50 @@ impl Resolver {
         key: &Arc<str>,
         looked: Option<SystemTime>,
     ) -> Result<Binding> {
+        let (namespace, is_get) = (&pull.site.namespace, pull.method == Method::Get);
+        let asked = self.ask_by(By::Head, pull, tag, accept, (key, looked)).await;
+        let heads = self.heads.get(namespace).unwrap_or_default();
+        match asked {
+            Err(error) if is_get && heads.may_be_wrong(error.reply().map_or(0, |reply| reply.status.as_u16())) => {
+                let read = Box::pin(self.ask_by(By::Get, pull, tag, accept, (key, looked))).await?;
+                self.heads.insert(namespace.clone(), Heads::Wrong);
+                Ok(read)
+            }
+            Ok(binding) => {
+                if heads == Heads::Unknown {
+                    self.heads.insert(namespace.clone(), Heads::Answered);
+                }
+                Ok(binding)
+            }
+            failed => failed,
+        }
+    }
+
+    async fn ask_by(
+        &self,
+        by: By,
+        pull: &Pull,
+        tag: &Tag,
+        accept: Accept,
+        (key, looked): (&Arc<str>, Option<SystemTime>),
+    ) -> Result<Binding> {
         let pushed = self.bindings.pushes.generation(key);
         let generation = self.parts.upstream.generation(&pull.site);
         let who = pull.requester.credential.asked_as();
         let refused = self.parts.access.refused(who, &pull.key);
-        let question = (key.clone(), accept, who, pushed, refused, generation);
+        let (to, what) = (ToldTo::of(who), What::Manifest(Reference::Tag(tag.clone())));
+        let asked = Asked { pull: pull.clone(), what, accept, to, key: key.clone(), looked, by };
+        let question = (key.clone(), accept, who, pushed, refused, generation, by);
         let (parts, bindings) = (self.parts.clone(), self.bindings.clone());
-        let asked = Asked {
-            to: ToldTo::of(pull.requester.credential),
-            what: What::Manifest(Reference::Tag(tag.clone())),
-            pull: pull.clone(),
-            accept,
-            key: key.clone(),
-            looked,
-        };
         let work = move || async move { asked.answer(&parts, &bindings).await };
         self.asked.run(question, work).await
+    }
+
+    /// What a GET of the tag brings, where its HEAD named a digest that cannot be had by itself.
+    pub(super) async fn read(&self, pull: &Pull, tag: &Tag, accept: Accept) -> Result<Binding> {
+        let key = tags::key(&pull.key, tag);
+        let now = Some(self.parts.now());
+        Box::pin(self.ask_by(By::Get, pull, tag, accept, (&key, now))).await
     }
 
     fn settle(&self, pull: &Pull, kept: Option<Kept>, asked: Result<Binding>) -> Result<Resolved> {
@@ -248,146 +281,10 @@ impl Resolver {
     }
 }
 
-/// A question about a tag.
-struct Asked {
-    pull: Pull,
-    what: What,
-    accept: Accept,
-    to: ToldTo,
-    key: Arc<str>,
-    looked: Option<SystemTime>,
-}
-
-impl Asked {
-    /// Upstream's answer, bound.
-    async fn answer(self, parts: &Parts, bindings: &Bindings) -> Result<Binding> {
-        let told = bindings.told(&self.key);
-        if let Some(binding) = self.answered_meanwhile(&told).filter(|binding| is_granted(parts, &self.pull, binding)) {
-            return Ok(binding);
-        }
-        for _ in 0..ATTEMPTS {
-            if let Some((binding, proves)) = self.ask(parts, bindings).await? {
-                return Ok(self.bind(parts, bindings, &told, binding, proves));
-            }
-        }
-        let host = &self.pull.site.origin.host;
-        Err(Error::new(Kind::Broken, format!("{host} let this be read and refused it at once: try again")))
-    }
-
-    /// What upstream answers, and what that proves. `None`: a refusal that came meanwhile voids it.
-    async fn ask(&self, parts: &Parts, bindings: &Bindings) -> Result<Option<(Binding, Proves)>> {
-        let (sent, inquiry) = (parts.now(), parts.inquire(&self.pull));
-        let (binding, proves, is_read) = match self.describe(parts, sent).await {
-            Ok(described) => described,
-            Err(error) => {
-                self.after_refusal(parts, bindings, (&inquiry, sent), &error).await;
-                return Err(error);
-            }
-        };
-        let content = (&binding.digest, ContentKind::Manifest);
-        match is_read {
-            true => parts.access.deliver(&inquiry, proves, content),
-            false => parts.access.hear(&inquiry, proves, content),
-        }
-        Ok(parts.access.is_valid(&inquiry, content).then_some((binding, proves)))
-    }
-
-    fn bind(&self, parts: &Parts, bindings: &Bindings, told: &[Told], binding: Binding, proves: Proves) -> Binding {
-        let binding = binding.after(self.last(told), |digest| parts.is_here(digest));
-        // What the account was told in vain, and anonymous in its place, is anonymous's.
-        let to = if proves == Proves::Grant(Credential::Anonymous) { ToldTo::Anonymous } else { self.to };
-        bindings.bind(&self.key, Told { accept: self.accept, to, binding: binding.clone() }, parts.now());
-        binding
-    }
-
-    /// What another's question brought since this one looked: who looked before its answer came, and
-    /// asks after it has come.
-    fn answered_meanwhile(&self, told: &[Told]) -> Option<Binding> {
-        let mut same = told.iter().filter(|told| told.accept == self.accept && told.to == self.to);
-        let answered = same.find(|told| told.binding.confirmed() > self.looked)?;
-        Some(answered.binding.clone())
-    }
-
-    /// What the tag named until now.
-    fn last(&self, told: &[Told]) -> Option<Binding> {
-        let readable = |told: &&Told| told.accept == self.accept || self.accept.admits(&told.binding.media_type);
-        let mine = told.iter().filter(|told| is_told(told.to, &self.pull)).filter(readable);
-        let last = mine.max_by_key(|told| (told.accept == self.accept, told.binding.checked))?;
-        Some(last.binding.clone())
-    }
-
-    /// What a tag names by upstream's answer to a question that is `sent` now, what that proves, and
-    /// whether the bytes came with it.
-    async fn describe(&self, parts: &Parts, sent: SystemTime) -> Result<(Binding, Proves, bool)> {
-        let Asked { pull, what, accept, .. } = self;
-        let said = parts.upstream.describe(&pull.site, &pull.repository, what, *accept, &pull.requester).await;
-        match said {
-            Ok(said) => {
-                let Some(digest) = said.digest else { return self.read(parts, sent).await };
-                let size = said.size.filter(|size| *size > 0);
-                Ok((Binding::new(digest, said.media_type.into(), size, sent), said.proves, false))
-            }
-            Err(error) if error.status().as_u16() == 405 => self.read(parts, sent).await,
-            Err(error) => Err(error),
-        }
-    }
-
-    /// For registries whose HEAD says no digest: the digest is what the bytes hash to, if they are a
-    /// manifest. Anything may answer with other bytes.
-    async fn read(&self, parts: &Parts, sent: SystemTime) -> Result<(Binding, Proves, bool)> {
-        let Asked { pull, what, .. } = self;
-        let mut fields = http::HeaderMap::new();
-        if let Ok(value) = http::HeaderValue::try_from(self.accept.header()) {
-            fields.insert(http::header::ACCEPT, value);
-        }
-        let upstream = &parts.upstream;
-        let wording = Wording { method: &http::Method::GET, fields: &fields, author: Author::Seawall };
-        let answer = upstream.fetch_as_asked(&pull.site, &pull.repository, what, wording, &pull.requester).await?;
-        let proves = answer.proves(&pull.requester);
-        let response = answer.response;
-        let media_type = content_type(response.headers());
-        let bytes = upstream.collect(response.into_body(), MAX_MANIFEST).await?;
-        if !manifest::parse(&bytes).is_ok_and(|manifest| manifest.is_recognisable()) {
-            let host = &pull.site.origin.host;
-            let message = format!("{host} answered with what is no manifest: is there a proxy between?");
-            return Err(Error::new(Kind::Broken, message));
-        }
-        let digest = Digest::of(Algorithm::Sha256, &bytes);
-        let manifest = parts.manifests.read(&digest, bytes, Some(&media_type));
-        let size = Some(manifest.bytes.len() as u64);
-        Ok((Binding::new(digest, manifest.media_type.clone(), size, sent), proves, true))
-    }
-
-    /// Ends what upstream's answer ends, also when it comes too late for who asked. A 404 ends what
-    /// anonymous was told only if the operator wants what is gone forgotten.
-    async fn after_refusal(
-        &self,
-        parts: &Parts,
-        bindings: &Bindings,
-        (inquiry, sent): (&Inquiry, SystemTime),
-        error: &Error,
-    ) {
-        parts.denied(inquiry, None, error).await;
-        let is_kept = self.to == ToldTo::Anonymous && parts.tags.gone == Gone::Serve;
-        if error.kind() == Kind::Missing && !is_kept {
-            bindings.forget(&self.key, self.to, sent, parts.now());
-        }
-    }
-}
-
-fn is_granted(parts: &Parts, pull: &Pull, binding: &Binding) -> bool {
-    parts.check(pull, (&binding.digest, ContentKind::Manifest)).permission.is_granted()
-}
-
 /// When what a requester was told itself was asked for.
 fn looked(told: &[Told], pull: &Pull, accept: Accept) -> Option<SystemTime> {
     let to = ToldTo::of(pull.requester.credential);
     told.iter().find(|told| told.accept == accept && told.to == to).map(|told| told.binding.checked)
-}
-
-/// Whether what was told so is this requester's to use.
-fn is_told(to: ToldTo, pull: &Pull) -> bool {
-    to == ToldTo::Anonymous || to == ToldTo::of(pull.requester.credential)
 }
 
 /// Whether a client's own question failed where what anonymous was told may stand.

@@ -13,7 +13,7 @@ use super::pull::{Method, Pull};
 use super::resolve::{Resolved, Resolver, age};
 use super::tags::Bindings;
 use super::told::Binding;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::http::cache_status::Outcome;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
@@ -158,7 +158,7 @@ impl Tagged {
 
     /// The manifest that a tag was resolved to.
     async fn named(&self, pull: &Pull, tag: &Tag, accept: Accept, resolved: Resolved) -> Result<Found> {
-        let Resolved { binding, age, stale, checked } = resolved;
+        let Resolved { mut binding, age, stale, checked } = resolved;
         if is_schema1(&binding.media_type) {
             return Box::pin(self.as_asked(pull, tag, accept, binding)).await;
         }
@@ -170,7 +170,14 @@ impl Tagged {
         let mut found = match known_size {
             // What a HEAD wants to know is known, whether the bytes are here or not.
             Some(size) => Found::held(&binding.digest, binding.media_type.clone(), Content::Sized(size), None),
-            None => self.contents.find(pull, &binding.digest, &what, Cleared::Yes(checked.as_ref())).await?,
+            None => match self.contents.find(pull, &binding.digest, &what, Cleared::Yes(checked.as_ref())).await {
+                Err(error) if error.kind() == Kind::Missing && stale.is_none() => {
+                    binding = self.resolver.read(pull, tag, accept).await.map_err(|_| error)?;
+                    let what = What::Manifest(Reference::Digest(binding.digest.clone()));
+                    self.contents.find(pull, &binding.digest, &what, Cleared::Yes(None)).await?
+                }
+                found => found?,
+            },
         };
         if is_manifest(&binding.media_type) || is_index(&binding.media_type) {
             found.media_type = binding.media_type;

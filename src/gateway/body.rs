@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::parts::Parts;
 use super::telemetry::Record;
 use crate::cache::reader::Reader;
 use crate::cache::through::VerifyingBody;
@@ -27,6 +28,7 @@ enum Content {
     Empty,
     Full(Bytes),
     Reader(Box<Reader>),
+    Parts(Box<Parts>),
     Through(Box<VerifyingBody>, Option<u64>),
     Upstream(Box<Relay>),
 }
@@ -57,6 +59,11 @@ impl Body {
     /// A part of a blob or all of it, from the cache.
     pub fn reader(reader: Reader) -> Body {
         Body::of(Content::Reader(Box::new(reader)))
+    }
+
+    /// Several parts of a blob, from the cache.
+    pub fn parts(parts: Parts) -> Body {
+        Body::of(Content::Parts(Box::new(parts)))
     }
 
     /// A blob that is verified on its way and not kept, of this length if it is known.
@@ -111,6 +118,7 @@ impl http_body::Body for Body {
             Content::Empty => Poll::Ready(None),
             Content::Full(bytes) => Poll::Ready(Some(std::mem::take(bytes)).filter(|b| !b.is_empty()).map(Ok)),
             Content::Reader(reader) => reader.poll_chunk(cx),
+            Content::Parts(parts) => parts.poll_chunk(cx),
             Content::Through(through, left) => through.poll_chunk(cx).map_ok(|bytes| {
                 *left = left.map(|left| left.saturating_sub(bytes.len() as u64));
                 bytes
@@ -130,6 +138,7 @@ impl http_body::Body for Body {
             Content::Empty => true,
             Content::Full(bytes) => bytes.is_empty(),
             Content::Reader(reader) => reader.remaining() == Some(0),
+            Content::Parts(parts) => parts.remaining() == 0,
             Content::Through(..) => false,
             Content::Upstream(relay) => relay.body.is_end_stream(),
         }
@@ -141,6 +150,7 @@ impl http_body::Body for Body {
             Content::Empty => SizeHint::with_exact(0),
             Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Reader(reader) => exact(reader.remaining()),
+            Content::Parts(parts) => exact(Some(parts.remaining())),
             Content::Through(_, left) => exact(*left),
             Content::Upstream(relay) => relay.body.size_hint(),
         }

@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::body::Body;
+use super::parts::Parts;
 use crate::cache::reader::Reader;
 use crate::cache::{Content, Found, Method};
 use crate::http::cache_status::{Outcome, cache_status, warning};
@@ -40,9 +41,10 @@ pub fn deliver(found: Found, asked: Asked<'_>, warned: Option<String>) -> Respon
     let fields = fields(&found, digest, asked.negotiated, warned);
     let mut response = if is_known { status(StatusCode::NOT_MODIFIED, Body::empty()) } else { content(found, asked) };
     // What upstream says of a part that it sent itself stays; all else is ours.
+    let parts = response.headers_mut().remove(header::CONTENT_TYPE);
     let headers = response.headers_mut();
     headers.reserve(FIELDS);
-    for (name, value) in fields.into_iter().flatten() {
+    for (name, value) in fields.into_iter().flatten().chain(parts.map(|value| (header::CONTENT_TYPE, value))) {
         headers.insert(name, value);
     }
     response
@@ -67,12 +69,14 @@ fn status(status: StatusCode, body: Body) -> Response<Body> {
 
 fn content(found: Found, asked: Asked<'_>) -> Response<Body> {
     let range = asked.headers.get(header::RANGE).filter(|_| asked.method == Method::Get);
+    let media_type = found.media_type;
     match found.content {
         Content::Sized(size) | Content::Unproved(size) => sized(size),
         Content::Memory(bytes) if asked.method == Method::Head => sized(bytes.len() as u64),
         Content::File(_, Some(size)) if asked.method == Method::Head => sized(size),
         Content::Memory(bytes) => match select(range, bytes.len() as u64) {
-            Selection::Whole => whole(Some(bytes.len() as u64), Body::full(bytes)),
+            // Of a manifest, which nobody asks so for.
+            Selection::Whole | Selection::Parts(_) => whole(Some(bytes.len() as u64), Body::full(bytes)),
             Selection::Unsatisfiable => unsatisfiable(bytes.len() as u64),
             Selection::Part(part) => {
                 let total = bytes.len() as u64;
@@ -86,6 +90,7 @@ fn content(found: Found, asked: Asked<'_>) -> Response<Body> {
             Selection::Whole => whole(Some(size), Body::reader(Reader::new(source, 0, Some(size)))),
             Selection::Unsatisfiable => unsatisfiable(size),
             Selection::Part(part) => partial(&part.clone(), size, Body::reader(Reader::part(source, part))),
+            Selection::Parts(parts) => several(Parts::new(source, parts, size, &media_type)),
         },
         Content::Through(through, size) => whole(size, Body::through(through, size)),
         Content::Part(upstream) => upstream_part(upstream, asked.idle),
@@ -108,6 +113,15 @@ fn partial(part: &std::ops::Range<u64>, total: u64, body: Body) -> Response<Body
     let mut response = status(StatusCode::PARTIAL_CONTENT, body);
     response.headers_mut().insert(header::CONTENT_LENGTH, (part.end - part.start).into());
     response.headers_mut().insert(header::CONTENT_RANGE, content_range(part, total));
+    response
+}
+
+/// Its type is its own: what the parts are is said in each.
+fn several(parts: Parts) -> Response<Body> {
+    let (length, media_type) = (parts.remaining(), HeaderValue::try_from(parts.media_type()));
+    let mut response = status(StatusCode::PARTIAL_CONTENT, Body::parts(parts));
+    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    response.headers_mut().extend(media_type.ok().map(|value| (header::CONTENT_TYPE, value)));
     response
 }
 

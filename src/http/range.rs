@@ -11,39 +11,53 @@ pub enum Selection {
     Whole,
     /// These: `206`. Never empty, never beyond the end.
     Part(Range<u64>),
+    /// Several, in the order in which they were asked for: `206`, `multipart/byteranges`. Together
+    /// no more than all of it.
+    Parts(Vec<Range<u64>>),
     /// None that are there: `416`.
     Unsatisfiable,
 }
 
 /// Which of `size` bytes to send.
 ///
-/// Several ranges are answered with the whole, which is always right (RFC 9110, 14.2: "A server MAY
-/// ignore the Range header field"); so are other units and what breaks the grammar. An empty body
-/// has no ranges.
+/// Other units and what breaks the grammar are answered with the whole, which is always right (RFC
+/// 9110, 14.2: "A server MAY ignore the Range header field"); so are more ranges than [`MOST`], or
+/// more bytes than there are. An empty body has no ranges.
 pub fn select(range: Option<&HeaderValue>, size: u64) -> Selection {
-    match range.and_then(single).filter(|_| size > 0) {
-        None => Selection::Whole,
-        Some(Spec::From(start)) if start >= size => Selection::Unsatisfiable,
-        Some(Spec::From(start)) => Selection::Part(start..size),
-        Some(Spec::FromTo(start, _)) if start >= size => Selection::Unsatisfiable,
-        // A last-pos beyond the end means the remainder (14.1.2).
-        Some(Spec::FromTo(start, last)) => Selection::Part(start..last.saturating_add(1).min(size)),
-        Some(Spec::Last(0)) => Selection::Unsatisfiable,
-        // 14.1.2: "If the selected representation is shorter than the specified suffix-length, the
-        // entire representation is used."
-        Some(Spec::Last(length)) => Selection::Part(size - length.min(size)..size),
+    let Some(specs) = range.and_then(specs).filter(|_| size > 0) else { return Selection::Whole };
+    if specs.contains(&Spec::Backward) {
+        return Selection::Unsatisfiable;
+    }
+    let mut parts: Vec<Range<u64>> = Vec::new();
+    for part in specs.iter().filter_map(|spec| spec.within(size)) {
+        match parts.last_mut() {
+            // 15.3.7.2: what overlaps may be coalesced.
+            Some(last) if last.start <= part.start && part.start < last.end => last.end = last.end.max(part.end),
+            _ => parts.push(part),
+        }
+    }
+    let bytes = parts.iter().fold(0u64, |sum, part| sum.saturating_add(part.end - part.start));
+    match parts.len() {
+        0 => Selection::Unsatisfiable,
+        1 => Selection::Part(parts.swap_remove(0)),
+        2..=MOST if bytes <= size => Selection::Parts(parts),
+        _ => Selection::Whole,
     }
 }
+
+/// Ranges of one request that are answered as such: containers/storage asks for 1024 at most.
+const MOST: usize = 1024;
 
 /// Where the one range asked for begins, when the length is not known yet. `None` when all is to be
 /// sent, or the end has to be known first.
 pub fn first_byte(range: Option<&HeaderValue>) -> Option<u64> {
-    match single(range?)? {
-        Spec::From(start) | Spec::FromTo(start, _) => Some(start).filter(|s| *s < u64::MAX),
-        Spec::Last(_) => None,
+    match specs(range?)?.as_slice() {
+        [Spec::From(start) | Spec::FromTo(start, _)] => Some(*start).filter(|s| *s < u64::MAX),
+        _ => None,
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Spec {
     /// `5-`
     From(u64),
@@ -51,27 +65,47 @@ enum Spec {
     FromTo(u64, u64),
     /// `-5`
     Last(u64),
+    /// `9-5`: "An int-range is invalid if the last-pos value is present and less than first-pos."
+    /// (14.1.1)
+    Backward,
 }
 
-/// The one range of a header; `None` when there are more, or it is not understood. `bytes=` is
-/// case-insensitive (14.1), empty elements of a list do not count (5.6.1.2).
-fn single(value: &HeaderValue) -> Option<Spec> {
+impl Spec {
+    /// What is there of it.
+    fn within(self, size: u64) -> Option<Range<u64>> {
+        let part = match self {
+            Spec::From(start) => start..size,
+            // A last-pos beyond the end means the remainder (14.1.2).
+            Spec::FromTo(start, last) => start..last.saturating_add(1).min(size),
+            // 14.1.2: "If the selected representation is shorter than the specified suffix-length,
+            // the entire representation is used."
+            Spec::Last(length) => size - length.min(size)..size,
+            Spec::Backward => return None,
+        };
+        (part.start < part.end).then_some(part)
+    }
+}
+
+/// The ranges of a header; `None` when it is not understood. `bytes=` is case-insensitive (14.1),
+/// empty elements of a list do not count (5.6.1.2).
+fn specs(value: &HeaderValue) -> Option<Vec<Spec>> {
     let (unit, set) = value.to_str().ok()?.trim().split_once('=')?;
     if !unit.eq_ignore_ascii_case("bytes") {
         return None;
     }
-    let mut specs = set.split(',').map(|s| s.trim_matches([' ', '\t'])).filter(|s| !s.is_empty());
-    let (spec, None) = (specs.next()?, specs.next()) else { return None };
-    match spec.split_once('-')? {
-        ("", length) => Some(Spec::Last(number(length)?)),
-        (start, "") => Some(Spec::From(number(start)?)),
-        (start, last) => {
-            let (start, last) = (number(start)?, number(last)?);
-            // "An int-range is invalid if the last-pos value is present and less than first-pos."
-            // (14.1.1)
-            (start <= last).then_some(Spec::FromTo(start, last))
-        }
-    }
+    let specs = set.split(',').map(|s| s.trim_matches([' ', '\t'])).filter(|s| !s.is_empty());
+    specs.map(spec).collect::<Option<Vec<_>>>().filter(|specs| !specs.is_empty())
+}
+
+fn spec(text: &str) -> Option<Spec> {
+    Some(match text.split_once('-')? {
+        ("", length) => Spec::Last(number(length)?),
+        (start, "") => Spec::From(number(start)?),
+        (start, last) => match (number(start)?, number(last)?) {
+            (start, last) if start <= last => Spec::FromTo(start, last),
+            _ => Spec::Backward,
+        },
+    })
 }
 
 /// `1*DIGIT`; numbers that are too big stop at the biggest.
@@ -131,7 +165,7 @@ mod tests {
 
     #[test]
     fn ranges_of_a_hundred_bytes() {
-        use Selection::{Part, Unsatisfiable, Whole};
+        use Selection::{Part, Parts, Unsatisfiable, Whole};
         for (text, expected, first) in [
             ("bytes=0-", Part(0..100), Some(0)),
             ("bytes=0-0", Part(0..1), Some(0)),
@@ -150,9 +184,17 @@ mod tests {
             ("bytes=99999999999999999999999-", Unsatisfiable, None),
             ("Bytes= 5-9 ,", Part(5..10), Some(5)),
             ("bytes=,\t5-", Part(5..100), Some(5)),
-            ("bytes=0-1,5-6", Whole, None),
+            ("bytes=0-1,5-6", Parts(vec![0..2, 5..7]), None),
+            ("bytes=5-6, 0-1,-3", Parts(vec![5..7, 0..2, 97..100]), None),
+            ("bytes=0-1,2-3", Parts(vec![0..2, 2..4]), None),
+            ("bytes=0-9,5-20,15-30", Part(0..31), None),
+            ("bytes=0-1,100-", Part(0..2), None),
+            ("bytes=100-,200-300", Unsatisfiable, None),
+            ("bytes=0-60,30-99,0-1", Part(0..100), None),
+            ("bytes=50-99,0-60", Whole, None),
             ("bytes=0-1,x", Whole, None),
-            ("bytes=9-5", Whole, None),
+            ("bytes=9-5", Unsatisfiable, None),
+            ("bytes=0-1,9-5", Unsatisfiable, None),
             ("bytes=", Whole, None),
             ("bytes=-", Whole, None),
             ("bytes=--1", Whole, None),

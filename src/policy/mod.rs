@@ -8,6 +8,7 @@ pub mod client_certificate;
 pub mod clients;
 pub mod freshness;
 pub mod guard;
+pub mod heads;
 pub mod intercept;
 pub mod mirror;
 pub mod no_proxy;

@@ -30,6 +30,7 @@ mod flight_breaks;
 mod flight_ranges;
 mod goaway;
 mod harness;
+mod heads;
 mod images;
 mod in_the_clear;
 mod kinds;

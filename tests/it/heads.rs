@@ -1,0 +1,95 @@
+//! Registries that do not answer HEAD for what they answer GET, or name no digest.
+
+use http::Method;
+
+use crate::access::ALICE;
+use crate::evidence::*;
+use crate::flight::landed;
+use crate::harness::*;
+use crate::tags::MINUTE;
+
+fn image() -> Image {
+    Image::single(&[b"a layer"])
+}
+
+async fn lab(pki: &Pki) -> (Registry, Seawall) {
+    let registry = hub().image("acme/app:1", image()).image("acme/app:2", image()).start(pki).await;
+    let seawall = Seawall::before(&registry).start(pki).await;
+    (registry, seawall)
+}
+
+fn gets(registry: &Registry) -> usize {
+    registry.count(|seen| seen.method == Method::GET && seen.kind() == "manifests" && seen.authorization().is_some())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_head_does_not_find_is_asked_for_by_get() {
+    for status in [400, 403, 404, 405, 500, 501] {
+        let pki = Pki::new();
+        let (registry, seawall) = lab(&pki).await;
+        let is_head = |seen: &Seen| seen.method == Method::HEAD && seen.authorization().is_some();
+        registry.fault(Fault::on("manifests").when(is_head).error(status, "UNSUPPORTED"));
+        let alice = Reader::of(&seawall, ALICE, "acme/app").await;
+        for tag in ["1", "2"] {
+            let reply = alice.get(&manifest("acme/app", tag)).await;
+            assert_eq!(reply.body.as_ref().unwrap(), &image().manifest(), "{status} {tag}\n{}", registry.log());
+        }
+        assert_eq!(gets(&registry), 2, "{status}\n{}", registry.log());
+        assert_eq!(alice.status(&manifest("acme/app", "1")).await, 200);
+        assert_eq!(gets(&registry), 2, "it is bound: {status}\n{}", registry.log());
+        assert_eq!(alice.status(&manifest("acme/app", "none")).await, 404, "{status}");
+    }
+}
+
+/// Registries count a GET, and a tag that is not there is asked for all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_head_works_a_missing_tag_is_asked_for_once() {
+    for status in [400, 403, 404, 500, 501] {
+        let pki = Pki::new();
+        let (registry, seawall) = lab(&pki).await;
+        let anonymous = Reader::anonymous(&seawall);
+        assert_eq!(anonymous.status(&manifest("acme/app", "1")).await, 200);
+        registry.fault(Fault::on("manifests").path_contains("/manifests/sig").error(status, "UNKNOWN"));
+        let before = gets(&registry);
+        anonymous.get(&manifest("acme/app", "sig")).await;
+        assert_eq!(gets(&registry), before, "{status}\n{}", registry.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_or_a_limit_is_no_reason_to_get() {
+    for status in [401, 429] {
+        let pki = Pki::new();
+        let (registry, seawall) = lab(&pki).await;
+        registry.fault(Fault::on("manifests").method(Method::HEAD).error(status, "NO"));
+        assert_ne!(Reader::anonymous(&seawall).status(&manifest("acme/app", "1")).await, 200);
+        assert_eq!(gets(&registry), 0, "{status}\n{}", registry.log());
+    }
+}
+
+/// Some registries have a manifest by its tag alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tag_whose_digest_is_not_there_by_itself_is_got() {
+    let pki = Pki::new();
+    let (registry, seawall) = lab(&pki).await;
+    registry.fault(Fault::on("manifests").digest(&image().digest()).error(404, "MANIFEST_UNKNOWN"));
+    let reply = Reader::anonymous(&seawall).get(&manifest("acme/app", "1")).await;
+    assert_eq!(reply.body.unwrap(), image().manifest(), "{}", registry.log());
+}
+
+/// Without `Docker-Content-Digest`: what was hashed is kept like any manifest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_without_a_digest_outlives_a_restart() {
+    let pki = Pki::new();
+    let (registry, seawall) = lab(&pki).await;
+    registry.fault(Fault::on("manifests").no_digest());
+    let path = manifest("acme/app", "1");
+    assert_eq!(Reader::anonymous(&seawall).status(&path).await, 200);
+    landed(&seawall).await;
+    let seawall = seawall.restart(&pki).await;
+    registry.down();
+    seawall.clock.advance(MINUTE * 2);
+    let reply = Reader::anonymous(&seawall).get(&path).await;
+    assert_eq!(*reply.body.as_ref().unwrap(), image().manifest(), "{:?}", reply.headers);
+    assert!(reply.header("cache-status").contains("fwd=stale"));
+}
