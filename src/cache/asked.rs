@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::digest::{Algorithm, Digest};
 use crate::oci::manifest::{self, ContentKind, MAX_MANIFEST};
 use crate::oci::media_type::Accept;
-use crate::policy::freshness::Gone;
+use crate::policy::freshness::{Gone, Reason};
 use crate::upstream::requester::Credential;
 use crate::upstream::{Author, Proves, What, Wording};
 
@@ -120,7 +120,14 @@ impl Asked {
         if *by == By::Get {
             return self.read(parts, sent).await;
         }
-        let said = parts.upstream.describe(&pull.site, &pull.repository, what, *accept, &pull.requester).await;
+        let ask = |accept: String| async move {
+            parts.upstream.describe(&pull.site, &pull.repository, what, &accept, &pull.requester).await
+        };
+        let said = match Box::pin(ask(pull.accepted(*accept))).await {
+            // What a client wrote may be why there is no answer: what seawall asks decides.
+            Err(error) if pull.others.is_some() && Reason::of(error.kind()).is_some() => ask(accept.header()).await,
+            said => said,
+        };
         match said {
             Ok(said) => {
                 let Some(digest) = said.digest else { return self.read(parts, sent).await };
@@ -137,7 +144,7 @@ impl Asked {
     async fn read(&self, parts: &Parts, sent: SystemTime) -> Result<Described> {
         let Asked { pull, what, .. } = self;
         let mut fields = http::HeaderMap::new();
-        if let Ok(value) = http::HeaderValue::try_from(self.accept.header()) {
+        if let Ok(value) = http::HeaderValue::try_from(pull.accepted(self.accept)) {
             fields.insert(http::header::ACCEPT, value);
         }
         let upstream = &parts.upstream;

@@ -1,5 +1,7 @@
 //! A request for a manifest or a blob.
 
+use std::sync::Arc;
+
 use http::HeaderValue;
 
 use crate::oci::digest::Digest;
@@ -19,6 +21,8 @@ pub struct Pull {
     pub repository: Repository,
     /// The manifest or blob.
     pub wanted: Wanted,
+    /// Media types that the client takes besides those of [`Wanted`]: see [`Accept::others`].
+    pub others: Option<Arc<str>>,
     /// Who asks.
     pub requester: Requester,
     /// Whether the bytes are wanted.
@@ -33,6 +37,12 @@ impl Pull {
     /// The same, asked by seawall itself as anonymous.
     pub(super) fn as_anonymous(&self) -> Pull {
         Pull { requester: self.requester.as_anonymous(), ..self.clone() }
+    }
+
+    /// `Accept`, as the client sent it: its own types included.
+    pub(super) fn accepted(&self, accept: Accept) -> String {
+        let others = self.others.as_ref().map(|others| format!(", {others}"));
+        accept.header() + &others.unwrap_or_default()
     }
 
     /// Whether the client shows a credential of its own.

@@ -202,7 +202,7 @@ impl Tagged {
             Method::Head => http::Method::HEAD,
         };
         let mut fields = HeaderMap::new();
-        if let Ok(value) = HeaderValue::try_from(accept.header()) {
+        if let Ok(value) = HeaderValue::try_from(pull.accepted(accept)) {
             fields.insert(header::ACCEPT, value);
         }
         let (site, repository, requester) = (&pull.site, &pull.repository, &pull.requester);

@@ -5,6 +5,8 @@
 //! list             → upstream's own answer, redirects followed
 //! ```
 
+use std::sync::Arc;
+
 use http::{HeaderMap, Method, Request, Response, header};
 use hyper::body::Incoming;
 
@@ -53,8 +55,7 @@ impl Pulls {
         record: &mut Record,
     ) -> Result<Response<Body>> {
         record.reference = reference.to_string();
-        let lines = request.headers().get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let accept = Accept::of(lines);
+        let accept = Accept::of(accepted(request.headers()));
         let negotiated = if reference.tag().is_some() { Negotiated::Yes } else { Negotiated::No };
         if accept.is_empty() && negotiated == Negotiated::Yes {
             // It wants something that is not kept here: schema 1, or a type of its own.
@@ -148,12 +149,21 @@ pub(crate) fn list_of(path: &str, repository: &str, query: Option<&str>) -> Stri
     if kept.is_empty() { rest.to_owned() } else { format!("{rest}?{}", kept.join("&")) }
 }
 
+/// The lines of `Accept`.
+fn accepted(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok())
+}
+
 fn pull(request: &Request<Incoming>, reading: Reading, wanted: Wanted) -> Pull {
     let Reading { site, repository, requester } = reading;
     let method = if *request.method() == Method::HEAD { cache::Method::Head } else { cache::Method::Get };
     let range = request.headers().get(header::RANGE).filter(|_| method == cache::Method::Get).cloned();
     let key = site.key(&repository);
-    Pull { site, repository, wanted, requester, method, range, key }
+    let others = match &wanted {
+        Wanted::Manifest(Reference::Tag(_), _) => Accept::others(accepted(request.headers())).map(Arc::from),
+        _ => None,
+    };
+    Pull { site, repository, wanted, others, requester, method, range, key }
 }
 
 fn warning(found: &Found, site: &Site) -> Option<String> {

@@ -104,6 +104,23 @@ impl Accept {
         Accept::from_bits(taken)
     }
 
+    /// What a client takes besides the four manifests, as it is to be sent upstream with those: a type
+    /// of its own, an artifact's, schema 1, and `*/*`. Not part of the set: who takes all four is
+    /// served alike. What is no media type is left out, and so is what no client needs.
+    pub fn others<'a>(lines: impl Iterator<Item = &'a str>) -> Option<String> {
+        let mut others: Vec<&str> = Vec::new();
+        for element in lines.flat_map(elements) {
+            let range = essence(element);
+            let is_refused = range.len() < element.len() && is_refused(element);
+            if bit(range) == 0 && !is_refused && is_range(range) && !others.contains(&range) {
+                others.push(range);
+            }
+        }
+        others.sort_unstable();
+        others.truncate(MOST_OTHERS);
+        (!others.is_empty()).then(|| others.join(", "))
+    }
+
     /// Whether an answer of this media type is one that the client takes. Parameters and case do
     /// not matter.
     pub fn admits(self, media_type: &str) -> bool {
@@ -136,6 +153,18 @@ impl Accept {
         let bits = bits & (Accept::ALL | Accept::ANY);
         if bits & Accept::ALL == Accept::ALL { Accept(Accept::ALL) } else { Accept(bits) }
     }
+}
+
+/// Types of its own that a client sends: cosign and helm have two or three.
+const MOST_OTHERS: usize = 12;
+
+/// Whether it is a media type, or a range of them (RFC 6838, 4.2).
+fn is_range(text: &str) -> bool {
+    let is_name = |name: &str| {
+        let is_known = |b: u8| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b);
+        name == "*" || (1..=127).contains(&name.len()) && name.bytes().all(is_known)
+    };
+    text.split_once('/').is_some_and(|(kind, subtype)| is_name(kind) && is_name(subtype))
 }
 
 /// The elements of a comma-separated list; commas in quotes do not separate (RFC 9110, 5.6.1 and
@@ -201,6 +230,32 @@ mod tests {
 
     fn of(lines: &[&str]) -> Accept {
         Accept::of(lines.iter().copied())
+    }
+
+    #[test]
+    fn what_else_a_client_takes() {
+        let many: Vec<String> = (0..40).map(|n| format!("application/x-{n}")).collect();
+        let many = many.join(", ");
+        for (lines, expected) in [
+            (vec![], None),
+            (vec!["*/*"], Some("*/*")),
+            (vec![OCI_INDEX, DOCKER_LIST], None),
+            (vec![OCI_INDEX, "*/*"], Some("*/*")),
+            (
+                vec!["application/x.b, application/x.a;q=0.5", "*/*;q=0.1"],
+                Some("*/*, application/x.a, application/x.b"),
+            ),
+            (vec!["application/x.a, application/x.a"], Some("application/x.a")),
+            (vec!["application/x.a;q=0"], None),
+            (
+                vec!["application/vnd.oci.artifact.manifest.v1+json"],
+                Some("application/vnd.oci.artifact.manifest.v1+json"),
+            ),
+            (vec!["nonsense, a/b/c, a/b\u{e9}, a/ b, ${x}/y, /, a/"], None),
+        ] {
+            assert_eq!(Accept::others(lines.iter().copied()).as_deref(), expected, "{lines:?}");
+        }
+        assert_eq!(Accept::others([many.as_str()].into_iter()).unwrap().split(", ").count(), MOST_OTHERS);
     }
 
     #[test]

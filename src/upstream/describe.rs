@@ -10,7 +10,7 @@ use super::sources::Sources;
 use crate::error::{Kind, Result};
 use crate::http::range::parse_content_range;
 use crate::oci::digest::Digest;
-use crate::oci::media_type::{Accept, essence};
+use crate::oci::media_type::essence;
 use crate::oci::name::{Reference, Repository};
 use crate::policy::registry::Site;
 
@@ -49,14 +49,14 @@ pub(super) async fn describe(
     site: &Site,
     repository: &Repository,
     what: &What,
-    accept: Accept,
+    accept: &str,
     requester: &Requester,
 ) -> Result<Description> {
     let mut fields = HeaderMap::new();
     let accepted = match what {
         // distribution has no OCI manifest for who does not name the type, `*/*` or not.
         What::Manifest(Reference::Digest(_)) => Some(ANY_MANIFEST.to_owned()),
-        What::Manifest(Reference::Tag(_)) => Some(accept.header()),
+        What::Manifest(Reference::Tag(_)) => Some(accept.to_owned()),
         What::Blob(_) | What::List(_) => None,
     };
     if let Some(value) = accepted.and_then(|text| HeaderValue::try_from(text).ok()) {

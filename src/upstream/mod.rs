@@ -60,7 +60,7 @@ pub use describe::Description;
 pub use fetch::Fetched;
 pub use pay::is_bad_login;
 pub use probe::Probed;
-pub use question::{What, Wording, in_time};
+pub use question::{ANY_MANIFEST, What, Wording, in_time};
 pub use request::{Activity, Author, Forwarded, NO_REGISTRY, RequestBody};
 pub use tokens::MAX_TOKEN_REPLY;
 
@@ -78,7 +78,6 @@ use crate::error::{Error, Result};
 use crate::http::origin::Origin;
 use crate::ledger::Identity;
 use crate::oci::challenge::Challenge;
-use crate::oci::media_type::Accept;
 use crate::oci::name::Repository;
 use crate::oci::route;
 use crate::policy::registry::{Registries, Site};
@@ -118,7 +117,7 @@ impl Upstream {
         site: &Site,
         repository: &Repository,
         what: &What,
-        accept: Accept,
+        accept: &str,
         requester: &Requester,
     ) -> impl Future<Output = Result<Description>> {
         describe::describe(&self.0, site, repository, what, accept, requester)

@@ -17,7 +17,7 @@ use crate::policy::registry::Site;
 use crate::policy::sound::Asked;
 
 /// The `Accept` of a manifest by digest: bytes have one type, whatever the client accepts.
-pub(super) const ANY_MANIFEST: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+pub const ANY_MANIFEST: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, */*";
 
 /// The content of a repository that is asked for.

@@ -18,8 +18,10 @@ async fn lab(pki: &Pki) -> (Registry, Seawall) {
     (registry, seawall)
 }
 
-fn gets(registry: &Registry) -> usize {
-    registry.count(|seen| seen.method == Method::GET && seen.kind() == "manifests" && seen.authorization().is_some())
+/// GETs of manifests with a token, `of` somebody.
+fn gets(registry: &Registry, of: &str) -> usize {
+    let is_of = |seen: &Seen| seen.authorization().is_some_and(|shown| shown.contains(of));
+    registry.count(|seen| seen.method == Method::GET && seen.kind() == "manifests" && is_of(seen))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -34,9 +36,9 @@ async fn what_head_does_not_find_is_asked_for_by_get() {
             let reply = alice.get(&manifest("acme/app", tag)).await;
             assert_eq!(reply.body.as_ref().unwrap(), &image().manifest(), "{status} {tag}\n{}", registry.log());
         }
-        assert_eq!(gets(&registry), 2, "{status}\n{}", registry.log());
+        assert_eq!(gets(&registry, "-alice."), 2, "{status}\n{}", registry.log());
         assert_eq!(alice.status(&manifest("acme/app", "1")).await, 200);
-        assert_eq!(gets(&registry), 2, "it is bound: {status}\n{}", registry.log());
+        assert_eq!(gets(&registry, "-alice."), 2, "it is bound: {status}\n{}", registry.log());
         assert_eq!(alice.status(&manifest("acme/app", "none")).await, 404, "{status}");
     }
 }
@@ -50,9 +52,9 @@ async fn where_head_works_a_missing_tag_is_asked_for_once() {
         let anonymous = Reader::anonymous(&seawall);
         assert_eq!(anonymous.status(&manifest("acme/app", "1")).await, 200);
         registry.fault(Fault::on("manifests").path_contains("/manifests/sig").error(status, "UNKNOWN"));
-        let before = gets(&registry);
+        let before = gets(&registry, "");
         anonymous.get(&manifest("acme/app", "sig")).await;
-        assert_eq!(gets(&registry), before, "{status}\n{}", registry.log());
+        assert_eq!(gets(&registry, ""), before, "{status}\n{}", registry.log());
     }
 }
 
@@ -63,7 +65,7 @@ async fn a_login_or_a_limit_is_no_reason_to_get() {
         let (registry, seawall) = lab(&pki).await;
         registry.fault(Fault::on("manifests").method(Method::HEAD).error(status, "NO"));
         assert_ne!(Reader::anonymous(&seawall).status(&manifest("acme/app", "1")).await, 200);
-        assert_eq!(gets(&registry), 0, "{status}\n{}", registry.log());
+        assert_eq!(gets(&registry, ""), 0, "{status}\n{}", registry.log());
     }
 }
 
@@ -92,4 +94,25 @@ async fn what_came_without_a_digest_outlives_a_restart() {
     let reply = Reader::anonymous(&seawall).get(&path).await;
     assert_eq!(*reply.body.as_ref().unwrap(), image().manifest(), "{:?}", reply.headers);
     assert!(reply.header("cache-status").contains("fwd=stale"));
+}
+
+/// What the client accepts is what the registry is told: `*/*` and types of its own too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_type_of_the_clients_own_is_sent() {
+    for wanted in ["application/vnd.acme.model.v1+json", "*/*"] {
+        let pki = Pki::new();
+        let (registry, seawall) = lab(&pki).await;
+        let lacks = move |seen: &Seen| !seen.headers["accept"].to_str().unwrap().contains(wanted);
+        registry.fault(Fault::on("manifests").when(lacks).error(404, "MANIFEST_UNKNOWN"));
+        let ask = |accept: String| {
+            let client = seawall.client();
+            async move {
+                let url = format!("{}{}", crate::access::HUB, manifest("acme/app", "1"));
+                client.get(&url).header("accept", &accept).send().await.unwrap().status.as_u16()
+            }
+        };
+        let four = crate::tags::ALL.join(", ");
+        assert_eq!(ask(four.clone()).await, 404, "{wanted}");
+        assert_eq!(ask(format!("{four}, {wanted}")).await, 200, "{wanted}\n{}", registry.log());
+    }
 }
