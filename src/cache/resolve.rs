@@ -217,10 +217,15 @@ impl Resolver {
         let asked = self.ask_by(By::Head, pull, tag, accept, (key, looked)).await;
         let heads = self.heads.get(namespace).unwrap_or_default();
         match asked {
-            Err(error) if is_get && heads.may_be_wrong(error.reply().map_or(0, |reply| reply.status.as_u16())) => {
-                let read = Box::pin(self.ask_by(By::Get, pull, tag, accept, (key, looked))).await?;
-                self.heads.insert(namespace.clone(), Heads::Wrong);
-                Ok(read)
+            Err(error) if is_get && heads.asks_by_get(error.reply().map_or(0, |reply| reply.status.as_u16())) => {
+                match Box::pin(self.ask_by(By::Get, pull, tag, accept, (key, looked))).await {
+                    Ok(read) => {
+                        self.heads.insert(namespace.clone(), Heads::Wrong);
+                        Ok(read)
+                    }
+                    Err(said) if said.reply().is_some() => Err(said),
+                    Err(_) => Err(error),
+                }
             }
             Ok(binding) => {
                 if heads == Heads::Unknown {

@@ -20,6 +20,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &[
             "connect_timeout",
             "idle_timeout",
+            "upload_timeout",
             "resolve_deadline",
             "nameservers",
             "proxy",

@@ -33,6 +33,7 @@ pub(super) fn read(
         ca_pem: section.take("ca_file", problems, words::certificates).flatten(),
         connect_timeout: section.take("connect_timeout", problems, words::timeout).unwrap_or(seconds(10)),
         idle_timeout: section.take("idle_timeout", problems, words::timeout).unwrap_or(seconds(60)),
+        upload_timeout: section.take("upload_timeout", problems, words::upload_timeout).unwrap_or(Duration::MAX),
         resolve_deadline: section.take("resolve_deadline", problems, words::timeout).unwrap_or(seconds(2)),
         nameservers: section.list("nameservers", problems, words::nameserver).unwrap_or_default(),
         hosts: section.take("hosts", problems, fixed_hosts).unwrap_or_default(),

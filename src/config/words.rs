@@ -54,6 +54,14 @@ pub(super) fn ttl(value: &Value) -> Result<Duration, Fault> {
     }
 }
 
+/// How long is waited, for ever if need be.
+pub(super) fn upload_timeout(value: &Value) -> Result<Duration, Fault> {
+    match ttl(value)? {
+        Duration::ZERO => Err(value.fault("must be more than 0s; valid: \"10m\", \"forever\"")),
+        timeout => Ok(timeout),
+    }
+}
+
 /// How long is waited: more than nothing and not for ever.
 pub(super) fn timeout(value: &Value) -> Result<Duration, Fault> {
     match pause(value)? {

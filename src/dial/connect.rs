@@ -302,6 +302,7 @@ mod tests {
             ca_pem: None,
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(5),
+            upload_timeout: Duration::MAX,
             resolve_deadline: Duration::from_secs(2),
             nameservers: Vec::new(),
             hosts: HashMap::new(),

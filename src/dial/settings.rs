@@ -18,6 +18,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// No byte for this long ends a transfer. There is no total.
     pub idle_timeout: Duration,
+    /// How long the answer to an upload is waited for that is all sent.
+    pub upload_timeout: Duration,
     /// A HEAD may take this long while a copy exists.
     pub resolve_deadline: Duration,
     /// Name servers instead of the system's resolver, if any: the next is asked where one is silent

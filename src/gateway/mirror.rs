@@ -4,6 +4,7 @@
 //! read what is public or shared by the operator. `policy/mirror` decides which registry a request
 //! is for; `mirror_refusals` counts what is refused.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
@@ -23,7 +24,7 @@ use crate::http::cache_status::Outcome;
 use crate::oci::error::Code;
 use crate::oci::name::Repository;
 use crate::oci::route::{self, Route};
-use crate::policy::mirror::{Meant, Said, Unclear, meant, ns, with_port};
+use crate::policy::mirror::{Meant, Said, Unclear, api_path, meant, ns, with_port};
 use crate::policy::registry::Registries;
 use crate::upstream::Upstream;
 
@@ -51,23 +52,23 @@ impl Mirror {
         here: &Here,
         record: &mut Record,
     ) -> Result<Response<Body>> {
-        match request.uri().path() {
-            "/v2" | "/v2/" => {
+        match api_path(&self.registries, request.uri().path()).map(Cow::into_owned) {
+            Some(path) if path.len() <= "/v2/".len() => {
                 record.outcome = Outcome::Hit;
                 Ok(pong())
             }
-            path if path.starts_with("/v2/") => self.pull(request, record).await,
-            _ => {
+            Some(path) => self.pull(request, &path, record).await,
+            None => {
                 record.outcome = Outcome::Hit;
                 Ok(self.pages.answer(request.method(), request.uri(), here, &self.registries))
             }
         }
     }
 
-    async fn pull(&self, request: Request<Incoming>, record: &mut Record) -> Result<Response<Body>> {
+    async fn pull(&self, request: Request<Incoming>, path: &str, record: &mut Record) -> Result<Response<Body>> {
         let requester = self.upstream.keyring().requester(None, self.clock.now()).through(request.headers());
         record.cost = requester.cost.clone();
-        let (path, query) = (request.uri().path(), request.uri().query());
+        let query = request.uri().query();
         let (host, plain) = with_port(path);
         let route = route::route(request.method(), &plain, query).map_err(bad_route)?;
         record.kind = route.kind();

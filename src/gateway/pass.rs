@@ -65,6 +65,9 @@ impl Passthrough {
             self.upstream.learn(site, response.headers());
             self.challenges.note_challenge(site, requester);
             self.cache.access().login_refused(site, requester);
+            if let (Some(repository), Some(shown)) = (route.repository(), &requester.authorization) {
+                self.upstream.token_refused(site, repository, shown);
+            }
         }
         Ok(relay(response, self.upstream.idle_timeout()))
     }

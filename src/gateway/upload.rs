@@ -7,10 +7,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::{Connected, capture_connection};
 use tokio::sync::Notify;
 
 use crate::upstream::{Activity, Forwarded};
@@ -27,44 +28,54 @@ pub(crate) type WhenLeft = Box<dyn FnOnce() + Send>;
 /// is here.
 pub(crate) fn forward(
     headers: HeaderMap,
-    method: http::Method,
+    method: Method,
     body: Incoming,
     mut when_left: Option<WhenLeft>,
 ) -> Forwarded {
-    // An empty body is never polled.
+    let activity = Activity::default();
+    // An empty body is never polled. A POST without one begins an upload.
+    if body.is_end_stream() && matches!(method, Method::PUT | Method::PATCH) {
+        activity.all_left();
+    }
     if let Some(when_left) = when_left.take_if(|_| body.is_end_stream()) {
         when_left();
     }
-    let activity = Activity::default();
     let expects =
         headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let go = Arc::new(Notify::new());
-    let gate = expects.then(|| {
-        let go = go.clone();
-        let wait = async move {
-            // An answer that comes too late is as good as none: old registries ignore Expect.
-            let _ = tokio::time::timeout(PATIENCE, go.notified()).await;
-        };
-        Box::pin(wait) as Pin<Box<dyn Future<Output = ()> + Send>>
-    });
-    let upload = Upload { body, gate, when_left, activity: activity.clone() };
-    let mut request = Request::new(upload.map_err(Into::into).boxed_unsync());
+    let mut request = Request::new(());
     *request.method_mut() = method;
     *request.headers_mut() = headers;
-    if expects {
-        hyper::ext::on_informational(&mut request, move |response| {
-            if response.status() == StatusCode::CONTINUE {
-                go.notify_one();
-            }
-        });
-    }
+    let gate = expects.then(|| gate(&mut request));
+    let upload = Upload { body, gate, when_left, activity: activity.clone() };
+    let request = request.map(|()| upload.map_err(Into::into).boxed_unsync());
     Forwarded { request, activity: Some(activity) }
+}
+
+type Gate = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Opens when upstream wants the body of a request. hyper tells of 100 by HTTP/1.1 alone: over HTTP/2 it
+/// is not waited for.
+fn gate(request: &mut Request<()>) -> Gate {
+    let (go, mut connection) = (Arc::new(Notify::new()), capture_connection(request));
+    let wanted = go.clone();
+    hyper::ext::on_informational(request, move |response| {
+        if response.status() == StatusCode::CONTINUE {
+            wanted.notify_one();
+        }
+    });
+    Box::pin(async move {
+        let is_h2 = connection.wait_for_connection_metadata().await.as_ref().is_some_and(Connected::is_negotiated_h2);
+        if !is_h2 {
+            // An answer that comes too late is as good as none: old registries ignore Expect.
+            let _ = tokio::time::timeout(PATIENCE, go.notified()).await;
+        }
+    })
 }
 
 /// The body, polled once its gate opens.
 struct Upload {
     body: Incoming,
-    gate: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    gate: Option<Gate>,
     when_left: Option<WhenLeft>,
     activity: Activity,
 }
@@ -83,6 +94,9 @@ impl Body for Upload {
         // Behind the length that was said nothing is asked for.
         let is_all = || self.body.is_end_stream() || self.body.size_hint().exact() == Some(0);
         let is_last = frame.as_ref().is_none_or(|frame| frame.is_ok() && is_all());
+        if is_last {
+            self.activity.all_left();
+        }
         if let Some(when_left) = self.when_left.take_if(|_| is_last) {
             when_left();
         }

@@ -8,6 +8,8 @@
 //!    too: what seawall reads must be what upstream reads.
 //! 4. All else passes through, so what is not understood is [`Route::Other`] and no error.
 
+use std::borrow::Cow;
+
 use ::http::Method;
 
 use super::digest::{Digest, DigestError};
@@ -199,6 +201,7 @@ fn shape(rest: &str) -> Shape<'_> {
 /// Classifies a request. `path` and `query` are as the client sent them; only pulls can fail.
 pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, RouteError> {
     let reads = reads(method);
+    let path = &*if reads { with_plain_digest(path) } else { path.into() };
     match path {
         "/v2" | "/v2/" if reads => return Ok(Route::Ping),
         "/v2/_catalog" if reads => return Ok(Route::Catalog),
@@ -212,6 +215,16 @@ pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, 
         Shape::Manifest { name, reference } if reads => pull_manifest(name, reference),
         Shape::Blob { name, digest } if reads => pull_blob(name, digest),
         other => Ok(pass(method, other, query).unwrap_or(Route::Other)),
+    }
+}
+
+/// Some write the colon of a digest as `%3A`, which is the same (RFC 3986, 2.2 and 3.3).
+fn with_plain_digest(path: &str) -> Cow<'_, str> {
+    let (before, last) = path.split_at(path.rfind('/').map_or(0, |slash| slash + 1));
+    let end = last.find('%').filter(|at| last[*at..].get(..3).is_some_and(|text| text.eq_ignore_ascii_case("%3a")));
+    match end {
+        Some(end) => format!("{before}{}:{}", &last[..end], &last[end + 3..]).into(),
+        None => path.into(),
     }
 }
 

@@ -1,5 +1,6 @@
-//! Registries that do not answer HEAD for what they answer GET (Nexus, old ones): when a tag is asked
-//! for by GET after its HEAD failed. Registries count a GET, so not where HEAD is known to work.
+//! When a tag is asked for by GET after its HEAD failed: some registries do not answer HEAD for what
+//! they answer GET (Nexus, old ones), and why they refuse is said in a body. What is missing is asked
+//! for all the time, and a GET may be counted: not where HEAD is known to work.
 
 /// What a registry's answers to HEAD of a manifest are worth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,12 +15,12 @@ pub enum Heads {
 }
 
 impl Heads {
-    /// Whether GET may get what HEAD did not. 401 and 429 are about who asks.
-    pub fn may_be_wrong(self, status: u16) -> bool {
+    /// Whether GET is asked for what HEAD did not get, or for why. 401 and 429 are about who asks.
+    pub fn asks_by_get(self, status: u16) -> bool {
         match status {
-            405 => true,
-            400 | 403 | 404 | 500 | 501 => self != Heads::Answered,
-            _ => false,
+            401 | 408 | 429 => false,
+            404 | 410 | 500 | 501 => self != Heads::Answered,
+            status => (400..500).contains(&status),
         }
     }
 }
@@ -30,14 +31,16 @@ mod tests {
 
     #[test]
     fn every_status() {
-        for status in [400, 403, 404, 500, 501] {
-            assert!(Heads::Unknown.may_be_wrong(status) && Heads::Wrong.may_be_wrong(status), "{status}");
-            assert!(!Heads::Answered.may_be_wrong(status), "{status}");
+        for status in [404, 410, 500, 501] {
+            assert!(Heads::Unknown.asks_by_get(status) && Heads::Wrong.asks_by_get(status), "{status}");
+            assert!(!Heads::Answered.asks_by_get(status), "{status}");
         }
         for heads in [Heads::Unknown, Heads::Answered, Heads::Wrong] {
-            assert!(heads.may_be_wrong(405));
-            for status in [200, 401, 410, 412, 429, 451, 502, 503, 504] {
-                assert!(!heads.may_be_wrong(status), "{heads:?} {status}");
+            for status in [400, 403, 405, 412, 451] {
+                assert!(heads.asks_by_get(status), "{heads:?} {status}");
+            }
+            for status in [200, 401, 429, 502, 503, 504] {
+                assert!(!heads.asks_by_get(status), "{heads:?} {status}");
             }
         }
     }

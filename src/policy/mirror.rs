@@ -68,6 +68,20 @@ pub fn meant(registries: &Registries, repository: &str, said: Said<'_>) -> Resul
     }
 }
 
+/// The path below `/v2/` that a path at a mirror means, if any: `/ghcr.io/v2/owner/…` is what containerd
+/// makes of a host with a path, and `//v2/…` what others make of one that ends with a slash.
+pub fn api_path<'a>(registries: &Registries, path: &'a str) -> Option<Cow<'a, str>> {
+    let inner = path.trim_start_matches('/');
+    let path = &path[(path.len() - inner.len()).saturating_sub(1)..];
+    if path == "/v2" || path.starts_with("/v2/") {
+        return Some(path.into());
+    }
+    let (first, rest) = inner.split_once('/')?;
+    let below = rest.strip_prefix("v2").filter(|below| below.is_empty() || below.starts_with('/'))?;
+    registries.by_name(&decoded(first))?;
+    Some(if below.len() < 2 { "/v2/".into() } else { format!("/v2/{first}{below}").into() })
+}
+
 /// The registry that a mirror's path names by host and port (`/v2/lab:5000/app/…`), and the path
 /// without it. No repository's name has a colon, so it is taken off before one is read.
 pub fn with_port(path: &str) -> (Option<Cow<'_, str>>, Cow<'_, str>) {
@@ -119,7 +133,12 @@ fn within<'a>(registries: &Registries, site: &Site, repository: &'a str) -> &'a 
     let Some((first, rest)) = repository.split_once('/') else { return repository };
     let names_it = registries.by_name(first).is_some_and(|named| named.namespace == site.namespace);
     let is_no_owner = is_host(first) || (&*site.registry.name == "docker.io" && rest.contains('/'));
-    if names_it && is_no_owner { rest } else { repository }
+    match rest.strip_prefix("v2/") {
+        _ if !names_it || !is_no_owner => repository,
+        // `/v2/ghcr.io/v2/…`: a host with that path, without `override_path`.
+        Some(below) if below.contains('/') => below,
+        _ => rest,
+    }
 }
 
 /// A name at Docker Hub has two parts and no host in the second, so nothing of it is hidden.
@@ -164,6 +183,34 @@ mod tests {
 
     fn read(repository: &str, host: Option<&str>, ns: Option<&str>) -> Result<String, Unclear> {
         meant(&registries(), repository, Said { host, ns }).map(|m| format!("{} {}", m.site.namespace, m.repository))
+    }
+
+    #[test]
+    fn paths_that_clients_make() {
+        let registries = registries();
+        for (path, expected) in [
+            ("/v2/a/tags/list", Some("/v2/a/tags/list")),
+            ("/v2/", Some("/v2/")),
+            ("/v2", Some("/v2")),
+            ("//v2/", Some("/v2/")),
+            ("//v2/a/tags/list", Some("/v2/a/tags/list")),
+            ("/ghcr.io/v2/o/a/tags/list", Some("/v2/ghcr.io/o/a/tags/list")),
+            ("/dockerhub/v2/library/nginx/manifests/1", Some("/v2/dockerhub/library/nginx/manifests/1")),
+            ("/lab:5000/v2/a/tags/list", Some("/v2/lab:5000/a/tags/list")),
+            ("/lab%3A5000/v2/a/tags/list", Some("/v2/lab%3A5000/a/tags/list")),
+            ("/ghcr.io/v2", Some("/v2/")),
+            ("/ghcr.io/v2/", Some("/v2/")),
+            ("/evil.example/v2/a/tags/list", None),
+            ("/ghcr.io/v21/a", None),
+            ("/setup/docker", None),
+            ("/", None),
+            ("", None),
+        ] {
+            assert_eq!(api_path(&registries, path).as_deref(), expected, "{path}");
+        }
+        let said = |name: &str| read(name, None, Some("ghcr.io")).unwrap();
+        assert_eq!(said("ghcr.io/v2/owner/app"), "ghcr.io owner/app", "without override_path");
+        assert_eq!(said("ghcr.io/v2/app"), "ghcr.io v2/app", "an owner's name");
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub(super) struct Client {
     pub(super) retry_pacing: RetryPacing,
     /// How long a transfer may be silent.
     pub(super) idle_timeout: Duration,
+    /// How long the answer to an upload is waited for that is all sent.
+    upload_timeout: Duration,
     /// How long a HEAD may take while there is a copy to serve.
     pub(super) resolve_deadline: Duration,
     pub(super) clock: Clock,
@@ -82,6 +84,7 @@ impl Client {
             quota: QuotaGate { ledger, clock: clock.clone(), metrics: metrics.clone() },
             retry_pacing: RetryPacing::default(),
             idle_timeout: settings.idle_timeout,
+            upload_timeout: settings.upload_timeout,
             resolve_deadline: settings.resolve_deadline,
             clock,
             tasks,
@@ -114,12 +117,13 @@ impl Client {
         about.cost.add_request();
         let pool = self.pools.of(about.registry);
         let sending = sent(pool, about.wire, &host, request);
-        let answered = match permit.watch(unless_idle(about.activity, self.idle_timeout, sending)).await {
+        let patience = (self.idle_timeout, self.upload_timeout);
+        let answered = match permit.watch(unless_idle(about.activity, patience, sending)).await {
             Some(Ok(response)) => Ok(response),
             Some(Err(error)) => Err(failure(&host, error)),
             None => Err(Error::new(
                 Kind::Timeout,
-                format!("{host} did not answer within {}", humantime::format_duration(self.idle_timeout)),
+                format!("{host} did not answer within {}", humantime::format_duration(about.patience(patience))),
             )),
         };
         permit.settle(answered.as_ref().map(Response::status));

@@ -226,6 +226,17 @@ impl Upstream {
         &self.tokens().auth
     }
 
+    /// Forgets an anonymous token that a client showed and the registry did not take, if it is the one
+    /// that is given to who asks for one to read `repository`.
+    pub fn token_refused(&self, site: &Site, repository: &Repository, shown: &HeaderValue) {
+        let repository = site.registry.chain.at_registry(repository);
+        if self.tokens().known(site, &repository).is_some_and(|known| known == *shown)
+            && let Some(url) = self.auth().token_url(&site.namespace, &repository)
+        {
+            self.auth().drop_token(&url);
+        }
+    }
+
     /// Keeps the challenges of a response, if it has any.
     pub fn learn(&self, site: &Site, headers: &HeaderMap) -> Arc<[Challenge]> {
         self.tokens().learn(site, headers)

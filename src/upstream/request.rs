@@ -80,6 +80,13 @@ impl<'a> About<'a> {
     }
 }
 
+impl About<'_> {
+    /// How long its answer was waited for, of an idle timeout and that of what is all sent.
+    pub(super) fn patience(&self, (idle, committed): (Duration, Duration)) -> Duration {
+        if self.activity.is_some_and(|activity| activity.read().1) { committed } else { idle }
+    }
+}
+
 /// The quota that a request counts against.
 #[derive(Clone, Copy)]
 pub(super) struct Debit<'a> {
@@ -99,38 +106,52 @@ pub struct Forwarded {
     pub activity: Option<Activity>,
 }
 
-/// When a request's body last moved: an upload may take hours, as long as bytes move. Clones share
-/// one.
+/// When a request's body last moved, and whether all of an upload has left: it may take hours, as long
+/// as bytes move. Clones share one.
 #[derive(Clone, Debug)]
-pub struct Activity(Arc<Mutex<Instant>>);
+pub struct Activity(Arc<Mutex<(Instant, bool)>>);
 
 impl Default for Activity {
     fn default() -> Activity {
-        Activity(Arc::new(Mutex::new(Instant::now())))
+        Activity(Arc::new(Mutex::new((Instant::now(), false))))
     }
 }
 
 impl Activity {
     /// Notes that bytes moved just now.
     pub fn touch(&self) {
-        *self.0.lock() = Instant::now();
+        self.0.lock().0 = Instant::now();
     }
 
-    fn last(&self) -> Instant {
+    /// Notes that all of an upload has left: a registry may take its time to commit it.
+    pub fn all_left(&self) {
+        *self.0.lock() = (Instant::now(), true);
+    }
+
+    fn read(&self) -> (Instant, bool) {
         *self.0.lock()
     }
 }
 
-/// The result of `work`; `None` if it took longer than `idle`, counted again from each `activity`.
-pub(super) async fn unless_idle<F: Future>(activity: Option<&Activity>, idle: Duration, work: F) -> Option<F::Output> {
+/// The result of `work`; `None` if it took longer than `idle`, counted again from each `activity`, or,
+/// once all of an upload has left, than `committed`.
+pub(super) async fn unless_idle<F: Future>(
+    activity: Option<&Activity>,
+    (idle, committed): (Duration, Duration),
+    work: F,
+) -> Option<F::Output> {
     let mut work = std::pin::pin!(work);
     let begun = Instant::now();
-    let idle_at = || activity.map_or(begun, Activity::last) + idle;
+    let idle_at = || match activity.map_or((begun, false), Activity::read) {
+        (last, true) => last.checked_add(committed),
+        (last, false) => Some(last + idle),
+    };
     loop {
-        let until = idle_at();
+        // Now and then it is looked whether the last of it has left.
+        let until = idle_at().unwrap_or_else(|| Instant::now() + idle);
         match tokio::time::timeout_at(until, &mut work).await {
             Ok(done) => return Some(done),
-            Err(_) if idle_at() > until => {}
+            Err(_) if idle_at().is_none_or(|at| at > until) => {}
             Err(_) => return None,
         }
     }

@@ -46,7 +46,7 @@ async fn what_head_does_not_find_is_asked_for_by_get() {
 /// Registries count a GET, and a tag that is not there is asked for all the time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_head_works_a_missing_tag_is_asked_for_once() {
-    for status in [400, 403, 404, 500, 501] {
+    for status in [404, 410, 500, 501] {
         let pki = Pki::new();
         let (registry, seawall) = lab(&pki).await;
         let anonymous = Reader::anonymous(&seawall);
@@ -115,4 +115,56 @@ async fn a_type_of_the_clients_own_is_sent() {
         assert_eq!(ask(four.clone()).await, 404, "{wanted}");
         assert_eq!(ask(format!("{four}, {wanted}")).await, 200, "{wanted}\n{}", registry.log());
     }
+}
+
+/// Harbor says which policy withholds an image, others that the type is not accepted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_of_a_tag_keeps_its_words() {
+    for status in [400, 403, 412, 451] {
+        let pki = Pki::new();
+        let (registry, seawall) = lab(&pki).await;
+        let alice = Reader::of(&seawall, ALICE, "acme/app").await;
+        assert_eq!(alice.status(&manifest("acme/app", "1")).await, 200);
+        let withheld = Fault::on("manifests").path_contains("/manifests/2").error(status, "PROJECTPOLICYVIOLATION");
+        registry.fault(withheld.set("warning", "299 - \"scanned by trivy\""));
+        let reply = alice.get(&manifest("acme/app", "2")).await;
+        let text = String::from_utf8_lossy(reply.bytes()).into_owned();
+        assert_eq!(reply.status.as_u16(), status, "{text}");
+        assert!(text.contains("PROJECTPOLICYVIOLATION"), "{status}: {text}\n{}", registry.log());
+        assert_eq!(reply.header("warning"), "299 - \"scanned by trivy\"", "{status}");
+    }
+}
+
+/// A token of anonymous's that the registry takes no longer is given to nobody any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_was_refused_for_a_list_is_dropped() {
+    for list in ["tags/list".to_owned(), format!("referrers/{}", image().digest())] {
+        let pki = Pki::new();
+        let (registry, seawall) = lab(&pki).await;
+        let path = format!("/v2/acme/app/{list}");
+        assert_eq!(Reader::of(&seawall, None, "acme/app").await.status(&path).await, 200);
+        registry.revoke_tokens();
+        assert_eq!(Reader::of(&seawall, None, "acme/app").await.status(&path).await, 401, "it was issued before");
+        assert_eq!(Reader::of(&seawall, None, "acme/app").await.status(&path).await, 200, "{}", registry.log());
+    }
+}
+
+/// Docker documents it: a HEAD of this manifest says what is left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_probe_of_the_quota_is_answered_by_the_registry() {
+    let pki = Pki::new();
+    let registry = hub().image("ratelimitpreview/test:latest", image()).quota(100).start(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    for user in [None, ALICE] {
+        let reader = Reader::of(&seawall, user, "ratelimitpreview/test").await;
+        for method in [Method::HEAD, Method::GET, Method::HEAD] {
+            let reply = reader.ask(method.clone(), &manifest("ratelimitpreview/test", "latest")).await;
+            assert_eq!(reply.status, 200);
+            assert!(reply.header("ratelimit-limit").starts_with("100"), "{method} {user:?}: {:?}", reply.headers);
+            assert!(!reply.header("ratelimit-remaining").is_empty(), "{method} {user:?}");
+        }
+    }
+    let mirror = Reader::at_mirror(&seawall);
+    let reply = mirror.ask(Method::HEAD, &manifest("ratelimitpreview/test", "latest")).await;
+    assert!(reply.header("ratelimit-limit").starts_with("100"), "{:?}", reply.headers);
 }

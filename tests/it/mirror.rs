@@ -160,3 +160,24 @@ async fn a_list_goes_on_where_it_began() {
     assert_eq!((reply.header("content-type"), reply.header("oci-filters-applied")), (OCI_INDEX, "artifactType"));
     assert!(registry.requests().last().unwrap().query.as_deref() == Some("artifactType=sig"));
 }
+
+/// containerd without `override_path`, a mirror's URL that ends with a slash, a colon that is encoded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn paths_as_clients_make_them() {
+    let pki = Pki::new();
+    let registry = Registry::new("ghcr.io").image("owner/app:1", Image::multi_layer()).start(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let (mirror, digest) = (Client::plain(seawall.addr()), Image::multi_layer().digest());
+    for path in [
+        "/v2/ghcr.io/owner/app/manifests/1".to_owned(),
+        "/ghcr.io/v2/owner/app/manifests/1".to_owned(),
+        "/ghcr.io/v2/".to_owned(),
+        "//v2/ghcr.io/owner/app/manifests/1".to_owned(),
+        "/v2/ghcr.io/v2/owner/app/manifests/1?ns=ghcr.io".to_owned(),
+        "/ghcr.io/v2/owner/app/tags/list".to_owned(),
+        format!("/v2/ghcr.io/owner/app/manifests/{}", digest.replace(':', "%3A")),
+    ] {
+        let reply = mirror.get(&format!("{MIRROR}{path}")).send().await.unwrap();
+        assert_eq!(reply.status, 200, "{path}: {:?}", reply.body);
+    }
+}

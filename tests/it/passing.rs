@@ -92,6 +92,49 @@ async fn an_upload_that_stands_still_is_given_up() {
     drop(feed);
 }
 
+/// A registry may take minutes to commit what is all sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_is_all_sent_is_waited_for() {
+    let pki = Pki::new();
+    let registry = ghcr(&pki).await;
+    for (upload_timeout, body, status) in
+        [("forever", "x", 202), ("200ms", "x", 504), ("200ms", "", 504), ("forever", "", 202)]
+    {
+        let toml = format!("[upstream]\nCA_FILE\nidle_timeout = \"100ms\"\nupload_timeout = {upload_timeout:?}");
+        let seawall = Seawall::before(&registry).toml(&toml).start(&pki).await;
+        let client = seawall.client();
+        let begun = client.request(Method::POST, &format!("{GHCR}/v2/a/b/blobs/uploads/")).send().await.unwrap();
+        let gate = Gate::new();
+        registry.fault(Fault::on("uploads").hold_head(&gate).times(1));
+        let location = begun.header("location").to_owned();
+        let url = if location.starts_with('/') { format!("{GHCR}{location}") } else { location };
+        let ask = client.request(Method::PATCH, &url).body(body).send();
+        let open = async {
+            gate.reached().await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            gate.open();
+        };
+        let (reply, ()) = tokio::join!(ask, open);
+        assert_eq!(reply.unwrap().status, status, "{upload_timeout} {body:?}");
+        registry.clear_faults();
+    }
+}
+
+/// hyper tells of `100 Continue` by HTTP/1.1 alone: over HTTP/2 nobody waits for what is never told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_to_http_2_does_not_wait_for_100() {
+    let pki = Pki::new();
+    let registry = ghcr(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let digest = sha256(b"hello");
+    let url = format!("{GHCR}/v2/a/b/blobs/uploads/?digest={digest}");
+    let began = Instant::now();
+    let ask = seawall.client().request(Method::POST, &url).header("expect", "100-continue").body("hello").send().await;
+    assert_eq!(ask.unwrap().status, 201, "{}", registry.log());
+    assert_eq!(registry.requests().last().unwrap().version, http::Version::HTTP_2);
+    assert!(began.elapsed() < Duration::from_millis(1900), "it waited for 100: {:?}", began.elapsed());
+}
+
 /// RFC 9110 10.1.1: what upstream says before the body is sent reaches the client before it sends
 /// one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

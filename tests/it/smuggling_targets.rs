@@ -34,7 +34,7 @@ const PATHS: &[(&str, &str)] = &[
     ("/v2/library/alpine/%2E./alpine/manifests/3.20", "400"),
     ("/v2/library/%252e%252e/alpine/manifests/3.20", "400"),
     ("/v2/library/..;/alpine/manifests/3.20", "400"),
-    ("//v2/library/alpine/manifests/3.20", "400"),
+    ("//v2/library/alpine/manifests/3.20", "400|GET"),
     ("/v2//library/alpine/manifests/3.20", "400"),
     ("/v2/library//alpine/manifests/3.20", "400"),
     ("/v2/library/alpine/manifests//3.20", "400"),
@@ -57,12 +57,12 @@ const PATHS: &[(&str, &str)] = &[
     ("/v2/Library/alpine/manifests/3.20", "400"),
     ("/v2/library/alpine/manifests/{HEX}", "404"),
     ("/v2/library/alpine/manifests/sha256:{HEX}", "GET"),
-    ("/v2/library/alpine/manifests/sha256%3a{HEX}", "400"),
+    ("/v2/library/alpine/manifests/sha256%3a{HEX}", "GET"),
     ("/v2/library/alpine/manifests/sha256:{UPPER}", "400"),
     ("/v2/library/alpine/manifests/SHA256:{HEX}", "400"),
     ("/v2/library/alpine/manifests/sha256:{HEX}0", "400"),
     ("/v2/library/alpine/manifests/sha256::{HEX}", "400"),
-    ("/v2/library/alpine/blobs/sha256%3A{HEX}", "400"),
+    ("/v2/library/alpine/blobs/sha256%3A{HEX}", "404"),
     ("/v2/library/alpine/blobs/sha256:{UPPER}", "400"),
     ("/v2/library/alpine/blobs/sha256:..", "400"),
     ("/v2/library/alpine/blobs/sha256:../../../../etc/passwd", "404"),
@@ -98,7 +98,9 @@ async fn a_path_is_read_in_one_way_or_not_at_all() {
         check(ways, &cases, |way, case, seen| {
             // The tag that looks like a digest is a tag.
             let tag = case.0.ends_with(&format!("manifests/{hex}")) && seen.path == case.0;
-            as_written(way, case, seen).filter(|_| !tag)
+            // An encoded colon is a colon.
+            let colon = seen.path == case.0.replace("%3A", ":").replace("%3a", ":");
+            as_written(way, case, seen).filter(|_| !tag && !colon)
         })
         .await;
     }

@@ -26,6 +26,22 @@ fn pulls() {
 }
 
 #[test]
+fn a_colon_may_be_encoded() {
+    let hex = "a".repeat(64);
+    for colon in ["%3A", "%3a"] {
+        for kind in ["manifests", "blobs"] {
+            assert_eq!(
+                get(&format!("/v2/a/b/{kind}/sha256{colon}{hex}")),
+                get(&format!("/v2/a/b/{kind}/sha256:{hex}"))
+            );
+        }
+    }
+    for path in ["/v2/a%2Fb/manifests/1", "/v2/a/manifests/%6d", "/v2/a/manifests/sha256%3A%61"] {
+        assert!(get(path).is_err(), "{path}");
+    }
+}
+
+#[test]
 fn names_may_contain_the_words_of_the_path() {
     for name in ["manifests", "blobs", "tags/list", "a/manifests/b", "a/blobs/uploads", "v2", "referrers/x"] {
         assert_eq!(get(&format!("/v2/{name}/manifests/latest")), Ok(manifest(name, "latest")));
@@ -56,7 +72,7 @@ fn bad_pulls_are_refused_with_the_code_for_it() {
         ("/v2/a/%6Danifests/x", Code::NameInvalid),
         ("/v2/a/manifests%2Fx", Code::NameInvalid),
         ("/%76%32/a/manifests/x", Code::NameInvalid),
-        ("/v2/a/manifests/sha256%3A00", Code::NameInvalid),
+        ("/v2/a/manifests/sha256%3A00", Code::DigestInvalid),
         ("/v2/a/blobs/%", Code::DigestInvalid),
         ("/v2/a:5000/b/manifests/x", Code::NameInvalid),
         (long.as_str(), Code::NameInvalid),

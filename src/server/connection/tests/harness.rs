@@ -119,6 +119,7 @@ pub(super) fn upstream_settings() -> dial::Settings {
         ca_pem: None,
         connect_timeout: LONG,
         idle_timeout: LONG,
+        upload_timeout: Duration::MAX,
         resolve_deadline: LONG,
         nameservers: Vec::new(),
         hosts: HashMap::new(),
