@@ -25,7 +25,7 @@ use crate::policy::freshness::Reason;
 use crate::task::Coalesced;
 use crate::upstream::breaker::not_asked;
 use crate::upstream::requester::Credential;
-use crate::upstream::{ANY_MANIFEST, Description, Proves, What};
+use crate::upstream::{ANY_MANIFEST, Description, Past, Proves, What};
 
 /// What is asked once for many: a digest in a repository, for one credential, to push it or not,
 /// since what ended earlier answers, and the last trial.
@@ -341,7 +341,10 @@ pub(super) fn was_answered<T>(asked: &Result<T>) -> bool {
 
 async fn asked(parts: &Parts, pull: &Pull, what: &What, digest: &Digest) -> Result<Word> {
     let (inquiry, content) = (parts.inquire(pull), (digest, content_kind(what)));
-    let said = parts.upstream.describe(&pull.site, &pull.repository, what, ANY_MANIFEST, &pull.requester).await;
+    let said = parts
+        .upstream
+        .describe(&pull.site, &pull.repository, what, (ANY_MANIFEST, Past::Nobody), &pull.requester)
+        .await;
     let is_proved = parts.check(pull, content).permission.is_proved;
     let judged = said.and_then(|said| judged(parts, pull, what, digest, said, is_proved));
     let word = judged.map(|(said, is_proof)| Word { said, is_proof, inquiry: inquiry.clone() });

@@ -17,7 +17,7 @@ use crate::oci::manifest::{self, ContentKind, MAX_MANIFEST};
 use crate::oci::media_type::Accept;
 use crate::policy::freshness::{Gone, Reason};
 use crate::upstream::requester::Credential;
-use crate::upstream::{Author, Proves, What, Wording};
+use crate::upstream::{Author, Past, Proves, What, Wording};
 
 /// Questions about a tag whose answers refusals overtake.
 const ATTEMPTS: usize = 2;
@@ -120,12 +120,18 @@ impl Asked {
         if *by == By::Get {
             return self.read(parts, sent).await;
         }
-        let ask = |accept: String| async move {
-            parts.upstream.describe(&pull.site, &pull.repository, what, &accept, &pull.requester).await
+        let ask = |accept: String, past| async move {
+            parts.upstream.describe(&pull.site, &pull.repository, what, (&accept, past), &pull.requester).await
         };
-        let said = match Box::pin(ask(pull.accepted(*accept))).await {
+        let said = match Box::pin(ask(pull.accepted(*accept), Past::Nobody)).await {
             // What a client wrote may be why there is no answer: what seawall asks decides.
-            Err(error) if pull.others.is_some() && Reason::of(error.kind()).is_some() => ask(accept.header()).await,
+            Err(error) if pull.others.is_some() && Reason::of(error.kind()).is_some() => {
+                ask(accept.header(), Past::Nobody).await
+            }
+            // Who cannot deliver does not get to name.
+            Ok(said) if said.spent && said.digest.as_ref().is_some_and(|digest| !parts.is_here(digest)) => {
+                Ok(ask(pull.accepted(*accept), Past::Spent).await.unwrap_or(said))
+            }
             said => said,
         };
         match said {

@@ -59,6 +59,9 @@ pub struct Answer {
     pub paid_by: Identity,
     /// What the operator's account got, if it was asked before, in vain.
     pub account: Option<Kind>,
+    /// Of a tag's HEAD, where there are other sources: the books say that whoever named the digest
+    /// sends no manifest to who asked, for want of quota.
+    pub spent: bool,
     /// Of a 429: what it means, until when it holds, and what can be done, in seawall's words.
     pub limit: Option<Error>,
 }

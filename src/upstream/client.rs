@@ -135,7 +135,16 @@ impl Client {
         let response = answered?;
         let limit = self.quota.record(&about, &booking, &response);
         let paid_by = booking.identity();
-        Ok(Answer { response, via: Via::Direct, grants: true, names: None, paid_by, account: None, limit })
+        Ok(Answer {
+            response,
+            via: Via::Direct,
+            grants: true,
+            names: None,
+            paid_by,
+            account: None,
+            spent: false,
+            limit,
+        })
     }
 
     /// Reads the rest of a response of `host` that is no success, and makes the error of it that a

@@ -26,6 +26,8 @@ pub struct Description {
     pub size: Option<u64>,
     /// What it proves.
     pub proves: Proves,
+    /// Who named the digest sends no manifest now, and others may: see [`Answer::spent`].
+    pub spent: bool,
 }
 
 impl Description {
@@ -36,8 +38,18 @@ impl Description {
             media_type: text("content-type").map(|value| essence(value).to_owned()).unwrap_or_default(),
             size: text("content-length").and_then(|length| length.parse().ok()),
             proves: answer.proves(requester),
+            spent: answer.spent,
         }
     }
+}
+
+/// Which sources are passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Past {
+    /// None.
+    Nobody,
+    /// Those without quota.
+    Spent,
 }
 
 /// Describes `what`.
@@ -49,7 +61,7 @@ pub(super) async fn describe(
     site: &Site,
     repository: &Repository,
     what: &What,
-    accept: &str,
+    (accept, past): (&str, Past),
     requester: &Requester,
 ) -> Result<Description> {
     let mut fields = HeaderMap::new();
@@ -63,7 +75,10 @@ pub(super) async fn describe(
         fields.insert(header::ACCEPT, value);
     }
     let question = Question::new(site, repository, what, requester, &Method::HEAD, &fields);
-    let answer = sources.ask(question).await?;
+    let answer = match past {
+        Past::Nobody => sources.ask(question).await?,
+        Past::Spent => sources.ask_past_spent(question).await?,
+    };
     let is_blob = matches!(what, What::Blob(_));
     if is_blob && answer.status() == StatusCode::FORBIDDEN && !answer.is_direct() {
         return first_byte(sources, question).await;

@@ -56,7 +56,7 @@ use http::{HeaderMap, HeaderValue, Response};
 use hyper::body::Incoming;
 
 pub use answer::{Answer, AnswerTo, Proves, Via, answered_to, leads_back};
-pub use describe::Description;
+pub use describe::{Description, Past};
 pub use fetch::Fetched;
 pub use pay::is_bad_login;
 pub use probe::Probed;
@@ -117,7 +117,7 @@ impl Upstream {
         site: &Site,
         repository: &Repository,
         what: &What,
-        accept: &str,
+        accept: (&str, Past),
         requester: &Requester,
     ) -> impl Future<Output = Result<Description>> {
         describe::describe(&self.0, site, repository, what, accept, requester)

@@ -117,7 +117,7 @@ impl QuotaGate {
     }
 
     /// The 429 that a pull would get, as far as the books tell.
-    fn would_be_refused(&self, question: &Question<'_>) -> Option<Error> {
+    pub(super) fn would_be_refused(&self, question: &Question<'_>) -> Option<Error> {
         let (ledger, now, charged) = (&self.ledger, self.clock.now(), charged(question));
         let (site, repository) = (question.site, question.known_as);
         if ledger.would_doubt(&charged, now) {

@@ -17,7 +17,7 @@ use super::question::{Question, What};
 use crate::error::{Error, Kind, Result};
 use crate::oci::name::{Reference, Repository};
 use crate::policy::chain::{self, Asked, Leg, Source, below};
-use crate::policy::registry::Registries;
+use crate::policy::registry::{Registries, Site};
 
 /// Asks registries and their other sources. Clones share everything.
 #[derive(Clone)]
@@ -34,6 +34,16 @@ impl Sources {
     /// The first answer that settles the question; where no source has one, the registry's own
     /// failure.
     pub(super) async fn ask(&self, question: Question<'_>) -> Result<Answer> {
+        self.ask_in_turn(question, false).await
+    }
+
+    /// The first that can also be delivered: who has no quota left does not get to name what is to be
+    /// fetched.
+    pub(super) async fn ask_past_spent(&self, question: Question<'_>) -> Result<Answer> {
+        self.ask_in_turn(question, true).await
+    }
+
+    async fn ask_in_turn(&self, question: Question<'_>, is_past_spent: bool) -> Result<Answer> {
         let chain = &question.site.registry.chain;
         if chain.is_plain() {
             return ask_as_payer(&self.proofs, &question).await;
@@ -46,7 +56,10 @@ impl Sources {
                 Leg::Registry => self.ask_below(&question, chain.prefix.as_ref()).await,
                 Leg::Source(source) => self.ask_source(&question, source).await,
             };
-            if !chain.goes_on(leg, outcome(&answered)) {
+            let site = if let Leg::Source(source) = leg { &source.site } else { question.site };
+            let answered = answered.map(|answer| Answer { spent: self.is_spent(&question, site, &answer), ..answer });
+            let is_passed_over = is_past_spent && answered.as_ref().is_ok_and(|answer| answer.spent);
+            if !is_passed_over && !chain.goes_on(leg, outcome(&answered)) {
                 return answered;
             }
             debug!(
@@ -60,6 +73,12 @@ impl Sources {
             }
         }
         failed.unwrap_or_else(|| Err(Error::new(Kind::Ours, "no source was asked")))
+    }
+
+    fn is_spent(&self, question: &Question<'_>, site: &Site, answer: &Answer) -> bool {
+        let is_tag = matches!(question.what, What::Manifest(Reference::Tag(_))) && *question.method == Method::HEAD;
+        let counted = Question { site, method: &Method::GET, charged: answer.paid_by, ..*question };
+        is_tag && answer.status().is_success() && self.client().quota.would_be_refused(&counted).is_some()
     }
 
     async fn ask_below(&self, question: &Question<'_>, prefix: Option<&Repository>) -> Result<Answer> {

@@ -50,6 +50,22 @@ async fn the_next_source_has_it_when_the_quota_is_spent() {
     }
 }
 
+/// Who cannot deliver does not get to name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_whose_quota_is_spent_names_nothing_that_another_would_have_to_bring() {
+    let pki = Pki::new();
+    for style in Style::ALL {
+        let (hub, older) = (hub(&pki).await, Image::single(&[b"what the mirror has"]));
+        let mirror = Registry::new(MIRROR).image("library/alpine:3.20", older.clone()).start(&pki).await;
+        hub.add_image("library/alpine:3.19", &older);
+        hub.set_remaining(ANONYMOUS_SOURCE, 0);
+        let seawall = Seawall::before(&hub).front(&mirror).toml(&upstreams(HUB_FIRST)).start(&pki).await;
+        let pulled = seawall.client().pull("docker.io/library/alpine:3.20", style).await;
+        pulled.unwrap_or_else(|e| panic!("{style:?}: {e}\n{}\n{}", hub.log(), mirror.log()));
+        assert_eq!(mirror.gets("manifests"), 1, "{style:?}\n{}", mirror.log());
+    }
+}
+
 /// How clients reach a registry has nothing to do with how seawall does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registry_whose_source_is_in_the_clear_is_intercepted_on_443() {

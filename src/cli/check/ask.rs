@@ -20,7 +20,7 @@ use crate::policy::mirror::{Said, meant};
 use crate::policy::registry::Site;
 use crate::task::Tasks;
 use crate::upstream::client::Shared;
-use crate::upstream::{ANY_MANIFEST, Description, Probed, Upstream, What};
+use crate::upstream::{ANY_MANIFEST, Description, Past, Probed, Upstream, What};
 
 /// How long each question may take: a check before a restart does not wait for a network that is
 /// not there.
@@ -101,7 +101,7 @@ impl Asking {
         let joint = if reference.tag().is_some() { ':' } else { '@' };
         let name = format!("{}/{repository}{joint}{reference}", site.namespace);
         let what = What::Manifest(reference);
-        let said = self.upstream.describe(&site, &repository, &what, ANY_MANIFEST, &requester);
+        let said = self.upstream.describe(&site, &repository, &what, (ANY_MANIFEST, Past::Nobody), &requester);
         Ok(Image { name, said: in_time(said).await })
     }
 }
