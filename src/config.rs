@@ -45,6 +45,8 @@ use tree::{Kind, Value};
 pub struct Config {
     /// The file that was read, if one was.
     pub source: Option<PathBuf>,
+    /// Variables that name no key.
+    pub strays: Vec<Problem>,
     /// Where everything is kept that outlives a restart.
     pub data: PathBuf,
     /// The data port.
@@ -145,8 +147,9 @@ impl Config {
                 None
             }
         };
+        let (strays, mut problems): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_stray);
         match config {
-            Some(config) if problems.is_empty() => Ok(config),
+            Some(config) if problems.is_empty() => Ok(Config { strays, ..config }),
             _ => {
                 problems.sort_by_key(Problem::position);
                 Err(ConfigError { problems })
@@ -261,7 +264,7 @@ fn read(source: Option<PathBuf>, mut top: Section, problems: &mut Vec<Problem>) 
     top.end(problems);
 
     let registries = Registries::new(registries);
-    Config { source, data, proxy, upstream, cache, ca, tls, registries, admin, log, drain }
+    Config { source, strays: Vec::new(), data, proxy, upstream, cache, ca, tls, registries, admin, log, drain }
 }
 
 fn check_listeners(top: &Section, listen: &[SocketAddr], admin: Option<SocketAddr>, problems: &mut Vec<Problem>) {

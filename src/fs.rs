@@ -98,6 +98,27 @@ pub fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
+/// Whether this process may make files in a directory, or make the directory.
+///
+/// # Errors
+/// It may not.
+pub fn writable(dir: &Path) -> Result<()> {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    let there = dir.ancestors().find(|path| path.as_os_str().is_empty() || exists(path)).unwrap_or(dir);
+    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+    let asked = accessat(CWD, there, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
+    at("write to", there, asked.map_err(io::Error::from))
+}
+
+/// The user that this process runs as, by name and number.
+pub fn user() -> String {
+    let id = rustix::process::geteuid().as_raw();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mut named = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let named = named.find(|fields| fields.get(2).is_some_and(|uid| *uid == id.to_string()));
+    named.map_or_else(|| format!("uid {id}"), |fields| format!("{} (uid {id})", fields[0]))
+}
+
 /// The permission bits of a file, `0o600` say.
 pub fn mode(path: &Path) -> Result<u32> {
     at("stat", path, path.metadata()).map(|m| m.permissions().mode() & 0o7777)

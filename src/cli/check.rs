@@ -15,12 +15,13 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::json;
 
 use self::ask::{Asking, Image, Quota};
-use super::serve::reachable;
+use super::serve::{check_data, reachable};
 use crate::ca::{CaError, Root};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dial::loops::{Doubt, Evidence, Loop, Sentence};
-use crate::policy::registry::{Account, Registry};
+use crate::oci::name::Repository;
+use crate::policy::registry::{Account, Registry, Source, Tags};
 
 pub(super) const EXAMPLE: &str = "\
 Example: before a restart
@@ -66,11 +67,15 @@ pub fn run(args: &CheckArgs, config: &Config) -> anyhow::Result<()> {
         return runtime()?.block_on(health(reachable(admin)));
     }
     servable(config, Clock::system().now())?;
+    check_data(&config.data)?;
     let said = if args.offline { Said::default() } else { runtime()?.block_on(asked(args, config))? };
     let summary = if args.json { as_json(config, &said) } else { as_text(config, &said) };
     std::io::stdout().write_all(summary.as_bytes())?;
     if !said.loops.is_empty() {
         bail!("{}", Sentence(&said.loops));
+    }
+    if let Some(refused) = said.refused.first() {
+        bail!("{refused}");
     }
     said.image.map_or(Ok(()), |image| image.found())
 }
@@ -100,6 +105,8 @@ struct Said {
     /// Hosts that lead to a seawall with this root, which may be another one.
     doubts: Vec<Loop>,
     quotas: Vec<Quota>,
+    /// Accounts that their registries do not take.
+    refused: Vec<String>,
     image: Option<Image>,
 }
 
@@ -114,7 +121,8 @@ async fn asked(args: &CheckArgs, config: &Config) -> anyhow::Result<Said> {
         Some(name) => Some(asking.image(config, name).await?),
         None => None,
     };
-    Ok(Said { loops, doubts, quotas: asking.quotas(config).await, image })
+    let (quotas, refused) = (asking.quotas(config).await, asking.refused_accounts(config).await);
+    Ok(Said { loops, doubts, quotas, refused, image })
 }
 
 /// Asks `/readyz` at `admin`.
@@ -150,8 +158,18 @@ fn ca_state(config: &Config) -> &'static str {
     }
 }
 
-fn upstream(registry: &Registry) -> String {
-    registry.upstream.as_ref().map_or_else(|| "the host asked for".to_owned(), ToString::to_string)
+/// Where it is asked, in order.
+fn upstreams(registry: &Registry) -> Vec<String> {
+    let below = |prefix: &Option<Repository>| prefix.as_ref().map(|prefix| format!("/{prefix}")).unwrap_or_default();
+    let source = |source: &Source| {
+        let is_believed = if source.tags == Tags::Believed { " (tags)" } else { "" };
+        format!("{}{}{is_believed}", source.site.origin, below(&source.prefix))
+    };
+    let chain = &registry.chain;
+    let own = registry.upstream.as_ref().map_or_else(|| "the host asked for".to_owned(), ToString::to_string);
+    let own = format!("{own}{}", below(&chain.prefix));
+    let (before, after) = (chain.before.iter().map(source), chain.after.iter().map(source));
+    before.chain([own]).chain(after).collect()
 }
 
 /// Whose account it is, or where that is written.
@@ -186,7 +204,10 @@ fn as_text(config: &Config, said: &Said) -> String {
         let hosts = joined(&registry.hosts);
         let name = &registry.name;
         let account = account(registry).map(|account| format!(", account {account}")).unwrap_or_default();
-        line(if n == 0 { "registries" } else { "" }, &format!("{name}: {hosts} -> {}{account}", upstream(registry)));
+        line(
+            if n == 0 { "registries" } else { "" },
+            &format!("{name}: {hosts} -> {}{account}", upstreams(registry).join(", ")),
+        );
     }
     for (n, quota) in said.quotas.iter().enumerate() {
         line(if n == 0 { "quota" } else { "" }, &quota.text());
@@ -211,6 +232,7 @@ fn as_json(config: &Config, said: &Said) -> String {
             "hosts": texts(&registry.hosts),
             "auth_hosts": texts(&registry.auth_hosts),
             "upstream": registry.upstream.as_ref().map(ToString::to_string),
+            "upstreams": upstreams(registry),
             "account": account(registry),
             "share": texts(&registry.repositories.share),
             "allow": texts(&registry.repositories.allow),

@@ -102,7 +102,11 @@ fn load(path: Option<PathBuf>, flags: Overrides) -> anyhow::Result<Config> {
     // and refused as such.
     let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let env = std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value)));
-    Ok(Config::load(path.as_deref(), env, flags)?)
+    let config = Config::load(path.as_deref(), env, flags)?;
+    for stray in &config.strays {
+        eprintln!("seawall: ignored: {stray}");
+    }
+    Ok(config)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::problem::{Fault, Place, Problem};
+use super::problem::{Fault, Place, Problem, UNKNOWN};
 use super::tree::{Table, Value};
 
 /// Where keys live that people put elsewhere. The sections ask for them; this is for messages
@@ -141,11 +141,11 @@ impl Section {
         let valid: Vec<_> = self.asked.iter().copied().collect();
         let valid = format!("valid here: {}", valid.join(", "));
         if let Some(near) = nearest(key, self.asked.iter().copied()) {
-            return format!("unknown key, did you mean {}? {valid}", spelled(near));
+            return format!("{UNKNOWN}, did you mean {}? {valid}", spelled(near));
         }
         match HOMES.iter().find(|(_, keys)| keys.contains(&key)) {
-            Some((home, _)) => format!("unknown key here, it belongs in {home}; {valid}"),
-            None => format!("unknown key; {valid}"),
+            Some((home, _)) => format!("{UNKNOWN} here, it belongs in {home}; {valid}"),
+            None => format!("{UNKNOWN}; {valid}"),
         }
     }
 }

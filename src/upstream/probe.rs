@@ -45,7 +45,7 @@ pub(super) async fn probe(
                 tokens.learn(site, challenge.headers());
             }
             let shown = proofs.presented(site, repository, &requester.cost).await?;
-            let none = || Error::new(Kind::Ours, format!("{} asks for no account", site.registry.name));
+            let none = || Error::new(Kind::Missing, format!("{} asks for no account", site.registry.name));
             ask_with(tokens, &question, Some(shown.ok_or_else(none)?.value)).await?
         }
         Identity::Anonymous | Identity::Client(_) => ask_as_client(tokens, &question).await?,

@@ -348,12 +348,18 @@ async fn check_asks_what_is_left_and_what_an_image_names() {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
     };
-    let (code, out, _) = check(&["alpine:3.20"]).await;
+    let (code, out, err) = check(&["alpine:3.20"]).await;
+    let whose = format!("account ci, password in {}", password.display());
+    assert!(code == 1 && err.contains(&whose) && err.contains("refused seawall's own account"), "{code} {err}");
     let digest = Image::two_platforms().digest();
     let left = "quota      docker.io anonymous: 100 of 100 pulls left in windows of 6h, counted for 203.0.113.7";
-    assert!(code == 0 && out.contains(left), "{out}\n{}", registry.log());
+    assert!(out.contains(left), "{out}\n{}", registry.log());
     assert!(out.contains("docker.io account: not known: ") && !out.contains("not-the-password"), "{out}");
     assert!(out.contains(&format!("image      docker.io/library/alpine:3.20: {digest}, application/vnd.oci")), "{out}");
+    registry.set_password("ci", "the-right-one");
+    std::fs::write(&password, "the-right-one").unwrap();
+    let (code, out, err) = check(&["alpine:3.20"]).await;
+    assert!(code == 0 && out.contains(left) && out.contains("docker.io account: "), "{out}{err}\n{}", registry.log());
     let (code, out, err) = check(&["--json", "docker.io/library/alpine:none"]).await;
     let value: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &value["quotas"][0]["remaining"], &value["image"]["digest"]), (1, &100.into(), &Value::Null));
@@ -364,5 +370,10 @@ async fn check_asks_what_is_left_and_what_an_image_names() {
     registry.down();
     let (code, out, _) = check(&[]).await;
     assert!(code == 0 && out.contains("docker.io anonymous: not known: "), "{out}");
-    assert!(!check(&["--offline"]).await.1.contains("quota"));
+    let (code, out, _) = check(&["--offline"]).await;
+    assert!(code == 0 && !out.contains("quota"), "{out}");
+    // What lies below a file nobody can make.
+    std::fs::write(&file, format!("data = {:?}", password.join("data"))).unwrap();
+    let (code, _, err) = check(&["--offline"]).await;
+    assert!(code == 1 && err.contains("the data directory must be writable for "), "{err}");
 }

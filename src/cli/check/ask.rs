@@ -12,12 +12,12 @@ use crate::config::Config;
 use crate::dial::connect::Dialer;
 use crate::dial::loops::{self, Loop};
 use crate::dial::own::OwnAddresses;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::ledger::{Identity, Ledger};
 use crate::metrics::Metrics;
 use crate::oci::name::{Reference, Repository};
 use crate::policy::mirror::{Said, meant};
-use crate::policy::registry::Site;
+use crate::policy::registry::{Account, Site};
 use crate::task::Tasks;
 use crate::upstream::client::Shared;
 use crate::upstream::{ANY_MANIFEST, Description, Past, Probed, Upstream, What};
@@ -80,12 +80,35 @@ impl Asking {
         }
     }
 
+    /// The operator's accounts that their registries refuse: whose, and where that is written.
+    pub(super) async fn refused_accounts(&self, config: &Config) -> Vec<String> {
+        let mut refused = Vec::new();
+        for registry in config.registries.iter() {
+            let own = config.registries.by_name(&registry.name);
+            let sources = registry.chain.before.iter().chain(&registry.chain.after).map(|source| source.site.clone());
+            for site in own.into_iter().chain(sources).filter(|site| site.registry.account.is_some()) {
+                let asked = tokio::time::timeout(PATIENCE, self.probe(&site, Identity::Account)).await;
+                // Who is not reached says nothing of it.
+                let is_refusal = |error: &Error| matches!(error.kind(), Kind::Ours | Kind::Refused);
+                if let (Ok(Err(error)), Some(account)) = (asked, &site.registry.account)
+                    && is_refusal(&error)
+                {
+                    refused.push(format!("{}: {error}: {}", site.origin, written(account)));
+                }
+            }
+        }
+        refused
+    }
+
     async fn quota(&self, hub: &Site, identity: Identity) -> Quota {
+        Quota { identity, said: in_time(self.probe(hub, identity)).await }
+    }
+
+    async fn probe(&self, site: &Site, identity: Identity) -> Result<Probed, Error> {
         let repository: Repository = PREVIEW.parse().expect("a repository's name");
         let what = What::Manifest(Reference::Tag("latest".parse().expect("a tag")));
         let requester = self.upstream.keyring().requester(None, self.clock.now());
-        let said = in_time(self.upstream.probe(hub, &repository, &what, identity, &requester)).await;
-        Quota { identity, said }
+        self.upstream.probe(site, &repository, &what, identity, &requester).await
     }
 
     /// An image as people write it: `alpine`, `ghcr.io/owner/app:1`, `quay.io/a/b@sha256:…`.
@@ -103,6 +126,14 @@ impl Asking {
         let what = What::Manifest(reference);
         let said = self.upstream.describe(&site, &repository, &what, (ANY_MANIFEST, Past::Nobody), &requester);
         Ok(Image { name, said: in_time(said).await })
+    }
+}
+
+/// Whose account it is, and where it is written.
+fn written(account: &Account) -> String {
+    match account {
+        Account::Password { username, file } => format!("account {username}, password in {}", file.display()),
+        Account::DockerConfig(file) => format!("account of {}", file.display()),
     }
 }
 

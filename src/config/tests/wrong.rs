@@ -254,15 +254,30 @@ fn all_that_is_wrong_is_said_at_once() {
     assert_eq!(error.to_string().lines().count(), 3);
 }
 
+/// Others use the prefix too: what starts must not stop for that.
 #[test]
-fn a_wrong_variable_is_named() {
-    for (name, value, said) in [
+fn a_variable_that_is_no_key_is_named_and_ignored() {
+    for (name, said) in [
         (
             "SEAWALL_CACHE__MAX_SISE",
-            "1GiB",
             "SEAWALL_CACHE__MAX_SISE: cache.max_sise: unknown key, did you mean `SEAWALL_CACHE__MAX_SIZE`? \
              valid here: grant_ttl, max_size, memory, min_free, offline_grants, public_ttl, tags",
         ),
+        ("SEAWALL_BIN", "SEAWALL_BIN: bin: unknown key; valid here: admin, ca, "),
+        ("SEAWALL_BIN__DIR", "SEAWALL_BIN__DIR: bin: unknown key; valid here: admin, ca, "),
+    ] {
+        let config = with_env("data = \"d\"", &[(name, "/usr/bin/seawall")]).unwrap();
+        assert_eq!(config.strays.len(), 1, "{name}");
+        let stray = config.strays[0].to_string();
+        assert!(stray.starts_with(said), "{stray}");
+    }
+    let inner = with_env("", &[("SEAWALL_REGISTRY", "[{ name = \"lab\", alaises = [] }]")]).unwrap_err().to_string();
+    assert!(inner.contains("alaises: unknown key"), "{inner}");
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    for (name, value, said) in [
         (
             "SEAWALL_CACHE__MAX_SIZE",
             "lots",
