@@ -126,7 +126,7 @@ impl Daemon {
             registries: registries.clone(),
             cache: cache.clone(),
             upstream,
-            pages: Pages { ca_pem: root.certificate_pem() },
+            pages: Pages { ca_pem: root.certificate_pem(), fingerprint: root.fingerprint_sha256() },
             pings,
             own_names: settings.own_names.clone(),
             tunnels: settings.tunnels.clone(),

@@ -1,7 +1,7 @@
 //! `seawall ca`: the root, shown, made, renewed, and put where clients look for it.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Context as _;
@@ -109,9 +109,17 @@ fn answer(args: CaArgs, settings: &Settings, hosts: &[String], now: SystemTime) 
     }
 }
 
+/// Where the units of systemd keep what a service has.
+const SERVICE: &str = "/var/lib/seawall";
+
 fn existing(settings: &Settings, now: SystemTime) -> anyhow::Result<Root> {
     let dir = settings.dir.display();
-    Root::load(settings, now)?.with_context(|| format!("there is no CA in {dir} yet: `seawall ca init` makes one"))
+    let service = Path::new(SERVICE).join("ca");
+    let advice = match settings.dir != service && crate::fs::exists(&service.join("ca.crt")) {
+        true => format!("the service's is in {}: SEAWALL_DATA={SERVICE} seawall ca …", service.display()),
+        false => "`seawall ca init` makes one".to_owned(),
+    };
+    Root::load(settings, now)?.with_context(|| format!("there is no CA in {dir} yet: {advice}"))
 }
 
 fn describe(root: &Root) -> String {

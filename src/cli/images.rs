@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 
 use crate::config::Config;
-use crate::images::rewrite::{Prefix, rewrite};
+use crate::images::rewrite::{Targets, rewrite};
 use crate::images::set_image::commands;
 use crate::images::used::used;
 use crate::images::{Kind, Read, kind, read};
@@ -27,6 +27,10 @@ Example: names changed to those of a mirror; comments, quotes and order stay
   seawall images --rewrite seawall.corp:3128 compose.yaml > compose.mirror.yaml
   kubectl get deploy,sts,ds,cj -A -o json | seawall images --rewrite seawall.corp:3128
 
+Example: names changed to those of an ECR pull-through cache, or a project of Harbor's
+  seawall images --rewrite docker.io=123456789012.dkr.ecr.us-east-1.amazonaws.com/docker-io compose.yaml
+  seawall images --rewrite ghcr.io=harbor.corp/ghcr --rewrite quay.io=harbor.corp/quay compose.yaml
+
 Nobody has to rename an image to use seawall: HTTPS_PROXY, DNS or a mirror configuration leaves names as they are.";
 
 /// Flags of `images`.
@@ -41,10 +45,11 @@ pub struct ImagesArgs {
     /// Prints JSON
     #[arg(long, conflicts_with = "rewrite")]
     json: bool,
-    /// Prints the same text with the names that images have at seawall's mirror; of JSON, the
-    /// commands of kubectl that set them
-    #[arg(long, value_name = "PREFIX")]
-    rewrite: Option<Prefix>,
+    /// Prints the same text with the names that images have at seawall's mirror, or for one
+    /// registry below a prefix (`rewrite` rules applied); of JSON, the commands of kubectl that set
+    /// them. May be given for several registries
+    #[arg(long, value_name = "[REGISTRY=]PREFIX")]
+    rewrite: Vec<Targets>,
     /// Where the admin listener is that knows what is in the cache [default: `admin` of the
     /// configuration]
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "rewrite")]
@@ -96,12 +101,27 @@ pub fn run(args: &ImagesArgs, config: &Config) -> anyhow::Result<()> {
     for input in inputs.iter().filter(is_empty) {
         say(&format!("no image is named in {}", input.name));
     }
-    let said = match &args.rewrite {
-        Some(prefix) => rewritten(&inputs, config, prefix)?,
+    let said = match targets(args, config)? {
+        Some(targets) => rewritten(&inputs, config, &targets)?,
         None => table(args, config, &inputs)?,
     };
     std::io::stdout().write_all(said.as_bytes())?;
     Ok(())
+}
+
+/// Where names are to lead, if they are to be rewritten.
+fn targets(args: &ImagesArgs, config: &Config) -> anyhow::Result<Option<Targets>> {
+    if args.rewrite.is_empty() {
+        return Ok(None);
+    }
+    let mut all = Targets::default();
+    for one in &args.rewrite {
+        all = all.and(one.clone()).map_err(|wrong| anyhow::anyhow!("--rewrite: {wrong}"))?;
+    }
+    if let Some(unknown) = all.unknown(&config.registries).next() {
+        bail!("--rewrite: {unknown} is no registry that is configured: add a [[registry]]");
+    }
+    Ok(Some(all))
 }
 
 /// To stderr. Names are anybody's: they must not move a terminal's cursor.
@@ -160,7 +180,7 @@ fn table(args: &ImagesArgs, config: &Config, inputs: &[Input]) -> anyhow::Result
 }
 
 /// A text, or the commands for several.
-fn rewritten(inputs: &[Input], config: &Config, prefix: &Prefix) -> anyhow::Result<String> {
+fn rewritten(inputs: &[Input], config: &Config, targets: &Targets) -> anyhow::Result<String> {
     let is_json = |input: &&Input| input.kind == Kind::Json;
     if inputs.len() > 1 && !inputs.iter().all(|input| is_json(&input)) {
         bail!("--rewrite takes one file at a time: what it prints takes the place of that");
@@ -168,11 +188,11 @@ fn rewritten(inputs: &[Input], config: &Config, prefix: &Prefix) -> anyhow::Resu
     let mut said = String::new();
     for input in inputs {
         if is_json(&input) {
-            let commands = commands(&input.text, &config.registries, prefix).with_context(|| input.name.clone())?;
+            let commands = commands(&input.text, &config.registries, targets).with_context(|| input.name.clone())?;
             commands.left.iter().for_each(|(object, why)| say(&format!("{object}: left: {why}")));
             commands.lines.iter().for_each(|line| said = std::mem::take(&mut said) + line + "\n");
         } else {
-            let rewritten = rewrite(input.kind, &input.text, &input.read, &config.registries, prefix);
+            let rewritten = rewrite(input.kind, &input.text, &input.read, &config.registries, targets);
             for (line, name, why) in &rewritten.kept {
                 say(&format!("{}: {name}: left: {why}", input.at(*line)));
             }

@@ -8,7 +8,7 @@ use super::body::Body;
 use super::rescue::ours;
 use super::target::Here;
 use crate::ca::install;
-use crate::http::origin::{Origin, parse_authority};
+use crate::http::origin::{Origin, Scheme, parse_authority};
 use crate::oci::error::Code;
 use crate::policy::registry::Registries;
 use crate::setup::{Client, Facts, Mode, TrustStore};
@@ -18,6 +18,8 @@ use crate::setup::{Client, Facts, Mode, TrustStore};
 pub struct Pages {
     /// The root certificate, for `/ca.crt`.
     pub ca_pem: String,
+    /// Of it, SHA-256 in hex with colons.
+    pub fingerprint: String,
 }
 
 impl Pages {
@@ -28,7 +30,7 @@ impl Pages {
         }
         let path = uri.path();
         match path {
-            "/" => plain(StatusCode::OK, usage(here)),
+            "/" => plain(StatusCode::OK, usage(here, &self.fingerprint)),
             "/ca.crt" => text(StatusCode::OK, "application/x-pem-file", self.ca_pem.clone()),
             "/healthz" => plain(StatusCode::OK, "ok\n".to_owned()),
             "/setup" | "/setup/" => plain(StatusCode::OK, clients(here)),
@@ -114,17 +116,21 @@ fn other_stores(this: &TrustStore) -> String {
     )
 }
 
-fn usage(here: &Here) -> String {
+fn usage(here: &Here, fingerprint: &str) -> String {
     let host = here.host_or_blank();
     // What a client wrote into Host is shown to that client alone, as plain text.
     format!(
-        "seawall: a caching proxy for container registries\n\n\
-         1. Trust its root:      curl -fsS {here}/ca.crt -o /usr/local/share/ca-certificates/seawall.crt\n\
-         \x20                       update-ca-certificates        (daemons read roots at their start: restart them)\n\
-         2. Pull through it:     HTTPS_PROXY={here} crane pull alpine alpine.tar\n\
-         \x20  or as a mirror:      crane pull --insecure {host}/library/alpine alpine.tar\n\
-         \x20                       ({host}/ghcr.io/owner/app for other registries)\n\
-         3. Set a client up:     curl -fsS {here}/setup/docker\n\
-         \x20                       (containerd, podman, k3s, …: {here}/setup lists them)\n"
+        "seawall: a caching proxy for container registries. Images keep their names; what was pulled once comes from here, also while\n\
+         a registry is away or its limit is reached.\n\n\
+         As a mirror, with nothing to trust, for public images:\n\
+         \x20   crane pull {insecure}{host}/library/alpine alpine.tar      ({host}/ghcr.io/owner/app for other registries)\n\n\
+         As a proxy, for private images and pushes too:\n\
+         \x20   curl -fsS {here}/ca.crt -o /usr/local/share/ca-certificates/seawall.crt && update-ca-certificates\n\
+         \x20   HTTPS_PROXY={here} crane pull alpine alpine.tar            (daemons read roots at their start: restart them)\n\
+         \x20   The root's SHA-256 fingerprint, which must be what `seawall ca show` prints:\n\
+         \x20   {fingerprint}\n\n\
+         To set a client up for good, either way:\n\
+         \x20   curl -fsS {here}/setup/docker                              (containerd, podman, k3s, …: {here}/setup lists them)\n",
+        insecure = if here.scheme == Scheme::Http { "--insecure " } else { "" }
     )
 }

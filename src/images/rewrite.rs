@@ -1,8 +1,9 @@
-//! The same images by the names that they have at seawall's mirror:
-//! `seawall.corp:3128/docker.io/library/alpine:3.20`.
+//! The same images by the names that they have elsewhere: at seawall's mirror
+//! (`seawall.corp:3128/docker.io/library/alpine:3.20`), or below a prefix for each registry, as an ECR
+//! pull-through cache, a dependency proxy of GitLab's or a Harbor project wants it.
 //!
-//! A name keeps its tag and digest as they are written. `rewrite` of a registry is not applied: the
-//! mirror does that on the way, and a name that has it twice would be another.
+//! A name keeps its tag and digest as they are written. For the mirror `rewrite` of a registry is not
+//! applied: it does that on the way, and a name that has it twice would be another. Elsewhere it is.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -19,7 +20,7 @@ pub struct Prefix(String);
 
 /// Not something that can stand before names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} cannot stand before names of images; valid: seawall.corp:3128")]
+#[error("{0:?} cannot stand before names of images; valid: seawall.corp:3128, docker.io=registry.corp/hub")]
 pub struct NotAPrefix(String);
 
 impl std::str::FromStr for Prefix {
@@ -44,6 +45,65 @@ impl fmt::Display for Prefix {
     }
 }
 
+/// Where names lead: all to a mirror, and those of some registries below a prefix of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Targets {
+    mirror: Option<Prefix>,
+    places: Vec<(String, Prefix)>,
+}
+
+impl Targets {
+    /// The same, with what another says besides.
+    ///
+    /// # Errors
+    /// Both say it of the same.
+    pub fn and(mut self, other: Targets) -> Result<Targets, String> {
+        if let Some(mirror) = other.mirror
+            && let Some(before) = self.mirror.replace(mirror)
+        {
+            return Err(format!("there is one mirror; {before} is another"));
+        }
+        for (registry, prefix) in other.places {
+            if self.places.iter().any(|(known, _)| *known == registry) {
+                return Err(format!("{registry} has two prefixes"));
+            }
+            self.places.push((registry, prefix));
+        }
+        Ok(self)
+    }
+
+    /// The registries that are named and not configured.
+    pub fn unknown<'a>(&'a self, registries: &'a Registries) -> impl Iterator<Item = &'a str> {
+        let names = self.places.iter().map(|(registry, _)| registry.as_str());
+        names.filter(|registry| registries.by_name(registry).is_none())
+    }
+
+    fn prefixes(&self) -> impl Iterator<Item = &Prefix> {
+        self.mirror.iter().chain(self.places.iter().map(|(_, prefix)| prefix))
+    }
+
+    fn place(&self, site: &Site, registries: &Registries) -> Option<&Prefix> {
+        let is_its =
+            |registry: &str| registries.by_name(registry).is_some_and(|named| named.namespace == site.namespace);
+        self.places.iter().find(|(registry, _)| is_its(registry)).map(|(_, prefix)| prefix)
+    }
+}
+
+/// `seawall.corp:3128`, or `docker.io=registry.corp/hub` for one registry.
+impl std::str::FromStr for Targets {
+    type Err = NotAPrefix;
+
+    fn from_str(text: &str) -> Result<Targets, NotAPrefix> {
+        match text.split_once('=') {
+            Some(("", _)) => Err(NotAPrefix(text.to_owned())),
+            Some((registry, prefix)) => {
+                Ok(Targets { mirror: None, places: vec![(registry.to_owned(), prefix.parse()?)] })
+            }
+            None => Ok(Targets { mirror: Some(text.parse()?), places: Vec::new() }),
+        }
+    }
+}
+
 /// Why a name stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kept {
@@ -51,6 +111,8 @@ pub enum Kept {
     Already,
     /// Its registry is not configured in seawall.
     NotConfigured(String),
+    /// It is told of other registries where their images are.
+    NoTarget(String),
     /// Its registry's name has a colon, which a path cannot, and no alias.
     NoPath(String),
     /// It is no name.
@@ -64,6 +126,7 @@ impl fmt::Display for Kept {
             Kept::NotConfigured(registry) => {
                 write!(f, "{registry} is no registry that is configured: add a [[registry]]")
             }
+            Kept::NoTarget(registry) => write!(f, "no --rewrite {registry}=PREFIX says where it is"),
             Kept::NoPath(registry) => write!(f, "{registry} cannot stand in a path: give the [[registry]] an alias"),
             Kept::NoName => f.write_str("it is not the name of an image"),
         }
@@ -74,16 +137,23 @@ impl fmt::Display for Kept {
 ///
 /// # Errors
 /// Why it stays as it is.
-fn path(text: &str, registries: &Registries, prefix: &Prefix) -> Result<String, Kept> {
-    if text.strip_prefix(&prefix.0).is_some_and(|rest| rest.starts_with('/')) {
+fn path(text: &str, registries: &Registries, targets: &Targets) -> Result<String, Kept> {
+    let has = |prefix: &Prefix| text.strip_prefix(&prefix.0).is_some_and(|rest| rest.starts_with('/'));
+    if targets.prefixes().any(has) {
         return Err(Kept::Already);
     }
     let name = Name::read(text).map_err(|_| Kept::NoName)?;
     let site = registries.by_name(&name.registry).ok_or_else(|| Kept::NotConfigured(name.registry.clone()))?;
-    let part = path_part(&site).ok_or_else(|| Kept::NoPath(site.namespace.to_string()))?;
     // As it is below docker.io: see Name.
     let at_hub = Name::read(&format!("{}/{}", site.namespace, name.repository)).map_err(|_| Kept::NoName)?;
-    let path = format!("{prefix}/{part}/{}", at_hub.repository);
+    let path = match (targets.place(&site, registries), &targets.mirror) {
+        (Some(place), _) => format!("{place}/{}", site.registry.chain.renamed(&at_hub.repository)),
+        (None, Some(mirror)) => {
+            let part = path_part(&site).ok_or_else(|| Kept::NoPath(site.namespace.to_string()))?;
+            format!("{mirror}/{part}/{}", at_hub.repository)
+        }
+        (None, None) => return Err(Kept::NoTarget(site.namespace.to_string())),
+    };
     if Name::read(&path).is_ok() { Ok(path) } else { Err(Kept::NoPath(site.namespace.to_string())) }
 }
 
@@ -97,8 +167,8 @@ fn path_part(site: &Site) -> Option<&str> {
 ///
 /// # Errors
 /// Why it stays as it is.
-pub fn renamed(text: &str, registries: &Registries, prefix: &Prefix) -> Result<String, Kept> {
-    path(text, registries, prefix).map(|path| path + &text[tail(text)])
+pub fn renamed(text: &str, registries: &Registries, targets: &Targets) -> Result<String, Kept> {
+    path(text, registries, targets).map(|path| path + &text[tail(text)])
 }
 
 /// A text with other names in it, and which stayed.
@@ -120,11 +190,11 @@ struct Change {
 /// Rewrites the names in `found`, which were found in `text` as in a text of this `kind`.
 ///
 /// What that makes is read again: where a name is another than it should be, what it was stays.
-pub fn rewrite(kind: Kind, text: &str, found: &Read, registries: &Registries, prefix: &Prefix) -> Rewritten {
-    let (mut changes, mut kept) = changes(text, found, registries, prefix);
+pub fn rewrite(kind: Kind, text: &str, found: &Read, registries: &Registries, targets: &Targets) -> Rewritten {
+    let (mut changes, mut kept) = changes(text, found, registries, targets);
     loop {
         let rewritten = with(text, &changes);
-        let Some(wrong) = wrong(kind, &rewritten, found, &changes, registries, prefix) else {
+        let Some(wrong) = wrong(kind, &rewritten, found, &changes, registries, targets) else {
             return Rewritten { text: rewritten, kept };
         };
         let is_wrong = |change: &Change| wrong.as_ref().is_none_or(|numbers| numbers.contains(&change.number));
@@ -143,11 +213,11 @@ fn changes(
     text: &str,
     found: &Read,
     registries: &Registries,
-    prefix: &Prefix,
+    targets: &Targets,
 ) -> (Vec<Change>, Vec<(usize, String, String)>) {
     let (mut changes, mut kept) = (Vec::<Change>::new(), Vec::new());
     for (number, Reference { text: name, line, place, .. }) in found.references.iter().enumerate() {
-        match (path(name, registries, prefix), place) {
+        match (path(name, registries, targets), place) {
             (Err(Kept::Already), _) => {}
             (Err(why), _) => kept.push((*line, name.clone(), why.to_string())),
             (Ok(_), Place::Elsewhere(why)) => kept.push((*line, name.clone(), (*why).to_owned())),
@@ -187,7 +257,7 @@ fn wrong(
     found: &Read,
     changes: &[Change],
     registries: &Registries,
-    prefix: &Prefix,
+    targets: &Targets,
 ) -> Option<Option<HashSet<usize>>> {
     if changes.is_empty() {
         return None;
@@ -200,7 +270,7 @@ fn wrong(
     };
     let pairs = found.references.iter().zip(&again.references).enumerate();
     let is_wrong = |before: &Reference, now: &Reference| {
-        now.text != before.text && Ok(&now.text) != renamed(&before.text, registries, prefix).as_ref()
+        now.text != before.text && Ok(&now.text) != renamed(&before.text, registries, targets).as_ref()
     };
     let wrong: HashSet<_> =
         pairs.filter(|(_, (before, now))| is_wrong(before, now)).map(|(number, _)| number).collect();
@@ -214,7 +284,7 @@ mod tests {
     use super::super::{kind, used::tests::registries};
     use super::*;
 
-    fn prefix() -> Prefix {
+    fn prefix() -> Targets {
         "seawall.corp:3128".parse().unwrap()
     }
 
@@ -242,6 +312,26 @@ mod tests {
         ] {
             assert_eq!(renamed(text).unwrap_err(), why);
         }
+    }
+
+    #[test]
+    fn a_prefix_for_each_registry() {
+        let ecr = "123456789012.dkr.ecr.us-east-1.amazonaws.com/docker-io";
+        let targets: Targets = format!("docker.io={ecr}").parse().unwrap();
+        let targets = targets.and("ghcr.io=harbor.corp/ghcr".parse().unwrap()).unwrap();
+        let registries = registries();
+        let said = |text: &str| renamed(text, &registries, &targets).map_err(|kept| kept.to_string());
+        assert_eq!(said("alpine:3.20").unwrap(), format!("{ecr}/library/alpine:3.20"));
+        assert_eq!(said("acme/app").unwrap(), format!("{ecr}/acme/app"));
+        assert_eq!(said("ghcr.io/o/a:1").unwrap(), "harbor.corp/ghcr/o/a:1");
+        assert_eq!(said("harbor.corp/ghcr/o/a:1").unwrap_err(), "it is rewritten already");
+        assert!(said("quay.io/a/b").is_err());
+        assert!(targets.clone().and("docker.io=x.corp".parse().unwrap()).is_err());
+        let both = targets.and("seawall.corp:3128".parse().unwrap()).unwrap();
+        assert_eq!(renamed("ghcr.io/o/a", &registries, &both).unwrap(), "harbor.corp/ghcr/o/a");
+        assert!("=x.corp".parse::<Targets>().is_err());
+        let unknown: Targets = "nowhere.test=x.corp".parse().unwrap();
+        assert_eq!(unknown.unknown(&registries).collect::<Vec<_>>(), ["nowhere.test"]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::manifests::of_document;
 use super::owners::{Object, itself, objects, owner};
 use super::read;
 use super::reference::{Read, ReadError, Reference};
-use super::rewrite::{Kept, Prefix, renamed};
+use super::rewrite::{Kept, Targets, renamed};
 use super::tree::Node;
 use crate::policy::registry::Registries;
 
@@ -43,11 +43,11 @@ const SPECS: [&[&str]; 3] =
 ///
 /// # Errors
 /// It is not JSON.
-pub fn commands(text: &str, registries: &Registries, prefix: &Prefix) -> Result<Commands, ReadError> {
+pub fn commands(text: &str, registries: &Registries, targets: &Targets) -> Result<Commands, ReadError> {
     let documents = read::json(text)?;
     let objects = objects(&documents);
     let known = objects.iter().copied().filter_map(itself).collect();
-    let mut saying = Saying { registries, prefix, known, owners: HashSet::new(), commands: Commands::default() };
+    let mut saying = Saying { registries, targets, known, owners: HashSet::new(), commands: Commands::default() };
     objects.into_iter().for_each(|object| saying.of(object));
     Ok(saying.commands)
 }
@@ -55,7 +55,7 @@ pub fn commands(text: &str, registries: &Registries, prefix: &Prefix) -> Result<
 /// What is said so far, and of what.
 struct Saying<'a> {
     registries: &'a Registries,
-    prefix: &'a Prefix,
+    targets: &'a Targets,
     /// All that are in the input.
     known: HashSet<Object>,
     /// Those that are not, and that was said.
@@ -110,7 +110,7 @@ impl Saying<'_> {
         for container in containers {
             let (Some(name), Some(image)) = (text(container, "name"), text(container, "image")) else { continue };
             looked_at.insert(image.to_owned());
-            match renamed(image, self.registries, self.prefix) {
+            match renamed(image, self.registries, self.targets) {
                 Ok(new) if is_plain(name) => set.push(format!("{name}={new}")),
                 Ok(_) => self.leave(called, format!("{name:?} is no container's name")),
                 Err(Kept::Already) => {}
@@ -125,7 +125,7 @@ impl Saying<'_> {
         let mut read = Read::default();
         of_document(object, &mut read);
         for Reference { text, .. } in read.references.iter().filter(|reference| !looked_at.contains(&reference.text)) {
-            match renamed(text, self.registries, self.prefix) {
+            match renamed(text, self.registries, self.targets) {
                 Ok(_) => self.leave(called, format!("{text}: kubectl set image does not set it: edit it")),
                 Err(Kept::Already) => {}
                 Err(why) => self.leave(called, format!("{text}: {why}")),

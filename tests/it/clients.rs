@@ -189,7 +189,18 @@ async fn how_to_use_it_the_root_and_its_health_are_open() {
     let (_file, toml) = users();
     let seawall = Seawall::before(&registry).toml(&toml).start(&pki).await;
     let client = Client::plain(seawall.addr());
-    for (path, holds) in [("/", "HTTPS_PROXY"), ("/ca.crt", "BEGIN CERTIFICATE"), ("/healthz", "ok")] {
+    let root = std::process::Command::new(env!("CARGO_BIN_EXE_seawall"));
+    let shown = { root }.env("SEAWALL_DATA", &seawall.data).args(["ca", "show"]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let fingerprint = shown.lines().find_map(|line| line.strip_prefix("sha256")).unwrap().trim().to_owned();
+    let fingerprint = fingerprint.as_str();
+    for (path, holds) in [
+        ("/", "HTTPS_PROXY"),
+        ("/", "As a mirror"),
+        ("/", fingerprint),
+        ("/ca.crt", "BEGIN CERTIFICATE"),
+        ("/healthz", "ok"),
+    ] {
         let reply = client.get(&format!("{MIRROR}{path}")).send().await.unwrap();
         assert_eq!(reply.status, 200, "{path}");
         assert!(String::from_utf8_lossy(reply.bytes()).contains(holds), "{path}");

@@ -77,7 +77,7 @@ pub(super) fn gateway(
         registries: registries.clone(),
         cache: crate::cache::Cache::new(&settings_of_cache, base),
         upstream,
-        pages: crate::gateway::pages::Pages { ca_pem: String::new() },
+        pages: crate::gateway::pages::Pages { ca_pem: String::new(), fingerprint: String::new() },
         pings: crate::gateway::pings::Pings::new(LONG, Journal::off(), &[]),
         own_names: settings().own_names,
         tunnels: settings().tunnels,
