@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::parent;
 use super::problem::{Fault, Place, Problem};
 use super::section::{Section, word};
-use super::tree::{Table, Value};
+use super::tree::{Kind, Table, Value};
 use super::words;
 use crate::dial;
 use crate::http::origin::Host;
@@ -42,9 +42,24 @@ pub(super) fn read(
     }
 }
 
+/// What was meant by `registry-1.docker.io = …`, which is three keys in TOML.
+fn unquoted(first: &str, below: &Table) -> String {
+    let mut name = first.to_owned();
+    let mut below = Some(below);
+    while let Some((part, (_, value))) = below.and_then(|below| Table::iter(below).next()) {
+        name = format!("{name}.{part}");
+        below = if let Kind::Table(next) = &value.kind { Some(next) } else { None };
+    }
+    name
+}
+
 fn fixed_hosts(value: &Value) -> Result<HashMap<Host, dial::Fixed>, Fault> {
     let table = value.table()?;
     let one = |(host, (place, value)): (&String, &(Place, Value))| {
+        if let Kind::Table(below) = &value.kind {
+            let name = unquoted(host, below);
+            return Err(Fault::at(place.clone(), format!("quote the name: \"{name}\" = \"192.0.2.1\"")));
+        }
         let host =
             host.parse::<Host>().map_err(|error| Fault::at(place.clone(), format!("{error}, without a port")))?;
         Ok((host, words::fixed(value)?))

@@ -135,6 +135,10 @@ fn what_is_wrong_is_said_with_its_place() {
             "seawall.toml:2:1: upstream.hosts: \"ghcr.io:443\" is not a host name or IP address, without a port",
         ),
         (
+            "[upstream.hosts]\nregistry-1.docker.io = \"10.0.0.1\"",
+            "seawall.toml:2:1: upstream.hosts: quote the name: \"registry-1.docker.io\" = \"192.0.2.1\"",
+        ),
+        (
             "[upstream.hosts]\n\"ghcr.io\" = \"ghcr.io\"",
             "seawall.toml:2:13: upstream.hosts: \"ghcr.io\" is not an IP address, with or without a port; \
              valid: \"192.0.2.1\", \"127.0.0.1:9443\", \"[2001:db8::1]:443\"",
