@@ -59,8 +59,9 @@ impl Mirror {
             }
             Some(path) => self.pull(request, &path, record).await,
             None => {
-                record.outcome = Outcome::Hit;
-                Ok(self.pages.answer(request.method(), request.uri(), here, &self.registries))
+                let page = self.pages.answer(request.method(), request.uri(), here, &self.registries);
+                record.outcome = if page.status().is_success() { Outcome::Hit } else { Outcome::Error };
+                Ok(page)
             }
         }
     }

@@ -25,7 +25,9 @@ pub(crate) enum Facing {
 /// The outcome of a request that failed, as the log and the metrics call it.
 pub(crate) fn outcome(error: &Error) -> Outcome {
     match error.kind() {
-        Kind::Refused | Kind::Missing | Kind::Limited => Outcome::Denied,
+        // Upstream's plain answer.
+        Kind::Missing => Outcome::Bypass,
+        Kind::Refused | Kind::Limited => Outcome::Denied,
         Kind::Request if error.code() == Code::Denied => Outcome::Denied,
         _ => Outcome::Error,
     }

@@ -10,6 +10,10 @@ fuzz_target!(|text: &str| {
     if !accept.is_empty() {
         assert_eq!(Accept::of([accept.header().as_str()].into_iter()), accept);
     }
+    if let Some(others) = Accept::others(text.lines()) {
+        assert!(http::HeaderValue::from_str(&others).is_ok() && others.len() < 4096);
+        assert_eq!(Accept::others([others.as_str()].into_iter()), Some(others));
+    }
     assert!(!(media_type::is_index(text) && media_type::is_manifest(text)));
     assert_eq!(media_type::is_index(text), media_type::is_index(media_type::essence(text)));
 });
