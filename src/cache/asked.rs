@@ -125,7 +125,7 @@ impl Asked {
         };
         let said = match Box::pin(ask(pull.accepted(*accept), Past::Nobody)).await {
             // What a client wrote may be why there is no answer: what seawall asks decides.
-            Err(error) if pull.others.is_some() && Reason::of(error.kind()).is_some() => {
+            Err(error) if pull.others().is_some() && Reason::of(error.kind()).is_some() => {
                 ask(accept.header(), Past::Nobody).await
             }
             // Who cannot deliver does not get to name.

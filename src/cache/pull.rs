@@ -1,7 +1,5 @@
 //! A request for a manifest or a blob.
 
-use std::sync::Arc;
-
 use http::HeaderValue;
 
 use crate::oci::digest::Digest;
@@ -21,8 +19,8 @@ pub struct Pull {
     pub repository: Repository,
     /// The manifest or blob.
     pub wanted: Wanted,
-    /// Media types that the client takes besides those of [`Wanted`]: see [`Accept::others`].
-    pub others: Option<Arc<str>>,
+    /// `Accept` of a tag, as the client sent it.
+    pub accept: Vec<HeaderValue>,
     /// Who asks.
     pub requester: Requester,
     /// Whether the bytes are wanted.
@@ -39,9 +37,14 @@ impl Pull {
         Pull { requester: self.requester.as_anonymous(), ..self.clone() }
     }
 
+    /// Media types that the client takes besides those of [`Wanted`]: see [`Accept::others`].
+    pub(super) fn others(&self) -> Option<String> {
+        Accept::others(self.accept.iter().filter_map(|line| line.to_str().ok()))
+    }
+
     /// `Accept`, as the client sent it: its own types included.
     pub(super) fn accepted(&self, accept: Accept) -> String {
-        let others = self.others.as_ref().map(|others| format!(", {others}"));
+        let others = self.others().map(|others| format!(", {others}"));
         accept.header() + &others.unwrap_or_default()
     }
 

@@ -39,7 +39,7 @@ pub(super) struct Resolved {
 
 /// What is asked once for many: a tag, by clients that accept the same, for one credential, since
 /// the last push of it, the last refusal and the last trial.
-type Question = (Arc<str>, Accept, Credential, Option<SystemTime>, Option<Stamp>, u64, By, Option<Arc<str>>);
+type Question = (Arc<str>, Accept, Credential, Option<SystemTime>, Option<Stamp>, u64, By, Option<String>);
 
 /// Name spaces of which it is known whether HEAD works there.
 const MOST_NAMESPACES: u64 = 1_000;
@@ -251,7 +251,7 @@ impl Resolver {
         let refused = self.parts.access.refused(who, &pull.key);
         let (to, what) = (ToldTo::of(who), What::Manifest(Reference::Tag(tag.clone())));
         let asked = Asked { pull: pull.clone(), what, accept, to, key: key.clone(), looked, by };
-        let others = pull.others.clone();
+        let others = pull.others();
         let question = (key.clone(), accept, who, pushed, refused, generation, by, others);
         let (parts, bindings) = (self.parts.clone(), self.bindings.clone());
         let work = move || async move { asked.answer(&parts, &bindings).await };

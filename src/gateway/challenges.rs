@@ -77,7 +77,7 @@ impl Challenges {
             return stale(ping, record);
         }
         let deadline = known.as_ref().map(|_| self.upstream.resolve_deadline());
-        let asking = send(&self.upstream, request, recipient, requester);
+        let asking = Box::pin(send(&self.upstream, request, recipient, requester));
         match (in_time(site, deadline, asking).await, known) {
             (Ok(response), _) if is_word(&response, sound::is_ping) => {
                 self.upstream.learn(site, response.headers());

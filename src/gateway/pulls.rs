@@ -5,8 +5,6 @@
 //! list             → upstream's own answer, redirects followed
 //! ```
 
-use std::sync::Arc;
-
 use http::{HeaderMap, Method, Request, Response, header};
 use hyper::body::Incoming;
 
@@ -164,11 +162,11 @@ fn pull(request: &Request<Incoming>, reading: Reading, wanted: Wanted) -> Pull {
     let method = if *request.method() == Method::HEAD { cache::Method::Head } else { cache::Method::Get };
     let range = request.headers().get(header::RANGE).filter(|_| method == cache::Method::Get).cloned();
     let key = site.key(&repository);
-    let others = match &wanted {
-        Wanted::Manifest(Reference::Tag(_), _) => Accept::others(accepted(request.headers())).map(Arc::from),
-        _ => None,
+    let accept = match &wanted {
+        Wanted::Manifest(Reference::Tag(_), _) => request.headers().get_all(header::ACCEPT).iter().cloned().collect(),
+        _ => Vec::new(),
     };
-    Pull { site, repository, wanted, others, requester, method, range, key }
+    Pull { site, repository, wanted, accept, requester, method, range, key }
 }
 
 fn warning(found: &Found, site: &Site) -> Option<String> {

@@ -220,6 +220,9 @@ pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, 
 
 /// Some write the colon of a digest as `%3A`, which is the same (RFC 3986, 2.2 and 3.3).
 fn with_plain_digest(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return path.into();
+    }
     let (before, last) = path.split_at(path.rfind('/').map_or(0, |slash| slash + 1));
     let end = last.find('%').filter(|at| last[*at..].get(..3).is_some_and(|text| text.eq_ignore_ascii_case("%3a")));
     match end {

@@ -116,7 +116,8 @@ impl Client {
         let booking = self.quota.admit(&about, &request)?;
         about.cost.add_request();
         let pool = self.pools.of(about.registry);
-        let sending = sent(pool, about.wire, &host, request);
+        // Boxed: it is large, and what it is a part of is moved.
+        let sending = Box::pin(sent(pool, about.wire, &host, request));
         let patience = (self.idle_timeout, self.upload_timeout);
         let answered = match permit.watch(unless_idle(about.activity, patience, sending)).await {
             Some(Ok(response)) => Ok(response),

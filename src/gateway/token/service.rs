@@ -50,8 +50,7 @@ impl TokenService {
         match asked.is_anonymous {
             true => {
                 let url = format!("{origin}{target}");
-                let author = self.author(&url, asked.wanted.as_ref(), site);
-                self.anonymous((url, author), site, requester, record).await
+                self.anonymous((url, asked.wanted.as_ref()), site, requester, record).await
             }
             false => self.pass(asked, &target, site, origin, requester).await,
         }
@@ -62,7 +61,7 @@ impl TokenService {
     /// another's.
     async fn anonymous(
         &self,
-        (url, author): (String, Author),
+        (url, wanted): (String, Option<&TokenRequest>),
         site: &Site,
         requester: &Requester,
         record: &mut Record,
@@ -73,6 +72,7 @@ impl TokenService {
             return Ok(issued(&token.value, token.left(now), cache_status(Outcome::Hit, None)));
         }
         // Nothing of the client's is sent, so the token can be none but an anonymous one.
+        let author = self.author(&url, wanted, site);
         let token = self.upstream.token(site, url, requester, author).await?;
         Ok(issued(&token.value, token.left(now), cache_status(Outcome::Bypass, None)))
     }
