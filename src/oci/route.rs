@@ -8,8 +8,6 @@
 //!    too: what seawall reads must be what upstream reads.
 //! 4. All else passes through, so what is not understood is [`Route::Other`] and no error.
 
-use std::borrow::Cow;
-
 use ::http::Method;
 
 use super::digest::{Digest, DigestError};
@@ -201,14 +199,16 @@ fn shape(rest: &str) -> Shape<'_> {
 /// Classifies a request. `path` and `query` are as the client sent them; only pulls can fail.
 pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, RouteError> {
     let reads = reads(method);
-    let path = &*if reads { with_plain_digest(path) } else { path.into() };
     match path {
         "/v2" | "/v2/" if reads => return Ok(Route::Ping),
         "/v2/_catalog" if reads => return Ok(Route::Catalog),
         _ => {}
     }
     if reads && hides_a_pull(path) {
-        return Err(RouteError::Name(cut(path)));
+        return match with_plain_colon(path).filter(|plain| !hides_a_pull(plain)) {
+            Some(plain) => route(method, &plain, query),
+            None => Err(RouteError::Name(cut(path))),
+        };
     }
     let Some(rest) = path.strip_prefix("/v2/") else { return Ok(Route::Other) };
     match shape(rest) {
@@ -219,16 +219,10 @@ pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, 
 }
 
 /// Some write the colon of a digest as `%3A`, which is the same (RFC 3986, 2.2 and 3.3).
-fn with_plain_digest(path: &str) -> Cow<'_, str> {
-    if !path.contains('%') {
-        return path.into();
-    }
+fn with_plain_colon(path: &str) -> Option<String> {
     let (before, last) = path.split_at(path.rfind('/').map_or(0, |slash| slash + 1));
-    let end = last.find('%').filter(|at| last[*at..].get(..3).is_some_and(|text| text.eq_ignore_ascii_case("%3a")));
-    match end {
-        Some(end) => format!("{before}{}:{}", &last[..end], &last[end + 3..]).into(),
-        None => path.into(),
-    }
+    let end = last.find('%').filter(|at| last[*at..].get(..3).is_some_and(|text| text.eq_ignore_ascii_case("%3a")))?;
+    Some(format!("{before}{}:{}", &last[..end], &last[end + 3..]))
 }
 
 fn reads(method: &Method) -> bool {

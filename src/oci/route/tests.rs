@@ -36,6 +36,8 @@ fn a_colon_may_be_encoded() {
             );
         }
     }
+    let many = format!("/v2/a/manifests/{}", "%3A".repeat(20_000));
+    assert!(get(&many).is_err());
     for path in ["/v2/a%2Fb/manifests/1", "/v2/a/manifests/%6d", "/v2/a/manifests/sha256%3A%61"] {
         assert!(get(path).is_err(), "{path}");
     }
