@@ -189,10 +189,11 @@ impl Admission {
         if !is_missing && Reason::of(error.kind()).is_none() {
             return Err(error);
         }
+        if !stands {
+            return Err(error);
+        }
         // A refusal may have come meanwhile.
-        let standing = self.parts.check(pull, (digest, content_kind(what))).permission.standing;
-        match standing {
-            _ if !stands => Err(error),
+        match self.parts.check(pull, (digest, content_kind(what))).permission.standing {
             Standing::None => Err(error),
             Standing::Anonymous if pull.is_anonymous() => self.parts.stale(pull, &error).map(Asked::Stale).ok_or(error),
             Standing::Anonymous => self.ask_as_anonymous(&pull.as_anonymous(), digest, what, error).await,

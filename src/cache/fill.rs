@@ -21,6 +21,7 @@ use tracing::{debug, info, warn};
 use super::admit::Admission;
 use super::coalesce::{End, WriteCoalescer};
 use super::flight::{Head, Lead};
+use super::keep::land;
 use super::overlap;
 use super::parts::Parts;
 use super::pull::{Pull, content_kind};
@@ -374,19 +375,10 @@ impl Fill {
 
     async fn keep(&self, lead: Lead, filled: Filled) {
         let Filled { partial, media_type, _reservation } = filled;
-        debug_assert!(lead.flight().is_verified());
-        let parts = &self.parts;
-        let (digest, size, store) = (partial.digest().clone(), partial.len(), parts.store.clone());
-        if let Err(error) = task::blocking(move || store.commit(&partial)).await {
-            warn!(%error, "a verified blob cannot be kept");
-            return lead.land(None);
+        let digest = partial.digest().clone();
+        if land(&self.parts, lead, (self.key(), self.kind()), partial, &media_type).await {
+            self.admission.learn_whether_public(&self.pull, (&digest, self.kind())).await;
         }
-        let media_type = Some(&*media_type).filter(|name| !name.is_empty());
-        let held = parts.index.insert(&digest, size, media_type, parts.now());
-        parts.access.presences().landed(self.key(), &digest, self.kind());
-        parts.sweep.report();
-        lead.land(Some(held));
-        self.admission.learn_whether_public(&self.pull, (&digest, self.kind())).await;
     }
 }
 

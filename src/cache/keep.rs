@@ -1,8 +1,9 @@
-//! Keeps a manifest that came as what a tag names: it was hashed, so it is verified.
+//! Keeps what is verified: file, then index, then landing. And a manifest that came as what a tag names,
+//! which was hashed, and so is.
 
 use tracing::warn;
 
-use super::flight::{Head, Joined};
+use super::flight::{Head, Joined, Lead};
 use super::manifests::Manifest;
 use super::parts::Parts;
 use crate::error::{Error, Kind};
@@ -31,15 +32,30 @@ pub(super) async fn keep(parts: &Parts, key: &RepositoryKey, digest: &Digest, ma
     let media_type = manifest.media_type.clone();
     lead.flow(None, Head { file: partial.file(), total: Some(size), media_type: media_type.clone() }, size);
     lead.verify(size);
-    let store = parts.store.clone();
+    land(parts, lead, (key, ContentKind::Manifest), partial, &media_type).await;
+}
+
+/// Lands what is verified; tells whether it is kept.
+pub(super) async fn land(
+    parts: &Parts,
+    lead: Lead,
+    (key, kind): (&RepositoryKey, ContentKind),
+    partial: Partial,
+    media_type: &str,
+) -> bool {
+    debug_assert!(lead.flight().is_verified());
+    let (digest, size, store) = (partial.digest().clone(), partial.len(), parts.store.clone());
     if let Err(error) = task::blocking(move || store.commit(&partial)).await {
-        warn!(%digest, %error, "a manifest cannot be kept");
-        return lead.land(None);
+        warn!(%digest, %error, "a verified blob cannot be kept");
+        lead.land(None);
+        return false;
     }
-    let held = parts.index.insert(digest, size, Some(&media_type), parts.now());
-    parts.access.presences().landed(key, digest, ContentKind::Manifest);
+    let media_type = Some(media_type).filter(|name| !name.is_empty());
+    let held = parts.index.insert(&digest, size, media_type, parts.now());
+    parts.access.presences().landed(key, &digest, kind);
     parts.sweep.report();
     lead.land(Some(held));
+    true
 }
 
 async fn written(parts: &Parts, digest: &Digest, manifest: &Manifest) -> fs::Result<Partial> {

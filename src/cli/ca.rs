@@ -113,13 +113,14 @@ fn answer(args: CaArgs, settings: &Settings, hosts: &[String], now: SystemTime) 
 const SERVICE: &str = "/var/lib/seawall";
 
 fn existing(settings: &Settings, now: SystemTime) -> anyhow::Result<Root> {
-    let dir = settings.dir.display();
-    let service = Path::new(SERVICE).join("ca");
-    let advice = match settings.dir != service && crate::fs::exists(&service.join("ca.crt")) {
-        true => format!("the service's is in {}: SEAWALL_DATA={SERVICE} seawall ca …", service.display()),
-        false => "`seawall ca init` makes one".to_owned(),
-    };
-    Root::load(settings, now)?.with_context(|| format!("there is no CA in {dir} yet: {advice}"))
+    Root::load(settings, now)?.with_context(|| {
+        let (dir, service) = (settings.dir.display(), Path::new(SERVICE).join("ca"));
+        let advice = match settings.dir != service && crate::fs::exists(&service.join("ca.crt")) {
+            true => format!("the service's is in {}: SEAWALL_DATA={SERVICE} seawall ca …", service.display()),
+            false => "`seawall ca init` makes one".to_owned(),
+        };
+        format!("there is no CA in {dir} yet: {advice}")
+    })
 }
 
 fn describe(root: &Root) -> String {

@@ -184,10 +184,9 @@ fn conflict(first: &Registry, second: &Registry) -> Option<String> {
             format!("{:?} and {:?} both go by the name {name:?}", &*first.name, &*second.name)
         });
     }
-    let port = |pattern: &HostPattern| pattern.port().unwrap_or(pattern.scheme().default_port());
     let claims = |one: &HostPattern, other: &HostPattern| {
         if one.host() == other.host() {
-            return (one.scheme(), port(one)) == (other.scheme(), port(other));
+            return (one.scheme(), one.spoken_port()) == (other.scheme(), other.spoken_port());
         }
         // An exact host that is asked for after a pattern that matches it would never be reached.
         other.origin().is_some_and(|exact| one.is_spoken(exact.scheme, &exact.host, exact.port))

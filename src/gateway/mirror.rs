@@ -4,7 +4,6 @@
 //! read what is public or shared by the operator. `policy/mirror` decides which registry a request
 //! is for; `mirror_refusals` counts what is refused.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
@@ -52,12 +51,12 @@ impl Mirror {
         here: &Here,
         record: &mut Record,
     ) -> Result<Response<Body>> {
-        match api_path(&self.registries, request.uri().path()).map(Cow::into_owned) {
+        match api_path(&self.registries, request.uri().path()) {
             Some(path) if path.len() <= "/v2/".len() => {
                 record.outcome = Outcome::Hit;
                 Ok(pong())
             }
-            Some(path) => self.pull(request, &path, record).await,
+            Some(path) => self.pull(&request, &path, record).await,
             None => {
                 let page = self.pages.answer(request.method(), request.uri(), here, &self.registries);
                 record.outcome = if page.status().is_success() { Outcome::Hit } else { Outcome::Error };
@@ -66,7 +65,7 @@ impl Mirror {
         }
     }
 
-    async fn pull(&self, request: Request<Incoming>, path: &str, record: &mut Record) -> Result<Response<Body>> {
+    async fn pull(&self, request: &Request<Incoming>, path: &str, record: &mut Record) -> Result<Response<Body>> {
         let requester = self.upstream.keyring().requester(None, self.clock.now()).through(request.headers());
         record.cost = requester.cost.clone();
         let query = request.uri().query();
@@ -85,11 +84,11 @@ impl Mirror {
         let requester = on_behalf(&site, Some(&repository), requester);
         let reading = Reading { site, repository, requester };
         match route {
-            Route::Manifest { reference, .. } => self.pulls.manifest(&request, reading, reference, record).await,
-            Route::Blob { digest, .. } => self.pulls.blob(&request, reading, digest, record).await,
+            Route::Manifest { reference, .. } => self.pulls.manifest(request, reading, reference, record).await,
+            Route::Blob { digest, .. } => self.pulls.blob(request, reading, digest, record).await,
             Route::Tags { .. } | Route::Referrers { .. } => {
                 let list = list_of(&plain, &named, query);
-                let mut response = Box::pin(self.pulls.list(&request, &reading, list)).await?;
+                let mut response = Box::pin(self.pulls.list(request, &reading, list)).await?;
                 link_here(response.headers_mut(), request.uri())?;
                 Ok(response)
             }

@@ -23,6 +23,11 @@ impl Scheme {
         }
     }
 
+    /// Reads it as it is written in a URL, in any case.
+    fn read(text: &str) -> Option<Scheme> {
+        [Scheme::Http, Scheme::Https].into_iter().find(|scheme| scheme.as_str().eq_ignore_ascii_case(text))
+    }
+
     /// As in a URL.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -169,11 +174,7 @@ impl Origin {
     pub fn from_url(url: &str) -> Result<(Origin, String), OriginError> {
         let refused = || OriginError("not an absolute http or https URL without user information".to_owned());
         let (scheme, rest) = url.split_once("://").ok_or_else(refused)?;
-        let scheme = match scheme.to_ascii_lowercase().as_str() {
-            "http" => Scheme::Http,
-            "https" => Scheme::Https,
-            _ => return Err(refused()),
-        };
+        let scheme = Scheme::read(scheme).ok_or_else(refused)?;
         let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         let (host, port) = parse_authority(authority, scheme.default_port()).ok_or_else(refused)?;
@@ -262,6 +263,11 @@ impl HostPattern {
         self.port
     }
 
+    /// The port, written or not.
+    pub fn spoken_port(&self) -> u16 {
+        self.port.unwrap_or(self.scheme.default_port())
+    }
+
     /// How it is spoken to.
     pub fn scheme(&self) -> Scheme {
         self.scheme
@@ -275,7 +281,7 @@ impl HostPattern {
     /// Where it is, if it is one host.
     pub fn origin(&self) -> Option<Origin> {
         let host = (!self.is_wildcard()).then(|| self.host.parse().ok()).flatten()?;
-        Some(Origin { scheme: self.scheme, host, port: self.port.unwrap_or(self.scheme.default_port()) })
+        Some(Origin { scheme: self.scheme, host, port: self.spoken_port() })
     }
 }
 
@@ -293,9 +299,7 @@ impl FromStr for HostPattern {
         let refused = || OriginError(format!("{text:?} is not a host, host:port or a pattern such as *.example.com"));
         let (scheme, authority) = match text.split_once("://") {
             None => (Scheme::Https, text),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
-            Some(_) => return Err(refused()),
+            Some((scheme, rest)) => (Scheme::read(scheme).ok_or_else(refused)?, rest),
         };
         let (host, port) = split_port(authority).ok_or_else(refused)?;
         let port = port.map(|digits| parse_port(digits).ok_or_else(refused)).transpose()?;

@@ -113,7 +113,7 @@ pub fn is_ping(status: StatusCode, fields: &HeaderMap) -> bool {
 }
 
 /// Whether a 401 or 403 has the form of a registry's: a challenge, or JSON.
-pub fn is_refusal(fields: &HeaderMap) -> bool {
+pub fn is_registrys(fields: &HeaderMap) -> bool {
     let is_challenge = fields.contains_key(header::WWW_AUTHENTICATE);
     is_challenge || lines(fields, &header::CONTENT_TYPE).next().is_some_and(is_json)
 }
@@ -329,7 +329,7 @@ mod tests {
             (vec![("content-type", "")], false),
             (vec![], false),
         ] {
-            assert_eq!(is_refusal(&fields(&lines)), expected, "{lines:?}");
+            assert_eq!(is_registrys(&fields(&lines)), expected, "{lines:?}");
         }
     }
 

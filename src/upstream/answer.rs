@@ -107,7 +107,7 @@ impl Answer {
         let kind = match () {
             () if came_back => Kind::Looped,
             // A gate's, or a store's, and no word of the registry's.
-            () if is_refusal(parts.status) && via == Via::Direct && !sound::is_refusal(&parts.headers) => {
+            () if is_refusal(parts.status) && via == Via::Direct && !sound::is_registrys(&parts.headers) => {
                 Kind::Rejected
             }
             () => kind(parts.status, via),

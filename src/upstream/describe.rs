@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::answer::{Answer, Proves};
-use super::question::{ANY_MANIFEST, Question, What};
+use super::question::{ANY_MANIFEST, Past, Question, What};
 use super::requester::Requester;
 use super::sources::Sources;
 use crate::error::{Kind, Result};
@@ -43,15 +43,6 @@ impl Description {
     }
 }
 
-/// Which sources are passed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Past {
-    /// None.
-    Nobody,
-    /// Those without quota.
-    Spent,
-}
-
 /// Describes `what`.
 ///
 /// # Errors
@@ -75,10 +66,7 @@ pub(super) async fn describe(
         fields.insert(header::ACCEPT, value);
     }
     let question = Question::new(site, repository, what, requester, &Method::HEAD, &fields);
-    let answer = match past {
-        Past::Nobody => sources.ask(question).await?,
-        Past::Spent => sources.ask_past_spent(question).await?,
-    };
+    let answer = sources.ask_past(question, past).await?;
     let is_blob = matches!(what, What::Blob(_));
     if is_blob && answer.status() == StatusCode::FORBIDDEN && !answer.is_direct() {
         return first_byte(sources, question).await;

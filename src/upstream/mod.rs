@@ -56,11 +56,11 @@ use http::{HeaderMap, HeaderValue, Response};
 use hyper::body::Incoming;
 
 pub use answer::{Answer, AnswerTo, Proves, Via, answered_to, leads_back};
-pub use describe::{Description, Past};
+pub use describe::Description;
 pub use fetch::Fetched;
 pub use pay::is_bad_login;
 pub use probe::Probed;
-pub use question::{ANY_MANIFEST, What, Wording, in_time};
+pub use question::{ANY_MANIFEST, Past, What, Wording, in_time};
 pub use request::{Activity, Author, Forwarded, NO_REGISTRY, RequestBody};
 pub use tokens::MAX_TOKEN_REPLY;
 
@@ -229,12 +229,7 @@ impl Upstream {
     /// Forgets an anonymous token that a client showed and the registry did not take, if it is the one
     /// that is given to who asks for one to read `repository`.
     pub fn token_refused(&self, site: &Site, repository: &Repository, shown: &HeaderValue) {
-        let repository = site.registry.chain.at_registry(repository);
-        if self.tokens().known(site, &repository).is_some_and(|known| known == *shown)
-            && let Some(url) = self.auth().token_url(&site.namespace, &repository)
-        {
-            self.auth().drop_token(&url);
-        }
+        self.tokens().refused(site, &site.registry.chain.at_registry(repository), shown);
     }
 
     /// Keeps the challenges of a response, if it has any.

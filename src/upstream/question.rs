@@ -98,6 +98,15 @@ impl What {
     }
 }
 
+/// Which sources are passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Past {
+    /// None.
+    Nobody,
+    /// Those without quota: who cannot deliver does not get to name what is to be fetched.
+    Spent,
+}
+
 /// How a question is put.
 #[derive(Clone, Copy, Debug)]
 pub struct Wording<'a> {

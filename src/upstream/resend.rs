@@ -13,7 +13,7 @@ use hyper_util::client::legacy::Error;
 use parking_lot::Mutex;
 
 use super::request::RequestBody;
-use crate::dial::error::dial_error;
+use crate::dial::error::{chain, dial_error};
 use crate::dial::stream::Answered;
 
 /// A request that can be sent again as long as nothing of its body was read.
@@ -59,14 +59,7 @@ fn is_unprocessed(method: &Method, error: &Error) -> bool {
 }
 
 fn protocol_error(error: &Error) -> Option<&h2::Error> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        cause = error.source();
-    }
-    None
+    chain(error).find_map(|cause| cause.downcast_ref())
 }
 
 /// Whether it was kept from an earlier request: then this one may have met its end.

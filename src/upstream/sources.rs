@@ -13,7 +13,7 @@ use super::answer::Answer;
 use super::client::Client;
 use super::pay::ask_as_payer;
 use super::proofs::Proofs;
-use super::question::{Question, What};
+use super::question::{Past, Question, What};
 use crate::error::{Error, Kind, Result};
 use crate::oci::name::{Reference, Repository};
 use crate::policy::chain::{self, Asked, Leg, Source, below};
@@ -34,16 +34,11 @@ impl Sources {
     /// The first answer that settles the question; where no source has one, the registry's own
     /// failure.
     pub(super) async fn ask(&self, question: Question<'_>) -> Result<Answer> {
-        self.ask_in_turn(question, false).await
+        self.ask_past(question, Past::Nobody).await
     }
 
-    /// The first that can also be delivered: who has no quota left does not get to name what is to be
-    /// fetched.
-    pub(super) async fn ask_past_spent(&self, question: Question<'_>) -> Result<Answer> {
-        self.ask_in_turn(question, true).await
-    }
-
-    async fn ask_in_turn(&self, question: Question<'_>, is_past_spent: bool) -> Result<Answer> {
+    /// The same, where some are passed over.
+    pub(super) async fn ask_past(&self, question: Question<'_>, past: Past) -> Result<Answer> {
         let chain = &question.site.registry.chain;
         if chain.is_plain() {
             return ask_as_payer(&self.proofs, &question).await;
@@ -58,7 +53,7 @@ impl Sources {
             };
             let site = if let Leg::Source(source) = leg { &source.site } else { question.site };
             let answered = answered.map(|answer| Answer { spent: self.is_spent(&question, site, &answer), ..answer });
-            let is_passed_over = is_past_spent && answered.as_ref().is_ok_and(|answer| answer.spent);
+            let is_passed_over = past == Past::Spent && answered.as_ref().is_ok_and(|answer| answer.spent);
             if !is_passed_over && !chain.goes_on(leg, outcome(&answered)) {
                 return answered;
             }

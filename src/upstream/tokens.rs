@@ -49,6 +49,15 @@ impl Tokens {
         self.auth.token(&url, self.client.clock.now()).map(|token| token.authorization())
     }
 
+    /// Drops the token to read `repository`, if it is the one that was refused.
+    pub(super) fn refused(&self, site: &Site, repository: &Repository, shown: &HeaderValue) {
+        let Some(url) = self.auth.token_url(&site.namespace, repository) else { return };
+        let known = self.auth.token(&url, self.client.clock.now());
+        if known.is_some_and(|known| known.authorization() == *shown) {
+            self.auth.drop_token(&url);
+        }
+    }
+
     /// An anonymous token that is not the one that was refused.
     pub(super) async fn another(
         self: &Arc<Self>,

@@ -109,12 +109,19 @@ async fn an_upload_that_is_all_sent_is_waited_for() {
         let location = begun.header("location").to_owned();
         let url = if location.starts_with('/') { format!("{GHCR}{location}") } else { location };
         let ask = client.request(Method::PATCH, &url).body(body).send();
-        let open = async {
-            gate.reached().await;
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            gate.open();
+        let reply = match status {
+            504 => ask.await,
+            // Longer than the idle timeout, which does not end it.
+            _ => {
+                let open = async {
+                    gate.reached().await;
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    gate.open();
+                };
+                tokio::join!(ask, open).0
+            }
         };
-        let (reply, ()) = tokio::join!(ask, open);
+        gate.open();
         assert_eq!(reply.unwrap().status, status, "{upload_timeout} {body:?}");
         registry.clear_faults();
     }

@@ -32,7 +32,7 @@ impl Names {
 
     fn add(&mut self, pattern: &HostPattern) {
         let (scheme, host) = (pattern.scheme(), pattern.host());
-        let on_443 = pattern.port().unwrap_or(scheme.default_port()) == 443 && scheme == Scheme::Https;
+        let on_443 = pattern.spoken_port() == 443 && scheme == Scheme::Https;
         let (list, entry) = if !on_443 || is_address(host) {
             (&mut self.elsewhere, pattern.authority())
         } else if !pattern.is_wildcard() {
