@@ -21,7 +21,7 @@ pub enum Selection {
 /// Which of `size` bytes to send.
 ///
 /// Other units and what breaks the grammar are answered with the whole, which is always right (RFC
-/// 9110, 14.2: "A server MAY ignore the Range header field"); so are more ranges than [`MOST`], or
+/// 9110, 14.2: "A server MAY ignore the Range header field"); so are more ranges than `MOST`, or
 /// more bytes than there are. An empty body has no ranges.
 pub fn select(range: Option<&HeaderValue>, size: u64) -> Selection {
     let Some(specs) = range.and_then(specs).filter(|_| size > 0) else { return Selection::Whole };
