@@ -10,7 +10,7 @@
 //! A key that would do nothing is not accepted.
 
 mod account;
-mod builtin;
+pub mod builtin;
 mod client_certificate;
 mod clients;
 mod own;

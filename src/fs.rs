@@ -106,7 +106,7 @@ pub fn writable(dir: &Path) -> Result<()> {
     use rustix::fs::{Access, AtFlags, CWD, accessat};
     let there = dir.ancestors().find(|path| path.as_os_str().is_empty() || exists(path)).unwrap_or(dir);
     let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
-    let asked = accessat(CWD, there, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
+    let asked = accessat(CWD, there, Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty());
     at("write to", there, asked.map_err(io::Error::from))
 }
 

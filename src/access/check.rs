@@ -147,6 +147,20 @@ impl Access {
         self.0.persons.find(key, requester.credential)?.lock().image().cloned()
     }
 
+    /// The manifests that may have named a digest to a requester: through which it was granted last,
+    /// and which was given last.
+    pub fn named_by(
+        &self,
+        requester: &Requester,
+        key: &RepositoryKey,
+        (digest, kind): (&Digest, ContentKind),
+    ) -> [Option<Digest>; 2] {
+        let Some(person) = self.0.persons.find(key, requester.credential) else { return [None, None] };
+        let person = person.lock();
+        let granted = person.yes(&(digest.clone(), kind)).and_then(|yes| yes.by.clone());
+        [granted, person.image().cloned()]
+    }
+
     /// Whether what a claim opens stands: anonymous may read it in another repository, whose registry
     /// is unreachable too.
     pub fn stands_elsewhere(

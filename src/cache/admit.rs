@@ -25,7 +25,7 @@ use crate::policy::freshness::Reason;
 use crate::task::Coalesced;
 use crate::upstream::breaker::not_asked;
 use crate::upstream::requester::Credential;
-use crate::upstream::{ANY_MANIFEST, Description, Past, Proves, What};
+use crate::upstream::{ANY_MANIFEST, Author, Description, Past, Proves, What};
 
 /// What is asked once for many: a digest in a repository, for one credential, to push it or not,
 /// since what ended earlier answers, and the last trial.
@@ -64,10 +64,30 @@ impl Cleared<'_> {
 /// Whether a requester may read what is here of a digest.
 #[derive(Debug)]
 pub(super) enum Admitted {
-    /// It may. `Some`: upstream could not be asked, and its last yes stands.
-    Granted(Checked, Option<Stale>),
+    /// It may.
+    Granted(Checked, Basis),
     /// Upstream answered, and did not say what that is about. Bytes on their way may prove it.
     Unproved(Option<Word>),
+}
+
+/// On what a permission stands.
+#[derive(Debug)]
+pub(super) enum Basis {
+    /// What was known, or the answer about the tag that led here.
+    Known,
+    /// What upstream answered to a question about it.
+    Asked,
+    /// Upstream's last yes: it could not be asked.
+    Stale(Stale),
+}
+
+impl Basis {
+    pub(super) fn stale(self) -> Option<Stale> {
+        match self {
+            Basis::Stale(stale) => Some(stale),
+            Basis::Known | Basis::Asked => None,
+        }
+    }
 }
 
 /// How what is here is read.
@@ -104,7 +124,7 @@ impl Admission {
         what: &What,
         cleared: Cleared<'_>,
     ) -> Result<Option<Reading>> {
-        let Admitted::Granted(checked, stale) = self.admit(pull, digest, what, cleared).await? else {
+        let Admitted::Granted(checked, basis) = self.admit(pull, digest, what, cleared).await? else {
             return Ok(None);
         };
         let Checked { permission, given, is_read, .. } = checked;
@@ -116,8 +136,12 @@ impl Admission {
             self.parts.access.read(&pull.key, (digest, content_kind(what)));
         }
         // Nobody learns what others pulled.
-        let outcome = if is_read { Outcome::Hit } else { Outcome::Miss };
-        Ok(Some(Reading { outcome, stale, given: given.filter(|_| !is_claimed) }))
+        let outcome = match basis {
+            _ if !is_read => Outcome::Miss,
+            Basis::Asked => Outcome::Revalidated,
+            Basis::Known | Basis::Stale(_) => Outcome::Hit,
+        };
+        Ok(Some(Reading { outcome, stale: basis.stale(), given: given.filter(|_| !is_claimed) }))
     }
 
     /// Whether a requester may read the bytes of a digest.
@@ -130,17 +154,17 @@ impl Admission {
     ) -> Result<Admitted> {
         let content = (digest, content_kind(what));
         if let Cleared::Yes(Some(checked)) = cleared {
-            return Ok(Admitted::Granted(checked.clone(), None));
+            return Ok(Admitted::Granted(checked.clone(), Basis::Known));
         }
         let mut checked = self.parts.check(pull, content);
         if cleared.is_yes() || checked.permission.verdict != Verdict::Ask {
-            return Ok(Admitted::Granted(checked, None));
+            return Ok(Admitted::Granted(checked, Basis::Known));
         }
         if let Some(manifest) = &checked.by {
             Box::pin(self.ask_about_image(pull, manifest)).await;
             checked = self.parts.check(pull, content);
             if checked.permission.is_granted() {
-                return Ok(Admitted::Granted(checked, None));
+                return Ok(Admitted::Granted(checked, Basis::Asked));
             }
         }
         let asked = Box::pin(self.ask_or_stand(pull, digest, what, checked.permission.stands())).await;
@@ -149,9 +173,11 @@ impl Admission {
             Ok(Asked::Answer(word)) if word.is_proof && !self.parts.access.is_valid(&word.inquiry, content) => {
                 Ok(Admitted::Unproved(None))
             }
-            Ok(Asked::Answer(word)) if word.is_proof => Ok(Admitted::Granted(self.parts.check(pull, content), None)),
+            Ok(Asked::Answer(word)) if word.is_proof => {
+                Ok(Admitted::Granted(self.parts.check(pull, content), Basis::Asked))
+            }
             Ok(Asked::Answer(word)) => Ok(Admitted::Unproved(Some(word))),
-            Ok(Asked::Stale(stale)) => Ok(Admitted::Granted(self.parts.check(pull, content), Some(stale))),
+            Ok(Asked::Stale(stale)) => Ok(Admitted::Granted(self.parts.check(pull, content), Basis::Stale(stale))),
             Err(error) => Box::pin(self.in_words_of_get(pull, digest, what, error)).await,
         }
     }
@@ -265,7 +291,7 @@ impl Admission {
         match self.parts.request(pull, what, digest).fetch(0).await {
             Ok(fetched) if fetched.is_named && matches!(fetched.proves, Proves::Grant(_)) => {
                 self.parts.access.hear(&inquiry, fetched.proves, content);
-                Ok(Admitted::Granted(self.parts.check(pull, content), None))
+                Ok(Admitted::Granted(self.parts.check(pull, content), Basis::Asked))
             }
             Ok(_) => Ok(Admitted::Unproved(None)),
             Err(error) => {
@@ -344,7 +370,7 @@ async fn asked(parts: &Parts, pull: &Pull, what: &What, digest: &Digest) -> Resu
     let (inquiry, content) = (parts.inquire(pull), (digest, content_kind(what)));
     let said = parts
         .upstream
-        .describe(&pull.site, &pull.repository, what, (ANY_MANIFEST, Past::Nobody), &pull.requester)
+        .describe(&pull.site, &pull.repository, what, (ANY_MANIFEST, Past::Nobody), Author::Seawall, &pull.requester)
         .await;
     let is_proved = parts.check(pull, content).permission.is_proved;
     let judged = said.and_then(|said| judged(parts, pull, what, digest, said, is_proved));

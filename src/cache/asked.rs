@@ -12,12 +12,13 @@ use super::tags::Bindings;
 use super::told::{Binding, Told, ToldTo};
 use crate::access::Inquiry;
 use crate::error::{Error, Kind, Result};
+use crate::http::warnings::Warnings;
 use crate::oci::digest::{Algorithm, Digest};
 use crate::oci::manifest::{self, ContentKind, MAX_MANIFEST};
-use crate::oci::media_type::Accept;
-use crate::policy::freshness::{Gone, Reason};
+use crate::oci::media_type::{Accept, is_schema1, is_worded};
+use crate::policy::freshness::Gone;
 use crate::upstream::requester::Credential;
-use crate::upstream::{Author, Past, Proves, What, Wording};
+use crate::upstream::{Answer, Author, Description, Past, Proves, What, Wording};
 
 /// Questions about a tag whose answers refusals overtake.
 const ATTEMPTS: usize = 2;
@@ -72,6 +73,9 @@ impl Asked {
             }
         };
         let (binding, proves) = self.hear(parts, &inquiry, described).await;
+        // What the account was told in vain is anonymous's.
+        let is_anonymous = inquiry.is_accounts() && proves == Proves::Grant(Credential::Anonymous);
+        let inquiry = if is_anonymous { parts.access.asked_as_anonymous(&inquiry) } else { inquiry };
         let is_valid = parts.access.is_valid(&inquiry, (&binding.digest, ContentKind::Manifest));
         Ok(is_valid.then_some((binding, proves)))
     }
@@ -94,7 +98,12 @@ impl Asked {
         let binding = binding.after(self.last(told), |digest| parts.is_here(digest));
         // What the account was told in vain, and anonymous in its place, is anonymous's.
         let to = if proves == Proves::Grant(Credential::Anonymous) { ToldTo::Anonymous } else { self.to };
-        bindings.bind(&self.key, Told { accept: self.accept, to, binding: binding.clone() }, parts.now());
+        // What this client takes besides, others who accept the same of the known types may not.
+        let is_among = |others: String| others.split(", ").any(|range| range.eq_ignore_ascii_case(&binding.media_type));
+        let is_own = !self.accept.admits(&binding.media_type) && self.pull.others().is_some_and(is_among);
+        if !is_own {
+            bindings.bind(&self.key, Told { accept: self.accept, to, binding: binding.clone() }, parts.now());
+        }
         binding
     }
 
@@ -116,59 +125,90 @@ impl Asked {
 
     /// What a tag names by upstream's answer to a question that is `sent` now.
     async fn describe(&self, parts: &Parts, sent: SystemTime) -> Result<Described> {
-        let Asked { pull, what, accept, by, .. } = self;
-        if *by == By::Get {
+        if self.by == By::Get {
             return self.read(parts, sent).await;
         }
-        let ask = |accept: String, past| async move {
-            parts.upstream.describe(&pull.site, &pull.repository, what, (&accept, past), &pull.requester).await
-        };
-        let said = match Box::pin(ask(pull.accepted(*accept), Past::Nobody)).await {
-            // What a client wrote may be why there is no answer: what seawall asks decides.
-            Err(error) if pull.others().is_some() && Reason::of(error.kind()).is_some() => {
-                ask(accept.header(), Past::Nobody).await
-            }
+        let said = match self.ask_in_words(parts).await? {
             // Who cannot deliver does not get to name.
-            Ok(said) if said.spent && said.digest.as_ref().is_some_and(|digest| !parts.is_here(digest)) => {
-                Ok(ask(pull.accepted(*accept), Past::Spent).await.unwrap_or(said))
+            said if said.spent && said.digest.as_ref().is_some_and(|digest| !parts.is_here(digest)) => {
+                let accepted = self.pull.accepted(self.accept);
+                self.ask_head(parts, (&accepted, Past::Spent), Author::Seawall).await.unwrap_or(said)
             }
             said => said,
         };
-        match said {
-            Ok(said) => {
-                let Some(digest) = said.digest else { return self.read(parts, sent).await };
-                let size = said.size.filter(|size| *size > 0);
-                Ok((Binding::new(digest, said.media_type.into(), size, sent), said.proves, None))
+        let Some(digest) = said.digest else { return self.read(parts, sent).await };
+        let size = said.size.filter(|size| *size > 0);
+        let binding = Binding::new(digest, said.media_type.into(), size, sent);
+        Ok((Binding { warnings: said.warnings, ..binding }, said.proves, None))
+    }
+
+    /// What a client wrote may be why there is no answer, or another: then what seawall asks decides.
+    async fn ask_in_words(&self, parts: &Parts) -> Result<Description> {
+        let (accepted, author) = self.words();
+        match self.ask_head(parts, (&accepted, Past::Nobody), author).await {
+            Err(error) if author == Author::Client && error.kind() != Kind::Timeout => {
+                self.ask_head(parts, (&self.accept.header(), Past::Nobody), Author::Seawall).await
             }
-            Err(error) if error.status().as_u16() == 405 => self.read(parts, sent).await,
-            Err(error) => Err(error),
+            said => said,
         }
+    }
+
+    /// `Accept`, and who wrote it: seawall, unless a client has types that no other has.
+    fn words(&self) -> (String, Author) {
+        let is_clients = self.pull.others().is_some_and(|others| is_worded(&others)) && !self.accept.is_empty();
+        (self.pull.accepted(self.accept), if is_clients { Author::Client } else { Author::Seawall })
+    }
+
+    async fn ask_head(&self, parts: &Parts, asked: (&str, Past), author: Author) -> Result<Description> {
+        let Asked { pull, what, .. } = self;
+        parts.upstream.describe(&pull.site, &pull.repository, what, asked, author, &pull.requester).await
     }
 
     /// For registries whose HEAD says no digest: the digest is what the bytes hash to, if they are a
     /// manifest. Anything may answer with other bytes.
     async fn read(&self, parts: &Parts, sent: SystemTime) -> Result<Described> {
-        let Asked { pull, what, .. } = self;
-        let mut fields = http::HeaderMap::new();
-        if let Ok(value) = http::HeaderValue::try_from(pull.accepted(self.accept)) {
-            fields.insert(http::header::ACCEPT, value);
-        }
-        let upstream = &parts.upstream;
-        let wording = Wording { method: &http::Method::GET, fields: &fields, author: Author::Seawall };
-        let answer = upstream.fetch_as_asked(&pull.site, &pull.repository, what, wording, &pull.requester).await?;
-        let proves = answer.proves(&pull.requester);
+        let (accepted, author) = self.words();
+        let answer = match self.get(parts, &accepted, author).await {
+            Err(error) if author == Author::Client && error.kind() != Kind::Timeout => {
+                self.get(parts, &self.accept.header(), Author::Seawall).await?
+            }
+            answer => answer?,
+        };
+        let (pull, proves) = (&self.pull, answer.proves(&self.pull.requester));
+        let named = answer.names;
         let response = answer.response;
+        let warnings = Warnings::of(response.headers());
         let media_type = content_type(response.headers());
-        let bytes = upstream.collect(response.into_body(), MAX_MANIFEST).await?;
+        let bytes = parts.upstream.collect(response.into_body(), MAX_MANIFEST).await?;
         if !manifest::parse(&bytes).is_ok_and(|manifest| manifest.is_recognisable()) {
             let host = &pull.site.origin.host;
             let message = format!("{host} answered with what is no manifest: is there a proxy between?");
             return Err(Error::new(Kind::Broken, message));
         }
-        let digest = Digest::of(Algorithm::Sha256, &bytes);
+        let digest = named.unwrap_or_else(|| Digest::of(Algorithm::Sha256, &bytes));
+        if Digest::of(digest.algorithm(), &bytes) != digest {
+            // Its digest leaves the signatures out.
+            if is_schema1(&media_type) {
+                let binding = Binding::new(digest, media_type.into(), None, sent);
+                return Ok((Binding { warnings, ..binding }, proves, None));
+            }
+            let message = format!("{} sent other bytes than those of {digest}; try again", pull.site.origin.host);
+            return Err(Error::new(Kind::Corrupt, message));
+        }
         let manifest = parts.manifests.read(&digest, bytes, Some(&media_type));
         let size = Some(manifest.bytes.len() as u64);
-        Ok((Binding::new(digest, manifest.media_type.clone(), size, sent), proves, Some(manifest)))
+        let binding = Binding::new(digest, manifest.media_type.clone(), size, sent);
+        Ok((Binding { warnings, ..binding }, proves, Some(manifest)))
+    }
+
+    async fn get(&self, parts: &Parts, accepted: &str, author: Author) -> Result<Answer> {
+        let Asked { pull, what, .. } = self;
+        let mut fields = http::HeaderMap::new();
+        if let Ok(value) = http::HeaderValue::try_from(accepted) {
+            fields.insert(http::header::ACCEPT, value);
+        }
+        let wording = Wording { method: &http::Method::GET, fields: &fields, author };
+        parts.upstream.fetch_as_asked(&pull.site, &pull.repository, what, wording, &pull.requester).await
     }
 
     /// Ends what upstream's answer ends, also when it comes too late for who asked. A 404 ends what

@@ -22,6 +22,7 @@ use crate::access::Inquiry;
 use crate::error::{Error, Fault, Kind, Result};
 use crate::http::cache_status::Outcome;
 use crate::http::range::{Selection, first_byte, select};
+use crate::http::warnings::Warnings;
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::manifest::{ContentKind, MAX_MANIFEST};
 use crate::oci::media_type::OCTET_STREAM;
@@ -137,10 +138,12 @@ impl Contents {
         let admitted = self.admission.admit(pull, digest, what, cleared).await?;
         // What another registry sends is not verified yet: it is fetched from this one.
         if !flight.was_asked_at(pull.key.namespace()) || self.is_silent(flight).await {
-            return Box::pin(self.through(pull, what, digest.clone(), None)).await.map(Some);
+            let found = Box::pin(self.through(pull, what, digest.clone(), None)).await?;
+            // Nobody learns what others pull elsewhere.
+            return Ok(Some(Found { outcome: Outcome::Miss, ..found }));
         }
         let stale = match admitted {
-            Admitted::Granted(_, stale) => stale,
+            Admitted::Granted(_, basis) => basis.stale(),
             Admitted::Unproved(word) if self.is_of_that_length(flight, word.as_ref()).await => {
                 self.hear_once_verified(flight.clone(), word, content.1);
                 None
@@ -264,6 +267,9 @@ impl Contents {
             }
             other => other?,
         };
+        // Not those of another repository.
+        let is_near = flight.was_asked_in(&pull.key, content_kind(what));
+        let warnings = if is_near { head.warnings.clone() } else { Warnings::default() };
         let small = matches!(what, What::Manifest(_)) && head.total.is_none_or(|total| total <= MAX_MANIFEST as u64);
         // A response without a body has no last chunk that could be held back.
         if small || head.total == Some(0) {
@@ -274,15 +280,17 @@ impl Contents {
             let loaded = self.parts.manifests.load(&digest, head.file.clone(), size, Some(&head.media_type)).await?;
             if let Some(manifest) = loaded.filter(|_| small) {
                 let reading = self.read_now(pull, &digest, outcome);
-                return Ok(self.in_memory(pull, &digest, &manifest, reading));
+                return Ok(Found { warnings, ..self.in_memory(pull, &digest, &manifest, reading) });
             }
         }
         let media_type = or_octets(&head.media_type);
         if let Some(part) = self.far(pull, what, flight, &head).await {
             return Ok(Found::new(digest, media_type, Content::Part(part), Outcome::Bypass));
         }
-        let source = Source::Flight(head.file, flight.clone(), self.parts.request(pull, what, &digest));
-        Ok(Found::new(digest, media_type, Content::File(source, head.total), outcome))
+        let request = self.parts.request(pull, what, &digest);
+        let total = head.total.or(request.named);
+        let source = Source::Flight(head.file, flight.clone(), request);
+        Ok(Found { warnings, ..Found::new(digest, media_type, Content::File(source, total), outcome) })
     }
 
     /// What a client wants from far ahead of the fill comes straight from upstream, while the fill
@@ -333,7 +341,8 @@ impl Contents {
         if fetched.is_named {
             parts.access.hear(&inquiry, fetched.proves, content);
         }
-        let (total, media_type, proves) = (fetched.total, fetched.media_type, fetched.proves);
+        let Fetched { total, media_type, proves, warnings, .. } = fetched;
+        let total = total.or(request.named);
         if matches!(what, What::Manifest(_)) && total.is_none_or(|total| total <= MAX_MANIFEST as u64) {
             let bytes = parts.upstream.collect(fetched.body, MAX_MANIFEST).await?;
             if Digest::of(digest.algorithm(), &bytes) != digest {
@@ -343,7 +352,7 @@ impl Contents {
             parts.access.deliver_and_read(&inquiry, proves, content);
             let manifest = parts.manifests.read(&digest, bytes, Some(&media_type));
             let reading = self.read_now(pull, &digest, Outcome::Bypass);
-            return Ok(self.in_memory(pull, &digest, &manifest, reading));
+            return Ok(Found { warnings, ..self.in_memory(pull, &digest, &manifest, reading) });
         }
         let access = parts.access.clone();
         let proved = (digest.clone(), content.1);
@@ -351,7 +360,7 @@ impl Contents {
         let verify = Some((Hasher::new(digest.algorithm()), digest.clone()));
         let through = VerifyingBody::new(fetched.body, verify, total, parts.upstream.idle_timeout());
         let through = through.then(Box::new(once_verified));
-        Ok(Found::passed(digest, media_type, Content::Through(Box::new(through), total)))
+        Ok(Found { warnings, ..Found::passed(digest, media_type, Content::Through(Box::new(through), total)) })
     }
 
     /// Hears a refusal, and takes as long for it as where the bytes are here or not.
@@ -379,6 +388,9 @@ impl Contents {
         let Permission { verdict, standing, is_proved } = checked.permission;
         let here = self.parts.here(digest).filter(|_| is_proved);
         let outcome = if here.is_some() && checked.is_read { Outcome::Hit } else { Outcome::Bypass };
+        // Of a blob's it is never answered from here.
+        let asked =
+            if outcome == Outcome::Hit && !may_push(pull, what) { Outcome::Revalidated } else { Outcome::Bypass };
         let is_granted = cleared.is_yes() || verdict == Verdict::Granted;
         if let Some((size, media_type)) = here.clone().filter(|_| is_granted && !may_push(pull, what)) {
             return Ok(self.described(digest, size, media_type, outcome));
@@ -392,9 +404,13 @@ impl Contents {
                 match said.size.or(here.map(|(size, _)| size)) {
                     Some(size) if !is_proved => {
                         let content = Content::Sized(size);
-                        Ok(Found::new(digest.clone(), or_octets(&said.media_type), content, Outcome::Bypass))
+                        let found = Found::new(digest.clone(), or_octets(&said.media_type), content, Outcome::Bypass);
+                        Ok(Found { warnings: said.warnings, ..found })
                     }
-                    Some(size) => Ok(self.described(digest, size, Some(said.media_type.into()), Outcome::Bypass)),
+                    Some(size) => {
+                        let found = self.described(digest, size, Some(said.media_type.into()), asked);
+                        Ok(Found { warnings: said.warnings, ..found })
+                    }
                     None => self.measured(pull, digest, what, cleared).await,
                 }
             }
@@ -402,7 +418,7 @@ impl Contents {
             (Asked::Answer(Word { said, .. }), _) => match (what, said.size) {
                 (What::Blob(_), Some(size)) => {
                     let content = Content::Unproved(size);
-                    Ok(Found::passed(digest.clone(), said.media_type, content))
+                    Ok(Found { warnings: said.warnings, ..Found::passed(digest.clone(), said.media_type, content) })
                 }
                 _ => self.measured(pull, digest, what, cleared).await,
             },

@@ -122,7 +122,8 @@ impl Fill {
             }
         };
         let media_type: Arc<str> = fetched.media_type.as_str().into();
-        let head = Head { file: partial.file(), total, media_type: media_type.clone() };
+        let warnings = std::mem::take(&mut fetched.warnings);
+        let head = Head { file: partial.file(), total, media_type: media_type.clone(), warnings };
         // What the account was sent says nothing of who asked.
         let granted = Some(&inquiry).filter(|_| matches!(proves, Proves::Grant(_)));
         lead.flow(granted, head, readable(&partial, total, 1));

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::access::Inquiry;
 use crate::error::{Error, Kind, Result};
+use crate::http::warnings::Warnings;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
@@ -51,6 +52,8 @@ pub struct Head {
     pub total: Option<u64>,
     /// As upstream named it.
     pub media_type: Arc<str>,
+    /// What upstream warned of.
+    pub warnings: Warnings,
 }
 
 /// A blob on its way.

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use super::reader::Source;
 use super::through::VerifyingBody;
 use crate::http::cache_status::Outcome;
+use crate::http::warnings::Warnings;
 use crate::oci::digest::Digest;
 use crate::oci::media_type::{OCTET_STREAM, essence};
 use crate::policy::freshness::Reason;
@@ -29,6 +30,8 @@ pub struct Found {
     pub age: Option<Duration>,
     /// Why upstream did not confirm it.
     pub stale: Option<Stale>,
+    /// What upstream warned of.
+    pub warnings: Warnings,
 }
 
 /// What there is to send.
@@ -60,13 +63,7 @@ pub struct Stale {
 impl Found {
     /// What has no age and no excuse.
     pub(super) fn new(digest: Digest, media_type: Arc<str>, content: Content, outcome: Outcome) -> Found {
-        Found { digest, media_type, content, outcome, age: None, stale: None }
-    }
-
-    /// What is here, served as a hit, or for a reason without upstream's confirmation.
-    pub(super) fn held(digest: &Digest, media_type: Arc<str>, content: Content, stale: Option<Stale>) -> Found {
-        let outcome = if stale.is_some() { Outcome::Stale } else { Outcome::Hit };
-        Found { stale, ..Found::new(digest.clone(), media_type, content, outcome) }
+        Found { digest, media_type, content, outcome, age: None, stale: None, warnings: Warnings::default() }
     }
 
     /// What went past the cache.

@@ -8,6 +8,7 @@ use super::manifests::Manifest;
 use super::parts::Parts;
 use crate::error::{Error, Kind};
 use crate::fs;
+use crate::http::warnings::Warnings;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
@@ -30,7 +31,8 @@ pub(super) async fn keep(parts: &Parts, key: &RepositoryKey, digest: &Digest, ma
         }
     };
     let media_type = manifest.media_type.clone();
-    lead.flow(None, Head { file: partial.file(), total: Some(size), media_type: media_type.clone() }, size);
+    let (file, warnings) = (partial.file(), Warnings::default());
+    lead.flow(None, Head { file, total: Some(size), media_type: media_type.clone(), warnings }, size);
     lead.verify(size);
     land(parts, lead, (key, ContentKind::Manifest), partial, &media_type).await;
 }

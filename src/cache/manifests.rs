@@ -25,6 +25,8 @@ pub struct Manifest {
     /// As upstream named it, or as it names itself.
     pub media_type: Arc<str>,
     children: Vec<(Digest, ContentKind)>,
+    /// Their lengths, as it says.
+    sizes: Vec<u64>,
     /// To whom it was given, on which yes: what it lists was granted to the same.
     given: Mutex<VecDeque<(RepositoryKey, Credential, Given)>>,
 }
@@ -41,8 +43,9 @@ impl Manifest {
         let media_type = written.or(said).or(own).or(media_type).filter(|name| !name.is_empty());
         let media_type = media_type.unwrap_or(crate::oci::media_type::OCTET_STREAM).into();
         let listed = parsed.map(|manifest| manifest.children).unwrap_or_default();
+        let sizes = listed.iter().map(|child| child.size).collect();
         let children = listed.into_iter().map(|child| (child.digest.clone(), child.kind())).collect();
-        Manifest { bytes, media_type, children, given: Mutex::default() }
+        Manifest { bytes, media_type, children, sizes, given: Mutex::default() }
     }
 
     /// The digests that it lists.
@@ -53,6 +56,12 @@ impl Manifest {
     /// The digests that it lists, and as what.
     pub fn listed(&self) -> &[(Digest, ContentKind)] {
         &self.children
+    }
+
+    /// How long it says that one of them is. Whoever wrote it chose that.
+    pub fn size_of(&self, digest: &Digest) -> Option<u64> {
+        let at = self.children().position(|child| child == digest)?;
+        self.sizes.get(at).copied()
     }
 
     /// It is given to a requester in a repository: `grant` grants what it lists, unless it did so
@@ -86,7 +95,7 @@ impl Manifests {
     pub fn new(memory: u64) -> Manifests {
         let weigh = |_: &Digest, manifest: &Arc<Manifest>| {
             // Bytes, children, keys; in KiB, because the weight is 32 bits wide.
-            let bytes = manifest.bytes.len() + 48 * manifest.children.len() + 512;
+            let bytes = manifest.bytes.len() + 56 * manifest.children.len() + 512;
             u32::try_from(bytes / 1024).unwrap_or(u32::MAX).max(1)
         };
         let cache = Cache::builder().max_capacity(memory / 1024).weigher(weigh);

@@ -105,7 +105,16 @@ impl Parts {
             repository: pull.repository.clone(),
             what: what.clone(),
             requester: self.payer(pull, (digest, content_kind(what))),
+            named: self.named_size(pull, digest, what),
         }
+    }
+
+    /// How long a blob is by the manifest that named it to the requester.
+    fn named_size(&self, pull: &Pull, digest: &Digest, what: &What) -> Option<u64> {
+        let What::Blob(_) = what else { return None };
+        let manifests = self.access.named_by(&pull.requester, &pull.key, (digest, ContentKind::Blob));
+        let sizes = manifests.iter().flatten().filter_map(|manifest| self.manifests.find(manifest)?.size_of(digest));
+        sizes.into_iter().find(|size| *size > 0)
     }
 
     /// Waits for upstream's answer: not for long where what is here may be served instead.

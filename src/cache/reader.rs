@@ -43,6 +43,8 @@ pub struct Reader {
     from: u64,
     at: u64,
     end: Option<u64>,
+    /// Whether all of the blob is wanted: then it ends where its bytes end, once they are verified.
+    is_whole: bool,
     source: Backing,
     pending: Option<BoxFuture<'static, Step>>,
     outbox: Option<Outbox>,
@@ -75,8 +77,19 @@ impl std::fmt::Debug for Reader {
 }
 
 impl Reader {
-    /// Of the bytes `from..end`; `end` is `None` when it is not known yet.
-    pub fn new(source: Source, from: u64, end: Option<u64>) -> Reader {
+    /// Of all of a blob. Its length, if that is known, may be upstream's word for it, or a
+    /// manifest's.
+    pub fn whole(source: Source, end: Option<u64>) -> Reader {
+        Reader { is_whole: true, ..Reader::new(source, 0, end) }
+    }
+
+    /// Of a part of a blob, which is so long.
+    pub fn part(source: Source, part: Range<u64>, size: u64) -> Reader {
+        let is_whole = part == (0..size);
+        Reader { is_whole, ..Reader::new(source, part.start, Some(part.end)) }
+    }
+
+    fn new(source: Source, from: u64, end: Option<u64>) -> Reader {
         let (file, source) = match source {
             Source::Held(blob, held) => (blob.file, Backing::Held { hold: Arc::new(held), at_once: blob.at_once }),
             Source::Flight(file, flight, request) => {
@@ -84,12 +97,7 @@ impl Reader {
                 (file, Backing::Flight { watch, flight, request: Box::new(request) })
             }
         };
-        Reader { file, from, at: from, end, source, pending: None, outbox: None }
-    }
-
-    /// Of a part of a blob.
-    pub fn part(source: Source, part: Range<u64>) -> Reader {
-        Reader::new(source, part.start, Some(part.end))
+        Reader { file, from, at: from, end, is_whole: false, source, pending: None, outbox: None }
     }
 
     /// Another part of the same blob, from now on. What is read past the cache cannot go back.
@@ -101,6 +109,7 @@ impl Reader {
             return Err(Error::new(Kind::Broken, "the download broke off between two parts of it"));
         }
         (self.from, self.at, self.end, self.pending) = (part.start, part.start, Some(part.end), None);
+        self.is_whole = false;
         Ok(())
     }
 
@@ -136,7 +145,11 @@ impl Reader {
             let limit = match &mut self.source {
                 Backing::Through(through) => return through.poll_chunk(cx),
                 Backing::Held { .. } => Limit::Upto(self.end.unwrap_or(0)),
-                Backing::Flight { watch, .. } => published(watch),
+                Backing::Flight { watch, .. } => match (published(watch), self.end) {
+                    (Limit::End(size), Some(end)) if self.is_whole && size != end => Limit::Failed(other_length(size)),
+                    (Limit::Upto(limit), Some(end)) if self.is_whole => Limit::Upto(limit.min(end.saturating_sub(1))),
+                    (limit, _) => limit,
+                },
             };
             match limit {
                 Limit::End(size) if self.at >= size && self.end.is_none() => return Poll::Ready(None),
@@ -246,6 +259,10 @@ fn published(watch: &mut Option<watch::Receiver<Progress>>) -> Limit {
 
 fn unreadable(error: std::io::Error) -> Error {
     Error::caused(Kind::Ours, "a cached file cannot be read", error)
+}
+
+fn other_length(size: u64) -> Error {
+    Error::new(Kind::Broken, format!("the blob has {size} bytes, which is not what its manifest says"))
 }
 
 fn short() -> Error {

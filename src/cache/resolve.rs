@@ -10,6 +10,8 @@ use super::parts::Parts;
 use super::pull::{Method, Pull};
 use super::tags::{self, Bindings};
 use super::told::{Binding, Told, ToldTo};
+use http::StatusCode;
+
 use crate::access::{Checked, Ends};
 use crate::error::{Error, Kind, Result};
 use crate::lru::lru;
@@ -54,6 +56,13 @@ struct Kept {
     standing: Standing,
     /// Whether the tag names it, as far as is known, and not another since.
     is_current: bool,
+}
+
+impl Resolved {
+    /// Whether upstream said so just now.
+    pub(super) fn was_asked(&self) -> bool {
+        self.checked.is_none() && self.stale.is_none()
+    }
 }
 
 impl Kept {
@@ -216,19 +225,22 @@ impl Resolver {
         let (namespace, is_get) = (&pull.site.namespace, pull.method == Method::Get);
         let asked = self.ask_by(By::Head, pull, tag, accept, (key, looked)).await;
         let heads = self.heads.get(namespace).unwrap_or_default();
+        let status = asked.as_ref().err().and_then(Error::reply).map_or(0, |reply| reply.status.as_u16());
+        let has_no_head = status == StatusCode::METHOD_NOT_ALLOWED.as_u16();
         match asked {
-            Err(error) if is_get && heads.asks_by_get(error.reply().map_or(0, |reply| reply.status.as_u16())) => {
+            Err(error) if has_no_head || is_get && heads.asks_by_get(status) => {
                 match Box::pin(self.ask_by(By::Get, pull, tag, accept, (key, looked))).await {
                     Ok(read) => {
-                        self.heads.insert(namespace.clone(), Heads::Wrong);
+                        self.heads.insert(namespace.clone(), heads.after_get(status));
                         Ok(read)
                     }
-                    Err(said) if said.reply().is_some() => Err(said),
+                    // What HEAD said stands, but for better words.
+                    Err(said) if is_better(said.kind()) => Err(said),
                     Err(_) => Err(error),
                 }
             }
             Ok(binding) => {
-                if heads == Heads::Unknown {
+                if heads != Heads::Answered {
                     self.heads.insert(namespace.clone(), Heads::Answered);
                 }
                 Ok(binding)
@@ -285,6 +297,11 @@ impl Resolver {
             }
         }
     }
+}
+
+/// Whether what a GET came to says more than the refusal of its HEAD.
+fn is_better(kind: Kind) -> bool {
+    kind == Kind::Corrupt || kind.is_answer() && kind != Kind::Limited
 }
 
 /// When what a requester was told itself was asked for.

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use super::admit::Cleared;
 use super::content::Contents;
-use super::found::{Content, Found, Stale};
+use super::found::{Content, Found, Stale, content_type};
 use super::manifests::Manifest;
 use super::parts::Parts;
 use super::pull::{Method, Pull};
@@ -15,6 +15,7 @@ use super::tags::Bindings;
 use super::told::Binding;
 use crate::error::{Kind, Result};
 use crate::http::cache_status::Outcome;
+use crate::http::warnings::Warnings;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
 use crate::oci::media_type::{Accept, is_index, is_manifest, is_schema1};
@@ -158,6 +159,7 @@ impl Tagged {
 
     /// The manifest that a tag was resolved to.
     async fn named(&self, pull: &Pull, tag: &Tag, accept: Accept, resolved: Resolved) -> Result<Found> {
+        let was_asked = resolved.was_asked();
         let Resolved { mut binding, age, stale, checked } = resolved;
         if is_schema1(&binding.media_type) {
             return Box::pin(self.as_asked(pull, tag, accept, binding)).await;
@@ -169,7 +171,12 @@ impl Tagged {
         let known_size = binding.size.filter(|_| pull.method == Method::Head);
         let mut found = match known_size {
             // What a HEAD wants to know is known, whether the bytes are here or not.
-            Some(size) => Found::held(&binding.digest, binding.media_type.clone(), Content::Sized(size), None),
+            Some(size) => {
+                let content = (&binding.digest, ContentKind::Manifest);
+                let was_held = || self.parts.is_here(content.0) && self.parts.check(pull, content).is_read;
+                let outcome = if was_asked && !was_held() { Outcome::Miss } else { Outcome::Hit };
+                Found::new(binding.digest.clone(), binding.media_type.clone(), Content::Sized(size), outcome)
+            }
             None => match self.contents.find(pull, &binding.digest, &what, Cleared::Yes(checked.as_ref())).await {
                 Err(error) if error.kind() == Kind::Missing && stale.is_none() => {
                     binding = self.resolver.read(pull, tag, accept).await.map_err(|_| error)?;
@@ -187,8 +194,13 @@ impl Tagged {
             // Upstream says something else, or nothing: the bytes know better.
             found.media_type = manifest.media_type.clone();
         }
-        if stale.is_some() {
-            found.outcome = Outcome::Stale;
+        found.outcome = match found.outcome {
+            _ if stale.is_some() => Outcome::Stale,
+            Outcome::Hit if was_asked => Outcome::Revalidated,
+            outcome => outcome,
+        };
+        if !binding.warnings.is_empty() {
+            found.warnings = binding.warnings;
         }
         Ok(Found { age: Some(age), stale, ..found })
     }
@@ -208,6 +220,12 @@ impl Tagged {
         let (site, repository, requester) = (&pull.site, &pull.repository, &pull.requester);
         let wording = Wording { method: &method, fields: &fields, author: Author::Seawall };
         let answer = self.parts.upstream.fetch_as_asked(site, repository, &what, wording, requester).await?;
-        Ok(Found::new(binding.digest, binding.media_type, Content::Part(answer.response), Outcome::Bypass))
+        // What it is of is said with it: another may have been named to another.
+        let digest = answer.names.unwrap_or(binding.digest);
+        let media_type = content_type(answer.response.headers());
+        let media_type = if media_type.is_empty() { binding.media_type } else { media_type.into() };
+        let warnings = Warnings::of(answer.response.headers());
+        let content = Content::Part(answer.response);
+        Ok(Found { warnings, ..Found::new(digest, media_type, content, Outcome::Bypass) })
     }
 }

@@ -31,6 +31,8 @@ pub struct BlobRequest {
     pub what: What,
     /// Who asks, and who pays.
     pub requester: Requester,
+    /// How long it is by the manifest that named it, where upstream does not say.
+    pub named: Option<u64>,
 }
 
 impl std::fmt::Debug for BlobRequest {
@@ -71,7 +73,7 @@ impl BlobRequest {
         let fetched = self.fetch(at).await?;
         // Without ranges all of it comes again.
         let skip = at - fetched.start.min(at);
-        let whole = end.is_none() || end == fetched.total;
+        let whole = end.is_none() || end == fetched.total.or(self.named);
         let verify = match read.filter(|_| whole) {
             Some(file) => Some((hashed(file, &digest, at).await?, digest)),
             None => None,

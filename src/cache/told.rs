@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::http::warnings::Warnings;
 use crate::oci::digest::Digest;
 use crate::oci::media_type::Accept;
 use crate::records::{seconds, time};
@@ -27,12 +28,14 @@ pub struct Binding {
     pub overtaken: bool,
     /// What the tag named before, and can be served: this one may never come.
     pub before: Option<Arc<Binding>>,
+    /// What upstream warned of with it.
+    pub warnings: Warnings,
 }
 
 impl Binding {
     /// What upstream named, when it was asked then.
     pub fn new(digest: Digest, media_type: Arc<str>, size: Option<u64>, checked: SystemTime) -> Binding {
-        Binding { digest, media_type, size, checked, overtaken: false, before: None }
+        Binding { digest, media_type, size, checked, overtaken: false, before: None, warnings: Warnings::default() }
     }
 
     /// When it was last confirmed, if no push overtook that.
@@ -119,6 +122,8 @@ struct Named {
     media_type: Arc<str>,
     size: Option<u64>,
     checked: u64,
+    #[serde(default, skip_serializing_if = "Warnings::is_empty")]
+    warnings: Warnings,
 }
 
 /// What is written of a tag.
@@ -167,11 +172,12 @@ impl Named {
             media_type: binding.media_type.clone(),
             size: binding.size,
             checked: seconds(binding.checked),
+            warnings: binding.warnings.clone(),
         }
     }
 
     fn read(self) -> Binding {
-        let Named { digest, media_type, size, checked } = self;
-        Binding::new(digest, media_type, size, time(checked))
+        let Named { digest, media_type, size, checked, warnings } = self;
+        Binding { warnings, ..Binding::new(digest, media_type, size, time(checked)) }
     }
 }

@@ -18,7 +18,7 @@ use self::ask::{Asking, Image, Quota};
 use super::serve::{check_data, reachable};
 use crate::ca::{CaError, Root};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, builtin};
 use crate::dial::loops::{Doubt, Evidence, Loop, Sentence};
 use crate::oci::name::Repository;
 use crate::policy::registry::{Account, Registry, Source, Tags};
@@ -188,6 +188,25 @@ fn texts<T: ToString>(items: &[T]) -> Vec<String> {
     items.iter().map(ToString::to_string).collect()
 }
 
+/// A line for each that the configuration says something of, and one for all others.
+fn registries(config: &Config) -> Vec<String> {
+    let described = |registry: &Registry| {
+        let account = account(registry).map(|account| format!(", account {account}")).unwrap_or_default();
+        let hosts = joined(&registry.hosts);
+        format!("{}: {hosts} -> {}{account}", registry.name, upstreams(registry).join(", "))
+    };
+    let known: Vec<String> = builtin::registries().iter().map(described).collect();
+    let (mut lines, mut others) = (Vec::new(), Vec::new());
+    for registry in config.registries.iter() {
+        let line = described(registry);
+        if known.contains(&line) { others.push(registry.name.clone()) } else { lines.push(line) }
+    }
+    if !others.is_empty() {
+        lines.push(format!("{} (built in)", joined(&others)));
+    }
+    lines
+}
+
 fn as_text(config: &Config, said: &Said) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| writeln!(text, "{name:<10} {value}").expect("a String can be written to");
@@ -200,14 +219,8 @@ fn as_text(config: &Config, said: &Said) -> String {
         let end = certificate_end(config).map(|end| format!(", certificate good until {end}")).unwrap_or_default();
         line("tls", &format!("{}{end}", joined(&config.tls.names)));
     }
-    for (n, registry) in config.registries.iter().enumerate() {
-        let hosts = joined(&registry.hosts);
-        let name = &registry.name;
-        let account = account(registry).map(|account| format!(", account {account}")).unwrap_or_default();
-        line(
-            if n == 0 { "registries" } else { "" },
-            &format!("{name}: {hosts} -> {}{account}", upstreams(registry).join(", ")),
-        );
+    for (n, registry) in registries(config).iter().enumerate() {
+        line(if n == 0 { "registries" } else { "" }, registry);
     }
     for (n, quota) in said.quotas.iter().enumerate() {
         line(if n == 0 { "quota" } else { "" }, &quota.text());
@@ -286,7 +299,7 @@ mod tests {
              admin      127.0.0.1:3129\n\
              data       {at}/data\n\
              ca         {at}/data/ca: empty: made at first start\n\
-             registries lab: lab, *.lab.io -> the host asked for\n           docker.io: registry-1.docker.io, "
+             registries lab: lab, *.lab.io -> the host asked for\n           docker.io, ghcr.io, "
         );
         assert!(text.starts_with(&start), "{text}");
         let value: serde_json::Value = serde_json::from_str(&as_json(&config, &Said::default())).unwrap();

@@ -13,16 +13,19 @@ use anyhow::bail;
 pub use args::SetupArgs;
 
 use crate::config::Config;
-use crate::setup::write::{self, Report, SetUp};
+use crate::setup::write::{self, Outcome, Report, SetUp};
 use crate::setup::{Facts, Mode, Plan, note_item};
 
 pub(super) const EXAMPLE: &str = "\
-Examples:
-  seawall setup docker --address seawall.lab:3128                      print what dockerd needs
+Example: print what dockerd needs
+  seawall setup docker --address seawall.lab:3128
+
+Example: write it, with a diff of each file, and take it back
   seawall setup containerd --mode mirror --address seawall.lab:3128 --write /
-                                                                       write it, with a diff of each file
-  seawall setup containerd --write / --undo                            take it back
-  curl -fsS http://seawall.lab:3128/setup/docker                       the same, from a machine without seawall";
+  seawall setup containerd --mode mirror --address seawall.lab:3128 --write / --undo
+
+Example: the same as printed, on a machine without seawall
+  curl -fsS http://seawall.lab:3128/setup/docker";
 
 /// Runs the command. The result goes to stdout, what is for people beside it to stderr.
 pub fn run(args: &SetupArgs, config: &Config) -> anyhow::Result<()> {
@@ -60,6 +63,11 @@ fn write_below(args: &SetupArgs, root: &Path, mode: Mode, plan: &Plan, facts: &F
         return all_is_back(&report);
     }
     stdout(&report.text())?;
+    if !report.changes.is_empty() && report.changes.iter().all(|change| change.outcome == Outcome::Unchanged) {
+        eprintln!("{client} comes by --mode {mode} already: nothing changed.");
+        plan.check.iter().for_each(|command| eprintln!("See that it works: {command}"));
+        return Ok(());
+    }
     if plan.files.is_empty() {
         eprintln!("{client} has no files: this is for its commands.");
     }

@@ -64,10 +64,12 @@ const BUILTINS: &[Builtin] = &[
     single("registry.redhat.io", &["registry.redhat.io"]),
     single("registry.access.redhat.com", &["registry.access.redhat.com"]),
     single("dhi.io", &["dhi.io"]),
+    single("registry.ollama.ai", &["registry.ollama.ai"]),
+    single("cgr.dev", &["cgr.dev"]),
 ];
 
 /// All of them, in the order of the documentation.
-pub(super) fn registries() -> Vec<Registry> {
+pub fn registries() -> Vec<Registry> {
     let pattern = |host: &&str| host.parse::<HostPattern>().expect("the table's hosts are valid");
     let origin = |host: &str| Origin::https(host.parse::<Host>().expect("the table's hosts are valid"));
     let made = BUILTINS.iter().map(|builtin| Registry {
@@ -219,6 +221,8 @@ mod tests {
                 "registry.access.redhat.com registry.access.redhat.com at https://registry.access.redhat.com Registry",
             ),
             ("dhi.io", "dhi.io dhi.io at https://dhi.io Registry"),
+            ("registry.ollama.ai", "registry.ollama.ai registry.ollama.ai at https://registry.ollama.ai Registry"),
+            ("cgr.dev", "cgr.dev cgr.dev at https://cgr.dev Registry"),
         ] {
             assert_eq!(find(host).as_deref(), Some(found), "{host}");
         }

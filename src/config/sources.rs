@@ -123,7 +123,11 @@ pub(super) fn arranged(
     hosts: &[HostPattern],
     rewrite: Vec<Rewrite>,
 ) -> (Option<Written>, Chain) {
-    let is_own = |one: &Written| hosts.iter().any(|host| host.matches(&one.origin.host, one.origin.port, 443));
+    // However clients speak to it.
+    let is_own = |one: &Written| {
+        let Origin { scheme, host, port } = &one.origin;
+        hosts.iter().any(|pattern| pattern.matches(host, *port, scheme.default_port()))
+    };
     let Some(at) = written.iter().position(is_own).or((!written.is_empty()).then_some(0)) else {
         return (None, Chain { rewrite, ..Chain::default() });
     };

@@ -7,7 +7,7 @@ use super::parts::Parts;
 use crate::cache::reader::Reader;
 use crate::cache::{Content, Found, Method};
 use crate::http::cache_status::{Outcome, cache_status, warning};
-use crate::http::conditional::not_modified;
+use crate::http::conditional::{not_modified, range_counts};
 use crate::http::headers::{CACHE_STATUS, DOCKER_CONTENT_DIGEST, DOCKER_DISTRIBUTION_API_VERSION};
 use crate::http::range::{Selection, content_range, select, unsatisfied};
 use crate::oci::media_type::OCTET_STREAM;
@@ -38,14 +38,21 @@ pub enum Negotiated {
 pub fn deliver(found: Found, asked: Asked<'_>, warned: Option<String>) -> Response<Body> {
     let digest = found.digest.to_string();
     let is_known = is_verified(&found) && not_modified(asked.headers, &digest);
+    let range = asked.headers.get(header::RANGE).filter(|_| asked.method == Method::Get);
+    let range = range.filter(|_| range_counts(asked.headers, &digest));
+    let warnings = found.warnings.clone();
     let fields = fields(&found, digest, asked.negotiated, warned);
-    let mut response = if is_known { status(StatusCode::NOT_MODIFIED, Body::empty()) } else { content(found, asked) };
+    let mut response =
+        if is_known { status(StatusCode::NOT_MODIFIED, Body::empty()) } else { content(found, asked, range) };
     // What upstream says of a part that it sent itself stays; all else is ours.
     let parts = response.headers_mut().remove(header::CONTENT_TYPE);
     let headers = response.headers_mut();
     headers.reserve(FIELDS);
     for (name, value) in fields.into_iter().flatten().chain(parts.map(|value| (header::CONTENT_TYPE, value))) {
         headers.insert(name, value);
+    }
+    for value in warnings.values() {
+        headers.append(header::WARNING, value);
     }
     response
 }
@@ -67,8 +74,7 @@ fn status(status: StatusCode, body: Body) -> Response<Body> {
     response
 }
 
-fn content(found: Found, asked: Asked<'_>) -> Response<Body> {
-    let range = asked.headers.get(header::RANGE).filter(|_| asked.method == Method::Get);
+fn content(found: Found, asked: Asked<'_>, range: Option<&HeaderValue>) -> Response<Body> {
     let media_type = found.media_type;
     match found.content {
         Content::Sized(size) | Content::Unproved(size) => sized(size),
@@ -85,13 +91,17 @@ fn content(found: Found, asked: Asked<'_>) -> Response<Body> {
                 partial(&part, total, Body::full(bytes.slice(slice)))
             }
         },
-        Content::File(source, None) => whole(None, Body::reader(Reader::new(source, 0, None))),
+        Content::File(source, None) => whole(None, Body::reader(Reader::whole(source, None))),
         Content::File(source, Some(size)) => match select(range, size) {
-            Selection::Whole => whole(Some(size), Body::reader(Reader::new(source, 0, Some(size)))),
+            Selection::Whole => whole(Some(size), Body::reader(Reader::whole(source, Some(size)))),
             Selection::Unsatisfiable => unsatisfiable(size),
-            Selection::Part(part) => partial(&part.clone(), size, Body::reader(Reader::part(source, part))),
+            Selection::Part(part) => partial(&part.clone(), size, Body::reader(Reader::part(source, part, size))),
             Selection::Parts(parts) => several(Parts::new(source, parts, size, &media_type)),
         },
+        // Whatever its length is, which nobody has verified.
+        Content::Through(_, Some(size)) if matches!(select(range, u64::MAX), Selection::Unsatisfiable) => {
+            unsatisfiable(size)
+        }
         Content::Through(through, size) => whole(size, Body::through(through, size)),
         Content::Part(upstream) => upstream_part(upstream, asked.idle),
     }
@@ -158,7 +168,7 @@ fn fields(found: &Found, digest: String, negotiated: Negotiated, warned: Option<
     let tag = ["\"", &digest, "\""].concat();
     let detail = found.stale.as_ref().map(|stale| stale.reason.as_str());
     let (is_negotiated, is_proved) = (negotiated == Negotiated::Yes, !is_unproved(found));
-    let age = found.age.filter(|_| matches!(found.outcome, Outcome::Hit | Outcome::Stale));
+    let age = found.age.filter(|_| matches!(found.outcome, Outcome::Hit | Outcome::Revalidated | Outcome::Stale));
     [
         Some((header::CONTENT_TYPE, media_type)),
         Some((header::ACCEPT_RANGES, HeaderValue::from_static("bytes"))),

@@ -104,7 +104,7 @@ fn unsupported() -> Error {
 fn refused(unclear: &Unclear) -> Error {
     let code = match unclear {
         Unclear::Unknown(_) => Code::NameUnknown,
-        Unclear::Two { .. } => Code::NameInvalid,
+        Unclear::Two { .. } | Unclear::NoOverride(_) => Code::NameInvalid,
     };
     Error::request(code, unclear.to_string())
 }

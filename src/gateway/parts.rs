@@ -40,7 +40,7 @@ impl Parts {
         let end = Bytes::from(format!("\r\n--{boundary}--\r\n"));
         let length = |(head, part): &(Bytes, Range<u64>)| head.len() as u64 + (part.end - part.start);
         let remaining = left.iter().map(length).sum::<u64>() + end.len() as u64;
-        let reader = Reader::part(source, 0..0);
+        let reader = Reader::part(source, 0..0, u64::MAX);
         Parts { left, end, reader, is_within: false, remaining, boundary }
     }
 

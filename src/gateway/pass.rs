@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::body::Body;
@@ -57,6 +57,7 @@ impl Passthrough {
         record: &mut Record,
     ) -> Result<Response<Body>> {
         record.outcome = Outcome::Bypass;
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         let response = match self.change(site, &route) {
             Some(change) => self.send_change(request, site, &route, requester, change).await?,
             None => send(&self.upstream, request, recipient(site, &route), requester).await?,
@@ -65,7 +66,8 @@ impl Passthrough {
             self.upstream.learn(site, response.headers());
             self.challenges.note_challenge(site, requester);
             self.cache.access().login_refused(site, requester);
-            if let (Some(repository), Some(shown)) = (route.repository(), &requester.authorization) {
+            // What refuses a push, or a removal, may take the token for what it is for.
+            if let (true, Some(repository), Some(shown)) = (is_read, route.repository(), &requester.authorization) {
                 self.upstream.token_refused(site, repository, shown);
             }
         }

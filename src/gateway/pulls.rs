@@ -15,6 +15,7 @@ use super::relay::relay;
 use super::telemetry::Record;
 use crate::cache::{self, Cache, Found, Pull, Wanted};
 use crate::error::{Error, Result};
+use crate::http::conditional::range_counts;
 use crate::oci::digest::Digest;
 use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Repository};
@@ -160,7 +161,13 @@ fn accepted(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 fn pull(request: &Request<Incoming>, reading: Reading, wanted: Wanted) -> Pull {
     let Reading { site, repository, requester } = reading;
     let method = if *request.method() == Method::HEAD { cache::Method::Head } else { cache::Method::Get };
-    let range = request.headers().get(header::RANGE).filter(|_| method == cache::Method::Get).cloned();
+    let counts = || match &wanted {
+        Wanted::Blob(digest) | Wanted::Manifest(Reference::Digest(digest), _) => {
+            range_counts(request.headers(), &digest.to_string())
+        }
+        Wanted::Manifest(Reference::Tag(_), _) => false,
+    };
+    let range = request.headers().get(header::RANGE).filter(|_| method == cache::Method::Get && counts()).cloned();
     let key = site.key(&repository);
     let accept = match &wanted {
         Wanted::Manifest(Reference::Tag(_), _) => request.headers().get_all(header::ACCEPT).iter().cloned().collect(),

@@ -118,8 +118,8 @@ fn to_itself(
             return Ok(RequestTarget::Own(Here { scheme, host: Some(format!("{host}:{port}")) }));
         }
         // A connection to a registry that is spoken to in the clear, which the kernel redirected
-        // here.
-        (Scheme::Http, Some((host, port))) if reached.original.is_some_and(|to| to.port() == port) => {
+        // here, or a resolver.
+        (Scheme::Http, Some((host, port))) if reached.original.is_none_or(|to| to.port() == port) => {
             if let Some((site, role)) = registries.by_host(Scheme::Http, &host, port) {
                 return Ok(RequestTarget::Registry { site, role, origin: Origin { scheme, host, port } });
             }
@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(whose(&redirected("192.0.2.7:5000"), "/v2/", Some("lab:5000")), "registry http://lab:5000");
         assert_eq!(whose(&redirected("192.0.2.7:80"), "/v2/", Some("lab:5000")), "own lab:5000");
         assert_eq!(whose(&redirected("192.0.2.7:80"), "/v2/", Some("ghcr.io")), "own ghcr.io");
-        assert_eq!(whose(&own(), "/v2/", Some("lab:5000")), "own lab:5000");
+        assert_eq!(whose(&own(), "/v2/", Some("lab:5000")), "registry http://lab:5000", "by its name alone");
     }
 
     /// RFC 9112, 3.2.

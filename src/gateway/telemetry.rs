@@ -127,7 +127,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let served = match self.outcome {
-            Outcome::Hit | Outcome::Stale => Served::Cache,
+            Outcome::Hit | Outcome::Revalidated | Outcome::Stale => Served::Cache,
             _ => Served::Upstream,
         };
         self.telemetry.metrics.served(&self.registry, served, self.bytes);

@@ -7,6 +7,8 @@ use ::http::HeaderValue;
 pub enum Outcome {
     /// Served from here.
     Hit,
+    /// Served from here, once upstream had said that it may be.
+    Revalidated,
     /// Fetched for this request, and kept.
     Miss,
     /// Served from a fetch that another request began.
@@ -26,6 +28,7 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Hit => "hit",
+            Outcome::Revalidated => "revalidated",
             Outcome::Miss => "miss",
             Outcome::Collapsed => "collapsed",
             Outcome::Stale => "stale",
@@ -44,6 +47,7 @@ impl Outcome {
 pub fn cache_status(outcome: Outcome, detail: Option<&str>) -> HeaderValue {
     let words = match outcome {
         Outcome::Hit => "seawall; hit",
+        Outcome::Revalidated => "seawall; fwd=stale; fwd-status=200",
         Outcome::Miss => "seawall; fwd=miss; stored",
         Outcome::Collapsed => "seawall; fwd=miss; collapsed",
         Outcome::Stale => "seawall; fwd=stale",
@@ -104,6 +108,7 @@ mod tests {
     fn as_the_design_says() {
         for (outcome, detail, text) in [
             (Outcome::Hit, None, "seawall; hit"),
+            (Outcome::Revalidated, None, "seawall; fwd=stale; fwd-status=200"),
             (Outcome::Miss, None, "seawall; fwd=miss; stored"),
             (Outcome::Miss, Some("memory"), "seawall; fwd=miss; stored; detail=memory"),
             (Outcome::Collapsed, None, "seawall; fwd=miss; collapsed"),

@@ -1,7 +1,7 @@
 //! Conditional requests (RFC 9110, 13). What is served by digest has that digest as its entity tag.
 
 use ::http::HeaderMap;
-use ::http::header::IF_NONE_MATCH;
+use ::http::header::{IF_NONE_MATCH, IF_RANGE};
 
 /// Whether a GET or HEAD is answered with `304`: its `If-None-Match` names the digest of what would
 /// be sent.
@@ -10,6 +10,14 @@ use ::http::header::IF_NONE_MATCH;
 /// without quotes. `If-Modified-Since` is not looked at: what has a digest needs no date.
 pub fn not_modified(headers: &HeaderMap, digest: &str) -> bool {
     headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|line| names(line, digest))
+}
+
+/// Whether `Range` counts: there is no `If-Range`, or it names the digest of what would be sent
+/// (RFC 9110, 13.1.5). It is compared strongly, and no date is that strong.
+pub fn range_counts(headers: &HeaderMap, digest: &str) -> bool {
+    let mut lines = headers.get_all(IF_RANGE).iter();
+    let is_digest = |tag: &str| tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')) == Some(digest);
+    lines.all(|line| line.to_str().is_ok_and(|tag| is_digest(tag.trim())))
 }
 
 fn names(line: &str, digest: &str) -> bool {
@@ -47,6 +55,19 @@ mod tests {
             headers.append(IF_NONE_MATCH, HeaderValue::from_str(line).unwrap());
         }
         not_modified(&headers, D)
+    }
+
+    #[test]
+    fn a_range_of_another_representation_does_not_count() {
+        for (line, expected) in
+            [(format!("\"{D}\""), true), (format!("W/\"{D}\""), false), ("\"x\"".into(), false), (D.into(), false)]
+        {
+            let headers = HeaderMap::from_iter([(IF_RANGE, HeaderValue::try_from(line.as_str()).unwrap())]);
+            assert_eq!(range_counts(&headers, D), expected, "{line}");
+        }
+        assert!(range_counts(&HeaderMap::new(), D));
+        let date = HeaderMap::from_iter([(IF_RANGE, HeaderValue::from_static("Wed, 21 Oct 2026 07:28:00 GMT"))]);
+        assert!(!range_counts(&date, D));
     }
 
     #[test]

@@ -6,3 +6,4 @@ pub mod headers;
 pub mod origin;
 pub mod range;
 pub mod via;
+pub mod warnings;

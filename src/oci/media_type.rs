@@ -109,13 +109,17 @@ impl Accept {
     /// served alike. What is no media type is left out, and so is what no client needs.
     pub fn others<'a>(lines: impl Iterator<Item = &'a str>) -> Option<String> {
         let mut others: Vec<&str> = Vec::new();
+        let mut is_picky = false;
         for element in lines.flat_map(elements) {
             let range = essence(element);
             let is_refused = range.len() < element.len() && is_refused(element);
+            is_picky |= is_refused;
             if bit(range) == 0 && !is_refused && is_range(range) && !others.contains(&range) {
                 others.push(range);
             }
         }
+        // Any is not what is meant where one is refused.
+        others.retain(|range| !is_picky || !range.ends_with("/*"));
         others.sort_unstable();
         others.truncate(MOST_OTHERS);
         (!others.is_empty()).then(|| others.join(", "))
@@ -153,6 +157,23 @@ impl Accept {
         let bits = bits & (Accept::ALL | Accept::ANY);
         if bits & Accept::ALL == Accept::ALL { Accept(Accept::ALL) } else { Accept(bits) }
     }
+}
+
+/// What clients' libraries take besides, in the same words for everybody.
+const USUAL: [&str; 8] = [
+    "*/*",
+    "application/*",
+    "application/json",
+    "application/vnd.docker.distribution.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    "application/vnd.docker.plugin.v1+json",
+    "application/vnd.oci.artifact.manifest.v1+json",
+    "application/vnd.oci.image.config.v1+json",
+];
+
+/// Whether what [`Accept::others`] gave is in words of the client's own.
+pub fn is_worded(others: &str) -> bool {
+    others.split(", ").any(|range| !USUAL.contains(&range))
 }
 
 /// Types of its own that a client sends: cosign and helm have two or three.

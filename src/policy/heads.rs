@@ -19,10 +19,21 @@ impl Heads {
     pub fn asks_by_get(self, status: u16) -> bool {
         match status {
             401 | 408 | 429 => false,
-            404 | 410 | 500 | 501 => self != Heads::Answered,
+            status if is_doubtful(status) => self != Heads::Answered,
             status => (400..500).contains(&status),
         }
     }
+
+    /// What they are worth after GET got what HEAD had answered so.
+    #[must_use]
+    pub fn after_get(self, status: u16) -> Heads {
+        if is_doubtful(status) { Heads::Wrong } else { self }
+    }
+}
+
+/// Whether HEAD's answer may mean that there is no such thing, or no HEAD.
+fn is_doubtful(status: u16) -> bool {
+    matches!(status, 404 | 410 | 500 | 501)
 }
 
 #[cfg(test)]
@@ -39,6 +50,7 @@ mod tests {
             for status in [400, 403, 405, 412, 451] {
                 assert!(heads.asks_by_get(status), "{heads:?} {status}");
             }
+            assert_eq!((heads.after_get(404), heads.after_get(403)), (Heads::Wrong, heads));
             for status in [200, 401, 429, 502, 503, 504] {
                 assert!(!heads.asks_by_get(status), "{heads:?} {status}");
             }

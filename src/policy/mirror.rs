@@ -37,6 +37,13 @@ pub enum Unclear {
         /// The registry that `ns` names.
         ns: String,
     },
+    /// Either a host's path without `override_path`, or an owner called `v2`: the wrong guess would be
+    /// another owner's image.
+    #[error(
+        "/v2/{0}/v2/… is what containerd asks of a host with a path: set `override_path = true` there (an owner called v2 is not \
+         reached by this path: pull through HTTPS_PROXY)"
+    )]
+    NoOverride(String),
 }
 
 /// Which registry and repository `repository` means at a mirror.
@@ -61,7 +68,7 @@ pub fn meant(registries: &Registries, repository: &str, said: Said<'_>) -> Resul
         }
         (Some(site), _) => Ok(hub_name(site, repository)),
         (None, Some(site)) => {
-            let repository = within(registries, &site, repository);
+            let repository = within(registries, &site, repository)?;
             Ok(hub_name(site, repository))
         }
         (None, None) => by_path(registries, repository),
@@ -129,15 +136,14 @@ fn by_path(registries: &Registries, repository: &str) -> Result<Meant, Unclear> 
 /// name of the very same registry in front, if that is a host. A name or an alias without a dot may
 /// be an owner's name there as well (`github` at ghcr.io): it cannot be one only at docker.io,
 /// where names have two parts and this leaves two.
-fn within<'a>(registries: &Registries, site: &Site, repository: &'a str) -> &'a str {
-    let Some((first, rest)) = repository.split_once('/') else { return repository };
+fn within<'a>(registries: &Registries, site: &Site, repository: &'a str) -> Result<&'a str, Unclear> {
+    let Some((first, rest)) = repository.split_once('/') else { return Ok(repository) };
     let names_it = registries.by_name(first).is_some_and(|named| named.namespace == site.namespace);
     let is_no_owner = is_host(first) || (&*site.registry.name == "docker.io" && rest.contains('/'));
     match rest.strip_prefix("v2/") {
-        _ if !names_it || !is_no_owner => repository,
-        // `/v2/ghcr.io/v2/…`: a host with that path, without `override_path`.
-        Some(below) if below.contains('/') => below,
-        _ => rest,
+        _ if !names_it || !is_no_owner => Ok(repository),
+        Some(below) if below.contains('/') => Err(Unclear::NoOverride(first.to_owned())),
+        _ => Ok(rest),
     }
 }
 
@@ -208,9 +214,9 @@ mod tests {
         ] {
             assert_eq!(api_path(&registries, path).as_deref(), expected, "{path}");
         }
-        let said = |name: &str| read(name, None, Some("ghcr.io")).unwrap();
-        assert_eq!(said("ghcr.io/v2/owner/app"), "ghcr.io owner/app", "without override_path");
-        assert_eq!(said("ghcr.io/v2/app"), "ghcr.io v2/app", "an owner's name");
+        let said = |name: &str| read(name, None, Some("ghcr.io"));
+        assert_eq!(said("ghcr.io/v2/owner/app"), Err(Unclear::NoOverride("ghcr.io".to_owned())), "or an owner's name");
+        assert_eq!(said("ghcr.io/v2/app").unwrap(), "ghcr.io v2/app", "an owner's name");
     }
 
     #[test]

@@ -119,6 +119,8 @@ impl Answer {
         };
         let status = match (kind, via) {
             (Kind::Broken, Via::Redirect) => StatusCode::BAD_GATEWAY,
+            // Nobody asked for what it says.
+            _ if !parts.status.is_client_error() && !parts.status.is_server_error() => StatusCode::BAD_GATEWAY,
             _ => parts.status,
         };
         // Registries name the account in the body (Docker Hub: "pull rate limit as 'NAME'").

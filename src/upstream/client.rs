@@ -17,8 +17,8 @@ use super::breaker::Outages;
 use super::permit::Permit;
 use super::pool::{Pool, Pools};
 use super::quota::QuotaGate;
-use super::request::{About, RequestBody, Wire, unless_idle};
-use super::resend::Resendable;
+use super::request::{About, NO_REGISTRY, RequestBody, Wire, unless_idle};
+use super::resend::{Receiver, Resendable};
 use super::retry_pacing::RetryPacing;
 use crate::clock::Clock;
 use crate::dial::connect::Dialer;
@@ -117,7 +117,8 @@ impl Client {
         about.cost.add_request();
         let pool = self.pools.of(about.registry);
         // Boxed: it is large, and what it is a part of is moved.
-        let sending = Box::pin(sent(pool, about.wire, &host, request));
+        let receiver = if **about.registry == *NO_REGISTRY { Receiver::Other } else { Receiver::Registry };
+        let sending = Box::pin(sent((pool, receiver), about.wire, &host, request));
         let patience = (self.idle_timeout, self.upload_timeout);
         let answered = match permit.watch(unless_idle(about.activity, patience, sending)).await {
             Some(Ok(response)) => Ok(response),
@@ -167,15 +168,15 @@ impl Client {
 /// The response to a request. What was not processed is sent again, in the end over a connection of
 /// its own: all that are kept may be dead.
 async fn sent(
-    pool: &Pool,
+    (pool, receiver): (&Pool, Receiver),
     wire: Wire,
     host: &str,
     request: Request<RequestBody>,
 ) -> std::result::Result<Response<Incoming>, hyper_util::client::legacy::Error> {
-    let request = Resendable::new(request);
+    let mut request = Resendable::new(request);
     for _ in 0..KEPT_ATTEMPTS {
         match pool.client(wire, host).request(request.attempt()).await {
-            Err(error) if request.may_be_sent_again(&error) => {}
+            Err(error) if request.may_be_sent_again(&error, receiver) => {}
             answered => return answered.inspect(note_answer),
         }
     }

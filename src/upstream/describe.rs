@@ -4,11 +4,13 @@
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::answer::{Answer, Proves};
-use super::question::{ANY_MANIFEST, Past, Question, What};
+use super::question::{ANY_MANIFEST, Past, Question, What, Wording};
+use super::request::Author;
 use super::requester::Requester;
 use super::sources::Sources;
 use crate::error::{Kind, Result};
 use crate::http::range::parse_content_range;
+use crate::http::warnings::Warnings;
 use crate::oci::digest::Digest;
 use crate::oci::media_type::essence;
 use crate::oci::name::{Reference, Repository};
@@ -28,6 +30,8 @@ pub struct Description {
     pub proves: Proves,
     /// Who named the digest sends no manifest now, and others may: see [`Answer::spent`].
     pub spent: bool,
+    /// What it warns of.
+    pub warnings: Warnings,
 }
 
 impl Description {
@@ -39,6 +43,7 @@ impl Description {
             size: text("content-length").and_then(|length| length.parse().ok()),
             proves: answer.proves(requester),
             spent: answer.spent,
+            warnings: Warnings::of(answer.headers()),
         }
     }
 }
@@ -53,6 +58,7 @@ pub(super) async fn describe(
     repository: &Repository,
     what: &What,
     (accept, past): (&str, Past),
+    author: Author,
     requester: &Requester,
 ) -> Result<Description> {
     let mut fields = HeaderMap::new();
@@ -65,7 +71,8 @@ pub(super) async fn describe(
     if let Some(value) = accepted.and_then(|text| HeaderValue::try_from(text).ok()) {
         fields.insert(header::ACCEPT, value);
     }
-    let question = Question::new(site, repository, what, requester, &Method::HEAD, &fields);
+    let wording = Wording { method: &Method::HEAD, fields: &fields, author };
+    let question = Question::worded(site, repository, what, requester, wording);
     let answer = sources.ask_past(question, past).await?;
     let is_blob = matches!(what, What::Blob(_));
     if is_blob && answer.status() == StatusCode::FORBIDDEN && !answer.is_direct() {

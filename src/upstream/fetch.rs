@@ -10,6 +10,7 @@ use super::requester::Requester;
 use super::sources::Sources;
 use crate::error::{Error, Kind, Result};
 use crate::http::range::parse_content_range;
+use crate::http::warnings::Warnings;
 use crate::oci::media_type::essence;
 use crate::oci::name::Repository;
 use crate::policy::registry::Site;
@@ -32,6 +33,8 @@ pub struct Fetched {
     pub is_named: bool,
     /// What it proves: at once if it is named, else when its bytes have.
     pub proves: Proves,
+    /// What upstream warns of.
+    pub warnings: Warnings,
 }
 
 /// Fetches from byte `from` on. Upstream may ignore that: see [`Fetched::start`].
@@ -53,10 +56,11 @@ pub(super) async fn fetch(
     let media_type = answer.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(essence);
     let media_type = media_type.unwrap_or_default().to_owned();
     let (is_named, proves) = (answer.names.is_some(), answer.proves(requester));
+    let warnings = Warnings::of(answer.headers());
     match answer.status() {
         StatusCode::OK => {
             let body = answer.response.into_body();
-            Ok(Fetched { ahead: Bytes::new(), body, start: 0, total, media_type, is_named, proves })
+            Ok(Fetched { ahead: Bytes::new(), body, start: 0, total, media_type, is_named, proves, warnings })
         }
         StatusCode::PARTIAL_CONTENT => {
             let range = answer.headers().get(header::CONTENT_RANGE).and_then(parse_content_range);
@@ -64,7 +68,7 @@ pub(super) async fn fetch(
                 .filter(|range| range.start == from)
                 .ok_or_else(|| Error::new(Kind::Broken, format!("{host} sent another range than was asked for")))?;
             let (body, total) = (answer.response.into_body(), range.total);
-            Ok(Fetched { ahead: Bytes::new(), body, start: from, total, media_type, is_named, proves })
+            Ok(Fetched { ahead: Bytes::new(), body, start: from, total, media_type, is_named, proves, warnings })
         }
         _ => Err(sources.client().refusal(&host.to_string(), answer).await),
     }

@@ -118,9 +118,10 @@ impl Upstream {
         repository: &Repository,
         what: &What,
         accept: (&str, Past),
+        author: Author,
         requester: &Requester,
     ) -> impl Future<Output = Result<Description>> {
-        describe::describe(&self.0, site, repository, what, accept, requester)
+        describe::describe(&self.0, site, repository, what, accept, author, requester)
     }
 
     /// Fetches from byte `from` on. Upstream may ignore that: see [`Fetched::start`].
@@ -181,6 +182,21 @@ impl Upstream {
         requester: &Requester,
     ) -> impl Future<Output = Result<Probed>> {
         probe::probe(&self.0, site, repository, what, charged, requester)
+    }
+
+    /// Whether a registry takes the operator's account, whatever that may read there. `what`: any
+    /// content, for how the registry wants to be asked.
+    ///
+    /// # Errors
+    /// It does not, or cannot be asked.
+    pub fn try_account(
+        &self,
+        site: &Site,
+        repository: &Repository,
+        what: &What,
+        requester: &Requester,
+    ) -> impl Future<Output = Result<()>> {
+        probe::try_account(&self.0, site, repository, what, requester)
     }
 
     /// Sends a client's request to `origin` under the path and query `target`, with its own fields.

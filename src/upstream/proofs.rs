@@ -111,6 +111,24 @@ impl Proofs {
         Ok(Some(Shown { value, proof: Proof::Login }))
     }
 
+    /// Whether the login for `site` is good, as far as it is known how the registry wants to be asked.
+    ///
+    /// # Errors
+    /// It is not, or cannot be used now.
+    pub(super) async fn try_login(
+        self: &Arc<Self>,
+        site: &Site,
+        repository: &Repository,
+        cost: &Arc<UpstreamCost>,
+    ) -> Result<()> {
+        let gate = match self.tokens.auth.token_url(&site.namespace, repository) {
+            Some(url) => gate_of(&realm(site, &url)?),
+            None if self.tokens.auth.wants_basic(&site.namespace) => Gate::Registry,
+            None => return self.login(site).await.map(drop),
+        };
+        self.good_login(site, gate, cost).await.map(drop)
+    }
+
     /// A token of the account.
     async fn token(self: &Arc<Self>, site: &Site, url: &str, cost: &Arc<UpstreamCost>) -> Result<Option<Arc<Token>>> {
         let now = self.client().clock.now();
@@ -124,8 +142,7 @@ impl Proofs {
             warn!("{error}");
             self.accounts.failed(site, url, error.clone(), now);
         })?;
-        let gate = Gate::Realm((realm.0.clone(), without_scope(&realm.1)));
-        let Some(login) = self.good_login(site, gate, cost).await? else { return Ok(None) };
+        let Some(login) = self.good_login(site, gate_of(&realm), cost).await? else { return Ok(None) };
         let (this, site, url, cost) = (self.clone(), site.clone(), url.to_owned(), cost.clone());
         let key = (account::key(&site), url.clone());
         let work = move || async move {
@@ -232,8 +249,7 @@ impl Proofs {
         if self.accounts.is_good(site, &login) {
             return issued;
         }
-        let gate = Gate::Realm((realm.0.clone(), without_scope(&realm.1)));
-        match self.good_login(site, gate, cost).await? {
+        match self.good_login(site, gate_of(realm), cost).await? {
             Some(login) => self.issue(site, realm, &login, cost).await,
             None => issued,
         }
@@ -279,6 +295,11 @@ fn realm(site: &Site, url: &str) -> Result<Realm> {
         realm.0.authority()
     );
     Err(Error::new(Kind::Ours, message))
+}
+
+/// Where a login is proved: at the token service, whatever it is for.
+fn gate_of(realm: &Realm) -> Gate {
+    Gate::Realm((realm.0.clone(), without_scope(&realm.1)))
 }
 
 fn without_scope(target: &str) -> String {

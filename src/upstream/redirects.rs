@@ -4,11 +4,9 @@
 use http::{HeaderValue, StatusCode, header};
 
 use super::answer::{Answer, Via};
-use super::breaker::not_asked;
 use super::client::{Client, wants_another_protocol};
 use super::question::{Question, What};
 use super::request::{About, Author, Debit, Wire, build, with_via};
-use crate::dial::error::dial_error;
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::Origin;
 use crate::ledger::Identity;
@@ -39,9 +37,6 @@ pub(super) async fn follow(
                 .map(|new| with_via(new, requester.via.as_ref()))
         };
         let mut answer = match client.send(about, request()?).await {
-            // The other side closed a kept connection just then. Nothing was lost by asking: this
-            // has no body.
-            Err(error) if is_broken(&error) => client.send(about, request()?).await?,
             Err(error) if about.wire == Wire::H1 && wants_another_protocol(&error) => {
                 about.wire = Wire::Any;
                 client.send(about, request()?).await?
@@ -88,10 +83,4 @@ fn unsound(origin: &Origin, what: &What, nonsense: Nonsense) -> Error {
 
 fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
-}
-
-/// Whether a connection broke that had been made.
-fn is_broken(error: &Error) -> bool {
-    let was_connected = error.cause().and_then(dial_error).is_none();
-    error.kind() == Kind::Unreachable && was_connected && not_asked(error).is_none()
 }

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::requester::UpstreamCost;
@@ -109,27 +110,32 @@ pub struct Forwarded {
 /// When a request's body last moved, and whether all of an upload has left: it may take hours, as long
 /// as bytes move. Clones share one.
 #[derive(Clone, Debug)]
-pub struct Activity(Arc<Mutex<(Instant, bool)>>);
+pub struct Activity(Arc<(Mutex<(Instant, bool)>, Notify)>);
 
 impl Default for Activity {
     fn default() -> Activity {
-        Activity(Arc::new(Mutex::new((Instant::now(), false))))
+        Activity(Arc::new((Mutex::new((Instant::now(), false)), Notify::new())))
     }
 }
 
 impl Activity {
     /// Notes that bytes moved just now.
     pub fn touch(&self) {
-        self.0.lock().0 = Instant::now();
+        self.0.0.lock().0 = Instant::now();
     }
 
     /// Notes that all of an upload has left: a registry may take its time to commit it.
     pub fn all_left(&self) {
-        *self.0.lock() = (Instant::now(), true);
+        *self.0.0.lock() = (Instant::now(), true);
+        self.0.1.notify_one();
     }
 
     fn read(&self) -> (Instant, bool) {
-        *self.0.lock()
+        *self.0.0.lock()
+    }
+
+    async fn left(&self) {
+        self.0.1.notified().await;
     }
 }
 
@@ -147,12 +153,15 @@ pub(super) async fn unless_idle<F: Future>(
         (last, false) => Some(last + idle),
     };
     loop {
-        // Now and then it is looked whether the last of it has left.
-        let until = idle_at().unwrap_or_else(|| Instant::now() + idle);
-        match tokio::time::timeout_at(until, &mut work).await {
-            Ok(done) => return Some(done),
-            Err(_) if idle_at().is_none_or(|at| at > until) => {}
-            Err(_) => return None,
+        let until = idle_at();
+        tokio::select! {
+            done = &mut work => return Some(done),
+            () = async { activity.expect("checked by the guard").left().await }, if activity.is_some() => {}
+            () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
+                if idle_at().is_some_and(|at| at <= Instant::now()) {
+                    return None;
+                }
+            }
         }
     }
 }

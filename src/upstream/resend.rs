@@ -22,40 +22,68 @@ pub(super) struct Resendable {
     body: Shared,
 }
 
-/// A body that one attempt at a time reads.
+/// A body that one attempt reads: the last.
 #[derive(Clone)]
-struct Shared(Arc<Mutex<Reading>>);
+struct Shared {
+    reading: Arc<Mutex<Reading>>,
+    attempt: usize,
+}
 
 struct Reading {
     body: RequestBody,
     has_begun: bool,
+    attempt: usize,
 }
 
 impl Resendable {
     pub(super) fn new(request: Request<RequestBody>) -> Resendable {
         let (head, body) = request.into_parts();
-        Resendable { head, body: Shared(Arc::new(Mutex::new(Reading { body, has_begun: false }))) }
+        let reading = Reading { body, has_begun: false, attempt: 0 };
+        Resendable { head, body: Shared { reading: Arc::new(Mutex::new(reading)), attempt: 0 } }
     }
 
     pub(super) fn attempt(&self) -> Request<RequestBody> {
         Request::from_parts(self.head.clone(), self.body.clone().boxed_unsync())
     }
 
-    /// Whether it was not processed, by the way it failed.
-    pub(super) fn may_be_sent_again(&self, error: &Error) -> bool {
-        !self.body.0.lock().has_begun && dial_error(error).is_none() && is_unprocessed(&self.head.method, error)
+    /// Whether it was not processed, by the way it failed. Then nothing reads its body any more but the
+    /// next attempt.
+    pub(super) fn may_be_sent_again(&mut self, error: &Error, receiver: Receiver) -> bool {
+        let is_unprocessed = dial_error(error).is_none() && is_unprocessed(&self.head.method, error, receiver);
+        let mut reading = self.body.reading.lock();
+        if !is_unprocessed || reading.has_begun {
+            return false;
+        }
+        reading.attempt += 1;
+        self.body.attempt = reading.attempt;
+        true
     }
 }
 
-fn is_unprocessed(method: &Method, error: &Error) -> bool {
+/// Who gets a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Receiver {
+    /// A registry: what has no body there, or whose body has not begun, can be sent twice. (Twice begun
+    /// uploads are two, and one of them is forgotten.)
+    Registry,
+    /// Any host: "A proxy MUST NOT automatically retry non-idempotent requests" (RFC 9110, 9.2.2).
+    Other,
+}
+
+fn is_unprocessed(method: &Method, error: &Error, receiver: Receiver) -> bool {
     match protocol_error(error) {
         // Streams that it took before it failed get the same error.
         Some(h2) if h2.is_go_away() && h2.is_remote() => {
             h2.reason() == Some(h2::Reason::NO_ERROR) || method.is_idempotent()
         }
         Some(h2) if h2.is_reset() => h2.reason() == Some(h2::Reason::REFUSED_STREAM),
-        _ => was_kept(error),
+        _ => was_kept(error) && !is_garbled(error) && (receiver == Receiver::Registry || method.is_idempotent()),
     }
+}
+
+/// Whether there was an answer, though no good one.
+fn is_garbled(error: &Error) -> bool {
+    chain(error).filter_map(|cause| cause.downcast_ref()).any(hyper::Error::is_parse)
 }
 
 fn protocol_error(error: &Error) -> Option<&h2::Error> {
@@ -76,17 +104,20 @@ impl Body for Shared {
     type Error = <RequestBody as Body>::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let mut reading = self.0.lock();
+        let mut reading = self.reading.lock();
+        if reading.attempt != self.attempt {
+            return Poll::Ready(Some(Err("another attempt reads the body".into())));
+        }
         let frame = ready!(Pin::new(&mut reading.body).poll_frame(cx));
         reading.has_begun = true;
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.lock().body.is_end_stream()
+        self.reading.lock().body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.lock().body.size_hint()
+        self.reading.lock().body.size_hint()
     }
 }

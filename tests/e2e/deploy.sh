@@ -185,7 +185,7 @@ case_setup() {
   "$SEAWALL" ca init >/dev/null 2>&1
   for way in proxy mirror; do
     mkdir -p "$STATE/setup/$way"
-    check "$way: it writes its files" "$SEAWALL" setup kubernetes --mode "$way" --address seawall.seawall:3128 --write "$STATE/setup/$way" || continue
+    check "$way: it writes its files" "$SEAWALL" setup kubernetes --mode "$way" --address seawall.seawall:3128 --offline --write "$STATE/setup/$way" || continue
     while read -r file; do
       check "$way: $(basename "$file") fits Kubernetes $KUBERNETES" "$VALIDATOR/kubernetes-validate" -k "$KUBERNETES" --strict --no-warn --quiet "$file" || true
     done < <(find "$STATE/setup/$way" -name '*.yaml')

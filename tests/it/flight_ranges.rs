@@ -1,6 +1,7 @@
 //! Ranges of a blob that is not here yet, or not all of it (pitfall 26).
 
 use crate::flight::{MIB, files, h1_and_h2, landed, open_registry, url};
+use crate::harness::image::OCI_MANIFEST;
 use crate::harness::*;
 
 /// Far ahead of the fill: upstream sends just that, at once, while the fill goes on.
@@ -136,4 +137,88 @@ async fn several_ranges_are_several_parts() {
         assert_eq!(reply.status, status, "{range}");
     }
     assert_eq!(registry.gets("blobs"), 1, "{}", registry.log());
+}
+
+/// A manifest that says of each of these blobs that it is so long.
+fn naming(blobs: &[(&Blob, u64)]) -> String {
+    let named = blobs.iter().map(|(blob, size)| {
+        let digest = blob.digest();
+        format!(r#"{{"mediaType":"application/octet-stream","digest":"{digest}","size":{size}}}"#)
+    });
+    let layers = named.collect::<Vec<_>>().join(",");
+    format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","layers":[{layers}]}}"#)
+}
+
+/// RFC 9110, 13.1.5: a part of another representation is not wanted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn if_range_is_heeded() {
+    let (pki, blob) = (Pki::new(), Blob::generated(16, MIB));
+    let registry = open_registry(&pki, &blob).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    for (tag, status) in [(format!("\"{}\"", blob.digest()), 206), ("\"other\"".into(), 200), ("W/\"x\"".into(), 200)] {
+        for _ in 0..2 {
+            let client = seawall.client();
+            let part = client.get(&url(&blob)).range("bytes=0-9").header("if-range", &tag).send().await;
+            assert_eq!(part.unwrap().status, status, "{tag}");
+            landed(&seawall).await;
+        }
+    }
+}
+
+/// Upstream says no length: the manifest that named the blob does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_length_of_upstreams_the_descriptor_has_it() {
+    let (pki, blob) = (Pki::new(), Blob::generated(14, 2 * MIB));
+    let registry = open_registry(&pki, &blob).await;
+    registry.add_manifest("acme/app", "1", OCI_MANIFEST, naming(&[(&blob, blob.len())]));
+    registry.fault(Fault::on("bytes").no_length());
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let tag = "https://ghcr.io/v2/acme/app/manifests/1";
+    assert_eq!(seawall.client().get(tag).send().await.unwrap().status, 200);
+    let gate = registry.gate_blob(&blob.digest(), MIB);
+    let mut opened = Vec::new();
+    for client in h1_and_h2(&seawall) {
+        let whole = client.get(&url(&blob)).open().await.unwrap();
+        assert_eq!((whole.status.as_u16(), &whole.headers["content-length"]), (200, &blob.len().into()));
+        let part = client.get(&url(&blob)).range("bytes=-100").open().await.unwrap();
+        let place = format!("bytes {}-{}/{}", blob.len() - 100, blob.len() - 1, blob.len());
+        assert_eq!((part.status.as_u16(), part.headers["content-range"].as_bytes()), (206, place.as_bytes()));
+        opened.push((whole, 0));
+        opened.push((part, blob.len() - 100));
+    }
+    gate.open();
+    for (mut open, from) in opened {
+        let bytes = open.rest().await.unwrap();
+        assert!(bytes.len() as u64 == blob.len() - from && blob.holds(from, &bytes));
+    }
+}
+
+/// Whoever wrote the manifest chose its words: they end no transfer cleanly that is not the blob,
+/// and concern nobody who was not told them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_5_a_descriptor_that_lies_about_a_length_ends_nothing_cleanly() {
+    for lie in [MIB, 2 * MIB - 1, 2 * MIB + 1, 3 * MIB] {
+        let (pki, blob) = (Pki::new(), Blob::generated(15, 2 * MIB));
+        let registry = open_registry(&pki, &blob).await;
+        registry.add_manifest("acme/app", "1", OCI_MANIFEST, naming(&[(&blob, lie)]));
+        registry.add_blob("acme/other", blob.clone());
+        registry.add_manifest("acme/other", "1", OCI_MANIFEST, naming(&[(&blob, blob.len())]));
+        registry.fault(Fault::on("bytes").no_length());
+        let seawall = Seawall::before(&registry).start(&pki).await;
+        for name in ["app", "other"] {
+            let tag = format!("https://ghcr.io/v2/acme/{name}/manifests/1");
+            assert_eq!(seawall.client().get(&tag).send().await.unwrap().status, 200);
+        }
+        let gate = registry.gate_blob(&blob.digest(), MIB);
+        let mut lied_to = seawall.client().get(&url(&blob)).open().await.unwrap();
+        let elsewhere = url(&blob).replace("acme/app", "acme/other");
+        let mut honest = seawall.client().get(&elsewhere).open().await.unwrap();
+        assert_eq!(honest.headers["content-length"], blob.len().to_string().as_str(), "{lie}");
+        gate.open();
+        assert!(lied_to.rest().await.is_err(), "{lie}");
+        assert!(blob.holds(0, &honest.rest().await.unwrap()), "{lie}");
+        landed(&seawall).await;
+        let here = seawall.client().get(&url(&blob)).send().await.unwrap();
+        assert!(here.bytes().len() as u64 == blob.len() && blob.holds(0, here.bytes()), "{lie}: what is here is right");
+    }
 }

@@ -136,3 +136,44 @@ async fn what_was_not_processed_is_asked_again() {
         assert_eq!(answered, asked, "{then:?}: nothing was asked twice");
     }
 }
+
+/// RFC 9110, 9.2.2: to a host that is no registry, what may have been done is not done twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_host_may_have_done_is_not_repeated() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, seen) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
+    let count = seen.clone();
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            let count = count.clone();
+            tokio::spawn(async move {
+                for n in 0.. {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        head.push(tcp.read_u8().await?);
+                    }
+                    if head.starts_with(b"POST ") {
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                    if n > 0 {
+                        break;
+                    }
+                    tcp.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+                }
+                io::Result::Ok(())
+            });
+        }
+    });
+    let toml = format!("[tunnel]\nports = [{port}]\ndeny_networks = []");
+    let seawall = Seawall::alone().toml(&toml).start(&Pki::new()).await;
+    for (method, status) in [("GET", "200"), ("POST", "502"), ("GET", "200"), ("GET", "200")] {
+        let mut raw = Raw::connect(seawall.addr()).await;
+        raw.send(&format!(
+            "{method} http://127.0.0.1:{port}/job HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 0\r\n\r\n"
+        ))
+        .await;
+        let reply = raw.read_until("\r\n\r\n").await;
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{method}: {reply}");
+    }
+    assert_eq!(seen.load(Ordering::Relaxed), 1);
+}

@@ -117,6 +117,66 @@ async fn a_type_of_the_clients_own_is_sent() {
     }
 }
 
+/// What one client takes besides is no answer for another, and what it wrote is nobody else's refusal.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_type_of_the_clients_own_is_its_own() {
+    const OWN: &str = "application/vnd.acme.model.v1+json";
+    let ask = async |seawall: &Seawall, accept: &str| {
+        let url = format!("{}{}", crate::access::HUB, manifest("acme/app", "1"));
+        seawall.client().head(&url).header("accept", accept).send().await.unwrap()
+    };
+    let four = crate::tags::ALL.join(", ");
+    let both = format!("{four}, {OWN}");
+    let pki = Pki::new();
+    let (registry, seawall) = lab(&pki).await;
+    let has = |seen: &Seen| seen.header("accept").is_some_and(|accept| accept.contains(OWN));
+    registry.fault(Fault::on("manifests").when(has).media_type(OWN));
+    assert_eq!(ask(&seawall, &both).await.header("content-type"), OWN);
+    assert_eq!(ask(&seawall, &four).await.header("content-type"), image().media_type(), "{}", registry.log());
+    // A gate that does not like the word refuses it, and nothing else.
+    registry.clear_faults();
+    let (registry, seawall) = lab(&pki).await;
+    registry.fault(Fault::on("manifests").when(has).error(403, "DENIED"));
+    assert_eq!(ask(&seawall, &both).await.status, 200, "{}", registry.log());
+    seawall.clock.advance(MINUTE * 2);
+    registry.down();
+    assert_eq!(ask(&seawall, &four).await.status, 200, "anonymous was not refused: {}", registry.log());
+}
+
+/// A type that is refused is not asked for by `*/*`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_client_refuses_is_not_asked_for() {
+    let pki = Pki::new();
+    let (registry, seawall) = lab(&pki).await;
+    let url = format!("{}{}", crate::access::HUB, manifest("acme/app", "1"));
+    let accept = format!("*/*, {};q=0", crate::harness::image::OCI_INDEX);
+    seawall.client().get(&url).header("accept", &accept).send().await.unwrap();
+    let asked = registry.requests();
+    let sent = asked.iter().filter(|seen| seen.path.ends_with("/manifests/1")).filter_map(|seen| seen.header("accept"));
+    assert!(sent.clone().count() > 0 && !sent.clone().any(|accept| accept.contains("*/*")), "{}", registry.log());
+}
+
+/// A GET that fails for another reason is no answer in place of HEAD's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_on_get_hides_no_404() {
+    let pki = Pki::new();
+    let (registry, seawall) = lab(&pki).await;
+    registry.fault(Fault::on("manifests").method(Method::GET).abuse_limit(60));
+    assert_eq!(Reader::anonymous(&seawall).status(&manifest("acme/app", "none")).await, 404, "{}", registry.log());
+}
+
+/// A digest that comes with the bytes is theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manifest_that_was_changed_on_its_way_is_no_manifest() {
+    let pki = Pki::new();
+    let (registry, seawall) = lab(&pki).await;
+    registry.fault(Fault::on("manifests").method(Method::HEAD).error(404, "MANIFEST_UNKNOWN"));
+    registry.fault(Fault::on("manifests").method(Method::GET).when(|seen| seen.path.ends_with("/1")).corrupt(3));
+    let reply = Reader::anonymous(&seawall).get(&manifest("acme/app", "1")).await;
+    assert_eq!(reply.status, 502, "{:?}\n{}", reply.headers, registry.log());
+    assert!(!reply.headers.contains_key("docker-content-digest"));
+}
+
 /// Harbor says which policy withholds an image, others that the type is not accepted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_of_a_tag_keeps_its_words() {
@@ -167,4 +227,31 @@ async fn the_probe_of_the_quota_is_answered_by_the_registry() {
     let mirror = Reader::at_mirror(&seawall);
     let reply = mirror.ask(Method::HEAD, &manifest("ratelimitpreview/test", "latest")).await;
     assert!(reply.header("ratelimit-limit").starts_with("100"), "{:?}", reply.headers);
+}
+
+/// distribution-spec, "Warnings": what a registry says to people reaches them, also of what is here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_registry_warns_of_is_passed_on() {
+    const TEXT: &str = "299 - \"acme/app is deprecated\"";
+    let pki = Pki::new();
+    let (registry, seawall) = lab(&pki).await;
+    registry.fault(Fault::on("*").set("warning", TEXT));
+    let blob = format!("/v2/acme/app/blobs/{}", image().layers()[0].digest());
+    let anonymous = Reader::anonymous(&seawall);
+    for (url, times) in [(manifest("acme/app", "1"), 2), (manifest("acme/app", &image().digest()), 0), (blob, 1)] {
+        for n in 0..2 {
+            let said = anonymous.get(&url).await;
+            assert_eq!(said.status, 200);
+            let expected = if n < times { TEXT } else { "" };
+            assert_eq!(said.header("warning"), expected, "{url} {n}");
+            landed(&seawall).await;
+        }
+    }
+    landed(&seawall).await;
+    let seawall = seawall.restart(&pki).await;
+    registry.down();
+    seawall.clock.advance(MINUTE * 2);
+    let stale = Reader::anonymous(&seawall).get(&manifest("acme/app", "1")).await;
+    let warnings: Vec<_> = stale.headers.get_all("warning").iter().map(|value| value.to_str().unwrap()).collect();
+    assert!(warnings.len() == 2 && warnings[0].starts_with("299 - \"seawall: ") && warnings[1] == TEXT, "{warnings:?}");
 }

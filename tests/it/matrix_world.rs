@@ -297,7 +297,7 @@ fn is_here(state: State) -> bool {
 }
 
 fn fresh(reply: &Reply) -> Option<String> {
-    let marked = !reply.header("warning").is_empty() || reply.header("cache-status").contains("stale");
+    let marked = !reply.header("warning").is_empty() || reply.header("cache-status").contains("detail=");
     marked.then(|| format!("marked stale: {}", reply.header("warning")))
 }
 

@@ -173,11 +173,14 @@ async fn paths_as_clients_make_them() {
         "/ghcr.io/v2/owner/app/manifests/1".to_owned(),
         "/ghcr.io/v2/".to_owned(),
         "//v2/ghcr.io/owner/app/manifests/1".to_owned(),
-        "/v2/ghcr.io/v2/owner/app/manifests/1?ns=ghcr.io".to_owned(),
         "/ghcr.io/v2/owner/app/tags/list".to_owned(),
         format!("/v2/ghcr.io/owner/app/manifests/{}", digest.replace(':', "%3A")),
     ] {
         let reply = mirror.get(&format!("{MIRROR}{path}")).send().await.unwrap();
         assert_eq!(reply.status, 200, "{path}: {:?}", reply.body);
     }
+    // It may be an owner's name, too.
+    let unclear = mirror.get(&format!("{MIRROR}/v2/ghcr.io/v2/owner/app/manifests/1?ns=ghcr.io")).send().await.unwrap();
+    assert_eq!(unclear.status, 400);
+    assert!(String::from_utf8_lossy(unclear.bytes()).contains("override_path = true"), "{:?}", unclear.body);
 }

@@ -259,7 +259,7 @@ impl World {
         self.lay_faults();
         let now = Span { from, to: self.now() };
         // Who was served first reads it first.
-        let is_first = |got: &Got| got.status.is_success() && !got.header("cache-status").contains("hit");
+        let is_first = |got: &Got| got.status.is_success() && !was_here(got.header("cache-status"));
         if let (false, Some(digest)) = (asked.thing.is_head(), wanted.digest())
             && [&first, &second].into_iter().flatten().any(is_first)
         {

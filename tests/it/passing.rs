@@ -127,6 +127,20 @@ async fn an_upload_that_is_all_sent_is_waited_for() {
     }
 }
 
+/// The time for the commit counts from the last byte, also where silence may last longer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_has_its_own_time_however_long_silence_may_be() {
+    let pki = Pki::new();
+    let registry = ghcr(&pki).await;
+    let toml = "[upstream]\nCA_FILE\nidle_timeout = \"10m\"\nupload_timeout = \"200ms\"";
+    let seawall = Seawall::before(&registry).toml(toml).start(&pki).await;
+    let gate = Gate::new();
+    registry.fault(Fault::on("uploads").hold_head(&gate));
+    let url = format!("{GHCR}/v2/a/b/blobs/uploads/?digest={}", sha256(b"hello"));
+    assert_eq!(seawall.client().request(Method::POST, &url).body("hello").send().await.unwrap().status, 504);
+    gate.open();
+}
+
 /// hyper tells of `100 Continue` by HTTP/1.1 alone: over HTTP/2 nobody waits for what is never told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_to_http_2_does_not_wait_for_100() {

@@ -358,6 +358,11 @@ async fn check_asks_what_is_left_and_what_an_image_names() {
     assert!(out.contains(&format!("image      docker.io/library/alpine:3.20: {digest}, application/vnd.oci")), "{out}");
     registry.set_password("ci", "the-right-one");
     std::fs::write(&password, "the-right-one").unwrap();
+    // It is good, whatever it may read.
+    registry.make_private("ratelimitpreview/test", &[]);
+    let (code, _, err) = check(&["alpine:3.20"]).await;
+    assert_eq!(code, 0, "{err}\n{}", registry.log());
+    registry.make_public("ratelimitpreview/test");
     let (code, out, err) = check(&["alpine:3.20"]).await;
     assert!(code == 0 && out.contains(left) && out.contains("docker.io account: "), "{out}{err}\n{}", registry.log());
     let (code, out, err) = check(&["--json", "docker.io/library/alpine:none"]).await;

@@ -46,7 +46,8 @@ fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-const AT: [&str; 2] = ["--address", "seawall.lab:3128"];
+/// Where no seawall is: it is not asked.
+const AT: [&str; 3] = ["--address", "seawall.lab:3128", "--offline"];
 
 fn a_root() -> String {
     Pki::new().ca_pem()
@@ -57,7 +58,7 @@ fn printed_written_taken_back() {
     let machine = Machine::new(&a_root());
     let image = machine.image();
     let image = image.to_str().unwrap();
-    let printed = out(&machine.with_ca(&["docker", AT[0], AT[1]]));
+    let printed = out(&machine.with_ca(&["docker", AT[0], AT[1], AT[2]]));
     for part in [
         "## File /etc/systemd/system/docker.service.d/seawall.conf",
         "HTTPS_PROXY=http://seawall.lab:3128",
@@ -66,22 +67,26 @@ fn printed_written_taken_back() {
         assert!(printed.contains(part), "{part}: {printed}");
     }
     let data: serde_json::Value =
-        serde_json::from_str(&out(&machine.with_ca(&["docker", "--json", "--mode", "mirror", AT[0], AT[1]]))).unwrap();
+        serde_json::from_str(&out(&machine.with_ca(&["docker", "--json", "--mode", "mirror", AT[0], AT[1], AT[2]])))
+            .unwrap();
     assert_eq!((&data["mode"], &data["files"][0]["path"]), (&"mirror".into(), &"/etc/docker/daemon.json".into()));
 
     put(&machine.image(), "/etc/docker/daemon.json", "{\"debug\": true}\n");
     let before = tree(&machine.image());
-    let mirror = ["docker", "--mode", "mirror", AT[0], AT[1], "--write", image];
+    let mirror = ["docker", "--mode", "mirror", AT[0], AT[1], AT[2], "--write", image];
     let first = machine.run(&mirror);
     assert!(out(&first).starts_with("changed   /etc/docker/daemon.json\n--- a/etc/docker/daemon.json\n"), "{first:?}");
     assert!(err(&first).contains("Now run on that machine: systemctl reload docker"), "{first:?}");
-    assert_eq!(out(&machine.run(&mirror)), "unchanged /etc/docker/daemon.json\n");
+    let again = machine.run(&mirror);
+    assert_eq!(out(&again), "unchanged /etc/docker/daemon.json\n");
+    assert!(err(&again).contains("nothing changed") && !err(&again).contains("Rootless"), "{again:?}");
 
-    let proxy = machine.with_ca(&["docker", AT[0], AT[1], "--write", image]);
+    let proxy = machine.with_ca(&["docker", AT[0], AT[1], AT[2], "--write", image]);
     assert!(err(&proxy).contains("--mode mirror: that is taken back"), "{proxy:?}");
     assert!(err(&proxy).contains("\n  systemctl reload docker\n"), "{proxy:?}");
     assert!(out(&proxy).contains("restored  /etc/docker/daemon.json\n"), "{proxy:?}");
-    let undone = machine.run(&["docker", "--write", image, "--undo"]);
+    assert!(out(&proxy).contains("+-----BEGIN CERTIFICATE-----\n+("), "a certificate's text is not shown: {proxy:?}");
+    let undone = machine.with_ca(&["docker", AT[0], AT[1], AT[2], "--write", image, "--undo"]);
     assert!(err(&undone).contains("\n  systemctl daemon-reload\n"), "{undone:?}");
     let undone = out(&undone);
     assert!(undone.contains("removed   /etc/systemd/system/docker.service.d/seawall.conf\n"), "{undone}");
@@ -94,7 +99,7 @@ fn printed_written_taken_back() {
 fn what_is_left_is_exit_code_1() {
     let machine = Machine::new(&a_root());
     let image = machine.image();
-    out(&machine.run(&["podman", "--mode", "mirror", AT[0], AT[1], "--write", image.to_str().unwrap()]));
+    out(&machine.run(&["podman", "--mode", "mirror", AT[0], AT[1], AT[2], "--write", image.to_str().unwrap()]));
     put(&image, "/etc/containers/registries.conf.d/50-seawall.conf", "# mine\n");
     let undone = machine.run(&["podman", "--write", image.to_str().unwrap(), "--undo"]);
     assert_eq!(undone.status.code(), Some(1));
@@ -112,13 +117,18 @@ fn what_cannot_be_is_said() {
         (&["docker", "--address", "a b"], 1, "--address takes HOST:PORT"),
         (&["docker", "--address", "0.0.0.0:3128"], 1, "no client can reach"),
         (
-            &["docker", "--mode", "mirror", "--write", "/nowhere/at-all", AT[0], AT[1]],
+            &["docker", "--mode", "mirror", "--write", "/nowhere/at-all", AT[0], AT[1], AT[2]],
             1,
             "/nowhere/at-all: No such file",
         ),
-        (&["docker", "--mode", "mirror", "--write", machine.ca.to_str().unwrap(), AT[0], AT[1]], 1, "Not a directory"),
-        (&["docker", "--address", "127.0.0.1:9"], 1, "--ca FILE"),
-        (&["docker", "--address", "seawall.lab:3128", "--ca", machine.ca.to_str().unwrap()], 1, "ca.pem"),
+        (
+            &["docker", "--mode", "mirror", "--write", machine.ca.to_str().unwrap(), AT[0], AT[1], AT[2]],
+            1,
+            "Not a directory",
+        ),
+        (&["docker", "--address", "127.0.0.1:9"], 1, "no seawall answers at 127.0.0.1:9"),
+        (&["docker", "--address", "127.0.0.1:9", "--offline"], 1, "--ca FILE"),
+        (&["docker", AT[0], AT[1], AT[2], "--ca", machine.ca.to_str().unwrap()], 1, "ca.pem"),
     ] {
         let output = machine.run(words);
         assert_eq!(output.status.code(), Some(code), "{words:?}: {}", err(&output));
@@ -133,9 +143,9 @@ fn what_is_below_the_root_decides() {
     let image = machine.image();
     put(&image, "/etc/os-release", "ID=fedora\n");
     put(&image, "/etc/containerd/config.toml", "version = 3\n");
-    out(&machine.with_ca(&["docker", AT[0], AT[1], "--write", image.to_str().unwrap()]));
+    out(&machine.with_ca(&["docker", AT[0], AT[1], AT[2], "--write", image.to_str().unwrap()]));
     assert!(text(&image, "/etc/pki/ca-trust/source/anchors/seawall.pem").contains("BEGIN CERTIFICATE"));
-    out(&machine.run(&["containerd", AT[0], AT[1], "--write", image.to_str().unwrap()]));
+    out(&machine.run(&["containerd", AT[0], AT[1], AT[2], "--write", image.to_str().unwrap()]));
     let config = text(&image, "/etc/containerd/config.toml");
     assert!(config.starts_with("version = 3\n") && config.contains("io.containerd.cri.v1.images"), "{config}");
 }
@@ -144,10 +154,13 @@ fn what_is_below_the_root_decides() {
 #[test]
 fn the_root_is_the_certificate_alone_and_where_it_is_needed() {
     let machine = Machine::new(&format!("{}-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", a_root()));
-    let refused = machine.with_ca(&["docker", AT[0], AT[1]]);
+    let refused = machine.with_ca(&["docker", AT[0], AT[1], AT[2]]);
     assert!(!refused.status.success() && err(&refused).contains("private key"), "{refused:?}");
     for client in ["dnsmasq", "unbound", "bind", "coredns"] {
-        assert!(out(&machine.run(&[client, "--address", "192.0.2.7:9"])).contains("192.0.2.7"), "{client}");
+        assert!(
+            out(&machine.run(&[client, "--address", "192.0.2.7:9", "--offline"])).contains("192.0.2.7"),
+            "{client}"
+        );
     }
     let local = machine.run(&["docker", "--mode", "mirror", "--write", machine.image().to_str().unwrap()]);
     assert!(!local.status.success() || !err(&local).contains("127.0.0.1"), "{local:?}");
@@ -158,7 +171,7 @@ fn the_root_is_the_certificate_alone_and_where_it_is_needed() {
 fn containerd_keeps_its_version() {
     let machine = Machine::new(&a_root());
     let image = machine.image();
-    let words = ["containerd", AT[0], AT[1], "--write", image.to_str().unwrap()];
+    let words = ["containerd", AT[0], AT[1], AT[2], "--write", image.to_str().unwrap()];
     out(&machine.run(&words));
     let once = text(&image, "/etc/containerd/config.toml");
     assert!(once.contains("version = 2"), "{once}");

@@ -20,7 +20,8 @@ use crate::policy::mirror::{Said, meant};
 use crate::policy::registry::{Account, Site};
 use crate::task::Tasks;
 use crate::upstream::client::Shared;
-use crate::upstream::{ANY_MANIFEST, Description, Past, Probed, Upstream, What};
+use crate::upstream::requester::Requester;
+use crate::upstream::{ANY_MANIFEST, Author, Description, Past, Probed, Upstream, What};
 
 /// How long each question may take: a check before a restart does not wait for a network that is
 /// not there.
@@ -87,7 +88,9 @@ impl Asking {
             let own = config.registries.by_name(&registry.name);
             let sources = registry.chain.before.iter().chain(&registry.chain.after).map(|source| source.site.clone());
             for site in own.into_iter().chain(sources).filter(|site| site.registry.account.is_some()) {
-                let asked = tokio::time::timeout(PATIENCE, self.probe(&site, Identity::Account)).await;
+                let (what, requester) = self.preview();
+                let asked = self.upstream.try_account(&site, &what.0, &what.1, &requester);
+                let asked = tokio::time::timeout(PATIENCE, asked).await;
                 // Who is not reached says nothing of it.
                 let is_refusal = |error: &Error| matches!(error.kind(), Kind::Ours | Kind::Refused);
                 if let (Ok(Err(error)), Some(account)) = (asked, &site.registry.account)
@@ -105,10 +108,14 @@ impl Asking {
     }
 
     async fn probe(&self, site: &Site, identity: Identity) -> Result<Probed, Error> {
+        let ((repository, what), requester) = self.preview();
+        self.upstream.probe(site, &repository, &what, identity, &requester).await
+    }
+
+    fn preview(&self) -> ((Repository, What), Requester) {
         let repository: Repository = PREVIEW.parse().expect("a repository's name");
         let what = What::Manifest(Reference::Tag("latest".parse().expect("a tag")));
-        let requester = self.upstream.keyring().requester(None, self.clock.now());
-        self.upstream.probe(site, &repository, &what, identity, &requester).await
+        ((repository, what), self.upstream.keyring().requester(None, self.clock.now()))
     }
 
     /// An image as people write it: `alpine`, `ghcr.io/owner/app:1`, `quay.io/a/b@sha256:…`.
@@ -124,7 +131,8 @@ impl Asking {
         let joint = if reference.tag().is_some() { ':' } else { '@' };
         let name = format!("{}/{repository}{joint}{reference}", site.namespace);
         let what = What::Manifest(reference);
-        let said = self.upstream.describe(&site, &repository, &what, (ANY_MANIFEST, Past::Nobody), &requester);
+        let accept = (ANY_MANIFEST, Past::Nobody);
+        let said = self.upstream.describe(&site, &repository, &what, accept, Author::Seawall, &requester);
         Ok(Image { name, said: in_time(said).await })
     }
 }

@@ -32,9 +32,12 @@ pub struct SetupArgs {
     /// and doing it again changes nothing.
     #[arg(long, value_name = "ROOT")]
     pub(super) write: Option<PathBuf>,
-    /// Take back what --write wrote.
-    #[arg(long, requires = "write", conflicts_with_all = ["mode", "address", "ca", "ca_sha256"])]
+    /// Take back what --write wrote: it may be added to the very command that did
+    #[arg(long, requires = "write")]
     pub(super) undo: bool,
+    /// Do not ask at --address whether seawall is there: it is going to be
+    #[arg(long)]
+    pub(super) offline: bool,
     /// Print JSON.
     #[arg(long)]
     pub(super) json: bool,

@@ -29,6 +29,7 @@ pub(super) fn gather(args: &SetupArgs, mode: Mode, config: &Config) -> anyhow::R
             address.port
         );
     }
+    let theirs = (args.address.is_some() && !args.offline).then(|| root::theirs(&address)).transpose()?;
     let below = Tree::open(args.write.as_deref().unwrap_or(Path::new("/")))?;
     let mut facts = Facts {
         ca_pem: NO_ROOT.to_owned(),
@@ -40,7 +41,7 @@ pub(super) fn gather(args: &SetupArgs, mode: Mode, config: &Config) -> anyhow::R
     let plan = |facts: &Facts| args.client.plan(mode, facts).context("a mode of this client has a plan");
     let mut made = plan(&facts)?;
     if format!("{made:?}").contains("no root yet") {
-        facts.ca_pem = root::find(args, config, &facts.address)?;
+        facts.ca_pem = root::find(args, config, &facts.address, theirs)?;
         made = plan(&facts)?;
     }
     Ok((facts, made))

@@ -23,16 +23,37 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of a root; a chain has a few thousand.
 const LONGEST: usize = 1 << 20;
 
-/// From `--ca`, else from the CA's directory, else from seawall itself, in PEM.
-pub(super) fn find(args: &SetupArgs, config: &Config, address: &Origin) -> anyhow::Result<String> {
+/// The root of the seawall at an address.
+///
+/// # Errors
+/// There is none: what is written for that address would break every pull.
+pub(super) fn theirs(address: &Origin) -> anyhow::Result<Der> {
+    fetch(address).with_context(|| {
+        format!(
+            "no seawall answers at {0} (http://{0}/ca.crt). Start it, or mend --address; --offline does not ask",
+            address_of(address)
+        )
+    })
+}
+
+/// From `--ca`, else from the CA's directory, else from seawall itself, in PEM. `theirs` is what seawall
+/// itself says, if it was asked.
+pub(super) fn find(args: &SetupArgs, config: &Config, address: &Origin, theirs: Option<Der>) -> anyhow::Result<String> {
     let own = config.ca.dir.join("ca.crt");
     let (root, from) = match &args.ca {
         Some(file) => (read(file)?, file.display().to_string()),
-        None if fs::exists(&own) => (our_own(args, &own, address)?, own.display().to_string()),
+        None if fs::exists(&own) => (our_own(args, &own, address, theirs)?, own.display().to_string()),
         None => {
             let from = format!("http://{}/ca.crt", address_of(address));
-            let root =
-                fetch(address).with_context(|| format!("no root is at hand: --ca FILE names one, and {from}"))?;
+            let root = match theirs {
+                Some(root) => root,
+                None if args.offline => {
+                    bail!("no root is at hand: --ca FILE names it, since --offline does not ask {from}")
+                }
+                None => {
+                    fetch(address).with_context(|| format!("no root is at hand: --ca FILE names one, and {from}"))?
+                }
+            };
             if args.write.is_some() && args.ca_sha256.is_none() {
                 bail!(
                     "anybody on the way can change what {from} brings. Compare it with `seawall ca show` there; if they are the same, say \
@@ -56,17 +77,13 @@ type Der = CertificateDer<'static>;
 
 /// One that lies wherever the command happens to run is that of the seawall at `--address` only if
 /// that one says so.
-fn our_own(args: &SetupArgs, file: &Path, address: &Origin) -> anyhow::Result<Der> {
-    let root = read(file)?;
-    if file.is_relative() && args.address.is_some() && args.ca_sha256.is_none() {
-        let theirs = fetch(address);
-        let (file, address) = (file.display(), address_of(address));
-        let theirs = theirs.with_context(|| {
-            format!("is {file} the root of {address}? That one cannot be asked: --ca {file} says that it is")
-        })?;
-        if theirs != root {
-            bail!("{file} is not the root of http://{address}/ca.crt: --ca FILE says which one it is to be");
-        }
+fn our_own(args: &SetupArgs, file: &Path, address: &Origin, theirs: Option<Der>) -> anyhow::Result<Der> {
+    let (root, address, at) = (read(file)?, address_of(address), file.display());
+    if args.offline && file.is_relative() && args.address.is_some() && args.ca_sha256.is_none() {
+        bail!("is {at} the root of {address}? --offline does not ask: --ca {at} says that it is");
+    }
+    if theirs.is_some_and(|theirs| theirs != root) {
+        bail!("{at} is not the root of http://{address}/ca.crt: --ca FILE says which one it is to be");
     }
     Ok(root)
 }

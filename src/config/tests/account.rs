@@ -89,6 +89,27 @@ fn sources_are_asked_around_the_registry_itself() {
     assert_eq!(read.chain.prefix.unwrap().as_str(), "hub");
 }
 
+/// A client's credential goes to the registry itself: it is never taken for one of its mirrors.
+#[test]
+fn the_registry_itself_is_known_however_it_is_spoken_to() {
+    for (hosts, upstream) in [
+        ("lab", "http://lab"),
+        ("lab", "https://lab"),
+        ("http://lab", "http://lab"),
+        ("http://lab", "https://lab"),
+        ("http://lab:80", "http://lab"),
+        ("lab:5000", "http://lab:5000"),
+    ] {
+        let text = format!(
+            "[[registry]]\nname = \"lab\"\nhosts = [{hosts:?}]\nupstreams = [{{ url = \"http://mirror\" }}, {{ url = {upstream:?} }}]"
+        );
+        let config = parse(&text).unwrap();
+        let lab = config.registries.iter().next().unwrap();
+        assert_eq!(lab.upstream.as_ref().unwrap().to_string(), upstream, "{hosts}");
+        assert_eq!(lab.chain.before.len(), 1, "{hosts}");
+    }
+}
+
 #[test]
 fn other_names_upstream() {
     let read = registry("rewrite = [{ from = \"^bitnami/(.*)$\", to = \"bitnamilegacy/$1\" }]").unwrap();

@@ -111,7 +111,7 @@ fn nothing_said_means_the_defaults_of_the_design() {
     assert_eq!(config.cache.tags.gone, cache::Gone::Serve);
     assert!(config.cache.tags.rules[0].names.matches("docker.io/library/alpine:latest"));
     assert_eq!(config.cache.tags.rules[0].ttl, Duration::from_secs(30));
-    assert_eq!(config.registries.iter().count(), 16);
+    assert_eq!(config.registries.iter().count(), 18);
     assert!(config.registry_hosts().contains(&"registry-1.docker.io".to_owned()));
     assert!(!config.registry_hosts().iter().any(|host| host.contains('*')));
 }

@@ -75,10 +75,30 @@ impl Report {
     pub fn text(&self) -> String {
         let line = |change: &Change| {
             let note = change.note.as_ref().map(|note| format!("          {note}\n")).unwrap_or_default();
-            format!("{:<9} {}\n{note}{}", change.outcome.as_str(), change.path.display(), change.diff)
+            format!("{:<9} {}\n{note}{}", change.outcome.as_str(), change.path.display(), without_pem(&change.diff))
         };
         self.changes.iter().map(line).collect()
     }
+}
+
+/// A certificate's text says nothing to a person: of each its first line is shown, and its last.
+fn without_pem(diff: &str) -> String {
+    let mut shown = String::new();
+    let mut hidden = None;
+    for line in diff.split_inclusive('\n') {
+        match (hidden, line.get(1..).unwrap_or_default()) {
+            (Some(lines), text) if text.starts_with("-----END") => {
+                shown.push_str(&format!("{}({lines} lines)\n{line}", &line[..1]));
+                hidden = None;
+            }
+            (Some(lines), _) => hidden = Some(lines + 1),
+            (None, text) => {
+                hidden = text.starts_with("-----BEGIN CERTIFICATE-----").then_some(0);
+                shown.push_str(line);
+            }
+        }
+    }
+    shown
 }
 
 /// Of a file that not everybody may read no text is shown, since it may be secret: of a document

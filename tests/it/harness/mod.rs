@@ -50,3 +50,11 @@ pub(crate) use seawall::Seawall;
 pub(crate) use socks::Socks;
 pub(crate) use state::ANONYMOUS_SOURCE;
 pub(crate) use tls::{Alpn, Pki, Sni, server_name, trusting};
+
+/// `Cache-Status` of what was here, once upstream had confirmed it.
+pub(crate) const REVALIDATED: &str = "seawall; fwd=stale; fwd-status=200";
+
+/// Whether a `Cache-Status` says that the bytes were here.
+pub(crate) fn was_here(cache_status: &str) -> bool {
+    cache_status.contains("hit") || cache_status == REVALIDATED
+}
