@@ -8,14 +8,14 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use tracing::warn;
 
-use super::admit::{Admission, Admitted, Asked, Cleared, Reading, Word};
+use super::admit::{Admission, Admitted, Cleared, Reading, Word};
 use super::fill::Fill;
 use super::flight::{Flight, Head, Joined, Lead, Progress};
 use super::found::{Content, Found, Stale, content_type, or_octets};
 use super::manifests::Manifest;
 use super::negative::NegativeCache;
 use super::parts::Parts;
-use super::pull::{Method, Pull, content_kind, may_push};
+use super::pull::{Method, Pull, content_kind};
 use super::reader::Source;
 use super::through::VerifyingBody;
 use crate::access::Inquiry;
@@ -26,7 +26,6 @@ use crate::http::warnings::Warnings;
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::manifest::{ContentKind, MAX_MANIFEST};
 use crate::oci::media_type::OCTET_STREAM;
-use crate::policy::access::{Permission, Standing, Verdict};
 use crate::store::index::Held;
 use crate::store::is_missing;
 use crate::upstream::{Fetched, Proves, What};
@@ -375,77 +374,5 @@ impl Contents {
         self.parts.denied(inquiry, Some((digest, content_kind(what))), &error).await;
         self.admission.after_refused_get(pull, digest, what, &error).await;
         error
-    }
-}
-
-/// HEAD.
-impl Contents {
-    /// Answers a HEAD. Who asks for a blob's is about to push, and gets what upstream says now:
-    /// pulls do without.
-    async fn describe(&self, pull: &Pull, digest: &Digest, what: &What, cleared: Cleared<'_>) -> Result<Found> {
-        let content = (digest, content_kind(what));
-        let checked = self.parts.check(pull, content);
-        let Permission { verdict, standing, is_proved } = checked.permission;
-        let here = self.parts.here(digest).filter(|_| is_proved);
-        let outcome = if here.is_some() && checked.is_read { Outcome::Hit } else { Outcome::Bypass };
-        // Of a blob's it is never answered from here.
-        let asked =
-            if outcome == Outcome::Hit && !may_push(pull, what) { Outcome::Revalidated } else { Outcome::Bypass };
-        let is_granted = cleared.is_yes() || verdict == Verdict::Granted;
-        if let Some((size, media_type)) = here.clone().filter(|_| is_granted && !may_push(pull, what)) {
-            return Ok(self.described(digest, size, media_type, outcome));
-        }
-        let access = &self.parts.access;
-        let is_denied = || may_push(pull, what) && access.was_missing(&pull.requester, &pull.key, content, standing);
-        let stands = here.is_some() && standing != Standing::None && !is_denied();
-        let asking = Box::pin(self.admission.ask_or_stand(pull, digest, what, stands));
-        match (asking.await?, here) {
-            (Asked::Answer(Word { said, is_proof: true, .. }), here) => {
-                match said.size.or(here.map(|(size, _)| size)) {
-                    Some(size) if !is_proved => {
-                        let content = Content::Sized(size);
-                        let found = Found::new(digest.clone(), or_octets(&said.media_type), content, Outcome::Bypass);
-                        Ok(Found { warnings: said.warnings, ..found })
-                    }
-                    Some(size) => {
-                        let found = self.described(digest, size, Some(said.media_type.into()), asked);
-                        Ok(Found { warnings: said.warnings, ..found })
-                    }
-                    None => self.measured(pull, digest, what, cleared).await,
-                }
-            }
-            // Upstream's words alone, as far as they go: of a manifest, the bytes are asked for.
-            (Asked::Answer(Word { said, .. }), _) => match (what, said.size) {
-                (What::Blob(_), Some(size)) => {
-                    let content = Content::Unproved(size);
-                    Ok(Found { warnings: said.warnings, ..Found::passed(digest.clone(), said.media_type, content) })
-                }
-                _ => self.measured(pull, digest, what, cleared).await,
-            },
-            (Asked::Stale(stale), here) => {
-                let (size, media_type) = here.unwrap_or_default();
-                let found = self.described(digest, size, media_type, Outcome::Stale);
-                Ok(Found { stale: Some(stale), ..found })
-            }
-        }
-    }
-
-    fn described(&self, digest: &Digest, size: u64, media_type: Option<Arc<str>>, outcome: Outcome) -> Found {
-        let manifest = self.parts.manifests.find(digest).map(|manifest| manifest.media_type.clone());
-        let media_type = manifest.or(media_type).filter(|name| !name.is_empty());
-        let media_type = media_type.unwrap_or_else(|| OCTET_STREAM.into());
-        Found::new(digest.clone(), media_type, Content::Sized(size), outcome)
-    }
-
-    /// For registries that do not say how long a manifest is: it is fetched, and kept.
-    async fn measured(&self, pull: &Pull, digest: &Digest, what: &What, cleared: Cleared<'_>) -> Result<Found> {
-        let whole = Pull { method: Method::Get, range: None, ..pull.clone() };
-        let found = Box::pin(self.find(&whole, digest, what, cleared)).await?;
-        let size = match &found.content {
-            Content::Memory(bytes) => bytes.len() as u64,
-            Content::File(_, Some(size)) | Content::Through(_, Some(size)) => *size,
-            _ => return Err(Error::new(Kind::Broken, "upstream does not say how long this is")),
-        };
-        Ok(Found { content: Content::Sized(size), ..found })
     }
 }

@@ -17,6 +17,7 @@ mod asked;
 pub mod chunk;
 mod coalesce;
 mod content;
+mod describe;
 mod fill;
 pub mod flight;
 mod found;
