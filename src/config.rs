@@ -10,6 +10,7 @@
 //! A key that would do nothing is not accepted.
 
 mod account;
+mod admin;
 pub mod builtin;
 mod client_certificate;
 mod clients;
@@ -34,6 +35,7 @@ use crate::policy::registry::Registries;
 use crate::server;
 use crate::{ca, cache};
 
+pub use admin::AdminSettings;
 pub use problem::{ConfigError, Problem};
 
 use problem::{Fault, Place};
@@ -61,8 +63,8 @@ pub struct Config {
     pub tls: ca::OwnTls,
     /// The registries: the operator's, then those built in.
     pub registries: Registries,
-    /// The address of the admin listener. `None`: it has none.
-    pub admin: Option<SocketAddr>,
+    /// The operator's listener.
+    pub admin: AdminSettings,
     /// What is logged.
     pub log: LogSettings,
     /// How long a drain may take.
@@ -138,6 +140,7 @@ impl Config {
         let file: Arc<str> = source.as_deref().unwrap_or(Path::new("seawall.toml")).display().to_string().into();
         let mut document = tree::parse(&file, text).map_err(|fault| ConfigError { problems: vec![fault.of("")] })?;
         let mut problems = Vec::new();
+        admin::lengthen(&mut document);
         apply_variables(&mut document, env, &mut problems);
         apply_flags(&mut document, flags);
         let config = match Section::new("", &document) {
@@ -178,7 +181,7 @@ fn apply_variables(document: &mut Value, env: &[(String, String)], problems: &mu
         let place = Place::Variable(name.as_str().into());
         if path.iter().any(|part| part.is_empty()) {
             problems.push(Fault::at(place, "not a key; valid: SEAWALL_DATA, SEAWALL_CACHE__MAX_SIZE").of(""));
-        } else if let Err(fault) = document.set(&path, &place, text) {
+        } else if let Err(fault) = document.set(&admin::path(&path), &place, text) {
             problems.push(fault.of(&path.join(".")));
         }
     }
@@ -210,11 +213,13 @@ fn apply_flags(document: &mut Value, flags: &Overrides) {
         let items = flags.listen.iter().map(|text| raw(&place, text)).collect();
         table.insert("listen".to_owned(), (place.clone(), Value { place, kind: Kind::List(items) }));
     }
-    for (key, flag, text) in [("admin", "--admin", &flags.admin), ("data", "--data", &flags.data)] {
-        if let Some(text) = text {
-            let place = Place::Flag(flag);
-            table.insert(key.to_owned(), (place.clone(), raw(&place, text)));
-        }
+    if let Some(text) = &flags.data {
+        let place = Place::Flag("--data");
+        table.insert("data".to_owned(), (place.clone(), raw(&place, text)));
+    }
+    if let Some(text) = &flags.admin {
+        // A document is a table, and the key in it one by now, or wrong: then that is said.
+        let _ = document.set(&admin::path(&["admin"]), &Place::Flag("--admin"), text);
     }
 }
 
@@ -222,12 +227,10 @@ fn read(source: Option<PathBuf>, mut top: Section, problems: &mut Vec<Problem>) 
     let seconds = Duration::from_secs;
     let listen = top.list("listen", problems, words::listen);
     let listen = listen.unwrap_or_else(|| vec![SocketAddr::from(([127, 0, 0, 1], 3128))]);
-    let admin = top.take("admin", problems, |value| match &value.kind {
-        Kind::Text(text) | Kind::Raw(text) if text.is_empty() => Ok(None),
-        _ => words::listen(value).map(Some),
-    });
-    let admin = admin.unwrap_or(Some(SocketAddr::from(([127, 0, 0, 1], 3129))));
-    check_listeners(&top, &listen, admin, problems);
+    check_listeners(&top, &listen, problems);
+    let mut section = top.section("admin", problems);
+    let admin = admin::read(&mut section, &listen, problems);
+    section.end(problems);
     let data = top.take("data", problems, directory).flatten().unwrap_or_else(|| PathBuf::from("seawall-data"));
     let drain = top.take("drain_timeout", problems, words::pause).unwrap_or(seconds(30));
     let patience = top.take("client_timeout", problems, words::timeout).unwrap_or(seconds(10));
@@ -253,7 +256,7 @@ fn read(source: Option<PathBuf>, mut top: Section, problems: &mut Vec<Problem>) 
     clients.end(problems);
 
     let mut section = top.section("upstream", problems);
-    let own: Vec<SocketAddr> = proxy.listen.iter().copied().chain(admin).collect();
+    let own: Vec<SocketAddr> = proxy.listen.iter().copied().chain(admin.listen).collect();
     let upstream = upstream::read(&mut section, &mut tunnel, &own, problems);
     section.end(problems);
     tunnel.end(problems);
@@ -267,26 +270,14 @@ fn read(source: Option<PathBuf>, mut top: Section, problems: &mut Vec<Problem>) 
     Config { source, strays: Vec::new(), data, proxy, upstream, cache, ca, tls, registries, admin, log, drain }
 }
 
-fn check_listeners(top: &Section, listen: &[SocketAddr], admin: Option<SocketAddr>, problems: &mut Vec<Problem>) {
+fn check_listeners(top: &Section, listen: &[SocketAddr], problems: &mut Vec<Problem>) {
     if listen.is_empty() {
         problems.push(top.problem("listen", "must name at least one address; valid: [\"127.0.0.1:3128\"]"));
     }
-    // Port 0 is another port each time. 0.0.0.0 takes the port on every address; v4 and v6 are
-    // apart.
-    let same = |a: SocketAddr, b: SocketAddr| {
-        let ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
-        a.port() != 0 && a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && ip
-    };
     for (n, address) in listen.iter().enumerate() {
-        if let Some(other) = listen[n + 1..].iter().find(|other| same(*address, **other)) {
+        if let Some(other) = listen[n + 1..].iter().find(|other| admin::is_same(*address, **other)) {
             problems.push(top.problem("listen", format!("{address} and {other} are the same port twice")));
         }
-    }
-    if let Some(admin) = admin
-        && let Some(address) = listen.iter().find(|address| same(**address, admin))
-    {
-        let what = format!("{admin} is taken by listen = {address}; clients must not reach the admin listener");
-        problems.push(top.problem("admin", what));
     }
 }
 

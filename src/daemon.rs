@@ -81,6 +81,7 @@ impl Daemon {
             ledger: ledger.clone(),
             images: images.clone(),
             clock: clock.clone(),
+            hosts: config.admin.hosts.clone(),
         };
         let admin = serve_admin(&config, shown, &own, &admin_tasks).await?;
 
@@ -257,7 +258,7 @@ async fn serve_admin(
     own: &OwnAddresses,
     tasks: &Tasks,
 ) -> anyhow::Result<Option<SocketAddr>> {
-    let Some(address) = config.admin else { return Ok(None) };
+    let Some(address) = config.admin.listen else { return Ok(None) };
     let listener = tokio::net::TcpListener::bind(address)
         .await
         .with_context(|| format!("the admin listener cannot be bound to {address}: set `admin`, or \"\" for none"))?;

@@ -1,6 +1,7 @@
 //! The operator's listener: health, readiness, metrics, the API. It is never on the port that
 //! clients reach.
 
+mod callers;
 mod images;
 mod ratelimits;
 mod reply;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{FromRef, State};
+use axum::middleware;
 use axum::response::Response;
 use axum::routing::get;
 use http::StatusCode;
@@ -19,6 +21,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::http::origin::Host;
 use crate::ledger::Ledger;
 use crate::metrics::{CONTENT_TYPE, Metrics};
 use crate::policy::quota::Figures;
@@ -102,6 +105,8 @@ pub struct Admin {
     pub images: Images,
     /// The clock that ages are told by.
     pub clock: Clock,
+    /// Names that it may be called by, besides addresses and `localhost`.
+    pub hosts: Vec<Host>,
 }
 
 impl FromRef<Admin> for Images {
@@ -134,13 +139,17 @@ pub async fn serve(
 }
 
 fn router(admin: Admin) -> Router {
-    Router::new()
+    let hosts: Arc<[Host]> = admin.hosts.clone().into();
+    let shown = Router::new()
         .route("/", get(async || text(StatusCode::OK, INDEX)))
+        .route("/api/v1/ratelimits", get(ratelimits))
+        .route("/api/v1/images", get(images::listed).post(images::looked_up))
+        .route_layer(middleware::from_fn_with_state(hosts, callers::known));
+    Router::new()
         .route("/healthz", get(async || text(StatusCode::OK, "ok\n")))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .route("/api/v1/ratelimits", get(ratelimits))
-        .route("/api/v1/images", get(images::listed).post(images::looked_up))
+        .merge(shown)
         .fallback(async || text(StatusCode::NOT_FOUND, "there is nothing here; / lists what there is\n"))
         .with_state(admin)
 }
@@ -200,6 +209,7 @@ mod tests {
             ledger: Ledger::default(),
             images: Images::default(),
             clock: Clock::system(),
+            hosts: Vec::new(),
         };
         let stop = CancellationToken::new();
         let serving = serve(listener, admin.clone(), stop.clone().cancelled_owned());
@@ -207,10 +217,28 @@ mod tests {
         Running { address, admin, stop, done }
     }
 
-    /// Status line, head, body.
+    /// A page of anywhere that makes a browser ask here reads nothing.
+    #[tokio::test]
+    async fn what_is_asked_by_another_name_is_not_shown() {
+        let running = start().await;
+        for (path, status) in
+            [("/", 421), ("/api/v1/images", 421), ("/api/v1/ratelimits", 421), ("/metrics", 200), ("/healthz", 200)]
+        {
+            let (line, ..) = ask_as("rebound.example:3129", running.address, "GET", path).await;
+            assert!(line.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {line}");
+        }
+        let absolute = format!("http://rebound.example{}", "/api/v1/images");
+        assert!(ask(running.address, "GET", &absolute).await.0.starts_with("HTTP/1.1 421 "));
+    }
+
     async fn ask(address: SocketAddr, method: &str, path: &str) -> (String, String, String) {
+        ask_as("localhost", address, method, path).await
+    }
+
+    /// Status line, head, body.
+    async fn ask_as(host: &str, address: SocketAddr, method: &str, path: &str) -> (String, String, String) {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut reply = String::new();
         stream.read_to_string(&mut reply).await.unwrap();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, header};
 use hyper::body::Incoming;
 use tracing::warn;
 
@@ -21,7 +21,7 @@ use super::through::VerifyingBody;
 use crate::access::Inquiry;
 use crate::error::{Error, Fault, Kind, Result};
 use crate::http::cache_status::Outcome;
-use crate::http::range::{Selection, first_byte, select};
+use crate::http::range::{Selection, first_byte, parse_content_range, select};
 use crate::http::warnings::Warnings;
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::manifest::{ContentKind, MAX_MANIFEST};
@@ -39,6 +39,14 @@ const ATTEMPTS: u32 = 4;
 /// Whether upstream would say so again to who asks with the same credential.
 fn is_final(error: &Error) -> bool {
     error.kind().fault() == Fault::Upstream
+}
+
+/// Whether a 206 is of all bytes there are.
+fn covers_all(part: &Response<Incoming>) -> bool {
+    let range = part.headers().get(header::CONTENT_RANGE).filter(|_| part.status() == StatusCode::PARTIAL_CONTENT);
+    range
+        .and_then(parse_content_range)
+        .is_some_and(|range| range.start == 0 && range.total == Some(range.end_exclusive))
 }
 
 /// Finds the bytes of digests.
@@ -314,6 +322,9 @@ impl Contents {
     async fn through(&self, pull: &Pull, what: &What, digest: Digest, unused: Option<Fetched>) -> Result<Found> {
         let (parts, request) = (&self.parts, self.parts.request(pull, what, &digest));
         let (inquiry, content) = (parts.inquire(pull), (&digest, content_kind(what)));
+        // Who asked may be another: what it says was heard when it came.
+        let mut ready = unused.filter(|fetched| fetched.start == 0);
+        ready = ready.map(|fetched| Fetched { proves: Proves::Nothing, ..fetched });
         let single = pull.range.as_ref().filter(|range| matches!(select(Some(range), u64::MAX), Selection::Part(_)));
         if let (What::Blob(_), Some(range)) = (what, single) {
             let answer = match request.fetch_range(range).await {
@@ -323,15 +334,18 @@ impl Contents {
             if answer.names.is_some() {
                 parts.access.hear(&inquiry, answer.proves(&request.requester), content);
             }
-            let part = answer.response;
-            // All of it is verified, a part cannot be.
-            if part.status() != StatusCode::OK {
+            // All of it is verified, however it was asked for; a part cannot be.
+            let is_all = covers_all(&answer.response);
+            if !is_all && answer.response.status() != StatusCode::OK {
+                let part = answer.response;
                 return Ok(Found::passed(digest, content_type(part.headers()), Content::Part(part)));
             }
+            if is_all {
+                ready = Some(Fetched { is_named: false, ..Fetched::of(answer, 0, &request.requester) });
+            }
         }
-        let fetched = match unused.filter(|fetched| fetched.start == 0) {
-            // Who asked may be another: what it says was heard when it came.
-            Some(fetched) => Fetched { proves: Proves::Nothing, ..fetched },
+        let fetched = match ready {
+            Some(fetched) => fetched,
             None => match request.fetch(0).await {
                 Ok(fetched) => fetched,
                 Err(error) => return Err(self.refused_through(pull, what, &digest, &inquiry, error).await),

@@ -63,7 +63,7 @@ pub struct CheckArgs {
 pub fn run(args: &CheckArgs, config: &Config) -> anyhow::Result<()> {
     use std::io::Write as _;
     if args.health {
-        let admin = config.admin.context("there is no admin listener to ask: `admin` is \"\"")?;
+        let admin = config.admin.listen.context("there is no admin listener to ask: `admin` is \"\"")?;
         return runtime()?.block_on(health(reachable(admin)));
     }
     servable(config, Clock::system().now())?;
@@ -212,7 +212,7 @@ fn as_text(config: &Config, said: &Said) -> String {
     let mut line = |name: &str, value: &str| writeln!(text, "{name:<10} {value}").expect("a String can be written to");
     line("ok", &source(config));
     line("listen", &joined(&config.proxy.listen));
-    line("admin", &config.admin.map_or_else(|| "off".to_owned(), |address| address.to_string()));
+    line("admin", &config.admin.listen.map_or_else(|| "off".to_owned(), |address| address.to_string()));
     line("data", &config.data.display().to_string());
     line("ca", &format!("{}: {}", config.ca.dir.display(), ca_state(config)));
     if !config.tls.names.is_empty() {
@@ -255,7 +255,7 @@ fn as_json(config: &Config, said: &Said) -> String {
     let summary = json!({
         "source": config.source.as_ref().map(|path| path.display().to_string()),
         "listen": config.proxy.listen,
-        "admin": config.admin,
+        "admin": config.admin.listen,
         "data": config.data.display().to_string(),
         "ca": { "dir": config.ca.dir.display().to_string(), "state": ca_state(config) },
         "tls": { "names": texts(&config.tls.names), "certificate_ends": certificate_end(config) },
@@ -276,7 +276,7 @@ fn looped(found: &Loop) -> serde_json::Value {
 mod tests {
     use super::*;
     use crate::admin::{self, Admin, Ready, Stage};
-    use crate::config::Overrides;
+    use crate::config::{AdminSettings, Overrides};
     use crate::metrics::Metrics;
     use crate::task::Tasks;
 
@@ -314,7 +314,7 @@ mod tests {
         let (ready, tasks) = (Ready::new(), Tasks::new());
         let (ledger, clock) = (crate::ledger::Ledger::default(), crate::clock::Clock::system());
         let images = admin::Images::default();
-        let admin = Admin { metrics: Metrics::new(), ready: ready.clone(), ledger, images, clock };
+        let admin = Admin { metrics: Metrics::new(), ready: ready.clone(), ledger, images, clock, hosts: Vec::new() };
         let stop = tasks.clone();
         tasks.spawn(admin::serve(listener, admin, async move { stop.stopping().await }));
         let said = async || health(address).await.map_err(|error| format!("{error:#}"));
@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn health_needs_an_admin_listener() {
         let dir = tempfile::tempdir().unwrap();
-        let config = Config { admin: None, ..config(dir.path()) };
+        let config = Config { admin: AdminSettings::default(), ..config(dir.path()) };
         let said = run(&CheckArgs { json: false, health: true, offline: false, image: None }, &config)
             .unwrap_err()
             .to_string();

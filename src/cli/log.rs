@@ -1,8 +1,11 @@
 //! Where log lines go: stderr, as text or as JSON.
 
-use std::io::IsTerminal as _;
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{LogFormat, LogSettings};
 
@@ -15,10 +18,11 @@ pub fn start(settings: LogSettings) {
         Some(Err(error)) => (usual(settings), Some(error)),
         None => (usual(settings), None),
     };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let lines = Lines { has_colours: settings.format == LogFormat::Text && colours() };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_target(false);
     let started = match settings.format {
         LogFormat::Json => log.json().flatten_event(true).try_init(),
-        LogFormat::Text => log.with_ansi(colours()).try_init(),
+        LogFormat::Text => log.with_ansi(lines.has_colours).try_init(),
     };
     if let (Ok(()), Some(error)) = (started, wrong) {
         tracing::warn!(%error, "RUST_LOG is not understood: the configuration's level is used");
@@ -33,6 +37,59 @@ fn usual(settings: LogSettings) -> EnvFilter {
     EnvFilter::new(format!("{others},seawall={level}"))
 }
 
+/// What is logged is a line, whatever anybody put into it: clients, registries and files write some of
+/// the words.
+#[derive(Clone, Copy, Debug)]
+struct Lines {
+    has_colours: bool,
+}
+
+impl MakeWriter<'_> for Lines {
+    type Writer = Lines;
+
+    fn make_writer(&self) -> Lines {
+        *self
+    }
+}
+
+impl Write for Lines {
+    /// Takes one event, which ends with its line.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event.strip_suffix(b"\n").unwrap_or(event));
+        let line = format!("{}\n", escaped(&text, self.has_colours));
+        io::stderr().lock().write_all(line.as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Without characters that end a line, move a terminal's cursor or turn the direction of the text: C0,
+/// C1, U+2028, U+2029 and the marks of direction. In a string of JSON it means the same. Colours begin
+/// with U+001B; what is coloured has it escaped already.
+fn escaped(text: &str, has_colours: bool) -> Cow<'_, str> {
+    let is_bad = |c: char| {
+        c.is_control() && !(has_colours && c == '\u{1b}')
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(is_bad) {
+        return text.into();
+    }
+    let mut line = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '\n' => line.push_str("\\n"),
+            '\r' => line.push_str("\\r"),
+            '\t' => line.push_str("\\t"),
+            c if is_bad(c) => write!(line, "\\u{:04x}", u32::from(c)).expect("a String can be written to"),
+            c => line.push(c),
+        }
+    }
+    line.into()
+}
+
 /// <https://no-color.org>
 fn colours() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -40,7 +97,32 @@ fn colours() -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    #[test]
+    fn a_line_is_a_line_whatever_is_in_it() {
+        for (text, expected) in [
+            ("plain \u{e9}", "plain \u{e9}"),
+            ("a\nINFO forged", "a\\nINFO forged"),
+            ("\u{85}\u{9b}31m\u{2028}\u{2029}\u{202e}", "\\u0085\\u009b31m\\u2028\\u2029\\u202e"),
+            ("\u{1b}[31m\r\t\u{7f}\0", "\\u001b[31m\\r\\t\\u007f\\u0000"),
+        ] {
+            assert_eq!(escaped(text, false), expected);
+        }
+        assert_eq!(escaped("\u{1b}[31mred\u{1b}[0m\n", true), "\u{1b}[31mred\u{1b}[0m\\n");
+    }
+
+    proptest! {
+        #[test]
+        fn json_means_the_same(text: String) {
+            let written = serde_json::to_string(&text).unwrap();
+            let line = escaped(&written, false);
+            prop_assert!(!line.chars().any(char::is_control));
+            prop_assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
+        }
+    }
 
     #[test]
     fn libraries_are_quiet_and_never_louder_than_we_are() {

@@ -53,7 +53,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     // Before anything else: a signal during a slow start is not lost.
     let mut signals = Signals::new().context("cannot receive signals")?;
-    let (ca, admin, source) = (config.ca.dir.join("ca.crt"), config.admin, config.source.clone());
+    let (ca, admin, source) = (config.ca.dir.join("ca.crt"), config.admin.listen, config.source.clone());
     let source = source.map_or_else(|| "built-in defaults".to_owned(), |path| path.display().to_string());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), configuration = source, "seawall starts");
 

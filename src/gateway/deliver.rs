@@ -102,6 +102,9 @@ fn content(found: Found, asked: Asked<'_>, range: Option<&HeaderValue>) -> Respo
         Content::Through(_, Some(size)) if matches!(select(range, u64::MAX), Selection::Unsatisfiable) => {
             unsatisfiable(size)
         }
+        Content::Through(through, Some(size)) if select(range, size) == Selection::Part(0..size) => {
+            partial(&(0..size), size, Body::through(through, Some(size)))
+        }
         Content::Through(through, size) => whole(size, Body::through(through, size)),
         Content::Part(upstream) => upstream_part(upstream, asked.idle),
     }

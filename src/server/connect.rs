@@ -26,8 +26,16 @@ pub(crate) enum ConnectTarget {
     Own,
     /// A registry, which is intercepted.
     Registry(RegistryTarget),
-    /// Another host, connected already.
-    Tunnel(Stream),
+    /// Another host.
+    Tunnel(Tunnel),
+}
+
+/// A tunnel that was granted.
+pub(crate) struct Tunnel {
+    /// The host that the CONNECT named, connected.
+    pub(crate) upstream: Stream,
+    /// Its port.
+    pub(crate) port: u16,
 }
 
 /// The registry that a client wants to speak to.
@@ -114,7 +122,7 @@ fn itself(conn: &Conn) -> Result<ConnectTarget, Box<Response<Body>>> {
 
 async fn dial(conn: &Conn, host: &Host, port: u16) -> Result<ConnectTarget, Box<Response<Body>>> {
     match conn.shared.dialer.dial(host, port, Trust::Open).await {
-        Ok(upstream) => Ok(ConnectTarget::Tunnel(upstream)),
+        Ok(upstream) => Ok(ConnectTarget::Tunnel(Tunnel { upstream, port })),
         Err(error) => {
             not_dialled(conn, format_args!("CONNECT {host}:{port}"), &error);
             refuse(status_of(&error), &error.to_string())

@@ -7,7 +7,8 @@
 //! 3. TLS is for the host that its ClientHello names: see `direct_tls`. Within TLS to seawall
 //!    itself all is as in the clear.
 //! 4. Within a CONNECT to a registry: TLS is terminated, whatever name it has; the gateway answers
-//!    421 where names differ.
+//!    421 where names differ. Within a CONNECT to another host TLS may be for a registry all the same:
+//!    see `first_words`.
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
@@ -15,14 +16,13 @@ use tracing::debug;
 
 use super::connect::{ConnectTarget, RegistryTarget};
 use super::direct_tls;
+use super::first_words::serve_tunnel;
 use super::handshake::{Secured, as_itself, terminate};
 use super::http::{Next, encrypted, plain};
 use super::opening::{Opening, OpeningError, opening, send_last};
 use super::shared::Conn;
 use super::tcp::Tcp;
 use super::transport::{Socket, Transport};
-use super::tunnel::tunnelled;
-use crate::dial::replay::Replay;
 use crate::gateway::Ingress;
 use crate::http::origin::{Origin, Scheme};
 
@@ -42,9 +42,9 @@ pub(crate) async fn serve_connection(mut conn: Conn, socket: TcpStream, ahead: B
     while let Next::TakeOver { transport, ahead, target } = next {
         let awaited = match target {
             // A task of its own: what served the HTTP is large, and a tunnel may last.
-            ConnectTarget::Tunnel(upstream) => {
-                let (tasks, client) = (conn.shared.tasks.clone(), Replay::new(ahead, transport));
-                tasks.spawn(async move { tunnelled(&conn, client, upstream).await });
+            ConnectTarget::Tunnel(tunnel) => {
+                let tasks = conn.shared.tasks.clone();
+                tasks.spawn(async move { serve_tunnel(&conn, transport, ahead, tunnel).await });
                 return;
             }
             ConnectTarget::Registry(target) => Awaited::Registry(target),

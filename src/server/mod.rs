@@ -6,6 +6,7 @@ pub mod clients;
 mod connect;
 mod connection;
 mod direct_tls;
+mod first_words;
 mod flush;
 mod handshake;
 mod http;

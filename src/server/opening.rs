@@ -81,6 +81,14 @@ async fn read_opening(mut socket: Transport, ahead: Bytes) -> Result<Opening, Op
     }
 }
 
+/// Reads a ClientHello of which this was seen.
+///
+/// # Errors
+/// After `patience` in any case. Bad TLS was answered with an alert.
+pub(crate) async fn greeting(socket: Transport, seen: BytesMut, patience: Duration) -> Result<Greeting, OpeningError> {
+    tokio::time::timeout(patience, read_hello(socket, seen)).await.unwrap_or(Err(OpeningError::Slow))
+}
+
 async fn read_hello(mut socket: Transport, mut seen: BytesMut) -> Result<Greeting, OpeningError> {
     let mut reader = HelloReader::new();
     loop {

@@ -9,7 +9,7 @@ use super::question::{ANY_MANIFEST, Question, What, Wording};
 use super::requester::Requester;
 use super::sources::Sources;
 use crate::error::{Error, Kind, Result};
-use crate::http::range::parse_content_range;
+use crate::http::range::{ContentRange, parse_content_range};
 use crate::http::warnings::Warnings;
 use crate::oci::media_type::essence;
 use crate::oci::name::Repository;
@@ -35,6 +35,31 @@ pub struct Fetched {
     pub proves: Proves,
     /// What upstream warns of.
     pub warnings: Warnings,
+    /// Of a 206: the part that it says it is.
+    pub range: Option<ContentRange>,
+}
+
+impl Fetched {
+    /// A success as a body on its way, which begins at that byte.
+    pub fn of(answer: Answer, start: u64, requester: &Requester) -> Fetched {
+        let headers = answer.headers();
+        let range = headers.get(header::CONTENT_RANGE).and_then(parse_content_range);
+        let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let total =
+            if answer.status() == StatusCode::PARTIAL_CONTENT { range.and_then(|range| range.total) } else { length };
+        let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(essence);
+        Fetched {
+            ahead: Bytes::new(),
+            start,
+            total,
+            media_type: media_type.unwrap_or_default().to_owned(),
+            is_named: answer.names.is_some(),
+            proves: answer.proves(requester),
+            warnings: Warnings::of(headers),
+            range,
+            body: answer.response.into_body(),
+        }
+    }
 }
 
 /// Fetches from byte `from` on. Upstream may ignore that: see [`Fetched::start`].
@@ -52,23 +77,14 @@ pub(super) async fn fetch(
     let range = (from > 0).then(|| format!("bytes={from}-"));
     let answer = get(sources, site, repository, what, range.as_deref(), requester).await?;
     let host = &site.origin.host;
-    let total = answer.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-    let media_type = answer.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(essence);
-    let media_type = media_type.unwrap_or_default().to_owned();
-    let (is_named, proves) = (answer.names.is_some(), answer.proves(requester));
-    let warnings = Warnings::of(answer.headers());
     match answer.status() {
-        StatusCode::OK => {
-            let body = answer.response.into_body();
-            Ok(Fetched { ahead: Bytes::new(), body, start: 0, total, media_type, is_named, proves, warnings })
-        }
+        StatusCode::OK => Ok(Fetched::of(answer, 0, requester)),
         StatusCode::PARTIAL_CONTENT => {
-            let range = answer.headers().get(header::CONTENT_RANGE).and_then(parse_content_range);
-            let range = range
-                .filter(|range| range.start == from)
-                .ok_or_else(|| Error::new(Kind::Broken, format!("{host} sent another range than was asked for")))?;
-            let (body, total) = (answer.response.into_body(), range.total);
-            Ok(Fetched { ahead: Bytes::new(), body, start: from, total, media_type, is_named, proves, warnings })
+            let fetched = Fetched::of(answer, from, requester);
+            let is_asked_for = fetched.range.is_some_and(|range| range.start == from);
+            is_asked_for
+                .then_some(fetched)
+                .ok_or_else(|| Error::new(Kind::Broken, format!("{host} sent another range than was asked for")))
         }
         _ => Err(sources.client().refusal(&host.to_string(), answer).await),
     }

@@ -95,7 +95,7 @@ PYTHON
 RUN_THESE='^(update-ca-certificates|unbound-checkconf|dnsmasq --test|install |SERVICE=)'
 set_up() {
   local command
-  "$SEAWALL" --config "$STATE/seawall.toml" setup "$1" --mode "$2" --address "${3:-${ADDRESS:-http://$SEAWALL_ADDRESS:3128}}" --write "$ROOM" >"$STATE/setup.out" 2>"$STATE/setup.err" ||
+  "$SEAWALL" --config "$STATE/seawall.toml" setup "$1" --mode "$2" --offline --address "${3:-${ADDRESS:-http://$SEAWALL_ADDRESS:3128}}" --write "$ROOM" >"$STATE/setup.out" 2>"$STATE/setup.err" ||
     { fail "seawall setup $1 --mode $2"; cat "$STATE/setup.out" "$STATE/setup.err"; return 1; }
   while read -r command; do
     if [[ $command =~ $RUN_THESE ]]; then COMMANDS+=("$command"); fi

@@ -100,6 +100,27 @@ async fn invariant_6_what_is_on_its_way_has_its_room() {
     assert!(seawall.metric("seawall_cache_bytes") <= 3145728.0, "{}", seawall.metric("seawall_cache_bytes"));
 }
 
+/// However all of it is asked for, the end is held back until the digest is right: what is not kept
+/// has no other chance.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_5_all_of_a_blob_is_verified_however_it_is_asked_for() {
+    let (pki, blob) = (Pki::new(), Blob::generated(52, 3 * MIB));
+    let registry = registry_of(&pki, std::slice::from_ref(&blob)).await;
+    let seawall = Seawall::before(&registry).toml("[cache]\nmax_size = \"1MiB\"").start(&pki).await;
+    let whole = ["bytes=0-".to_owned(), format!("bytes=0-{}", blob.len() - 1), format!("bytes=-{}", blob.len() + 5)];
+    for client in h1_and_h2(&seawall) {
+        for range in &whole {
+            let ask = async || client.get(&url(&blob)).range(range).send().await;
+            let right = ask().await.unwrap();
+            assert_eq!((right.status.as_u16(), right.bytes().len() as u64), (206, blob.len()), "{range}");
+            assert_eq!(right.header("content-range"), format!("bytes 0-{}/{}", blob.len() - 1, blob.len()));
+            registry.fault(Fault::on("bytes").corrupt(17));
+            assert!(ask().await.unwrap().body.is_err(), "{range}");
+            registry.clear_faults();
+        }
+    }
+}
+
 /// Pitfalls 22 and 36: too large for the cache, of a known or unknown length: streamed, verified,
 /// not kept, others stay.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

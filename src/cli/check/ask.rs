@@ -52,7 +52,7 @@ impl Asking {
     pub(super) fn new(config: &Config) -> anyhow::Result<Asking> {
         let clock = Clock::system();
         let own = OwnAddresses::new();
-        config.proxy.listen.iter().chain(&config.admin).for_each(|listener| own.add(*listener));
+        config.proxy.listen.iter().chain(&config.admin.listen).for_each(|listener| own.add(*listener));
         let dialer = Dialer::new(&config.upstream, own).context("the resolver cannot be set up")?;
         let shared =
             Shared { clock: clock.clone(), tasks: Tasks::new(), metrics: Metrics::new(), ledger: Ledger::default() };

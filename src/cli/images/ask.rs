@@ -67,7 +67,7 @@ fn ask(admin: Option<&str>, config: &Config, names: &[String], cached: &mut Cach
 }
 
 fn base(admin: Option<&str>, config: &Config) -> anyhow::Result<String> {
-    Ok(match (admin, config.admin) {
+    Ok(match (admin, config.admin.listen) {
         (Some(admin), _) => {
             let bare = admin.trim_end_matches('/');
             if bare.starts_with("http://") { bare.to_owned() } else { format!("http://{bare}") }

@@ -87,7 +87,7 @@ fn nothing_said_means_the_defaults_of_the_design() {
     let config = Config::parse(None, "", &[], &Overrides::default()).unwrap();
     assert_eq!(config.source, None);
     assert_eq!(config.proxy.listen, ["127.0.0.1:3128".parse().unwrap()]);
-    assert_eq!(config.admin, Some("127.0.0.1:3129".parse().unwrap()));
+    assert_eq!(config.admin.listen, Some("127.0.0.1:3129".parse().unwrap()));
     assert_eq!(config.data, Path::new("seawall-data"));
     assert_eq!(config.drain, Duration::from_secs(30));
     assert_eq!(config.log, LogSettings { level: tracing::Level::INFO, format: LogFormat::Text });
@@ -120,7 +120,7 @@ fn nothing_said_means_the_defaults_of_the_design() {
 fn every_key_does_something() {
     let config = parse(ALL).unwrap();
     assert_eq!(config.proxy.listen.len(), 2);
-    assert_eq!((config.admin, config.drain), (None, Duration::ZERO));
+    assert_eq!((config.admin.listen, config.drain), (None, Duration::ZERO));
     assert_eq!(config.data, Path::new("d"));
     assert_eq!(config.log, LogSettings { level: tracing::Level::DEBUG, format: LogFormat::Json });
     assert_eq!(config.proxy.patience, Duration::from_secs(3));
@@ -179,7 +179,7 @@ fn variables_win_over_the_file() {
     )
     .unwrap();
     assert_eq!(config.proxy.listen.len(), 2);
-    assert_eq!(config.admin, None);
+    assert_eq!(config.admin.listen, None);
     assert_eq!(config.data, Path::new("/var/lib/seawall"));
     assert_eq!((config.cache.max_size, config.cache.min_free), (50 << 30, 2 << 30));
     assert_eq!(config.cache.tags.ttl, Duration::MAX);
@@ -220,11 +220,43 @@ fn flags_win_over_variables() {
     let env = [("SEAWALL_DATA".to_owned(), "v".to_owned())];
     let config = Config::parse(None, "", &env, &flags).unwrap();
     assert_eq!(config.proxy.listen, ["127.0.0.1:7".parse().unwrap()]);
-    assert_eq!(config.admin, Some("127.0.0.1:8".parse().unwrap()));
+    assert_eq!(config.admin.listen, Some("127.0.0.1:8".parse().unwrap()));
     assert_eq!(config.data, Path::new("f"));
     let wrong = Overrides { listen: vec!["7".to_owned()], ..Overrides::default() };
     let said = Config::parse(None, "", &[], &wrong).unwrap_err().to_string();
     assert!(said.starts_with("--listen: listen: \"7\" is not an IP address with a port"), "{said}");
+}
+
+#[test]
+fn the_admin_listener_has_a_short_form_and_a_long_one() {
+    let said = |text: &str, env: &[(&str, &str)]| {
+        let AdminSettings { listen, hosts } = with_env(text, env).unwrap().admin;
+        let listen = listen.map_or_else(|| "off".to_owned(), |address| address.to_string());
+        format!("{listen} {}", hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
+    };
+    let (short, long) = ("admin = \"127.0.0.1:9\"", "[admin]\nlisten = \"127.0.0.1:9\"\nhosts = [\"ops.corp\"]");
+    let (variable, name) = (("SEAWALL_ADMIN", "127.0.0.1:8"), ("SEAWALL_ADMIN__HOSTS", "a.corp, b.corp"));
+    for (text, env, expected) in [
+        ("", &[][..], "127.0.0.1:3129 "),
+        (short, &[], "127.0.0.1:9 "),
+        (long, &[], "127.0.0.1:9 ops.corp"),
+        ("admin = \"\"", &[], "off "),
+        ("[admin]\nhosts = [\"ops.corp\"]", &[variable], "127.0.0.1:8 ops.corp"),
+        (short, &[variable], "127.0.0.1:8 "),
+        (short, &[name], "127.0.0.1:9 a.corp,b.corp"),
+        (long, &[variable, name], "127.0.0.1:8 a.corp,b.corp"),
+        ("", &[("SEAWALL_ADMIN__LISTEN", "")], "off "),
+    ] {
+        assert_eq!(said(text, env), expected, "{text:?} {env:?}");
+    }
+    for (text, wrong) in [
+        ("admin = 1", "seawall.toml:1:9: admin: wants"),
+        ("[admin]\nhosts = [\"a b\"]", "seawall.toml:2:10: admin.hosts: \"a b\" is not the name of a host"),
+        ("[admin]\nlisten = \"x\"", "seawall.toml:2:10: admin.listen: \"x\" is not an IP address with a port"),
+    ] {
+        let said = parse(text).unwrap_err().to_string();
+        assert!(said.starts_with(wrong), "{said}");
+    }
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn what_is_wrong_is_said_with_its_place() {
         ),
         (
             "listen = [\"0.0.0.0:3129\"]",
-            "configuration: admin: 127.0.0.1:3129 is taken by listen = 0.0.0.0:3129; \
+            "configuration: admin.listen: 127.0.0.1:3129 is taken by listen = 0.0.0.0:3129; \
              clients must not reach the admin listener",
         ),
         (

@@ -259,3 +259,64 @@ async fn tls_that_is_for_no_known_host_is_refused_by_an_alert() {
         assert_eq!(rest(&mut socket).await, [0x15, 3, 3, 0, 2, 2, alert], "{host}");
     }
 }
+
+/// The type of a message of the handshake.
+async fn message(socket: &mut TcpStream) -> u8 {
+    let mut record = [0; 6];
+    socket.read_exact(&mut record).await.unwrap();
+    record[5]
+}
+
+/// A harmless name in the CONNECT goes round no policy: what the ClientHello names counts.
+#[tokio::test]
+async fn a_tunnel_to_another_host_is_no_way_to_a_registry() {
+    let (port, _echo) = echo().await;
+    let fixed = Fixed { ip: [127, 0, 0, 1].into(), port: Some(port) };
+    let hosts = HashMap::from([("harmless.test".parse().unwrap(), fixed)]);
+    let seawall = Seawall::start(settings(), dial::Settings { hosts, ..upstream_settings() }).await;
+    let (_, socket) = seawall.tunnel("harmless.test:443").await;
+    get(&mut seawall.tls(socket, "registry.test", &[]).await).await;
+    // However it comes: with the CONNECT, or a byte at a time.
+    let hello = client_hello("registry.test");
+    let mut socket = seawall.connect().await;
+    socket.write_all(&[b"CONNECT harmless.test:443 HTTP/1.1\r\n\r\n", &hello[..]].concat()).await.unwrap();
+    head(&mut socket).await;
+    assert_eq!(message(&mut socket).await, 2, "a ServerHello, and no echo");
+    let (_, mut socket) = seawall.tunnel("harmless.test:443").await;
+    for byte in &hello {
+        socket.write_all(&[*byte]).await.unwrap();
+    }
+    assert_eq!(message(&mut socket).await, 2);
+    // TLS to others, what is cut or garbled, and what is no TLS, as before.
+    let other = client_hello("other.test");
+    for bytes in [&other[..], b"\x16\x09\x09 no TLS", b"SSH-2.0-"] {
+        let (_, mut socket) = seawall.tunnel("harmless.test:443").await;
+        socket.write_all(bytes).await.unwrap();
+        socket.shutdown().await.unwrap();
+        assert_eq!(rest(&mut socket).await, bytes);
+    }
+    let (_, mut socket) = seawall.tunnel("harmless.test:443").await;
+    socket.write_all(&hello[..hello.len() - 1]).await.unwrap();
+    socket.shutdown().await.unwrap();
+    assert_eq!(rest(&mut socket).await, b"", "half a ClientHello may be one for a registry");
+}
+
+/// A server that speaks first waits for no client.
+#[tokio::test]
+async fn in_a_tunnel_either_side_may_speak_first() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let _serving = Tasks::new().spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        socket.write_all(b"220 hello\r\n").await.unwrap();
+        let mut word = [0; 4];
+        socket.read_exact(&mut word).await.unwrap();
+        socket.write_all(&word).await.unwrap();
+    });
+    let seawall = Seawall::start(Settings { tunnels: tunnels(port), ..settings() }, upstream_settings()).await;
+    let (_, mut socket) = seawall.tunnel(&format!("127.0.0.1:{port}")).await;
+    let mut greeting = [0; 11];
+    socket.read_exact(&mut greeting).await.unwrap();
+    socket.write_all(b"EHLO").await.unwrap();
+    assert_eq!(rest(&mut socket).await, b"EHLO");
+}
