@@ -149,6 +149,7 @@ impl Daemon {
             clock: clock.clone(),
         };
         tasks.spawn(listener::serve(Arc::new(shared), listeners));
+        tasks.spawn(give_back(tasks.clone()));
         tasks.spawn(keep_tidy(Kept { cache, ledger: ledger.clone(), leaves, clock }, tasks.clone()));
         ready.set(Stage::Serving);
         Ok(Daemon { addresses, admin, tasks, admin_tasks, ready, journal, ledger, metrics, drain: config.drain })
@@ -308,6 +309,21 @@ struct Kept {
     ledger: Ledger,
     leaves: Arc<Leaves>,
     clock: Clock,
+}
+
+/// How often memory that was freed is given back.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(5);
+
+/// The allocator gives freed memory back to the system when something large is freed a second later,
+/// and not before: after a crowd has left nothing may be, for hours.
+async fn give_back(tasks: Tasks) {
+    let mut clock = tokio::time::interval(GIVE_BACK_EVERY);
+    loop {
+        tokio::select! {
+            () = tasks.stopping() => return,
+            _ = clock.tick() => drop(std::hint::black_box(vec![0u8; 4 << 20])),
+        }
+    }
 }
 
 async fn keep_tidy(kept: Kept, tasks: Tasks) {

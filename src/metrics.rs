@@ -4,8 +4,11 @@
 //! series is bounded; of `source`, which upstream chooses, only the first [`SOURCES`] are told
 //! apart.
 
+pub mod bounds;
+mod labels;
+
 use std::collections::HashSet;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -13,12 +16,17 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use bounds::Bounds;
+use labels::{
+    CodeLabels, LimitLabels, QuotaLabels, ReasonLabel, RegistryLabel, RequestLabels, ServedLabels, SourceLabels,
+    StaleLabels, Status, UpstreamLabels,
+};
 
 /// The media type of [`Metrics::encode`]'s text (OpenMetrics 1.0, which Prometheus has read since
 /// 2.5).
@@ -64,6 +72,7 @@ struct Inner {
     mirror_refused: Family<CodeLabels, Counter>,
     first_byte: Histogram,
     resolve: Histogram,
+    bounds: Bounds,
 }
 
 type WholeGauge = Gauge<u64, AtomicU64>;
@@ -134,6 +143,7 @@ impl Metrics {
         let fills = registered(r, "fills", "Blobs being fetched now", Gauge::default());
         let tunnels = registered(r, "tunnels", "Tunnels open now", Gauge::default());
         let connections = registered(r, "connections", "Connections of clients open now", Gauge::default());
+        let bounds = Bounds::new(r);
         let clients_refused = family(r, "clients_refused", "Connections and requests of clients refused, by reason");
         let mirror_refused =
             family(r, "mirror_refused", "Requests to a mirror that were refused: its clients ask the registry itself");
@@ -178,7 +188,13 @@ impl Metrics {
             mirror_refused,
             first_byte,
             resolve,
+            bounds,
         }))
+    }
+
+    /// How full is what all clients share.
+    pub fn bounds(&self) -> &Bounds {
+        &self.0.bounds
     }
 
     /// A client's request ended: `kind` as in oci/route, `outcome` as in `Cache-Status`.
@@ -366,79 +382,6 @@ where
     Family<L, M>: prometheus_client::registry::Metric,
 {
     registered(registry, name, help, Family::default())
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    registry: String,
-    kind: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ServedLabels {
-    registry: String,
-    source: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct UpstreamLabels {
-    registry: String,
-    kind: &'static str,
-    method: &'static str,
-    status: Status,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SourceLabels {
-    registry: String,
-    source: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RegistryLabel {
-    registry: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct QuotaLabels {
-    registry: String,
-    source: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LimitLabels {
-    registry: String,
-    limit: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CodeLabels {
-    registry: String,
-    code: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StaleLabels {
-    registry: String,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: &'static str,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Status(u16);
-
-impl EncodeLabelValue for Status {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
-        match self.0 {
-            0 => encoder.write_str("none"),
-            status => write!(encoder, "{status}"),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -48,6 +48,8 @@ pub struct Reader {
     source: Backing,
     pending: Option<BoxFuture<'static, Step>>,
     outbox: Option<Outbox>,
+    /// Bytes of one chunk.
+    most: u64,
 }
 
 enum Backing {
@@ -97,7 +99,7 @@ impl Reader {
                 (file, Backing::Flight { watch, flight, request: Box::new(request) })
             }
         };
-        Reader { file, from, at: from, end, is_whole: false, source, pending: None, outbox: None }
+        Reader { file, from, at: from, end, is_whole: false, source, pending: None, outbox: None, most: u64::MAX }
     }
 
     /// Another part of the same blob, from now on. What is read past the cache cannot go back.
@@ -118,6 +120,16 @@ impl Reader {
     /// in memory.
     pub fn post_to(&mut self, outbox: Outbox) {
         self.outbox = Some(outbox).filter(|_| matches!(self.source, Backing::Held { at_once: true, .. }));
+    }
+
+    /// Whether its chunks take no memory.
+    pub fn is_posting(&self) -> bool {
+        self.outbox.is_some()
+    }
+
+    /// From now on no chunk is longer, as far as they are made here.
+    pub fn at_most(&mut self, most: u64) {
+        self.most = most;
     }
 
     /// Bytes that are still to come, if that is known.
@@ -154,7 +166,7 @@ impl Reader {
             match limit {
                 Limit::End(size) if self.at >= size && self.end.is_none() => return Poll::Ready(None),
                 Limit::Upto(limit) | Limit::End(limit) if self.at < limit => {
-                    let most = limit.min(self.end.unwrap_or(limit)) - self.at;
+                    let most = (limit.min(self.end.unwrap_or(limit)) - self.at).min(self.most);
                     if let Some(read) = self.post(most).or_else(|| self.read_now(most)) {
                         return Poll::Ready(Some(read));
                     }

@@ -92,6 +92,25 @@ impl Body {
         self
     }
 
+    /// Whether its bytes are in memory for it alone: not a manifest's, and not a file's that the kernel
+    /// sends.
+    pub fn takes_memory(&self) -> bool {
+        match &self.content {
+            Content::Empty | Content::Full(_) => false,
+            Content::Reader(reader) => !reader.is_posting(),
+            Content::Parts(_) | Content::Through(..) | Content::Upstream(_) => true,
+        }
+    }
+
+    /// From now on no chunk is longer, as far as they are made here.
+    pub fn at_most(&mut self, most: u64) {
+        match &mut self.content {
+            Content::Reader(reader) => reader.at_most(most),
+            Content::Parts(parts) => parts.at_most(most),
+            Content::Empty | Content::Full(_) | Content::Through(..) | Content::Upstream(_) => {}
+        }
+    }
+
     /// Whether it was made here, and is not upstream's answer relayed.
     pub fn is_ours(&self) -> bool {
         !matches!(self.content, Content::Upstream(_))

@@ -49,6 +49,11 @@ impl Parts {
         self.remaining
     }
 
+    /// From now on no chunk is longer.
+    pub fn at_most(&mut self, most: u64) {
+        self.reader.at_most(most);
+    }
+
     /// The type of the response.
     pub fn media_type(&self) -> String {
         format!("multipart/byteranges; boundary={}", self.boundary)

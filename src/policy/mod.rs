@@ -4,6 +4,7 @@ pub mod access;
 pub mod addressee;
 pub mod admission;
 pub mod breaker;
+pub mod budget;
 pub mod client_certificate;
 pub mod clients;
 pub mod freshness;

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -14,6 +15,7 @@ use super::Settings;
 use super::authenticator::Authenticator;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::policy::budget::Network;
 use crate::policy::clients::{Client, Notice, Notices, Refusal};
 
 /// Counts the connections of clients, and reports refusals.
@@ -31,7 +33,7 @@ impl Clients {
     /// No client is connected yet.
     pub fn new(settings: &Settings, metrics: &Metrics, clock: &Clock) -> Clients {
         let users = settings.users.clone();
-        let slots = |most| Arc::new(ClientSlots { most, taken: Mutex::default() });
+        let slots = |most| Arc::new(ClientSlots { most, taken: Mutex::default(), networks: Mutex::default() });
         // A balancer speaks for many. After a restart all of them connect at once, and none has
         // done wrong.
         let waiting = settings.max_per_client.max(settings.max_connections / 2);
@@ -52,14 +54,14 @@ impl Clients {
 
     /// A slot for one more connection of the client at `ip`, if there is one left.
     pub(crate) fn slot(&self, ip: IpAddr) -> Option<ClientSlot> {
-        self.slots.clone().take(Client::of(ip))
+        self.slots.clone().take(Client::of(ip), Network::of(ip))
     }
 
     /// A slot for one more connection of the balancer at `ip` whose PROXY header is waited for.
     /// They are apart from the slots of clients: the balancer's own health checks are not refused
     /// for the crowd it brings.
     pub(crate) fn waiting_slot(&self, ip: IpAddr) -> Option<ClientSlot> {
-        self.waiting.clone().take(Client::of(ip))
+        self.waiting.clone().take(Client::of(ip), Network::of(ip))
     }
 
     /// Counts that the client at `ip` was refused, and reports it if that is news. `why` names no
@@ -83,6 +85,7 @@ impl Clients {
 struct ClientSlots {
     most: usize,
     taken: Mutex<HashMap<Client, Taken>>,
+    networks: Mutex<HashMap<Network, Weak<AtomicU64>>>,
 }
 
 #[derive(Debug)]
@@ -92,7 +95,7 @@ struct Taken {
 }
 
 impl ClientSlots {
-    fn take(self: Arc<Self>, client: Client) -> Option<ClientSlot> {
+    fn take(self: Arc<Self>, client: Client, network: Network) -> Option<ClientSlot> {
         let mut taken = self.taken.lock();
         let here = taken.entry(client).or_insert_with(|| Taken { count: 0, turn: Arc::new(Semaphore::new(1)) });
         // An entry that was just made has room: the least limit is 1.
@@ -102,7 +105,19 @@ impl ClientSlots {
         here.count += 1;
         let turn = here.turn.clone();
         drop(taken);
-        Some(ClientSlot { slots: self, client, turn })
+        let unwritten = self.unwritten(network);
+        Some(ClientSlot { slots: self, client, turn, network, unwritten })
+    }
+
+    /// One for all connections of a network.
+    fn unwritten(&self, network: Network) -> Arc<AtomicU64> {
+        let mut networks = self.networks.lock();
+        let here = networks.entry(network).or_default();
+        here.upgrade().unwrap_or_else(|| {
+            let unwritten = Arc::new(AtomicU64::new(0));
+            *here = Arc::downgrade(&unwritten);
+            unwritten
+        })
     }
 }
 
@@ -112,9 +127,16 @@ pub(crate) struct ClientSlot {
     slots: Arc<ClientSlots>,
     client: Client,
     turn: Arc<Semaphore>,
+    network: Network,
+    unwritten: Arc<AtomicU64>,
 }
 
 impl ClientSlot {
+    /// Bytes that were given to the connections of its network and are not written.
+    pub(crate) fn unwritten(&self) -> &Arc<AtomicU64> {
+        &self.unwritten
+    }
+
     /// The permit for what a client can do once at a time, whatever the number of its connections:
     /// have a password checked.
     pub(crate) fn turn(&self) -> &Arc<Semaphore> {
@@ -124,6 +146,12 @@ impl ClientSlot {
 
 impl Drop for ClientSlot {
     fn drop(&mut self) {
+        let mut networks = self.slots.networks.lock();
+        // Chunks on their way may still count.
+        if networks.get(&self.network).is_some_and(|here| here.strong_count() == 1) {
+            networks.remove(&self.network);
+        }
+        drop(networks);
         let mut taken = self.slots.taken.lock();
         if let Some(here) = taken.get_mut(&self.client) {
             here.count -= 1;
@@ -140,9 +168,9 @@ mod tests {
 
     #[test]
     fn a_client_has_so_many_slots_and_is_forgotten_when_it_left() {
-        let slots = Arc::new(ClientSlots { most: 2, taken: Mutex::default() });
+        let slots = Arc::new(ClientSlots { most: 2, taken: Mutex::default(), networks: Mutex::default() });
         let client = |text: &str| Client::of(text.parse().unwrap());
-        let take = |text: &str| slots.clone().take(client(text));
+        let take = |text: &str| slots.clone().take(client(text), Network::of(text.parse().unwrap()));
         let first = take("2001:db8::1").unwrap();
         let second = take("2001:db8::2").unwrap();
         assert!(take("2001:db8::3").is_none(), "one of the same /64");

@@ -31,6 +31,7 @@ use super::password;
 use super::shared::Conn;
 use super::transport::{Socket, Transport};
 use super::watched::Watched;
+use super::written::OfConnection;
 use crate::fs::Outbox;
 use crate::gateway::body::Body;
 use crate::gateway::{Ingress, Session};
@@ -186,12 +187,15 @@ struct Exchange {
     session: Session,
     monitor: IdleMonitor,
     granted: Granted,
+    unwritten: Arc<OfConnection>,
 }
 
 impl Exchange {
     fn new(conn: &Conn, ingress: Ingress, monitor: &IdleMonitor, granted: &Granted) -> Arc<Exchange> {
         let session = Session { peer: conn.peer, reached: conn.reached, ingress };
-        Arc::new(Exchange { conn: conn.clone(), session, monitor: monitor.clone(), granted: granted.clone() })
+        let (conn, monitor, granted) = (conn.clone(), monitor.clone(), granted.clone());
+        let unwritten = conn.unwritten();
+        Arc::new(Exchange { conn, session, monitor, granted, unwritten })
     }
 
     /// Answers requests; parts of files are posted to `outbox`, if there is one.
@@ -209,7 +213,8 @@ impl Exchange {
                 let response = exchange.answer(request).await;
                 // A client whose window is closed is asked for no body at all.
                 running.gave();
-                Ok::<_, Infallible>(response.map(|body| Tracked { body: body.posted_to(outbox), running }))
+                let unwritten = exchange.unwritten.answer();
+                Ok::<_, Infallible>(response.map(|body| Tracked { body: body.posted_to(outbox), running, unwritten }))
             })
         })
     }

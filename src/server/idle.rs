@@ -9,10 +9,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::watched::{LastMoved, Observer, Watched};
+use super::written::OfAnswer;
 use crate::error::Error;
 use crate::gateway::body::Body;
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 
 /// Fewer bytes than this in one write are about the connection (h2: pings, acknowledgements,
 /// windows), and no part of an answer.
@@ -183,6 +184,22 @@ impl Drop for Running {
 pub(crate) struct Tracked {
     pub(crate) body: Body,
     pub(crate) running: Running,
+    pub(crate) unwritten: Arc<OfAnswer>,
+}
+
+impl Tracked {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if !self.body.takes_memory() {
+            return Pin::new(&mut self.body).poll_frame(cx);
+        }
+        let room = self.unwritten.room(cx);
+        if room == 0 {
+            return Poll::Pending;
+        }
+        self.body.at_most(room);
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        polled.map_ok(|frame| frame.map_data(|bytes| self.unwritten.lend(bytes)))
+    }
 }
 
 impl http_body::Body for Tracked {
@@ -190,8 +207,8 @@ impl http_body::Body for Tracked {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        match polled.is_ready() {
+        let polled = self.poll(cx);
+        match polled.is_ready() || self.unwritten.is_full() {
             true => self.running.gave(),
             false => self.running.owes(),
         }
@@ -210,6 +227,8 @@ impl http_body::Body for Tracked {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::bounds::Level;
+    use crate::server::written::OfConnection;
     use futures_util::FutureExt;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::time::{Instant, sleep};
@@ -306,7 +325,8 @@ mod tests {
         let service = hyper::service::service_fn(move |_| {
             let mut running = begun.begin();
             running.gave();
-            let body = Tracked { body: Body::full(vec![0; 1 << 20]), running };
+            let unwritten = OfConnection::new(Level::default(), Arc::default()).answer();
+            let body = Tracked { body: Body::full(vec![0; 1 << 20]), running, unwritten };
             std::future::ready(Ok::<_, Error>(http::Response::new(body)))
         });
         let (near, far) = tokio::io::duplex(1 << 20);

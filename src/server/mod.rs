@@ -24,6 +24,7 @@ mod tcp;
 mod transport;
 pub mod tunnel;
 mod watched;
+mod written;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Settings;
 use super::clients::{ClientSlot, Clients};
 use super::loops::Relayed;
+use super::written::OfConnection;
 use crate::ca::Leaves;
 use crate::clock::Clock;
 use crate::dial::connect::Dialer;
@@ -113,6 +114,12 @@ impl Conn {
     /// The permit for what its client can do once at a time.
     pub(crate) fn turn(&self) -> &Arc<Semaphore> {
         self.permit.slot.turn()
+    }
+
+    /// What is given to it and not written.
+    pub(crate) fn unwritten(&self) -> Arc<OfConnection> {
+        let all = self.shared.metrics.bounds().unwritten.clone();
+        OfConnection::new(all, self.permit.slot.unwritten().clone())
     }
 
     /// How long the client may take for its next step.

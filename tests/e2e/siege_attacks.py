@@ -1,9 +1,10 @@
 """The strangers of a siege, and the registries that are in league with them. siege.py starts this; it is no test by itself.
 
-    siege_attacks.py '{"seconds": 60, "strangers": 20, "only": [], "open": 3128, "guarded": 3130, "big": "sha256:…", "registries": {"slow": 5001, …}}'
+    siege_attacks.py '{"seconds": 60, "strangers": 20, "only": [], "open": 3128, "guarded": 3130, "big": "sha256:…",
+                       "registries": {"slow": 5001, …}}'
 
-Every stranger has a source address of its own, 127.1.0.1 and up, and does everything in ATTACKS at once, or what `only` names. As it ends,
-by SIGTERM too, it prints for each attack what became of its rounds: {"slow_fills": {"done": 60, "ConnectionResetError": 2}, …}.
+Every stranger has a source address of its own, 127.1.0.1 and up, and does its part of ATTACKS at once, or what `only` names. As it ends, by
+SIGTERM too, it prints for each attack what became of its rounds: {"slow_fills": {"done": 60, "ConnectionResetError": 2}, …}.
 """
 
 import asyncio
@@ -108,7 +109,7 @@ class Registry:
 
 # HTTP/2, as much of it as an attack needs (RFC 9113, RFC 7541).
 
-DATA, HEADERS, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 4, 6, 8
+HEADERS, SETTINGS, PING, WINDOW_UPDATE = 1, 4, 6, 8
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 INITIAL_WINDOW_SIZE, WIDEST = 4, (1 << 31) - 1
 END_STREAM_AND_HEADERS, ACK = 5, 1
@@ -330,22 +331,24 @@ class Stranger:
             await reader.read(64 << 10)
 
 
-# How many of a kind each stranger does at once, and the seconds between two rounds.
+# Every second stranger holds as much as it can. The others do not: a share that its owner has used up would keep their attacks out.
+HOLDERS, ALL = slice(0, None, 2), slice(None)
+# Who does it, how many of the kind at once, and the seconds between two rounds.
 ATTACKS = [
-    (Stranger.deaf_streams, 1, 1.0),
-    (Stranger.closed_windows, 1, 1.0),
-    (Stranger.slow_fills, 1, 1.0),
-    (Stranger.moving_tags, 1, 2.0),
-    (Stranger.tiny_blobs, 1, 2.0),
-    (Stranger.broken_downloads, 1, 2.0),
-    (Stranger.hang_ups, 1, 4.0),
-    (Stranger.open_ranges, 1, 4.0),
-    (Stranger.slow_readers, 10, 1.0),
-    (Stranger.wrong_passwords, 1, 3.0),  # each costs seawall 60 ms of a processor
-    (Stranger.half_heads, 5, 1.0),
-    (Stranger.half_handshakes, 5, 1.0),
-    (Stranger.garbage, 1, 2.0),
-    (Stranger.many_ranges, 1, 2.0),
+    (Stranger.deaf_streams, HOLDERS, 2, 1.0),
+    (Stranger.closed_windows, HOLDERS, 2, 1.0),
+    (Stranger.slow_fills, HOLDERS, 2, 1.0),
+    (Stranger.moving_tags, ALL, 1, 2.0),
+    (Stranger.tiny_blobs, ALL, 1, 2.0),
+    (Stranger.broken_downloads, ALL, 1, 2.0),
+    (Stranger.hang_ups, ALL, 1, 4.0),
+    (Stranger.open_ranges, ALL, 1, 4.0),
+    (Stranger.slow_readers, ALL, 10, 1.0),
+    (Stranger.wrong_passwords, ALL, 1, 3.0),  # each costs seawall 60 ms of a processor
+    (Stranger.half_heads, ALL, 5, 1.0),
+    (Stranger.half_handshakes, ALL, 5, 1.0),
+    (Stranger.garbage, ALL, 1, 2.0),
+    (Stranger.many_ranges, ALL, 1, 2.0),
 ]
 
 
@@ -365,10 +368,10 @@ async def siege(target):
         await asyncio.start_server(registry.connection, "127.0.0.1", target["registries"][name], backlog=1024)
     strangers = [Stranger(n, target, registries) for n in range(1, target["strangers"] + 1)]
     rounds, running = {}, []
-    for round_of, at_once, pause in ATTACKS:
+    for round_of, who, at_once, pause in ATTACKS:
         if not target["only"] or round_of.__name__ in target["only"]:
             counted = rounds[round_of.__name__] = collections.Counter()
-            running += [asyncio.create_task(attack(stranger, round_of, pause, counted)) for stranger in strangers * at_once]
+            running += [asyncio.create_task(attack(stranger, round_of, pause, counted)) for stranger in strangers[who] * at_once]
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     stopping = asyncio.create_task(stop.wait())

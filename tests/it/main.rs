@@ -25,6 +25,7 @@ mod evidence_binary;
 mod evidence_cost;
 mod evidence_refusals;
 mod evidence_rows;
+mod fair_memory;
 mod flight;
 mod flight_breaks;
 mod flight_ranges;

@@ -1,0 +1,45 @@
+//! How full is what all clients share (docs/security.md, "Bounds").
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// What is taken of something that has a bound. Clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Level(Gauge<u64, AtomicU64>);
+
+impl Level {
+    /// More is taken.
+    pub fn add(&self, count: u64) {
+        self.0.inc_by(count);
+    }
+
+    /// Some is given back.
+    pub fn sub(&self, count: u64) {
+        self.0.dec_by(count);
+    }
+
+    /// How much is taken.
+    pub fn read(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// All of them.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// Bytes of answers that were given to connections and are not written.
+    pub unwritten: Level,
+}
+
+impl Bounds {
+    pub(super) fn new(r: &mut Registry) -> Bounds {
+        let mut level = |name: &str, help: &str| {
+            let level = Level::default();
+            r.register(name, help, level.0.clone());
+            level
+        };
+        Bounds { unwritten: level("unwritten_bytes", "Bytes of answers given to connections and not written yet") }
+    }
+}

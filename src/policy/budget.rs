@@ -1,0 +1,118 @@
+//! How much of what all share one client may have. Pure: what is held comes in, what may be taken goes
+//! out. What cannot be taken back is lent as "as much as is still free": whoever comes next finds a
+//! share of any size.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// Whose share it is: an IPv4 address, or an IPv6 /48, which is what one site is given (RFC 6177) and
+/// can take 65,536 /64 from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Network(IpAddr);
+
+impl Network {
+    /// The one that `ip` belongs to.
+    pub fn of(ip: IpAddr) -> Network {
+        Network(match ip.to_canonical() {
+            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 80)).into(),
+            v4 => v4,
+        })
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(ip) => write!(f, "{ip}"),
+            IpAddr::V6(ip) => write!(f, "{ip}/48"),
+        }
+    }
+}
+
+/// Bytes of answers that were given to connections and not written yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unwritten {
+    /// Of all answers.
+    pub all: u64,
+    /// Of those to the network of the client.
+    pub network: u64,
+    /// Of those on its connection.
+    pub connection: u64,
+    /// Of this answer.
+    pub answer: u64,
+}
+
+/// Of all answers at once.
+pub const MOST_UNWRITTEN: u64 = 256 << 20;
+/// Of a connection: twice what one stream of HTTP/2 needs for its speed.
+pub const MOST_OF_CONNECTION: u64 = 2 << 20;
+/// An answer of which nothing is unwritten goes on, whatever others hold: no answer waits for another.
+pub const LEAST_OF_ANSWER: u64 = 16 << 10;
+
+impl Unwritten {
+    /// Bytes that may be given now; 0: the answer waits until something of it is written.
+    pub fn room(self) -> u64 {
+        let Unwritten { all, network, connection, answer } = self;
+        let of_network = MOST_UNWRITTEN.saturating_sub(all).saturating_sub(network);
+        let of_answer = MOST_OF_CONNECTION.saturating_sub(connection).saturating_sub(answer);
+        match of_network.min(of_answer) {
+            room if room >= LEAST_OF_ANSWER => room,
+            _ if answer == 0 => LEAST_OF_ANSWER,
+            _ => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn a_network_is_an_address_or_a_48() {
+        let of = |text: &str| Network::of(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:ffff::2"));
+        assert_ne!(of("2001:db8:1::1"), of("2001:db8:2::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+        assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
+        assert_eq!(of("2001:db8:1:2::1").to_string(), "2001:db8:1::/48");
+    }
+
+    #[test]
+    fn what_may_be_given() {
+        for (all, network, connection, answer, expected) in [
+            (0, 0, 0, 0, 2 * MIB),
+            (MIB, MIB, MIB, MIB, 0),
+            (MIB, MIB, MIB, 0, MIB),
+            (2 * MIB, 2 * MIB, 2 * MIB, 0, LEAST_OF_ANSWER),
+            (2 * MIB, 2 * MIB, 2 * MIB, 1, 0),
+            (128 * MIB, 128 * MIB, 0, 0, LEAST_OF_ANSWER),
+            (128 * MIB, 0, 0, 0, 2 * MIB),
+            (300 * MIB, 0, 0, 0, LEAST_OF_ANSWER),
+        ] {
+            let held = Unwritten { all, network, connection, answer };
+            assert_eq!(held.room(), expected, "{held:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever some networks take, the next finds a share.
+        #[test]
+        fn a_network_never_takes_the_last(takes in prop::collection::vec(0usize..8, 0..4000)) {
+            let mut held = [0u64; 8];
+            for network in takes {
+                let all = held.iter().sum();
+                let room = Unwritten { all, network: held[network], connection: 0, answer: 1 }.room();
+                held[network] += room.min(64 << 10);
+            }
+            let all: u64 = held.iter().sum();
+            prop_assert!(all < MOST_UNWRITTEN);
+            prop_assert!(held.iter().all(|held| *held <= MOST_UNWRITTEN / 2 + (64 << 10)));
+            let next = Unwritten { all, ..Unwritten::default() };
+            prop_assert!(next.room() >= LEAST_OF_ANSWER);
+        }
+    }
+}
