@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::dial::connect::Dialer;
 use crate::dial::loops::{self, Evidence};
 use crate::dial::own::OwnAddresses;
+use crate::fs;
 use crate::gateway::pages::Pages;
 use crate::gateway::pings::Pings;
 use crate::gateway::telemetry::Telemetry;
@@ -28,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::oci::challenge;
 use crate::oci::digest::Digest;
 use crate::policy::access::GrantTtls;
+use crate::policy::budget::Descriptors;
 use crate::policy::registry::Registries;
 use crate::records::{Journal, Records, Table};
 use crate::server::clients::Clients;
@@ -71,7 +73,7 @@ impl Daemon {
     ///
     /// # Errors
     /// What kept it from starting, for the operator to read.
-    pub async fn start_at(config: Config, clock: Clock) -> anyhow::Result<Daemon> {
+    pub async fn start_at(mut config: Config, clock: Clock) -> anyhow::Result<Daemon> {
         let metrics = Metrics::new();
         let (tasks, admin_tasks, ready) = (Tasks::new(), Tasks::new(), Ready::new());
         let (own, ledger, images) = (OwnAddresses::new(), Ledger::default(), Images::default());
@@ -91,13 +93,19 @@ impl Daemon {
         let mut loaded = load(&config, &clock).await?;
         let (journal, pings) = (loaded.journal.clone(), loaded.pings(&config));
 
+        let transfers = fit_descriptors(&mut config);
         let listeners = bind(&config)?;
         let addresses = listeners.addresses();
         addresses.iter().for_each(|address| own.add(*address));
         let dialer = Dialer::new(&config.upstream, own.clone()).context("the resolver cannot be set up")?;
         ledger.restore(&loaded.records.quota, keeper(journal.clone()), clock.now());
-        let shared =
-            Shared { clock: clock.clone(), tasks: tasks.clone(), metrics: metrics.clone(), ledger: ledger.clone() };
+        let shared = Shared {
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            metrics: metrics.clone(),
+            ledger: ledger.clone(),
+            transfers,
+        };
         let upstream = Upstream::new(&config.upstream, &config.registries, &dialer, shared)?;
         for (namespace, challenges) in pings.challenges() {
             let challenges = challenge::parse(challenges.iter().map(String::as_str)).into();
@@ -244,6 +252,23 @@ async fn load(config: &Config, clock: &Clock) -> anyhow::Result<Loaded> {
 }
 
 /// Sockets that systemd opened, else the configuration's.
+/// Takes as many descriptors as there may be; how many transfers they are for. Where they do not suffice
+/// for the connections that are wanted, there are fewer.
+fn fit_descriptors(config: &mut Config) -> usize {
+    let (limit, wanted) = (fs::most_descriptors(), config.proxy.max_connections);
+    let Descriptors { transfers, connections } = Descriptors::of(limit, wanted);
+    if connections < wanted {
+        warn!(
+            limit,
+            connections,
+            "clients.max_connections is {wanted}, and the limit of open files allows fewer: raise it (LimitNOFILE=, ulimit -Hn)"
+        );
+        config.proxy.max_connections = connections;
+        config.proxy.max_per_client = config.proxy.max_per_client.min(connections);
+    }
+    transfers
+}
+
 fn bind(config: &Config) -> anyhow::Result<Listeners> {
     let mut inherited = listenfd::ListenFd::from_env();
     let mut sockets = Vec::new();

@@ -50,6 +50,8 @@ pub enum Kind {
     Corrupt,
     /// There is no room to keep it.
     Full,
+    /// Others are served, and there is no place for this now.
+    Busy,
     /// Something of seawall's own.
     Ours,
 }
@@ -71,6 +73,7 @@ impl Kind {
             Kind::Forbidden => "forbidden",
             Kind::Corrupt => "corrupt",
             Kind::Full => "full",
+            Kind::Busy => "busy",
             Kind::Ours => "internal",
         }
     }
@@ -79,7 +82,7 @@ impl Kind {
     pub fn fault(self) -> Fault {
         match self {
             Kind::Request | Kind::Misdirected => Fault::Client,
-            Kind::Full | Kind::Ours | Kind::Looped => Fault::Ours,
+            Kind::Full | Kind::Busy | Kind::Ours | Kind::Looped => Fault::Ours,
             _ => Fault::Upstream,
         }
     }
@@ -103,6 +106,7 @@ impl Kind {
                 StatusCode::BAD_GATEWAY
             }
             Kind::Full => StatusCode::INSUFFICIENT_STORAGE,
+            Kind::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Kind::Ours => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -110,6 +110,16 @@ pub fn writable(dir: &Path) -> Result<()> {
     at("write to", there, asked.map_err(io::Error::from))
 }
 
+/// How many descriptors this process may have, once it has asked for as many as it is allowed.
+pub fn most_descriptors() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // What is refused leaves it as it was.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(most).unwrap_or(usize::MAX)
+}
+
 /// The user that this process runs as, by name and number.
 pub fn user() -> String {
     let id = rustix::process::geteuid().as_raw();

@@ -214,7 +214,7 @@ impl Gateway {
         origin: &Origin,
         record: &mut Record,
     ) -> Result<Response<Body>> {
-        let requester = request.requester(self.upstream.keyring(), self.clock.now())?;
+        let requester = request.requester(self.upstream.keyring(), self.clock.now())?.at(record.client());
         record.cost = requester.cost.clone();
         let path = request.http.uri().path();
         if role == Role::Tokens || self.upstream.auth().is_realm(&site.namespace, origin, path) {
@@ -287,7 +287,7 @@ impl Gateway {
                 return Err(Error::new(Kind::Misdirected, message));
             }
         }
-        let requester = requester(request.headers(), self.upstream.keyring(), self.clock.now())?;
+        let requester = requester(request.headers(), self.upstream.keyring(), self.clock.now())?.at(record.client());
         record.cost = requester.cost.clone();
         let recipient = Recipient { registry: &NO_REGISTRY.into(), origin, kind: route::Kind::Other };
         forward(&self.upstream, request, recipient, &requester).await

@@ -28,7 +28,7 @@ use crate::oci::manifest::{ContentKind, MAX_MANIFEST};
 use crate::oci::media_type::OCTET_STREAM;
 use crate::store::index::Held;
 use crate::store::is_missing;
-use crate::upstream::{Fetched, Proves, What};
+use crate::upstream::{Fetched, Proves, Transfer, What};
 
 /// How far behind what a client asks for a fill may be. Further, and the client gets its bytes
 /// straight from upstream. Less would send each of a client's parallel range requests upstream.
@@ -302,7 +302,7 @@ impl Contents {
 
     /// What a client wants from far ahead of the fill comes straight from upstream, while the fill
     /// goes on. `None`: it is near, or upstream has no ranges.
-    async fn far(&self, pull: &Pull, what: &What, flight: &Flight, head: &Head) -> Option<Response<Incoming>> {
+    async fn far(&self, pull: &Pull, what: &What, flight: &Flight, head: &Head) -> Option<Response<Transfer>> {
         let range = pull.range.as_ref()?;
         let start = match head.total.map(|total| select(Some(range), total)) {
             Some(Selection::Part(part)) => part.start,
@@ -313,7 +313,8 @@ impl Contents {
         if start <= published.saturating_add(FAR) {
             return None;
         }
-        let part = self.parts.request(pull, what, flight.digest()).fetch_range(range).await.ok()?.response;
+        let (answer, place) = self.parts.request(pull, what, flight.digest()).fetch_range(range).await.ok()?;
+        let part = answer.response.map(|body| Transfer::from(body).at(place));
         (part.status() == StatusCode::PARTIAL_CONTENT).then_some(part)
     }
 
@@ -327,7 +328,7 @@ impl Contents {
         ready = ready.map(|fetched| Fetched { proves: Proves::Nothing, ..fetched });
         let single = pull.range.as_ref().filter(|range| matches!(select(Some(range), u64::MAX), Selection::Part(_)));
         if let (What::Blob(_), Some(range)) = (what, single) {
-            let answer = match request.fetch_range(range).await {
+            let (answer, place) = match request.fetch_range(range).await {
                 Ok(answer) => answer,
                 Err(error) => return Err(self.refused_through(pull, what, &digest, &inquiry, error).await),
             };
@@ -337,11 +338,11 @@ impl Contents {
             // All of it is verified, however it was asked for; a part cannot be.
             let is_all = covers_all(&answer.response);
             if !is_all && answer.response.status() != StatusCode::OK {
-                let part = answer.response;
+                let part = answer.response.map(|body| Transfer::from(body).at(place));
                 return Ok(Found::passed(digest, content_type(part.headers()), Content::Part(part)));
             }
             if is_all {
-                ready = Some(Fetched { is_named: false, ..Fetched::of(answer, 0, &request.requester) });
+                ready = Some(Fetched { is_named: false, ..Fetched::of(answer, 0, &request.requester).at(place) });
             }
         }
         let fetched = match ready {

@@ -164,12 +164,15 @@ impl Fill {
         let whole = here > 0 && partial.is_verified();
         let is_wrong = from > 0 && !whole && is_as_long_as_all(&partial, &fetched);
         if is_wrong && !fetched.as_ref().is_ok_and(|fetched| fetched.start == 0) {
+            // Its place first: who waits for one holds none.
+            drop(fetched);
             fetched = self.fetch(&request, &inquiry, &digest, 0).await;
         }
         let mut fetched = fetched?;
         if let Some(end) = end.filter(|_| fetched.start > 0)
             && !overlap::begins_with(&mut fetched, &end, self.parts.upstream.idle_timeout()).await?
         {
+            drop(fetched);
             fetched = self.fetch(&request, &inquiry, &digest, 0).await?;
         }
         if fetched.start == 0 && here > 0 {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
-use hyper::body::Incoming;
 
 use super::reader::Source;
 use super::through::VerifyingBody;
@@ -14,6 +13,7 @@ use crate::http::warnings::Warnings;
 use crate::oci::digest::Digest;
 use crate::oci::media_type::{OCTET_STREAM, essence};
 use crate::policy::freshness::Reason;
+use crate::upstream::Transfer;
 
 /// What a pull found.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub enum Content {
     /// From upstream, verified on the way, and its length if that is known.
     Through(Box<VerifyingBody>, Option<u64>),
     /// A part that upstream was asked for, as it answered.
-    Part(Response<Incoming>),
+    Part(Response<Transfer>),
     /// Nothing: only its length was asked for.
     Sized(u64),
     /// The same, as upstream said it without saying of which digest.

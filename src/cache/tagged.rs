@@ -23,7 +23,7 @@ use crate::oci::name::{Reference, Tag};
 use crate::policy::access::Verdict;
 use crate::policy::freshness;
 use crate::task;
-use crate::upstream::{Author, What, Wording};
+use crate::upstream::{Author, Transfer, What, Wording};
 
 /// What of an image is not here, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -225,7 +225,7 @@ impl Tagged {
         let media_type = content_type(answer.response.headers());
         let media_type = if media_type.is_empty() { binding.media_type } else { media_type.into() };
         let warnings = Warnings::of(answer.response.headers());
-        let content = Content::Part(answer.response);
+        let content = Content::Part(answer.response.map(Transfer::from));
         Ok(Found { warnings, ..Found::new(digest, media_type, content, Outcome::Bypass) })
     }
 }

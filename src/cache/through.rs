@@ -7,7 +7,6 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderValue;
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use crate::error::{Error, Kind, Result};
 use crate::oci::digest::{Digest, Hasher};
@@ -16,7 +15,7 @@ use crate::policy::registry::Site;
 use crate::store::BlobFile;
 use crate::task;
 use crate::upstream::requester::Requester;
-use crate::upstream::{Answer, Fetched, Upstream, What};
+use crate::upstream::{Answer, Fetched, Place, Transfer, Upstream, What};
 
 /// How one client gets at a blob without the cache.
 #[derive(Clone)]
@@ -54,7 +53,7 @@ impl BlobRequest {
     ///
     /// # Errors
     /// Upstream said no, or nothing.
-    pub async fn fetch_range(&self, range: &HeaderValue) -> Result<Answer> {
+    pub async fn fetch_range(&self, range: &HeaderValue) -> Result<(Answer, Place)> {
         self.upstream.fetch_range(&self.site, &self.repository, &self.what, range, &self.requester).await
     }
 
@@ -92,7 +91,7 @@ async fn hashed(file: BlobFile, digest: &Digest, len: u64) -> Result<Hasher> {
 
 /// The body of such a blob.
 pub struct VerifyingBody {
-    body: Incoming,
+    body: Transfer,
     verify: Option<(Hasher, Digest)>,
     /// Bytes that the client has already.
     skip: u64,
@@ -115,7 +114,7 @@ impl VerifyingBody {
     /// `verify` has the hash of what came before; `left`: bytes that are wanted, if that is not
     /// all.
     pub fn new(
-        body: Incoming,
+        body: Transfer,
         verify: Option<(Hasher, Digest)>,
         left: Option<u64>,
         idle: std::time::Duration,

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::parts::Parts;
 use super::telemetry::Record;
@@ -14,6 +13,7 @@ use crate::cache::reader::Reader;
 use crate::cache::through::VerifyingBody;
 use crate::error::{Error, Kind};
 use crate::fs::Outbox;
+use crate::upstream::Transfer;
 
 /// A response body. An error breaks the connection off, so that no client takes a part for the
 /// whole.
@@ -36,7 +36,7 @@ enum Content {
 /// A body that upstream sends; it fails when upstream is silent for too long.
 #[derive(Debug)]
 struct Relay {
-    body: Incoming,
+    body: Transfer,
     idle: Duration,
     timer: Pin<Box<tokio::time::Sleep>>,
 }
@@ -72,8 +72,8 @@ impl Body {
     }
 
     /// A body that upstream sends, relayed as it comes; upstream may be silent for `idle`.
-    pub fn upstream(body: Incoming, idle: Duration) -> Body {
-        let timer = Box::pin(tokio::time::sleep(idle));
+    pub fn upstream(body: impl Into<Transfer>, idle: Duration) -> Body {
+        let (body, timer) = (body.into(), Box::pin(tokio::time::sleep(idle)));
         Body::of(Content::Upstream(Box::new(Relay { body, idle, timer })))
     }
 

@@ -11,6 +11,7 @@ use crate::http::conditional::{not_modified, range_counts};
 use crate::http::headers::{CACHE_STATUS, DOCKER_CONTENT_DIGEST, DOCKER_DISTRIBUTION_API_VERSION};
 use crate::http::range::{Selection, content_range, select, unsatisfied};
 use crate::oci::media_type::OCTET_STREAM;
+use crate::upstream::Transfer;
 
 /// What a request asks of what was found.
 #[derive(Clone, Copy, Debug)]
@@ -145,7 +146,7 @@ fn unsatisfiable(total: u64) -> Response<Body> {
     response
 }
 
-fn upstream_part(upstream: Response<hyper::body::Incoming>, idle: std::time::Duration) -> Response<Body> {
+fn upstream_part(upstream: Response<Transfer>, idle: std::time::Duration) -> Response<Body> {
     let (parts, body) = upstream.into_parts();
     let mut response = status(parts.status, Body::upstream(body, idle));
     // They belong to this very answer, which is not kept: a probe of the quota asks for them.

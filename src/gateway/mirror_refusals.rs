@@ -82,6 +82,7 @@ fn remedy(error: &Error) -> &'static str {
         }
         (Kind::Limited, _) => "give its [[registry]] an account with a higher limit (username, password_file)",
         (Kind::Unreachable | Kind::Timeout | Kind::Broken, _) => "`seawall check` tells how far it gets",
+        (Kind::Busy, _) => "try again: seawall_transfers and seawall_transfers_waiting show how much is being fetched",
         (Kind::Full, _) => "make room below the data directory, or lower cache.max_size",
         (Kind::Missing | Kind::Rejected | Kind::Corrupt | Kind::Ours, _) => "the error says what it is",
     }

@@ -57,10 +57,16 @@ pub(crate) fn rescue(
     if error.kind() == Kind::Limited && !is_told_to_wait(user_agent, retry_after(headers)) {
         headers.remove(header::RETRY_AFTER);
     }
+    if error.kind() == Kind::Busy {
+        headers.insert(header::RETRY_AFTER, SOON);
+    }
     headers.insert("cache-status", cache_status(outcome(error), Some(error.kind().as_str())));
     headers.insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
     response
 }
+
+/// Seconds after which a place may be free.
+const SOON: HeaderValue = HeaderValue::from_static("5");
 
 fn retry_after(headers: &HeaderMap) -> Duration {
     let seconds = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());

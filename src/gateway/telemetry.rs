@@ -1,6 +1,6 @@
 //! One request, as the log and the metrics record it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
@@ -83,6 +83,11 @@ impl Record {
             bytes: 0,
             end: End::Open,
         }
+    }
+
+    /// The address of the client.
+    pub fn client(&self) -> IpAddr {
+        self.peer.ip()
     }
 
     /// Notes the status, and counts the request.

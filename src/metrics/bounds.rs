@@ -27,10 +27,18 @@ impl Level {
 }
 
 /// All of them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Bounds {
     /// Bytes of answers that were given to connections and are not written.
     pub unwritten: Level,
+    /// Bodies that come from upstream.
+    pub transfers: Level,
+    /// Those that wait for a place.
+    pub transfers_waiting: Level,
+    /// Short questions that are being asked.
+    pub questions: Level,
+    /// Those that wait for a place.
+    pub questions_waiting: Level,
 }
 
 impl Bounds {
@@ -40,6 +48,12 @@ impl Bounds {
             r.register(name, help, level.0.clone());
             level
         };
-        Bounds { unwritten: level("unwritten_bytes", "Bytes of answers given to connections and not written yet") }
+        Bounds {
+            unwritten: level("unwritten_bytes", "Bytes of answers given to connections and not written yet"),
+            transfers: level("transfers", "Bodies that come from upstream now"),
+            transfers_waiting: level("transfers_waiting", "Fetches that wait for a place among the transfers"),
+            questions: level("questions", "Short questions that upstream is asked now"),
+            questions_waiting: level("questions_waiting", "Questions that wait for a place"),
+        }
     }
 }

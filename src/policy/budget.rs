@@ -11,6 +11,9 @@ use std::net::{IpAddr, Ipv6Addr};
 pub struct Network(IpAddr);
 
 impl Network {
+    /// seawall's own.
+    pub const OWN: Network = Network(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+
     /// The one that `ip` belongs to.
     pub fn of(ip: IpAddr) -> Network {
         Network(match ip.to_canonical() {
@@ -63,6 +66,29 @@ impl Unwritten {
     }
 }
 
+/// How many of what takes descriptors there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Descriptors {
+    /// Bodies that come from upstream: a connection and a file each.
+    pub transfers: usize,
+    /// Connections of clients: a tunnel has a second one.
+    pub connections: usize,
+}
+
+/// For files of the cache that are kept open, for records, names, questions, and to say no.
+const KEPT: usize = 256;
+/// More transfers are no faster.
+const MOST_TRANSFERS: usize = 512;
+
+impl Descriptors {
+    /// Of so many descriptors, where so many connections are wanted.
+    pub fn of(limit: usize, wanted: usize) -> Descriptors {
+        let transfers = (limit / 4).clamp(8, MOST_TRANSFERS);
+        let left = limit.saturating_sub(KEPT.min(limit / 4) + 2 * transfers);
+        Descriptors { transfers, connections: wanted.min((left / 2).max(8)) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -79,6 +105,21 @@ mod tests {
         assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
         assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
         assert_eq!(of("2001:db8:1:2::1").to_string(), "2001:db8:1::/48");
+    }
+
+    #[test]
+    fn descriptors_suffice() {
+        for (limit, wanted, transfers, connections) in [
+            (1 << 20, 10_000, 512, 10_000),
+            (65_536, 10_000, 512, 10_000),
+            (4_096, 10_000, 512, 1_408),
+            (1_024, 10_000, 256, 128),
+            (1_024, 100, 256, 100),
+            (0, 10_000, 8, 8),
+        ] {
+            assert_eq!(Descriptors::of(limit, wanted), Descriptors { transfers, connections }, "{limit}");
+            assert!(limit == 0 || 2 * (transfers + connections) <= limit);
+        }
     }
 
     #[test]

@@ -126,7 +126,8 @@ impl Reason {
     pub fn of(kind: Kind) -> Option<Reason> {
         match kind {
             Kind::Unreachable | Kind::Forbidden | Kind::Looped => Some(Reason::Unreachable),
-            Kind::Timeout => Some(Reason::Timeout),
+            // No answer in time, whoever kept it waiting.
+            Kind::Timeout | Kind::Busy => Some(Reason::Timeout),
             Kind::Limited => Some(Reason::RateLimited),
             Kind::Broken | Kind::Corrupt => Some(Reason::Broken),
             Kind::Request

@@ -11,6 +11,7 @@ pub mod freshness;
 pub mod guard;
 pub mod heads;
 pub mod intercept;
+pub mod line;
 pub mod mirror;
 pub mod no_proxy;
 pub mod offline_token;

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 
 use super::answer::{Answer, Via};
 use super::breaker::Outages;
+use super::lanes::Transfer;
 use super::permit::Permit;
 use super::pool::{Pool, Pools};
 use super::quota::QuotaGate;
@@ -47,6 +48,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// The books of upstream's quota.
     pub ledger: Ledger,
+    /// Bodies that may come from upstream at once.
+    pub transfers: usize,
 }
 
 /// Sends requests to upstreams, one at a time or many.
@@ -76,7 +79,7 @@ impl Client {
         dialer: &Dialer,
         shared: Shared,
     ) -> std::result::Result<Client, TlsError> {
-        let Shared { clock, tasks, metrics, ledger } = shared;
+        let Shared { clock, tasks, metrics, ledger, .. } = shared;
         Ok(Client {
             pools: Pools::new(settings, registries, dialer)?,
             via: dialer.pseudonym().clone(),
@@ -156,8 +159,8 @@ impl Client {
     }
 
     /// All of a body, at most `most` bytes.
-    pub(super) async fn collect(&self, body: Incoming, most: usize) -> Result<Bytes> {
-        match tokio::time::timeout(self.idle_timeout, Limited::new(body, most).collect()).await {
+    pub(super) async fn collect(&self, body: impl Into<Transfer>, most: usize) -> Result<Bytes> {
+        match tokio::time::timeout(self.idle_timeout, Limited::new(body.into(), most).collect()).await {
             Ok(Ok(collected)) => Ok(collected.to_bytes()),
             Ok(Err(error)) => Err(Error::caused(Kind::Broken, "upstream's response broke off, or is too long", error)),
             Err(_) => Err(Error::new(Kind::Timeout, "upstream stopped sending its response")),

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use hyper::body::Incoming;
 
 use super::answer::{Answer, Proves};
+use super::lanes::{Place, Transfer};
 use super::question::{ANY_MANIFEST, Question, What, Wording};
 use super::requester::Requester;
 use super::sources::Sources;
@@ -21,7 +21,7 @@ pub struct Fetched {
     /// What of it was read already, if anything: it comes first.
     pub ahead: Bytes,
     /// The bytes.
-    pub body: Incoming,
+    pub body: Transfer,
     /// Offset of the first of them in the whole.
     pub start: u64,
     /// Length of the whole, where upstream says it.
@@ -40,6 +40,11 @@ pub struct Fetched {
 }
 
 impl Fetched {
+    /// The same, which has a place as long as it comes.
+    pub fn at(self, place: Place) -> Fetched {
+        Fetched { body: self.body.at(place), ..self }
+    }
+
     /// A success as a body on its way, which begins at that byte.
     pub fn of(answer: Answer, start: u64, requester: &Requester) -> Fetched {
         let headers = answer.headers();
@@ -57,7 +62,7 @@ impl Fetched {
             proves: answer.proves(requester),
             warnings: Warnings::of(headers),
             range,
-            body: answer.response.into_body(),
+            body: answer.response.into_body().into(),
         }
     }
 }

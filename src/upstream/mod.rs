@@ -29,6 +29,7 @@ pub mod breaker;
 pub mod client;
 mod describe;
 mod fetch;
+mod lanes;
 pub mod limit;
 pub mod login;
 mod pass;
@@ -58,6 +59,7 @@ use hyper::body::Incoming;
 pub use answer::{Answer, AnswerTo, Proves, Via, answered_to, leads_back};
 pub use describe::Description;
 pub use fetch::Fetched;
+pub use lanes::{Place, Transfer};
 pub use pay::is_bad_login;
 pub use probe::Probed;
 pub use question::{ANY_MANIFEST, Past, What, Wording, in_time};
@@ -66,6 +68,7 @@ pub use tokens::MAX_TOKEN_REPLY;
 
 use auth::{Auth, Token};
 use client::{Client, Shared};
+use lanes::Lanes;
 use proofs::Proofs;
 use requester::{Keyring, Requester, UpstreamCost};
 use sources::Sources;
@@ -84,7 +87,7 @@ use crate::policy::registry::{Registries, Site};
 
 /// Asks registries. Clones share everything.
 #[derive(Clone)]
-pub struct Upstream(Sources);
+pub struct Upstream(Sources, Lanes);
 
 impl Upstream {
     /// # Errors
@@ -95,9 +98,10 @@ impl Upstream {
         dialer: &Dialer,
         shared: Shared,
     ) -> std::result::Result<Upstream, TlsError> {
+        let lanes = Lanes::new(shared.transfers, shared.metrics.bounds());
         let client = Arc::new(Client::new(settings, registries, dialer, shared)?);
         let proofs = Proofs::new(Arc::new(Tokens::new(client)));
-        Ok(Upstream(Sources { proofs: Arc::new(proofs), registries: Arc::new(registries.clone()) }))
+        Ok(Upstream(Sources { proofs: Arc::new(proofs), registries: Arc::new(registries.clone()) }, lanes))
     }
 
     fn client(&self) -> &Client {
@@ -112,7 +116,7 @@ impl Upstream {
     ///
     /// # Errors
     /// Upstream refused, or did not answer.
-    pub fn describe(
+    pub async fn describe(
         &self,
         site: &Site,
         repository: &Repository,
@@ -120,38 +124,50 @@ impl Upstream {
         accept: (&str, Past),
         author: Author,
         requester: &Requester,
-    ) -> impl Future<Output = Result<Description>> {
-        describe::describe(&self.0, site, repository, what, accept, author, requester)
+    ) -> Result<Description> {
+        let _place = self.1.questions.enter(requester.network).await?;
+        Box::pin(describe::describe(&self.0, site, repository, what, accept, author, requester)).await
     }
 
     /// Fetches from byte `from` on. Upstream may ignore that: see [`Fetched::start`].
     ///
     /// # Errors
     /// Upstream refused, did not answer, or sent something that makes no sense.
-    pub fn fetch(
+    pub async fn fetch(
         &self,
         site: &Site,
         repository: &Repository,
         what: &What,
         from: u64,
         requester: &Requester,
-    ) -> impl Future<Output = Result<Fetched>> {
-        fetch::fetch(&self.0, site, repository, what, from, requester)
+    ) -> Result<Fetched> {
+        let place = self.place(what, requester).await?;
+        Ok(Box::pin(fetch::fetch(&self.0, site, repository, what, from, requester)).await?.at(place))
     }
 
     /// Passes a client's `Range` on and the answer back, whatever it is: 200, 206 or 416.
     ///
     /// # Errors
     /// Upstream refused, or did not answer.
-    pub fn fetch_range(
+    pub async fn fetch_range(
         &self,
         site: &Site,
         repository: &Repository,
         what: &What,
         range: &HeaderValue,
         requester: &Requester,
-    ) -> impl Future<Output = Result<Answer>> {
-        fetch::fetch_range(&self.0, site, repository, what, range, requester)
+    ) -> Result<(Answer, Place)> {
+        let place = self.place(what, requester).await?;
+        let answer = Box::pin(fetch::fetch_range(&self.0, site, repository, what, range, requester)).await?;
+        Ok((answer, place))
+    }
+
+    /// A manifest is short, and keeps nobody waiting.
+    async fn place(&self, what: &What, requester: &Requester) -> Result<Place> {
+        match what {
+            What::Blob(_) => self.1.transfers.enter(requester.network).await,
+            What::Manifest(_) | What::List(_) => self.1.questions.enter(requester.network).await,
+        }
     }
 
     /// Sends a request with the client's own fields, for what is never kept.
@@ -233,7 +249,7 @@ impl Upstream {
     ///
     /// # Errors
     /// The body broke off, is longer, or stopped coming.
-    pub fn collect(&self, body: Incoming, most: usize) -> impl Future<Output = Result<Bytes>> {
+    pub fn collect(&self, body: impl Into<Transfer>, most: usize) -> impl Future<Output = Result<Bytes>> {
         self.client().collect(body, most)
     }
 

@@ -1,6 +1,7 @@
 //! Who asks upstream, with which credential, and what it costs.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -13,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::http::via;
 use crate::ledger::Identity;
 use crate::lru::lru;
+use crate::policy::budget::Network;
 use crate::policy::chain::{Reach, Source};
 use crate::policy::quota::Aim;
 
@@ -100,6 +102,8 @@ pub struct Requester {
     pub via: Option<HeaderValue>,
     /// What was asked of upstream for this requester.
     pub cost: Arc<UpstreamCost>,
+    /// Whose share of the places upstream it takes.
+    pub network: Network,
 }
 
 impl fmt::Debug for Requester {
@@ -142,7 +146,7 @@ impl Requester {
     /// Anonymous, instead of this one: a question of seawall's own.
     #[must_use]
     pub fn as_anonymous(&self) -> Requester {
-        let (via, cost) = (self.via.clone(), self.cost.clone());
+        let (via, cost, network) = (self.via.clone(), self.cost.clone(), self.network);
         Requester {
             credential: Credential::Anonymous,
             payer: Payer::Own,
@@ -150,7 +154,14 @@ impl Requester {
             authorization: None,
             via,
             cost,
+            network,
         }
+    }
+
+    /// The same requester, at this address.
+    #[must_use]
+    pub fn at(self, address: IpAddr) -> Requester {
+        Requester { network: Network::of(address), ..self }
     }
 
     /// An anonymous requester instead of this one, with the account of another source if it has
@@ -259,6 +270,7 @@ impl Keyring {
             authorization,
             via: None,
             cost: Arc::default(),
+            network: Network::OWN,
         }
     }
 

@@ -7,12 +7,12 @@ use crate::harness::*;
 use crate::target::{HUB, TAG, hub};
 
 /// Everything is on 127.0.0.1: it is the balancer, and no client.
-const BALANCED: &str =
+pub(crate) const BALANCED: &str =
     "[clients]\nproxy_protocol_from = [\"127.0.0.0/8\"]\nallow = [\"192.0.2.0/24\", \"2001:db8::/32\"]";
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
-fn v1(client: &str) -> Vec<u8> {
+pub(crate) fn v1(client: &str) -> Vec<u8> {
     let family = if client.contains(':') { "TCP6" } else { "TCP4" };
     let balancer = if client.contains(':') { "::1" } else { "10.0.0.1" };
     format!("PROXY {family} {client} {balancer} 4660 443\r\n").into_bytes()

@@ -26,6 +26,7 @@ mod evidence_cost;
 mod evidence_refusals;
 mod evidence_rows;
 mod fair_memory;
+mod fair_transfers;
 mod flight;
 mod flight_breaks;
 mod flight_ranges;

@@ -54,8 +54,13 @@ impl Asking {
         let own = OwnAddresses::new();
         config.proxy.listen.iter().chain(&config.admin.listen).for_each(|listener| own.add(*listener));
         let dialer = Dialer::new(&config.upstream, own).context("the resolver cannot be set up")?;
-        let shared =
-            Shared { clock: clock.clone(), tasks: Tasks::new(), metrics: Metrics::new(), ledger: Ledger::default() };
+        let shared = Shared {
+            clock: clock.clone(),
+            tasks: Tasks::new(),
+            metrics: Metrics::new(),
+            ledger: Ledger::default(),
+            transfers: 16,
+        };
         let upstream = Upstream::new(&config.upstream, &config.registries, &dialer, shared)?;
         Ok(Asking { dialer, upstream, clock })
     }

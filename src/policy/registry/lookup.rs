@@ -7,23 +7,33 @@ use crate::http::origin::{Host, Origin, Scheme};
 
 /// All registries, looked up by host or by name.
 #[derive(Clone, Debug, Default)]
-pub struct Registries(Vec<Arc<Registry>>);
+pub struct Registries {
+    all: Vec<Arc<Registry>>,
+    /// Whether one of them is spoken to in the clear: few are, and every request to a mirror asks.
+    some_in_the_clear: bool,
+}
 
 impl Registries {
     /// Where two claim one host, the first is meant.
     pub fn new(registries: Vec<Registry>) -> Registries {
-        Registries(registries.into_iter().map(Arc::new).collect())
+        let all: Vec<_> = registries.into_iter().map(Arc::new).collect();
+        let in_the_clear =
+            |registry: &Arc<Registry>| registry.all_hosts().any(|(host, _)| host.scheme() == Scheme::Http);
+        Registries { some_in_the_clear: all.iter().any(in_the_clear), all }
     }
 
     /// In the order of configuration.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Registry>> {
-        self.0.iter()
+        self.all.iter()
     }
 
     /// The registry that `host:port` belongs to when a client speaks to it by `scheme`, what the host is to it,
     /// and where it is dialled.
     pub fn by_host(&self, scheme: Scheme, host: &Host, port: u16) -> Option<(Site, Role)> {
-        self.0.iter().find_map(|registry| {
+        if scheme == Scheme::Http && !self.some_in_the_clear {
+            return None;
+        }
+        self.all.iter().find_map(|registry| {
             let (pattern, role) = registry.all_hosts().find(|(pattern, _)| pattern.is_spoken(scheme, host, port))?;
             let here = Origin { scheme, host: host.clone(), port };
             let namespace = if pattern.is_wildcard() { here.authority().into() } else { registry.name.clone() };
@@ -37,7 +47,7 @@ impl Registries {
 
     /// The registry that a mirror's path or `ns` names: by its name, an alias or a host of its own.
     pub fn by_name(&self, name: &str) -> Option<Site> {
-        let named = self.0.iter().find(|r| *r.name == *name || r.aliases.iter().any(|a| a == name));
+        let named = self.all.iter().find(|r| *r.name == *name || r.aliases.iter().any(|a| a == name));
         if let Some((registry, origin)) = named.and_then(|registry| Some((registry, registry.upstream.clone()?))) {
             return Some(Site { registry: registry.clone(), namespace: registry.name.clone(), origin });
         }

@@ -45,6 +45,7 @@ pub(super) fn gateway(
         tasks: tasks.clone(),
         metrics: metrics.clone(),
         ledger: ledger.clone(),
+        transfers: 16,
     };
     let upstream = crate::upstream::Upstream::new(&upstream_settings(), registries, dialer, shared).unwrap();
     let settings_of_cache = crate::cache::Settings {

@@ -1,0 +1,44 @@
+//! Invariant 12: what one client has fetched from a slow registry leaves the others their places.
+
+use http::Method;
+
+use crate::clients_balancer::{BALANCED, v1};
+use crate::flight::{open_registry, until};
+use crate::harness::*;
+
+/// Half of the places: see `policy/line`.
+const SHARE: usize = 256;
+const MORE: usize = 40;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_12_a_client_that_fetches_much_leaves_the_others_their_places() {
+    let pki = Pki::new();
+    let cold = Blob::new("what another wants");
+    let registry = open_registry(&pki, &cold).await;
+    let blobs: Vec<Blob> = (0..SHARE + MORE).map(|n| Blob::new(format!("blob {n}"))).collect();
+    blobs.iter().for_each(|blob| drop(registry.add_blob("acme/slow", blob.clone())));
+    let seawall = Seawall::before(&registry).toml(&format!("{BALANCED}\nmax_per_client = 9000")).start(&pki).await;
+    let gate = Gate::new();
+    registry.fault(Fault::on("blobs").path_contains("/acme/slow/").hold_head(&gate));
+    let asked: Vec<_> = blobs
+        .iter()
+        .map(|blob| {
+            let (client, url) = (seawall.client(), format!("https://ghcr.io/v2/acme/slow/blobs/{}", blob.digest()));
+            tokio::spawn(async move {
+                client.preamble(v1("192.0.2.1")).request(Method::GET, &url).send().await.unwrap().status.as_u16()
+            })
+        })
+        .collect();
+    let level = |name: &str| seawall.metric(name) as usize;
+    until("it has its share", || level("seawall_transfers_waiting ") == MORE).await;
+    assert_eq!(level("seawall_transfers "), SHARE);
+    let other = seawall.client().preamble(v1("192.0.2.2"));
+    let got = other.get(&crate::flight::url(&cold)).send().await.unwrap();
+    assert!(cold.holds(0, got.bytes()), "{:?}", got.headers);
+    assert_eq!(level("seawall_transfers_waiting "), MORE, "the place of another is not for who has its share");
+    gate.open();
+    for status in asked {
+        assert_eq!(status.await.unwrap(), 200);
+    }
+    until("all places are free", || level("seawall_transfers ") == 0).await;
+}
