@@ -152,6 +152,7 @@ impl Daemon {
             dialer,
             own,
             relayed: Relayed::default(),
+            answers: ServerShared::answers(&metrics),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
             clock: clock.clone(),

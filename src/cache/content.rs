@@ -296,7 +296,7 @@ impl Contents {
         }
         let request = self.parts.request(pull, what, &digest);
         let total = head.total.or(request.named);
-        let source = Source::Flight(head.file, flight.clone(), request);
+        let source = Source::Flight(head.file, flight.clone(), Box::new(request));
         Ok(Found { warnings, ..Found::new(digest, media_type, Content::File(source, total), outcome) })
     }
 

@@ -34,7 +34,7 @@ pub enum Source {
     /// A blob that is here.
     Held(Blob, Held),
     /// One on its way.
-    Flight(BlobFile, Arc<Flight>, BlobRequest),
+    Flight(BlobFile, Arc<Flight>, Box<BlobRequest>),
 }
 
 /// Reads a part of a blob, in order, chunk by chunk.
@@ -96,7 +96,7 @@ impl Reader {
             Source::Held(blob, held) => (blob.file, Backing::Held { hold: Arc::new(held), at_once: blob.at_once }),
             Source::Flight(file, flight, request) => {
                 let watch = Some(flight.watch());
-                (file, Backing::Flight { watch, flight, request: Box::new(request) })
+                (file, Backing::Flight { watch, flight, request })
             }
         };
         Reader { file, from, at: from, end, is_whole: false, source, pending: None, outbox: None, most: u64::MAX }

@@ -9,13 +9,14 @@ use http::HeaderValue;
 use http_body::Body as _;
 
 use crate::error::{Error, Kind, Result};
+use crate::lane::Place;
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::name::Repository;
 use crate::policy::registry::Site;
 use crate::store::BlobFile;
 use crate::task;
 use crate::upstream::requester::Requester;
-use crate::upstream::{Answer, Fetched, Place, Transfer, Upstream, What};
+use crate::upstream::{Answer, Fetched, Transfer, Upstream, What};
 
 /// How one client gets at a blob without the cache.
 #[derive(Clone)]

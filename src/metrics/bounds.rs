@@ -31,6 +31,10 @@ impl Level {
 pub struct Bounds {
     /// Bytes of answers that were given to connections and are not written.
     pub unwritten: Level,
+    /// Requests that are being answered.
+    pub answers: Level,
+    /// Those that wait for a place.
+    pub answers_waiting: Level,
     /// Bodies that come from upstream.
     pub transfers: Level,
     /// Those that wait for a place.
@@ -50,6 +54,8 @@ impl Bounds {
         };
         Bounds {
             unwritten: level("unwritten_bytes", "Bytes of answers given to connections and not written yet"),
+            answers: level("answers", "Requests of clients that are being answered now"),
+            answers_waiting: level("answers_waiting", "Requests that wait for a place among those"),
             transfers: level("transfers", "Bodies that come from upstream now"),
             transfers_waiting: level("transfers_waiting", "Fetches that wait for a place among the transfers"),
             questions: level("questions", "Short questions that upstream is asked now"),

@@ -66,6 +66,9 @@ impl Unwritten {
     }
 }
 
+/// Requests that are answered at once: each costs some 40 KiB beside its bytes.
+pub const MOST_ANSWERS: usize = 10_000;
+
 /// How many of what takes descriptors there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptors {

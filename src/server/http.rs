@@ -34,7 +34,11 @@ use super::watched::Watched;
 use super::written::OfConnection;
 use crate::fs::Outbox;
 use crate::gateway::body::Body;
+use crate::gateway::rescue::{Facing, rescue};
 use crate::gateway::{Ingress, Session};
+use crate::lane::Place;
+use crate::oci::route;
+use crate::policy::budget::Network;
 use crate::task::Tasks;
 
 /// What a connection is after the HTTP on it.
@@ -210,13 +214,26 @@ impl Exchange {
             // In a box: hyper keeps its room in the connection, tens of KiB, also while nothing is
             // asked.
             Box::pin(async move {
-                let response = exchange.answer(request).await;
+                let (response, place) = exchange.answer_in_place(request).await;
                 // A client whose window is closed is asked for no body at all.
                 running.gave();
                 let unwritten = exchange.unwritten.answer();
-                Ok::<_, Infallible>(response.map(|body| Tracked { body: body.posted_to(outbox), running, unwritten }))
+                Ok::<_, Infallible>(response.map(|body| Tracked {
+                    body: body.posted_to(outbox),
+                    running,
+                    unwritten,
+                    _place: place,
+                }))
             })
         })
+    }
+
+    /// The answer, and its place among those that are open.
+    async fn answer_in_place(&self, request: Request<Incoming>) -> (Response<Body>, Option<Place>) {
+        match self.conn.shared.answers.enter(Network::of(self.conn.peer.ip())).await {
+            Ok(place) => (self.answer(request).await, Some(place)),
+            Err(error) => (rescue(&error, Facing::Registry, route::Kind::Other, None), None),
+        }
     }
 
     async fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {

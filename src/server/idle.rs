@@ -12,6 +12,7 @@ use super::watched::{LastMoved, Observer, Watched};
 use super::written::OfAnswer;
 use crate::error::Error;
 use crate::gateway::body::Body;
+use crate::lane::Place;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 
@@ -185,6 +186,8 @@ pub(crate) struct Tracked {
     pub(crate) body: Body,
     pub(crate) running: Running,
     pub(crate) unwritten: Arc<OfAnswer>,
+    /// Its place among the answers that are open.
+    pub(crate) _place: Option<Place>,
 }
 
 impl Tracked {
@@ -326,7 +329,7 @@ mod tests {
             let mut running = begun.begin();
             running.gave();
             let unwritten = OfConnection::new(Level::default(), Arc::default()).answer();
-            let body = Tracked { body: Body::full(vec![0; 1 << 20]), running, unwritten };
+            let body = Tracked { body: Body::full(vec![0; 1 << 20]), running, unwritten, _place: None };
             std::future::ready(Ok::<_, Error>(http::Response::new(body)))
         });
         let (near, far) = tokio::io::duplex(1 << 20);

@@ -16,8 +16,10 @@ use crate::dial::connect::Dialer;
 use crate::dial::own::OwnAddresses;
 use crate::gateway::Gateway;
 use crate::http::origin::Host;
+use crate::lane::Lane;
 use crate::metrics::{Metrics, Running};
 use crate::policy::addressee::Reached;
+use crate::policy::budget::MOST_ANSWERS;
 use crate::policy::intercept::{self, Verdict};
 use crate::policy::registry::Registries;
 use crate::task::Tasks;
@@ -41,6 +43,8 @@ pub struct ServerShared {
     pub own: OwnAddresses,
     /// The TLS that passes through now.
     pub relayed: Relayed,
+    /// Places for requests that are answered.
+    pub answers: Lane,
     /// Counts connections and tunnels.
     pub metrics: Metrics,
     /// Runs connections, and says when to end.
@@ -50,6 +54,11 @@ pub struct ServerShared {
 }
 
 impl ServerShared {
+    /// Places for as many answers as may be open.
+    pub fn answers(metrics: &Metrics) -> Lane {
+        Lane::new(MOST_ANSWERS, &metrics.bounds().answers, &metrics.bounds().answers_waiting)
+    }
+
     /// What is done with `host:port`, which a client wants to talk to.
     pub(crate) fn verdict(&self, host: &Host, port: u16) -> Verdict {
         intercept::verdict(&self.registries, &self.settings.tunnels, host, port)

@@ -4,13 +4,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::answer::{Answer, Proves};
-use super::lanes::{Place, Transfer};
+use super::lanes::Transfer;
 use super::question::{ANY_MANIFEST, Question, What, Wording};
 use super::requester::Requester;
 use super::sources::Sources;
 use crate::error::{Error, Kind, Result};
 use crate::http::range::{ContentRange, parse_content_range};
 use crate::http::warnings::Warnings;
+use crate::lane::Place;
 use crate::oci::media_type::essence;
 use crate::oci::name::Repository;
 use crate::policy::registry::Site;

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["error"],
     &["policy"],
     &["clock", "fs", "ledger", "lru", "metrics", "task", "tls"],
-    &["ca", "records"],
+    &["ca", "lane", "records"],
     &["dial", "store"],
     &["upstream"],
     &["access"],

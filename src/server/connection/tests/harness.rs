@@ -168,6 +168,7 @@ impl Seawall {
             dialer,
             own,
             relayed: Relayed::default(),
+            answers: ServerShared::answers(&metrics),
             metrics,
             tasks: tasks.clone(),
             clock,
