@@ -34,6 +34,10 @@ enum MissingPart {
     Manifest,
 }
 
+/// Of what a manifest lists so much is looked at: no image has as many layers, and no index as many
+/// platforms; whoever writes one that has is asked for by everybody.
+const LOOKED_AT: usize = 128;
+
 /// What a tag named before, and can be served better than what it names now.
 struct Fallback {
     before: Binding,
@@ -101,20 +105,21 @@ impl Tagged {
             return self.missing_of_platform(pull, &manifest).await;
         }
         let mut least = Some(MissingPart::Manifest).filter(|_| manifest.children().len() > 0);
-        for child in manifest.children() {
+        for child in manifest.children().take(LOOKED_AT) {
             let missing = match self.parts.manifest(child).await {
                 Some(platform) if self.may_read(pull, (child, ContentKind::Manifest)) => {
                     self.missing_of_platform(pull, &platform).await
                 }
                 _ => Some(MissingPart::Manifest),
             };
+            missing?;
             least = least.min(missing);
         }
         least
     }
 
     async fn missing_of_platform(&self, pull: &Pull, manifest: &Manifest) -> Option<MissingPart> {
-        let blobs: Vec<&Digest> = manifest.children().collect();
+        let blobs: Vec<&Digest> = manifest.children().take(LOOKED_AT).collect();
         let is_here = |blob: &&Digest| self.parts.is_here(blob) && self.may_read(pull, (blob, ContentKind::Blob));
         if !blobs.iter().all(is_here) {
             return Some(MissingPart::Blob);

@@ -35,6 +35,10 @@ pub struct Bounds {
     pub answers: Level,
     /// Those that wait for a place.
     pub answers_waiting: Level,
+    /// Passwords that are being checked.
+    pub passwords: Level,
+    /// Those that wait for a core.
+    pub passwords_waiting: Level,
     /// Bodies that come from upstream.
     pub transfers: Level,
     /// Those that wait for a place.
@@ -56,6 +60,8 @@ impl Bounds {
             unwritten: level("unwritten_bytes", "Bytes of answers given to connections and not written yet"),
             answers: level("answers", "Requests of clients that are being answered now"),
             answers_waiting: level("answers_waiting", "Requests that wait for a place among those"),
+            passwords: level("passwords", "Passwords that are being checked now"),
+            passwords_waiting: level("passwords_waiting", "Passwords that wait for a core"),
             transfers: level("transfers", "Bodies that come from upstream now"),
             transfers_waiting: level("transfers_waiting", "Fetches that wait for a place among the transfers"),
             questions: level("questions", "Short questions that upstream is asked now"),

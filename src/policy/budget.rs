@@ -3,7 +3,7 @@
 //! share of any size.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whose share it is: an IPv4 address, or an IPv6 /48, which is what one site is given (RFC 6177) and
 /// can take 65,536 /64 from.
@@ -12,7 +12,7 @@ pub struct Network(IpAddr);
 
 impl Network {
     /// seawall's own.
-    pub const OWN: Network = Network(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+    pub const OWN: Network = Network(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
     /// The one that `ip` belongs to.
     pub fn of(ip: IpAddr) -> Network {
@@ -20,6 +20,16 @@ impl Network {
             IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 80)).into(),
             v4 => v4,
         })
+    }
+}
+
+impl Network {
+    /// Where it is, more widely: an IPv4 /24, or the same /48. Who has many addresses has them there.
+    pub fn around(ip: IpAddr) -> Network {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => Network(Ipv4Addr::from_bits(ip.to_bits() & !0xff).into()),
+            v6 => Network::of(v6),
+        }
     }
 }
 
@@ -108,6 +118,10 @@ mod tests {
         assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
         assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
         assert_eq!(of("2001:db8:1:2::1").to_string(), "2001:db8:1::/48");
+        let around = |text: &str| Network::around(text.parse().unwrap());
+        assert_eq!(around("10.0.0.1"), around("::ffff:10.0.0.255"));
+        assert_ne!(around("10.0.0.1"), around("10.0.1.1"));
+        assert_eq!(around("2001:db8:1:2::1"), of("2001:db8:1::"));
     }
 
     #[test]

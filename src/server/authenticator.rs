@@ -6,12 +6,14 @@
 //! 2. The client's turn: one check of a client at a time, whatever it opens. A flood of guesses has
 //!    one place in the queue for each address, and docker's five connections of one pull are one
 //!    check.
-//! 3. A free core of those that may work on this. After each wait it is looked up again: another
-//!    request may have found out.
+//! 3. A free core of those that may work on this, in turns by network (an IPv4 /24): who has many
+//!    addresses has them there, and takes one turn of all. After each wait it is looked up again:
+//!    another request may have found out.
 //! 4. bcrypt, on a blocking thread. The permits go with it: it cannot be stopped when the client
 //!    leaves.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -20,7 +22,10 @@ use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Clock;
+use crate::lane::Lane;
 use crate::lru::lru;
+use crate::metrics::bounds::Bounds;
+use crate::policy::budget::Network;
 use crate::policy::users::{Credential, Users};
 use crate::task;
 
@@ -53,7 +58,7 @@ pub(crate) struct Authenticator {
     key: hmac::Key,
     right: Cache<Fingerprint, SystemTime>,
     wrong: Cache<Fingerprint, SystemTime>,
-    cores: Arc<Semaphore>,
+    cores: Lane,
 }
 
 impl fmt::Debug for Authenticator {
@@ -65,7 +70,7 @@ impl fmt::Debug for Authenticator {
 impl Authenticator {
     /// A check of `users`. A request waits at most `patience` for its client's turn, and as long
     /// for a core.
-    pub(crate) fn new(users: Arc<Users>, clock: Clock, patience: Duration) -> Authenticator {
+    pub(crate) fn new(users: Arc<Users>, clock: Clock, patience: Duration, bounds: &Bounds) -> Authenticator {
         let rng = aws_lc_rs::rand::SystemRandom::new();
         // The other half goes on serving.
         let cores = std::thread::available_parallelism().map_or(1, |all| (all.get() / 2).max(1));
@@ -76,12 +81,12 @@ impl Authenticator {
             key: hmac::Key::generate(hmac::HMAC_SHA256, &rng).expect("the system gives random bytes"),
             right: lru(KNOWN),
             wrong: lru(KNOWN),
-            cores: Arc::new(Semaphore::new(cores)),
+            cores: Lane::new(cores, &bounds.passwords, &bounds.passwords_waiting),
         }
     }
 
-    /// Whether a user has shown this. `turn` is its client's semaphore, of one permit.
-    pub(crate) async fn check(&self, shown: Credential, turn: &Arc<Semaphore>) -> Answer {
+    /// Whether a user has shown this, at that address. `turn` is its client's semaphore, of one permit.
+    pub(crate) async fn check(&self, shown: Credential, turn: &Arc<Semaphore>, at: IpAddr) -> Answer {
         let mut print = Fingerprint::default();
         print.copy_from_slice(hmac::sign(&self.key, shown.as_bytes()).as_ref());
         if let Some(known) = self.known(&print) {
@@ -91,7 +96,8 @@ impl Authenticator {
         if let Some(known) = self.known(&print) {
             return known;
         }
-        let Some(core) = self.wait_for(&self.cores).await else { return Answer::Busy };
+        let core = tokio::time::timeout(self.patience, self.cores.enter(Network::around(at))).await;
+        let Ok(Ok(core)) = core else { return Answer::Busy };
         if let Some(known) = self.known(&print) {
             return known;
         }
@@ -128,13 +134,15 @@ impl Authenticator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::bounds::Level;
     use data_encoding::BASE64;
 
     const PATIENCE: Duration = Duration::from_secs(10);
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn authenticator(clock: &Clock) -> Authenticator {
         let text = format!("alice:{}", bcrypt::hash("right", 4).unwrap());
-        Authenticator::new(Arc::new(Users::parse(&text).unwrap()), clock.clone(), PATIENCE)
+        Authenticator::new(Arc::new(Users::parse(&text).unwrap()), clock.clone(), PATIENCE, &Bounds::default())
     }
 
     fn presented(text: &str) -> Credential {
@@ -149,15 +157,15 @@ mod tests {
     async fn what_was_found_out_is_known_for_a_while() {
         let clock = Clock::system();
         let all = authenticator(&clock);
-        let ask = async |text: &str| all.check(presented(text), &turn()).await;
+        let ask = async |text: &str| all.check(presented(text), &turn(), HERE).await;
         assert_eq!(ask("alice:right").await, Answer::Right);
         assert_eq!(ask("alice:wrong").await, Answer::Wrong);
         assert_eq!(ask("bob:right").await, Answer::Wrong);
         // No core is free: only what is known is answered.
         let mut all = all;
-        all.cores = Arc::new(Semaphore::new(0));
+        all.cores = Lane::new(0, &Level::default(), &Level::default());
         all.patience = Duration::from_millis(10);
-        let ask = async |text: &str| all.check(presented(text), &turn()).await;
+        let ask = async |text: &str| all.check(presented(text), &turn(), HERE).await;
         for _ in 0..3 {
             assert_eq!(ask("alice:right").await, Answer::Right);
             clock.advance(RIGHT_FOR * 2 / 3);
@@ -175,10 +183,37 @@ mod tests {
         let (busy, other) = (turn(), turn());
         let _guessing = busy.clone().acquire_owned().await.unwrap();
         let began = tokio::time::Instant::now();
-        assert_eq!(all.check(presented("alice:right"), &busy).await, Answer::Busy);
+        assert_eq!(all.check(presented("alice:right"), &busy, HERE).await, Answer::Busy);
         assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs());
-        assert_eq!(all.check(presented("alice:right"), &other).await, Answer::Right);
-        assert_eq!(all.check(presented("alice:right"), &busy).await, Answer::Right, "known by now");
+        assert_eq!(all.check(presented("alice:right"), &other, HERE).await, Answer::Right);
+        assert_eq!(all.check(presented("alice:right"), &busy, HERE).await, Answer::Right, "known by now");
         assert_eq!(format!("{all:?}"), "Users(1)");
+    }
+
+    /// Many addresses of one network take one turn of all: another's waits for no crowd.
+    #[tokio::test]
+    async fn a_crowd_of_guesses_has_one_turn() {
+        let mut all = authenticator(&Clock::system());
+        all.cores = Lane::new(1, &Level::default(), &Level::default());
+        let (all, tasks) = (Arc::new(all), crate::task::Tasks::new());
+        let held = all.cores.enter(Network::around([10, 9, 9, 9].into())).await.unwrap();
+        let order = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let check = |text: String, at: [u8; 4]| {
+            let (all, order) = (all.clone(), order.clone());
+            tasks.spawn(async move {
+                all.check(presented(&text), &turn(), at.into()).await;
+                order.lock().push(at[1]);
+            })
+        };
+        let mut checks: Vec<_> = (0..50).map(|n| check(format!("alice:{n}"), [10, 1, 1, n])).collect();
+        tokio::task::yield_now().await;
+        checks.push(check("alice:right".to_owned(), [10, 2, 1, 1]));
+        tokio::task::yield_now().await;
+        drop(held);
+        for check in checks {
+            check.await.unwrap();
+        }
+        let place = order.lock().iter().position(|network| *network == 2).unwrap();
+        assert!(place <= 2, "it was the {place}th: {:?}", order.lock());
     }
 }

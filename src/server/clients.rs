@@ -41,7 +41,8 @@ impl Clients {
             slots: slots(settings.max_per_client),
             waiting: slots(waiting),
             notices: Mutex::new(Notices::new(clock.now())),
-            authenticator: users.map(|users| Authenticator::new(users, clock.clone(), settings.patience)),
+            authenticator: users
+                .map(|users| Authenticator::new(users, clock.clone(), settings.patience, metrics.bounds())),
             metrics: metrics.clone(),
             clock: clock.clone(),
         }

@@ -42,7 +42,7 @@ pub(crate) async fn demand<B>(
         demand @ Demand::Origin => (AUTHORIZATION, demand),
     };
     let answer = match presented(request.headers(), &field) {
-        Ok(credential) => Box::pin(authenticator.check(credential, conn.turn())).await,
+        Ok(credential) => Box::pin(authenticator.check(credential, conn.turn(), conn.peer.ip())).await,
         Err(why) => return Err(Box::new(turn_away(conn, request, demand, why))),
     };
     match answer {
