@@ -247,18 +247,6 @@ pub fn free_space(path: &Path) -> Result<u64> {
     at("stat the file system of", path, stat).map(|s| s.f_bavail.saturating_mul(s.f_frsize))
 }
 
-/// Takes room for `size` bytes without making the file longer, so that a full disk shows before the
-/// first byte.
-pub fn reserve(file: &File, path: &Path, size: u64) -> Result<()> {
-    if size == 0 {
-        return Ok(());
-    }
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, size) {
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
-        other => at("take room for", path, other.map_err(io::Error::from)),
-    }
-}
-
 /// Reads up to the whole of `buffer` from `offset`; fewer bytes only at the end.
 pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
@@ -392,8 +380,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         let file = open_for_append(&path).unwrap();
-        reserve(&file, &path, 1 << 20).unwrap();
-        assert_eq!(size(&path).unwrap(), 0, "room is taken, the length is not");
         write_at(&file, &path, b"hello", 0).unwrap();
         let mut buffer = [0; 16];
         if let Some(n) = read_cached_at(&file, &mut buffer, 1).unwrap() {

@@ -91,6 +91,8 @@ impl Fill {
                 }
                 self.put_away(lead.flight().digest().clone(), error.kind()).await;
                 lead.fail(error);
+                let sweep = self.parts.sweep.clone();
+                task::blocking(move || sweep.bound_partials()).await;
             }
         }
     }
@@ -130,8 +132,8 @@ impl Fill {
         let mut fruitless = 0;
         loop {
             let before = partial.len();
-            let (returned, end) = self.pump(lead, partial, fetched, total, &mut reservation).await?;
-            partial = returned;
+            let end;
+            (partial, reservation, end) = self.pump(lead, partial, fetched, total, reservation).await?;
             let error = match end {
                 End::Clean if total.is_none_or(|total| partial.len() == total) => break,
                 End::Clean => Error::new(Kind::Broken, "upstream sent fewer bytes than it said"),
@@ -223,22 +225,23 @@ impl Fill {
 
     async fn make_room(&self, partial: Partial, total: Option<u64>) -> Result<(Partial, SpaceReservation)> {
         let size = total.unwrap_or(partial.len());
-        let reservation = self.reserve_space(Wish { size, missing: size.saturating_sub(partial.len()) }).await?;
-        let Some(total) = total else { return Ok((partial, reservation)) };
-        // While another blob is synced the file system's journal makes this wait, for a tenth of a
-        // second on a slow disk.
-        let (partial, reserved) = task::blocking(move || {
-            let reserved = partial.reserve(total);
-            (partial, reserved)
-        })
-        .await;
-        reserved.map_err(|error| self.full(&error.to_string()))?;
+        let wish = Wish { size, missing: size.saturating_sub(partial.len()) };
+        let made = self.parts.sweep.begin(wish).await.map_err(no_room)?;
+        let reservation = made.ok_or_else(|| self.full(&format!("there is no room for {} bytes", wish.missing)))?;
         Ok((partial, reservation))
     }
 
-    async fn reserve_space(&self, wish: Wish) -> Result<SpaceReservation> {
-        let made = self.parts.sweep.make_room(wish).await.map_err(no_room)?;
-        made.ok_or_else(|| self.full(&format!("there is no room for {} bytes", wish.missing)))
+    /// Makes room for what comes next. What nobody reads any more makes nothing else go.
+    async fn go_on(&self, lead: &Lead, reservation: SpaceReservation, upto: u64) -> Result<SpaceReservation> {
+        let is_read = lead.flight().is_watched();
+        let (reservation, has_room) = self.parts.sweep.go_on(reservation, upto, is_read).await.map_err(no_room)?;
+        match (has_room, is_read) {
+            (true, _) => Ok(reservation),
+            (false, true) => Err(self.full(&format!("there is no room beyond {} bytes", reservation.bytes()))),
+            (false, false) => {
+                Err(Error::new(Kind::Busy, "nobody reads it any more, and there is no room for the rest"))
+            }
+        }
     }
 
     fn full(&self, why: &str) -> Error {
@@ -254,8 +257,8 @@ impl Fill {
         partial: Partial,
         fetched: Fetched,
         total: Option<u64>,
-        reservation: &mut SpaceReservation,
-    ) -> Result<(Partial, End)> {
+        mut reservation: SpaceReservation,
+    ) -> Result<(Partial, SpaceReservation, End)> {
         let here = partial.len().saturating_sub(fetched.start);
         let mut incoming = WriteCoalescer::new(fetched.body, here);
         incoming.add(fetched.ahead);
@@ -266,7 +269,7 @@ impl Fill {
                 if let Some(chunks) = incoming.take_due(Instant::now()) {
                     writing = Some(Box::pin(write(partial, chunks)));
                 } else if let Some(end) = incoming.take_end() {
-                    return Ok((partial, end));
+                    return Ok((partial, reservation, end));
                 } else {
                     at_rest = Some(partial);
                 }
@@ -284,10 +287,8 @@ impl Fill {
                     if total.is_some_and(|total| partial.len() > total) {
                         return Err(Error::new(Kind::Broken, "upstream sent more bytes than it said"));
                     }
-                    if partial.len() > reservation.bytes() {
-                        // Of a length that upstream did not say.
-                        let more = self.reserve_space(Wish { size: partial.len() - reservation.bytes(), missing: 0 }).await?;
-                        reservation.add(more);
+                    if partial.len() >= reservation.bytes() && total != Some(partial.len()) {
+                        reservation = self.go_on(lead, reservation, partial.len() + 1).await?;
                     }
                     self.parts.metrics.upstream_bytes(&self.pull.site.registry.name, last);
                     lead.publish(readable(&partial, total, last));

@@ -109,6 +109,11 @@ impl Flight {
         matches!(*self.progress.borrow(), Progress::Verified { .. })
     }
 
+    /// Whether somebody reads it, or waits for it.
+    pub fn is_watched(&self) -> bool {
+        self.progress.receiver_count() > 0
+    }
+
     /// To watch it from now on.
     pub fn watch(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()

@@ -105,6 +105,7 @@ impl Cache {
             flights: flights.clone(),
             opened: OpenFiles::default(),
             reserved: Arc::default(),
+            bounded: Arc::default(),
             metrics: metrics.clone(),
             clock: clock.clone(),
             max_size: settings.max_size,

@@ -1,7 +1,7 @@
 //! Makes room: entry first, then file; never what is being read or filled.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tracing::{debug, info, warn};
@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::oci::digest::Digest;
 use crate::policy::access::within;
 use crate::policy::admission::{Admission, Room, Wish};
+use crate::store::blobs::footprint;
 use crate::store::index::Index;
 use crate::store::open_files::OpenFiles;
 use crate::store::{Store, is_missing};
@@ -32,8 +33,10 @@ pub struct Sweep {
     pub flights: Flights,
     /// What is open: closed before its file goes.
     pub opened: OpenFiles,
-    /// Bytes that blobs on their way will take. Whoever makes room holds it meanwhile.
-    pub reserved: Arc<Mutex<u64>>,
+    /// Room for blobs on their way. Whoever makes room holds it meanwhile.
+    pub reserved: Arc<Mutex<Reserved>>,
+    /// When partials were last bounded.
+    pub bounded: Arc<Mutex<Option<SystemTime>>>,
     /// Counts.
     pub metrics: Metrics,
     /// The time.
@@ -47,34 +50,47 @@ pub struct Sweep {
 /// A partial blob that no fill resumed for this long is removed.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
+/// Partials that no fill goes on with: so many, and a quarter of the room.
+const MOST_PARTIALS: usize = 10_000;
+const BOUND_EVERY: Duration = Duration::from_secs(1);
+
 /// Files are looked at for so long each time: 40,000 that the system knows of, 20 where it asks a
 /// disk. Who opens one looks too.
 const LOOKING: Duration = Duration::from_millis(200);
 
+/// What blobs on their way take.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reserved {
+    /// Bytes that there is room for: they are here, or come next.
+    bytes: u64,
+    /// Bytes that are to come after those. Nothing makes room for them yet.
+    owed: u64,
+}
+
 /// Room for a blob on its way, until it is in the index or given up.
 #[derive(Debug)]
 pub struct SpaceReservation {
-    reserved: Arc<Mutex<u64>>,
-    bytes: u64,
+    all: Arc<Mutex<Reserved>>,
+    own: Reserved,
 }
 
 impl SpaceReservation {
-    /// For a blob of this size.
+    /// Bytes that there is room for.
     pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// The blob is larger than was known.
-    pub fn add(&mut self, mut more: SpaceReservation) {
-        self.bytes += std::mem::take(&mut more.bytes);
+        self.own.bytes
     }
 }
 
 impl Drop for SpaceReservation {
     fn drop(&mut self) {
-        *self.reserved.lock() -= self.bytes;
+        let mut all = self.all.lock();
+        all.bytes -= self.own.bytes;
+        all.owed -= self.own.owed;
     }
 }
+
+/// Room is made for so many bytes ahead of those that came. What never comes evicts nothing.
+const STEP: u64 = 8 << 20;
 
 impl Sweep {
     /// Makes room for a blob and keeps it free. `None`: there is none to be made.
@@ -83,23 +99,84 @@ impl Sweep {
     /// The file system cannot be asked.
     pub async fn make_room(&self, wish: Wish) -> fs::Result<Option<SpaceReservation>> {
         let sweep = self.clone();
-        task::blocking(move || sweep.make_room_now(wish)).await
+        task::blocking(move || sweep.begin_now(wish, wish.size)).await
     }
 
-    fn make_room_now(&self, wish: Wish) -> fs::Result<Option<SpaceReservation>> {
-        let mut reserved = self.reserved.lock();
-        let Admission::Keep { evict } = self.room(*reserved)?.admit(wish) else { return Ok(None) };
-        self.evict(evict);
-        // What is being read does not go: there may still be too little room.
-        if evict > 0 && self.room(*reserved)?.shortfall(wish) > 0 {
+    /// The same for a blob that comes by and by: whether there would be room for all of it, beside what
+    /// others still bring, and room for the first of it.
+    ///
+    /// # Errors
+    /// The file system cannot be asked.
+    pub async fn begin(&self, wish: Wish) -> fs::Result<Option<SpaceReservation>> {
+        let (sweep, first) = (self.clone(), (wish.size - wish.missing) + wish.missing.min(STEP));
+        task::blocking(move || sweep.begin_now(wish, first)).await
+    }
+
+    /// Makes room for more of a blob on its way: for `upto` bytes of it, and some ahead. `evicts`:
+    /// whether others may have to go for it. Tells whether there is room.
+    ///
+    /// # Errors
+    /// The file system cannot be asked.
+    pub async fn go_on(
+        &self,
+        mut reservation: SpaceReservation,
+        upto: u64,
+        evicts: bool,
+    ) -> fs::Result<(SpaceReservation, bool)> {
+        let sweep = self.clone();
+        task::blocking(move || {
+            let needed = upto.saturating_sub(reservation.own.bytes);
+            let more = needed.max(STEP.min(reservation.own.owed));
+            let mut all = sweep.reserved.lock();
+            let has_room = sweep.clear(&all, Wish { size: more, missing: more }, evicts)?;
+            if has_room {
+                let paid = more.min(reservation.own.owed);
+                for of in [&mut *all, &mut reservation.own] {
+                    of.bytes += more;
+                    of.owed -= paid;
+                }
+            }
+            drop(all);
+            Ok((reservation, has_room))
+        })
+        .await
+    }
+
+    fn begin_now(&self, wish: Wish, first: u64) -> fs::Result<Option<SpaceReservation>> {
+        let mut all = self.reserved.lock();
+        let (promised, owed) = (all.bytes + all.owed, wish.size - first);
+        let whole = Wish { missing: wish.missing.saturating_add(all.owed), ..wish };
+        // Ten half blobs are worth nothing.
+        let is_too_much = all.owed > 0 && all.owed.saturating_add(owed) > self.max_size / 2;
+        if is_too_much || self.room(promised)?.admit(whole) == Admission::Through {
             return Ok(None);
         }
-        *reserved += wish.size;
-        Ok(Some(SpaceReservation { reserved: self.reserved.clone(), bytes: wish.size }))
+        let first_wish = Wish { size: first, missing: wish.missing.saturating_sub(owed) };
+        if !self.clear(&all, first_wish, true)? {
+            return Ok(None);
+        }
+        let own = Reserved { bytes: first, owed };
+        all.bytes += own.bytes;
+        all.owed += own.owed;
+        Ok(Some(SpaceReservation { all: self.reserved.clone(), own }))
+    }
+
+    /// Evicts what has to go; tells whether there is room then.
+    fn clear(&self, all: &Reserved, wish: Wish, evicts: bool) -> fs::Result<bool> {
+        let Admission::Keep { evict } = self.room(all.bytes)?.admit(wish) else { return Ok(false) };
+        if evict == 0 {
+            return Ok(true);
+        }
+        if !evicts {
+            return Ok(false);
+        }
+        self.evict(evict);
+        // What is being read does not go: there may still be too little room.
+        Ok(self.room(all.bytes)?.shortfall(wish) == 0)
     }
 
     fn room(&self, reserved: u64) -> fs::Result<Room> {
-        let (used, _) = self.index.size();
+        let used = self.index.taken();
         let (max_size, min_free) = (self.max_size, self.min_free);
         Ok(Room { max_size, min_free, used, reserved, free: self.store.free_space()? })
     }
@@ -112,7 +189,7 @@ impl Sweep {
             self.remove_by(&oldest, || size = self.index.take(&oldest));
             let Some(size) = size else { continue };
             debug!(digest = %oldest, "evicted");
-            gone += size;
+            gone += footprint(size);
             victims += 1;
         }
         if victims > 0 {
@@ -199,10 +276,11 @@ impl Sweep {
     pub fn tidy(&self, is_stopping: impl Fn() -> bool) {
         self.opened.tidy();
         let reserved = self.reserved.lock();
-        let over = match self.room(*reserved) {
+        let over = match self.room(reserved.bytes) {
             Ok(room) => {
                 let shortfall = room.shortfall(Wish::default());
                 self.evict(shortfall.min(room.used));
+                // Beside what is whole.
                 self.remove_partials(|bytes| room.shortfall(Wish { size: bytes, missing: 0 }))
             }
             Err(error) => Err(error),
@@ -215,23 +293,40 @@ impl Sweep {
         self.report();
     }
 
-    /// Removes the partials that no fill resumed, and the oldest of the others that are too much
-    /// beside what is whole.
+    /// After a fill that left a partial: there are never too many for long. Blocks.
+    pub fn bound_partials(&self) {
+        // One at a time, and not for each of a crowd: to list them takes as long as there are many.
+        let Some(mut last) = self.bounded.try_lock() else { return };
+        let now = self.clock.now();
+        if within(*last, BOUND_EVERY, now) {
+            return;
+        }
+        *last = Some(now);
+        if let Err(error) = self.remove_partials(|_| 0) {
+            warn!(%error, "partial blobs cannot be looked at");
+        }
+    }
+
+    /// Removes the partials that no fill resumed, and the oldest of the others that are too many, or too
+    /// much.
     fn remove_partials(&self, too_much: impl Fn(u64) -> u64) -> fs::Result<()> {
         let now = self.clock.now();
         let mut idle = self.store.list_partials()?;
         idle.retain(|partial| self.flights.find(&partial.digest).is_none());
         idle.sort_by_key(|partial| partial.modified);
-        let mut bytes = idle.iter().map(|partial| partial.size).sum();
+        let mut bytes = idle.iter().map(|partial| footprint(partial.size)).sum();
+        let mut count = idle.len();
         for partial in idle {
-            if within(Some(partial.modified), ABANDONED, now) && too_much(bytes) == 0 {
+            let is_bounded = bytes <= self.max_size / 4 && count <= MOST_PARTIALS;
+            if within(Some(partial.modified), ABANDONED, now) && is_bounded && too_much(bytes) == 0 {
                 continue;
             }
+            count -= 1;
             // As its own flight, so that no fill goes on with it meanwhile.
             let Joined::Lead(_lead) = self.flights.join(&partial.digest, || None) else { continue };
             info!(digest = %partial.digest, bytes = partial.size, "a partial blob that no fill resumes is removed");
             self.store.remove_partial(&partial.digest)?;
-            bytes -= partial.size;
+            bytes -= footprint(partial.size);
         }
         Ok(())
     }

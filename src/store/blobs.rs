@@ -12,8 +12,16 @@ pub struct Blobs {
     pub(super) entries: Entries,
     types: Types,
     pub(super) bytes: u64,
+    /// What they take of the disk: see [`footprint`].
+    pub(super) taken: u64,
     /// Entries before this number have a size that was not compared with their file's yet.
     pub(super) unverified_sizes: Slot,
+}
+
+/// What a file of this length takes of the disk: its blocks, and what names it. (The blocks that a file
+/// has are not to be trusted while it is written.)
+pub fn footprint(size: u64) -> u64 {
+    size.div_ceil(4096).saturating_mul(4096).saturating_add(1024)
 }
 
 /// Types are few, so blobs share their names. Those seen last; an upstream may make up as many as
@@ -71,12 +79,14 @@ impl Blobs {
 
     pub(super) fn add(&mut self, entry: Entry) -> Slot {
         self.bytes += entry.size;
+        self.taken += footprint(entry.size);
         self.entries.add(entry)
     }
 
     pub(super) fn remove(&mut self, digest: &Digest) -> Option<Entry> {
         let entry = self.entries.remove(digest)?;
         self.bytes -= entry.size;
+        self.taken -= footprint(entry.size);
         Some(entry)
     }
 }

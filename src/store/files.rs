@@ -119,14 +119,13 @@ impl Store {
         fs::remove(&self.partial_path(digest))
     }
 
-    /// Gives back the room that was taken for bytes that did not come; a file without any is
-    /// removed.
+    /// Removes a partial without a byte in it.
     pub fn trim_partial(&self, digest: &Digest) -> fs::Result<()> {
         let path = self.partial_path(digest);
         match fs::size(&path) {
             Err(error) if is_missing(&error) => Ok(()),
             Ok(0) => fs::remove(&path),
-            size => fs::truncate(&fs::open_for_append(&path)?, &path, size?),
+            size => size.map(|_| ()),
         }
     }
 

@@ -222,6 +222,11 @@ impl Index {
         is_meant
     }
 
+    /// What the blobs take of the disk.
+    pub fn taken(&self) -> u64 {
+        self.inner.lock().taken
+    }
+
     /// Bytes and number of blobs.
     pub fn size(&self) -> (u64, u64) {
         let inner = self.inner.lock();

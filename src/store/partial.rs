@@ -53,11 +53,6 @@ impl Partial {
         self.len == 0
     }
 
-    /// Takes room for the whole, so that a full disk shows before the first byte.
-    pub fn reserve(&self, total: u64) -> fs::Result<()> {
-        fs::reserve(self.file.file(), &self.path, total)
-    }
-
     /// Adds to the end.
     ///
     /// # Errors

@@ -358,7 +358,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--slowest", type=float, default=5.0)
-    parser.add_argument("--rss", type=int, default=512)
+    parser.add_argument("--rss", type=int, default=1280)
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--trace", type=argparse.FileType("w"), default=os.devnull)
     arguments = parser.parse_args()

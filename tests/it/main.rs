@@ -25,6 +25,7 @@ mod evidence_binary;
 mod evidence_cost;
 mod evidence_refusals;
 mod evidence_rows;
+mod fair_disk;
 mod fair_memory;
 mod fair_transfers;
 mod flight;

@@ -25,7 +25,19 @@ fn sweep(data: &Path, count: u64, length: u64) -> Sweep {
     index.restore((0..count).map(digest).collect(), known, |_| unreachable!());
     let presences = Presences::new(index.clone(), Journal::off());
     let ((flights, reserved, metrics, opened), clock) = (Default::default(), Clock::system());
-    Sweep { store, index, presences, flights, opened, reserved, metrics, clock, max_size: u64::MAX, min_free: 0 }
+    Sweep {
+        store,
+        index,
+        presences,
+        flights,
+        opened,
+        reserved,
+        bounded: Default::default(),
+        metrics,
+        clock,
+        max_size: u64::MAX,
+        min_free: 0,
+    }
 }
 
 fn path(store: &Store, n: u64) -> std::path::PathBuf {

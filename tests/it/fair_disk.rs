@@ -1,0 +1,81 @@
+//! Invariant 12: what one client has fetched takes no more of the disk than comes, and than somebody reads.
+
+use crate::flight::{MIB, files, landed, until, url};
+use crate::harness::*;
+
+/// A large blob that is hung up on after its first bytes evicts nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_12_what_nobody_reads_evicts_nothing() {
+    let (pki, large) = (Pki::new(), Blob::generated(81, 24 * MIB));
+    let warm: Vec<Blob> = (0..6).map(|n| Blob::generated(82 + n, 4 * MIB)).collect();
+    let mut registry = Registry::new("ghcr.io").blob("acme/app", large.clone());
+    for blob in &warm {
+        registry = registry.blob("acme/app", blob.clone());
+    }
+    let registry = registry.start(&pki).await;
+    let seawall = Seawall::before(&registry).toml("[cache]\nmax_size = \"33MiB\"").start(&pki).await;
+    for blob in &warm {
+        assert!(blob.holds(0, seawall.client().get(&url(blob)).send().await.unwrap().bytes()));
+        landed(&seawall).await;
+    }
+    let is_warm = || seawall.metric("seawall_cache_entries") == 6.0;
+    let gate = registry.gate_blob(&large.digest(), 25_000);
+    let mut hung_up = seawall.client().get(&url(&large)).open().await.unwrap();
+    hung_up.read_exactly(1000).await.unwrap();
+    assert!(is_warm(), "what has not come evicts nothing");
+    drop(hung_up);
+    gate.open();
+    until("the fill ends where room does", || seawall.metric("seawall_fills") == 0.0).await;
+    assert!(is_warm(), "nobody reads it");
+    assert_eq!(files(&seawall, "partial").len(), 1, "what came is kept, to go on with");
+    let read = seawall.client().get(&url(&large)).send().await.unwrap();
+    assert!(large.holds(0, read.bytes()));
+    landed(&seawall).await;
+    assert!(seawall.metric("seawall_cache_bytes") <= 34603008.0);
+    assert!(seawall.metric("seawall_evictions_total") > 0.0, "it is read now");
+}
+
+/// Three thousand files of a hundred bytes are twelve megabytes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_files_count_as_the_blocks_that_they_take() {
+    let pki = Pki::new();
+    let blobs: Vec<Blob> = (0..300).map(|n| Blob::new(format!("blob {n:0100}"))).collect();
+    let mut registry = Registry::new("ghcr.io");
+    for blob in &blobs {
+        registry = registry.blob("acme/app", blob.clone());
+    }
+    let registry = registry.start(&pki).await;
+    let seawall = Seawall::before(&registry).toml("[cache]\nmax_size = \"1MiB\"").start(&pki).await;
+    for blob in &blobs {
+        assert!(blob.holds(0, seawall.client().get(&url(blob)).send().await.unwrap().bytes()));
+    }
+    landed(&seawall).await;
+    let kept = files(&seawall, "blobs/sha256").len();
+    assert!((100..=206).contains(&kept), "{kept} files of 5 KiB in 1 MiB");
+}
+
+/// What broke off is kept, to go on with: a quarter of the room, the oldest goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn downloads_that_break_off_fill_no_disk() {
+    let pki = Pki::new();
+    let blobs: Vec<Blob> = (0..6).map(|n| Blob::generated(90 + n, 2 * MIB)).collect();
+    let mut registry = Registry::new("ghcr.io");
+    for blob in &blobs {
+        registry = registry.blob("acme/app", blob.clone());
+    }
+    let registry = registry.start(&pki).await;
+    let seawall = Seawall::before(&registry).toml("[cache]\nmax_size = \"8MiB\"").start(&pki).await;
+    // It answers what has not been sent with an error: nothing is resumed.
+    registry.fault(Fault::on("blobs").when(|seen| seen.header("range").is_some()).error(403, "DENIED"));
+    registry.fault(Fault::on("bytes").cut_at(MIB + 500_000));
+    for blob in &blobs {
+        assert!(seawall.client().get(&url(blob)).send().await.is_ok_and(|reply| reply.body.is_err()));
+        landed(&seawall).await;
+        seawall.clock.advance(std::time::Duration::from_secs(2));
+    }
+    let kept = || {
+        let partial = std::fs::read_dir(seawall.data.join("partial")).unwrap();
+        partial.map(|entry| entry.unwrap().metadata().unwrap().len()).sum::<u64>()
+    };
+    until("a quarter is left, and what came last", || kept() <= 2 * MIB + 500_000).await;
+}
