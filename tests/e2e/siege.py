@@ -2,7 +2,7 @@
 
     SEAWALL=target/release/seawall python3 tests/e2e/siege.py --seconds 60
 
-Options: --seconds (60), --slowest (5: seconds that an honest warm pull may take), --rss (512: MiB), --only ATTACK (may be repeated; else all
+Options: --seconds (60), --slowest (5: seconds that an honest warm pull may take), --rss (1280: MiB), --only ATTACK (may be repeated; else all
 that siege_attacks.py has), --trace FILE (a line a second, then what became of the attacks). Needs Debian's docker-registry; where it is not
 there, that is said, and nothing else is done.
 

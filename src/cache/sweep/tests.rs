@@ -52,7 +52,7 @@ fn put(store: &Store, n: u64, length: u64) {
 #[test]
 fn what_others_cut_is_removed_in_steps_and_after_room_was_made() {
     let dir = tempfile::tempdir().unwrap();
-    let sweep = Sweep { max_size: 15_000, ..sweep(dir.path(), 2000, 7) };
+    let sweep = Sweep { max_size: 1500 * footprint(10), ..sweep(dir.path(), 2000, 7) };
     sweep.tidy(|| true);
     assert_eq!(sweep.index.size(), (15_000, 1500), "who stops waits for no look at files");
     let asked = std::cell::Cell::new(0);
@@ -87,7 +87,7 @@ fn what_changed_since_it_was_looked_at_is_left_alone() {
 #[test]
 fn what_is_removed_is_in_no_repository_any_more() {
     let dir = tempfile::tempdir().unwrap();
-    let sweep = Sweep { max_size: 30, ..sweep(dir.path(), 4, 7) };
+    let sweep = Sweep { max_size: 3 * footprint(10), ..sweep(dir.path(), 4, 7) };
     let key: crate::oci::name::RepositoryKey = "docker.io/acme/app".into();
     let named = Presence::named(None, Stamp::from_micros(2));
     let name =
