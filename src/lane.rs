@@ -43,11 +43,7 @@ impl Lane {
     /// # Errors
     /// There is none in time: others have them all, or its own network has its share.
     pub async fn enter(&self, network: Network) -> Result<Place> {
-        let (ticket, called) = oneshot::channel();
-        let granted = self.0.line.lock().ask(network, ticket).is_some();
-        if granted {
-            return Ok(self.place(network));
-        }
+        let Some(called) = self.take_or_wait(network) else { return Ok(self.place(network)) };
         let _waiting = Waiting::new(self, network);
         match tokio::time::timeout(PATIENCE, called).await {
             Ok(Ok(place)) => Ok(place),
@@ -56,6 +52,17 @@ impl Lane {
                 format!("too much is being done for {network} at once, and a place was not free in 20 s: try again"),
             )),
         }
+    }
+
+    /// `None`: a place is taken. Else what brings one.
+    fn take_or_wait(&self, network: Network) -> Option<oneshot::Receiver<Place>> {
+        let mut line = self.0.line.lock();
+        if line.take_now(network) {
+            return None;
+        }
+        let (ticket, called) = oneshot::channel();
+        line.wait(network, ticket);
+        Some(called)
     }
 
     fn place(&self, network: Network) -> Place {

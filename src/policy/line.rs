@@ -4,16 +4,20 @@
 //! A network has at most as many places as are still free, so that the next always finds some; one that is
 //! alone has half of them. Who waits is served in turns, network by network.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::budget::Network;
+
+/// Networks without a place whose number is kept: most come back at once.
+const REMEMBERED: usize = 1024;
 
 /// Places, those who have one, and those who wait.
 #[derive(Debug)]
 pub struct Line<T> {
     most: usize,
     taken: usize,
-    held: HashMap<Network, usize>,
+    /// Of networks that had one lately.
+    held: BTreeMap<Network, usize>,
     waiting: HashMap<Network, VecDeque<T>>,
     turns: VecDeque<Network>,
 }
@@ -21,29 +25,35 @@ pub struct Line<T> {
 impl<T> Line<T> {
     /// A line for so many places.
     pub fn new(most: usize) -> Line<T> {
-        Line { most, taken: 0, held: HashMap::new(), waiting: HashMap::new(), turns: VecDeque::new() }
+        Line { most, taken: 0, held: BTreeMap::new(), waiting: HashMap::new(), turns: VecDeque::new() }
     }
 
-    /// A ticket for a place. It comes back if there is one now.
-    pub fn ask(&mut self, network: Network, ticket: T) -> Option<T> {
-        if self.may(network) {
+    /// Takes a place, if there is one now.
+    pub fn take_now(&mut self, network: Network) -> bool {
+        let may = self.may(network);
+        if may {
             self.take(network);
-            return Some(ticket);
         }
+        may
+    }
+
+    /// A ticket for a place that there was not.
+    pub fn wait(&mut self, network: Network, ticket: T) {
         let waiting = self.waiting.entry(network).or_default();
         if waiting.is_empty() {
             self.turns.push_back(network);
         }
         waiting.push_back(ticket);
-        None
     }
 
     /// A place is free again: the tickets of those who have one now, with their networks.
     pub fn give_back(&mut self, network: Network) -> Vec<(Network, T)> {
         self.taken = self.taken.saturating_sub(1);
-        match self.held.get_mut(&network) {
-            Some(held) if *held > 1 => *held -= 1,
-            _ => drop(self.held.remove(&network)),
+        if let Some(held) = self.held.get_mut(&network) {
+            *held = held.saturating_sub(1);
+        }
+        if self.held.len() > REMEMBERED {
+            self.held.retain(|_, held| *held > 0);
         }
         let (mut called, mut passed) = (Vec::new(), 0);
         while passed < self.turns.len() {
@@ -104,22 +114,30 @@ mod tests {
         Network::of([10, 0, 0, n].into())
     }
 
+    fn ask<T>(line: &mut Line<T>, network: Network, ticket: T) -> Option<T> {
+        if line.take_now(network) {
+            return Some(ticket);
+        }
+        line.wait(network, ticket);
+        None
+    }
+
     #[test]
     fn who_is_alone_has_half_and_the_next_finds_a_place() {
         let mut line = Line::new(16);
-        let granted = (0..16).filter(|n| line.ask(network(1), *n).is_some()).count();
+        let granted = (0..16).filter(|n| ask(&mut line, network(1), *n).is_some()).count();
         assert_eq!((granted, line.counts()), (8, (8, 8)));
-        assert!((0..4).all(|n| line.ask(network(2), n).is_some()));
-        assert!(line.ask(network(2), 9).is_none());
-        assert!(line.ask(network(3), 9).is_some(), "the third, too");
+        assert!((0..4).all(|n| ask(&mut line, network(2), n).is_some()));
+        assert!(ask(&mut line, network(2), 9).is_none());
+        assert!(ask(&mut line, network(3), 9).is_some(), "the third, too");
     }
 
     #[test]
     fn who_waits_is_served_in_turns() {
         let mut line = Line::new(2);
-        assert!(line.ask(network(1), 'a').is_some());
+        assert!(ask(&mut line, network(1), 'a').is_some());
         for (who, ticket) in [(1, 'b'), (1, 'c'), (2, 'd'), (3, 'e')] {
-            assert_eq!(line.ask(network(who), ticket).is_some(), ticket == 'd', "{ticket}");
+            assert_eq!(ask(&mut line, network(who), ticket).is_some(), ticket == 'd', "{ticket}");
         }
         // One is free beside the second's.
         assert_eq!(line.give_back(network(1)), [(network(1), 'b')]);
@@ -137,7 +155,7 @@ mod tests {
             let (mut line, mut held) = (Line::new(7), Vec::new());
             for (who, asks) in steps {
                 if asks {
-                    held.extend(line.ask(network(who), ()).map(|()| network(who)));
+                    held.extend(ask(&mut line, network(who), ()).map(|()| network(who)));
                 } else if let Some(network) = held.pop() {
                     held.extend(line.give_back(network).into_iter().map(|(network, ())| network));
                 }

@@ -9,17 +9,16 @@ use crate::http::origin::{Host, Origin, Scheme};
 #[derive(Clone, Debug, Default)]
 pub struct Registries {
     all: Vec<Arc<Registry>>,
-    /// Whether one of them is spoken to in the clear: few are, and every request to a mirror asks.
-    some_in_the_clear: bool,
+    /// Those that are spoken to in the clear: few are, and every request to a mirror asks for them.
+    in_the_clear: Vec<Arc<Registry>>,
 }
 
 impl Registries {
     /// Where two claim one host, the first is meant.
     pub fn new(registries: Vec<Registry>) -> Registries {
         let all: Vec<_> = registries.into_iter().map(Arc::new).collect();
-        let in_the_clear =
-            |registry: &Arc<Registry>| registry.all_hosts().any(|(host, _)| host.scheme() == Scheme::Http);
-        Registries { some_in_the_clear: all.iter().any(in_the_clear), all }
+        let is_one = |registry: &&Arc<Registry>| registry.all_hosts().any(|(host, _)| host.scheme() == Scheme::Http);
+        Registries { in_the_clear: all.iter().filter(is_one).cloned().collect(), all }
     }
 
     /// In the order of configuration.
@@ -30,10 +29,8 @@ impl Registries {
     /// The registry that `host:port` belongs to when a client speaks to it by `scheme`, what the host is to it,
     /// and where it is dialled.
     pub fn by_host(&self, scheme: Scheme, host: &Host, port: u16) -> Option<(Site, Role)> {
-        if scheme == Scheme::Http && !self.some_in_the_clear {
-            return None;
-        }
-        self.all.iter().find_map(|registry| {
+        let asked = if scheme == Scheme::Http { &self.in_the_clear } else { &self.all };
+        asked.iter().find_map(|registry| {
             let (pattern, role) = registry.all_hosts().find(|(pattern, _)| pattern.is_spoken(scheme, host, port))?;
             let here = Origin { scheme, host: host.clone(), port };
             let namespace = if pattern.is_wildcard() { here.authority().into() } else { registry.name.clone() };
