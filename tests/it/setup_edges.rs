@@ -43,7 +43,7 @@ fn what_came_later_stays_when_ours_is_taken_out() {
     put(root.path(), DAEMON, "{\n  \"debug\": true\n}\n");
     set_up(root.path(), Client::Docker, Mode::Mirror).unwrap();
     let later = text(root.path(), DAEMON).replacen('{', "{\n  \"bip\": \"10.9.0.1/24\",", 1);
-    let later = later.replace("seawall.lab:3128\"]", "seawall.lab:3128\", \"https://later\"]");
+    let later = later.replace("\"http://seawall.lab:3128\"", "\"http://seawall.lab:3128\", \"https://later\"");
     put(root.path(), DAEMON, &later);
     let again = set_up(root.path(), Client::Docker, Mode::Mirror).unwrap();
     assert_eq!(again.changes[0].outcome, Outcome::Unchanged, "{again:?}");

@@ -64,8 +64,9 @@ pub(super) fn objection(plan: &Plan, files: &dyn Files) -> Option<Objection> {
     (!ours.contains(&format!("\"HTTPS_PROXY={theirs}\""))).then(|| Objection::new(DAEMON, why))
 }
 
-/// `insecure-registries` is for images that are named with seawall's address. Of a URL dockerd takes
-/// the scheme off, with a warning.
+/// `insecure-registries` is for images that are named with seawall's address, and for BuildKit
+/// within dockerd 20.10 (Debian 12's), which looks for the mirror's whole URL there and fails the build
+/// otherwise. dockerd takes the scheme off, with a warning: rather that than no build.
 fn as_mirror(facts: &Facts) -> Plan {
     let authority = facts.address.authority();
     let mut daemon = json!({ "registry-mirrors": [facts.address.to_string()] });
@@ -73,7 +74,7 @@ fn as_mirror(facts: &Facts) -> Plan {
     if mirror::needs_ca(facts) {
         files.push(whole(format!("/etc/docker/certs.d/{authority}/seawall.crt"), facts.ca_pem.as_str()));
     } else {
-        daemon["insecure-registries"] = json!([authority]);
+        daemon["insecure-registries"] = json!([facts.address.to_string()]);
     }
     files.push(File { path: DAEMON.into(), content: Content::Json(daemon) });
     let notes = vec![
@@ -83,7 +84,8 @@ fn as_mirror(facts: &Facts) -> Plan {
          proxy serves both."
             .to_owned(),
         SILENT.to_owned(),
-        format!("The builder within dockerd 20.10 looks for the mirror's whole URL: \"insecure-registries\": [\"{}\"] there.", facts.address),
+        "dockerd warns that insecure-registries has a scheme, and takes it off: the builder within dockerd 20.10 looks for the whole URL."
+            .to_owned(),
         "docker build by a dockerd before 23.0 takes mirrors at the daemon's start alone: systemctl restart docker there, which ends running \
          containers unless daemon.json has \"live-restore\": true."
             .to_owned(),
@@ -127,8 +129,7 @@ mod tests {
     #[test]
     fn a_mirror_over_tls_is_trusted_and_one_in_the_clear_is_named_insecure() {
         let plan = plan(&example::facts("http://seawall.lab:3128"), Mode::Mirror);
-        let daemon =
-            json!({"registry-mirrors": ["http://seawall.lab:3128"], "insecure-registries": ["seawall.lab:3128"]});
+        let daemon = json!({"registry-mirrors": ["http://seawall.lab:3128"], "insecure-registries": ["http://seawall.lab:3128"]});
         assert_eq!(plan.files, [File { path: "/etc/docker/daemon.json".into(), content: Content::Json(daemon) }]);
         let plan = super::plan(&example::facts("https://seawall.lab:3128"), Mode::Mirror);
         assert_eq!(example::text(&plan, "/etc/docker/certs.d/seawall.lab:3128/seawall.crt"), example::PEM);
