@@ -22,7 +22,6 @@ import argparse
 import base64
 import collections
 import contextlib
-import hashlib
 import http.client
 import json
 import os
@@ -31,14 +30,13 @@ import random
 import resource
 import shutil
 import signal
-import socket
 import ssl
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.parse
+
+from lab import MANIFEST, Processes, Registry, digest_of, free_port
 
 SEAWALL = pathlib.Path(os.environ.get("SEAWALL", "target/release/seawall")).resolve()
 MIB = 1 << 20
@@ -48,16 +46,8 @@ DESCRIPTORS = (1200, 4096)  # soft and hard
 TOO_MUCH = 4096  # MiB of one process's memory at which this machine is in danger
 REST = 15  # seconds after which what was taken must be back
 VICES = ("slow", "cut", "cold", "tiny", "moving")
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 USER, PASSWORD = "honest", "honest"
 USERS = f"{USER}:$2b$10$fVrTGl8El44iRk9N3fpoFOvXyd/xetMx5CgFvOmKEA0bnPB3Lluzm\n"
-
-REGISTRY = """
-version: 0.1
-log: {{level: error}}
-storage: {{filesystem: {{rootdirectory: {dir}/registry}}}}
-http: {{addr: 127.0.0.1:{port}, relativeurls: true}}
-"""
 
 CONFIGURATION = """
 listen = ["127.0.0.1:{port}"]
@@ -82,57 +72,8 @@ upstreams = [{{ url = "http://127.0.0.1:{port}" }}]
 """
 
 
-def free_port():
-    """Below those that the kernel gives to clients: none of them takes it before it is used."""
-    while True:
-        port = random.randrange(18000, 30000)
-        with socket.socket() as trying:
-            if trying.connect_ex(("127.0.0.1", port)) != 0:
-                return port
-
-
-def answers(port, seconds=30):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        with socket.socket() as trying:
-            if trying.connect_ex(("127.0.0.1", port)) == 0:
-                return True
-        time.sleep(0.05)
-    return False
-
-
-def digest_of(content):
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
 def limit_descriptors():
     resource.setrlimit(resource.RLIMIT_NOFILE, DESCRIPTORS)
-
-
-class Processes:
-    """Those that were started; all are stopped in the end, the last one first."""
-
-    def __init__(self, directory):
-        self.dir, self.running = directory, []
-
-    def start(self, name, command, **more):
-        log = open(self.dir / f"{name}.log", "w")
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=more.pop("stdout", log), stderr=log, cwd=self.dir, **more)
-        self.running.append(process)
-        return process
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for process in reversed(self.running):
-            process.terminate()
-        for process in reversed(self.running):
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 class Seawall:
@@ -141,13 +82,11 @@ class Seawall:
     def __init__(self, world, name, users=""):
         self.port, self.data = free_port(), world.dir / name
         file = world.dir / f"{name}.toml"
-        upstreams = {"lab": world.registry} | world.accomplices
+        upstreams = {"lab": world.registry.port} | world.accomplices
         text = CONFIGURATION.format(port=self.port, dir=world.dir, name=name, users=users, max_size=MAX_SIZE)
         file.write_text(text + "".join(UPSTREAM.format(name=upstream, port=port) for upstream, port in upstreams.items()))
         command = [str(SEAWALL), "serve", "--config", str(file)]
-        self.name, self.process = name, world.processes.start(name, command, preexec_fn=limit_descriptors)
-        if not answers(self.port):
-            sys.exit(f"seawall does not start: {(world.dir / f'{name}.log').read_text()}")
+        self.name, self.process = name, world.processes.start(name, command, self.port, preexec_fn=limit_descriptors)
         self.proc = pathlib.Path(f"/proc/{self.process.pid}")
         limits = (self.proc / "limits").read_text()
         self.limit = next(int(line.split()[3]) for line in limits.splitlines() if line.startswith("Max open files"))
@@ -176,41 +115,13 @@ class World:
 
     def __init__(self, directory, processes):
         self.dir, self.processes = directory, processes
-        self.registry = free_port()
+        self.registry = Registry(processes)
         self.accomplices = {vice: free_port() for vice in VICES}
-        (directory / "registry.yml").write_text(REGISTRY.format(dir=directory, port=self.registry))
         (directory / "users").write_text(USERS)
-        processes.start("registry", ["docker-registry", "serve", str(directory / "registry.yml")])
-        if not answers(self.registry):
-            sys.exit(f"docker-registry does not start: {(directory / 'registry.log').read_text()}")
-        self.manifest = self.push_image()
-        self.big = self.push("acme/big", random.Random("big").randbytes(32 * MIB))["digest"]
+        config, *layers = (random.Random(size).randbytes(size) for size in (2000, 40_000, MIB, 2 * MIB))
+        self.manifest = self.registry.image("acme/app", "1", *layers, config=config)
+        self.big = self.registry.push("acme/big", random.Random("big").randbytes(32 * MIB))["digest"]
         self.seawalls = {"open": Seawall(self, "open"), "guarded": Seawall(self, "guarded", directory / "users")}
-
-    def push_image(self):
-        """The digest of `acme/app:1`: a configuration and three layers."""
-        config, *layers = (self.push("acme/app", random.Random(size).randbytes(size)) for size in (2000, 40_000, MIB, 2 * MIB))
-        manifest = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}).encode()
-        self.send("PUT", "/v2/acme/app/manifests/1", manifest, {"Content-Type": MANIFEST})
-        return digest_of(manifest)
-
-    def push(self, repository, content):
-        """The descriptor of a blob that is in the registry now."""
-        described = {"mediaType": "application/octet-stream", "digest": digest_of(content), "size": len(content)}
-        where = urllib.parse.urlsplit(self.send("POST", f"/v2/{repository}/blobs/uploads/").headers["location"])
-        query = f"{where.query}&digest={described['digest']}"
-        self.send("PUT", f"{where.path}?{query}", content, {"Content-Type": "application/octet-stream"})
-        return described
-
-    def send(self, method, path, body=None, fields={}):
-        connection = http.client.HTTPConnection("127.0.0.1", self.registry, timeout=60)
-        connection.request(method, path, body, fields)
-        answer = connection.getresponse()
-        said = answer.read()
-        connection.close()
-        if answer.status not in (201, 202):
-            sys.exit(f"docker-registry answers {answer.status} to {method} {path}: {said}")
-        return answer
 
     def attack(self, seconds, only, rounds):
         target = {name: seawall.port for name, seawall in self.seawalls.items()}

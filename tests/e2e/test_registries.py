@@ -8,28 +8,22 @@ Needs: nginx, docker-registry, openssl, curl (Debian's packages); what is not th
 import collections
 import concurrent.futures
 import contextlib
-import hashlib
-import json
 import os
 import pathlib
 import random
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
-import urllib.parse
 import urllib.request
 
 import pytest
+
+from lab import ENVIRONMENT, MANIFEST, Processes, Registry, digest_of, free_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SEAWALL = pathlib.Path(os.environ.get("SEAWALL", "target/release/seawall")).resolve()
 # The name is led to nginx: nothing leaves this machine.
 HOST = "registry-1.docker.io"
-# Go's and curl's: what this machine says of roots is not for servers of our own.
-ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("SSL_CERT_")}
-
 NGINX = """
 worker_processes 1; daemon off; pid {dir}/nginx.pid; error_log {dir}/error.log;
 events {{ worker_connections 1024; }}
@@ -47,13 +41,6 @@ http {{
     location / {{ proxy_pass http://127.0.0.1:{registry}; proxy_set_header Host {host}; proxy_request_buffering off; }}
   }}
 }}
-"""
-
-REGISTRY = """
-version: 0.1
-log: {{level: error}}
-storage: {{filesystem: {{rootdirectory: {dir}/registry}}, delete: {{enabled: true}}}}
-http: {{addr: 127.0.0.1:{port}, relativeurls: true}}
 """
 
 CONFIGURATION = """
@@ -82,22 +69,6 @@ pull_options = {{enable_partial_images = "true", use_hard_links = "false", ostre
 """
 
 
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
-
-
-def answers(port, seconds=15):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        with socket.socket() as trying:
-            if trying.connect_ex(("127.0.0.1", port)) == 0:
-                return True
-        time.sleep(0.05)
-    return False
-
-
 def run(*command, **more):
     return subprocess.run(command, check=True, capture_output=True, text=True, env=ENVIRONMENT, **more)
 
@@ -114,23 +85,20 @@ def certificates(to):
 class World:
     """docker-registry behind nginx (HTTP/2), behind seawall."""
 
-    def __init__(self, directory, requests):
-        self.dir, self.running = directory, []
-        self.port, self.admin, nginx, registry = free_port(), free_port(), free_port(), free_port()
-        self.registry = registry
-        certificates(directory)
-        self.start("registry.yml", REGISTRY.format(dir=directory, port=registry), ["docker-registry", "serve"], registry)
-        text = NGINX.format(dir=directory, port=nginx, host=HOST, requests=requests, registry=registry)
-        self.start("nginx.conf", text, ["nginx", "-e", f"{directory}/error.log", "-c"], nginx)
-        text = CONFIGURATION.format(dir=directory, port=self.port, admin=self.admin, host=HOST, nginx=nginx)
+    def __init__(self, processes, requests):
+        self.dir, self.processes = processes.dir, processes
+        self.port, self.admin, nginx = free_port(), free_port(), free_port()
+        self.registry = Registry(processes)
+        certificates(self.dir)
+        text = NGINX.format(dir=self.dir, port=nginx, host=HOST, requests=requests, registry=self.registry.port)
+        self.start("nginx.conf", text, ["nginx", "-e", f"{self.dir}/error.log", "-c"], nginx)
+        text = CONFIGURATION.format(dir=self.dir, port=self.port, admin=self.admin, host=HOST, nginx=nginx)
         self.start("seawall.toml", text, [str(SEAWALL), "serve", "--config"], self.port)
 
     def start(self, name, text, command, port):
         file = self.dir / name
         file.write_text(text)
-        log = open(self.dir / f"{name}.log", "w")
-        self.running.append(subprocess.Popen([*command, str(file)], stdout=log, stderr=log, env=ENVIRONMENT, cwd=self.dir))
-        assert answers(port), (self.dir / f"{name}.log").read_text()
+        self.processes.start(name, [*command, str(file)], port)
 
     def curl(self, *arguments, **more):
         """The status, the seconds, the header fields, as curl saw them."""
@@ -150,12 +118,6 @@ class World:
         metrics = urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics").read().decode()
         return sum(int(line.split()[-1]) for line in metrics.splitlines() if line.startswith("seawall_served_bytes_total"))
 
-    def stop(self):
-        for process in reversed(self.running):
-            process.terminate()
-        for process in self.running:
-            process.wait(20)
-
 
 @pytest.fixture
 def world(tmp_path):
@@ -163,9 +125,8 @@ def world(tmp_path):
     missing = [name for name in ("nginx", "docker-registry", "openssl", "curl") if not shutil.which(name)]
     if missing or not SEAWALL.exists():
         pytest.skip(f"not here: {missing or SEAWALL}")
-    world = World(tmp_path, requests=3)
-    yield world
-    world.stop()
+    with Processes(tmp_path) as processes:
+        yield World(processes, requests=3)
 
 
 @pytest.fixture
@@ -180,9 +141,8 @@ def push(world, blob):
     assert status == 202, fields
     location = next(line.split(":", 1)[1].strip() for line in fields.splitlines() if line.lower().startswith("location:"))
     url = location if location.startswith("https://") else f"https://{HOST}{location}"
-    digest = hashlib.sha256(blob.read_bytes()).hexdigest()
     joint = "&" if "?" in url else "?"
-    return world.curl("-T", str(blob), "-H", "Expect: 100-continue", f"{url}{joint}digest=sha256:{digest}")
+    return world.curl("-T", str(blob), "-H", "Expect: 100-continue", f"{url}{joint}digest={digest_of(blob.read_bytes())}")
 
 
 def test_nginx_that_closes_after_three_requests_loses_nothing(world):
@@ -209,41 +169,18 @@ def test_several_ranges_are_several_parts(world):
     blob = world.dir / "blob"
     blob.write_bytes(os.urandom(3 << 20))
     assert push(world, blob)[0] == 201
-    digest = hashlib.sha256(blob.read_bytes()).hexdigest()
+    digest = digest_of(blob.read_bytes())
     for when in ("on its way", "here"):
-        status, _, fields = world.curl("-r", "0-99,1048576-1048675", f"https://{HOST}/v2/acme/app/blobs/sha256:{digest}")
+        status, _, fields = world.curl("-r", "0-99,1048576-1048675", f"https://{HOST}/v2/acme/app/blobs/{digest}")
         assert status == 206 and "multipart/byteranges" in fields, f"{when}: {fields}"
-
-
-def put_image(world, name, tag, layer):
-    """An image of one layer, straight into the registry."""
-    blobs = {}
-    for blob in (layer, b"{}"):
-        digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
-        blobs[blob] = {"mediaType": "application/octet-stream", "digest": digest, "size": len(blob)}
-        begun = requests_to(world, "POST", f"/v2/{name}/blobs/uploads/")
-        where = begun.headers["location"]
-        requests_to(world, "PUT", f"{where}{'&' if '?' in where else '?'}digest={digest}", blob)
-    kind = "application/vnd.oci.image.manifest.v1+json"
-    config = blobs[b"{}"] | {"mediaType": "application/vnd.oci.image.config.v1+json"}
-    manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": [blobs[layer]]}).encode()
-    requests_to(world, "PUT", f"/v2/{name}/manifests/{tag}", manifest, {"Content-Type": kind})
-
-
-def requests_to(world, method, path, body=None, fields={}):
-    path = path.split(f"{HOST}", 1)[-1] if path.startswith("http") else path
-    path = urllib.parse.urlsplit(path)
-    fields = {"Content-Type": "application/octet-stream"} | fields
-    request = urllib.request.Request(f"http://127.0.0.1:{world.registry}{path.path}?{path.query}", body, fields, method=method)
-    return urllib.request.urlopen(request)
 
 
 def test_the_documented_probe_of_the_quota_is_answered_by_the_registry(world):
     """Docker's own words: a HEAD, or a GET, of `ratelimitpreview/test`. Twice: nothing of it is kept."""
-    put_image(world, "ratelimitpreview/test", "latest", b"a layer")
+    world.registry.image("ratelimitpreview/test", "latest", b"a layer")
     for n in range(2):
         for more in (["--head"], []):
-            status, _, fields = world.curl(*more, "-H", "Accept: application/vnd.oci.image.manifest.v1+json",
+            status, _, fields = world.curl(*more, "-H", f"Accept: {MANIFEST}",
                                            f"https://{HOST}/v2/ratelimitpreview/test/manifests/latest")
             assert status == 200 and "ratelimit-remaining: 76;w=21600" in fields.lower(), f"{n} {more}: {fields}"
 
@@ -253,7 +190,7 @@ def test_regctl_reads_the_quota(world):
     regctl = next((ROOT / "target/e2e").glob("bin-regctl-*/regctl"), None) or shutil.which("regctl")
     if not regctl:
         pytest.skip("regctl is not here: tests/e2e/run installs it")
-    put_image(world, "ratelimitpreview/test", "latest", b"a layer")
+    world.registry.image("ratelimitpreview/test", "latest", b"a layer")
     environment = world.proxied() | {"HOME": str(world.dir)}
     for n in range(2):
         said = subprocess.run([regctl, "image", "ratelimit", "docker.io/ratelimitpreview/test"], env=environment, capture_output=True, text=True)
@@ -283,7 +220,7 @@ def test_podman_fetches_of_a_changed_image_what_changed(world, stack):
         (world.dir / f"{tag}.containerfile").write_text(f"FROM scratch\nCOPY {tag} /data\n")
         for command in (["build", "-q", "-f", f"{world.dir}/{tag}.containerfile", "-t", f"made:{tag}", str(world.dir)],
                         ["push", "-q", "--tls-verify=false", "--compression-format", "zstd:chunked", f"made:{tag}",
-                         f"127.0.0.1:{world.registry}/acme/app:{tag}"]):
+                         f"127.0.0.1:{world.registry.port}/acme/app:{tag}"]):
             made = subprocess.run([*called, *command], env=direct, capture_output=True, text=True)
             if made.returncode:
                 pytest.skip(f"this podman cannot make it here: {made.stderr}")
