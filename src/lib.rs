@@ -39,8 +39,8 @@
 //!   pure function with `now` as argument
 //! - [`clock`], [`fs`], [`task`]: the only places that read time, touch files, spawn · [`tls`]: who
 //!   encrypts · [`lru`]: what may vanish · [`ledger`]: the books of upstream's quota · [`metrics`]
-//! - [`ca`]: the root and its leaves · [`lane`]: a line for places · [`records`]: tables that outlive the process, and their one
-//!   writer
+//! - [`ca`]: the root and its leaves · [`lane`]: a line for places · [`records`]: tables that outlive
+//!   the process, and their one writer
 //! - [`store`]: the bytes on this disk, and the index of them · [`dial`]: from a host name to a
 //!   connection
 //! - [`upstream`]: one request to a registry and its answer

@@ -114,10 +114,10 @@ impl Fill {
         if is_asked {
             self.admission.before_paying(&self.pull, lead.flight().digest(), &self.what).await?;
         }
-        let Opened { partial, mut fetched, inquiry, request } = self.open(lead).await?;
+        let Opened { mut partial, mut fetched, inquiry, request } = self.open(lead).await?;
         let (total, proves) = (fetched.total, fetched.proves);
-        let (mut partial, mut reservation) = match self.make_room(partial, total).await {
-            Ok(room) => room,
+        let mut reservation = match self.make_room(partial.len(), total).await {
+            Ok(reservation) => reservation,
             Err(error) => {
                 lead.leave_response(fetched);
                 return Err(error);
@@ -223,12 +223,11 @@ impl Fill {
         task::blocking(begin).await.map_err(no_room)
     }
 
-    async fn make_room(&self, partial: Partial, total: Option<u64>) -> Result<(Partial, SpaceReservation)> {
-        let size = total.unwrap_or(partial.len());
-        let wish = Wish { size, missing: size.saturating_sub(partial.len()) };
+    async fn make_room(&self, here: u64, total: Option<u64>) -> Result<SpaceReservation> {
+        let size = total.unwrap_or(here);
+        let wish = Wish { size, missing: size.saturating_sub(here) };
         let made = self.parts.sweep.begin(wish).await.map_err(no_room)?;
-        let reservation = made.ok_or_else(|| self.full(&format!("there is no room for {} bytes", wish.missing)))?;
-        Ok((partial, reservation))
+        made.ok_or_else(|| self.full(&format!("there is no room for {} bytes", wish.missing)))
     }
 
     /// Makes room for what comes next. What nobody reads any more makes nothing else go.

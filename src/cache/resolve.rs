@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use http::StatusCode;
+
 use super::admit::{Admission, was_answered};
 use super::asked::{Asked, By, is_told};
 use super::found::Stale;
@@ -10,8 +12,6 @@ use super::parts::Parts;
 use super::pull::{Method, Pull};
 use super::tags::{self, Bindings};
 use super::told::{Binding, Told, ToldTo};
-use http::StatusCode;
-
 use crate::access::{Checked, Ends};
 use crate::error::{Error, Kind, Result};
 use crate::lru::lru;

@@ -36,12 +36,12 @@ pub enum Negotiated {
 }
 
 /// The response with what was found; `warned` is the text of its `Warning`.
-pub fn deliver(found: Found, asked: Asked<'_>, warned: Option<String>) -> Response<Body> {
+pub fn deliver(mut found: Found, asked: Asked<'_>, warned: Option<String>) -> Response<Body> {
     let digest = found.digest.to_string();
     let is_known = is_verified(&found) && not_modified(asked.headers, &digest);
     let range = asked.headers.get(header::RANGE).filter(|_| asked.method == Method::Get);
     let range = range.filter(|_| range_counts(asked.headers, &digest));
-    let warnings = found.warnings.clone();
+    let warnings = std::mem::take(&mut found.warnings);
     let fields = fields(&found, digest, asked.negotiated, warned);
     let mut response =
         if is_known { status(StatusCode::NOT_MODIFIED, Body::empty()) } else { content(found, asked, range) };

@@ -3,42 +3,35 @@
 //! share of any size.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::address::Block;
 
 /// Whose share it is: an IPv4 address, or an IPv6 /48, which is what one site is given (RFC 6177) and
 /// can take 65,536 /64 from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Network(IpAddr);
+pub struct Network(Block);
 
 impl Network {
     /// seawall's own.
-    pub const OWN: Network = Network(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    pub fn own() -> Network {
+        Network::of(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
 
     /// The one that `ip` belongs to.
     pub fn of(ip: IpAddr) -> Network {
-        Network(match ip.to_canonical() {
-            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 80)).into(),
-            v4 => v4,
-        })
+        Network(Block::around(ip, 32, 48))
     }
-}
 
-impl Network {
     /// Where it is, more widely: an IPv4 /24, or the same /48. Who has many addresses has them there.
     pub fn around(ip: IpAddr) -> Network {
-        match ip.to_canonical() {
-            IpAddr::V4(ip) => Network(Ipv4Addr::from_bits(ip.to_bits() & !0xff).into()),
-            v6 => Network::of(v6),
-        }
+        Network(Block::around(ip, 24, 48))
     }
 }
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            IpAddr::V4(ip) => write!(f, "{ip}"),
-            IpAddr::V6(ip) => write!(f, "{ip}/48"),
-        }
+        self.0.fmt(f)
     }
 }
 

@@ -3,10 +3,12 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
+
+use super::address::Block;
 
 /// Whether `ip` is in one of the networks. A v4 client of a dual-stack socket has a v4-mapped v6
 /// address.
@@ -18,24 +20,18 @@ pub fn may_connect(allow: &[IpNet], ip: IpAddr) -> bool {
 /// Whose connections are counted together: an IPv4 address, or an IPv6 /64, which is what one
 /// machine is given (RFC 6177, RFC 7421) and can take 2^64 addresses from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Client(IpAddr);
+pub struct Client(Block);
 
 impl Client {
     /// The one that `ip` belongs to.
     pub fn of(ip: IpAddr) -> Client {
-        Client(match ip.to_canonical() {
-            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),
-            v4 => v4,
-        })
+        Client(Block::around(ip, 32, 64))
     }
 }
 
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            IpAddr::V4(ip) => write!(f, "{ip}"),
-            IpAddr::V6(ip) => write!(f, "{ip}/64"),
-        }
+        self.0.fmt(f)
     }
 }
 

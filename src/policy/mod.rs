@@ -1,6 +1,7 @@
 //! Decisions: pure functions of what is known; `now` is an argument.
 
 pub mod access;
+pub mod address;
 pub mod addressee;
 pub mod admission;
 pub mod breaker;

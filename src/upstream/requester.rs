@@ -270,7 +270,7 @@ impl Keyring {
             authorization,
             via: None,
             cost: Arc::default(),
-            network: Network::OWN,
+            network: Network::own(),
         }
     }
 

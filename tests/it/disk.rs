@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::flight::{MIB, files, h1_and_h2, landed, open_registry, until, url};
 use crate::harness::*;
 
-async fn registry_of(pki: &Pki, blobs: &[Blob]) -> Registry {
+pub(crate) async fn registry_of(pki: &Pki, blobs: &[Blob]) -> Registry {
     let registry = Registry::new("ghcr.io");
     blobs.iter().fold(registry, |registry, blob| registry.blob("acme/app", blob.clone())).start(pki).await
 }

@@ -1,5 +1,6 @@
 //! Invariant 12: what one client has fetched takes no more of the disk than comes, and than somebody reads.
 
+use crate::disk::registry_of;
 use crate::flight::{MIB, files, landed, until, url};
 use crate::harness::*;
 
@@ -8,11 +9,7 @@ use crate::harness::*;
 async fn invariant_12_what_nobody_reads_evicts_nothing() {
     let (pki, large) = (Pki::new(), Blob::generated(81, 24 * MIB));
     let warm: Vec<Blob> = (0..6).map(|n| Blob::generated(82 + n, 6 * MIB)).collect();
-    let mut registry = Registry::new("ghcr.io").blob("acme/app", large.clone());
-    for blob in &warm {
-        registry = registry.blob("acme/app", blob.clone());
-    }
-    let registry = registry.start(&pki).await;
+    let registry = registry_of(&pki, &[warm.as_slice(), std::slice::from_ref(&large)].concat()).await;
     let seawall = Seawall::before(&registry).toml("[cache]\nmax_size = \"45MiB\"").start(&pki).await;
     for blob in &warm {
         assert!(blob.holds(0, seawall.client().get(&url(blob)).send().await.unwrap().bytes()));
@@ -42,11 +39,7 @@ async fn invariant_12_what_nobody_reads_evicts_nothing() {
 async fn small_files_count_as_the_blocks_that_they_take() {
     let pki = Pki::new();
     let blobs: Vec<Blob> = (0..300).map(|n| Blob::new(format!("blob {n:0100}"))).collect();
-    let mut registry = Registry::new("ghcr.io");
-    for blob in &blobs {
-        registry = registry.blob("acme/app", blob.clone());
-    }
-    let registry = registry.start(&pki).await;
+    let registry = registry_of(&pki, &blobs).await;
     let seawall = Seawall::before(&registry).toml("[cache]\nmax_size = \"1MiB\"").start(&pki).await;
     for blob in &blobs {
         assert!(blob.holds(0, seawall.client().get(&url(blob)).send().await.unwrap().bytes()));
@@ -61,11 +54,7 @@ async fn small_files_count_as_the_blocks_that_they_take() {
 async fn downloads_that_break_off_fill_no_disk() {
     let pki = Pki::new();
     let blobs: Vec<Blob> = (0..6).map(|n| Blob::generated(90 + n, 2 * MIB)).collect();
-    let mut registry = Registry::new("ghcr.io");
-    for blob in &blobs {
-        registry = registry.blob("acme/app", blob.clone());
-    }
-    let registry = registry.start(&pki).await;
+    let registry = registry_of(&pki, &blobs).await;
     let seawall = Seawall::before(&registry).toml("[cache]\nmax_size = \"8MiB\"").start(&pki).await;
     // It answers what has not been sent with an error: nothing is resumed.
     registry.fault(Fault::on("blobs").when(|seen| seen.header("range").is_some()).error(403, "DENIED"));
