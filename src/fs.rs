@@ -321,6 +321,11 @@ pub fn truncate(file: &File, path: &Path, size: u64) -> Result<()> {
     at("cut", path, file.set_len(size))
 }
 
+/// Whether an open file has a name yet, in any directory.
+pub fn has_name(file: &File, path: &Path) -> Result<bool> {
+    at("look at", path, file.metadata()).map(|found| found.nlink() > 0)
+}
+
 /// Makes what was written to `file` survive a power cut.
 pub fn sync(file: &File, path: &Path) -> Result<()> {
     at("sync", path, file.sync_data())

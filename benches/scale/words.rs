@@ -26,7 +26,9 @@ pub(crate) fn costs(sizes: &[u64]) {
         let hit = each(WORDS, |n| drop(index.hold(at(n), now)));
         let touch = each(WORDS, |n| index.touch(at(n), now));
         let some = WORDS.min(blobs / 2);
-        let evict = each(some, |_| assert!(index.oldest().is_some_and(|oldest| index.take(&oldest).is_some())));
+        let evict = each(some, |_| {
+            assert!(index.oldest(now).is_some_and(|oldest| index.take(&oldest, now).is_some()));
+        });
         let figures = format!("hit and its end {hit}, use {touch}, evict the oldest {evict}");
         row(&format!("{blobs} blobs"), &figures);
     }

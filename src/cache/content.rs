@@ -16,7 +16,7 @@ use super::manifests::Manifest;
 use super::negative::NegativeCache;
 use super::parts::Parts;
 use super::pull::{Method, Pull, content_kind};
-use super::reader::Source;
+use super::reader::{Origin, Source};
 use super::through::VerifyingBody;
 use crate::access::Inquiry;
 use crate::error::{Error, Fault, Kind, Result};
@@ -260,7 +260,7 @@ impl Contents {
         }
         let media_type = held.media_type.clone().unwrap_or_else(|| OCTET_STREAM.into());
         let size = blob.size;
-        let content = Content::File(Source::Held(blob, held), Some(size));
+        let content = Content::File(Source { from: Origin::Held(blob, held), clock: parts.clock.clone() }, Some(size));
         let outcome = if reading.stale.is_some() { Outcome::Stale } else { reading.outcome };
         Ok(Some(Found { stale: reading.stale, ..Found::new(digest.clone(), media_type, content, outcome) }))
     }
@@ -296,7 +296,8 @@ impl Contents {
         }
         let request = self.parts.request(pull, what, &digest);
         let total = head.total.or(request.named);
-        let source = Source::Flight(head.file, flight.clone(), Box::new(request));
+        let from = Origin::Flight(head.file, flight.clone(), Box::new(request));
+        let source = Source { from, clock: self.parts.clock.clone() };
         Ok(Found { warnings, ..Found::new(digest, media_type, Content::File(source, total), outcome) })
     }
 

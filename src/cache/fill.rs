@@ -232,7 +232,7 @@ impl Fill {
 
     /// Makes room for what comes next. What nobody reads any more makes nothing else go.
     async fn go_on(&self, lead: &Lead, reservation: SpaceReservation, upto: u64) -> Result<SpaceReservation> {
-        let is_read = lead.flight().is_watched();
+        let is_read = lead.flight().is_watched(self.parts.now());
         let (reservation, has_room) = self.parts.sweep.go_on(reservation, upto, is_read).await.map_err(no_room)?;
         match (has_room, is_read) {
             (true, _) => Ok(reservation),

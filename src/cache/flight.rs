@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -19,8 +20,9 @@ use crate::http::warnings::Warnings;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
+use crate::policy::access::within;
 use crate::store::BlobFile;
-use crate::store::index::Held;
+use crate::store::index::{Held, UNTAKEN};
 use crate::upstream::Fetched;
 use crate::upstream::requester::Credential;
 
@@ -70,6 +72,8 @@ pub struct Flight {
     asked_for: OnceLock<(RepositoryKey, Credential, ContentKind)>,
     /// The question whose answer flows.
     inquiry: OnceLock<Inquiry>,
+    /// When somebody last began to read it, or took something.
+    taken_from: Mutex<Option<SystemTime>>,
 }
 
 impl Flight {
@@ -109,9 +113,17 @@ impl Flight {
         matches!(*self.progress.borrow(), Progress::Verified { .. })
     }
 
-    /// Whether somebody reads it, or waits for it.
-    pub fn is_watched(&self) -> bool {
-        self.progress.receiver_count() > 0
+    /// Whether somebody reads it, or waits for it. Who took nothing for long does not.
+    pub fn is_watched(&self, now: SystemTime) -> bool {
+        self.progress.receiver_count() > 0 && self.taken_from.lock().is_none_or(|at| within(Some(at), UNTAKEN, now))
+    }
+
+    /// Somebody begins to read it, or took something.
+    pub fn taken_from(&self, now: SystemTime) {
+        *self.taken_from.lock() = Some(now);
+        if let Some(held) = self.held.get() {
+            held.taken_from(now);
+        }
     }
 
     /// To watch it from now on.
@@ -205,6 +217,7 @@ impl Flights {
             unused_response: Mutex::default(),
             asked_for: OnceLock::new(),
             inquiry: OnceLock::new(),
+            taken_from: Mutex::default(),
         });
         flights.insert(digest.clone(), flight.clone());
         Joined::Lead(Lead { flight, flights: self.clone() })

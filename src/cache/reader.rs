@@ -11,6 +11,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -19,8 +20,10 @@ use tokio::sync::watch;
 use super::chunk::{Alignment, Chunk};
 use super::flight::{Flight, Progress};
 use super::through::{BlobRequest, VerifyingBody};
+use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Hold, MOST_POSTED, Outbox};
+use crate::policy::access::within;
 use crate::store::index::Held;
 use crate::store::{Blob, BlobFile};
 use crate::task;
@@ -28,9 +31,18 @@ use crate::task;
 /// Bytes from which on sendfile(2) costs less than to read and to write them.
 const WORTH_POSTING: usize = 16 << 10;
 
+/// What is read, and by which clock.
+#[derive(Debug)]
+pub struct Source {
+    /// What is read.
+    pub from: Origin,
+    /// Says when.
+    pub clock: Clock,
+}
+
 /// A file that is read, and what keeps it there.
 #[derive(Debug)]
-pub enum Source {
+pub enum Origin {
     /// A blob that is here.
     Held(Blob, Held),
     /// One on its way.
@@ -50,10 +62,17 @@ pub struct Reader {
     outbox: Option<Outbox>,
     /// Bytes of one chunk.
     most: u64,
+    clock: Clock,
+    /// When it last said that it takes something.
+    said: SystemTime,
 }
 
+/// A reader says now and then that it takes something: twice in the time in which one that does not
+/// loses its blob, and once more.
+const SAYS_EVERY: Duration = Duration::from_secs(10);
+
 enum Backing {
-    Held { hold: Hold, at_once: bool },
+    Held { held: Arc<Held>, at_once: bool },
     Flight { watch: Option<watch::Receiver<Progress>>, flight: Arc<Flight>, request: Box<BlobRequest> },
     Through(Box<VerifyingBody>),
 }
@@ -92,14 +111,17 @@ impl Reader {
     }
 
     fn new(source: Source, from: u64, end: Option<u64>) -> Reader {
-        let (file, source) = match source {
-            Source::Held(blob, held) => (blob.file, Backing::Held { hold: Arc::new(held), at_once: blob.at_once }),
-            Source::Flight(file, flight, request) => {
+        let Source { from: origin, clock } = source;
+        let (file, source) = match origin {
+            Origin::Held(blob, held) => (blob.file, Backing::Held { held: Arc::new(held), at_once: blob.at_once }),
+            Origin::Flight(file, flight, request) => {
                 let watch = Some(flight.watch());
+                flight.taken_from(clock.now());
                 (file, Backing::Flight { watch, flight, request })
             }
         };
-        Reader { file, from, at: from, end, is_whole: false, source, pending: None, outbox: None, most: u64::MAX }
+        let (said, most) = (clock.now(), u64::MAX);
+        Reader { file, from, at: from, end, is_whole: false, source, pending: None, outbox: None, most, clock, said }
     }
 
     /// Another part of the same blob, from now on. What is read past the cache cannot go back.
@@ -186,6 +208,15 @@ impl Reader {
             return Err(short());
         }
         self.at += bytes.len() as u64;
+        let now = self.clock.now();
+        if !within(Some(self.said), SAYS_EVERY, now) {
+            self.said = now;
+            match &self.source {
+                Backing::Held { held, .. } => held.taken_from(now),
+                Backing::Flight { flight, .. } => flight.taken_from(now),
+                Backing::Through(_) => {}
+            }
+        }
         Ok(bytes)
     }
 
@@ -193,12 +224,12 @@ impl Reader {
     /// is the file's own pages until the client acknowledges it, and a partial blob may be cut
     /// short and written again.
     fn post(&mut self, most: u64) -> Option<Result<Bytes>> {
-        let (Some(outbox), Backing::Held { hold, .. }) = (&self.outbox, &self.source) else { return None };
+        let (Some(outbox), Backing::Held { held, .. }) = (&self.outbox, &self.source) else { return None };
         let len = usize::try_from(most).unwrap_or(MOST_POSTED).min(MOST_POSTED);
         if len < WORTH_POSTING {
             return None;
         }
-        let posted = self.file.post(outbox, self.at, len, hold.clone());
+        let posted = self.file.post(outbox, self.at, len, held.clone() as Hold);
         Some(self.advance(posted))
     }
 

@@ -89,6 +89,15 @@ impl Drop for SpaceReservation {
     }
 }
 
+/// How a file goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    /// Who has it open reads on.
+    Unlinked,
+    /// It takes no room any more, whoever has it open: that is somebody who takes nothing.
+    Cut,
+}
+
 /// Room is made for so many bytes ahead of those that came. What never comes evicts nothing.
 const STEP: u64 = 8 << 20;
 
@@ -184,12 +193,17 @@ impl Sweep {
     /// Evicts the least recently used blobs, `bytes` of them at least.
     fn evict(&self, bytes: u64) {
         let (mut gone, mut victims) = (0, 0);
-        while let Some(oldest) = self.index.oldest().filter(|_| gone < bytes) {
-            let mut size = None;
-            self.remove_by(&oldest, || size = self.index.take(&oldest));
-            let Some(size) = size else { continue };
-            debug!(digest = %oldest, "evicted");
-            gone += footprint(size);
+        let now = self.clock.now();
+        while let Some(oldest) = self.index.oldest(now).filter(|_| gone < bytes) {
+            let mut taken = None;
+            let cut = || {
+                taken = self.index.take(&oldest, now);
+                if taken.is_some_and(|taken| taken.is_read) { Gone::Cut } else { Gone::Unlinked }
+            };
+            self.remove_by(&oldest, cut);
+            let Some(taken) = taken else { continue };
+            debug!(digest = %oldest, is_read = taken.is_read, "evicted");
+            gone += footprint(taken.size);
             victims += 1;
         }
         if victims > 0 {
@@ -200,16 +214,20 @@ impl Sweep {
 
     /// Removes a blob that is wrong, whoever reads it.
     pub fn remove(&self, digest: &Digest) {
-        self.remove_by(digest, || self.index.forget(digest));
+        self.remove_by(digest, || {
+            self.index.forget(digest);
+            Gone::Unlinked
+        });
         self.report();
     }
 
     /// Entry, then file, as a flight of its own: whoever wants the blob meanwhile waits, and fetches
     /// it again. Otherwise a new file could come between the two, and be removed for the old one.
     /// With the entry goes which repositories have the blob, whoever removes the file.
-    fn remove_by(&self, digest: &Digest, take_out: impl FnOnce()) {
+    fn remove_by(&self, digest: &Digest, take_out: impl FnOnce() -> Gone) {
+        let mut gone = Gone::Unlinked;
         let joined = self.flights.join(digest, || {
-            take_out();
+            gone = take_out();
             if !self.index.has(digest) {
                 self.presences.forget(digest);
             }
@@ -219,12 +237,16 @@ impl Sweep {
         if self.index.has(digest) {
             return;
         }
-        self.remove_file(digest);
+        self.remove_file(digest, gone);
     }
 
-    fn remove_file(&self, digest: &Digest) {
+    fn remove_file(&self, digest: &Digest, gone: Gone) {
         self.opened.forget(digest);
-        if let Err(error) = self.store.remove(digest) {
+        let removed = match gone {
+            Gone::Unlinked => self.store.remove(digest),
+            Gone::Cut => self.store.remove_and_cut(digest),
+        };
+        if let Err(error) = removed {
             warn!(%error, "a blob's file stays");
         }
     }
@@ -255,7 +277,7 @@ impl Sweep {
         }
         // Who evicts it just now has taken its entry, and left the file to this flight.
         if !self.index.has(digest) {
-            self.remove_file(digest);
+            self.remove_file(digest, Gone::Unlinked);
         }
     }
 

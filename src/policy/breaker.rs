@@ -10,9 +10,12 @@
 //! evidence only one after another: of a hundred streams on a connection that broke one counts,
 //! since the others had begun before it failed; and what was sent before the last answer says
 //! nothing, however late it fails. No single request, and no single image that is broken there,
-//! opens anything.
+//! opens anything; nor does one client, whose images they all may be: where it is alone to complain,
+//! seawall asks a question of its own, and what becomes of that decides.
 
 use std::time::{Duration, SystemTime};
+
+use super::budget::Network;
 
 /// Failures in a row that open. One is a blip; two may be one blip, since a request on a kept
 /// connection that broke is sent again at once; the third is another request's. A host that is
@@ -56,28 +59,72 @@ pub enum Pass {
     Trial(u32),
 }
 
+/// What a request was about, and who sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What breaks together: an image that is broken there, asked for again and again, says nothing of
+    /// the others.
+    pub subject: u64,
+    /// Whose request it was.
+    pub client: Network,
+}
+
 /// How a host failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// There was no connection: DNS, TCP, TLS.
     Unreachable,
-    /// The connection broke, or a gateway answered that it gets none (502, 503, 504), for this
-    /// subject: an image that is broken there, asked for again and again, says nothing of the
-    /// others.
-    Of(u64),
+    /// The connection broke, or a gateway answered that it gets none (502, 503, 504).
+    Of(Asked),
     /// The request of this number is silent. It may be slow to answer, and goes on being so.
-    Silent(u64),
+    Silent(u64, Asked),
+    /// A question of seawall's own failed.
+    Own,
 }
 
 impl Failure {
     /// How often it counts in one row.
     fn most(self) -> usize {
         match self {
-            Failure::Unreachable => ROW,
+            Failure::Unreachable | Failure::Own => ROW,
             Failure::Of(_) => 1,
-            Failure::Silent(_) => ROW - 1,
+            Failure::Silent(..) => ROW - 1,
         }
     }
+
+    fn is_same(self, other: Failure) -> bool {
+        match (self, other) {
+            (Failure::Of(one), Failure::Of(other)) => one.subject == other.subject,
+            (Failure::Silent(one, _), Failure::Silent(other, _)) => one == other,
+            (one, other) => one == other,
+        }
+    }
+
+    fn asked(self) -> Option<Asked> {
+        match self {
+            Failure::Of(asked) | Failure::Silent(_, asked) => Some(asked),
+            Failure::Unreachable | Failure::Own => None,
+        }
+    }
+}
+
+/// Whether a row says that the host is away: no connection, or failures of two clients that asked for
+/// different things.
+fn is_proved(row: &[Failure]) -> bool {
+    let asked = || row.iter().filter_map(|failure| failure.asked());
+    let Some(first) = asked().next() else { return true };
+    asked().any(|other| other.client != first.client) && asked().any(|other| other.subject != first.subject)
+}
+
+/// What follows from a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Nothing,
+    /// The host is away, or still is.
+    Away,
+    /// It may be: a question of seawall's own is to be asked.
+    Ask,
 }
 
 /// A failure, and when.
@@ -168,38 +215,48 @@ impl Breaker {
         }
     }
 
-    /// A request failed, or is silent. `Some`: this changed the state.
+    /// A request failed, or is silent.
     ///
     /// `jitter` in 0..=1 spreads the trials of many who lost the same host: the pause is half to
     /// all of 1 s, 2 s, 4 s, 5 s …
-    pub fn failed(&mut self, pass: Pass, failed: Failed, jitter: f64) -> Option<State> {
+    pub fn failed(&mut self, pass: Pass, failed: Failed, jitter: f64) -> Verdict {
         match &mut self.phase {
             Phase::Closed { row, last } => {
                 let is_news = last.is_none_or(|last| failed.since >= last)
                     && self.answered.is_none_or(|answered| failed.sent >= answered);
-                let counted = row.iter().filter(|before| **before == failed.how).count();
+                let counted = row.iter().filter(|before| before.is_same(failed.how)).count();
                 if !is_news || counted >= failed.how.most() {
-                    return None;
+                    return Verdict::Nothing;
                 }
                 if row.is_empty() {
                     self.since = failed.at;
                 }
-                row.push(failed.how);
-                *last = Some(failed.at);
-                self.generation += 1;
                 if row.len() < ROW {
-                    return None;
+                    row.push(failed.how);
+                    *last = Some(failed.at);
+                    self.generation += 1;
                 }
-                self.phase = Phase::Open { trials: 0, until: failed.at + pause(0, jitter) };
-                Some(State::Open)
+                match failed.how {
+                    Failure::Own => self.open(0, failed.at, jitter),
+                    _ if row.len() < ROW => Verdict::Nothing,
+                    _ if is_proved(row) => self.open(0, failed.at, jitter),
+                    _ => Verdict::Ask,
+                }
             }
-            Phase::HalfOpen { trials, .. } if pass == Pass::Trial(*trials) => {
+            Phase::HalfOpen { trials, .. } if failed.how == Failure::Own || pass == Pass::Trial(*trials) => {
                 let trials = *trials;
-                self.phase = Phase::Open { trials, until: failed.at + pause(trials, jitter) };
-                Some(State::Open)
+                match failed.how.asked() {
+                    Some(_) => Verdict::Ask,
+                    None => self.open(trials, failed.at, jitter),
+                }
             }
-            Phase::Open { .. } | Phase::HalfOpen { .. } => None,
+            Phase::Open { .. } | Phase::HalfOpen { .. } => Verdict::Nothing,
         }
+    }
+
+    fn open(&mut self, trials: u32, now: SystemTime, jitter: f64) -> Verdict {
+        self.phase = Phase::Open { trials, until: now + pause(trials, jitter) };
+        Verdict::Away
     }
 
     /// The host answered. `Some`: this changed the state.
@@ -233,168 +290,4 @@ fn pause(trials: u32, jitter: f64) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn at(millis: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
-    }
-
-    fn failed(how: Failure, since: u64, now: u64) -> Failed {
-        Failed { how, sent: at(since), since: at(since), at: at(now) }
-    }
-
-    fn fail(breaker: &mut Breaker, began: u64, now: u64) -> Option<State> {
-        breaker.failed(Pass::Free, failed(Failure::Unreachable, began, now), 1.0)
-    }
-
-    fn open() -> Breaker {
-        let mut breaker = Breaker::new(at(0));
-        assert_eq!(
-            [fail(&mut breaker, 0, 0), fail(&mut breaker, 0, 0), fail(&mut breaker, 0, 0)],
-            [None, None, Some(State::Open)]
-        );
-        breaker
-    }
-
-    #[test]
-    fn three_in_a_row_open_and_what_overlaps_is_one() {
-        for (failures, state) in [
-            (vec![(0, 1), (2, 3)], State::Closed),
-            (vec![(0, 1), (2, 3), (4, 5)], State::Open),
-            // Streams of one connection.
-            (vec![(0, 5), (1, 5), (2, 5), (3, 6), (4, 7)], State::Closed),
-            (vec![(0, 5), (1, 6), (5, 7), (6, 7), (7, 8)], State::Open),
-        ] {
-            let mut breaker = Breaker::new(at(0));
-            for (began, now) in &failures {
-                fail(&mut breaker, *began, *now);
-            }
-            assert_eq!(breaker.state(), state, "{failures:?}");
-        }
-    }
-
-    #[test]
-    fn an_answer_begins_a_new_row() {
-        let mut breaker = Breaker::new(at(0));
-        for now in 0..20 {
-            assert_eq!(fail(&mut breaker, now, now), None);
-            assert_eq!(fail(&mut breaker, now, now), None);
-            assert_eq!(breaker.answered(at(now)), None);
-        }
-    }
-
-    #[test]
-    fn what_one_image_or_one_request_does_opens_nothing() {
-        use Failure::{Of, Silent, Unreachable};
-        for (row, state) in [
-            (vec![Of(1); 100], State::Closed),
-            (vec![Of(1), Of(2), Of(1), Of(2), Of(1)], State::Closed),
-            (vec![Of(1), Of(2), Of(3)], State::Open),
-            (vec![Silent(1); 100], State::Closed),
-            (vec![Silent(1), Silent(1), Silent(2)], State::Open),
-            (vec![Silent(1), Of(1), Unreachable], State::Open),
-        ] {
-            let mut breaker = Breaker::new(at(0));
-            for (how, now) in row.iter().zip(0..) {
-                breaker.failed(Pass::Free, failed(*how, now, now), 1.0);
-            }
-            assert_eq!(breaker.state(), state, "{row:?}");
-        }
-    }
-
-    /// What was swallowed before an outage goes on being silent after it.
-    #[test]
-    fn what_was_sent_before_the_last_answer_says_nothing() {
-        let mut breaker = open();
-        assert_eq!(breaker.answered(at(10)), Some(State::Closed));
-        for (now, request) in (20..100).zip([1, 2, 3].into_iter().cycle()) {
-            let late = Failed { how: Failure::Silent(request), sent: at(9), since: at(now), at: at(now) };
-            assert_eq!(breaker.failed(Pass::Free, late, 1.0), None);
-        }
-    }
-
-    #[test]
-    fn a_trial_at_a_time_ever_later_until_one_is_answered() {
-        let mut breaker = open();
-        assert_eq!(breaker.since(), at(0));
-        let mut now = 0;
-        for (n, pause) in [1000, 2000, 4000, 5000, 5000].into_iter().enumerate() {
-            let (trial, generation) = (u32::try_from(n).unwrap() + 1, breaker.generation(at(now)));
-            assert_eq!(breaker.admit(at(now + pause - 1)), Err(Duration::from_millis(1)));
-            now += pause;
-            assert_eq!((breaker.generation(at(now)), breaker.admit(at(now))), (generation + 1, Ok(Pass::Trial(trial))));
-            assert_eq!((breaker.state(), breaker.generation(at(now))), (State::HalfOpen, generation + 1));
-            assert_eq!(breaker.admit(at(now)), Err(LONGEST), "one at a time");
-            assert_eq!(fail(&mut breaker, now, now), None, "not the trial's");
-            let vain = failed(Failure::Of(1), now, now);
-            assert_eq!(breaker.failed(Pass::Trial(trial), vain, 1.0), Some(State::Open));
-        }
-        assert!(
-            breaker.is_away(at(now + 9999)) && !breaker.is_away(at(now + 10_000)),
-            "5 s after the next trial was due"
-        );
-        let generation = breaker.generation(at(now));
-        assert_eq!(breaker.answered(at(now)), Some(State::Closed));
-        assert_eq!(
-            (breaker.admit(at(now)), breaker.generation(at(now))),
-            (Ok(Pass::Free), generation),
-            "none comes twice"
-        );
-    }
-
-    #[test]
-    fn a_trial_that_is_given_up_or_says_nothing_keeps_nobody() {
-        let mut breaker = open();
-        assert_eq!(breaker.admit(at(1000)), Ok(Pass::Trial(1)));
-        breaker.given_up(Pass::Trial(1), at(1001));
-        assert_eq!(breaker.admit(at(1001)), Ok(Pass::Trial(2)));
-        assert_eq!(breaker.admit(at(6001)), Ok(Pass::Trial(3)));
-        breaker.given_up(Pass::Trial(2), at(6002));
-        let late = failed(Failure::Unreachable, 1001, 6002);
-        assert_eq!(breaker.failed(Pass::Trial(2), late, 1.0), None, "long past");
-        assert_eq!(breaker.state(), State::HalfOpen);
-    }
-
-    proptest! {
-        /// Whatever happens: no request is refused for longer than the longest pause, one answer ends
-        /// it, trials do not overlap but where one says nothing, and no state is without a way out.
-        #[test]
-        fn whatever_happens(events in proptest::collection::vec((0u8..5, 0u64..3000, 0.0f64..1.0), 0..200)) {
-            let (mut breaker, mut now, mut generation) = (Breaker::new(at(0)), 0, 0);
-            let mut trial: Option<(Pass, u64)> = None;
-            for (event, later, jitter) in events {
-                now += later;
-                match event {
-                    0 => match breaker.admit(at(now)) {
-                        Ok(pass @ Pass::Trial(_)) => {
-                            prop_assert!(trial.is_none_or(|(_, began)| at(now) >= at(began) + LONGEST));
-                            trial = Some((pass, now));
-                        }
-                        Ok(Pass::Free) => prop_assert_eq!(breaker.state(), State::Closed),
-                        Err(wait) => {
-                            prop_assert!(breaker.state() != State::Closed && wait <= LONGEST && !wait.is_zero());
-                            let (next, mut other) = (at(now) + wait, breaker.clone());
-                            prop_assert!(matches!(other.admit(next), Ok(Pass::Trial(_))));
-                        }
-                    },
-                    1 => { breaker.failed(Pass::Free, failed(Failure::Silent(later % 3), now, now), jitter); }
-                    2 => if let Some((pass, began)) = trial.take() {
-                        breaker.failed(pass, failed(Failure::Of(later), began, now), jitter);
-                        prop_assert!(breaker.state() != State::HalfOpen);
-                    },
-                    3 => if let Some((pass, _)) = trial.take() { breaker.given_up(pass, at(now)); },
-                    _ => {
-                        breaker.answered(at(now));
-                        trial = None;
-                        prop_assert_eq!(breaker.admit(at(now)), Ok(Pass::Free));
-                    }
-                }
-                prop_assert!(breaker.generation >= generation);
-                generation = breaker.generation;
-            }
-        }
-    }
-}
+mod tests;

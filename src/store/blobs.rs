@@ -1,5 +1,6 @@
 //! The entries with what they share: media types, the sum of their bytes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::entries::{Entries, Entry};
@@ -16,6 +17,9 @@ pub struct Blobs {
     pub(super) taken: u64,
     /// Entries before this number have a size that was not compared with their file's yet.
     pub(super) unverified_sizes: Slot,
+    /// Readers of blobs that were taken out. One of them and one of the blob that came again are not
+    /// told apart: who leaves first is taken for one of before, so that no reader is forgotten.
+    left_behind: HashMap<Digest, u32>,
 }
 
 /// What a file of this length takes of the disk: its blocks, and what names it. (The blocks that a file
@@ -81,6 +85,27 @@ impl Blobs {
         self.bytes += entry.size;
         self.taken += footprint(entry.size);
         self.entries.add(entry)
+    }
+
+    /// A reader leaves.
+    pub(super) fn leave(&mut self, digest: &Digest) {
+        if let Some(readers) = self.left_behind.get_mut(digest) {
+            *readers -= 1;
+            if *readers == 0 {
+                self.left_behind.remove(digest);
+            }
+        } else if let Some(entry) = self.entries.entry_mut(digest) {
+            entry.readers = entry.readers.saturating_sub(1);
+        }
+    }
+
+    /// Takes out a blob, whoever reads it.
+    pub(super) fn take_out(&mut self, digest: &Digest) -> Option<Entry> {
+        let entry = self.remove(digest)?;
+        if entry.readers > 0 {
+            *self.left_behind.entry(digest.clone()).or_default() += entry.readers;
+        }
+        Some(entry)
     }
 
     pub(super) fn remove(&mut self, digest: &Digest) -> Option<Entry> {

@@ -2,13 +2,13 @@
 //!
 //! - In the index means on disk: a file comes before its entry, and goes after it.
 //! - The order of eviction is that of the entries: least recently used first. What is being read is
-//!   skipped.
+//!   skipped, unless its readers take nothing.
 //! - Records behind it make the next start warm. They may be lost: the files are the truth. A start
 //!   reads their names only, and their sizes are compared while it serves (`unverified_sizes`): who
 //!   opens one compares too.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tracing::warn;
@@ -40,7 +40,8 @@ pub struct Facts {
 /// A blob by its number.
 pub type Numbered = (Slot, Digest, Facts);
 
-/// A blob that is here. While it lives, nothing takes the blob away.
+/// A blob that is here. While it lives and its reader takes something now and then, nothing takes the
+/// blob away.
 #[derive(Debug)]
 pub struct Held {
     index: Index,
@@ -53,18 +54,35 @@ pub struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(entry) = self.index.inner.lock().entries.entry_mut(&self.digest) {
-            entry.readers = entry.readers.saturating_sub(1);
-        }
+        self.index.inner.lock().leave(&self.digest);
     }
+}
+
+impl Held {
+    /// Its reader took something.
+    pub fn taken_from(&self, now: SystemTime) {
+        self.index.touch(&self.digest, now);
+    }
+}
+
+/// A blob that was taken out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Bytes.
+    pub size: u64,
+    /// Whether it has readers, who take nothing.
+    pub is_read: bool,
 }
 
 /// Numbers that are gone through at once for [`IndexFacts::from`]: so long are blobs kept from
 /// changing.
 const LOOKED_AT: Slot = 4096;
-/// A use is written to the journal when the last one written is this old: the order of eviction
-/// after a restart is that good.
+/// A use is written to the journal once in this time: the order of eviction after a restart is that
+/// good.
 const COARSE: u32 = 60;
+/// A reader that took nothing for so long keeps its blob no more: a stream without a window could keep
+/// it for days.
+pub const UNTAKEN: Duration = Duration::from_secs(30);
 /// Blobs whose files are looked at in one go.
 const AT_ONCE: Slot = 32;
 
@@ -153,7 +171,7 @@ impl Index {
         self.inner.lock().entries.find(digest).is_some()
     }
 
-    /// When a blob that is here was last used, to the minute.
+    /// When a blob that is here was last used.
     pub fn last_used(&self, digest: &Digest) -> Option<SystemTime> {
         self.inner.lock().entries.entry(digest).map(|entry| time(entry.used.into()))
     }
@@ -182,31 +200,31 @@ impl Index {
         let slot = inner.entries.find(digest)?;
         inner.entries.renew(slot);
         let (entry, now) = (inner.entries.at_mut(slot)?, short(now));
-        if now.saturating_sub(entry.used) >= COARSE {
-            entry.used = now;
+        let before = std::mem::replace(&mut entry.used, now);
+        if now / COARSE != before / COARSE {
             self.journal.change(digest);
         }
         Some(slot)
     }
 
-    /// The least recently used blob without a reader.
-    pub fn oldest(&self) -> Option<Digest> {
+    /// The least recently used blob that may go.
+    pub fn oldest(&self, now: SystemTime) -> Option<Digest> {
         let inner = self.inner.lock();
-        inner.entries.oldest_first().find(|entry| entry.readers == 0).map(|entry| entry.digest.clone())
+        inner.entries.oldest_first().find(|entry| may_go(entry, now)).map(|entry| entry.digest.clone())
     }
 
-    /// Takes out a blob without a reader; its size. Its file is the caller's to remove.
-    pub fn take(&self, digest: &Digest) -> Option<u64> {
+    /// Takes out a blob that may go. Its file is the caller's to remove.
+    pub fn take(&self, digest: &Digest, now: SystemTime) -> Option<Taken> {
         let mut inner = self.inner.lock();
-        inner.entries.entry(digest).filter(|entry| entry.readers == 0)?;
-        let entry = inner.remove(digest)?;
+        inner.entries.entry(digest).filter(|entry| may_go(entry, now))?;
+        let entry = inner.take_out(digest)?;
         self.journal.change(digest);
-        Some(entry.size)
+        Some(Taken { size: entry.size, is_read: entry.readers > 0 })
     }
 
     /// Takes a blob out whose file turned out to be missing or wrong, whoever reads it.
     pub fn forget(&self, digest: &Digest) {
-        if self.inner.lock().remove(digest).is_some() {
+        if self.inner.lock().take_out(digest).is_some() {
             self.journal.change(digest);
         }
     }
@@ -216,7 +234,7 @@ impl Index {
     pub fn forget_if(&self, digest: &Digest, size: u64) -> bool {
         let mut inner = self.inner.lock();
         let is_meant = inner.entries.entry(digest).is_some_and(|entry| entry.size == size);
-        if is_meant && inner.remove(digest).is_some() {
+        if is_meant && inner.take_out(digest).is_some() {
             self.journal.change(digest);
         }
         is_meant
@@ -265,6 +283,10 @@ impl IndexFacts {
         }
         Some((found, next))
     }
+}
+
+fn may_go(entry: &Entry, now: SystemTime) -> bool {
+    entry.readers == 0 || u64::from(short(now).saturating_sub(entry.used)) >= UNTAKEN.as_secs()
 }
 
 fn facts(entry: &Entry) -> Facts {

@@ -20,7 +20,7 @@ use crate::clock::{Clock, jitter};
 use crate::error::{Error, Kind, Reply, Result};
 use crate::http::origin::Origin;
 use crate::metrics::{Metrics, Running};
-use crate::policy::breaker::{Breaker, Failed, Pass, State};
+use crate::policy::breaker::{Breaker, Failed, Failure, Pass, State, Verdict};
 use crate::policy::chain::{Source, Tags};
 use crate::policy::registry::Site;
 
@@ -54,6 +54,8 @@ struct Host {
     why: String,
     /// Counts the host in the metrics while its breaker is open.
     open: Option<Running>,
+    /// Whether a question of seawall's own is on its way.
+    is_asked: bool,
     asked: SystemTime,
 }
 
@@ -93,8 +95,10 @@ impl Outages {
         Ok(pass)
     }
 
-    /// Counts a request that failed, or is silent.
-    pub(super) fn failed(&self, key: &Key, pass: Pass, failing: Failing<impl FnOnce() -> String>) {
+    /// Counts a request that failed, or is silent. `true`: seawall is to ask a question of its own, and
+    /// to say what became of it.
+    #[must_use]
+    pub(super) fn failed(&self, key: &Key, pass: Pass, failing: Failing<impl FnOnce() -> String>) -> bool {
         let Failing { failed, kind, why } = failing;
         let mut hosts = self.hosts.lock();
         if hosts.len() >= HOSTS && !hosts.contains_key(key) {
@@ -102,29 +106,34 @@ impl Outages {
         }
         let host = hosts.entry(key.clone()).or_insert_with(|| Host::new(failed.at));
         let before = host.breaker.state();
-        let changed = host.breaker.failed(pass, failed, jitter());
-        if host.breaker.state() == State::Closed || changed.is_some() {
+        host.is_asked &= failed.how != Failure::Own;
+        let verdict = host.breaker.failed(pass, failed, jitter());
+        if host.breaker.state() == State::Closed || verdict == Verdict::Away {
             (host.kind, host.why) = (kind, why());
         }
-        if (before, changed) == (State::Closed, Some(State::Open)) {
+        if verdict != Verdict::Away {
+            return verdict == Verdict::Ask && !std::mem::replace(&mut host.is_asked, true);
+        }
+        if before == State::Closed {
             host.open = Some(self.metrics.upstream_open(&key.0));
         }
-        let why = changed.map(|_| host.why.clone());
+        let why = host.why.clone();
         drop(hosts);
-        let ((registry, upstream), Some(why)) = (key, why) else { return };
+        let (registry, upstream) = key;
         match before {
             State::Closed => {
                 warn!(%upstream, %registry, why, "does not answer: requests to it fail at once but for a trial every few seconds");
             }
             _ => debug!(%upstream, %registry, why, "a trial failed"),
         }
+        false
     }
 
     /// Ends the outage of a host that answered.
     pub(super) fn answered(&self, key: &Key) {
         let mut hosts = self.hosts.lock();
         let Some(host) = hosts.get_mut(key) else { return };
-        host.open = None;
+        (host.open, host.is_asked) = (None, false);
         let (changed, since) = (host.breaker.answered(self.clock.now()), host.breaker.since());
         drop(hosts);
         if changed.is_some() {
@@ -218,7 +227,14 @@ fn others(site: &Site) -> impl Iterator<Item = &Source> {
 
 impl Host {
     fn new(now: SystemTime) -> Host {
-        Host { breaker: Breaker::new(now), kind: Kind::Unreachable, why: String::new(), open: None, asked: now }
+        Host {
+            breaker: Breaker::new(now),
+            kind: Kind::Unreachable,
+            why: String::new(),
+            open: None,
+            is_asked: false,
+            asked: now,
+        }
     }
 
     /// RFC 9110, 10.2.3: `Retry-After` in whole seconds. The status is the one of a host that
@@ -253,7 +269,6 @@ pub fn not_asked(error: &Error) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::breaker::Failure;
 
     fn outages() -> Outages {
         Outages::new(Clock::system(), Metrics::new(), Duration::from_secs(2))
@@ -268,7 +283,7 @@ mod tests {
         };
         let failed = Failed { how: Failure::Unreachable, sent: now, since: now, at: outages.clock.now() };
         let why = || "it is unreachable".to_owned();
-        outages.failed(&key, pass, Failing { failed, kind: Kind::Unreachable, why });
+        assert!(!outages.failed(&key, pass, Failing { failed, kind: Kind::Unreachable, why }));
         None
     }
 

@@ -5,20 +5,21 @@
 //! 2. a connection from the registry's pool;
 //! 3. what the response means is counted: by the breaker, in the metrics, in the books of quota.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
 use super::answer::{Answer, Via};
-use super::breaker::Outages;
+use super::breaker::{Failing, Key, Outages};
 use super::lanes::Transfer;
-use super::permit::Permit;
+use super::permit::{Permit, is_gateways, silent_for};
 use super::pool::{Pool, Pools};
 use super::quota::QuotaGate;
-use super::request::{About, NO_REGISTRY, RequestBody, Wire, unless_idle};
+use super::request::{About, NO_REGISTRY, RequestBody, Wire, build, unless_idle};
 use super::resend::{Receiver, Resendable};
 use super::retry_pacing::RetryPacing;
 use crate::clock::Clock;
@@ -31,6 +32,8 @@ use crate::error::{Error, Kind, Result};
 use crate::http::via::Pseudonym;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+use crate::oci::route;
+use crate::policy::breaker::{Failed, Failure, Pass};
 use crate::policy::registry::Registries;
 use crate::task::Tasks;
 
@@ -111,9 +114,10 @@ impl Client {
     /// # Errors
     /// The request is not sent, as its host is known not to answer or a limit holds; or no response
     /// came.
-    pub(super) async fn send(&self, about: About<'_>, mut request: Request<RequestBody>) -> Result<Answer> {
+    pub(super) async fn send(self: &Arc<Self>, about: About<'_>, mut request: Request<RequestBody>) -> Result<Answer> {
         self.via.sign(request.headers_mut());
-        let permit = Permit::admit(&self.outages, &about, &request)?;
+        let ask = |key| drop(self.tasks.spawn(self.clone().ask_itself(key)));
+        let permit = Permit::admit(&self.outages, &about, &request, &ask)?;
         let method = label(request.method());
         let host = request.uri().host().unwrap_or_default().to_owned();
         let booking = self.quota.admit(&about, &request)?;
@@ -150,6 +154,30 @@ impl Client {
             spent: false,
             limit,
         })
+    }
+
+    /// A question of seawall's own, where one client alone says that a host does not answer: `GET /v2/`,
+    /// which needs no credential and no quota counts. Any answer but a gateway's shows that it is there.
+    async fn ask_itself(self: Arc<Self>, key: Key) {
+        let (outages, (registry, origin)) = (&self.outages, &key);
+        let (begun, host) = (outages.clock.now(), origin.host.to_string());
+        let Ok(mut request) = build(&Method::GET, origin, "/v2/", &HeaderMap::new(), None) else { return };
+        self.via.sign(request.headers_mut());
+        let sending = sent((self.pools.of(registry), Receiver::Registry), Wire::Any, &host, request);
+        let answered = match tokio::time::timeout(outages.silence, Box::pin(sending)).await {
+            Ok(answered) => answered.map(|response| response.status()).map_err(|error| failure(&host, error)),
+            Err(_) => Err(Error::new(Kind::Timeout, silent_for(outages.silence))),
+        };
+        let status = answered.as_ref().map_or(0, StatusCode::as_u16);
+        self.metrics.upstream_request(registry, route::Kind::Other.as_str(), "GET", status);
+        let (kind, why) = match answered {
+            Ok(status) if is_gateways(status) => (Kind::Broken, format!("it answered {}", status.as_u16())),
+            Ok(_) => return outages.answered(&key),
+            Err(error) => (error.kind(), error.message().to_owned()),
+        };
+        let failed = Failed { how: Failure::Own, sent: begun, since: begun, at: outages.clock.now() };
+        let asks_again = outages.failed(&key, Pass::Free, Failing { failed, kind, why: || why });
+        debug_assert!(!asks_again, "its own failure leaves nothing to ask");
     }
 
     /// Reads the rest of a response of `host` that is no success, and makes the error of it that a

@@ -126,7 +126,7 @@ impl Upstream {
         author: Author,
         requester: &Requester,
     ) -> Result<Description> {
-        let _place = self.1.questions.enter(requester.network).await?;
+        let _place = self.1.questions.enter(requester.cost.network()).await?;
         Box::pin(describe::describe(&self.0, site, repository, what, accept, author, requester)).await
     }
 
@@ -166,8 +166,8 @@ impl Upstream {
     /// A manifest is short, and keeps nobody waiting.
     async fn place(&self, what: &What, requester: &Requester) -> Result<Place> {
         match what {
-            What::Blob(_) => self.1.transfers.enter(requester.network).await,
-            What::Manifest(_) | What::List(_) => self.1.questions.enter(requester.network).await,
+            What::Blob(_) => self.1.transfers.enter(requester.cost.network()).await,
+            What::Manifest(_) | What::List(_) => self.1.questions.enter(requester.cost.network()).await,
         }
     }
 

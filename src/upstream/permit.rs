@@ -8,7 +8,7 @@
 //!    asked, and says nothing.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::{Method, Request, StatusCode, Uri};
 use http_body::Body as _;
@@ -19,7 +19,7 @@ use crate::dial::error::dial_error;
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::Origin;
 use crate::oci::route;
-use crate::policy::breaker::{Failed, Failure, Pass};
+use crate::policy::breaker::{Asked, Failed, Failure, Pass};
 
 /// A head of more bytes than this may be the reason of a failure: nginx takes no longer field.
 const LARGE_HEAD: usize = 8 << 10;
@@ -30,11 +30,13 @@ pub(super) struct Permit<'a> {
     /// `None` for a host that belongs to no registry: it is asked as its clients wish.
     key: Option<Key>,
     number: u64,
-    subject: u64,
+    asked: Asked,
     proves: Proves,
     pass: Pass,
     sent: SystemTime,
     is_settled: bool,
+    /// Asks a question of seawall's own.
+    ask: &'a (dyn Fn(Key) + Sync),
 }
 
 /// Which failures of a request are evidence against its host.
@@ -54,13 +56,19 @@ impl<'a> Permit<'a> {
     ///
     /// # Errors
     /// The host does not answer: see [`not_asked`](super::breaker::not_asked).
-    pub(super) fn admit(outages: &'a Outages, about: &About<'_>, request: &Request<RequestBody>) -> Result<Permit<'a>> {
+    pub(super) fn admit(
+        outages: &'a Outages,
+        about: &About<'_>,
+        request: &Request<RequestBody>,
+        ask: &'a (dyn Fn(Key) + Sync),
+    ) -> Result<Permit<'a>> {
         let (uri, sent) = (request.uri(), outages.clock.now());
         let origin = Origin::from_url(&uri.to_string()).ok().map(|(origin, _)| origin);
         let key = origin.filter(|_| **about.registry != *NO_REGISTRY).map(|origin| (about.registry.clone(), origin));
         let pass = key.as_ref().map_or(Ok(Pass::Free), |key| outages.admit(key, sent))?;
-        let (number, subject) = (outages.next_number(), subject(about.kind, uri));
-        Ok(Permit { outages, key, number, subject, proves: proves(about, request), pass, sent, is_settled: false })
+        let (number, proves) = (outages.next_number(), proves(about, request));
+        let asked = Asked { subject: subject(about.kind, uri), client: about.cost.network() };
+        Ok(Permit { outages, key, number, asked, proves, pass, sent, is_settled: false, ask })
     }
 
     /// The result of `work`. A silent question counts as failed each time that its patience ends;
@@ -75,9 +83,8 @@ impl<'a> Permit<'a> {
             match tokio::time::timeout(self.outages.silence, &mut work).await {
                 Ok(done) => return done,
                 Err(_) => {
-                    let silence = humantime::format_duration(self.outages.silence);
-                    let why = || format!("no answer within {silence}");
-                    self.failed(Failure::Silent(self.number), since, Kind::Timeout, why);
+                    let why = || silent_for(self.outages.silence);
+                    self.failed(Failure::Silent(self.number, self.asked), since, Kind::Timeout, why);
                 }
             }
         }
@@ -91,7 +98,7 @@ impl<'a> Permit<'a> {
                     return;
                 }
                 let why = || format!("it answered {}", status.as_u16());
-                self.failed(Failure::Of(self.subject), self.sent, Kind::Broken, why);
+                self.failed(Failure::Of(self.asked), self.sent, Kind::Broken, why);
             }
             Ok(_) => {
                 if let Some(key) = &self.key {
@@ -109,7 +116,9 @@ impl<'a> Permit<'a> {
     fn failed(&self, how: Failure, since: SystemTime, kind: Kind, why: impl FnOnce() -> String) {
         let Some(key) = &self.key else { return };
         let failed = Failed { how, sent: self.sent, since, at: self.outages.clock.now() };
-        self.outages.failed(key, self.pass, Failing { failed, kind, why });
+        if self.outages.failed(key, self.pass, Failing { failed, kind, why }) {
+            (self.ask)(key.clone());
+        }
     }
 
     /// The host's failure in an error, if it is the host's.
@@ -120,8 +129,8 @@ impl<'a> Permit<'a> {
             (Some(dial), _) if dial.wants_another_protocol() => None,
             (Some(_), Kind::Unreachable | Kind::Timeout) => Some(Failure::Unreachable),
             _ if self.proves == Proves::Dialling => None,
-            (_, Kind::Unreachable) => Some(Failure::Of(self.subject)),
-            (_, Kind::Timeout) => Some(Failure::Silent(self.number)),
+            (_, Kind::Unreachable) => Some(Failure::Of(self.asked)),
+            (_, Kind::Timeout) => Some(Failure::Silent(self.number, self.asked)),
             _ => None,
         }
     }
@@ -135,9 +144,14 @@ impl Drop for Permit<'_> {
     }
 }
 
+/// What is said of a host that does not answer a question.
+pub(super) fn silent_for(silence: Duration) -> String {
+    format!("no answer within {}", humantime::format_duration(silence))
+}
+
 /// What a gateway says of a host behind it that is not there. 500 is not among them: an application
 /// says it that is there, and stumbles over one request.
-fn is_gateways(status: StatusCode) -> bool {
+pub(super) fn is_gateways(status: StatusCode) -> bool {
     matches!(status.as_u16(), 502..=504)
 }
 
@@ -167,8 +181,6 @@ fn subject(kind: route::Kind, uri: &Uri) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::clock::Clock;
     use crate::metrics::Metrics;
@@ -183,10 +195,10 @@ mod tests {
             let about = About::new(&registry, route::Kind::Manifest, &cost);
             let request = Request::head("https://harbor.test/v2/a/b/manifests/1").body(no_body()).unwrap();
             for _ in 0..3 {
-                let Ok(permit) = Permit::admit(&outages, &about, &request) else { return false };
+                let Ok(permit) = Permit::admit(&outages, &about, &request, &|_| {}) else { return false };
                 permit.failed(Failure::Unreachable, permit.sent, Kind::Unreachable, || "it is unreachable".to_owned());
             }
-            Permit::admit(&outages, &about, &request).is_err()
+            Permit::admit(&outages, &about, &request, &|_| {}).is_err()
         };
         assert!(is_open("docker.io"));
         assert!(!is_open(NO_REGISTRY));

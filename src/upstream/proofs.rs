@@ -75,7 +75,7 @@ impl Proofs {
         }
     }
 
-    fn client(&self) -> &Client {
+    fn client(&self) -> &Arc<Client> {
         &self.tokens.client
     }
 

@@ -1,6 +1,8 @@
 //! A question carried through its redirects. The credential stays behind when the origin changes,
 //! for good.
 
+use std::sync::Arc;
+
 use http::{HeaderValue, StatusCode, header};
 
 use super::answer::{Answer, Via};
@@ -19,7 +21,7 @@ use crate::policy::sound::{self, Nonsense};
 /// # Errors
 /// No response came, a redirect is not to be followed, or a success is no answer to the question.
 pub(super) async fn follow(
-    client: &Client,
+    client: &Arc<Client>,
     question: &Question<'_>,
     authorization: Option<HeaderValue>,
 ) -> Result<Answer> {

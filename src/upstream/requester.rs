@@ -102,8 +102,6 @@ pub struct Requester {
     pub via: Option<HeaderValue>,
     /// What was asked of upstream for this requester.
     pub cost: Arc<UpstreamCost>,
-    /// Whose share of the places upstream it takes.
-    pub network: Network,
 }
 
 impl fmt::Debug for Requester {
@@ -146,7 +144,7 @@ impl Requester {
     /// Anonymous, instead of this one: a question of seawall's own.
     #[must_use]
     pub fn as_anonymous(&self) -> Requester {
-        let (via, cost, network) = (self.via.clone(), self.cost.clone(), self.network);
+        let (via, cost) = (self.via.clone(), self.cost.clone());
         Requester {
             credential: Credential::Anonymous,
             payer: Payer::Own,
@@ -154,14 +152,13 @@ impl Requester {
             authorization: None,
             via,
             cost,
-            network,
         }
     }
 
     /// The same requester, at this address.
     #[must_use]
     pub fn at(self, address: IpAddr) -> Requester {
-        Requester { network: Network::of(address), ..self }
+        Requester { cost: Arc::new(UpstreamCost::of(Network::of(address))), ..self }
     }
 
     /// An anonymous requester instead of this one, with the account of another source if it has
@@ -173,15 +170,39 @@ impl Requester {
 }
 
 /// What one client's request made seawall ask of upstream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct UpstreamCost {
+    network: Network,
     requests: AtomicU32,
     charged: AtomicU32,
     pinned: AtomicBool,
     served_by: OnceLock<Arc<str>>,
 }
 
+impl Default for UpstreamCost {
+    /// Of seawall's own questions.
+    fn default() -> UpstreamCost {
+        UpstreamCost::of(Network::own())
+    }
+}
+
 impl UpstreamCost {
+    /// Of a client there.
+    pub fn of(network: Network) -> UpstreamCost {
+        UpstreamCost {
+            network,
+            requests: AtomicU32::default(),
+            charged: AtomicU32::default(),
+            pinned: AtomicBool::default(),
+            served_by: OnceLock::default(),
+        }
+    }
+
+    /// Whose share of the places upstream it takes.
+    pub fn network(&self) -> Network {
+        self.network
+    }
+
     /// Counts one more request.
     pub fn add_request(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
@@ -270,7 +291,6 @@ impl Keyring {
             authorization,
             via: None,
             cost: Arc::default(),
-            network: Network::own(),
         }
     }
 

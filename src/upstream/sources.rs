@@ -27,7 +27,7 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    pub(super) fn client(&self) -> &Client {
+    pub(super) fn client(&self) -> &Arc<Client> {
         &self.proofs.tokens.client
     }
 

@@ -1,7 +1,7 @@
 //! Invariant 12: what one client has fetched takes no more of the disk than comes, and than somebody reads.
 
 use crate::disk::registry_of;
-use crate::flight::{MIB, files, landed, until, url};
+use crate::flight::{MIB, files, h1_and_h2, landed, until, url};
 use crate::harness::*;
 
 /// A large blob that is hung up on after its first bytes evicts nothing.
@@ -32,6 +32,40 @@ async fn invariant_12_what_nobody_reads_evicts_nothing() {
     landed(&seawall).await;
     assert!(seawall.metric("seawall_cache_bytes") <= 47185920.0);
     assert!(seawall.metric("seawall_evictions_total") > 0.0, "it is read now");
+}
+
+/// Who takes nothing of a blob, or of one that comes, keeps no room of others for long. What it reads
+/// after that ends before its time, and is never wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_12_who_takes_nothing_keeps_nothing() {
+    let pki = Pki::new();
+    let blobs: Vec<Blob> = (0..3).map(|n| Blob::generated(60 + n, 8 * MIB)).collect();
+    let registry = registry_of(&pki, &blobs).await;
+    let seawall = Seawall::before(&registry).toml("[cache]\nmax_size = \"9MiB\"").start(&pki).await;
+    let [idle, wanted, last] = &blobs[..] else { panic!() };
+    let pull = async |blob: &Blob| {
+        assert!(blob.holds(0, seawall.client().get(&url(blob)).send().await.unwrap().bytes()));
+        landed(&seawall).await;
+    };
+    pull(idle).await;
+    let mirrored = format!("http://mirror.test/v2/ghcr.io/acme/app/blobs/{}", idle.digest());
+    let [h1, h2] = h1_and_h2(&seawall);
+    let mut readers = Vec::new();
+    for (client, url) in [(h1, url(idle)), (h2, url(idle)), (Client::plain(seawall.addr()), mirrored)] {
+        let mut open = client.get(&url).open().await.unwrap();
+        assert!(idle.holds(0, &open.read_exactly(1000).await.unwrap()));
+        readers.push(open);
+    }
+    pull(wanted).await;
+    assert_eq!(seawall.metric("seawall_evictions_total"), 0.0, "it is read");
+    seawall.clock.advance(std::time::Duration::from_secs(31));
+    pull(wanted).await;
+    assert_eq!(files(&seawall, "blobs/sha256"), [wanted.digest().split_once(':').unwrap().1]);
+    for reader in &mut readers {
+        assert!(reader.rest().await.is_err(), "it ends before its time");
+    }
+    pull(last).await;
+    pull(idle).await;
 }
 
 /// Three thousand files of a hundred bytes are twelve megabytes.

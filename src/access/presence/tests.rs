@@ -61,7 +61,7 @@ fn repositories_are_remembered_for_blobs_that_are_here() {
     presence.remove(&ghcr, &digest(0), ContentKind::Blob, Stamp::from_micros(9));
     assert!(!is_kept(&presence, &ghcr, &digest(0)));
     // Evicted, and here again by another repository.
-    assert_eq!(index.take(&digest(0)), Some(10));
+    assert_eq!(index.take(&digest(0), at(0)).map(|taken| taken.size), Some(10));
     presence.forget(&digest(0));
     put(&index, 0, None, at(1));
     assert!(!presence.is_named(&hub, &digest(0), ContentKind::Blob));
@@ -146,7 +146,7 @@ fn a_warm_start_knows_what_the_last_one_knew() {
     assert_eq!(unverified, known, "but later");
     assert!(is_kept(&presence, &key, &digest(0)) && !is_kept(&presence, &key, &digest(1)));
     assert_eq!(index.hold(&digest(0), at(6)).unwrap().media_type.as_deref(), Some("application/x"));
-    assert_eq!(index.oldest(), Some(digest(3)), "by the file's date where no record is");
+    assert_eq!(index.oldest(at(0)), Some(digest(3)), "by the file's date where no record is");
 }
 
 /// Invariant 2: the records can be lost.

@@ -69,7 +69,7 @@ fn what_changed_since_it_was_looked_at_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let sweep = sweep(dir.path(), 3, 7);
     let [evicted, again, on_its_way] = [0, 1, 2];
-    sweep.index.take(&digest(evicted)).unwrap();
+    sweep.index.take(&digest(evicted), sweep.clock.now()).unwrap();
     drop(sweep.index.insert(&digest(again), 7, None, std::time::SystemTime::UNIX_EPOCH));
     let Joined::Lead(_lead) = sweep.flights.join(&digest(on_its_way), || None) else { panic!("somebody fetches it") };
     for n in [evicted, again, on_its_way] {

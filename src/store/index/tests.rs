@@ -20,8 +20,8 @@ fn index(blobs: u64) -> Index {
 /// Takes out what is oldest until so many bytes are gone.
 fn evict(index: &Index, bytes: u64) -> Vec<Digest> {
     let (mut gone, mut victims) = (0, Vec::new());
-    while let Some(oldest) = index.oldest().filter(|_| gone < bytes) {
-        gone += index.take(&oldest).unwrap();
+    while let Some(oldest) = index.oldest(at(10)).filter(|_| gone < bytes) {
+        gone += index.take(&oldest, at(10)).unwrap().size;
         victims.push(oldest);
     }
     victims
@@ -71,10 +71,28 @@ fn few_numbers_are_gone_through_at_once_where_most_blobs_are_gone() {
 fn what_is_inserted_is_held_at_once() {
     let index = Index::new(Journal::off());
     let held = index.insert(&digest(0), 10, None, at(0));
-    assert_eq!((index.oldest(), index.take(&digest(0))), (None, None), "nothing can be evicted");
+    assert_eq!((index.oldest(at(0)), index.take(&digest(0), at(0))), (None, None), "nothing can be evicted");
     // It comes again while it is read: its reader still counts.
     drop(index.insert(&digest(0), 10, None, at(1)));
-    assert_eq!(index.take(&digest(0)), None);
+    assert_eq!(index.take(&digest(0), at(1)), None);
     drop(held);
-    assert_eq!(index.take(&digest(0)), Some(10));
+    assert_eq!(index.take(&digest(0), at(1)), Some(Taken { size: 10, is_read: false }));
+}
+
+/// Who takes nothing keeps nothing; who takes something now and then does; and who reads what came again
+/// is not taken for one of before.
+#[test]
+fn a_reader_that_takes_nothing_keeps_nothing() {
+    let index = index(2);
+    let (idle, busy) = (index.hold(&digest(0), at(10)).unwrap(), index.hold(&digest(1), at(10)).unwrap());
+    busy.taken_from(at(35));
+    assert_eq!(index.oldest(at(39)), None);
+    assert_eq!(index.oldest(at(40)), Some(digest(0)));
+    assert_eq!(index.take(&digest(0), at(40)), Some(Taken { size: 10, is_read: true }));
+    assert_eq!(index.take(&digest(1), at(40)), None);
+    let again = index.insert(&digest(0), 10, None, at(41));
+    drop(idle);
+    assert_eq!(index.take(&digest(0), at(41)), None, "it is read");
+    drop(again);
+    assert_eq!(index.take(&digest(0), at(41)), Some(Taken { size: 10, is_read: false }));
 }

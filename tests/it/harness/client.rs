@@ -11,7 +11,7 @@
 //! ```
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use http::{Method, Uri};
 use rustls::{ClientConfig, HandshakeKind};
 use seawall::clock::Clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use super::exchange::{Ask, Carrier, ClientError, Connection, h1, h2};
@@ -46,6 +46,7 @@ pub(crate) struct Client {
     sni: Sni,
     proxy_user: Option<(String, String)>,
     preamble: Bytes,
+    source: Option<IpAddr>,
     tls: Arc<ClientConfig>,
 }
 
@@ -54,7 +55,17 @@ impl Client {
         let (alpn, sni) = (Alpn::None, Sni::Sent);
         let tls = tls::trusting(ca_pem, alpn, sni);
         let ca_pem = ca_pem.to_owned();
-        Client { way, ca_pem, alpn, server_name: None, sni, proxy_user: None, preamble: Bytes::new(), tls }
+        Client {
+            way,
+            ca_pem,
+            alpn,
+            server_name: None,
+            sni,
+            proxy_user: None,
+            preamble: Bytes::new(),
+            source: None,
+            tls,
+        }
     }
 
     /// `HTTPS_PROXY=http://proxy`: https by CONNECT, http in absolute-form.
@@ -118,6 +129,12 @@ impl Client {
 
     /// Looks at certificates at this clock's time: a test that moves seawall's moves the days its
     /// leaves begin and end on.
+    /// From another address of this machine: another client.
+    pub(crate) fn bound_to(mut self, source: [u8; 4]) -> Client {
+        self.source = Some(source.into());
+        self
+    }
+
     pub(crate) fn at_time_of(mut self, clock: &Clock) -> Client {
         let mut config = ClientConfig::clone(&self.tls);
         config.time_provider = Arc::new(tls::TimeOf(clock.clone()));
@@ -154,7 +171,7 @@ impl Client {
                 named.or_else(|| format!("{host}:{port}").parse().ok()).expect("a host of a fake")
             }
         };
-        let mut tcp = TcpStream::connect(addr).await.map_err(ClientError::Tcp)?;
+        let mut tcp = connect(self.source, addr).await.map_err(ClientError::Tcp)?;
         tcp.set_nodelay(true).map_err(ClientError::Tcp)?;
         tcp.write_all(&self.preamble).await.map_err(ClientError::Tcp)?;
         let proxied = matches!(self.way, Way::Proxy(_));
@@ -205,6 +222,13 @@ impl Client {
         let _ = tcp.read_exact(&mut rest).await;
         Err(ClientError::Refused(status, reason, head + &String::from_utf8_lossy(&rest)))
     }
+}
+
+async fn connect(source: Option<IpAddr>, addr: SocketAddr) -> std::io::Result<TcpStream> {
+    let Some(source) = source else { return TcpStream::connect(addr).await };
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((source, 0).into())?;
+    socket.connect(addr).await
 }
 
 pub(super) fn basic(user: &str, password: &str) -> String {
