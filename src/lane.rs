@@ -1,10 +1,15 @@
 //! A line for places: who may have one, waits for one and gives it back. The rule is `policy/line`.
 
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep_until};
 
 use crate::error::{Error, Kind, Result};
 use crate::metrics::bounds::Level;
@@ -13,6 +18,8 @@ use crate::policy::line::Line;
 
 /// How long a place is waited for: containerd gives up on an answer after 30 s.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How often who waits looks for places that nobody uses.
+const LOOKS_EVERY: Duration = Duration::from_secs(1);
 
 /// A line for places. Clones share it.
 #[derive(Clone, Debug)]
@@ -21,8 +28,63 @@ pub struct Lane(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     line: Mutex<Line<oneshot::Sender<Place>>>,
+    paced: Mutex<Paced>,
     taken: Level,
     waiting: Level,
+}
+
+/// After so many more, those that are over are forgotten.
+const MANY: usize = 1024;
+
+/// What has a place at somebody's pace.
+#[derive(Debug, Default)]
+struct Paced {
+    all: Vec<Weak<dyn Reclaimable>>,
+    looked: Option<Instant>,
+}
+
+/// What has a place for as long as somebody takes for it.
+pub trait Reclaimable: Send + Sync + std::fmt::Debug {
+    /// Gives its place up, if that somebody takes next to nothing. Called now and then while others wait.
+    fn reclaim(&self, now: Instant);
+}
+
+/// Whose share of the places something takes: of who asked for it, or of those who wait for it, too. It
+/// stands in the line of each of them.
+#[derive(Debug)]
+pub struct Applicants {
+    first: Network,
+    others: Mutex<Vec<Network>>,
+    joined: Notify,
+}
+
+/// More need not stand in line for one thing.
+const MOST_APPLICANTS: usize = 64;
+
+impl Applicants {
+    /// A client there asks.
+    pub fn new(first: Network) -> Applicants {
+        Applicants { first, others: Mutex::default(), joined: Notify::new() }
+    }
+
+    /// Who asked.
+    pub fn first(&self) -> Network {
+        self.first
+    }
+
+    /// A client there waits for it, too.
+    pub fn join(&self, network: Network) {
+        let mut others = self.others.lock();
+        if network != self.first && others.len() < MOST_APPLICANTS && !others.contains(&network) {
+            others.push(network);
+            self.joined.notify_one();
+        }
+    }
+
+    /// The one of that number.
+    fn number(&self, n: usize) -> Option<Network> {
+        if n == 0 { Some(self.first) } else { self.others.lock().get(n - 1).copied() }
+    }
 }
 
 /// A place. It is the next one's when this is dropped.
@@ -35,7 +97,8 @@ pub struct Place {
 impl Lane {
     /// With so many places; how many are taken, and how many wait for one, is shown there.
     pub fn new(most: usize, taken: &Level, waiting: &Level) -> Lane {
-        Lane(Arc::new(Inner { line: Mutex::new(Line::new(most)), taken: taken.clone(), waiting: waiting.clone() }))
+        let (line, paced) = (Mutex::new(Line::new(most)), Mutex::default());
+        Lane(Arc::new(Inner { line, paced, taken: taken.clone(), waiting: waiting.clone() }))
     }
 
     /// A place for a client of that network.
@@ -43,31 +106,90 @@ impl Lane {
     /// # Errors
     /// There is none in time: others have them all, or its own network has its share.
     pub async fn enter(&self, network: Network) -> Result<Place> {
-        let Some(called) = self.take_or_wait(network) else { return Ok(self.place(network)) };
-        let _waiting = Waiting::new(self, network);
-        match tokio::time::timeout(PATIENCE, called).await {
-            Ok(Ok(place)) => Ok(place),
-            _ => Err(Error::new(
-                Kind::Busy,
-                format!("too much is being done for {network} at once, and a place was not free in 20 s: try again"),
-            )),
-        }
+        self.enter_for(&Applicants::new(network)).await
     }
 
-    /// `None`: a place is taken. Else what brings one.
-    fn take_or_wait(&self, network: Network) -> Option<oneshot::Receiver<Place>> {
+    /// A place for what these wait for, who may become more meanwhile.
+    ///
+    /// # Errors
+    /// There is none in time: others have them all, or the networks of all of them have their share.
+    pub async fn enter_for(&self, applicants: &Applicants) -> Result<Place> {
+        if let Some(place) = self.take_now(applicants.first) {
+            return Ok(place);
+        }
+        let begun = Instant::now();
+        let (mut waits, mut standing, mut looks) = (FuturesUnordered::new(), 0, begun);
+        while begun.elapsed() < PATIENCE {
+            while let Some(network) = applicants.number(standing) {
+                standing += 1;
+                match self.take_or_wait(network) {
+                    Ok(place) => return Ok(place),
+                    Err(wait) => waits.push(wait),
+                }
+            }
+            looks += LOOKS_EVERY;
+            tokio::select! {
+                Some(Some(place)) = waits.next() => return Ok(place),
+                () = applicants.joined.notified() => {}
+                () = sleep_until(looks) => self.reclaim(),
+            }
+        }
+        let network = applicants.first;
+        Err(Error::new(
+            Kind::Busy,
+            format!("too much is being done for {network} at once, and a place was not free in 20 s: try again"),
+        ))
+    }
+
+    /// Has it give its place up where others wait for one and it makes no use of it.
+    pub fn pace(&self, paced: Weak<dyn Reclaimable>) {
+        let all = &mut self.0.paced.lock().all;
+        if all.len().is_multiple_of(MANY) {
+            all.retain(|one| one.strong_count() > 0);
+        }
+        all.push(paced);
+    }
+
+    fn take_now(&self, network: Network) -> Option<Place> {
+        self.0.line.lock().take_now(network).then(|| self.place(network))
+    }
+
+    /// A place, or what brings one.
+    fn take_or_wait(&self, network: Network) -> std::result::Result<Place, Wait> {
         let mut line = self.0.line.lock();
         if line.take_now(network) {
-            return None;
+            return Ok(self.place(network));
         }
         let (ticket, called) = oneshot::channel();
         line.wait(network, ticket);
-        Some(called)
+        drop(line);
+        self.0.waiting.add(1);
+        Err(Wait { called, _standing: Standing { lane: self.clone(), network } })
+    }
+
+    fn reclaim(&self) {
+        let now = Instant::now();
+        let mut paced = self.0.paced.lock();
+        if paced.looked.is_some_and(|looked| now < looked + LOOKS_EVERY) {
+            return;
+        }
+        paced.looked = Some(now);
+        let mut some = Vec::new();
+        paced.all.retain(|one| one.upgrade().map(|one| some.push(one)).is_some());
+        drop(paced);
+        some.iter().for_each(|one| one.reclaim(now));
     }
 
     fn place(&self, network: Network) -> Place {
         self.0.taken.add(1);
         Place { lane: self.clone(), network }
+    }
+}
+
+impl Place {
+    /// The lane that it is in.
+    pub fn lane(&self) -> &Lane {
+        &self.lane
     }
 }
 
@@ -83,20 +205,28 @@ impl Drop for Place {
     }
 }
 
-/// Somebody who waits, until the wait is over.
-struct Waiting<'a> {
-    lane: &'a Lane,
-    network: Network,
+/// Brings a place. Who drops it waits no more.
+struct Wait {
+    // Closed before the line is left: by that its ticket is known.
+    called: oneshot::Receiver<Place>,
+    _standing: Standing,
 }
 
-impl Waiting<'_> {
-    fn new(lane: &Lane, network: Network) -> Waiting<'_> {
-        lane.0.waiting.add(1);
-        Waiting { lane, network }
+impl Future for Wait {
+    type Output = Option<Place>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Place>> {
+        Pin::new(&mut self.called).poll(cx).map(std::result::Result::ok)
     }
 }
 
-impl Drop for Waiting<'_> {
+/// Somebody in the line.
+struct Standing {
+    lane: Lane,
+    network: Network,
+}
+
+impl Drop for Standing {
     fn drop(&mut self) {
         self.lane.0.waiting.sub(1);
         self.lane.0.line.lock().forget(self.network, oneshot::Sender::is_closed);
@@ -132,5 +262,44 @@ mod tests {
         let third = waiting.await.unwrap();
         drop((second, third));
         assert_eq!((bounds.transfers.read(), lane.0.line.lock().counts()), (0, (0, 0)));
+    }
+
+    /// Where a client's own share is taken, a thing waits in the line of the others who want it, too.
+    #[tokio::test(start_paused = true)]
+    async fn what_others_wait_for_has_a_place_of_theirs() {
+        let bounds = Bounds::default();
+        let lane = Lane::new(4, &bounds.transfers, &bounds.transfers_waiting);
+        let _held = [lane.enter(network(1)).await.unwrap(), lane.enter(network(1)).await.unwrap()];
+        let applicants = Arc::new(Applicants::new(network(1)));
+        let waiting = crate::task::Tasks::new().spawn({
+            let (lane, applicants) = (lane.clone(), applicants.clone());
+            async move { lane.enter_for(&applicants).await.unwrap() }
+        });
+        while bounds.transfers_waiting.read() == 0 {
+            tokio::task::yield_now().await;
+        }
+        applicants.join(network(2));
+        let place = waiting.await.unwrap();
+        assert_eq!((place.network, bounds.transfers_waiting.read()), (network(2), 0));
+    }
+
+    #[derive(Debug)]
+    struct Unused(Mutex<Option<Place>>);
+
+    impl Reclaimable for Unused {
+        fn reclaim(&self, _: Instant) {
+            self.0.lock().take();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_used_is_for_who_waits() {
+        let bounds = Bounds::default();
+        let lane = Lane::new(2, &bounds.transfers, &bounds.transfers_waiting);
+        let unused: Arc<dyn Reclaimable> = Arc::new(Unused(Mutex::new(Some(lane.enter(network(1)).await.unwrap()))));
+        lane.pace(Arc::downgrade(&unused));
+        let began = Instant::now();
+        lane.enter(network(1)).await.unwrap();
+        assert_eq!(began.elapsed(), LOOKS_EVERY);
     }
 }

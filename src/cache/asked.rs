@@ -13,6 +13,7 @@ use super::told::{Binding, Told, ToldTo};
 use crate::access::Inquiry;
 use crate::error::{Error, Kind, Result};
 use crate::http::warnings::Warnings;
+use crate::lane::Place;
 use crate::oci::digest::{Algorithm, Digest};
 use crate::oci::manifest::{self, ContentKind, MAX_MANIFEST};
 use crate::oci::media_type::{Accept, is_schema1, is_worded};
@@ -168,7 +169,7 @@ impl Asked {
     /// manifest. Anything may answer with other bytes.
     async fn read(&self, parts: &Parts, sent: SystemTime) -> Result<Described> {
         let (accepted, author) = self.words();
-        let answer = match self.get(parts, &accepted, author).await {
+        let (answer, _place) = match self.get(parts, &accepted, author).await {
             Err(error) if author == Author::Client && error.kind() != Kind::Timeout => {
                 self.get(parts, &self.accept.header(), Author::Seawall).await?
             }
@@ -201,7 +202,7 @@ impl Asked {
         Ok((Binding { warnings, ..binding }, proves, Some(manifest)))
     }
 
-    async fn get(&self, parts: &Parts, accepted: &str, author: Author) -> Result<Answer> {
+    async fn get(&self, parts: &Parts, accepted: &str, author: Author) -> Result<(Answer, Place)> {
         let Asked { pull, what, .. } = self;
         let mut fields = http::HeaderMap::new();
         if let Ok(value) = http::HeaderValue::try_from(accepted) {

@@ -13,6 +13,8 @@ use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
 use crate::error::{Error, Kind};
+use crate::metrics::bounds::Level;
+use crate::policy::budget::may_buffer;
 
 /// Bytes that coalesce at most, and one frame: what upstream sends meanwhile waits in its
 /// connection.
@@ -34,10 +36,13 @@ pub(super) enum End {
 /// A body, and what of it has arrived and is not written.
 pub(super) struct WriteCoalescer<B> {
     body: B,
+    buffered: Buffered,
     /// Bytes that are here already: upstream ignored the range.
     skip: u64,
     chunks: Vec<Bytes>,
     size: usize,
+    /// Bytes that were taken, and are being written.
+    writing: usize,
     end: Option<End>,
     /// Until when what is here waits for more.
     due: Option<Instant>,
@@ -45,19 +50,46 @@ pub(super) struct WriteCoalescer<B> {
     first: bool,
 }
 
+/// What one fill has read and not written, among what all have.
+struct Buffered {
+    all: Level,
+    own: u64,
+}
+
+impl Buffered {
+    fn add(&mut self, bytes: usize) {
+        self.own += bytes as u64;
+        self.all.add(bytes as u64);
+    }
+
+    fn sub(&mut self, bytes: usize) {
+        self.own -= bytes as u64;
+        self.all.sub(bytes as u64);
+    }
+}
+
+impl Drop for Buffered {
+    fn drop(&mut self) {
+        self.all.sub(self.own);
+    }
+}
+
 impl<B> WriteCoalescer<B>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    /// The first `skip` bytes are left out.
-    pub(super) fn new(body: B, skip: u64) -> WriteCoalescer<B> {
-        WriteCoalescer { body, skip, chunks: Vec::new(), size: 0, end: None, due: None, first: true }
+    /// The first `skip` bytes are left out. `all`: what all fills have read and not written.
+    pub(super) fn new(body: B, skip: u64, all: &Level) -> WriteCoalescer<B> {
+        let buffered = Buffered { all: all.clone(), own: 0 };
+        let (chunks, end, due) = (Vec::new(), None, None);
+        WriteCoalescer { body, buffered, skip, chunks, size: 0, writing: 0, end, due, first: true }
     }
 
     /// Whether there is room for more, and there may be more.
     pub(super) fn wants_more(&self) -> bool {
-        self.end.is_none() && self.size < MOST
+        let Buffered { all, own } = &self.buffered;
+        self.end.is_none() && self.size < MOST && may_buffer(*own, all.read())
     }
 
     /// When what is here should go, if something is: maybe in the past.
@@ -69,9 +101,15 @@ where
     pub(super) fn take_due(&mut self, now: Instant) -> Option<Vec<Bytes>> {
         let due = self.due.is_some_and(|due| due <= now || self.size >= MANY || self.end.is_some());
         due.then(|| {
+            self.writing = self.size;
             (self.size, self.due, self.first) = (0, None, false);
             std::mem::take(&mut self.chunks)
         })
+    }
+
+    /// What was taken is written.
+    pub(super) fn written(&mut self) {
+        self.buffered.sub(std::mem::take(&mut self.writing));
     }
 
     /// How it ended, once that is so and all was taken.
@@ -106,6 +144,7 @@ where
         let moment = if self.first { Duration::ZERO } else { MOMENT };
         self.due.get_or_insert_with(|| Instant::now() + moment);
         self.size += bytes.len();
+        self.buffered.add(bytes.len());
         self.chunks.push(bytes);
     }
 }
@@ -141,7 +180,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_bytes_go_at_once_and_those_behind_them_together() {
         let (sender, body) = body();
-        let mut gathered = WriteCoalescer::new(body, 0);
+        let mut gathered = WriteCoalescer::new(body, 0, &Level::default());
         for _ in 0..3 {
             sender.send(Bytes::from_static(b"four")).unwrap();
         }
@@ -160,7 +199,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn many_bytes_wait_for_no_moment_and_more_are_not_asked_for() {
         let (sender, body) = body();
-        let mut gathered = WriteCoalescer::new(body, 0);
+        let mut gathered = WriteCoalescer::new(body, 0, &Level::default());
         for len in [1, MANY - 1, 1, MOST - MANY, MOST] {
             sender.send(Bytes::from(vec![0; len])).unwrap();
         }
@@ -175,10 +214,31 @@ mod tests {
         assert_eq!(taken(&mut gathered), Some(MOST));
     }
 
+    /// Where all have read too much, who has something of it waits until that is written, and who has
+    /// nothing reads on.
+    #[tokio::test(start_paused = true)]
+    async fn what_all_have_read_is_bounded() {
+        let (all, (sender, body)) = (Level::default(), body());
+        all.add(1 << 30);
+        let mut gathered = WriteCoalescer::new(body, 0, &all);
+        assert!(gathered.wants_more());
+        sender.send(Bytes::from_static(b"four")).unwrap();
+        gathered.more(IDLE).await;
+        assert!(!gathered.wants_more());
+        assert_eq!(taken(&mut gathered), Some(4));
+        assert!(!gathered.wants_more(), "they are being written");
+        gathered.written();
+        assert!(gathered.wants_more());
+        sender.send(Bytes::from_static(b"four")).unwrap();
+        gathered.more(IDLE).await;
+        drop(gathered);
+        assert_eq!(all.read(), 1 << 30);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_end_waits_for_nothing_and_comes_last() {
         let (sender, body) = body();
-        let mut gathered = WriteCoalescer::new(body, 2);
+        let mut gathered = WriteCoalescer::new(body, 2, &Level::default());
         sender.send(Bytes::from_static(b"12first")).unwrap();
         sender.send(Bytes::from_static(b"last")).unwrap();
         drop(sender);
@@ -196,7 +256,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silence_is_an_end() {
         let (_sender, body) = body();
-        let mut gathered = WriteCoalescer::new(body, 0);
+        let mut gathered = WriteCoalescer::new(body, 0, &Level::default());
         gathered.more(IDLE).await;
         assert!(matches!(gathered.take_end(), Some(End::Broken(error)) if error.kind() == Kind::Timeout));
     }

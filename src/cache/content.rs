@@ -28,7 +28,7 @@ use crate::oci::manifest::{ContentKind, MAX_MANIFEST};
 use crate::oci::media_type::OCTET_STREAM;
 use crate::store::index::Held;
 use crate::store::is_missing;
-use crate::upstream::{Fetched, Proves, Transfer, What};
+use crate::upstream::{Fetched, Proves, Transfer, What, paced_at};
 
 /// How far behind what a client asks for a fill may be. Further, and the client gets its bytes
 /// straight from upstream. Less would send each of a client's parallel range requests upstream.
@@ -103,6 +103,7 @@ impl Contents {
         let (parts, flight) = (&self.parts, lead.flight().clone());
         let content = (digest, content_kind(what));
         lead.ask_for(pull.key.clone(), pull.requester.credential, content.1);
+        lead.at_cost_of(&pull.requester.cost);
         let fill = Fill {
             parts: parts.clone(),
             admission: self.admission.clone(),
@@ -132,6 +133,7 @@ impl Contents {
         // Upstream's answer to who leads is the one this client would get. All others ask for
         // themselves, and wait for none.
         let is_same = flight.was_asked_for(&pull.key, pull.requester.credential, content.1);
+        flight.stand_beside(pull.requester.cost.applicants().first());
         if is_same && let Some(error) = flight.flowing().await.err().filter(is_final) {
             return Err(error);
         }
@@ -315,7 +317,7 @@ impl Contents {
             return None;
         }
         let (answer, place) = self.parts.request(pull, what, flight.digest()).fetch_range(range).await.ok()?;
-        let part = answer.response.map(|body| Transfer::from(body).at(place));
+        let part = paced_at(place, answer.response);
         (part.status() == StatusCode::PARTIAL_CONTENT).then_some(part)
     }
 
@@ -339,7 +341,7 @@ impl Contents {
             // All of it is verified, however it was asked for; a part cannot be.
             let is_all = covers_all(&answer.response);
             if !is_all && answer.response.status() != StatusCode::OK {
-                let part = answer.response.map(|body| Transfer::from(body).at(place));
+                let part = paced_at(place, answer.response);
                 return Ok(Found::passed(digest, content_type(part.headers()), Content::Part(part)));
             }
             if is_all {
@@ -373,7 +375,7 @@ impl Contents {
         let proved = (digest.clone(), content.1);
         let once_verified = move || access.deliver_and_read(&inquiry, proves, (&proved.0, proved.1));
         let verify = Some((Hasher::new(digest.algorithm()), digest.clone()));
-        let through = VerifyingBody::new(fetched.body, verify, total, parts.upstream.idle_timeout());
+        let through = VerifyingBody::new(fetched.body.paced(), verify, total, parts.upstream.idle_timeout());
         let through = through.then(Box::new(once_verified));
         Ok(Found { warnings, ..Found::passed(digest, media_type, Content::Through(Box::new(through), total)) })
     }

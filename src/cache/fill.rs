@@ -259,7 +259,7 @@ impl Fill {
         mut reservation: SpaceReservation,
     ) -> Result<(Partial, SpaceReservation, End)> {
         let here = partial.len().saturating_sub(fetched.start);
-        let mut incoming = WriteCoalescer::new(fetched.body, here);
+        let mut incoming = WriteCoalescer::new(fetched.body, here, &self.parts.metrics.bounds().buffered);
         incoming.add(fetched.ahead);
         let mut at_rest = Some(partial);
         let mut writing = None;
@@ -279,6 +279,7 @@ impl Fill {
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
                 (partial, last, written) = async { writing.as_mut().expect("checked by the guard").await }, if writing.is_some() => {
                     writing = None;
+                    incoming.written();
                     let partial = match written {
                         Ok(()) => partial,
                         Err((chunks, error)) => self.write_again(partial, chunks, error).await?,

@@ -21,10 +21,11 @@ use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
 use crate::policy::access::within;
+use crate::policy::budget::Network;
 use crate::store::BlobFile;
 use crate::store::index::{Held, UNTAKEN};
 use crate::upstream::Fetched;
-use crate::upstream::requester::Credential;
+use crate::upstream::requester::{Credential, UpstreamCost};
 
 /// How far a fill is.
 #[derive(Clone, Debug)]
@@ -70,6 +71,8 @@ pub struct Flight {
     unused_response: Mutex<Option<Fetched>>,
     /// For which repository and credential upstream is asked.
     asked_for: OnceLock<(RepositoryKey, Credential, ContentKind)>,
+    /// Who stands in line for it.
+    cost: OnceLock<Arc<UpstreamCost>>,
     /// The question whose answer flows.
     inquiry: OnceLock<Inquiry>,
     /// When somebody last began to read it, or took something.
@@ -106,6 +109,14 @@ impl Flight {
     /// Whether a registry was asked for it, for whomever.
     pub fn was_asked_at(&self, namespace: &str) -> bool {
         self.asked_for.get().is_some_and(|(asked, ..)| asked.namespace() == namespace)
+    }
+
+    /// A client there waits for it too, and stands in line for its place: it is not to wait behind all
+    /// else that who asked first wants.
+    pub fn stand_beside(&self, network: Network) {
+        if let Some(cost) = self.cost.get() {
+            cost.applicants().join(network);
+        }
     }
 
     /// Whether its bytes are those of the digest.
@@ -216,6 +227,7 @@ impl Flights {
             held: OnceLock::new(),
             unused_response: Mutex::default(),
             asked_for: OnceLock::new(),
+            cost: OnceLock::new(),
             inquiry: OnceLock::new(),
             taken_from: Mutex::default(),
         });
@@ -250,6 +262,11 @@ impl Lead {
     /// Notes for which repository and credential upstream is asked.
     pub fn ask_for(&self, key: RepositoryKey, who: Credential, kind: ContentKind) {
         let _ = self.flight.asked_for.set((key, who, kind));
+    }
+
+    /// Notes on whose behalf upstream is asked.
+    pub fn at_cost_of(&self, cost: &Arc<UpstreamCost>) {
+        let _ = self.flight.cost.set(cost.clone());
     }
 
     /// Upstream answered: bytes `0..published` are there to read. `granted`: the question to which that

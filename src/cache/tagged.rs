@@ -23,7 +23,7 @@ use crate::oci::name::{Reference, Tag};
 use crate::policy::access::Verdict;
 use crate::policy::freshness;
 use crate::task;
-use crate::upstream::{Author, Transfer, What, Wording};
+use crate::upstream::{Author, What, Wording, paced_at};
 
 /// What of an image is not here, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -224,13 +224,13 @@ impl Tagged {
         }
         let (site, repository, requester) = (&pull.site, &pull.repository, &pull.requester);
         let wording = Wording { method: &method, fields: &fields, author: Author::Seawall };
-        let answer = self.parts.upstream.fetch_as_asked(site, repository, &what, wording, requester).await?;
+        let (answer, place) = self.parts.upstream.fetch_as_asked(site, repository, &what, wording, requester).await?;
         // What it is of is said with it: another may have been named to another.
         let digest = answer.names.unwrap_or(binding.digest);
         let media_type = content_type(answer.response.headers());
         let media_type = if media_type.is_empty() { binding.media_type } else { media_type.into() };
         let warnings = Warnings::of(answer.response.headers());
-        let content = Content::Part(answer.response.map(Transfer::from));
+        let content = Content::Part(paced_at(place, answer.response));
         Ok(Found { warnings, ..Found::new(digest, media_type, content, Outcome::Bypass) })
     }
 }

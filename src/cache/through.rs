@@ -78,7 +78,8 @@ impl BlobRequest {
             Some(file) => Some((hashed(file, &digest, at).await?, digest)),
             None => None,
         };
-        let through = VerifyingBody::new(fetched.body, verify, end.map(|end| end - at), self.upstream.idle_timeout());
+        let through =
+            VerifyingBody::new(fetched.body.paced(), verify, end.map(|end| end - at), self.upstream.idle_timeout());
         Ok(VerifyingBody { skip, ..through })
     }
 }

@@ -24,6 +24,7 @@ use crate::policy::freshness::ANSWERED;
 use crate::policy::registry::Site;
 use crate::policy::sound;
 use crate::task::Tasks;
+use crate::upstream::Transfer;
 use crate::upstream::Upstream;
 use crate::upstream::requester::Requester;
 
@@ -102,7 +103,7 @@ impl Passthrough {
         route: &Route,
         requester: &Requester,
         change: Change,
-    ) -> Result<Response<Incoming>> {
+    ) -> Result<Response<Transfer>> {
         let (cache, upstream) = (self.cache.clone(), self.upstream.clone());
         let (site, route, requester) = (site.clone(), route.clone(), requester.clone());
         let sending = async move {

@@ -22,6 +22,7 @@ use crate::oci::name::{Reference, Repository};
 use crate::oci::route::RouteError;
 use crate::policy::mirror::without_ns;
 use crate::policy::registry::Site;
+use crate::upstream::paced_at;
 use crate::upstream::requester::{Credential, Requester};
 use crate::upstream::{Author, Upstream, What, Wording};
 
@@ -124,8 +125,8 @@ impl Pulls {
         }
         let Reading { site, repository, requester } = reading;
         let wording = Wording { method: request.method(), fields: &fields, author: Author::Client };
-        let answer = self.upstream.fetch_as_asked(site, repository, what, wording, requester).await?;
-        Ok(relay(answer.response, self.upstream.idle_timeout()))
+        let (answer, place) = self.upstream.fetch_as_asked(site, repository, what, wording, requester).await?;
+        Ok(relay(paced_at(place, answer.response), self.upstream.idle_timeout()))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::http::cache_status::{Outcome, cache_status};
 use crate::http::headers::relayed;
 use crate::http::origin::Origin;
 use crate::oci::route::Kind;
+use crate::upstream::Transfer;
 use crate::upstream::Upstream;
 use crate::upstream::requester::Requester;
 
@@ -34,7 +35,7 @@ pub(crate) async fn send(
     request: Request<Incoming>,
     to: Recipient<'_>,
     requester: &Requester,
-) -> Result<Response<Incoming>> {
+) -> Result<Response<Transfer>> {
     send_noting(upstream, request, to, requester, None).await
 }
 
@@ -48,7 +49,7 @@ pub(crate) async fn send_noting(
     to: Recipient<'_>,
     requester: &Requester,
     when_left: Option<WhenLeft>,
-) -> Result<Response<Incoming>> {
+) -> Result<Response<Transfer>> {
     let target = path_and_query(&request);
     let (parts, body) = request.into_parts();
     let request = upload::forward(parts.headers, parts.method, body, when_left);
@@ -70,7 +71,7 @@ pub(crate) async fn forward(
 }
 
 /// An upstream's answer for the client, streamed as it comes; it may be silent for `idle`.
-pub(crate) fn relay(response: Response<Incoming>, idle: Duration) -> Response<Body> {
+pub(crate) fn relay(response: Response<Transfer>, idle: Duration) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     parts.headers = relayed(&parts.headers);
     parts.headers.insert("cache-status", cache_status(Outcome::Bypass, None));

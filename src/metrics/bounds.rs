@@ -31,6 +31,8 @@ impl Level {
 pub struct Bounds {
     /// Bytes of answers that were given to connections and are not written.
     pub unwritten: Level,
+    /// Bytes that fills have read and not written yet.
+    pub buffered: Level,
     /// Requests that are being answered.
     pub answers: Level,
     /// Those that wait for a place.
@@ -58,6 +60,7 @@ impl Bounds {
         };
         Bounds {
             unwritten: level("unwritten_bytes", "Bytes of answers given to connections and not written yet"),
+            buffered: level("buffered_bytes", "Bytes that fills have read from upstream and not written yet"),
             answers: level("answers", "Requests of clients that are being answered now"),
             answers_waiting: level("answers_waiting", "Requests that wait for a place among those"),
             passwords: level("passwords", "Passwords that are being checked now"),

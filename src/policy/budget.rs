@@ -69,6 +69,15 @@ impl Unwritten {
     }
 }
 
+/// Bytes that fills have read and not written, of all of them.
+const MOST_BUFFERED: u64 = 64 << 20;
+
+/// Whether a fill may read on that has read so many bytes and not written them, where all together have
+/// so many. Who has none may, so that nobody waits for another.
+pub fn may_buffer(own: u64, all: u64) -> bool {
+    own == 0 || all < MOST_BUFFERED
+}
+
 /// Requests that are answered at once: each costs some 40 KiB beside its bytes.
 pub const MOST_ANSWERS: usize = 10_000;
 

@@ -2,14 +2,20 @@
 //! they are answered. Neither waits for the other.
 
 use std::pin::Pin;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http::Response;
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
-use crate::lane::{Lane, Place};
+use crate::lane::{Lane, Place, Reclaimable};
 use crate::metrics::bounds::Bounds;
+use crate::oci::route::Kind;
 
 /// Questions at once.
 const QUESTIONS: usize = 256;
@@ -31,48 +37,159 @@ impl Lanes {
             questions: Lane::new(QUESTIONS, &bounds.questions, &bounds.questions_waiting),
         }
     }
+
+    /// For what goes on as a client sent it.
+    pub(super) fn of(&self, kind: Kind) -> &Lane {
+        match kind {
+            Kind::Manifest | Kind::Tags | Kind::Referrers | Kind::Token => &self.questions,
+            Kind::Blob | Kind::Upload | Kind::Other => &self.transfers,
+        }
+    }
 }
 
 /// A body on its way, with its place.
 #[derive(Debug)]
-pub struct Transfer {
+pub struct Transfer(Body);
+
+#[derive(Debug)]
+enum Body {
+    /// At upstream's pace.
+    Own(Coming),
+    /// At a client's: it may be taken away.
+    Paced(Arc<Mutex<Pace>>),
+}
+
+#[derive(Debug)]
+struct Coming {
     body: Incoming,
     place: Option<Place>,
+}
+
+/// What comes at a client's pace.
+#[derive(Debug)]
+struct Pace {
+    /// `None`: it was taken away.
+    coming: Option<Coming>,
+    /// Whether the client waits for upstream.
+    is_awaited: bool,
+    taken: u64,
+    /// What had been taken then.
+    mark: (Instant, u64),
+}
+
+/// Where others wait, so much has to be taken in that time.
+const LEAST: u64 = 64 << 10;
+const IN: Duration = Duration::from_secs(10);
+
+/// Why a body ends before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// The connection broke.
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+    /// Others waited for its place.
+    #[error("its client took less than 64 KiB in 10 s, and others waited")]
+    Reclaimed,
 }
 
 impl Transfer {
     /// The same, with its place.
     pub fn at(self, place: Place) -> Transfer {
-        Transfer { place: Some(place), ..self }
+        match self.0 {
+            Body::Own(coming) => Transfer(Body::Own(Coming { place: Some(place), ..coming })),
+            paced @ Body::Paced(_) => Transfer(paced),
+        }
+    }
+
+    /// The same, at the pace of a client. Who takes next to nothing loses it to others who wait for a
+    /// place.
+    #[must_use]
+    pub fn paced(self) -> Transfer {
+        let coming = match self.0 {
+            Body::Own(coming) if coming.place.is_some() => coming,
+            other => return Transfer(other),
+        };
+        let lane = coming.place.as_ref().map(|place| place.lane().clone());
+        let mark = (Instant::now(), 0);
+        let pace = Arc::new(Mutex::new(Pace { coming: Some(coming), is_awaited: true, taken: 0, mark }));
+        let weak: Weak<Mutex<Pace>> = Arc::downgrade(&pace);
+        if let Some(lane) = lane {
+            lane.pace(weak);
+        }
+        Transfer(Body::Paced(pace))
+    }
+}
+
+/// An answer whose body goes to a client at its pace.
+pub fn paced_at(place: Place, response: Response<Incoming>) -> Response<Transfer> {
+    response.map(|body| Transfer::from(body).at(place).paced())
+}
+
+impl Reclaimable for Mutex<Pace> {
+    fn reclaim(&self, now: Instant) {
+        let mut pace = self.lock();
+        let (since, before) = pace.mark;
+        if now < since + IN {
+            return;
+        }
+        let is_idle = !pace.is_awaited && pace.taken - before < LEAST;
+        pace.mark = (now, pace.taken);
+        let lost = if is_idle { pace.coming.take() } else { None };
+        drop(pace);
+        drop(lost);
     }
 }
 
 impl From<Incoming> for Transfer {
     fn from(body: Incoming) -> Transfer {
-        Transfer { body, place: None }
+        Transfer(Body::Own(Coming { body, place: None }))
     }
 }
 
-impl Body for Transfer {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<std::result::Result<Frame<Bytes>, hyper::Error>>> {
+impl Coming {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Ended>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
             self.place = None;
         }
+        polled.map_err(Ended::Broken)
+    }
+}
+
+impl Pace {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Ended>>> {
+        let Some(coming) = &mut self.coming else { return Poll::Ready(Some(Err(Ended::Reclaimed))) };
+        let polled = coming.poll_frame(cx);
+        self.is_awaited = polled.is_pending();
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            self.taken += frame.data_ref().map_or(0, |bytes| bytes.len() as u64);
+        }
         polled
+    }
+}
+
+impl http_body::Body for Transfer {
+    type Data = Bytes;
+    type Error = Ended;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Ended>>> {
+        match &mut self.0 {
+            Body::Own(coming) => coming.poll_frame(cx),
+            Body::Paced(pace) => pace.lock().poll_frame(cx),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.0 {
+            Body::Own(coming) => coming.body.is_end_stream(),
+            Body::Paced(pace) => pace.lock().coming.as_ref().is_some_and(|coming| coming.body.is_end_stream()),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.0 {
+            Body::Own(coming) => coming.body.size_hint(),
+            Body::Paced(pace) => pace.lock().coming.as_ref().map(|coming| coming.body.size_hint()).unwrap_or_default(),
+        }
     }
 }

@@ -54,12 +54,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
-use hyper::body::Incoming;
 
 pub use answer::{Answer, AnswerTo, Proves, Via, answered_to, leads_back};
 pub use describe::Description;
 pub use fetch::Fetched;
-pub use lanes::Transfer;
+pub use lanes::{Transfer, paced_at};
 pub use pay::is_bad_login;
 pub use probe::Probed;
 pub use question::{ANY_MANIFEST, Past, What, Wording, in_time};
@@ -126,7 +125,7 @@ impl Upstream {
         author: Author,
         requester: &Requester,
     ) -> Result<Description> {
-        let _place = self.1.questions.enter(requester.cost.network()).await?;
+        let _place = self.1.questions.enter_for(requester.cost.applicants()).await?;
         Box::pin(describe::describe(&self.0, site, repository, what, accept, author, requester)).await
     }
 
@@ -166,8 +165,8 @@ impl Upstream {
     /// A manifest is short, and keeps nobody waiting.
     async fn place(&self, what: &What, requester: &Requester) -> Result<Place> {
         match what {
-            What::Blob(_) => self.1.transfers.enter(requester.cost.network()).await,
-            What::Manifest(_) | What::List(_) => self.1.questions.enter(requester.cost.network()).await,
+            What::Blob(_) => self.1.transfers.enter_for(requester.cost.applicants()).await,
+            What::Manifest(_) | What::List(_) => self.1.questions.enter_for(requester.cost.applicants()).await,
         }
     }
 
@@ -175,15 +174,17 @@ impl Upstream {
     ///
     /// # Errors
     /// Upstream refused, or did not answer.
-    pub fn fetch_as_asked(
+    pub async fn fetch_as_asked(
         &self,
         site: &Site,
         repository: &Repository,
         what: &What,
         wording: Wording<'_>,
         requester: &Requester,
-    ) -> impl Future<Output = Result<Answer>> {
-        fetch::fetch_as_asked(&self.0, site, repository, what, wording, requester)
+    ) -> Result<(Answer, Place)> {
+        let place = self.place(what, requester).await?;
+        let answer = Box::pin(fetch::fetch_as_asked(&self.0, site, repository, what, wording, requester)).await?;
+        Ok((answer, place))
     }
 
     /// Asks what is left of a quota, as anonymous, or with the operator's account.
@@ -220,7 +221,7 @@ impl Upstream {
     ///
     /// # Errors
     /// No response came.
-    pub fn pass(
+    pub async fn pass(
         &self,
         registry: &Arc<str>,
         kind: route::Kind,
@@ -228,8 +229,10 @@ impl Upstream {
         origin: &Origin,
         target: &str,
         forwarded: Forwarded,
-    ) -> impl Future<Output = Result<Response<Incoming>>> {
-        pass::pass(self.tokens(), registry, kind, cost, origin, target, forwarded)
+    ) -> Result<Response<Transfer>> {
+        let place = self.1.of(kind).enter_for(cost.applicants()).await?;
+        let passed = pass::pass(self.tokens(), registry, kind, cost, origin, target, forwarded);
+        Ok(paced_at(place, Box::pin(passed).await?))
     }
 
     /// Gets a new token for anonymous requests at `url`; many who want it cost one request.

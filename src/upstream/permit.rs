@@ -67,7 +67,7 @@ impl<'a> Permit<'a> {
         let key = origin.filter(|_| **about.registry != *NO_REGISTRY).map(|origin| (about.registry.clone(), origin));
         let pass = key.as_ref().map_or(Ok(Pass::Free), |key| outages.admit(key, sent))?;
         let (number, proves) = (outages.next_number(), proves(about, request));
-        let asked = Asked { subject: subject(about.kind, uri), client: about.cost.network() };
+        let asked = Asked { subject: subject(about.kind, uri), client: about.cost.applicants().first() };
         Ok(Permit { outages, key, number, asked, proves, pass, sent, is_settled: false, ask })
     }
 

@@ -12,6 +12,7 @@ use moka::sync::Cache;
 use zeroize::Zeroizing;
 
 use crate::http::via;
+use crate::lane::Applicants;
 use crate::ledger::Identity;
 use crate::lru::lru;
 use crate::policy::budget::Network;
@@ -172,7 +173,7 @@ impl Requester {
 /// What one client's request made seawall ask of upstream.
 #[derive(Debug)]
 pub struct UpstreamCost {
-    network: Network,
+    applicants: Applicants,
     requests: AtomicU32,
     charged: AtomicU32,
     pinned: AtomicBool,
@@ -190,7 +191,7 @@ impl UpstreamCost {
     /// Of a client there.
     pub fn of(network: Network) -> UpstreamCost {
         UpstreamCost {
-            network,
+            applicants: Applicants::new(network),
             requests: AtomicU32::default(),
             charged: AtomicU32::default(),
             pinned: AtomicBool::default(),
@@ -199,8 +200,8 @@ impl UpstreamCost {
     }
 
     /// Whose share of the places upstream it takes.
-    pub fn network(&self) -> Network {
-        self.network
+    pub fn applicants(&self) -> &Applicants {
+        &self.applicants
     }
 
     /// Counts one more request.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use hyper::body::Incoming;
 
 use super::request::ClientTokenRequest;
 use crate::cache::Cache;
@@ -21,6 +20,7 @@ use crate::oci::login::Login;
 use crate::oci::route::Kind;
 use crate::oci::token_request::{Scope, TokenRequest};
 use crate::policy::registry::Site;
+use crate::upstream::Transfer;
 use crate::upstream::auth::SHORTEST_LIFE;
 use crate::upstream::requester::Requester;
 use crate::upstream::{Author, MAX_TOKEN_REPLY, Upstream};
@@ -117,7 +117,7 @@ impl TokenService {
         site: &Site,
         wanted: &TokenRequest,
         login: &Login,
-        response: Response<Incoming>,
+        response: Response<Transfer>,
     ) -> Result<Response<Body>> {
         let logins = self.cache.access().logins();
         let repositories = || wanted.scopes.iter().filter_map(|scope| Some(site.key(scope.repository()?))).collect();
@@ -134,7 +134,7 @@ impl TokenService {
     }
 
     /// Relays a token; its fingerprint is remembered as that of the login.
-    async fn note_token(&self, site: &Site, login: &Login, response: Response<Incoming>) -> Result<Response<Body>> {
+    async fn note_token(&self, site: &Site, login: &Login, response: Response<Transfer>) -> Result<Response<Body>> {
         let (mut parts, body) = response.into_parts();
         let body: Bytes = self.upstream.collect(body, MAX_TOKEN_REPLY).await?;
         if let Some(reply) = parse_token_reply(&body) {
