@@ -57,6 +57,7 @@ type Gate = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// is not waited for.
 fn gate(request: &mut Request<()>) -> Gate {
     let (go, mut connection) = (Arc::new(Notify::new()), capture_connection(request));
+    request.extensions_mut().insert(connection.clone());
     let wanted = go.clone();
     hyper::ext::on_informational(request, move |response| {
         if response.status() == StatusCode::CONTINUE {

@@ -206,12 +206,18 @@ async fn sent(
 ) -> std::result::Result<Response<Incoming>, hyper_util::client::legacy::Error> {
     let mut request = Resendable::new(request);
     for _ in 0..KEPT_ATTEMPTS {
-        match pool.client(wire, host).request(request.attempt()).await {
+        let (attempt, chosen) = request.attempt();
+        let answered = tokio::select! {
+            biased;
+            answered = pool.client(wire, host).request(attempt) => answered,
+            () = request.is_left_lying(chosen) => continue,
+        };
+        match answered {
             Err(error) if request.may_be_sent_again(&error, receiver) => {}
             answered => return answered.inspect(note_answer),
         }
     }
-    pool.fresh(wire, host).request(request.attempt()).await
+    pool.fresh(wire, host).request(request.attempt().0).await
 }
 
 fn note_answer(response: &Response<Incoming>) {

@@ -4,17 +4,23 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{Extensions, Method, Request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper_util::client::legacy::Error;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use parking_lot::Mutex;
 
 use super::request::RequestBody;
 use crate::dial::error::{chain, dial_error};
 use crate::dial::stream::Answered;
+
+/// How long a request may lie at the connection that was chosen for it. Taking it up is a matter of
+/// microseconds, unless the other side allows no more streams.
+const TAKEN_UP: Duration = Duration::from_secs(1);
 
 /// A request that can be sent again as long as nothing of its body was read.
 pub(super) struct Resendable {
@@ -32,18 +38,39 @@ struct Shared {
 struct Reading {
     body: RequestBody,
     has_begun: bool,
+    /// The connection has taken the attempt up: it looks at the body before it writes the head.
+    is_taken_up: bool,
     attempt: usize,
 }
 
 impl Resendable {
     pub(super) fn new(request: Request<RequestBody>) -> Resendable {
         let (head, body) = request.into_parts();
-        let reading = Reading { body, has_begun: false, attempt: 0 };
+        let reading = Reading { body, has_begun: false, is_taken_up: false, attempt: 0 };
         Resendable { head, body: Shared { reading: Arc::new(Mutex::new(reading)), attempt: 0 } }
     }
 
-    pub(super) fn attempt(&self) -> Request<RequestBody> {
-        Request::from_parts(self.head.clone(), self.body.clone().boxed_unsync())
+    /// One attempt, and what tells when a connection was chosen for it.
+    pub(super) fn attempt(&self) -> (Request<RequestBody>, CaptureConnection) {
+        let mut request = Request::from_parts(self.head.clone(), self.body.clone().boxed_unsync());
+        // An upload that waits for `100 Continue` looks for it, too, and only the last who asks is told.
+        let shared = request.extensions().get::<CaptureConnection>().cloned();
+        let chosen = shared.unwrap_or_else(|| capture_connection(&mut request));
+        (request, chosen)
+    }
+
+    /// Ends when the attempt was given to a connection that has not taken it up; then it never will.
+    ///
+    /// A request that is given to a connection of hyper's just as that one ends may be forgotten: what is
+    /// sent to a channel of tokio's while its receiver is dropped stays there as long as the sender, which
+    /// waits for the answer.
+    pub(super) async fn is_left_lying(&mut self, mut chosen: CaptureConnection) {
+        let is_chosen = chosen.wait_for_connection_metadata().await.is_some();
+        tokio::time::sleep(TAKEN_UP).await;
+        if !is_chosen || !self.body.reading.lock().leave() {
+            std::future::pending().await
+        }
+        self.body.attempt += 1;
     }
 
     /// Whether it was not processed, by the way it failed. Then nothing reads its body any more but the
@@ -55,8 +82,17 @@ impl Resendable {
             return false;
         }
         reading.attempt += 1;
+        reading.is_taken_up = false;
         self.body.attempt = reading.attempt;
         true
+    }
+}
+
+impl Reading {
+    /// Ends an attempt that nobody has taken up, if that is so.
+    fn leave(&mut self) -> bool {
+        self.attempt += usize::from(!self.is_taken_up);
+        !self.is_taken_up
     }
 }
 
@@ -71,6 +107,9 @@ pub(super) enum Receiver {
 }
 
 fn is_unprocessed(method: &Method, error: &Error, receiver: Receiver) -> bool {
+    if has_not_left(error) {
+        return true;
+    }
     match protocol_error(error) {
         // Streams that it took before it failed get the same error.
         Some(h2) if h2.is_go_away() && h2.is_remote() => {
@@ -79,6 +118,15 @@ fn is_unprocessed(method: &Method, error: &Error, receiver: Receiver) -> bool {
         Some(h2) if h2.is_reset() => h2.reason() == Some(h2::Reason::REFUSED_STREAM),
         _ => was_kept(error) && !is_garbled(error) && (receiver == Receiver::Registry || method.is_idempotent()),
     }
+}
+
+/// Whether no byte of it left: no connection was found for it, as the one that another request had made had
+/// ended by then, or hyper gave its own up in favour of that one ("ALPN upgraded to HTTP/2"); or the
+/// connection ended, maybe a new one, before it took the request up.
+fn has_not_left(error: &Error) -> bool {
+    let mut causes = chain(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>()).peekable();
+    let had_connection = error.connect_info().is_some() || causes.peek().is_some();
+    !had_connection || causes.any(hyper::Error::is_canceled)
 }
 
 /// Whether there was an answer, though no good one.
@@ -114,7 +162,11 @@ impl Body for Shared {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.reading.lock().body.is_end_stream()
+        let mut reading = self.reading.lock();
+        // What was left lying is not to be sent as a whole request, should it be taken up after all.
+        let is_last = reading.attempt == self.attempt;
+        reading.is_taken_up |= is_last;
+        is_last && reading.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use http::Method;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -24,6 +25,8 @@ enum Then {
     /// HTTP/1.1: the connection is closed when the next request has come, as by a balancer that forgot
     /// it.
     Close,
+    /// The first connection allows one stream at once, and does not answer the second.
+    Hold,
 }
 
 struct Server {
@@ -38,13 +41,15 @@ impl Server {
         let alpn = if then == Then::Close { Alpn::H1 } else { Alpn::H2 };
         let (tls, count) = (TlsAcceptor::from(pki.server("lab.test", alpn)), answered.clone());
         tokio::spawn(async move {
+            let mut first = true;
             while let Ok((tcp, _)) = listener.accept().await {
                 let (tls, count) = (tls.clone(), count.clone());
+                let then = if std::mem::take(&mut first) || then != Then::Hold { then } else { Then::GoAway };
                 tokio::spawn(async move {
                     let stream = tls.accept(tcp).await?;
                     match then {
                         Then::Close => h1(stream, &count).await,
-                        Then::GoAway | Then::Refuse => h2(stream, then, &count).await,
+                        Then::GoAway | Then::Refuse | Then::Hold => h2(stream, then, &count).await,
                     }
                 });
             }
@@ -70,7 +75,9 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// HTTP/2 by hand (RFC 9113): a library would answer every stream that it has seen.
 async fn h2(mut stream: impl AsyncRead + AsyncWrite + Unpin, then: Then, count: &AtomicUsize) -> io::Result<()> {
     stream.read_exact(&mut [0; 24]).await?;
-    stream.write_all(&frame(4, 0, 0, &[])).await?;
+    // SETTINGS_MAX_CONCURRENT_STREAMS
+    let settings: &[u8] = if then == Then::Hold { &[0, 3, 0, 0, 0, 1] } else { &[] };
+    stream.write_all(&frame(4, 0, 0, settings)).await?;
     let mut answered = 0;
     loop {
         let mut head = [0; 9];
@@ -81,6 +88,7 @@ async fn h2(mut stream: impl AsyncRead + AsyncWrite + Unpin, then: Then, count: 
         match (head[3], head[4]) {
             (4, 0) => stream.write_all(&frame(4, 1, 0, &[])).await?,
             (6, 0) => stream.write_all(&frame(6, 1, 0, &payload)).await?,
+            (1, _) if then == Then::Hold && answered == 1 => {}
             (1, _) if answered < EACH => {
                 answered += 1;
                 count.fetch_add(1, Ordering::Relaxed);
@@ -135,6 +143,31 @@ async fn what_was_not_processed_is_asked_again() {
         let answered = server.answered.load(Ordering::Relaxed);
         assert_eq!(answered, asked, "{then:?}: nothing was asked twice");
     }
+}
+
+/// A request that is given to a connection just as it ends may be forgotten there. One that waits behind the
+/// streams that a connection allows is as one that is forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_connection_does_not_take_up_is_asked_over_another() {
+    let pki = Pki::new();
+    let server = Server::start(&pki, Then::Hold).await;
+    let seawall = server.seawall(&pki).await;
+    let ask = async |n: u64| {
+        // In this order: the first is answered before there is a second.
+        tokio::time::sleep(Duration::from_millis(300 * n.saturating_sub(1))).await;
+        let url = format!("https://lab.test/v2/acme/app{n}/tags/list");
+        seawall.client().request(Method::GET, &url).send().await.unwrap().status
+    };
+    assert_eq!(ask(0).await, 200);
+    let answered = async {
+        tokio::select! {
+            _ = ask(1) => panic!("it is not answered"),
+            _ = ask(2) => panic!("it is the next that may be sent"),
+            status = ask(3) => status,
+        }
+    };
+    let answered = tokio::time::timeout(Duration::from_secs(20), answered).await;
+    assert_eq!(answered.expect("long before the idle timeout"), 200);
 }
 
 /// RFC 9110, 9.2.2: to a host that is no registry, what may have been done is not done twice.
