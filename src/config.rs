@@ -36,6 +36,7 @@ use crate::server;
 use crate::{ca, cache};
 
 pub use admin::AdminSettings;
+pub use clients::MAX_CONNECTIONS;
 pub use problem::{ConfigError, Problem};
 
 use problem::{Fault, Place};

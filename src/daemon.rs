@@ -1,5 +1,7 @@
 //! Builds everything, wires it, drains it: the only file that knows every type.
 
+mod fitting;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tracing::{error, info, warn};
 
+use self::fitting::{check_room, fit_descriptors};
 use crate::access::configured::forget_changed;
 use crate::access::presence::Presences;
 use crate::access::secret::Secret;
@@ -19,7 +22,6 @@ use crate::config::Config;
 use crate::dial::connect::Dialer;
 use crate::dial::loops::{self, Evidence};
 use crate::dial::own::OwnAddresses;
-use crate::fs;
 use crate::gateway::pages::Pages;
 use crate::gateway::pings::Pings;
 use crate::gateway::telemetry::Telemetry;
@@ -91,9 +93,10 @@ impl Daemon {
         let leaves = Leaves::new(root.clone(), config.ca.leaf_days)?;
         let leaves = Arc::new(leaves.preferring(config.tls.preferred).speaking_as(&config.tls, clock.now())?);
         let mut loaded = load(&config, &clock).await?;
+        check_room(&config)?;
         let (journal, pings) = (loaded.journal.clone(), loaded.pings(&config));
 
-        let transfers = fit_descriptors(&mut config);
+        let Descriptors { transfers, answers, .. } = fit_descriptors(&mut config)?;
         let listeners = bind(&config)?;
         let addresses = listeners.addresses();
         addresses.iter().for_each(|address| own.add(*address));
@@ -149,10 +152,10 @@ impl Daemon {
             gateway,
             registries,
             leaves: leaves.clone(),
-            dialer,
+            dialer: dialer.apart(),
             own,
             relayed: Relayed::default(),
-            answers: ServerShared::answers(&metrics),
+            answers: ServerShared::answers(answers, &metrics),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
             clock: clock.clone(),
@@ -252,24 +255,6 @@ async fn load(config: &Config, clock: &Clock) -> anyhow::Result<Loaded> {
     .await
 }
 
-/// Sockets that systemd opened, else the configuration's.
-/// Takes as many descriptors as there may be; how many transfers they are for. Where they do not suffice
-/// for the connections that are wanted, there are fewer.
-fn fit_descriptors(config: &mut Config) -> usize {
-    let (limit, wanted) = (fs::most_descriptors(), config.proxy.max_connections);
-    let Descriptors { transfers, connections } = Descriptors::of(limit, wanted);
-    if connections < wanted {
-        warn!(
-            limit,
-            connections,
-            "clients.max_connections is {wanted}, and the limit of open files allows fewer: raise it (LimitNOFILE=, ulimit -Hn)"
-        );
-        config.proxy.max_connections = connections;
-        config.proxy.max_per_client = config.proxy.max_per_client.min(connections);
-    }
-    transfers
-}
-
 fn bind(config: &Config) -> anyhow::Result<Listeners> {
     let mut inherited = listenfd::ListenFd::from_env();
     let mut sockets = Vec::new();
@@ -294,9 +279,7 @@ async fn serve_admin(
     let stopping = tasks.clone();
     tasks.spawn(async move {
         let stop = async move { stopping.stopping().await };
-        if let Err(error) = admin::serve(listener, shown, stop).await {
-            warn!(%error, "the admin listener ended");
-        }
+        admin::serve(listener, shown, stop).await;
     });
     Ok(Some(address))
 }

@@ -247,6 +247,12 @@ pub fn free_space(path: &Path) -> Result<u64> {
     at("stat the file system of", path, stat).map(|s| s.f_bavail.saturating_mul(s.f_frsize))
 }
 
+/// Bytes of the file system that holds `path`.
+pub fn size_of_file_system(path: &Path) -> Result<u64> {
+    let stat = rustix::fs::statvfs(path).map_err(io::Error::from);
+    at("stat the file system of", path, stat).map(|s| s.f_blocks.saturating_mul(s.f_frsize))
+}
+
 /// Reads up to the whole of `buffer` from `offset`; fewer bytes only at the end.
 pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;

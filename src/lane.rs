@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::bounds::Level;
 use crate::policy::budget::Network;
-use crate::policy::line::Line;
+use crate::policy::line::{Line, Number};
 
 /// How long a place is waited for: containerd gives up on an answer after 30 s.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -123,8 +123,10 @@ impl Lane {
             while let Some(network) = applicants.number(standing) {
                 standing += 1;
                 match self.take_or_wait(network) {
-                    Ok(place) => return Ok(place),
-                    Err(wait) => waits.push(wait),
+                    Entry::Place(place) => return Ok(place),
+                    Entry::Wait(wait) => waits.push(wait),
+                    Entry::Closed if waits.is_empty() => return Err(too_much(network, "too many wait already")),
+                    Entry::Closed => {}
                 }
             }
             looks += LOOKS_EVERY;
@@ -134,11 +136,7 @@ impl Lane {
                 () = sleep_until(looks) => self.reclaim(),
             }
         }
-        let network = applicants.first;
-        Err(Error::new(
-            Kind::Busy,
-            format!("too much is being done for {network} at once, and a place was not free in 20 s: try again"),
-        ))
+        Err(too_much(applicants.first, "a place was not free in 20 s"))
     }
 
     /// Has it give its place up where others wait for one and it makes no use of it.
@@ -154,17 +152,24 @@ impl Lane {
         self.0.line.lock().take_now(network).then(|| self.place(network))
     }
 
-    /// A place, or what brings one.
-    fn take_or_wait(&self, network: Network) -> std::result::Result<Place, Wait> {
+    /// A place, or what brings one; or nothing, where too many wait.
+    fn take_or_wait(&self, network: Network) -> Entry {
         let mut line = self.0.line.lock();
         if line.take_now(network) {
-            return Ok(self.place(network));
+            return Entry::Place(self.place(network));
         }
         let (ticket, called) = oneshot::channel();
-        line.wait(network, ticket);
+        let Ok(number) = line.wait(network, ticket) else { return Entry::Closed };
         drop(line);
         self.0.waiting.add(1);
-        Err(Wait { called, _standing: Standing { lane: self.clone(), network } })
+        Entry::Wait(Wait { called, _standing: Standing { lane: self.clone(), network, number } })
+    }
+
+    /// Who has a place now is told; who has left gives it back at once.
+    fn call(&self, called: Vec<(Network, oneshot::Sender<Place>)>) {
+        for (network, ticket) in called {
+            drop(ticket.send(self.place(network)));
+        }
     }
 
     fn reclaim(&self) {
@@ -198,16 +203,23 @@ impl Drop for Place {
         let Place { lane, network } = self;
         lane.0.taken.sub(1);
         let called = lane.0.line.lock().give_back(*network);
-        for (network, ticket) in called {
-            // Who has left gives it back at once.
-            drop(ticket.send(lane.place(network)));
-        }
+        lane.call(called);
     }
+}
+
+fn too_much(network: Network, why: &str) -> Error {
+    Error::new(Kind::Busy, format!("too much is being done for {network} at once, and {why}: try again"))
+}
+
+enum Entry {
+    Place(Place),
+    Wait(Wait),
+    Closed,
 }
 
 /// Brings a place. Who drops it waits no more.
 struct Wait {
-    // Closed before the line is left: by that its ticket is known.
+    // Closed before the line is left: it is sent no place then.
     called: oneshot::Receiver<Place>,
     _standing: Standing,
 }
@@ -224,12 +236,14 @@ impl Future for Wait {
 struct Standing {
     lane: Lane,
     network: Network,
+    number: Number,
 }
 
 impl Drop for Standing {
     fn drop(&mut self) {
         self.lane.0.waiting.sub(1);
-        self.lane.0.line.lock().forget(self.network, oneshot::Sender::is_closed);
+        let called = self.lane.0.line.lock().leave(self.network, self.number);
+        self.lane.call(called);
     }
 }
 
@@ -247,16 +261,13 @@ mod tests {
         let bounds = Bounds::default();
         let lane = Lane::new(2, &bounds.transfers, &bounds.transfers_waiting);
         let first = lane.enter(network(1)).await.unwrap();
+        let second = lane.enter(network(1)).await.unwrap();
         let began = tokio::time::Instant::now();
         let refused = lane.enter(network(1)).await.unwrap_err();
         assert_eq!((refused.kind(), began.elapsed()), (Kind::Busy, PATIENCE));
-        assert_eq!(lane.0.line.lock().counts(), (1, 0), "who gave up does not wait");
-        let second = lane.enter(network(2)).await.unwrap();
-        let waiting = crate::task::Tasks::new().spawn({
-            let lane = lane.clone();
-            async move { lane.enter(network(1)).await.unwrap() }
-        });
-        tokio::task::yield_now().await;
+        assert_eq!(lane.0.line.lock().counts(), (2, 0), "who gave up does not wait");
+        let mut waiting = std::pin::pin!(lane.enter(network(2)));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
         assert_eq!((bounds.transfers.read(), bounds.transfers_waiting.read()), (2, 1));
         drop(first);
         let third = waiting.await.unwrap();
@@ -269,15 +280,13 @@ mod tests {
     async fn what_others_wait_for_has_a_place_of_theirs() {
         let bounds = Bounds::default();
         let lane = Lane::new(4, &bounds.transfers, &bounds.transfers_waiting);
-        let _held = [lane.enter(network(1)).await.unwrap(), lane.enter(network(1)).await.unwrap()];
-        let applicants = Arc::new(Applicants::new(network(1)));
-        let waiting = crate::task::Tasks::new().spawn({
-            let (lane, applicants) = (lane.clone(), applicants.clone());
-            async move { lane.enter_for(&applicants).await.unwrap() }
-        });
-        while bounds.transfers_waiting.read() == 0 {
-            tokio::task::yield_now().await;
+        let mut held = Vec::new();
+        for n in [9, 1, 1] {
+            held.push(lane.enter(network(n)).await.unwrap());
         }
+        let applicants = Applicants::new(network(1));
+        let mut waiting = std::pin::pin!(lane.enter_for(&applicants));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
         applicants.join(network(2));
         let place = waiting.await.unwrap();
         assert_eq!((place.network, bounds.transfers_waiting.read()), (network(2), 0));
@@ -295,7 +304,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_not_used_is_for_who_waits() {
         let bounds = Bounds::default();
-        let lane = Lane::new(2, &bounds.transfers, &bounds.transfers_waiting);
+        let lane = Lane::new(1, &bounds.transfers, &bounds.transfers_waiting);
         let unused: Arc<dyn Reclaimable> = Arc::new(Unused(Mutex::new(Some(lane.enter(network(1)).await.unwrap()))));
         lane.pace(Arc::downgrade(&unused));
         let began = Instant::now();

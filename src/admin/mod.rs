@@ -5,11 +5,10 @@ mod callers;
 mod images;
 mod ratelimits;
 mod reply;
+mod serving;
 
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{FromRef, State};
@@ -18,7 +17,6 @@ use axum::response::Response;
 use axum::routing::get;
 use http::StatusCode;
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::http::origin::Host;
@@ -28,9 +26,6 @@ use crate::policy::quota::Figures;
 
 pub use images::Images;
 use reply::{json, text, typed};
-
-/// How long requests that are running when it stops may take.
-const GRACE: Duration = Duration::from_secs(2);
 
 const INDEX: &str = "\
 seawall's admin listener
@@ -117,25 +112,8 @@ impl FromRef<Admin> for Images {
 
 /// Answers on `listener` until `stop` resolves. A drain should end first: while it lasts, `/readyz`
 /// says so.
-///
-/// # Errors
-/// The listener's own.
-pub async fn serve(
-    listener: tokio::net::TcpListener,
-    admin: Admin,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let stopping = CancellationToken::new();
-    let stopped = stopping.clone();
-    let serving = axum::serve(listener, router(admin)).with_graceful_shutdown(async move {
-        stop.await;
-        stopped.cancel();
-    });
-    tokio::select! {
-        result = serving.into_future() => result,
-        // A client that never finishes its request does not keep the process.
-        () = async { stopping.cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
-    }
+pub async fn serve(listener: tokio::net::TcpListener, admin: Admin, stop: impl Future<Output = ()>) {
+    serving::serve(listener, router(admin), stop).await;
 }
 
 fn router(admin: Admin) -> Router {
@@ -186,10 +164,13 @@ async fn ratelimits(State(admin): State<Admin>) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use std::net::SocketAddr;
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
 
@@ -197,7 +178,7 @@ mod tests {
         address: SocketAddr,
         admin: Admin,
         stop: CancellationToken,
-        done: tokio::task::JoinHandle<io::Result<()>>,
+        done: tokio::task::JoinHandle<()>,
     }
 
     async fn start() -> Running {
@@ -305,6 +286,19 @@ mod tests {
         // Answered after the slow one was accepted.
         ask(running.address, "GET", "/healthz").await;
         running.stop.cancel();
-        tokio::time::timeout(GRACE * 3, running.done).await.unwrap().unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(6), running.done).await.unwrap().unwrap();
+    }
+
+    /// Who opens more connections than there are places waits, and whose head never comes leaves one.
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_never_comes_keeps_nobody_out() {
+        let running = start().await;
+        let mut slow = Vec::new();
+        for _ in 0..64 {
+            let mut stream = TcpStream::connect(running.address).await.unwrap();
+            stream.write_all(b"GET /healthz HT").await.unwrap();
+            slow.push(stream);
+        }
+        assert_eq!(ask(running.address, "GET", "/healthz").await.0, "HTTP/1.1 200 OK");
     }
 }

@@ -37,6 +37,9 @@ const FAR: u64 = 32 << 20;
 const ATTEMPTS: u32 = 4;
 
 /// Whether upstream would say so again to who asks with the same credential.
+/// Bytes of a manifest that are answered from memory.
+const LONG: usize = 64 << 10;
+
 fn is_final(error: &Error) -> bool {
     error.kind().fault() == Fault::Upstream
 }
@@ -204,6 +207,24 @@ impl Contents {
     /// client has one of its own.
     async fn is_silent(&self, flight: &Flight) -> bool {
         tokio::time::timeout(self.parts.upstream.resolve_deadline(), flight.flowing()).await.is_err()
+    }
+
+    /// What is long is read from its file: many answers that nobody reads would keep as many manifests in
+    /// memory.
+    pub(super) async fn spare_memory(&self, found: Found) -> Found {
+        let Content::Memory(bytes) = &found.content else { return found };
+        if bytes.len() <= LONG {
+            return found;
+        }
+        let Some(held) = self.parts.index.hold(&found.digest, self.now()) else { return found };
+        match self.parts.opened(&found.digest, &held).await {
+            Ok(blob) if blob.size == bytes.len() as u64 => {
+                let size = Some(blob.size);
+                let source = Source { from: Origin::Held(blob, held), clock: self.parts.clock.clone() };
+                Found { content: Content::File(source, size), ..found }
+            }
+            _ => found,
+        }
     }
 
     fn in_memory(&self, pull: &Pull, digest: &Digest, manifest: &Manifest, reading: Reading) -> Found {

@@ -31,11 +31,13 @@ use crate::access::Inquiry;
 use crate::clock::jitter;
 use crate::error::{Error, Kind, Result};
 use crate::fs::FsError;
+use crate::lane::Place;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
 use crate::policy::access::Verdict;
 use crate::policy::admission::Wish;
+use crate::policy::budget::{Network, Pace};
 use crate::policy::retry;
 use crate::store::Partial;
 use crate::task;
@@ -71,6 +73,10 @@ struct Filled {
 impl Fill {
     fn kind(&self) -> ContentKind {
         content_kind(&self.what)
+    }
+
+    fn network(&self) -> Network {
+        self.pull.requester.cost.applicants().first()
     }
 
     fn key(&self) -> &RepositoryKey {
@@ -155,27 +161,29 @@ impl Fill {
         let inquiry = self.parts.inquire(&self.pull);
         if self.must_ask_first(&digest).await {
             // A refusal is not to take longer where something is here.
-            self.fetch(&request, &inquiry, &digest, 0).await?;
+            self.fetch(&request, &inquiry, &digest, None, 0).await?;
         }
+        // Before the file: who waits for one holds none.
+        let place = request.place().await?;
         let mut partial = task::blocking(move || store.partial(&digest)).await.map_err(no_room)?;
         let (digest, here) = (partial.digest().clone(), partial.len());
         let end = if here == 0 { None } else { overlap::end_of(partial.file(), here).await };
         let from = end.as_ref().map_or(0, |end| here - end.len() as u64);
-        let mut fetched = self.fetch(&request, &inquiry, &digest, from).await;
+        let mut fetched = self.fetch(&request, &inquiry, &digest, Some(place), from).await;
         // As long as the blob, or longer, and not the blob: nothing here is right.
         let whole = here > 0 && partial.is_verified();
         let is_wrong = from > 0 && !whole && is_as_long_as_all(&partial, &fetched);
         if is_wrong && !fetched.as_ref().is_ok_and(|fetched| fetched.start == 0) {
             // Its place first: who waits for one holds none.
             drop(fetched);
-            fetched = self.fetch(&request, &inquiry, &digest, 0).await;
+            fetched = self.fetch(&request, &inquiry, &digest, None, 0).await;
         }
         let mut fetched = fetched?;
         if let Some(end) = end.filter(|_| fetched.start > 0)
             && !overlap::begins_with(&mut fetched, &end, self.parts.upstream.idle_timeout()).await?
         {
             drop(fetched);
-            fetched = self.fetch(&request, &inquiry, &digest, 0).await?;
+            fetched = self.fetch(&request, &inquiry, &digest, None, 0).await?;
         }
         if fetched.start == 0 && here > 0 {
             partial = self.anew(partial).await?;
@@ -201,9 +209,20 @@ impl Fill {
         has_partial && self.admission.ask(&self.pull, digest, &self.what).await.is_err()
     }
 
-    /// Asks, and hears the answer.
-    async fn fetch(&self, request: &BlobRequest, inquiry: &Inquiry, digest: &Digest, from: u64) -> Result<Fetched> {
-        let (content, fetched) = ((digest, self.kind()), request.fetch(from).await);
+    /// Asks, in its place or in one that it waits for, and hears the answer.
+    async fn fetch(
+        &self,
+        request: &BlobRequest,
+        inquiry: &Inquiry,
+        digest: &Digest,
+        place: Option<Place>,
+        from: u64,
+    ) -> Result<Fetched> {
+        let fetched = match place {
+            Some(place) => request.fetch_in(place, from).await,
+            None => request.fetch(from).await,
+        };
+        let content = (digest, self.kind());
         match &fetched {
             Ok(fetched) if fetched.is_named => self.parts.access.hear(inquiry, fetched.proves, content),
             Ok(_) => {}
@@ -226,7 +245,7 @@ impl Fill {
     async fn make_room(&self, here: u64, total: Option<u64>) -> Result<SpaceReservation> {
         let size = total.unwrap_or(here);
         let wish = Wish { size, missing: size.saturating_sub(here) };
-        let made = self.parts.sweep.begin(wish).await.map_err(no_room)?;
+        let made = self.parts.sweep.begin(wish, self.network()).await.map_err(no_room)?;
         made.ok_or_else(|| self.full(&format!("there is no room for {} bytes", wish.missing)))
     }
 
@@ -263,6 +282,7 @@ impl Fill {
         incoming.add(fetched.ahead);
         let mut at_rest = Some(partial);
         let mut writing = None;
+        let mut pace = Pace::new(self.parts.now());
         loop {
             if let Some(partial) = at_rest.take() {
                 if let Some(chunks) = incoming.take_due(Instant::now()) {
@@ -289,6 +309,10 @@ impl Fill {
                     }
                     if partial.len() >= reservation.bytes() && total != Some(partial.len()) {
                         reservation = self.go_on(lead, reservation, partial.len() + 1).await?;
+                    }
+                    let now = self.parts.now();
+                    if pace.is_slow(now, last) && !lead.flight().is_watched(now) {
+                        return Err(Error::new(Kind::Busy, "nobody reads it any more, and it comes too slowly"));
                     }
                     self.parts.metrics.upstream_bytes(&self.pull.site.registry.name, last);
                     lead.publish(readable(&partial, total, last));

@@ -8,6 +8,7 @@
 //! - Who follows reads the partial file up to what is published. A fill waits for no follower.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -77,6 +78,26 @@ pub struct Flight {
     inquiry: OnceLock<Inquiry>,
     /// When somebody last began to read it, or took something.
     taken_from: Mutex<Option<SystemTime>>,
+    /// Readers that have all there is, and wait for more.
+    caught_up: AtomicUsize,
+}
+
+/// A reader that has all there is of a flight, until it is dropped.
+#[derive(Debug)]
+pub struct CaughtUp(Arc<Flight>);
+
+impl CaughtUp {
+    /// It waits for more from now on.
+    pub fn with(flight: &Arc<Flight>) -> CaughtUp {
+        flight.caught_up.fetch_add(1, Ordering::Relaxed);
+        CaughtUp(flight.clone())
+    }
+}
+
+impl Drop for CaughtUp {
+    fn drop(&mut self) {
+        self.0.caught_up.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Flight {
@@ -124,9 +145,11 @@ impl Flight {
         matches!(*self.progress.borrow(), Progress::Verified { .. })
     }
 
-    /// Whether somebody reads it, or waits for it. Who took nothing for long does not.
+    /// Whether somebody reads it, or waits for it. Who could take something, and did not for long, does
+    /// neither.
     pub fn is_watched(&self, now: SystemTime) -> bool {
-        self.progress.receiver_count() > 0 && self.taken_from.lock().is_none_or(|at| within(Some(at), UNTAKEN, now))
+        let takes = || self.taken_from.lock().is_none_or(|at| within(Some(at), UNTAKEN, now));
+        self.caught_up.load(Ordering::Relaxed) > 0 || self.progress.receiver_count() > 0 && takes()
     }
 
     /// Somebody begins to read it, or took something.
@@ -230,6 +253,7 @@ impl Flights {
             cost: OnceLock::new(),
             inquiry: OnceLock::new(),
             taken_from: Mutex::default(),
+            caught_up: AtomicUsize::new(0),
         });
         flights.insert(digest.clone(), flight.clone());
         Joined::Lead(Lead { flight, flights: self.clone() })

@@ -126,10 +126,11 @@ impl Cache {
     /// # Errors
     /// Upstream refused, or has no such thing, or cannot be asked and there is no copy.
     pub async fn get(&self, pull: &Pull) -> Result<Found> {
-        match self.0.parts.access.presented(&pull.requester) {
-            Some((print, login)) => Box::pin(self.get_by_login(pull, print, &login)).await,
-            None => self.find(pull).await,
-        }
+        let found = match self.0.parts.access.presented(&pull.requester) {
+            Some((print, login)) => Box::pin(self.get_by_login(pull, print, &login)).await?,
+            None => self.find(pull).await?,
+        };
+        Ok(self.0.contents.spare_memory(found).await)
     }
 
     async fn find(&self, pull: &Pull) -> Result<Found> {

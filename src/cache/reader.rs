@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::chunk::{Alignment, Chunk};
-use super::flight::{Flight, Progress};
+use super::flight::{CaughtUp, Flight, Progress};
 use super::through::{BlobRequest, VerifyingBody};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
@@ -264,9 +264,11 @@ impl Reader {
     }
 
     fn wait(&mut self) {
-        let Backing::Flight { watch, .. } = &mut self.source else { return };
+        let Backing::Flight { watch, flight, .. } = &mut self.source else { return };
         let Some(mut receiver) = watch.take() else { return };
+        let caught_up = CaughtUp::with(flight);
         self.pending = Some(Box::pin(async move {
+            let _caught_up = caught_up;
             // An error says that the sender was dropped; what it sent last is still there.
             let _ = receiver.changed().await;
             Step::Waited(receiver)

@@ -1,5 +1,6 @@
 //! Makes room: entry first, then file; never what is being read or filled.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::oci::digest::Digest;
 use crate::policy::access::within;
 use crate::policy::admission::{Admission, Room, Wish};
+use crate::policy::budget::Network;
 use crate::store::blobs::footprint;
 use crate::store::index::Index;
 use crate::store::open_files::OpenFiles;
@@ -59,33 +61,50 @@ const BOUND_EVERY: Duration = Duration::from_secs(1);
 const LOOKING: Duration = Duration::from_millis(200);
 
 /// What blobs on their way take.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Reserved {
     /// Bytes that there is room for: they are here, or come next.
     bytes: u64,
-    /// Bytes that are to come after those. Nothing makes room for them yet.
-    owed: u64,
+    /// Bytes that are to come after those, for whom. Nothing makes room for them yet.
+    owed: HashMap<Network, u64>,
+}
+
+impl Reserved {
+    fn owed(&self) -> u64 {
+        self.owed.values().sum()
+    }
+
+    fn pay(&mut self, network: Network, bytes: u64) {
+        if let Some(owed) = self.owed.get_mut(&network) {
+            *owed -= bytes;
+            if *owed == 0 {
+                self.owed.remove(&network);
+            }
+        }
+    }
 }
 
 /// Room for a blob on its way, until it is in the index or given up.
 #[derive(Debug)]
 pub struct SpaceReservation {
     all: Arc<Mutex<Reserved>>,
-    own: Reserved,
+    bytes: u64,
+    owed: u64,
+    network: Network,
 }
 
 impl SpaceReservation {
     /// Bytes that there is room for.
     pub fn bytes(&self) -> u64 {
-        self.own.bytes
+        self.bytes
     }
 }
 
 impl Drop for SpaceReservation {
     fn drop(&mut self) {
         let mut all = self.all.lock();
-        all.bytes -= self.own.bytes;
-        all.owed -= self.own.owed;
+        all.bytes -= self.bytes;
+        all.pay(self.network, self.owed);
     }
 }
 
@@ -108,7 +127,7 @@ impl Sweep {
     /// The file system cannot be asked.
     pub async fn make_room(&self, wish: Wish) -> fs::Result<Option<SpaceReservation>> {
         let sweep = self.clone();
-        task::blocking(move || sweep.begin_now(wish, wish.size)).await
+        task::blocking(move || sweep.begin_now(wish, wish.size, Network::own())).await
     }
 
     /// The same for a blob that comes by and by: whether there would be room for all of it, beside what
@@ -116,9 +135,9 @@ impl Sweep {
     ///
     /// # Errors
     /// The file system cannot be asked.
-    pub async fn begin(&self, wish: Wish) -> fs::Result<Option<SpaceReservation>> {
+    pub async fn begin(&self, wish: Wish, network: Network) -> fs::Result<Option<SpaceReservation>> {
         let (sweep, first) = (self.clone(), (wish.size - wish.missing) + wish.missing.min(STEP));
-        task::blocking(move || sweep.begin_now(wish, first)).await
+        task::blocking(move || sweep.begin_now(wish, first, network)).await
     }
 
     /// Makes room for more of a blob on its way: for `upto` bytes of it, and some ahead. `evicts`:
@@ -134,16 +153,15 @@ impl Sweep {
     ) -> fs::Result<(SpaceReservation, bool)> {
         let sweep = self.clone();
         task::blocking(move || {
-            let needed = upto.saturating_sub(reservation.own.bytes);
-            let more = needed.max(STEP.min(reservation.own.owed));
+            let needed = upto.saturating_sub(reservation.bytes);
+            let more = needed.max(STEP.min(reservation.owed));
             let mut all = sweep.reserved.lock();
             let has_room = sweep.clear(&all, Wish { size: more, missing: more }, evicts)?;
             if has_room {
-                let paid = more.min(reservation.own.owed);
-                for of in [&mut *all, &mut reservation.own] {
-                    of.bytes += more;
-                    of.owed -= paid;
-                }
+                let paid = more.min(reservation.owed);
+                (all.bytes, reservation.bytes) = (all.bytes + more, reservation.bytes + more);
+                all.pay(reservation.network, paid);
+                reservation.owed -= paid;
             }
             drop(all);
             Ok((reservation, has_room))
@@ -151,23 +169,28 @@ impl Sweep {
         .await
     }
 
-    fn begin_now(&self, wish: Wish, first: u64) -> fs::Result<Option<SpaceReservation>> {
+    fn begin_now(&self, wish: Wish, first: u64, network: Network) -> fs::Result<Option<SpaceReservation>> {
         let mut all = self.reserved.lock();
-        let (promised, owed) = (all.bytes + all.owed, wish.size - first);
-        let whole = Wish { missing: wish.missing.saturating_add(all.owed), ..wish };
-        // Ten half blobs are worth nothing.
-        let is_too_much = all.owed > 0 && all.owed.saturating_add(owed) > self.max_size / 2;
-        if is_too_much || self.room(promised)?.admit(whole) == Admission::Through {
-            return Ok(None);
+        let (all_owed, owed) = (all.owed(), wish.size - first);
+        // What is small is here before what is large: it does not wait for that.
+        if owed > 0 {
+            let whole = Wish { missing: wish.missing.saturating_add(all_owed), ..wish };
+            // Ten half blobs are worth nothing, and one network has no more than half of the room.
+            let its = all.owed.get(&network).copied().unwrap_or(0);
+            let is_too_much = its > 0 && its.saturating_add(owed) > self.max_size / 2;
+            if is_too_much || self.room(all.bytes + all_owed)?.admit(whole) == Admission::Through {
+                return Ok(None);
+            }
         }
         let first_wish = Wish { size: first, missing: wish.missing.saturating_sub(owed) };
         if !self.clear(&all, first_wish, true)? {
             return Ok(None);
         }
-        let own = Reserved { bytes: first, owed };
-        all.bytes += own.bytes;
-        all.owed += own.owed;
-        Ok(Some(SpaceReservation { all: self.reserved.clone(), own }))
+        all.bytes += first;
+        if owed > 0 {
+            *all.owed.entry(network).or_default() += owed;
+        }
+        Ok(Some(SpaceReservation { all: self.reserved.clone(), bytes: first, owed, network }))
     }
 
     /// Evicts what has to go; tells whether there is room then.

@@ -47,7 +47,23 @@ impl BlobRequest {
     /// # Errors
     /// Upstream said no, or nothing.
     pub async fn fetch(&self, from: u64) -> Result<Fetched> {
-        self.upstream.fetch(&self.site, &self.repository, &self.what, from, &self.requester).await
+        self.fetch_in(self.place().await?, from).await
+    }
+
+    /// The same, in a place that it has already.
+    ///
+    /// # Errors
+    /// Upstream said no, or nothing.
+    pub async fn fetch_in(&self, place: Place, from: u64) -> Result<Fetched> {
+        self.upstream.fetch(place, &self.site, &self.repository, &self.what, from, &self.requester).await
+    }
+
+    /// A place to fetch it in.
+    ///
+    /// # Errors
+    /// There is none in time.
+    pub async fn place(&self) -> Result<Place> {
+        self.upstream.place(&self.what, &self.requester).await
     }
 
     /// Asks for a part. What answers may be no part, or of the whole.

@@ -17,7 +17,7 @@ use crate::policy::users::{Users, UsersError};
 use crate::server;
 
 /// Of all clients together. A tunnel takes two file descriptors; systemd gives a service 524,288.
-const MAX_CONNECTIONS: usize = 10_000;
+pub const MAX_CONNECTIONS: usize = 10_000;
 /// Of one client: a hundred runners behind one NAT with ten connections each, and a tenth of all.
 const MAX_PER_CLIENT: usize = 1_000;
 

@@ -47,7 +47,7 @@ pub enum Trust {
 #[derive(Clone, Debug)]
 pub struct Dialer(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     resolver: Resolver,
     own: OwnAddresses,
@@ -79,6 +79,13 @@ impl Dialer {
             connect_timeout: settings.connect_timeout,
             idle_timeout: settings.idle_timeout,
         })))
+    }
+
+    /// The same, for hosts that clients name as they like: the look-ups of those keep none of a registry's
+    /// waiting.
+    #[must_use]
+    pub fn apart(&self) -> Dialer {
+        Dialer(Arc::new(Inner { resolver: self.0.resolver.apart(), ..Inner::clone(&self.0) }))
     }
 
     pub(crate) fn connect_timeout(&self) -> Duration {

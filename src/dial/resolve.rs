@@ -49,6 +49,15 @@ impl Resolver {
         Servers::new(nameservers, ca_pem).map(Resolver::Servers)
     }
 
+    /// One that looks names up beside this one: the system's does so many at a time.
+    #[must_use]
+    pub fn apart(&self) -> Resolver {
+        match self {
+            Resolver::System(system) => Resolver::System(system.apart()),
+            Resolver::Servers(servers) => Resolver::Servers(servers.clone()),
+        }
+    }
+
     /// All addresses of `name`, at least one.
     ///
     /// # Errors

@@ -18,7 +18,8 @@ use crate::policy::registry::Site;
 /// The operator refuses one of them.
 pub(crate) fn permitted<B>(site: &Site, route: &Route, request: &Request<B>) -> Result<()> {
     let path = request.uri().path();
-    if !site.registry.repositories.permits_all() && is_doubtful(route, path) {
+    let is_restricted = !site.registry.repositories.permits_all();
+    if is_restricted && (is_doubtful(route, path) || request.uri().query().is_some_and(|query| query.contains(';'))) {
         return Err(denied(site, path));
     }
     if let Route::Upload { .. } = route {
@@ -52,21 +53,41 @@ fn permitted_mount<B>(site: &Site, request: &Request<B>) -> Result<()> {
     Ok(())
 }
 
-/// Whether a path is not in its plain form: encoded, with dots or parameters, below another prefix.
+/// Whether a path is not in its plain form (encoded, with dots or parameters), or not of the API that
+/// names repositories: a registry's own API names them in its own way. Where tokens are had is not asked
+/// here.
 fn is_doubtful(route: &Route, path: &str) -> bool {
-    // What follows is the registry's own, and opaque.
-    let named = match route {
-        Route::Upload { .. } => path.rsplit_once("/blobs/uploads").map_or(path, |(name, _)| name),
-        _ => path,
+    // What follows is the registry's own, and opaque, unless it leads out of there.
+    let (named, session) = match route {
+        Route::Upload { .. } => path.split_once("/blobs/uploads").unwrap_or((path, "")),
+        _ => (path, ""),
     };
     let odd = |part: &str| part == "." || part == "..";
     let encoded = named.contains(['%', ';', '\\']) || named.contains("//") || named.split('/').any(odd);
-    let prefixed = !path.starts_with("/v2/") && path.split('/').any(|part| part == "v2") && path != "/v2";
-    encoded || prefixed || (matches!(route, Route::Other) && path.starts_with("/v2/"))
+    let leads_out = decoded(session).split(['/', '\\']).any(odd);
+    let is_api = path == "/v2" || path.starts_with("/v2/") && !matches!(route, Route::Other);
+    encoded || leads_out || !(is_api || path.starts_with(SESSIONS))
+}
+
+/// Where Google's registries have the sessions of uploads that were begun, and permitted, below `/v2/`.
+const SESSIONS: &str = "/artifacts-uploads/";
+
+/// A path as it is after any number of servers decoded it.
+fn decoded(path: &str) -> String {
+    let mut path = path.to_ascii_lowercase();
+    while let Some(next) = [("%25", "%"), ("%2e", "."), ("%2f", "/"), ("%5c", "\\")]
+        .into_iter()
+        .find_map(|(code, plain)| path.contains(code).then(|| path.replace(code, plain)))
+    {
+        path = next;
+    }
+    path
 }
 
 fn denied(site: &Site, what: &str) -> Error {
     let (name, what) = (&site.registry.name, what.trim_start_matches("/v2/").trim_start_matches('/'));
+    // A path may be as long as a head.
+    let what = what.char_indices().nth(255).map_or(what, |(end, _)| &what[..end]);
     let message = format!("{name}/{what} may not be used here: `allow` and `deny` of the [[registry]] {name} say so");
     Error::request(Code::Denied, message)
 }
@@ -87,7 +108,12 @@ mod tests {
             (Method::GET, "/v2/a/b/tags/list", false),
             (Method::PATCH, "/v2/a/b/blobs/uploads/4b1-%2F=", false),
             (Method::GET, "/artifacts-uploads/namespaces/x", false),
-            (Method::GET, "/token", false),
+            (Method::GET, "/V2/a/b/manifests/1", true),
+            (Method::GET, "/api/v1/repository/a/b", true),
+            (Method::GET, "/artifactory/docker-local/a/1/manifest.json", true),
+            (Method::PUT, "/v2/a/b/blobs/uploads/..%2f..%2f..%2fc/d/blobs/uploads/1", true),
+            (Method::PUT, "/v2/a/b/blobs/uploads/%252e%252e%252fc", true),
+            (Method::GET, "/v2/a/b/blobs/uploads/../../../c/d/tags/list", true),
             (Method::GET, "/v2/a/b/_trust/tuf/root.json", true),
             (Method::GET, "/%762/a/b/tags/list", true),
             (Method::PUT, "/v2/a%2fb/manifests/1", true),

@@ -6,7 +6,7 @@ use url::form_urlencoded;
 /// What the query of an upload says that bytes are taken from: repositories, if it makes sense.
 pub fn mounted_from(query: Option<&str>) -> Vec<String> {
     let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-    pairs.filter(|(name, _)| name == "from").map(|(_, value)| value.into_owned()).collect()
+    pairs.filter(|(name, _)| name.eq_ignore_ascii_case("from")).map(|(_, value)| value.into_owned()).collect()
 }
 
 #[cfg(test)]
@@ -22,6 +22,7 @@ mod tests {
             (Some("from=a%2Fb&from=c"), "a/b c"),
             (Some("from=A&xfrom=b"), "A"),
             (Some("mount=x&%66rom=a/b"), "a/b"),
+            (Some("mount=x&From=a/b"), "a/b"),
         ] {
             assert_eq!(mounted_from(query).join(" "), expected, "{query:?}");
         }

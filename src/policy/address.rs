@@ -16,6 +16,12 @@ impl Block {
         let length = if ip.is_ipv4() { v4_length } else { v6_length };
         Block(IpNet::new_assert(ip, length).trunc())
     }
+
+    /// A larger one around it, unless it is as large already.
+    pub fn widened(self, v4_length: u8, v6_length: u8) -> Block {
+        let length = if matches!(self.0, IpNet::V4(_)) { v4_length } else { v6_length };
+        Block(IpNet::new_assert(self.0.addr(), length.min(self.0.prefix_len())).trunc())
+    }
 }
 
 impl fmt::Display for Block {

@@ -4,7 +4,9 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, SystemTime};
 
+use super::access::within;
 use super::address::Block;
 
 /// Whose share it is: an IPv4 address, or an IPv6 /48, which is what one site is given (RFC 6177) and
@@ -23,9 +25,15 @@ impl Network {
         Network(Block::around(ip, 32, 48))
     }
 
-    /// Where it is, more widely: an IPv4 /24, or the same /48. Who has many addresses has them there.
+    /// What is around an address.
     pub fn around(ip: IpAddr) -> Network {
-        Network(Block::around(ip, 24, 48))
+        Network::of(ip).block()
+    }
+
+    /// What is around it: an IPv4 /24, or an IPv6 /44. Who has many addresses has them there.
+    #[must_use]
+    pub fn block(self) -> Network {
+        Network(self.0.widened(24, 44))
     }
 }
 
@@ -78,29 +86,61 @@ pub fn may_buffer(own: u64, all: u64) -> bool {
     own == 0 || all < MOST_BUFFERED
 }
 
-/// Requests that are answered at once: each costs some 40 KiB beside its bytes.
-pub const MOST_ANSWERS: usize = 10_000;
+/// How fast something comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    since: SystemTime,
+    bytes: u64,
+}
+
+/// What nobody waits for comes faster than so many bytes in this time, or not at all: a registry that
+/// drips would keep its place for days.
+const SLOW: u64 = 1 << 20;
+const SLOW_IN: Duration = Duration::from_secs(30);
+
+impl Pace {
+    /// From now on.
+    pub fn new(now: SystemTime) -> Pace {
+        Pace { since: now, bytes: 0 }
+    }
+
+    /// So many more came. Whether that was slow, over some time that is over now.
+    pub fn is_slow(&mut self, now: SystemTime, bytes: u64) -> bool {
+        self.bytes += bytes;
+        if within(Some(self.since), SLOW_IN, now) {
+            return false;
+        }
+        let came = std::mem::replace(self, Pace::new(now)).bytes;
+        came < SLOW
+    }
+}
+
+/// Requests that are answered at once: each costs some 40 KiB beside its bytes, and a file.
+const MOST_ANSWERS: usize = 10_000;
 
 /// How many of what takes descriptors there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptors {
     /// Bodies that come from upstream: a connection and a file each.
     pub transfers: usize,
+    /// Answers that are open: a file each.
+    pub answers: usize,
     /// Connections of clients: a tunnel has a second one.
     pub connections: usize,
 }
 
 /// For files of the cache that are kept open, for records, names, questions, and to say no.
 const KEPT: usize = 256;
-/// More transfers are no faster.
+/// More transfers are no faster, and they are no more than an eighth of what there is: two each.
 const MOST_TRANSFERS: usize = 512;
 
 impl Descriptors {
     /// Of so many descriptors, where so many connections are wanted.
     pub fn of(limit: usize, wanted: usize) -> Descriptors {
-        let transfers = (limit / 4).clamp(8, MOST_TRANSFERS);
-        let left = limit.saturating_sub(KEPT.min(limit / 4) + 2 * transfers);
-        Descriptors { transfers, connections: wanted.min((left / 2).max(8)) }
+        let transfers = (limit / 8).clamp(8, MOST_TRANSFERS);
+        let answers = (limit / 4).clamp(8, MOST_ANSWERS);
+        let left = limit.saturating_sub(KEPT.min(limit / 8) + 2 * transfers + answers);
+        Descriptors { transfers, answers, connections: wanted.min((left / 2).max(8)) }
     }
 }
 
@@ -123,22 +163,35 @@ mod tests {
         let around = |text: &str| Network::around(text.parse().unwrap());
         assert_eq!(around("10.0.0.1"), around("::ffff:10.0.0.255"));
         assert_ne!(around("10.0.0.1"), around("10.0.1.1"));
-        assert_eq!(around("2001:db8:1:2::1"), of("2001:db8:1::"));
+        assert_eq!(around("2001:db8:1:2::1"), around("2001:db8:a::"));
     }
 
     #[test]
     fn descriptors_suffice() {
-        for (limit, wanted, transfers, connections) in [
-            (1 << 20, 10_000, 512, 10_000),
-            (65_536, 10_000, 512, 10_000),
-            (4_096, 10_000, 512, 1_408),
-            (1_024, 10_000, 256, 128),
-            (1_024, 100, 256, 100),
-            (0, 10_000, 8, 8),
+        for (limit, wanted, transfers, answers, connections) in [
+            (1 << 20, 10_000, 512, 10_000, 10_000),
+            (65_536, 10_000, 512, 10_000, 10_000),
+            (20_000, 10_000, 512, 5_000, 6_860),
+            (4_096, 10_000, 512, 1_024, 896),
+            (1_024, 10_000, 128, 256, 192),
+            (1_024, 100, 128, 256, 100),
+            (0, 10_000, 8, 8, 8),
         ] {
-            assert_eq!(Descriptors::of(limit, wanted), Descriptors { transfers, connections }, "{limit}");
-            assert!(limit == 0 || 2 * (transfers + connections) <= limit);
+            let expected = Descriptors { transfers, answers, connections };
+            assert_eq!(Descriptors::of(limit, wanted), expected, "{limit}");
+            assert!(limit == 0 || 2 * (transfers + connections) + answers <= limit);
         }
+    }
+
+    #[test]
+    fn a_pace_is_that_of_half_a_minute() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let mut pace = Pace::new(at(0));
+        assert!(!pace.is_slow(at(29), 8));
+        assert!(pace.is_slow(at(30), 8));
+        assert!(!pace.is_slow(at(60), SLOW));
+        assert!(!pace.is_slow(at(89), 8));
+        assert!(pace.is_slow(at(90), 8), "what came before is over");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! or that a connection was sent to.
 
 use std::fmt;
+use std::sync::Arc;
 
 use wildmatch::WildMatch;
 
@@ -36,12 +37,17 @@ pub enum Reason {
     Port(u16),
     /// Not a host for tunnels.
     Host(Host),
+    /// The upstream of a registry whose repositories are not all permitted: a tunnel goes round that.
+    Upstream(Host, Arc<str>),
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Port(port) => write!(f, "port {port} is not in tunnel.ports"),
+            Reason::Upstream(host, registry) => {
+                write!(f, "{host} is an upstream of {registry}, which has `allow` or `deny`: name it in its `hosts`")
+            }
             Reason::Host(host) => write!(f, "{host} is no configured registry and not in tunnel.hosts"),
         }
     }
@@ -61,6 +67,9 @@ pub fn verdict(registries: &Registries, tunnels: &Tunnels, host: &Host, port: u1
     let name = host.to_string();
     if !tunnels.hosts.iter().any(|glob| glob.matches(&name)) {
         return Verdict::Refuse(Reason::Host(host.clone()));
+    }
+    if let Some(registry) = registries.restricted_upstream(host, port) {
+        return Verdict::Refuse(Reason::Upstream(host.clone(), registry.name.clone()));
     }
     Verdict::Tunnel
 }

@@ -1,77 +1,149 @@
 //! A line for places of which there are so many: who may have one now, and whose turn is next. Pure: it
 //! hands tickets back, and whoever calls does the rest.
 //!
-//! A network has at most as many places as are still free, so that the next always finds some; one that is
-//! alone has half of them. Who waits is served in turns, network by network.
+//! Who is alone may have nearly all places. Where others hold some, or wait, a network has at most as
+//! many as are still free beside a reserve, and all networks around it at most half; the reserve is for
+//! who has next to none. So whoever comes next finds a place. Who waits is served in turns, network by
+//! network.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::budget::Network;
 
-/// Networks without a place whose number is kept: most come back at once.
+/// Networks without a place whose numbers are kept: most come back at once.
 const REMEMBERED: usize = 1024;
+/// A sixteenth of the places are for who has fewer than so many.
+const LITTLE: usize = 2;
+const RESERVE: usize = 16;
+/// Tickets at once, of all: a network has at most as many as are still free.
+const MOST_TICKETS: usize = 4096;
+
+/// The number of a ticket. None comes twice.
+pub type Number = u64;
 
 /// Places, those who have one, and those who wait.
 #[derive(Debug)]
 pub struct Line<T> {
     most: usize,
-    taken: usize,
-    /// Of networks that had one lately.
-    held: BTreeMap<Network, usize>,
-    waiting: HashMap<Network, VecDeque<T>>,
+    all: Share,
+    /// Of networks that had one lately, or wait.
+    networks: Shares,
+    /// Of what is around them.
+    blocks: Shares,
+    tickets: BTreeMap<Network, BTreeMap<Number, T>>,
     turns: VecDeque<Network>,
+    next: Number,
+}
+
+/// What somebody has of a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Share {
+    held: usize,
+    waiting: usize,
+}
+
+impl Share {
+    /// Whether somebody else has a part in `all`.
+    fn is_part_of(self, all: Share) -> bool {
+        self != all
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shares(BTreeMap<Network, Share>);
+
+impl Shares {
+    fn of(&self, network: Network) -> Share {
+        self.0.get(&network).copied().unwrap_or_default()
+    }
+
+    fn change(&mut self, network: Network, change: impl FnOnce(&mut Share)) {
+        change(self.0.entry(network).or_default());
+        if self.0.len() > REMEMBERED {
+            self.0.retain(|_, share| *share != Share::default());
+        }
+    }
 }
 
 impl<T> Line<T> {
     /// A line for so many places.
     pub fn new(most: usize) -> Line<T> {
-        Line { most, taken: 0, held: BTreeMap::new(), waiting: HashMap::new(), turns: VecDeque::new() }
+        let (networks, blocks) = (Shares::default(), Shares::default());
+        let (tickets, turns) = (BTreeMap::new(), VecDeque::new());
+        Line { most, all: Share::default(), networks, blocks, tickets, turns, next: 0 }
     }
 
     /// Takes a place, if there is one now.
     pub fn take_now(&mut self, network: Network) -> bool {
         let may = self.may(network);
         if may {
-            self.take(network);
+            self.change(network, |share| share.held += 1);
         }
         may
     }
 
-    /// A ticket for a place that there was not.
-    pub fn wait(&mut self, network: Network, ticket: T) {
-        let waiting = self.waiting.entry(network).or_default();
+    /// A ticket for a place that there was not; its number.
+    ///
+    /// # Errors
+    /// Too many wait: the ticket.
+    pub fn wait(&mut self, network: Network, ticket: T) -> Result<Number, T> {
+        if self.networks.of(network).waiting >= MOST_TICKETS.saturating_sub(self.all.waiting) {
+            return Err(ticket);
+        }
+        self.next += 1;
+        let waiting = self.tickets.entry(network).or_default();
         if waiting.is_empty() {
             self.turns.push_back(network);
         }
-        waiting.push_back(ticket);
+        waiting.insert(self.next, ticket);
+        self.change(network, |share| share.waiting += 1);
+        Ok(self.next)
     }
 
     /// A place is free again: the tickets of those who have one now, with their networks.
     pub fn give_back(&mut self, network: Network) -> Vec<(Network, T)> {
-        self.taken = self.taken.saturating_sub(1);
-        if let Some(held) = self.held.get_mut(&network) {
-            *held = held.saturating_sub(1);
+        self.change(network, |share| share.held = share.held.saturating_sub(1));
+        self.call()
+    }
+
+    /// The owner of a ticket waits no more: the tickets of those who have a place now.
+    pub fn leave(&mut self, network: Network, number: Number) -> Vec<(Network, T)> {
+        let Some(waiting) = self.tickets.get_mut(&network) else { return Vec::new() };
+        if waiting.remove(&number).is_none() {
+            return Vec::new();
         }
-        if self.held.len() > REMEMBERED {
-            self.held.retain(|_, held| *held > 0);
+        if waiting.is_empty() {
+            self.tickets.remove(&network);
+            self.turns.retain(|other| *other != network);
         }
+        self.change(network, |share| share.waiting -= 1);
+        self.call()
+    }
+
+    /// Places that are taken, and tickets that wait.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.all.held, self.all.waiting)
+    }
+
+    /// Gives places to those who wait and may have one.
+    fn call(&mut self) -> Vec<(Network, T)> {
         let (mut called, mut passed) = (Vec::new(), 0);
-        while passed < self.turns.len() {
+        while passed < self.turns.len() && self.all.held < self.most {
             let Some(next) = self.turns.pop_front() else { break };
             if !self.may(next) {
                 self.turns.push_back(next);
                 passed += 1;
                 continue;
             }
-            let waiting = self.waiting.get_mut(&next);
-            let ticket = waiting.and_then(VecDeque::pop_front);
-            if self.waiting.get(&next).is_some_and(|waiting| !waiting.is_empty()) {
+            let waiting = self.tickets.get_mut(&next);
+            let ticket = waiting.and_then(BTreeMap::pop_first);
+            if self.tickets.get(&next).is_some_and(|waiting| !waiting.is_empty()) {
                 self.turns.push_back(next);
             } else {
-                self.waiting.remove(&next);
+                self.tickets.remove(&next);
             }
-            if let Some(ticket) = ticket {
-                self.take(next);
+            if let Some((_, ticket)) = ticket {
+                self.change(next, |share| (share.held, share.waiting) = (share.held + 1, share.waiting - 1));
                 called.push((next, ticket));
             }
             passed = 0;
@@ -79,28 +151,19 @@ impl<T> Line<T> {
         called
     }
 
-    /// Tickets of a network whose owners do not wait any more.
-    pub fn forget(&mut self, network: Network, is_gone: impl Fn(&T) -> bool) {
-        let Some(waiting) = self.waiting.get_mut(&network) else { return };
-        waiting.retain(|ticket| !is_gone(ticket));
-        if waiting.is_empty() {
-            self.waiting.remove(&network);
-            self.turns.retain(|other| *other != network);
-        }
-    }
-
-    /// Places that are taken, and tickets that wait.
-    pub fn counts(&self) -> (usize, usize) {
-        (self.taken, self.waiting.values().map(VecDeque::len).sum())
-    }
-
     fn may(&self, network: Network) -> bool {
-        self.held.get(&network).copied().unwrap_or(0) < self.most.saturating_sub(self.taken)
+        let (own, block) = (self.networks.of(network), self.blocks.of(network.block()));
+        let (free, reserve) = (self.most.saturating_sub(self.all.held), self.most / RESERVE);
+        if free == 0 || block.is_part_of(self.all) && block.held >= self.most.div_ceil(2) {
+            return false;
+        }
+        own.held < LITTLE || free > reserve && (!own.is_part_of(self.all) || own.held < free - reserve)
     }
 
-    fn take(&mut self, network: Network) {
-        self.taken += 1;
-        *self.held.entry(network).or_default() += 1;
+    fn change(&mut self, network: Network, change: impl Fn(&mut Share)) {
+        change(&mut self.all);
+        self.networks.change(network, &change);
+        self.blocks.change(network.block(), &change);
     }
 }
 
@@ -111,62 +174,107 @@ mod tests {
     use super::*;
 
     fn network(n: u8) -> Network {
-        Network::of([10, 0, 0, n].into())
+        Network::of([10, 0, n, 1].into())
     }
 
     fn ask<T>(line: &mut Line<T>, network: Network, ticket: T) -> Option<T> {
         if line.take_now(network) {
             return Some(ticket);
         }
-        line.wait(network, ticket);
+        assert!(line.wait(network, ticket).is_ok());
         None
     }
 
+    fn granted(line: &mut Line<u16>, network: Network, asked: u16) -> usize {
+        (0..asked).filter(|n| ask(line, network, *n).is_some()).count()
+    }
+
+    /// A fleet behind one address is as fast as it can be, and the next finds a place all the same.
     #[test]
-    fn who_is_alone_has_half_and_the_next_finds_a_place() {
-        let mut line = Line::new(16);
-        let granted = (0..16).filter(|n| ask(&mut line, network(1), *n).is_some()).count();
-        assert_eq!((granted, line.counts()), (8, (8, 8)));
-        assert!((0..4).all(|n| ask(&mut line, network(2), n).is_some()));
-        assert!(ask(&mut line, network(2), 9).is_none());
-        assert!(ask(&mut line, network(3), 9).is_some(), "the third, too");
+    fn who_is_alone_has_all_but_the_reserve() {
+        let mut line = Line::new(64);
+        assert_eq!(granted(&mut line, network(1), 100), 60);
+        assert_eq!(granted(&mut line, network(2), 100), 2, "who has next to none");
+        assert_eq!(granted(&mut line, network(3), 100), 2);
+        assert_eq!(line.counts(), (64, 236));
+        // What the first gives back is for the others, until they have as many as are free.
+        for _ in 0..24 {
+            assert!(
+                line.give_back(network(1)).iter().all(|(network, _)| *network != Network::of([10, 0, 1, 1].into()))
+            );
+        }
+    }
+
+    #[test]
+    fn where_others_hold_some_it_is_as_many_as_are_free() {
+        let mut line = Line::new(64);
+        assert!(line.take_now(network(9)));
+        assert_eq!(granted(&mut line, network(1), 100), 30);
+        assert_eq!(granted(&mut line, network(2), 100), 15);
+        assert_eq!(granted(&mut line, network(3), 100), 7);
+    }
+
+    /// Many addresses of one block have half; a stranger finds its own.
+    #[test]
+    fn a_block_has_half_where_others_are() {
+        let mut line = Line::new(64);
+        assert!(line.take_now(network(9)));
+        let taken: usize = (0..40).map(|n| granted(&mut line, Network::of([10, 0, 1, n].into()), 20)).sum();
+        assert_eq!(taken, 32);
+        assert_eq!(granted(&mut line, network(2), 20), 14);
     }
 
     #[test]
     fn who_waits_is_served_in_turns() {
-        let mut line = Line::new(2);
-        assert!(ask(&mut line, network(1), 'a').is_some());
-        for (who, ticket) in [(1, 'b'), (1, 'c'), (2, 'd'), (3, 'e')] {
-            assert_eq!(ask(&mut line, network(who), ticket).is_some(), ticket == 'd', "{ticket}");
+        let mut line = Line::new(4);
+        for (who, ticket) in [(1, 'a'), (1, 'b'), (2, 'c'), (3, 'd')] {
+            assert!(ask(&mut line, network(who), ticket).is_some(), "{ticket}");
         }
-        // One is free beside the second's.
-        assert_eq!(line.give_back(network(1)), [(network(1), 'b')]);
-        assert_eq!(line.give_back(network(2)), [(network(3), 'e')]);
-        assert_eq!(line.give_back(network(3)), []);
-        assert_eq!(line.give_back(network(1)), [(network(1), 'c')]);
-        assert_eq!(line.give_back(network(1)), []);
+        for (who, ticket) in [(1, 'e'), (1, 'f'), (2, 'g'), (3, 'h')] {
+            assert!(ask(&mut line, network(who), ticket).is_none(), "{ticket}");
+        }
+        assert_eq!(line.give_back(network(1)), [(network(1), 'e')]);
+        assert_eq!(line.give_back(network(2)), [(network(2), 'g')]);
+        assert_eq!(line.give_back(network(2)), [(network(3), 'h')]);
+        assert_eq!(line.give_back(network(3)), [], "the first has half");
+        assert_eq!(line.give_back(network(1)), [(network(1), 'f')]);
+        for who in [1, 1, 3] {
+            assert_eq!(line.give_back(network(who)), []);
+        }
         assert_eq!(line.counts(), (0, 0));
+    }
+
+    #[test]
+    fn so_many_wait_and_no_more() {
+        let mut line = Line::new(1);
+        assert!(line.take_now(network(1)));
+        let mut waiting = |n| std::iter::repeat_with(|| line.wait(network(n), ())).take_while(Result::is_ok).count();
+        assert_eq!([waiting(1), waiting(2), waiting(3)], [2048, 1024, 512]);
     }
 
     proptest! {
         /// Nobody has a place too many, nobody who may have one waits, and all come to an end.
         #[test]
-        fn any_order(steps in prop::collection::vec((0u8..5, any::<bool>()), 0..400)) {
-            let (mut line, mut held) = (Line::new(7), Vec::new());
-            for (who, asks) in steps {
-                if asks {
-                    held.extend(ask(&mut line, network(who), ()).map(|()| network(who)));
-                } else if let Some(network) = held.pop() {
-                    held.extend(line.give_back(network).into_iter().map(|(network, ())| network));
+        fn any_order(steps in prop::collection::vec((0u8..5, 0u8..3), 0..400)) {
+            let (mut line, mut held, mut waiting) = (Line::new(7), Vec::new(), Vec::new());
+            let networks = |called: Vec<(Network, ())>| called.into_iter().map(|(network, ())| network);
+            for (who, step) in steps {
+                match step {
+                    0 if line.take_now(network(who)) => held.push(network(who)),
+                    0 => waiting.push((network(who), line.wait(network(who), ()).unwrap())),
+                    1 => if let Some(network) = held.pop() { held.extend(networks(line.give_back(network))); },
+                    // Some have been called already.
+                    _ => if let Some((network, number)) = waiting.pop() { held.extend(networks(line.leave(network, number))); },
                 }
                 prop_assert_eq!(line.counts().0, held.len());
                 prop_assert!(held.len() <= 7);
                 prop_assert!(line.turns.iter().all(|network| !line.may(*network)));
             }
             while let Some(network) = held.pop() {
-                held.extend(line.give_back(network).into_iter().map(|(network, ())| network));
+                held.extend(networks(line.give_back(network)));
             }
             prop_assert_eq!(line.counts(), (0, 0));
+            prop_assert!(line.tickets.is_empty() && line.turns.is_empty());
         }
     }
 }

@@ -229,17 +229,18 @@ impl Exchange {
     }
 
     /// The answer, and its place among those that are open.
-    async fn answer_in_place(&self, request: Request<Incoming>) -> (Response<Body>, Option<Place>) {
+    async fn answer_in_place(&self, mut request: Request<Incoming>) -> (Response<Body>, Option<Place>) {
+        // Who has no password has no place.
+        if let Err(refused) = password::demand(&self.conn, &self.session, &mut request).await {
+            return (*refused, None);
+        }
         match self.conn.shared.answers.enter(Network::of(self.conn.peer.ip())).await {
             Ok(place) => (self.answer(request).await, Some(place)),
             Err(error) => (rescue(&error, Facing::Registry, route::Kind::Other, None), None),
         }
     }
 
-    async fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {
-        if let Err(refused) = password::demand(&self.conn, &self.session, &mut request).await {
-            return *refused;
-        }
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         if request.method() == Method::CONNECT {
             return Box::pin(self.connect(request)).await;
         }

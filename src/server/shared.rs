@@ -19,7 +19,6 @@ use crate::http::origin::Host;
 use crate::lane::Lane;
 use crate::metrics::{Metrics, Running};
 use crate::policy::addressee::Reached;
-use crate::policy::budget::MOST_ANSWERS;
 use crate::policy::intercept::{self, Verdict};
 use crate::policy::registry::Registries;
 use crate::task::Tasks;
@@ -55,8 +54,8 @@ pub struct ServerShared {
 
 impl ServerShared {
     /// Places for as many answers as may be open.
-    pub fn answers(metrics: &Metrics) -> Lane {
-        Lane::new(MOST_ANSWERS, &metrics.bounds().answers, &metrics.bounds().answers_waiting)
+    pub fn answers(most: usize, metrics: &Metrics) -> Lane {
+        Lane::new(most, &metrics.bounds().answers, &metrics.bounds().answers_waiting)
     }
 
     /// What is done with `host:port`, which a client wants to talk to.

@@ -129,19 +129,19 @@ impl Upstream {
         Box::pin(describe::describe(&self.0, site, repository, what, accept, author, requester)).await
     }
 
-    /// Fetches from byte `from` on. Upstream may ignore that: see [`Fetched::start`].
+    /// Fetches from byte `from` on, in this place. Upstream may ignore that: see [`Fetched::start`].
     ///
     /// # Errors
     /// Upstream refused, did not answer, or sent something that makes no sense.
     pub async fn fetch(
         &self,
+        place: Place,
         site: &Site,
         repository: &Repository,
         what: &What,
         from: u64,
         requester: &Requester,
     ) -> Result<Fetched> {
-        let place = self.place(what, requester).await?;
         Ok(Box::pin(fetch::fetch(&self.0, site, repository, what, from, requester)).await?.at(place))
     }
 
@@ -162,8 +162,11 @@ impl Upstream {
         Ok((answer, place))
     }
 
-    /// A manifest is short, and keeps nobody waiting.
-    async fn place(&self, what: &What, requester: &Requester) -> Result<Place> {
+    /// A place to fetch something in. A manifest is short, and keeps nobody waiting.
+    ///
+    /// # Errors
+    /// There is none in time.
+    pub async fn place(&self, what: &What, requester: &Requester) -> Result<Place> {
         match what {
             What::Blob(_) => self.1.transfers.enter_for(requester.cost.applicants()).await,
             What::Manifest(_) | What::List(_) => self.1.questions.enter_for(requester.cost.applicants()).await,

@@ -53,4 +53,8 @@ fn clean(headers: &mut HeaderMap) {
     strip_look_alikes(headers);
     // The client library writes its own, from the URL.
     headers.remove(header::HOST);
+    // Some gateways go by these instead of the path, which is what was looked at.
+    for name in ["x-original-url", "x-rewrite-url"] {
+        headers.remove(name);
+    }
 }

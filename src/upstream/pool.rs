@@ -46,7 +46,7 @@ impl Pools {
             pools.insert(registry.name.clone(), Pool::new(settings, registry, dialer)?);
         }
         let none = Arc::new(Registry { name: NO_REGISTRY.into(), ..Registry::default() });
-        Ok(Pools { registries: pools, others: Pool::new(settings, &none, dialer)? })
+        Ok(Pools { registries: pools, others: Pool::new(settings, &none, &dialer.apart())? })
     }
 
     /// The pool of a registry.

@@ -68,6 +68,51 @@ async fn invariant_12_who_takes_nothing_keeps_nothing() {
     pull(idle).await;
 }
 
+/// A large blob that has still to come keeps no room of others', and no more than half of the cache for
+/// whose it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_12_what_is_still_to_come_stops_nobody_elses_caching() {
+    let (pki, large) = (Pki::new(), Blob::generated(61, 40 * MIB));
+    let [small, other, own] = [(62, 1), (63, 12), (64, 12)].map(|(n, size)| Blob::generated(n, size * MIB));
+    let registry = registry_of(&pki, &[large.clone(), small.clone(), other.clone(), own.clone()]).await;
+    let seawall = Seawall::before(&registry).toml("[cache]\nmax_size = \"64MiB\"").start(&pki).await;
+    let gate = registry.gate_blob(&large.digest(), MIB);
+    let mut reading = seawall.client().get(&url(&large)).open().await.unwrap();
+    reading.read_exactly(1000).await.unwrap();
+    let bystander = seawall.client().bound_to([127, 0, 0, 2]);
+    for (blob, client, is_kept) in
+        [(&small, seawall.client(), true), (&own, seawall.client(), false), (&other, bystander, true)]
+    {
+        for _ in 0..2 {
+            assert!(blob.holds(0, client.get(&url(blob)).send().await.unwrap().bytes()));
+            until("it has landed", || seawall.metric("seawall_fills") == 1.0).await;
+        }
+        let asked = |seen: &Seen| seen.path.ends_with(&blob.digest()) && seen.method == http::Method::GET;
+        assert_eq!(registry.count(asked) == 1, is_kept, "{}", registry.log());
+    }
+    gate.open();
+    assert_eq!(reading.rest().await.unwrap().len() as u64, 40 * MIB - 1000);
+}
+
+/// What drips in from a registry while nobody reads it gives its place back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_12_what_drips_for_nobody_ends() {
+    let (pki, blob) = (Pki::new(), Blob::generated(65, 4 * MIB));
+    let registry = registry_of(&pki, std::slice::from_ref(&blob)).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let gates = [100_000, 200_000].map(|at| registry.gate_blob(&blob.digest(), at));
+    let mut reading = seawall.client().h2().get(&url(&blob)).open().await.unwrap();
+    reading.read_exactly(1000).await.unwrap();
+    drop(reading);
+    until("seawall knows that it hung up", || seawall.metric("seawall_answers ") == 0.0).await;
+    seawall.clock.advance(std::time::Duration::from_secs(31));
+    gates[0].open();
+    landed(&seawall).await;
+    assert_eq!((gates[1].arrivals(), seawall.metric("seawall_transfers ")), (1, 0.0), "it was on its way still");
+    gates[1].open();
+    assert!(blob.holds(0, seawall.client().get(&url(&blob)).send().await.unwrap().bytes()));
+}
+
 /// Three thousand files of a hundred bytes are twelve megabytes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_files_count_as_the_blocks_that_they_take() {

@@ -59,3 +59,31 @@ async fn an_answer_that_is_not_read_holds_up_no_other_of_its_connection() {
         assert!(blob.holds(0, read.bytes()));
     }
 }
+
+/// Manifests are in memory once, for all. A long one is read from its file: many that nobody reads would be
+/// as many times in memory once others have taken their place there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_manifests_that_nobody_reads_are_counted() {
+    const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    let pki = Pki::new();
+    let annotations = serde_json::json!({ "long": "x".repeat(3 << 20) });
+    let long =
+        serde_json::json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [], "annotations": annotations });
+    let long = long.to_string();
+    let registry = Registry::new("ghcr.io").manifest("acme/app", "long", INDEX, long.clone()).start(&pki).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let url = "https://ghcr.io/v2/acme/app/manifests/long";
+    for _ in 0..2 {
+        let reply = seawall.client().get(url).header("accept", INDEX).send().await.unwrap();
+        assert!(reply.header("content-type") == INDEX && reply.bytes() == long.as_bytes());
+        landed(&seawall).await;
+    }
+    let connection = seawall.client().h2().connect(url).await.unwrap();
+    let mut unread = Vec::new();
+    for _ in 0..STREAMS {
+        unread.push(connection.request(Method::GET, url).header("accept", INDEX).open().await.unwrap());
+    }
+    until("what is given is counted", || unwritten(&seawall) > OF_ANSWER).await;
+    drop((unread, connection));
+    until("all of it is given back", || unwritten(&seawall) == 0.0).await;
+}

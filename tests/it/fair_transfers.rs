@@ -6,15 +6,17 @@ use crate::clients_balancer::{BALANCED, v1};
 use crate::flight::{open_registry, until};
 use crate::harness::*;
 
-/// Half of the places: see `policy/line`.
-const SHARE: usize = 256;
+/// All places but the reserve: see `policy/line`.
+const SHARE: usize = 480;
 const MORE: usize = 40;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invariant_12_a_client_that_fetches_much_leaves_the_others_their_places() {
     let pki = Pki::new();
     let cold = Blob::new("what another wants");
+    let wanted_by_both = Blob::new("what both want");
     let registry = open_registry(&pki, &cold).await;
+    registry.add_blob("acme/app", wanted_by_both.clone());
     let blobs: Vec<Blob> = (0..SHARE + MORE).map(|n| Blob::new(format!("blob {n}"))).collect();
     blobs.iter().for_each(|blob| drop(registry.add_blob("acme/slow", blob.clone())));
     let seawall = Seawall::before(&registry).toml(&format!("{BALANCED}\nmax_per_client = 9000")).start(&pki).await;
@@ -32,7 +34,15 @@ async fn invariant_12_a_client_that_fetches_much_leaves_the_others_their_places(
     let level = |name: &str| seawall.metric(name) as usize;
     until("it has its share", || level("seawall_transfers_waiting ") == MORE).await;
     assert_eq!(level("seawall_transfers "), SHARE);
+    let behind = tokio::spawn({
+        let (client, url) = (seawall.client(), crate::flight::url(&wanted_by_both));
+        async move { client.preamble(v1("192.0.2.1")).get(&url).send().await.unwrap().status }
+    });
+    until("it waits behind the others", || level("seawall_transfers_waiting ") == MORE + 1).await;
     let other = seawall.client().preamble(v1("192.0.2.2"));
+    let got = other.get(&crate::flight::url(&wanted_by_both)).send().await.unwrap();
+    assert!(wanted_by_both.holds(0, got.bytes()), "it stands in everybody's line: {:?}", got.headers);
+    assert_eq!(behind.await.unwrap(), 200);
     let got = other.get(&crate::flight::url(&cold)).send().await.unwrap();
     assert!(cold.holds(0, got.bytes()), "{:?}", got.headers);
     assert_eq!(level("seawall_transfers_waiting "), MORE, "the place of another is not for who has its share");

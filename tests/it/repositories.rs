@@ -87,6 +87,12 @@ async fn what_is_denied_is_denied_in_disguise() {
         (Method::POST, "/v2/library/../acme/app/blobs/uploads/"),
         (Method::GET, "//v2/acme/app/tags/list"),
         (Method::GET, "/artifactory/api/docker/hub/v2/acme/app/manifests/1"),
+        (Method::GET, "/artifactory/docker-local/acme/app/1/manifest.json"),
+        (Method::GET, "/api/v1/repository/acme/app"),
+        (Method::GET, "/V2/acme/app/tags/list"),
+        (Method::PUT, "/v2/library/alpine/blobs/uploads/..%2f..%2f..%2f..%2facme%2fapp%2fmanifests%2f1"),
+        (Method::POST, "/v2/library/alpine/blobs/uploads/?mount=x;from=acme/app"),
+        (Method::POST, "/v2/library/alpine/blobs/uploads/?mount=x&From=acme/app"),
     ] {
         let reply = seawall.client().request(method.clone(), &format!("{HUB}{path}")).send().await.unwrap();
         assert!([400, 403].contains(&reply.status.as_u16()), "{method} {path}: {}", reply.status);

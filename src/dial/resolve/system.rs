@@ -46,6 +46,11 @@ impl System {
         System { permits: Arc::new(Semaphore::new(AT_A_TIME)), asking: Arc::default(), ask }
     }
 
+    /// Another, with as many look-ups at a time of its own.
+    pub(super) fn apart(&self) -> System {
+        System::asking(self.ask)
+    }
+
     pub(crate) async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         let (permits, ask, owned) = (self.permits.clone(), self.ask, name.to_owned());
         let asking = self.asking.run(name.to_owned(), move || async move {
@@ -122,5 +127,26 @@ mod tests {
         let all = join_all((0..50).map(|_| system.lookup("x.test"))).await;
         assert!(all.iter().all(|found| found.as_ref().unwrap_err().to_string() == "no such name"));
         assert_eq!(TIMES.load(Ordering::SeqCst), 1);
+    }
+
+    /// What clients name keeps no registry's name waiting.
+    #[tokio::test]
+    async fn those_apart_do_not_wait_for_each_other() {
+        fn silent(name: &str) -> io::Result<Vec<IpAddr>> {
+            if name.starts_with("silent") {
+                std::thread::sleep(Duration::from_secs(2));
+            }
+            Ok(vec![Ipv4Addr::LOCALHOST.into()])
+        }
+        let registries = System::asking(silent);
+        let tunnels = registries.apart();
+        let names: Vec<String> = (0..2 * AT_A_TIME).map(|n| format!("silent{n}.test")).collect();
+        let theirs = join_all(names.iter().map(|name| tunnels.lookup(name)));
+        let ours = timeout(Duration::from_secs(1), registries.lookup("registry.test"));
+        tokio::select! {
+            biased;
+            _ = theirs => panic!("they are silent"),
+            found = ours => assert_eq!(found.unwrap().unwrap(), [Ipv4Addr::LOCALHOST]),
+        }
     }
 }

@@ -42,6 +42,15 @@ impl Registries {
         })
     }
 
+    /// The registry that has an upstream there, and repositories that are not permitted.
+    pub fn restricted_upstream(&self, host: &Host, port: u16) -> Option<&Arc<Registry>> {
+        let is_there = |origin: &Origin| origin.host == *host && origin.port == port;
+        self.all.iter().filter(|registry| !registry.repositories.permits_all()).find(|registry| {
+            let sources = registry.chain.before.iter().chain(&registry.chain.after);
+            registry.upstream.iter().any(is_there) || sources.into_iter().any(|source| is_there(&source.site.origin))
+        })
+    }
+
     /// The registry that a mirror's path or `ns` names: by its name, an alias or a host of its own.
     pub fn by_name(&self, name: &str) -> Option<Site> {
         let named = self.all.iter().find(|r| *r.name == *name || r.aliases.iter().any(|a| a == name));

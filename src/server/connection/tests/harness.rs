@@ -168,7 +168,7 @@ impl Seawall {
             dialer,
             own,
             relayed: Relayed::default(),
-            answers: ServerShared::answers(&metrics),
+            answers: ServerShared::answers(10_000, &metrics),
             metrics,
             tasks: tasks.clone(),
             clock,

@@ -1,0 +1,63 @@
+//! Connections to the admin listener: few, and none that says nothing.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::Router;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// Connections at once: a scrape, a probe and a person need no more.
+const MOST: usize = 64;
+/// How long the head of a request may take, the wait for the next one among it.
+const HEAD: Duration = Duration::from_secs(10);
+/// How long requests that are running when it stops may take.
+const GRACE: Duration = Duration::from_secs(2);
+/// After an error of the listener's own, such as too many open files.
+const BACK_OFF: Duration = Duration::from_millis(500);
+
+/// Answers on `listener` until `stop` resolves, and a moment longer for what is being answered.
+pub(super) async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+    let (stopping, mut stop) = (CancellationToken::new(), pin!(stop));
+    let mut open = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if open.len() < MOST => match accepted {
+                Ok((stream, _)) => open.push(answer(stream, router.clone(), stopping.clone())),
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection to the admin listener");
+                    tokio::time::sleep(BACK_OFF).await;
+                }
+            },
+            Some(()) = open.next() => {}
+            () = &mut stop => break,
+        }
+    }
+    stopping.cancel();
+    // A client that never finishes its request does not keep the process.
+    let _ = tokio::time::timeout(GRACE, async { while open.next().await.is_some() {} }).await;
+}
+
+async fn answer(stream: TcpStream, router: Router, stopping: CancellationToken) {
+    let service = TowerToHyperService::new(router);
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "a connection to the admin listener");
+    }
+}
