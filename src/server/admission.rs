@@ -70,7 +70,9 @@ fn client_slot(shared: &ServerShared, client: SocketAddr) -> Option<ClientSlot> 
     let slot = shared.clients.slot(ip);
     if slot.is_none() {
         let (client, most) = (Client::of(ip), shared.settings.max_per_client);
-        let why = format!("{client} has {most} connections open, which is clients.max_per_client");
+        let why = format!(
+            "{client} has {most} connections open, which is clients.max_per_client, or its share of clients.max_connections"
+        );
         shared.clients.refused(Refusal::Limit, ip, why);
     }
     slot

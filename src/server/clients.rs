@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::policy::budget::Network;
 use crate::policy::clients::{Client, Notice, Notices, Refusal};
+use crate::policy::line::Line;
 
 /// Counts the connections of clients, and reports refusals.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ impl Clients {
     /// No client is connected yet.
     pub fn new(settings: &Settings, metrics: &Metrics, clock: &Clock) -> Clients {
         let users = settings.users.clone();
-        let slots = |most| Arc::new(ClientSlots { most, taken: Mutex::default(), networks: Mutex::default() });
+        let slots = |most| Arc::new(ClientSlots::new(most, settings.max_connections));
         // A balancer speaks for many. After a restart all of them connect at once, and none has
         // done wrong.
         let waiting = settings.max_per_client.max(settings.max_connections / 2);
@@ -86,6 +87,8 @@ impl Clients {
 struct ClientSlots {
     most: usize,
     taken: Mutex<HashMap<Client, Taken>>,
+    /// Whose share of all connections is how large.
+    shares: Mutex<Line<()>>,
     networks: Mutex<HashMap<Network, Weak<AtomicU64>>>,
 }
 
@@ -96,11 +99,18 @@ struct Taken {
 }
 
 impl ClientSlots {
+    fn new(most: usize, of_all: usize) -> ClientSlots {
+        let shares = Mutex::new(Line::new(of_all));
+        ClientSlots { most, taken: Mutex::default(), shares, networks: Mutex::default() }
+    }
+
     fn take(self: Arc<Self>, client: Client, network: Network) -> Option<ClientSlot> {
         let mut taken = self.taken.lock();
         let here = taken.entry(client).or_insert_with(|| Taken { count: 0, turn: Arc::new(Semaphore::new(1)) });
-        // An entry that was just made has room: the least limit is 1.
-        if here.count >= self.most {
+        if here.count >= self.most || !self.shares.lock().take_now(network) {
+            if here.count == 0 {
+                taken.remove(&client);
+            }
             return None;
         }
         here.count += 1;
@@ -153,6 +163,8 @@ impl Drop for ClientSlot {
             networks.remove(&self.network);
         }
         drop(networks);
+        // Nobody waits in this line.
+        self.slots.shares.lock().give_back(self.network);
         let mut taken = self.slots.taken.lock();
         if let Some(here) = taken.get_mut(&self.client) {
             here.count -= 1;
@@ -169,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_client_has_so_many_slots_and_is_forgotten_when_it_left() {
-        let slots = Arc::new(ClientSlots { most: 2, taken: Mutex::default(), networks: Mutex::default() });
+        let slots = Arc::new(ClientSlots::new(2, 100));
         let client = |text: &str| Client::of(text.parse().unwrap());
         let take = |text: &str| slots.clone().take(client(text), Network::of(text.parse().unwrap()));
         let first = take("2001:db8::1").unwrap();
@@ -182,5 +194,18 @@ mod tests {
         assert!(take("2001:db8::1").is_none());
         drop((second, third, other));
         assert!(slots.taken.lock().is_empty(), "no client is left");
+    }
+
+    /// Many addresses of one block leave the others their connections.
+    #[test]
+    fn a_block_has_no_more_than_its_share() {
+        let slots = Arc::new(ClientSlots::new(100, 64));
+        let take = |ip: [u8; 4]| slots.clone().take(Client::of(ip.into()), Network::of(ip.into()));
+        let bystander = take([10, 0, 9, 1]).unwrap();
+        let crowd: Vec<_> = (0..200).filter_map(|n| take([10, 0, 1, n % 40])).collect();
+        assert_eq!(crowd.len(), 32);
+        assert!((0..8).map(|_| take([10, 0, 9, 1])).all(|slot| slot.is_some()));
+        drop((bystander, crowd));
+        assert!(slots.taken.lock().is_empty());
     }
 }
