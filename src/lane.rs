@@ -106,7 +106,10 @@ impl Lane {
     /// # Errors
     /// There is none in time: others have them all, or its own network has its share.
     pub async fn enter(&self, network: Network) -> Result<Place> {
-        self.enter_for(&Applicants::new(network)).await
+        match self.take_now(network) {
+            Some(place) => Ok(place),
+            None => Box::pin(async move { self.wait_for(&Applicants::new(network)).await }).await,
+        }
     }
 
     /// A place for what these wait for, who may become more meanwhile.
@@ -114,9 +117,14 @@ impl Lane {
     /// # Errors
     /// There is none in time: others have them all, or the networks of all of them have their share.
     pub async fn enter_for(&self, applicants: &Applicants) -> Result<Place> {
-        if let Some(place) = self.take_now(applicants.first) {
-            return Ok(place);
+        match self.take_now(applicants.first) {
+            Some(place) => Ok(place),
+            // Boxed: it is large, and seldom.
+            None => Box::pin(self.wait_for(applicants)).await,
         }
+    }
+
+    async fn wait_for(&self, applicants: &Applicants) -> Result<Place> {
         let begun = Instant::now();
         let (mut waits, mut standing, mut looks) = (FuturesUnordered::new(), 0, begun);
         while begun.elapsed() < PATIENCE {

@@ -26,10 +26,7 @@ pub type Number = u64;
 pub struct Line<T> {
     most: usize,
     all: Share,
-    /// Of networks that had one lately, or wait.
-    networks: Shares,
-    /// Of what is around them.
-    blocks: Shares,
+    members: Members,
     tickets: BTreeMap<Network, BTreeMap<Number, T>>,
     turns: VecDeque<Network>,
     next: Number,
@@ -49,28 +46,77 @@ impl Share {
     }
 }
 
+/// The shares of networks that had one lately, or wait, and of the blocks around them.
 #[derive(Debug, Default)]
-struct Shares(BTreeMap<Network, Share>);
+struct Members {
+    networks: BTreeMap<Network, Member>,
+    blocks: Blocks,
+    /// So many networks were left when those without a share were last forgotten.
+    left: usize,
+}
 
-impl Shares {
-    fn of(&self, network: Network) -> Share {
-        self.0.get(&network).copied().unwrap_or_default()
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    share: Share,
+    /// The number of its block.
+    block: usize,
+}
+
+#[derive(Debug, Default)]
+struct Blocks {
+    numbers: BTreeMap<Network, usize>,
+    shares: Vec<(Network, Share)>,
+}
+
+impl Blocks {
+    fn number(&mut self, block: Network) -> usize {
+        *self.numbers.entry(block).or_insert_with(|| {
+            self.shares.push((block, Share::default()));
+            self.shares.len() - 1
+        })
+    }
+}
+
+impl Members {
+    fn of(&mut self, network: Network) -> &mut Member {
+        if self.networks.len() > REMEMBERED.max(2 * self.left) {
+            self.forget();
+        }
+        let blocks = &mut self.blocks;
+        let new = || Member { share: Share::default(), block: blocks.number(network.block()) };
+        self.networks.entry(network).or_insert_with(new)
     }
 
-    fn change(&mut self, network: Network, change: impl FnOnce(&mut Share)) {
-        change(self.0.entry(network).or_default());
-        if self.0.len() > REMEMBERED {
-            self.0.retain(|_, share| *share != Share::default());
+    fn forget(&mut self) {
+        self.networks.retain(|_, member| member.share != Share::default());
+        self.left = self.networks.len();
+        let before = std::mem::take(&mut self.blocks).shares;
+        for member in self.networks.values_mut() {
+            let (block, share) = before[member.block];
+            member.block = self.blocks.number(block);
+            self.blocks.shares[member.block].1 = share;
         }
+    }
+
+    /// The shares of a network and of its block.
+    fn shares(&mut self, network: Network) -> (Share, Share) {
+        let Member { share, block } = *self.of(network);
+        (share, self.blocks.shares[block].1)
+    }
+
+    fn change(&mut self, network: Network, change: impl Fn(&mut Share)) {
+        let member = self.of(network);
+        change(&mut member.share);
+        let block = member.block;
+        change(&mut self.blocks.shares[block].1);
     }
 }
 
 impl<T> Line<T> {
     /// A line for so many places.
     pub fn new(most: usize) -> Line<T> {
-        let (networks, blocks) = (Shares::default(), Shares::default());
         let (tickets, turns) = (BTreeMap::new(), VecDeque::new());
-        Line { most, all: Share::default(), networks, blocks, tickets, turns, next: 0 }
+        Line { most, all: Share::default(), members: Members::default(), tickets, turns, next: 0 }
     }
 
     /// Takes a place, if there is one now.
@@ -87,7 +133,7 @@ impl<T> Line<T> {
     /// # Errors
     /// Too many wait: the ticket.
     pub fn wait(&mut self, network: Network, ticket: T) -> Result<Number, T> {
-        if self.networks.of(network).waiting >= MOST_TICKETS.saturating_sub(self.all.waiting) {
+        if self.members.of(network).share.waiting >= MOST_TICKETS.saturating_sub(self.all.waiting) {
             return Err(ticket);
         }
         self.next += 1;
@@ -151,8 +197,8 @@ impl<T> Line<T> {
         called
     }
 
-    fn may(&self, network: Network) -> bool {
-        let (own, block) = (self.networks.of(network), self.blocks.of(network.block()));
+    fn may(&mut self, network: Network) -> bool {
+        let (own, block) = self.members.shares(network);
         let (free, reserve) = (self.most.saturating_sub(self.all.held), self.most / RESERVE);
         if free == 0 || block.is_part_of(self.all) && block.held >= self.most.div_ceil(2) {
             return false;
@@ -162,8 +208,7 @@ impl<T> Line<T> {
 
     fn change(&mut self, network: Network, change: impl Fn(&mut Share)) {
         change(&mut self.all);
-        self.networks.change(network, &change);
-        self.blocks.change(network.block(), &change);
+        self.members.change(network, change);
     }
 }
 
@@ -244,6 +289,20 @@ mod tests {
         assert_eq!(line.counts(), (0, 0));
     }
 
+    /// Networks come and go; who has something is not forgotten.
+    #[test]
+    fn who_has_nothing_is_forgotten() {
+        let mut line: Line<()> = Line::new(1 << 20);
+        assert!(line.take_now(network(9)));
+        for n in 0..10_000_u32 {
+            let passing = Network::of((0x0b00_0000 + 256 * n).to_be_bytes().into());
+            assert!(line.take_now(passing) && line.give_back(passing).is_empty());
+        }
+        assert!(line.members.networks.len() <= REMEMBERED + 1 && line.members.blocks.shares.len() <= REMEMBERED + 1);
+        let one = Share { held: 1, waiting: 0 };
+        assert_eq!(line.members.shares(network(9)), (one, one));
+    }
+
     #[test]
     fn so_many_wait_and_no_more() {
         let mut line = Line::new(1);
@@ -268,7 +327,7 @@ mod tests {
                 }
                 prop_assert_eq!(line.counts().0, held.len());
                 prop_assert!(held.len() <= 7);
-                prop_assert!(line.turns.iter().all(|network| !line.may(*network)));
+                for network in line.turns.clone() { prop_assert!(!line.may(network)); }
             }
             while let Some(network) = held.pop() {
                 held.extend(networks(line.give_back(network)));

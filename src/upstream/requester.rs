@@ -159,7 +159,12 @@ impl Requester {
     /// The same requester, at this address.
     #[must_use]
     pub fn at(self, address: IpAddr) -> Requester {
-        Requester { cost: Arc::new(UpstreamCost::of(Network::of(address))), ..self }
+        let mut cost = self.cost;
+        match Arc::get_mut(&mut cost) {
+            Some(own) => own.applicants = Applicants::new(Network::of(address)),
+            None => cost = Arc::new(UpstreamCost::of(Network::of(address))),
+        }
+        Requester { cost, ..self }
     }
 
     /// An anonymous requester instead of this one, with the account of another source if it has

@@ -2,7 +2,7 @@
 
     SEAWALL=target/release/seawall python3 tests/e2e/siege.py --seconds 60
 
-Options: --seconds (60), --slowest (5: seconds that an honest warm pull may take), --rss (1280: MiB), --only ATTACK (may be repeated; else all
+Options: --seconds (60), --slowest (5: seconds that an honest warm pull may take), --rss (640: MiB), --only ATTACK (may be repeated; else all
 that siege_attacks.py has), --trace FILE (a line a second, then what became of the attacks). Needs Debian's docker-registry; where it is not
 there, that is said, and nothing else is done.
 
@@ -271,7 +271,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--slowest", type=float, default=5.0)
-    parser.add_argument("--rss", type=int, default=1280)
+    parser.add_argument("--rss", type=int, default=640)
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--trace", type=argparse.FileType("w"), default=os.devnull)
     arguments = parser.parse_args()

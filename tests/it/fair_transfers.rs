@@ -52,3 +52,26 @@ async fn invariant_12_a_client_that_fetches_much_leaves_the_others_their_places(
     }
     until("all places are free", || level("seawall_transfers ") == 0).await;
 }
+
+/// What goes through moves at its client's pace. Who takes next to nothing keeps no place from who waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_12_who_takes_nothing_of_what_goes_through_is_cut_where_others_wait() {
+    let (pki, large) = (Pki::new(), Blob::generated(91, 8 << 20));
+    let other = Blob::generated(92, 2 << 20);
+    let registry = open_registry(&pki, &large).await;
+    registry.add_blob("acme/app", other.clone());
+    let toml = "[clients]\nmax_per_client = 9000\n[cache]\nmax_size = \"1MiB\"";
+    let seawall = Seawall::before(&registry).toml(toml).start(&pki).await;
+    let mut idle = Vec::new();
+    for _ in 0..SHARE {
+        let mut open = seawall.client().get(&crate::flight::url(&large)).open().await.unwrap();
+        open.read_exactly(1000).await.unwrap();
+        idle.push(open);
+    }
+    assert_eq!(seawall.metric("seawall_transfers ") as usize, SHARE);
+    let got = seawall.client().get(&crate::flight::url(&other)).send().await.unwrap();
+    assert!(other.holds(0, got.bytes()), "{} {:?}", got.status, got.headers);
+    assert!(idle[0].rest().await.is_err(), "it ends before its time");
+    drop(idle);
+    until("all places are free", || seawall.metric("seawall_transfers ") == 0.0).await;
+}
