@@ -135,12 +135,13 @@ where
             match all.get(&key) {
                 Some(running) => running.clone(),
                 None => {
-                    // Who waits for the answer is counted, the question alone has no one who waits.
-                    let handle = uncounted(
-                        Leaving { work: work(), _in_flight: InFlight { all: self.0.clone(), key: key.clone() } }.run(),
-                    );
+                    let in_flight = InFlight { all: self.0.clone(), key: key.clone() };
+                    let leaving = Leaving { work: work(), _in_flight: in_flight };
+                    // Spawned when it is first polled, after the lock: a runtime that shuts down drops what
+                    // is spawned at once, and that takes the lock.
                     let running = async move {
-                        match handle.await {
+                        // Who waits for the answer is counted, the question alone has no one who waits.
+                        match uncounted(leaving.run()).await {
                             Ok(value) => value,
                             Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
                             Err(_) => std::future::pending().await,
@@ -223,6 +224,32 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(60)).await;
             assert_eq!((done.load(Ordering::Relaxed), tasks.running()), (expected, 0), "{seconds} s");
         }
+    }
+
+    /// The key is taken out in the same breath in which the work is spawned.
+    #[test]
+    fn work_that_begins_while_the_runtime_ends_waits_for_no_lock() {
+        struct Asking(Coalesced<&'static str, ()>);
+        impl Drop for Asking {
+            fn drop(&mut self) {
+                // As a task does that is polled while the runtime is shut down.
+                let mut asked = std::pin::pin!(self.0.run("k", || async {}));
+                assert!(futures_util::FutureExt::now_or_never(asked.as_mut()).is_none());
+            }
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let asking = Asking(Coalesced::default());
+        runtime.spawn(async move {
+            let _asking = asking;
+            std::future::pending::<()>().await
+        });
+        let (ended, end) = std::sync::mpsc::channel();
+        let ending = std::thread::spawn(move || {
+            drop(runtime);
+            ended.send(()).unwrap();
+        });
+        assert!(end.recv_timeout(Duration::from_secs(20)).is_ok(), "it waits for itself");
+        ending.join().unwrap();
     }
 
     #[tokio::test]
