@@ -16,7 +16,7 @@ use super::manifests::Manifest;
 use super::negative::NegativeCache;
 use super::parts::Parts;
 use super::pull::{Method, Pull, content_kind};
-use super::reader::{Origin, Source};
+use super::reader::{Kept, Source};
 use super::through::VerifyingBody;
 use crate::access::Inquiry;
 use crate::error::{Error, Fault, Kind, Result};
@@ -27,7 +27,7 @@ use crate::oci::digest::{Digest, Hasher};
 use crate::oci::manifest::{ContentKind, MAX_MANIFEST};
 use crate::oci::media_type::OCTET_STREAM;
 use crate::store::index::Held;
-use crate::store::is_missing;
+use crate::store::{Blob, is_missing};
 use crate::upstream::{Fetched, Proves, Transfer, What, paced_at};
 
 /// How far behind what a client asks for a fill may be. Further, and the client gets its bytes
@@ -218,13 +218,14 @@ impl Contents {
         }
         let Some(held) = self.parts.index.hold(&found.digest, self.now()) else { return found };
         match self.parts.opened(&found.digest, &held).await {
-            Ok(blob) if blob.size == bytes.len() as u64 => {
-                let size = Some(blob.size);
-                let source = Source { from: Origin::Held(blob, held), clock: self.parts.clock.clone() };
-                Found { content: Content::File(source, size), ..found }
-            }
+            Ok(blob) if blob.size == bytes.len() as u64 => Found { content: self.file(blob, held), ..found },
             _ => found,
         }
+    }
+
+    fn file(&self, blob: Blob, held: Held) -> Content {
+        let size = Some(blob.size);
+        Content::File(Source { from: Kept::Held(blob, held), clock: self.parts.clock.clone() }, size)
     }
 
     fn in_memory(&self, pull: &Pull, digest: &Digest, manifest: &Manifest, reading: Reading) -> Found {
@@ -282,8 +283,7 @@ impl Contents {
             return Ok(loaded.map(|manifest| self.in_memory(pull, digest, &manifest, reading)));
         }
         let media_type = held.media_type.clone().unwrap_or_else(|| OCTET_STREAM.into());
-        let size = blob.size;
-        let content = Content::File(Source { from: Origin::Held(blob, held), clock: parts.clock.clone() }, Some(size));
+        let content = self.file(blob, held);
         let outcome = if reading.stale.is_some() { Outcome::Stale } else { reading.outcome };
         Ok(Some(Found { stale: reading.stale, ..Found::new(digest.clone(), media_type, content, outcome) }))
     }
@@ -319,7 +319,7 @@ impl Contents {
         }
         let request = self.parts.request(pull, what, &digest);
         let total = head.total.or(request.named);
-        let from = Origin::Flight(head.file, flight.clone(), Box::new(request));
+        let from = Kept::Flight(head.file, flight.clone(), Box::new(request));
         let source = Source { from, clock: self.parts.clock.clone() };
         Ok(Found { warnings, ..Found::new(digest, media_type, Content::File(source, total), outcome) })
     }

@@ -35,14 +35,14 @@ const WORTH_POSTING: usize = 16 << 10;
 #[derive(Debug)]
 pub struct Source {
     /// What is read.
-    pub from: Origin,
+    pub from: Kept,
     /// Says when.
     pub clock: Clock,
 }
 
 /// A file that is read, and what keeps it there.
 #[derive(Debug)]
-pub enum Origin {
+pub enum Kept {
     /// A blob that is here.
     Held(Blob, Held),
     /// One on its way.
@@ -111,10 +111,10 @@ impl Reader {
     }
 
     fn new(source: Source, from: u64, end: Option<u64>) -> Reader {
-        let Source { from: origin, clock } = source;
-        let (file, source) = match origin {
-            Origin::Held(blob, held) => (blob.file, Backing::Held { held: Arc::new(held), at_once: blob.at_once }),
-            Origin::Flight(file, flight, request) => {
+        let Source { from: kept, clock } = source;
+        let (file, source) = match kept {
+            Kept::Held(blob, held) => (blob.file, Backing::Held { held: Arc::new(held), at_once: blob.at_once }),
+            Kept::Flight(file, flight, request) => {
                 let watch = Some(flight.watch());
                 flight.taken_from(clock.now());
                 (file, Backing::Flight { watch, flight, request })

@@ -61,7 +61,7 @@ const BOUND_EVERY: Duration = Duration::from_secs(1);
 const LOOKING: Duration = Duration::from_millis(200);
 
 /// What blobs on their way take.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Reserved {
     /// Bytes that there is room for: they are here, or come next.
     bytes: u64,

@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::oci::error::Code;
 use crate::oci::mount::mounted_from;
 use crate::oci::name::Repository;
-use crate::oci::route::Route;
+use crate::oci::percent::decoded;
+use crate::oci::route::{Route, cut};
 use crate::policy::registry::Site;
 
 /// Checks all repositories that a request names.
@@ -62,33 +63,39 @@ fn is_doubtful(route: &Route, path: &str) -> bool {
         Route::Upload { .. } => path.split_once("/blobs/uploads").unwrap_or((path, "")),
         _ => (path, ""),
     };
-    let odd = |part: &str| part == "." || part == "..";
-    let encoded = named.contains(['%', ';', '\\']) || named.contains("//") || named.split('/').any(odd);
-    let leads_out = decoded(session).split(['/', '\\']).any(odd);
+    let encoded = named.contains(['%', ';', '\\']) || named.contains("//") || named.split('/').any(is_dots);
     let is_api = path == "/v2" || path.starts_with("/v2/") && !matches!(route, Route::Other);
-    encoded || leads_out || !(is_api || path.starts_with(SESSIONS))
+    encoded || leads_out(session) || !(is_api || path.starts_with(SESSIONS))
 }
 
 /// Where Google's registries have the sessions of uploads that were begun, and permitted, below `/v2/`.
 const SESSIONS: &str = "/artifacts-uploads/";
 
-/// A path as it is after any number of servers decoded it.
-fn decoded(path: &str) -> String {
-    let mut path = path.to_ascii_lowercase();
-    while let Some(next) = [("%25", "%"), ("%2e", "."), ("%2f", "/"), ("%5c", "\\")]
-        .into_iter()
-        .find_map(|(code, plain)| path.contains(code).then(|| path.replace(code, plain)))
-    {
+/// Servers on the way decode what they get, one after another: more often than this none does.
+const MOST_CODINGS: usize = 4;
+
+/// Whether a path leads out of where it is, however often it is decoded.
+fn leads_out(session: &str) -> bool {
+    let mut path = session.to_owned();
+    for _ in 0..MOST_CODINGS {
+        let next = decoded(&path).into_owned();
+        if next == path {
+            return path.split(['/', '\\']).any(is_dots);
+        }
         path = next;
     }
-    path
+    true
+}
+
+fn is_dots(part: &str) -> bool {
+    part == "." || part == ".."
 }
 
 fn denied(site: &Site, what: &str) -> Error {
     let (name, what) = (&site.registry.name, what.trim_start_matches("/v2/").trim_start_matches('/'));
     // A path may be as long as a head.
-    let what = what.char_indices().nth(255).map_or(what, |(end, _)| &what[..end]);
-    let message = format!("{name}/{what} may not be used here: `allow` and `deny` of the [[registry]] {name} say so");
+    let message =
+        format!("{name}/{} may not be used here: `allow` and `deny` of the [[registry]] {name} say so", cut(what));
     Error::request(Code::Denied, message)
 }
 
@@ -113,6 +120,7 @@ mod tests {
             (Method::GET, "/artifactory/docker-local/a/1/manifest.json", true),
             (Method::PUT, "/v2/a/b/blobs/uploads/..%2f..%2f..%2fc/d/blobs/uploads/1", true),
             (Method::PUT, "/v2/a/b/blobs/uploads/%252e%252e%252fc", true),
+            (Method::PUT, "/v2/a/b/blobs/uploads/%252525252525252541", true),
             (Method::GET, "/v2/a/b/blobs/uploads/../../../c/d/tags/list", true),
             (Method::GET, "/v2/a/b/_trust/tuf/root.json", true),
             (Method::GET, "/%762/a/b/tags/list", true),

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::http::cache_status::Outcome;
 use crate::ledger::Ledger;
 use crate::metrics::{Metrics, Served};
-use crate::oci::route::Kind;
+use crate::oci::route::{Kind, cut};
 use crate::upstream::NO_REGISTRY;
 use crate::upstream::requester::UpstreamCost;
 
@@ -127,13 +127,6 @@ impl Record {
     fn took(&self) -> Duration {
         self.telemetry.clock.now().duration_since(self.began).unwrap_or_default()
     }
-}
-
-/// What a client wrote, as far as a line of the log has room for it: a field that costs it a byte each
-/// time, by HTTP/2's table, would cost thousands here.
-fn cut(text: &str) -> &str {
-    const MOST: usize = 256;
-    text.char_indices().nth(MOST).map_or(text, |(end, _)| &text[..end])
 }
 
 impl Drop for Record {

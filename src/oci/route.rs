@@ -207,7 +207,7 @@ pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, 
     if reads && hides_a_pull(path) {
         return match with_plain_colon(path).filter(|plain| !hides_a_pull(plain)) {
             Some(plain) => route(method, &plain, query),
-            None => Err(RouteError::Name(cut(path))),
+            None => Err(RouteError::Name(cut(path).to_owned())),
         };
     }
     let Some(rest) = path.strip_prefix("/v2/") else { return Ok(Route::Other) };
@@ -233,7 +233,7 @@ fn pull_manifest(name: &str, text: &str) -> Result<Route, RouteError> {
     let repository = repository(name)?;
     let reference = match text.contains(':') {
         true => digest(text)?.map(Reference::Digest),
-        false => Some(Reference::Tag(text.parse().map_err(|_| RouteError::Reference(cut(text)))?)),
+        false => Some(Reference::Tag(text.parse().map_err(|_| RouteError::Reference(cut(text).to_owned()))?)),
     };
     Ok(reference.map_or(Route::Other, |reference| Route::Manifest { repository, reference }))
 }
@@ -244,7 +244,7 @@ fn pull_blob(name: &str, text: &str) -> Result<Route, RouteError> {
 }
 
 fn repository(name: &str) -> Result<Repository, RouteError> {
-    name.parse().map_err(|_| RouteError::Name(cut(name)))
+    name.parse().map_err(|_| RouteError::Name(cut(name).to_owned()))
 }
 
 /// `None` for a digest that is good but cannot be verified here: it is upstream's affair.
@@ -252,7 +252,7 @@ fn digest(text: &str) -> Result<Option<Digest>, RouteError> {
     match text.parse() {
         Ok(digest) => Ok(Some(digest)),
         Err(DigestError::Unsupported) => Ok(None),
-        Err(DigestError::Malformed) => Err(RouteError::Digest(cut(text))),
+        Err(DigestError::Malformed) => Err(RouteError::Digest(cut(text).to_owned())),
     }
 }
 
@@ -328,8 +328,10 @@ fn plain(path: &str) -> String {
     parts.iter().flat_map(|part| ["/", part]).collect()
 }
 
-fn cut(text: &str) -> String {
-    text.chars().take(255).collect()
+/// What a client wrote, as far as an error or a line of the log has room for it: a field that costs it a
+/// byte each time, by HTTP/2's table, would cost thousands here.
+pub fn cut(text: &str) -> &str {
+    text.char_indices().nth(255).map_or(text, |(end, _)| &text[..end])
 }
 
 #[cfg(test)]
