@@ -66,14 +66,11 @@ impl Write for Lines {
     }
 }
 
-/// Without characters that end a line, move a terminal's cursor or turn the direction of the text: C0,
-/// C1, U+2028, U+2029 and the marks of direction. In a string of JSON it means the same. Colours begin
-/// with U+001B; what is coloured has it escaped already.
+/// Without characters that end a line, move a terminal's cursor, turn the direction of the text, or look
+/// like a space or like nothing at all. In a string of JSON it means the same. Colours begin with
+/// U+001B; what is coloured has it escaped already.
 fn escaped(text: &str, has_colours: bool) -> Cow<'_, str> {
-    let is_bad = |c: char| {
-        c.is_control() && !(has_colours && c == '\u{1b}')
-            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
+    let is_bad = |c: char| !is_seen(c) && !(has_colours && c == '\u{1b}');
     if !text.contains(is_bad) {
         return text.into();
     }
@@ -83,11 +80,21 @@ fn escaped(text: &str, has_colours: bool) -> Cow<'_, str> {
             '\n' => line.push_str("\\n"),
             '\r' => line.push_str("\\r"),
             '\t' => line.push_str("\\t"),
-            c if is_bad(c) => write!(line, "\\u{:04x}", u32::from(c)).expect("a String can be written to"),
+            c if is_bad(c) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    write!(line, "\\u{unit:04x}").expect("a String can be written to");
+                }
+            }
             c => line.push(c),
         }
     }
     line.into()
+}
+
+/// What stands for itself: neither a control character, a mark of format, nor a space but the one that
+/// separates words.
+fn is_seen(c: char) -> bool {
+    matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1
 }
 
 /// <https://no-color.org>
@@ -108,6 +115,9 @@ mod tests {
             ("a\nINFO forged", "a\\nINFO forged"),
             ("\u{85}\u{9b}31m\u{2028}\u{2029}\u{202e}", "\\u0085\\u009b31m\\u2028\\u2029\\u202e"),
             ("\u{1b}[31m\r\t\u{7f}\0", "\\u001b[31m\\r\\t\\u007f\\u0000"),
+            ("a\u{2003}b\u{3000}c\u{a0}d", "a\\u2003b\\u3000c\\u00a0d"),
+            ("\u{600}\u{200b}\u{feff}\u{ad}\u{e0041}", "\\u0600\\u200b\\ufeff\\u00ad\\udb40\\udc41"),
+            ("\"it's\" \\ ok", "\"it's\" \\ ok"),
         ] {
             assert_eq!(escaped(text, false), expected);
         }
