@@ -12,7 +12,7 @@ use crate::dial::error::ADVICE;
 use crate::error::{Error, Kind};
 use crate::oci::error::Code;
 use crate::policy::clients::Notice;
-use crate::policy::refusals::Notices;
+use crate::policy::repeats::Notices;
 use crate::upstream::NO_REGISTRY;
 
 /// The registry's label of a request that is for no known registry.
