@@ -1,12 +1,17 @@
 //! Where log lines go: stderr, as text or as JSON.
 
+mod unrepeated;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
+use self::unrepeated::Unrepeated;
 use crate::config::{LogFormat, LogSettings};
 
 /// Starts logging, once in the life of the process; later calls change nothing. `RUST_LOG` wins
@@ -21,8 +26,8 @@ pub fn start(settings: LogSettings) {
     let lines = Lines { has_colours: settings.format == LogFormat::Text && colours() };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_target(false);
     let started = match settings.format {
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
-        LogFormat::Text => log.with_ansi(lines.has_colours).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).finish().with(Unrepeated::new()).try_init(),
+        LogFormat::Text => log.with_ansi(lines.has_colours).finish().with(Unrepeated::new()).try_init(),
     };
     if let (Ok(()), Some(error)) = (started, wrong) {
         tracing::warn!(%error, "RUST_LOG is not understood: the configuration's level is used");

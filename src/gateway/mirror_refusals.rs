@@ -2,7 +2,7 @@
 //! itself, past the cache and out of its own rate limit.
 
 use std::net::SocketAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tracing::{debug, info, warn};
@@ -12,15 +12,24 @@ use crate::dial::error::ADVICE;
 use crate::error::{Error, Kind};
 use crate::oci::error::Code;
 use crate::policy::clients::Notice;
-use crate::policy::repeats::Notices;
+use crate::policy::repeats::Repeats;
 use crate::upstream::NO_REGISTRY;
 
 /// The registry's label of a request that is for no known registry.
 const UNKNOWN: &str = "unknown";
 
 /// What was refused of late, so that the same refusal is reported once in a while.
-#[derive(Debug, Default)]
-pub(crate) struct Refusals(Mutex<Notices>);
+#[derive(Debug)]
+pub(crate) struct Refusals(Mutex<Repeats<(String, &'static str)>>);
+
+/// The same refusal of the same registry's is logged once in this time.
+const WINDOW: Duration = Duration::from_secs(60);
+
+impl Default for Refusals {
+    fn default() -> Refusals {
+        Refusals(Mutex::new(Repeats::new(1, WINDOW)))
+    }
+}
 
 impl Refusals {
     /// Counts a request that the mirror did not answer, and reports it if that is news.
@@ -33,7 +42,7 @@ impl Refusals {
             // wherever there might be one.
             return debug!(registry, code, status, %error, "the mirror has no such thing");
         }
-        let Notice::Say { unsaid } = self.0.lock().notice(registry, code, telemetry.clock.now()) else { return };
+        let Notice::Say { unsaid } = self.notice(registry, code, telemetry.clock.now()) else { return };
         let client = client.ip().to_canonical();
         warn!(
             registry, code, status, %client, repository = %record.subject, unsaid, %error,
@@ -48,7 +57,7 @@ impl Refusals {
     pub(crate) fn note_unauthorized(&self, telemetry: &Telemetry, client: SocketAddr) {
         let (registry, code) = (UNKNOWN, Code::Unauthorized.as_str());
         telemetry.metrics.mirror_refused(registry, code);
-        let Notice::Say { unsaid } = self.0.lock().notice(registry, code, telemetry.clock.now()) else { return };
+        let Notice::Say { unsaid } = self.notice(registry, code, telemetry.clock.now()) else { return };
         let client = client.ip().to_canonical();
         info!(
             registry, code, %client, unsaid,
@@ -59,9 +68,13 @@ impl Refusals {
 
     /// Reports that a request of seawall's own came back, if that is news.
     pub(crate) fn say_looped(&self, now: SystemTime, error: &Error) {
-        if let Notice::Say { unsaid } = self.0.lock().notice(NO_REGISTRY, Kind::Looped.as_str(), now) {
+        if let Notice::Say { unsaid } = self.notice(NO_REGISTRY, Kind::Looped.as_str(), now) {
             warn!(%error, unsaid, "a request of seawall's own came back to it");
         }
+    }
+
+    fn notice(&self, registry: &str, code: &'static str, now: SystemTime) -> Notice {
+        self.0.lock().notice((registry.to_owned(), code), now)
     }
 }
 

@@ -16,6 +16,9 @@ use crate::oci::route::{Kind, cut};
 use crate::upstream::NO_REGISTRY;
 use crate::upstream::requester::UpstreamCost;
 
+/// The target of the lines of requests.
+pub const REQUESTS: &str = "seawall::requests";
+
 /// Where records are written to.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
@@ -141,6 +144,7 @@ impl Drop for Record {
             End::Open | End::Clean => None,
         };
         info!(
+            target: REQUESTS,
             client = %self.peer.ip().to_canonical(),
             method = %self.method,
             registry = %self.registry,

@@ -1,33 +1,42 @@
-//! How often the log says that the mirror refused a request.
+//! How often the log says the same thing.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::time::{Duration, SystemTime};
 
+use super::access::within;
 use super::clients::Notice;
 
-/// The same refusal by the same registry is logged once in this time.
-const WINDOW: Duration = Duration::from_secs(60);
-
-/// Refusals that were logged: at most one entry for each pair of registry and code.
-#[derive(Debug, Default)]
-pub struct Notices(HashMap<(String, &'static str), Said>);
+/// Things that were said of late, so that each is said so many times in some time, and then counted.
+/// The things are of a fixed list: none is forgotten.
+#[derive(Debug)]
+pub struct Repeats<K> {
+    most: u64,
+    window: Duration,
+    said: HashMap<K, Said>,
+}
 
 #[derive(Debug)]
 struct Said {
-    at: SystemTime,
+    since: SystemTime,
+    times: u64,
     unsaid: u64,
 }
 
-impl Notices {
-    /// Counts one more refusal. `registry` and `code` are of fixed lists.
-    pub fn notice(&mut self, registry: &str, code: &'static str, now: SystemTime) -> Notice {
-        let said = self.0.entry((registry.to_owned(), code));
-        let is_first = matches!(said, Entry::Vacant(_));
-        let said = said.or_insert(Said { at: now, unsaid: 0 });
-        let is_over = now.duration_since(said.at).is_ok_and(|passed| passed >= WINDOW);
-        if is_first || is_over {
-            said.at = now;
+impl<K: Hash + Eq> Repeats<K> {
+    /// The same thing is said at most so many times in this time.
+    pub fn new(most: u64, window: Duration) -> Repeats<K> {
+        Repeats { most, window, said: HashMap::new() }
+    }
+
+    /// It happened once more.
+    pub fn notice(&mut self, thing: K, now: SystemTime) -> Notice {
+        let said = self.said.entry(thing).or_insert(Said { since: now, times: 0, unsaid: 0 });
+        if !within(Some(said.since), self.window, now) {
+            (said.since, said.times) = (now, 0);
+        }
+        if said.times < self.most {
+            said.times += 1;
             return Notice::Say { unsaid: std::mem::take(&mut said.unsaid) };
         }
         said.unsaid += 1;
@@ -39,18 +48,30 @@ impl Notices {
 mod tests {
     use super::*;
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
     #[test]
-    fn a_storm_of_refusals_is_a_line_a_minute() {
-        let (start, mut notices) = (SystemTime::UNIX_EPOCH, Notices::default());
+    fn a_storm_is_a_line_a_minute() {
+        let (start, mut repeats) = (SystemTime::UNIX_EPOCH, Repeats::new(1, MINUTE));
         let say = |unsaid| Notice::Say { unsaid };
-        assert_eq!(notices.notice("docker.io", "DENIED", start), say(0));
+        assert_eq!(repeats.notice("denied", start), say(0));
         for _ in 0..1000 {
-            assert_eq!(notices.notice("docker.io", "DENIED", start + WINDOW / 2), Notice::Count);
+            assert_eq!(repeats.notice("denied", start + MINUTE / 2), Notice::Count);
         }
-        assert_eq!(notices.notice("docker.io", "TOOMANYREQUESTS", start), say(0));
-        assert_eq!(notices.notice("ghcr.io", "DENIED", start), say(0));
-        assert_eq!(notices.notice("docker.io", "DENIED", start + WINDOW), say(1000));
-        assert_eq!(notices.notice("docker.io", "DENIED", start + WINDOW), Notice::Count);
-        assert_eq!(notices.0.len(), 3);
+        assert_eq!(repeats.notice("too many", start), say(0));
+        assert_eq!(repeats.notice("denied", start + MINUTE), say(1000));
+        assert_eq!(repeats.notice("denied", start + MINUTE), Notice::Count);
+        assert_eq!(repeats.said.len(), 2);
+    }
+
+    #[test]
+    fn some_are_said_before_the_rest_is_counted() {
+        let (start, mut repeats) = (SystemTime::UNIX_EPOCH, Repeats::new(3, MINUTE));
+        let count =
+            |repeats: &mut Repeats<()>, now| (0..10).filter(|_| repeats.notice((), now) != Notice::Count).count();
+        assert_eq!(count(&mut repeats, start), 3);
+        assert_eq!(count(&mut repeats, start + MINUTE / 2), 0);
+        assert_eq!(repeats.notice((), start + MINUTE), Notice::Say { unsaid: 17 });
+        assert_eq!(count(&mut repeats, start + MINUTE), 2);
     }
 }
