@@ -14,6 +14,7 @@ mod admin;
 pub mod builtin;
 mod client_certificate;
 mod clients;
+mod doubts;
 mod own;
 mod parent;
 mod problem;

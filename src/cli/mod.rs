@@ -106,6 +106,9 @@ fn load(path: Option<PathBuf>, flags: Overrides) -> anyhow::Result<Config> {
     for stray in &config.strays {
         eprintln!("seawall: ignored: {stray}");
     }
+    for doubt in config.doubts() {
+        eprintln!("seawall: warning: {doubt}");
+    }
     Ok(config)
 }
 

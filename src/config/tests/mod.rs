@@ -211,6 +211,24 @@ fn the_variables_of_kubernetes_are_not_ours() {
 }
 
 #[test]
+fn what_is_seldom_meant_is_said() {
+    let doubts = |text: &str| with_env(text, &[]).unwrap().doubts();
+    for (text, said) in [
+        ("[clients]\nallow = [\"10.0.0.0/8\", \"0.0.0.0/0\"]", "open proxy"),
+        ("[clients]\nallow = [\"::/0\"]", "open proxy"),
+        ("[clients]\nproxy_protocol_from = [\"0.0.0.0/0\"]", "load balancers"),
+        ("[clients]\nmax_connections = 2", "have 1 connections"),
+        ("[clients]\nmax_per_client = 5", "have 5 connections"),
+    ] {
+        let doubts = doubts(text);
+        assert!(matches!(doubts.as_slice(), [doubt] if doubt.contains(said)), "{text}: {doubts:?}");
+    }
+    for text in ["", "[clients]\nmax_connections = 12", "[clients]\nproxy_protocol_from = [\"10.0.0.0/8\"]"] {
+        assert_eq!(doubts(text), [""; 0], "{text}");
+    }
+}
+
+#[test]
 fn flags_win_over_variables() {
     let flags = Overrides {
         listen: vec!["127.0.0.1:7".to_owned()],
