@@ -133,3 +133,33 @@ async fn what_is_not_allowed_is_denied() {
         seawall.metric("seawall_requests_total{registry=\"docker.io\",kind=\"manifest\",outcome=\"denied\"}") > 0.0
     );
 }
+
+/// quay.io has its token service at `/v2/auth`: `allow` and `deny` are about repositories, and let it be.
+/// A token opens nothing that is denied.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_are_had_below_v2_and_open_nothing_that_is_denied() {
+    let pki = Pki::new();
+    let registry = Registry::new("quay.io")
+        .image("acme/open:1", Image::two_platforms())
+        .image("acme/shut:1", Image::single(&[b"denied"]))
+        .token_auth()
+        .realm("https://quay.io/v2/auth")
+        .start(&pki)
+        .await;
+    let deny = "[[registry]]\nname = \"quay.io\"\ndeny = [\"acme/shut\", \"auth*\", \"auth\"]\n";
+    let seawall = Seawall::before(&registry).toml(deny).start(&pki).await;
+    let client = seawall.client();
+    client.pull("quay.io/acme/open:1", Style::Docker).await.unwrap();
+    assert!(registry.requests().iter().any(|request| request.path == "/v2/auth"), "{}", registry.log());
+    let before = registry.requests().len();
+    let token = client.get("https://quay.io/v2/auth?service=registry.docker.io&scope=repository:acme/shut:pull");
+    let token = token.send().await.unwrap();
+    assert_eq!(token.status, 200, "{}", registry.log());
+    let bearer = format!("Bearer {}", token.json()["token"].as_str().unwrap());
+    let asked = client.get("https://quay.io/v2/acme/shut/manifests/1").header("authorization", &bearer);
+    assert_eq!(asked.send().await.unwrap().status, 403);
+    // What is below the realm is no realm.
+    assert_eq!(client.get("https://quay.io/v2/auth/manifests/1").send().await.unwrap().status, 403);
+    let after = registry.requests().into_iter().skip(before).filter(|request| request.path != "/v2/auth");
+    assert_eq!(after.count(), 0, "{}", registry.log());
+}

@@ -272,6 +272,25 @@ fn who_drops_all_of_it_without_a_word_can_open_it_again() {
 }
 
 /// What a million of them cost, by counting: the rest is digest and number.
+/// Who can name repositories without end makes no table grow, and opens nothing: of a repository beyond,
+/// all that is known is that it may have been granted just now, which outlives no refusal.
+#[test]
+fn so_many_open_repositories_are_known_and_no_more() {
+    let mut opened = HashMap::new();
+    let key = |n: usize| RepositoryKey::from(format!("docker.io/a/{n}").as_str());
+    for n in 0..MOST_OPENED {
+        note(&mut opened, &key(n), Stamp::from_micros(7));
+    }
+    assert_eq!(latest(&opened, &key(0)), Some(Stamp::from_micros(7)));
+    for n in 0..3 {
+        note(&mut opened, &key(MOST_OPENED + n), Stamp::from_micros(8));
+        note(&mut opened, &key(n), Stamp::from_micros(9));
+    }
+    assert_eq!(opened.len(), MOST_OPENED);
+    assert_eq!(latest(&opened, &key(0)), Some(Stamp::from_micros(9)));
+    assert_eq!(latest(&opened, &key(MOST_OPENED)), Some(Stamp::from_micros(u64::MAX)));
+}
+
 #[test]
 fn a_presence_is_small() {
     let size = super::super::known::SIZE;

@@ -24,7 +24,8 @@ pub(crate) enum Ask {
 
 impl Ask {
     pub(crate) fn of(path: &str) -> Ask {
-        if path == "/token" {
+        // quay.io has it below its API.
+        if ["/token", "/v2/auth"].contains(&path) {
             return Ask::Token;
         }
         if let Some(hex) = path.strip_prefix("/registry-v2/docker/registry/v2/blobs/") {
