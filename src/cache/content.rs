@@ -27,6 +27,7 @@ use crate::oci::digest::{Digest, Hasher};
 use crate::oci::manifest::{ContentKind, MAX_MANIFEST};
 use crate::oci::media_type::OCTET_STREAM;
 use crate::store::index::Held;
+use crate::policy::budget::LEAST_OF_ANSWER;
 use crate::store::{Blob, is_missing};
 use crate::upstream::{Fetched, Proves, Transfer, What, paced_at};
 
@@ -36,10 +37,11 @@ const FAR: u64 = 32 << 20;
 /// A client whose leader was refused, or vanished, leads or follows again.
 const ATTEMPTS: u32 = 4;
 
-/// Whether upstream would say so again to who asks with the same credential.
-/// Bytes of a manifest that are answered from memory.
-const LONG: usize = 64 << 10;
+/// Bytes of a manifest that are answered from memory, whoever reads them: what every answer may have
+/// there.
+const LONG: u64 = LEAST_OF_ANSWER;
 
+/// Whether upstream would say so again to who asks with the same credential.
 fn is_final(error: &Error) -> bool {
     error.kind().fault() == Fault::Upstream
 }
@@ -213,7 +215,7 @@ impl Contents {
     /// memory.
     pub(super) async fn spare_memory(&self, found: Found) -> Found {
         let Content::Memory(bytes) = &found.content else { return found };
-        if bytes.len() <= LONG {
+        if bytes.len() as u64 <= LONG {
             return found;
         }
         let Some(held) = self.parts.index.hold(&found.digest, self.now()) else { return found };

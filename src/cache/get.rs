@@ -10,7 +10,7 @@ use super::flight;
 use super::found::Found;
 use super::manifests::Manifests;
 use super::parts::Parts;
-use super::pull::{Pull, Wanted};
+use super::pull::{Method, Pull, Wanted};
 use super::push::Push;
 use super::sweep::Sweep;
 use super::tagged::Tagged;
@@ -130,7 +130,10 @@ impl Cache {
             Some((print, login)) => Box::pin(self.get_by_login(pull, print, &login)).await?,
             None => self.find(pull).await?,
         };
-        Ok(self.0.contents.spare_memory(found).await)
+        match pull.method {
+            Method::Head => Ok(found),
+            Method::Get => Ok(self.0.contents.spare_memory(found).await),
+        }
     }
 
     async fn find(&self, pull: &Pull) -> Result<Found> {

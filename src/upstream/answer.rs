@@ -16,8 +16,9 @@ use crate::oci::digest::Digest;
 use crate::oci::error::code_of;
 use crate::policy::sound;
 
-/// Bytes of an error's body that are read and passed on.
-const MAX_ERROR_BODY: usize = 64 << 10;
+/// Bytes of an error's body that are read and passed on: what every answer may have in memory. Of a
+/// longer one its status is.
+const MAX_ERROR_BODY: usize = 16 << 10;
 
 /// Where a response comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
