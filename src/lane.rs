@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::error::{Error, Kind, Result};
 use crate::metrics::bounds::Level;
-use crate::policy::budget::Network;
+use crate::policy::budget::Tenant;
 use crate::policy::line::{Line, Number};
 
 /// How long a place is waited for: containerd gives up on an answer after 30 s.
@@ -53,8 +53,8 @@ pub trait Reclaimable: Send + Sync + std::fmt::Debug {
 /// stands in the line of each of them.
 #[derive(Debug)]
 pub struct Applicants {
-    first: Network,
-    others: Mutex<Vec<Network>>,
+    first: Tenant,
+    others: Mutex<Vec<Tenant>>,
     joined: Notify,
 }
 
@@ -63,26 +63,26 @@ const MOST_APPLICANTS: usize = 64;
 
 impl Applicants {
     /// A client there asks.
-    pub fn new(first: Network) -> Applicants {
+    pub fn new(first: Tenant) -> Applicants {
         Applicants { first, others: Mutex::default(), joined: Notify::new() }
     }
 
     /// Who asked.
-    pub fn first(&self) -> Network {
+    pub fn first(&self) -> Tenant {
         self.first
     }
 
     /// A client there waits for it, too.
-    pub fn join(&self, network: Network) {
+    pub fn join(&self, tenant: Tenant) {
         let mut others = self.others.lock();
-        if network != self.first && others.len() < MOST_APPLICANTS && !others.contains(&network) {
-            others.push(network);
+        if tenant != self.first && others.len() < MOST_APPLICANTS && !others.contains(&tenant) {
+            others.push(tenant);
             self.joined.notify_one();
         }
     }
 
     /// The one of that number.
-    fn number(&self, n: usize) -> Option<Network> {
+    fn number(&self, n: usize) -> Option<Tenant> {
         if n == 0 { Some(self.first) } else { self.others.lock().get(n - 1).copied() }
     }
 }
@@ -91,7 +91,7 @@ impl Applicants {
 #[derive(Debug)]
 pub struct Place {
     lane: Lane,
-    network: Network,
+    tenant: Tenant,
 }
 
 impl Lane {
@@ -101,21 +101,21 @@ impl Lane {
         Lane(Arc::new(Inner { line, paced, taken: taken.clone(), waiting: waiting.clone() }))
     }
 
-    /// A place for a client of that network.
+    /// A place for that tenant.
     ///
     /// # Errors
-    /// There is none in time: others have them all, or its own network has its share.
-    pub async fn enter(&self, network: Network) -> Result<Place> {
-        match self.take_now(network) {
+    /// There is none in time: others have them all, or it has its share.
+    pub async fn enter(&self, tenant: Tenant) -> Result<Place> {
+        match self.take_now(tenant) {
             Some(place) => Ok(place),
-            None => Box::pin(async move { self.wait_for(&Applicants::new(network)).await }).await,
+            None => Box::pin(async move { self.wait_for(&Applicants::new(tenant)).await }).await,
         }
     }
 
     /// A place for what these wait for, who may become more meanwhile.
     ///
     /// # Errors
-    /// There is none in time: others have them all, or the networks of all of them have their share.
+    /// There is none in time: others have them all, or all of them have their share.
     pub async fn enter_for(&self, applicants: &Applicants) -> Result<Place> {
         match self.take_now(applicants.first) {
             Some(place) => Ok(place),
@@ -128,12 +128,12 @@ impl Lane {
         let begun = Instant::now();
         let (mut waits, mut standing, mut looks) = (FuturesUnordered::new(), 0, begun);
         while begun.elapsed() < PATIENCE {
-            while let Some(network) = applicants.number(standing) {
+            while let Some(tenant) = applicants.number(standing) {
                 standing += 1;
-                match self.take_or_wait(network) {
+                match self.take_or_wait(tenant) {
                     Entry::Place(place) => return Ok(place),
                     Entry::Wait(wait) => waits.push(wait),
-                    Entry::Closed if waits.is_empty() => return Err(too_much(network, "too many wait already")),
+                    Entry::Closed if waits.is_empty() => return Err(too_much(tenant, "too many wait already")),
                     Entry::Closed => {}
                 }
             }
@@ -156,27 +156,27 @@ impl Lane {
         all.push(paced);
     }
 
-    fn take_now(&self, network: Network) -> Option<Place> {
-        self.0.line.lock().take_now(network).then(|| self.place(network))
+    fn take_now(&self, tenant: Tenant) -> Option<Place> {
+        self.0.line.lock().take_now(tenant).then(|| self.place(tenant))
     }
 
     /// A place, or what brings one; or nothing, where too many wait.
-    fn take_or_wait(&self, network: Network) -> Entry {
+    fn take_or_wait(&self, tenant: Tenant) -> Entry {
         let mut line = self.0.line.lock();
-        if line.take_now(network) {
-            return Entry::Place(self.place(network));
+        if line.take_now(tenant) {
+            return Entry::Place(self.place(tenant));
         }
         let (ticket, called) = oneshot::channel();
-        let Ok(number) = line.wait(network, ticket) else { return Entry::Closed };
+        let Ok(number) = line.wait(tenant, ticket) else { return Entry::Closed };
         drop(line);
         self.0.waiting.add(1);
-        Entry::Wait(Wait { called, _standing: Standing { lane: self.clone(), network, number } })
+        Entry::Wait(Wait { called, _standing: Standing { lane: self.clone(), tenant, number } })
     }
 
     /// Who has a place now is told; who has left gives it back at once.
-    fn call(&self, called: Vec<(Network, oneshot::Sender<Place>)>) {
-        for (network, ticket) in called {
-            drop(ticket.send(self.place(network)));
+    fn call(&self, called: Vec<(Tenant, oneshot::Sender<Place>)>) {
+        for (tenant, ticket) in called {
+            drop(ticket.send(self.place(tenant)));
         }
     }
 
@@ -193,9 +193,9 @@ impl Lane {
         some.iter().for_each(|one| one.reclaim(now));
     }
 
-    fn place(&self, network: Network) -> Place {
+    fn place(&self, tenant: Tenant) -> Place {
         self.0.taken.add(1);
-        Place { lane: self.clone(), network }
+        Place { lane: self.clone(), tenant }
     }
 }
 
@@ -208,15 +208,15 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Place { lane, network } = self;
+        let Place { lane, tenant } = self;
         lane.0.taken.sub(1);
-        let called = lane.0.line.lock().give_back(*network);
+        let called = lane.0.line.lock().give_back(*tenant);
         lane.call(called);
     }
 }
 
-fn too_much(network: Network, why: &str) -> Error {
-    Error::new(Kind::Busy, format!("too much is being done for {network} at once, and {why}: try again"))
+fn too_much(tenant: Tenant, why: &str) -> Error {
+    Error::new(Kind::Busy, format!("too much is being done for {tenant} at once, and {why}: try again"))
 }
 
 enum Entry {
@@ -243,14 +243,14 @@ impl Future for Wait {
 /// Somebody in the line.
 struct Standing {
     lane: Lane,
-    network: Network,
+    tenant: Tenant,
     number: Number,
 }
 
 impl Drop for Standing {
     fn drop(&mut self) {
         self.lane.0.waiting.sub(1);
-        let called = self.lane.0.line.lock().leave(self.network, self.number);
+        let called = self.lane.0.line.lock().leave(self.tenant, self.number);
         self.lane.call(called);
     }
 }
@@ -260,21 +260,21 @@ mod tests {
     use super::*;
     use crate::metrics::bounds::Bounds;
 
-    fn network(n: u8) -> Network {
-        Network::of([10, 0, 0, n].into())
+    fn tenant(n: u8) -> Tenant {
+        Tenant::of([10, 0, 0, n].into())
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_place_goes_to_who_waits_and_who_left_waits_no_more() {
         let bounds = Bounds::default();
         let lane = Lane::new(2, &bounds.transfers, &bounds.transfers_waiting);
-        let first = lane.enter(network(1)).await.unwrap();
-        let second = lane.enter(network(1)).await.unwrap();
+        let first = lane.enter(tenant(1)).await.unwrap();
+        let second = lane.enter(tenant(1)).await.unwrap();
         let began = tokio::time::Instant::now();
-        let refused = lane.enter(network(1)).await.unwrap_err();
+        let refused = lane.enter(tenant(1)).await.unwrap_err();
         assert_eq!((refused.kind(), began.elapsed()), (Kind::Busy, PATIENCE));
         assert_eq!(lane.0.line.lock().counts(), (2, 0), "who gave up does not wait");
-        let mut waiting = std::pin::pin!(lane.enter(network(2)));
+        let mut waiting = std::pin::pin!(lane.enter(tenant(2)));
         assert!(futures_util::poll!(&mut waiting).is_pending());
         assert_eq!((bounds.transfers.read(), bounds.transfers_waiting.read()), (2, 1));
         drop(first);
@@ -290,14 +290,14 @@ mod tests {
         let lane = Lane::new(4, &bounds.transfers, &bounds.transfers_waiting);
         let mut held = Vec::new();
         for n in [9, 1, 1] {
-            held.push(lane.enter(network(n)).await.unwrap());
+            held.push(lane.enter(tenant(n)).await.unwrap());
         }
-        let applicants = Applicants::new(network(1));
+        let applicants = Applicants::new(tenant(1));
         let mut waiting = std::pin::pin!(lane.enter_for(&applicants));
         assert!(futures_util::poll!(&mut waiting).is_pending());
-        applicants.join(network(2));
+        applicants.join(tenant(2));
         let place = waiting.await.unwrap();
-        assert_eq!((place.network, bounds.transfers_waiting.read()), (network(2), 0));
+        assert_eq!((place.tenant, bounds.transfers_waiting.read()), (tenant(2), 0));
     }
 
     #[derive(Debug)]
@@ -313,10 +313,10 @@ mod tests {
     async fn what_is_not_used_is_for_who_waits() {
         let bounds = Bounds::default();
         let lane = Lane::new(1, &bounds.transfers, &bounds.transfers_waiting);
-        let unused: Arc<dyn Reclaimable> = Arc::new(Unused(Mutex::new(Some(lane.enter(network(1)).await.unwrap()))));
+        let unused: Arc<dyn Reclaimable> = Arc::new(Unused(Mutex::new(Some(lane.enter(tenant(1)).await.unwrap()))));
         lane.pace(Arc::downgrade(&unused));
         let began = Instant::now();
-        lane.enter(network(1)).await.unwrap();
+        lane.enter(tenant(1)).await.unwrap();
         assert_eq!(began.elapsed(), LOOKS_EVERY);
     }
 }

@@ -26,8 +26,8 @@ use crate::http::warnings::Warnings;
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::manifest::{ContentKind, MAX_MANIFEST};
 use crate::oci::media_type::OCTET_STREAM;
-use crate::store::index::Held;
 use crate::policy::budget::LEAST_OF_ANSWER;
+use crate::store::index::Held;
 use crate::store::{Blob, is_missing};
 use crate::upstream::{Fetched, Proves, Transfer, What, paced_at};
 

@@ -37,7 +37,7 @@ use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
 use crate::policy::access::Verdict;
 use crate::policy::admission::Wish;
-use crate::policy::budget::{Network, Pace};
+use crate::policy::budget::{Pace, Tenant};
 use crate::policy::retry;
 use crate::store::Partial;
 use crate::task;
@@ -75,7 +75,7 @@ impl Fill {
         content_kind(&self.what)
     }
 
-    fn network(&self) -> Network {
+    fn tenant(&self) -> Tenant {
         self.pull.requester.cost.applicants().first()
     }
 
@@ -245,7 +245,7 @@ impl Fill {
     async fn make_room(&self, here: u64, total: Option<u64>) -> Result<SpaceReservation> {
         let size = total.unwrap_or(here);
         let wish = Wish { size, missing: size.saturating_sub(here) };
-        let made = self.parts.sweep.begin(wish, self.network()).await.map_err(no_room)?;
+        let made = self.parts.sweep.begin(wish, self.tenant()).await.map_err(no_room)?;
         made.ok_or_else(|| self.full(&format!("there is no room for {} bytes", wish.missing)))
     }
 

@@ -22,7 +22,7 @@ use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
 use crate::policy::access::within;
-use crate::policy::budget::Network;
+use crate::policy::budget::Tenant;
 use crate::store::BlobFile;
 use crate::store::index::{Held, UNTAKEN};
 use crate::upstream::Fetched;
@@ -134,9 +134,9 @@ impl Flight {
 
     /// A client there waits for it too, and stands in line for its place: it is not to wait behind all
     /// else that who asked first wants.
-    pub fn stand_beside(&self, network: Network) {
+    pub fn stand_beside(&self, tenant: Tenant) {
         if let Some(cost) = self.cost.get() {
-            cost.applicants().join(network);
+            cost.applicants().join(tenant);
         }
     }
 

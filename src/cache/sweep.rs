@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::oci::digest::Digest;
 use crate::policy::access::within;
 use crate::policy::admission::{Admission, Room, Wish};
-use crate::policy::budget::Network;
+use crate::policy::budget::Tenant;
 use crate::store::blobs::footprint;
 use crate::store::index::Index;
 use crate::store::open_files::OpenFiles;
@@ -66,7 +66,7 @@ pub struct Reserved {
     /// Bytes that there is room for: they are here, or come next.
     bytes: u64,
     /// Bytes that are to come after those, for whom. Nothing makes room for them yet.
-    owed: HashMap<Network, u64>,
+    owed: HashMap<Tenant, u64>,
 }
 
 impl Reserved {
@@ -74,11 +74,11 @@ impl Reserved {
         self.owed.values().sum()
     }
 
-    fn pay(&mut self, network: Network, bytes: u64) {
-        if let Some(owed) = self.owed.get_mut(&network) {
+    fn pay(&mut self, tenant: Tenant, bytes: u64) {
+        if let Some(owed) = self.owed.get_mut(&tenant) {
             *owed -= bytes;
             if *owed == 0 {
-                self.owed.remove(&network);
+                self.owed.remove(&tenant);
             }
         }
     }
@@ -90,7 +90,7 @@ pub struct SpaceReservation {
     all: Arc<Mutex<Reserved>>,
     bytes: u64,
     owed: u64,
-    network: Network,
+    tenant: Tenant,
 }
 
 impl SpaceReservation {
@@ -104,7 +104,7 @@ impl Drop for SpaceReservation {
     fn drop(&mut self) {
         let mut all = self.all.lock();
         all.bytes -= self.bytes;
-        all.pay(self.network, self.owed);
+        all.pay(self.tenant, self.owed);
     }
 }
 
@@ -127,7 +127,7 @@ impl Sweep {
     /// The file system cannot be asked.
     pub async fn make_room(&self, wish: Wish) -> fs::Result<Option<SpaceReservation>> {
         let sweep = self.clone();
-        task::blocking(move || sweep.begin_now(wish, wish.size, Network::own())).await
+        task::blocking(move || sweep.begin_now(wish, wish.size, Tenant::own())).await
     }
 
     /// The same for a blob that comes by and by: whether there would be room for all of it, beside what
@@ -135,9 +135,9 @@ impl Sweep {
     ///
     /// # Errors
     /// The file system cannot be asked.
-    pub async fn begin(&self, wish: Wish, network: Network) -> fs::Result<Option<SpaceReservation>> {
+    pub async fn begin(&self, wish: Wish, tenant: Tenant) -> fs::Result<Option<SpaceReservation>> {
         let (sweep, first) = (self.clone(), (wish.size - wish.missing) + wish.missing.min(STEP));
-        task::blocking(move || sweep.begin_now(wish, first, network)).await
+        task::blocking(move || sweep.begin_now(wish, first, tenant)).await
     }
 
     /// Makes room for more of a blob on its way: for `upto` bytes of it, and some ahead. `evicts`:
@@ -160,7 +160,7 @@ impl Sweep {
             if has_room {
                 let paid = more.min(reservation.owed);
                 (all.bytes, reservation.bytes) = (all.bytes + more, reservation.bytes + more);
-                all.pay(reservation.network, paid);
+                all.pay(reservation.tenant, paid);
                 reservation.owed -= paid;
             }
             drop(all);
@@ -169,14 +169,14 @@ impl Sweep {
         .await
     }
 
-    fn begin_now(&self, wish: Wish, first: u64, network: Network) -> fs::Result<Option<SpaceReservation>> {
+    fn begin_now(&self, wish: Wish, first: u64, tenant: Tenant) -> fs::Result<Option<SpaceReservation>> {
         let mut all = self.reserved.lock();
         let (all_owed, owed) = (all.owed(), wish.size - first);
         // What is small is here before what is large: it does not wait for that.
         if owed > 0 {
             let whole = Wish { missing: wish.missing.saturating_add(all_owed), ..wish };
-            // Ten half blobs are worth nothing, and one network has no more than half of the room.
-            let its = all.owed.get(&network).copied().unwrap_or(0);
+            // Ten half blobs are worth nothing, and one tenant has no more than half of the room.
+            let its = all.owed.get(&tenant).copied().unwrap_or(0);
             let is_too_much = its > 0 && its.saturating_add(owed) > self.max_size / 2;
             if is_too_much || self.room(all.bytes + all_owed)?.admit(whole) == Admission::Through {
                 return Ok(None);
@@ -188,9 +188,9 @@ impl Sweep {
         }
         all.bytes += first;
         if owed > 0 {
-            *all.owed.entry(network).or_default() += owed;
+            *all.owed.entry(tenant).or_default() += owed;
         }
-        Ok(Some(SpaceReservation { all: self.reserved.clone(), bytes: first, owed, network }))
+        Ok(Some(SpaceReservation { all: self.reserved.clone(), bytes: first, owed, tenant }))
     }
 
     /// Evicts what has to go; tells whether there is room then.

@@ -15,7 +15,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::budget::Network;
+use super::budget::Tenant;
 
 /// Failures in a row that open. One is a blip; two may be one blip, since a request on a kept
 /// connection that broke is sent again at once; the third is another request's. A host that is
@@ -66,7 +66,7 @@ pub struct Asked {
     /// the others.
     pub subject: u64,
     /// Whose request it was.
-    pub client: Network,
+    pub client: Tenant,
 }
 
 /// How a host failed.

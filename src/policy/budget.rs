@@ -12,32 +12,32 @@ use super::address::Block;
 /// Whose share it is: an IPv4 address, or an IPv6 /48, which is what one site is given (RFC 6177) and
 /// can take 65,536 /64 from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Network(Block);
+pub struct Tenant(Block);
 
-impl Network {
+impl Tenant {
     /// seawall's own.
-    pub fn own() -> Network {
-        Network::of(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    pub fn own() -> Tenant {
+        Tenant::of(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 
     /// The one that `ip` belongs to.
-    pub fn of(ip: IpAddr) -> Network {
-        Network(Block::around(ip, 32, 48))
+    pub fn of(ip: IpAddr) -> Tenant {
+        Tenant(Block::around(ip, 32, 48))
     }
 
     /// What is around an address.
-    pub fn around(ip: IpAddr) -> Network {
-        Network::of(ip).block()
+    pub fn around(ip: IpAddr) -> Tenant {
+        Tenant::of(ip).block()
     }
 
     /// What is around it: an IPv4 /24, or an IPv6 /44. Who has many addresses has them there.
     #[must_use]
-    pub fn block(self) -> Network {
-        Network(self.0.widened(24, 44))
+    pub fn block(self) -> Tenant {
+        Tenant(self.0.widened(24, 44))
     }
 }
 
-impl fmt::Display for Network {
+impl fmt::Display for Tenant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -48,8 +48,8 @@ impl fmt::Display for Network {
 pub struct Unwritten {
     /// Of all answers.
     pub all: u64,
-    /// Of those to the network of the client.
-    pub network: u64,
+    /// Of those to its tenant.
+    pub tenant: u64,
     /// Of those on its connection.
     pub connection: u64,
     /// Of this answer.
@@ -66,10 +66,10 @@ pub const LEAST_OF_ANSWER: u64 = 16 << 10;
 impl Unwritten {
     /// Bytes that may be given now; 0: the answer waits until something of it is written.
     pub fn room(self) -> u64 {
-        let Unwritten { all, network, connection, answer } = self;
-        let of_network = MOST_UNWRITTEN.saturating_sub(all).saturating_sub(network);
+        let Unwritten { all, tenant, connection, answer } = self;
+        let of_tenant = MOST_UNWRITTEN.saturating_sub(all).saturating_sub(tenant);
         let of_answer = MOST_OF_CONNECTION.saturating_sub(connection).saturating_sub(answer);
-        match of_network.min(of_answer) {
+        match of_tenant.min(of_answer) {
             room if room >= LEAST_OF_ANSWER => room,
             _ if answer == 0 => LEAST_OF_ANSWER,
             _ => 0,
@@ -153,14 +153,14 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     #[test]
-    fn a_network_is_an_address_or_a_48() {
-        let of = |text: &str| Network::of(text.parse().unwrap());
+    fn a_tenant_is_an_address_or_a_48() {
+        let of = |text: &str| Tenant::of(text.parse().unwrap());
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:ffff::2"));
         assert_ne!(of("2001:db8:1::1"), of("2001:db8:2::1"));
         assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
         assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
         assert_eq!(of("2001:db8:1:2::1").to_string(), "2001:db8:1::/48");
-        let around = |text: &str| Network::around(text.parse().unwrap());
+        let around = |text: &str| Tenant::around(text.parse().unwrap());
         assert_eq!(around("10.0.0.1"), around("::ffff:10.0.0.255"));
         assert_ne!(around("10.0.0.1"), around("10.0.1.1"));
         assert_eq!(around("2001:db8:1:2::1"), around("2001:db8:a::"));
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_may_be_given() {
-        for (all, network, connection, answer, expected) in [
+        for (all, tenant, connection, answer, expected) in [
             (0, 0, 0, 0, 2 * MIB),
             (MIB, MIB, MIB, MIB, 0),
             (MIB, MIB, MIB, 0, MIB),
@@ -206,20 +206,20 @@ mod tests {
             (128 * MIB, 0, 0, 0, 2 * MIB),
             (300 * MIB, 0, 0, 0, LEAST_OF_ANSWER),
         ] {
-            let held = Unwritten { all, network, connection, answer };
+            let held = Unwritten { all, tenant, connection, answer };
             assert_eq!(held.room(), expected, "{held:?}");
         }
     }
 
     proptest! {
-        /// Whatever some networks take, the next finds a share.
+        /// Whatever some tenants take, the next finds a share.
         #[test]
-        fn a_network_never_takes_the_last(takes in prop::collection::vec(0usize..8, 0..4000)) {
+        fn a_tenant_never_takes_the_last(takes in prop::collection::vec(0usize..8, 0..4000)) {
             let mut held = [0u64; 8];
-            for network in takes {
+            for tenant in takes {
                 let all = held.iter().sum();
-                let room = Unwritten { all, network: held[network], connection: 0, answer: 1 }.room();
-                held[network] += room.min(64 << 10);
+                let room = Unwritten { all, tenant: held[tenant], connection: 0, answer: 1 }.room();
+                held[tenant] += room.min(64 << 10);
             }
             let all: u64 = held.iter().sum();
             prop_assert!(all < MOST_UNWRITTEN);

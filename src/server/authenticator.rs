@@ -6,7 +6,7 @@
 //! 2. The client's turn: one check of a client at a time, whatever it opens. A flood of guesses has
 //!    one place in the queue for each address, and docker's five connections of one pull are one
 //!    check.
-//! 3. A free core of those that may work on this, in turns by network (an IPv4 /24): who has many
+//! 3. A free core of those that may work on this, in turns by block (an IPv4 /24): who has many
 //!    addresses has them there, and takes one turn of all. After each wait it is looked up again:
 //!    another request may have found out.
 //! 4. bcrypt, on a blocking thread. The permits go with it: it cannot be stopped when the client
@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::lane::Lane;
 use crate::lru::lru;
 use crate::metrics::bounds::Bounds;
-use crate::policy::budget::Network;
+use crate::policy::budget::Tenant;
 use crate::policy::users::{Credential, Users};
 use crate::task;
 
@@ -96,7 +96,7 @@ impl Authenticator {
         if let Some(known) = self.known(&print) {
             return known;
         }
-        let core = tokio::time::timeout(self.patience, self.cores.enter(Network::around(at))).await;
+        let core = tokio::time::timeout(self.patience, self.cores.enter(Tenant::around(at))).await;
         let Ok(Ok(core)) = core else { return Answer::Busy };
         if let Some(known) = self.known(&print) {
             return known;
@@ -190,13 +190,13 @@ mod tests {
         assert_eq!(format!("{all:?}"), "Users(1)");
     }
 
-    /// Many addresses of one network take one turn of all: another's waits for no crowd.
+    /// Many addresses of one block take one turn of all: another's waits for no crowd.
     #[tokio::test]
     async fn a_crowd_of_guesses_has_one_turn() {
         let mut all = authenticator(&Clock::system());
         all.cores = Lane::new(1, &Level::default(), &Level::default());
         let (all, tasks) = (Arc::new(all), crate::task::Tasks::new());
-        let held = all.cores.enter(Network::around([10, 9, 9, 9].into())).await.unwrap();
+        let held = all.cores.enter(Tenant::around([10, 9, 9, 9].into())).await.unwrap();
         let order = Arc::new(parking_lot::Mutex::new(Vec::new()));
         let check = |text: String, at: [u8; 4]| {
             let (all, order) = (all.clone(), order.clone());
@@ -213,7 +213,7 @@ mod tests {
         for check in checks {
             check.await.unwrap();
         }
-        let place = order.lock().iter().position(|network| *network == 2).unwrap();
+        let place = order.lock().iter().position(|tenant| *tenant == 2).unwrap();
         assert!(place <= 2, "it was the {place}th: {:?}", order.lock());
     }
 }

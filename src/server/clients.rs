@@ -15,7 +15,7 @@ use super::Settings;
 use super::authenticator::Authenticator;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::policy::budget::Network;
+use crate::policy::budget::Tenant;
 use crate::policy::clients::{Client, Notice, Notices, Refusal};
 use crate::policy::line::Line;
 
@@ -56,14 +56,14 @@ impl Clients {
 
     /// A slot for one more connection of the client at `ip`, if there is one left.
     pub(crate) fn slot(&self, ip: IpAddr) -> Option<ClientSlot> {
-        self.slots.clone().take(Client::of(ip), Network::of(ip))
+        self.slots.clone().take(Client::of(ip), Tenant::of(ip))
     }
 
     /// A slot for one more connection of the balancer at `ip` whose PROXY header is waited for.
     /// They are apart from the slots of clients: the balancer's own health checks are not refused
     /// for the crowd it brings.
     pub(crate) fn waiting_slot(&self, ip: IpAddr) -> Option<ClientSlot> {
-        self.waiting.clone().take(Client::of(ip), Network::of(ip))
+        self.waiting.clone().take(Client::of(ip), Tenant::of(ip))
     }
 
     /// Counts that the client at `ip` was refused, and reports it if that is news. `why` names no
@@ -89,7 +89,7 @@ struct ClientSlots {
     taken: Mutex<HashMap<Client, Taken>>,
     /// Whose share of all connections is how large.
     shares: Mutex<Line<()>>,
-    networks: Mutex<HashMap<Network, Weak<AtomicU64>>>,
+    tenants: Mutex<HashMap<Tenant, Weak<AtomicU64>>>,
 }
 
 #[derive(Debug)]
@@ -101,13 +101,13 @@ struct Taken {
 impl ClientSlots {
     fn new(most: usize, of_all: usize) -> ClientSlots {
         let shares = Mutex::new(Line::new(of_all));
-        ClientSlots { most, taken: Mutex::default(), shares, networks: Mutex::default() }
+        ClientSlots { most, taken: Mutex::default(), shares, tenants: Mutex::default() }
     }
 
-    fn take(self: Arc<Self>, client: Client, network: Network) -> Option<ClientSlot> {
+    fn take(self: Arc<Self>, client: Client, tenant: Tenant) -> Option<ClientSlot> {
         let mut taken = self.taken.lock();
         let here = taken.entry(client).or_insert_with(|| Taken { count: 0, turn: Arc::new(Semaphore::new(1)) });
-        if here.count >= self.most || !self.shares.lock().take_now(network) {
+        if here.count >= self.most || !self.shares.lock().take_now(tenant) {
             if here.count == 0 {
                 taken.remove(&client);
             }
@@ -116,14 +116,14 @@ impl ClientSlots {
         here.count += 1;
         let turn = here.turn.clone();
         drop(taken);
-        let unwritten = self.unwritten(network);
-        Some(ClientSlot { slots: self, client, turn, network, unwritten })
+        let unwritten = self.unwritten(tenant);
+        Some(ClientSlot { slots: self, client, turn, tenant, unwritten })
     }
 
-    /// One for all connections of a network.
-    fn unwritten(&self, network: Network) -> Arc<AtomicU64> {
-        let mut networks = self.networks.lock();
-        let here = networks.entry(network).or_default();
+    /// One for all connections of a tenant.
+    fn unwritten(&self, tenant: Tenant) -> Arc<AtomicU64> {
+        let mut tenants = self.tenants.lock();
+        let here = tenants.entry(tenant).or_default();
         here.upgrade().unwrap_or_else(|| {
             let unwritten = Arc::new(AtomicU64::new(0));
             *here = Arc::downgrade(&unwritten);
@@ -138,12 +138,12 @@ pub(crate) struct ClientSlot {
     slots: Arc<ClientSlots>,
     client: Client,
     turn: Arc<Semaphore>,
-    network: Network,
+    tenant: Tenant,
     unwritten: Arc<AtomicU64>,
 }
 
 impl ClientSlot {
-    /// Bytes that were given to the connections of its network and are not written.
+    /// Bytes that were given to the connections of its tenant and are not written.
     pub(crate) fn unwritten(&self) -> &Arc<AtomicU64> {
         &self.unwritten
     }
@@ -157,14 +157,14 @@ impl ClientSlot {
 
 impl Drop for ClientSlot {
     fn drop(&mut self) {
-        let mut networks = self.slots.networks.lock();
+        let mut tenants = self.slots.tenants.lock();
         // Chunks on their way may still count.
-        if networks.get(&self.network).is_some_and(|here| here.strong_count() == 1) {
-            networks.remove(&self.network);
+        if tenants.get(&self.tenant).is_some_and(|here| here.strong_count() == 1) {
+            tenants.remove(&self.tenant);
         }
-        drop(networks);
+        drop(tenants);
         // Nobody waits in this line.
-        self.slots.shares.lock().give_back(self.network);
+        self.slots.shares.lock().give_back(self.tenant);
         let mut taken = self.slots.taken.lock();
         if let Some(here) = taken.get_mut(&self.client) {
             here.count -= 1;
@@ -183,7 +183,7 @@ mod tests {
     fn a_client_has_so_many_slots_and_is_forgotten_when_it_left() {
         let slots = Arc::new(ClientSlots::new(2, 100));
         let client = |text: &str| Client::of(text.parse().unwrap());
-        let take = |text: &str| slots.clone().take(client(text), Network::of(text.parse().unwrap()));
+        let take = |text: &str| slots.clone().take(client(text), Tenant::of(text.parse().unwrap()));
         let first = take("2001:db8::1").unwrap();
         let second = take("2001:db8::2").unwrap();
         assert!(take("2001:db8::3").is_none(), "one of the same /64");
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn a_block_has_no_more_than_its_share() {
         let slots = Arc::new(ClientSlots::new(100, 64));
-        let take = |ip: [u8; 4]| slots.clone().take(Client::of(ip.into()), Network::of(ip.into()));
+        let take = |ip: [u8; 4]| slots.clone().take(Client::of(ip.into()), Tenant::of(ip.into()));
         let bystander = take([10, 0, 9, 1]).unwrap();
         let crowd: Vec<_> = (0..200).filter_map(|n| take([10, 0, 1, n % 40])).collect();
         assert_eq!(crowd.len(), 32);

@@ -38,7 +38,7 @@ use crate::gateway::rescue::{Facing, rescue};
 use crate::gateway::{Ingress, Session};
 use crate::lane::Place;
 use crate::oci::route;
-use crate::policy::budget::Network;
+use crate::policy::budget::Tenant;
 use crate::task::Tasks;
 
 /// What a connection is after the HTTP on it.
@@ -234,7 +234,7 @@ impl Exchange {
         if let Err(refused) = password::demand(&self.conn, &self.session, &mut request).await {
             return (*refused, None);
         }
-        match self.conn.shared.answers.enter(Network::of(self.conn.peer.ip())).await {
+        match self.conn.shared.answers.enter(Tenant::of(self.conn.peer.ip())).await {
             Ok(place) => (self.answer(request).await, Some(place)),
             Err(error) => (rescue(&error, Facing::Registry, route::Kind::Other, None), None),
         }

@@ -18,7 +18,7 @@ use crate::policy::budget::Unwritten;
 #[derive(Debug)]
 pub(crate) struct OfConnection {
     all: Level,
-    network: Arc<AtomicU64>,
+    tenant: Arc<AtomicU64>,
     bytes: AtomicU64,
 }
 
@@ -32,8 +32,8 @@ pub(crate) struct OfAnswer {
 }
 
 impl OfConnection {
-    pub(crate) fn new(all: Level, network: Arc<AtomicU64>) -> Arc<OfConnection> {
-        Arc::new(OfConnection { all, network, bytes: AtomicU64::new(0) })
+    pub(crate) fn new(all: Level, tenant: Arc<AtomicU64>) -> Arc<OfConnection> {
+        Arc::new(OfConnection { all, tenant, bytes: AtomicU64::new(0) })
     }
 
     pub(crate) fn answer(self: &Arc<Self>) -> Arc<OfAnswer> {
@@ -78,12 +78,12 @@ impl OfAnswer {
     }
 
     fn counters(&self) -> [&AtomicU64; 3] {
-        [&self.connection.network, &self.connection.bytes, &self.bytes]
+        [&self.connection.tenant, &self.connection.bytes, &self.bytes]
     }
 
     fn held(&self) -> Unwritten {
-        let [network, connection, answer] = self.counters().map(|bytes| bytes.load(Ordering::SeqCst));
-        Unwritten { all: self.connection.all.read(), network, connection, answer }
+        let [tenant, connection, answer] = self.counters().map(|bytes| bytes.load(Ordering::SeqCst));
+        Unwritten { all: self.connection.all.read(), tenant, connection, answer }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::http::via;
 use crate::lane::Applicants;
 use crate::ledger::Identity;
 use crate::lru::lru;
-use crate::policy::budget::Network;
+use crate::policy::budget::Tenant;
 use crate::policy::chain::{Reach, Source};
 use crate::policy::quota::Aim;
 
@@ -161,8 +161,8 @@ impl Requester {
     pub fn at(self, address: IpAddr) -> Requester {
         let mut cost = self.cost;
         match Arc::get_mut(&mut cost) {
-            Some(own) => own.applicants = Applicants::new(Network::of(address)),
-            None => cost = Arc::new(UpstreamCost::of(Network::of(address))),
+            Some(own) => own.applicants = Applicants::new(Tenant::of(address)),
+            None => cost = Arc::new(UpstreamCost::of(Tenant::of(address))),
         }
         Requester { cost, ..self }
     }
@@ -188,15 +188,15 @@ pub struct UpstreamCost {
 impl Default for UpstreamCost {
     /// Of seawall's own questions.
     fn default() -> UpstreamCost {
-        UpstreamCost::of(Network::own())
+        UpstreamCost::of(Tenant::own())
     }
 }
 
 impl UpstreamCost {
     /// Of a client there.
-    pub fn of(network: Network) -> UpstreamCost {
+    pub fn of(tenant: Tenant) -> UpstreamCost {
         UpstreamCost {
-            applicants: Applicants::new(network),
+            applicants: Applicants::new(tenant),
             requests: AtomicU32::default(),
             charged: AtomicU32::default(),
             pinned: AtomicBool::default(),

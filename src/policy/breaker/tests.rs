@@ -11,11 +11,11 @@ fn failed(how: Failure, since: u64, now: u64) -> Failed {
 }
 
 fn of(subject: u64, client: u8) -> Failure {
-    Failure::Of(Asked { subject, client: Network::of([10, 0, 0, client].into()) })
+    Failure::Of(Asked { subject, client: Tenant::of([10, 0, 0, client].into()) })
 }
 
 fn silent(number: u64, client: u8) -> Failure {
-    Failure::Silent(number, Asked { subject: number, client: Network::of([10, 0, 0, client].into()) })
+    Failure::Silent(number, Asked { subject: number, client: Tenant::of([10, 0, 0, client].into()) })
 }
 
 fn fail(breaker: &mut Breaker, began: u64, now: u64) -> Verdict {
