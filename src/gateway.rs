@@ -67,6 +67,7 @@ use crate::http::origin::Origin;
 use crate::oci::error::Code;
 use crate::oci::route::{self, Route};
 use crate::policy::addressee::OwnNames;
+use crate::policy::budget::Tenant;
 use crate::policy::intercept::{self, Tunnels, Verdict};
 use crate::policy::registry::{Registries, Role, Site};
 use crate::task::Tasks;
@@ -162,11 +163,11 @@ impl Gateway {
         }
     }
 
-    /// The response to a request. Every error becomes one.
-    pub async fn handle(&self, session: &Session, request: Request<Incoming>) -> Response<Body> {
+    /// The response to a request, which takes of this share. Every error becomes one.
+    pub async fn handle(&self, session: &Session, tenant: Tenant, request: Request<Incoming>) -> Response<Body> {
         let request = GatewayRequest::read(request, self.cache.access().secret(), self.clock.now());
         let head = Head::of(&request.http);
-        let mut record = Box::new(Record::new(self.telemetry.clone(), session.peer, head.method.clone()));
+        let mut record = Box::new(Record::new(self.telemetry.clone(), session.peer, tenant, head.method.clone()));
         record.subject = head.uri.path().to_owned();
         let (facing, answered) = self.answer(session, &head, request, &mut record).await;
         let mut response = answered.unwrap_or_else(|error| self.rescue(session, &head, facing, &mut record, &error));
@@ -214,7 +215,7 @@ impl Gateway {
         origin: &Origin,
         record: &mut Record,
     ) -> Result<Response<Body>> {
-        let requester = request.requester(self.upstream.keyring(), self.clock.now())?.at(record.client());
+        let requester = request.requester(self.upstream.keyring(), self.clock.now())?.of(record.tenant());
         record.cost = requester.cost.clone();
         let path = request.http.uri().path();
         if role == Role::Tokens || self.upstream.auth().is_realm(&site.namespace, origin, path) {
@@ -287,7 +288,7 @@ impl Gateway {
                 return Err(Error::new(Kind::Misdirected, message));
             }
         }
-        let requester = requester(request.headers(), self.upstream.keyring(), self.clock.now())?.at(record.client());
+        let requester = requester(request.headers(), self.upstream.keyring(), self.clock.now())?.of(record.tenant());
         record.cost = requester.cost.clone();
         let recipient = Recipient { registry: &NO_REGISTRY.into(), origin, kind: route::Kind::Other };
         forward(&self.upstream, request, recipient, &requester).await

@@ -67,7 +67,7 @@ impl Mirror {
 
     async fn pull(&self, request: &Request<Incoming>, path: &str, record: &mut Record) -> Result<Response<Body>> {
         let requester = self.upstream.keyring().requester(None, self.clock.now()).through(request.headers());
-        let requester = requester.at(record.client());
+        let requester = requester.of(record.tenant());
         record.cost = requester.cost.clone();
         let query = request.uri().query();
         let (host, plain) = with_port(path);

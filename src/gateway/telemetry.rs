@@ -1,6 +1,6 @@
 //! One request, as the log and the metrics record it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +13,7 @@ use crate::http::cache_status::Outcome;
 use crate::ledger::Ledger;
 use crate::metrics::{Metrics, Served};
 use crate::oci::route::{Kind, cut};
+use crate::policy::budget::Tenant;
 use crate::upstream::NO_REGISTRY;
 use crate::upstream::requester::UpstreamCost;
 
@@ -37,6 +38,7 @@ pub struct Record {
     telemetry: Telemetry,
     began: SystemTime,
     peer: SocketAddr,
+    tenant: Tenant,
     method: Method,
     /// The registry's name; `-` where there is none.
     pub registry: Arc<str>,
@@ -70,11 +72,12 @@ fn no_registry() -> Arc<str> {
 
 impl Record {
     /// A record of a request that begins now.
-    pub fn new(telemetry: Telemetry, peer: SocketAddr, method: Method) -> Record {
+    pub fn new(telemetry: Telemetry, peer: SocketAddr, tenant: Tenant, method: Method) -> Record {
         Record {
             began: telemetry.clock.now(),
             telemetry,
             peer,
+            tenant,
             method,
             registry: no_registry(),
             kind: Kind::Other,
@@ -88,9 +91,9 @@ impl Record {
         }
     }
 
-    /// The address of the client.
-    pub fn client(&self) -> IpAddr {
-        self.peer.ip()
+    /// Whose share it takes.
+    pub fn tenant(&self) -> Tenant {
+        self.tenant
     }
 
     /// Notes the status, and counts the request.

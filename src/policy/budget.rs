@@ -3,26 +3,39 @@
 //! share of any size.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use super::access::within;
 use super::address::Block;
+use super::users::UserId;
 
-/// Whose share it is: an IPv4 address, or an IPv6 /48, which is what one site is given (RFC 6177) and
-/// can take 65,536 /64 from.
+/// Whose share it is: a user's, wherever they are; else that of an IPv4 address, or of an IPv6 /48,
+/// which is what one site is given (RFC 6177) and can take 65,536 /64 from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Tenant(Block);
+pub struct Tenant(Whose);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Whose {
+    Own,
+    User(UserId),
+    At(Block),
+}
 
 impl Tenant {
     /// seawall's own.
     pub fn own() -> Tenant {
-        Tenant::of(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+        Tenant(Whose::Own)
     }
 
     /// The one that `ip` belongs to.
     pub fn of(ip: IpAddr) -> Tenant {
-        Tenant(Block::around(ip, 32, 48))
+        Tenant(Whose::At(Block::around(ip, 32, 48)))
+    }
+
+    /// Who has shown a password.
+    pub fn user(user: UserId) -> Tenant {
+        Tenant(Whose::User(user))
     }
 
     /// What is around an address.
@@ -30,16 +43,24 @@ impl Tenant {
         Tenant::of(ip).block()
     }
 
-    /// What is around it: an IPv4 /24, or an IPv6 /44. Who has many addresses has them there.
+    /// What is around it: an IPv4 /24, or an IPv6 /44. Who has many addresses has them there. Around a
+    /// user is nothing.
     #[must_use]
     pub fn block(self) -> Tenant {
-        Tenant(self.0.widened(24, 44))
+        match self.0 {
+            Whose::At(block) => Tenant(Whose::At(block.widened(24, 44))),
+            Whose::Own | Whose::User(_) => self,
+        }
     }
 }
 
 impl fmt::Display for Tenant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match self.0 {
+            Whose::Own => f.write_str("seawall itself"),
+            Whose::User(_) => f.write_str("this user"),
+            Whose::At(block) => block.fmt(f),
+        }
     }
 }
 

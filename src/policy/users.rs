@@ -55,6 +55,10 @@ pub struct Users {
     choice: RandomState,
 }
 
+/// One of the users of a file, as long as the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId(usize);
+
 struct Entry {
     name: String,
     hash: Zeroizing<String>,
@@ -108,14 +112,14 @@ impl Users {
         Ok(Users { entries, choice: RandomState::new() })
     }
 
-    /// Whether this is one of them with the right password. Slow: milliseconds to a second of CPU,
+    /// Which of them this is, if it has the right password. Slow: milliseconds to a second of CPU,
     /// by the cost of the hash; as slow for a name that is not there.
-    pub fn check(&self, credential: &Credential) -> bool {
+    pub fn check(&self, credential: &Credential) -> Option<UserId> {
         let (name, password) = credential.parts();
         let found = self.entries.binary_search_by(|entry| entry.name.as_bytes().cmp(name));
         let entry = &self.entries[found.unwrap_or_else(|_| self.decoy(name))];
         let is_right = bcrypt::verify(password, &entry.hash).unwrap_or(false);
-        found.is_ok() & is_right
+        found.ok().filter(|_| is_right).map(UserId)
     }
 
     /// The entry whose hash is worked on in vain for a name that is not there: always the same one
@@ -204,7 +208,7 @@ mod tests {
             (":abc", false),
             (":", false),
         ] {
-            assert_eq!(users.check(&basic(shown)), right, "{shown}");
+            assert_eq!(users.check(&basic(shown)).is_some(), right, "{shown}");
         }
     }
 

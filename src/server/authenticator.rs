@@ -26,6 +26,7 @@ use crate::lane::Lane;
 use crate::lru::lru;
 use crate::metrics::bounds::Bounds;
 use crate::policy::budget::Tenant;
+use crate::policy::users::UserId;
 use crate::policy::users::{Credential, Users};
 use crate::task;
 
@@ -40,8 +41,8 @@ const KNOWN: u64 = 10_000;
 /// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// A user's password.
-    Right,
+    /// This user's password.
+    Right(UserId),
     /// No user's.
     Wrong,
     /// Not found out: too many are being checked.
@@ -56,7 +57,7 @@ pub(crate) struct Authenticator {
     clock: Clock,
     patience: Duration,
     key: hmac::Key,
-    right: Cache<Fingerprint, SystemTime>,
+    right: Cache<Fingerprint, (UserId, SystemTime)>,
     wrong: Cache<Fingerprint, SystemTime>,
     cores: Lane,
 }
@@ -102,18 +103,23 @@ impl Authenticator {
             return known;
         }
         let users = self.users.clone();
-        let is_right = task::blocking(move || {
-            let is_right = users.check(&shown);
+        let found = task::blocking(move || {
+            let found = users.check(&shown);
             drop((core, turn));
-            is_right
+            found
         })
         .await;
-        let (known, time, answer) = match is_right {
-            true => (&self.right, RIGHT_FOR, Answer::Right),
-            false => (&self.wrong, WRONG_FOR, Answer::Wrong),
-        };
-        known.insert(print, self.clock.now() + time);
-        answer
+        let now = self.clock.now();
+        match found {
+            Some(user) => {
+                self.right.insert(print, (user, now + RIGHT_FOR));
+                Answer::Right(user)
+            }
+            None => {
+                self.wrong.insert(print, now + WRONG_FOR);
+                Answer::Wrong
+            }
+        }
     }
 
     async fn wait_for(&self, what: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
@@ -123,9 +129,9 @@ impl Authenticator {
 
     fn known(&self, print: &Fingerprint) -> Option<Answer> {
         let now = self.clock.now();
-        if self.right.get(print).is_some_and(|until| now < until) {
-            self.right.insert(*print, now + RIGHT_FOR);
-            return Some(Answer::Right);
+        if let Some((user, _)) = self.right.get(print).filter(|(_, until)| now < *until) {
+            self.right.insert(*print, (user, now + RIGHT_FOR));
+            return Some(Answer::Right(user));
         }
         self.wrong.get(print).filter(|until| now < *until).map(|_| Answer::Wrong)
     }
@@ -158,7 +164,7 @@ mod tests {
         let clock = Clock::system();
         let all = authenticator(&clock);
         let ask = async |text: &str| all.check(presented(text), &turn(), HERE).await;
-        assert_eq!(ask("alice:right").await, Answer::Right);
+        assert!(matches!(ask("alice:right").await, Answer::Right(_)));
         assert_eq!(ask("alice:wrong").await, Answer::Wrong);
         assert_eq!(ask("bob:right").await, Answer::Wrong);
         // No core is free: only what is known is answered.
@@ -167,7 +173,7 @@ mod tests {
         all.patience = Duration::from_millis(10);
         let ask = async |text: &str| all.check(presented(text), &turn(), HERE).await;
         for _ in 0..3 {
-            assert_eq!(ask("alice:right").await, Answer::Right);
+            assert!(matches!(ask("alice:right").await, Answer::Right(_)));
             clock.advance(RIGHT_FOR * 2 / 3);
         }
         assert_eq!(ask("alice:wrong").await, Answer::Busy, "forgotten");
@@ -185,8 +191,8 @@ mod tests {
         let began = tokio::time::Instant::now();
         assert_eq!(all.check(presented("alice:right"), &busy, HERE).await, Answer::Busy);
         assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs());
-        assert_eq!(all.check(presented("alice:right"), &other, HERE).await, Answer::Right);
-        assert_eq!(all.check(presented("alice:right"), &busy, HERE).await, Answer::Right, "known by now");
+        assert!(matches!(all.check(presented("alice:right"), &other, HERE).await, Answer::Right(_)));
+        assert!(matches!(all.check(presented("alice:right"), &busy, HERE).await, Answer::Right(_)), "known by now");
         assert_eq!(format!("{all:?}"), "Users(1)");
     }
 

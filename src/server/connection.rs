@@ -39,7 +39,8 @@ enum Awaited {
 /// Serves a connection that was just admitted. `ahead` was read of it already.
 pub(crate) async fn serve_connection(mut conn: Conn, socket: TcpStream, ahead: Bytes) {
     let mut next = begin(&conn, Transport::Tcp(Tcp::new(socket)), ahead, Awaited::Anything).await;
-    while let Next::TakeOver { transport, ahead, target } = next {
+    while let Next::TakeOver { transport, ahead, target, user } = next {
+        conn = conn.of(user);
         let awaited = match target {
             // A task of its own: what served the HTTP is large, and a tunnel may last.
             ConnectTarget::Tunnel(tunnel) => {

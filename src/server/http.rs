@@ -38,7 +38,7 @@ use crate::gateway::rescue::{Facing, rescue};
 use crate::gateway::{Ingress, Session};
 use crate::lane::Place;
 use crate::oci::route;
-use crate::policy::budget::Tenant;
+use crate::policy::users::UserId;
 use crate::task::Tasks;
 
 /// What a connection is after the HTTP on it.
@@ -53,6 +53,8 @@ pub(crate) enum Next {
         ahead: Bytes,
         /// What the CONNECT named.
         target: ConnectTarget,
+        /// Whose password it showed.
+        user: Option<UserId>,
     },
 }
 
@@ -84,6 +86,7 @@ struct Granted(Arc<Mutex<Option<Box<Takeover>>>>);
 struct Takeover {
     upgrade: OnUpgrade,
     target: ConnectTarget,
+    user: Option<UserId>,
 }
 
 impl Granted {
@@ -94,9 +97,9 @@ impl Granted {
     /// What the connection is now that the HTTP on it ended.
     async fn next(&self, conn: &Conn) -> Next {
         let Some(granted) = self.0.lock().take() else { return Next::Done };
-        let Takeover { upgrade, target } = *granted;
+        let Takeover { upgrade, target, user } = *granted;
         match upgrade.await.map(take_transport) {
-            Ok(Some((ahead, transport))) => Next::TakeOver { transport, ahead, target },
+            Ok(Some((ahead, transport))) => Next::TakeOver { transport, ahead, target, user },
             Ok(None) => Next::Done,
             Err(error) => {
                 debug!(peer = %conn.peer, %error, "the client left before its CONNECT was answered");
@@ -231,27 +234,28 @@ impl Exchange {
     /// The answer, and its place among those that are open.
     async fn answer_in_place(&self, mut request: Request<Incoming>) -> (Response<Body>, Option<Place>) {
         // Who has no password has no place.
-        if let Err(refused) = password::demand(&self.conn, &self.session, &mut request).await {
-            return (*refused, None);
-        }
-        match self.conn.shared.answers.enter(Tenant::of(self.conn.peer.ip())).await {
-            Ok(place) => (self.answer(request).await, Some(place)),
+        let user = match password::demand(&self.conn, &self.session, &mut request).await {
+            Ok(user) => user,
+            Err(refused) => return (*refused, None),
+        };
+        match self.conn.shared.answers.enter(self.conn.tenant(user)).await {
+            Ok(place) => (self.answer(request, user).await, Some(place)),
             Err(error) => (rescue(&error, Facing::Registry, route::Kind::Other, None), None),
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, user: Option<UserId>) -> Response<Body> {
         if request.method() == Method::CONNECT {
-            return Box::pin(self.connect(request)).await;
+            return Box::pin(self.connect(request, user)).await;
         }
-        self.conn.shared.gateway.handle(&self.session, request).await
+        self.conn.shared.gateway.handle(&self.session, self.conn.tenant(user), request).await
     }
 
     /// Answers a CONNECT. One that is granted takes the connection over.
-    async fn connect(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn connect(&self, request: Request<Incoming>, user: Option<UserId>) -> Response<Body> {
         match connect::grant(&self.conn, &self.session, &request).await {
             Ok(target) => {
-                self.granted.set(Takeover { upgrade: hyper::upgrade::on(request), target });
+                self.granted.set(Takeover { upgrade: hyper::upgrade::on(request), target, user });
                 connect::established()
             }
             Err(refused) => *refused,

@@ -15,11 +15,12 @@ use crate::gateway::target::{RequestTarget, target};
 use crate::gateway::{Ingress, Session};
 use crate::oci::error::Code;
 use crate::policy::clients::{Demand, Form, Refusal, demanded};
-use crate::policy::users::Credential;
+use crate::policy::users::{Credential, UserId};
 
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"seawall\"");
 
-/// Checks the password of a request and takes it out: it is for seawall alone.
+/// Checks the password of a request and takes it out: it is for seawall alone. The user, if one was
+/// shown.
 ///
 /// # Errors
 /// The response to a client that is no user.
@@ -27,17 +28,17 @@ pub(crate) async fn demand<B>(
     conn: &Conn,
     session: &Session,
     request: &mut Request<B>,
-) -> Result<(), Box<Response<Body>>> {
-    let Some(authenticator) = conn.shared.clients.authenticator() else { return Ok(()) };
+) -> Result<Option<UserId>, Box<Response<Body>>> {
+    let Some(authenticator) = conn.shared.clients.authenticator() else { return Ok(None) };
     // Within a CONNECT it was checked already, and a credential there is the registry's.
-    let Ingress::Own(_) = session.ingress else { return Ok(()) };
+    let Ingress::Own(_) = session.ingress else { return Ok(None) };
     if is_for_registry(conn, session, request) {
         let why = "clients.users_file is set, and a registry that is spoken to in the clear has no place for a password: use HTTP_PROXY";
         conn.shared.clients.refused(Refusal::Auth, conn.peer.ip(), why);
         return Err(Box::new(ours(StatusCode::FORBIDDEN, Code::Denied, why)));
     }
     let (field, demand) = match demanded(form(request)) {
-        Demand::Nothing => return Ok(()),
+        Demand::Nothing => return Ok(None),
         demand @ Demand::Proxy => (PROXY_AUTHORIZATION, demand),
         demand @ Demand::Origin => (AUTHORIZATION, demand),
     };
@@ -46,9 +47,9 @@ pub(crate) async fn demand<B>(
         Err(why) => return Err(Box::new(turn_away(conn, request, demand, why))),
     };
     match answer {
-        Answer::Right => {
+        Answer::Right(user) => {
             request.headers_mut().remove(&field);
-            Ok(())
+            Ok(Some(user))
         }
         Answer::Wrong => Err(Box::new(turn_away(conn, request, demand, Why::Wrong))),
         Answer::Busy => Err(Box::new(turn_away(conn, request, demand, Why::Busy))),

@@ -19,8 +19,10 @@ use crate::http::origin::Host;
 use crate::lane::Lane;
 use crate::metrics::{Metrics, Running};
 use crate::policy::addressee::Reached;
+use crate::policy::budget::Tenant;
 use crate::policy::intercept::{self, Verdict};
 use crate::policy::registry::Registries;
+use crate::policy::users::UserId;
 use crate::task::Tasks;
 
 /// What every connection needs.
@@ -79,6 +81,8 @@ pub(crate) struct Conn {
     pub(crate) peer: SocketAddr,
     /// Where it came in.
     pub(crate) reached: Reached,
+    /// Who has shown a password for all of it.
+    user: Option<UserId>,
     depth: Depth,
     permit: Arc<ConnectionPermit>,
 }
@@ -100,12 +104,22 @@ impl Conn {
         permit: OwnedSemaphorePermit,
     ) -> Conn {
         let permit = ConnectionPermit { slot, _permit: permit, _counted: shared.metrics.connection() };
-        Conn { shared, peer, reached, depth: Depth::Outermost, permit: Arc::new(permit) }
+        Conn { shared, peer, reached, user: None, depth: Depth::Outermost, permit: Arc::new(permit) }
     }
 
     /// The same connection, within a CONNECT to seawall itself.
     pub(crate) fn nested(self) -> Conn {
         Conn { depth: Depth::Nested, ..self }
+    }
+
+    /// The same connection, within a CONNECT of this user's, if a password was shown for it.
+    pub(crate) fn of(self, user: Option<UserId>) -> Conn {
+        Conn { user: user.or(self.user), ..self }
+    }
+
+    /// Whose share is taken by what is asked on it, where that showed a password of this user's.
+    pub(crate) fn tenant(&self, user: Option<UserId>) -> Tenant {
+        user.or(self.user).map_or_else(|| Tenant::of(self.peer.ip()), Tenant::user)
     }
 
     /// Whether it is within a CONNECT to seawall itself already. Each further one would cost a

@@ -1,7 +1,6 @@
 //! Who asks upstream, with which credential, and what it costs.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -156,13 +155,13 @@ impl Requester {
         }
     }
 
-    /// The same requester, at this address.
+    /// The same requester, of this share.
     #[must_use]
-    pub fn at(self, address: IpAddr) -> Requester {
+    pub fn of(self, tenant: Tenant) -> Requester {
         let mut cost = self.cost;
         match Arc::get_mut(&mut cost) {
-            Some(own) => own.applicants = Applicants::new(Tenant::of(address)),
-            None => cost = Arc::new(UpstreamCost::of(Tenant::of(address))),
+            Some(own) => own.applicants = Applicants::new(tenant),
+            None => cost = Arc::new(UpstreamCost::of(tenant)),
         }
         Requester { cost, ..self }
     }

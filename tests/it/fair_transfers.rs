@@ -75,3 +75,37 @@ async fn invariant_12_who_takes_nothing_of_what_goes_through_is_cut_where_others
     drop(idle);
     until("all places are free", || seawall.metric("seawall_transfers ") == 0.0).await;
 }
+
+/// A user is one client wherever they are, and two behind one address are two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_12_a_user_has_a_share_whatever_the_address() {
+    let pki = Pki::new();
+    let cold = Blob::new("what another user wants");
+    let registry = open_registry(&pki, &cold).await;
+    let blobs: Vec<Blob> = (0..=SHARE).map(|n| Blob::new(format!("blob {n}"))).collect();
+    blobs.iter().for_each(|blob| drop(registry.add_blob("acme/slow", blob.clone())));
+    let users = tempfile::NamedTempFile::new().unwrap();
+    let line = |user: &str| format!("{user}:{}\n", bcrypt::hash("right", 4).unwrap());
+    std::fs::write(users.path(), line("greedy") + &line("other")).unwrap();
+    let toml = format!("{BALANCED}\nmax_per_client = 9000\nusers_file = {:?}", users.path());
+    let seawall = Seawall::before(&registry).toml(&toml).start(&pki).await;
+    let client = |user, at| seawall.client().preamble(v1(at)).proxy_user(user, "right");
+    let gate = Gate::new();
+    registry.fault(Fault::on("blobs").path_contains("/acme/slow/").hold_head(&gate));
+    let ask = |client: Client, blob: &Blob| {
+        let url = format!("https://ghcr.io/v2/acme/slow/blobs/{}", blob.digest());
+        tokio::spawn(async move { client.get(&url).send().await.unwrap().status.as_u16() })
+    };
+    let (more, all) = blobs.split_first().unwrap();
+    let mut asked: Vec<_> = all.iter().map(|blob| ask(client("greedy", "192.0.2.1"), blob)).collect();
+    let level = |name: &str| seawall.metric(name) as usize;
+    until("the user has their share", || level("seawall_transfers ") == SHARE).await;
+    asked.push(ask(client("greedy", "2001:db8:1::1"), more));
+    until("and no other at another address", || level("seawall_transfers_waiting ") == 1).await;
+    let got = client("other", "192.0.2.1").get(&crate::flight::url(&cold)).send().await.unwrap();
+    assert!(cold.holds(0, got.bytes()), "{:?}", got.headers);
+    gate.open();
+    for status in asked {
+        assert_eq!(status.await.unwrap(), 200);
+    }
+}

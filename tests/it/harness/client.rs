@@ -127,14 +127,14 @@ impl Client {
         self
     }
 
-    /// Looks at certificates at this clock's time: a test that moves seawall's moves the days its
-    /// leaves begin and end on.
     /// From another address of this machine: another client.
     pub(crate) fn bound_to(mut self, source: [u8; 4]) -> Client {
         self.source = Some(source.into());
         self
     }
 
+    /// Looks at certificates at this clock's time: a test that moves seawall's moves the days its
+    /// leaves begin and end on.
     pub(crate) fn at_time_of(mut self, clock: &Clock) -> Client {
         let mut config = ClientConfig::clone(&self.tls);
         config.time_provider = Arc::new(tls::TimeOf(clock.clone()));
