@@ -12,6 +12,8 @@ const KEPT: usize = 64;
 
 /// A buffer for so few bytes does not go round.
 const SMALL: usize = CHUNK / 2;
+/// So few begin anywhere: they are copied at any speed.
+const TINY: usize = 2 << 10;
 
 const PAGE: usize = 4096;
 
@@ -53,25 +55,28 @@ impl Chunk {
     }
 
     /// One that is free, or a new one that is no larger than `most` bytes need: what waits for a
-    /// slow client keeps its buffer, and of a blob on its way there may be little at a time.
+    /// slow client keeps its buffer, and of a blob on its way, or of a part, there may be little at a
+    /// time.
     pub fn take_for(most: u64, place: Alignment) -> Chunk {
-        match usize::try_from(most) {
-            Ok(most) if most <= SMALL => Chunk { place, bytes: vec![0; most + PAGE].into_boxed_slice(), len: 0 },
-            _ => Chunk::take(place),
-        }
+        let size = match usize::try_from(most) {
+            Ok(most) if most <= TINY => most,
+            Ok(most) if most <= SMALL => most + PAGE,
+            _ => return Chunk::take(place),
+        };
+        Chunk { place, bytes: vec![0; size].into_boxed_slice(), len: 0 }
     }
 
     /// Room for at most `most` bytes.
     pub fn room(&mut self, most: u64) -> &mut [u8] {
         let from = self.from();
-        let most = usize::try_from(most).unwrap_or(CHUNK).min(self.bytes.len() - PAGE);
+        let most = usize::try_from(most).unwrap_or(CHUNK).min(self.capacity());
         &mut self.bytes[from..from + most]
     }
 
     /// Room behind the first `len` bytes.
     pub fn room_after(&mut self, len: usize) -> &mut [u8] {
         let from = self.from();
-        let end = from + self.bytes.len() - PAGE;
+        let end = from + self.capacity();
         &mut self.bytes[from + len..end]
     }
 
@@ -86,8 +91,16 @@ impl Chunk {
         Bytes::from_owner(self)
     }
 
+    fn is_tiny(&self) -> bool {
+        self.bytes.len() <= TINY
+    }
+
+    fn capacity(&self) -> usize {
+        self.bytes.len() - if self.is_tiny() { 0 } else { PAGE }
+    }
+
     fn from(&self) -> usize {
-        skew(self.bytes.as_ptr().addr(), self.place)
+        if self.is_tiny() { 0 } else { skew(self.bytes.as_ptr().addr(), self.place) }
     }
 }
 
@@ -124,7 +137,9 @@ mod tests {
     #[test]
     fn few_bytes_take_no_large_buffer_and_many_never_more_than_one() {
         let size = |most: u64| Chunk::take_for(most, Alignment::Read).bytes.len();
-        assert_eq!(size(1), 1 + PAGE);
+        assert_eq!(size(1), 1);
+        assert_eq!(size(TINY as u64), TINY);
+        assert_eq!(size(TINY as u64 + 1), TINY + 1 + PAGE);
         assert_eq!(size(SMALL as u64), SMALL + PAGE);
         assert_eq!(size(SMALL as u64 + 1), CHUNK + PAGE);
         assert_eq!(size(u64::MAX), CHUNK + PAGE);

@@ -235,15 +235,14 @@ impl Reader {
 
     /// From the page cache; else a thread is set to it and there is nothing yet.
     fn read_now(&mut self, most: u64) -> Option<Result<Bytes>> {
-        let take = self.takes();
-        let mut chunk = take(most);
+        let mut chunk = Chunk::take_for(most, Alignment::Read);
         match self.file.read_cached_at(chunk.room(most), self.at) {
             Ok(Some(n)) if n > 0 => Some(self.advance(chunk.filled(n))),
             Ok(_) => {
                 let (file, at) = (self.file.clone(), self.at);
                 self.pending = Some(Box::pin(async move {
                     let read = task::blocking(move || {
-                        let mut chunk = take(most);
+                        let mut chunk = Chunk::take_for(most, Alignment::Read);
                         file.read_at(chunk.room(most), at).map(|n| chunk.filled(n))
                     });
                     Step::Read(read.await)
@@ -251,15 +250,6 @@ impl Reader {
                 None
             }
             Err(error) => Some(Err(unreadable(error))),
-        }
-    }
-
-    /// What comes of a blob that is here is large, or all there is of it; of one on its way it may
-    /// be little at a time.
-    fn takes(&self) -> fn(u64) -> Chunk {
-        match self.source {
-            Backing::Held { .. } => |_| Chunk::take(Alignment::Read),
-            Backing::Flight { .. } | Backing::Through(_) => |most| Chunk::take_for(most, Alignment::Read),
         }
     }
 

@@ -1,10 +1,9 @@
 //! Several parts of a blob in one response: `multipart/byteranges` (RFC 9110, 14.6).
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use data_encoding::HEXLOWER;
 
 use crate::cache::reader::{Reader, Source};
@@ -14,13 +13,40 @@ use crate::http::range::content_range;
 /// The parts, each behind its own head.
 #[derive(Debug)]
 pub struct Parts {
-    left: VecDeque<(Bytes, Range<u64>)>,
+    // Heads are made when they are due: a client names a range in three bytes.
+    left: std::vec::IntoIter<Range<u64>>,
+    heads: Heads,
     end: Bytes,
     reader: Reader,
     /// Whether the reader is in a part.
     is_within: bool,
     remaining: u64,
+    gathered: BytesMut,
+    /// What comes after that.
+    after: Option<Option<Result<Bytes>>>,
+}
+
+/// Heads and small parts go together: a frame for each would look like a flood to HTTP/2 clients.
+const SMALL: usize = 4 << 10;
+const TOGETHER: usize = 16 << 10;
+
+#[derive(Debug)]
+struct Heads {
     boundary: String,
+    media_type: String,
+    total: u64,
+    /// What is before a head: nothing before the first.
+    before: &'static str,
+}
+
+impl Heads {
+    fn next(&mut self, part: &Range<u64>) -> String {
+        let Heads { boundary, media_type, total, before } = self;
+        let range = content_range(part, *total);
+        let range = range.to_str().unwrap_or_default();
+        let before = std::mem::replace(before, "\r\n");
+        format!("{before}--{boundary}\r\nContent-Type: {media_type}\r\nContent-Range: {range}\r\n\r\n")
+    }
 }
 
 impl Parts {
@@ -29,19 +55,23 @@ impl Parts {
         let mut random = [0; 16];
         aws_lc_rs::rand::fill(&mut random).expect("the system has random numbers");
         let boundary = HEXLOWER.encode(&random);
-        let head = |(n, part): (usize, &Range<u64>)| {
-            let range = content_range(part, total);
-            let range = range.to_str().unwrap_or_default();
-            let before = if n == 0 { "" } else { "\r\n" };
-            let head = format!("{before}--{boundary}\r\nContent-Type: {media_type}\r\nContent-Range: {range}\r\n\r\n");
-            (Bytes::from(head), part.clone())
-        };
-        let left: VecDeque<_> = parts.iter().enumerate().map(head).collect();
         let end = Bytes::from(format!("\r\n--{boundary}--\r\n"));
-        let length = |(head, part): &(Bytes, Range<u64>)| head.len() as u64 + (part.end - part.start);
-        let remaining = left.iter().map(length).sum::<u64>() + end.len() as u64;
+        let new = |boundary: String| Heads { boundary, media_type: media_type.to_owned(), total, before: "" };
+        let mut heads = new(boundary);
+        let length = |part: &Range<u64>| heads.next(part).len() as u64 + (part.end - part.start);
+        let remaining = parts.iter().map(length).sum::<u64>() + end.len() as u64;
+        let heads = new(heads.boundary);
         let reader = Reader::part(source, 0..0, u64::MAX);
-        Parts { left, end, reader, is_within: false, remaining, boundary }
+        Parts {
+            left: parts.into_iter(),
+            heads,
+            end,
+            reader,
+            is_within: false,
+            remaining,
+            gathered: BytesMut::new(),
+            after: None,
+        }
     }
 
     /// Bytes that are still to come.
@@ -56,16 +86,35 @@ impl Parts {
 
     /// The type of the response.
     pub fn media_type(&self) -> String {
-        format!("multipart/byteranges; boundary={}", self.boundary)
+        format!("multipart/byteranges; boundary={}", self.heads.boundary)
     }
 
     /// The next bytes.
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
-        let next = ready!(self.next(cx));
+        let next = ready!(self.gather(cx));
         if let Some(Ok(bytes)) = &next {
             self.remaining = self.remaining.saturating_sub(bytes.len() as u64);
         }
         Poll::Ready(next)
+    }
+
+    fn gather(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        loop {
+            let next = self.after.take().map_or_else(|| self.next(cx), Poll::Ready);
+            match next {
+                Poll::Ready(Some(Ok(bytes)))
+                    if bytes.len() < SMALL && self.gathered.len() + bytes.len() <= TOGETHER =>
+                {
+                    self.gathered.extend_from_slice(&bytes);
+                }
+                next if self.gathered.is_empty() => return next,
+                Poll::Ready(next) => {
+                    self.after = Some(next);
+                    return Poll::Ready(Some(Ok(self.gathered.split().freeze())));
+                }
+                Poll::Pending => return Poll::Ready(Some(Ok(self.gathered.split().freeze()))),
+            }
+        }
     }
 
     fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
@@ -75,13 +124,14 @@ impl Parts {
             }
             self.is_within = false;
         }
-        let Some((head, part)) = self.left.pop_front() else {
+        let Some(part) = self.left.next() else {
             return Poll::Ready(Some(std::mem::take(&mut self.end)).filter(|end| !end.is_empty()).map(Ok));
         };
+        let head = self.heads.next(&part);
         if let Err(error) = self.reader.turn_to(part) {
             return Poll::Ready(Some(Err(error)));
         }
         self.is_within = true;
-        Poll::Ready(Some(Ok(head)))
+        Poll::Ready(Some(Ok(head.into())))
     }
 }

@@ -61,7 +61,7 @@ impl OfAnswer {
 
     /// The same bytes, which count until they are written.
     pub(crate) fn lend(self: &Arc<Self>, bytes: Bytes) -> Bytes {
-        let count = bytes.len() as u64;
+        let count = cost(&bytes);
         self.connection.all.add(count);
         for bytes in self.counters() {
             bytes.fetch_add(count, Ordering::SeqCst);
@@ -87,6 +87,13 @@ impl OfAnswer {
     }
 }
 
+/// A chunk counts as what it takes: its bytes, and what there is to each however few they are.
+fn cost(bytes: &Bytes) -> u64 {
+    (bytes.len() as u64).max(LEAST)
+}
+
+const LEAST: u64 = 1 << 10;
+
 /// A chunk on its way out.
 struct Lent {
     bytes: Bytes,
@@ -101,7 +108,7 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.answer.take_back(self.bytes.len() as u64);
+        self.answer.take_back(cost(&self.bytes));
     }
 }
 

@@ -119,11 +119,21 @@ def frame(kind, flags, stream, payload):
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
-def get(stream, host, path):
-    """HEADERS of a GET: `:method`, `:scheme` from the static table, the others as literals that are shorter than 127 bytes."""
-    fields = b"\x82\x87" + b"".join(bytes([0, len(name)]) + name + bytes([len(value)]) + value
-                                    for name, value in ((b":authority", host.encode()), (b":path", path.encode())))
-    return frame(HEADERS, END_STREAM_AND_HEADERS, stream, fields)
+def literal(text):
+    """A string of HPACK: its length in seven bits, or 127 and the rest in groups of seven."""
+    if len(text) < 127:
+        return bytes([len(text)]) + text
+    rest, length = len(text) - 127, [127]
+    while rest > 127:
+        length, rest = [*length, rest & 127 | 128], rest >> 7
+    return bytes([*length, rest]) + text
+
+
+def get(stream, host, path, *fields):
+    """HEADERS of a GET: `:method`, `:scheme` from the static table, the others as literals."""
+    named = ((b":authority", host.encode()), (b":path", path.encode()), *fields)
+    block = b"\x82\x87" + b"".join(b"\0" + literal(name) + literal(value) for name, value in named)
+    return frame(HEADERS, END_STREAM_AND_HEADERS, stream, block)
 
 
 def greeting(window):
@@ -211,14 +221,14 @@ class Stranger:
             yield reader, writer
 
     @contextlib.asynccontextmanager
-    async def asked_by_h2(self, name, paths, window):
+    async def asked_by_h2(self, name, paths, window, *fields):
         """A connection on which every one of the paths was asked for, each on a stream of its own."""
         async with self.tunnel(f"{name}.test") as (reader, writer):
             await writer.start_tls(self.context, server_hostname=f"{name}.test")
             if writer.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
                 raise Refused("no h2")
             writer.write(greeting(window) + frame(SETTINGS, ACK, 0, b""))
-            writer.write(b"".join(get(1 + 2 * n, f"{name}.test", path) for n, path in enumerate(paths)))
+            writer.write(b"".join(get(1 + 2 * n, f"{name}.test", path, *fields) for n, path in enumerate(paths)))
             await writer.drain()
             yield reader, writer
 
@@ -229,6 +239,13 @@ class Stranger:
     async def deaf_streams(self):
         """256 streams of one connection want a large warm blob; their windows are wide, and the socket is never read."""
         async with self.asked_by_h2("lab", [self.big.replace("/lab", "")] * 256, WIDEST):
+            await asyncio.sleep(self.hold)
+
+    async def deaf_parts(self):
+        """The same with a thousand parts of a byte, each behind a head of its own; or of some kilobytes."""
+        length = random.choice([1, 4200])
+        parts = ",".join(f"{n * 4201}-{n * 4201 + length - 1}" for n in range(1000))
+        async with self.asked_by_h2("lab", [self.big.replace("/lab", "")] * 256, WIDEST, (b"range", f"bytes={parts}".encode())):
             await asyncio.sleep(self.hold)
 
     async def closed_windows(self):
@@ -336,6 +353,7 @@ HOLDERS, ALL = slice(0, None, 2), slice(None)
 # Who does it, how many of the kind at once, and the seconds between two rounds.
 ATTACKS = [
     (Stranger.deaf_streams, HOLDERS, 2, 1.0),
+    (Stranger.deaf_parts, HOLDERS, 2, 1.0),
     (Stranger.closed_windows, HOLDERS, 2, 1.0),
     (Stranger.slow_fills, HOLDERS, 2, 1.0),
     (Stranger.moving_tags, ALL, 1, 2.0),

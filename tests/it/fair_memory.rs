@@ -87,3 +87,27 @@ async fn long_manifests_that_nobody_reads_are_counted() {
     drop((unread, connection));
     until("all of it is given back", || unwritten(&seawall) == 0.0).await;
 }
+
+/// A part costs what it takes, and not what is counted by its length: a request of some kilobytes asks for
+/// a thousand of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_parts_take_no_more_than_is_counted() {
+    let (pki, blob) = (Pki::new(), Blob::generated(73, MIB));
+    let registry = open_registry(&pki, &blob).await;
+    let seawall = Process::start(&registry, &pki, "");
+    assert_eq!(seawall.client().get(&url(&blob)).send().await.unwrap().status, 200);
+    let before = seawall.resident();
+    for (parts, length) in [(1000, 1), (200, 4200)] {
+        let ranges: Vec<_> =
+            (0..parts).map(|n| format!("{}-{}", n * (length + 1), (n + 1) * (length + 1) - 2)).collect();
+        let connection = seawall.client().h2().connect(&url(&blob)).await.unwrap();
+        let mut unread = Vec::new();
+        for _ in 0..STREAMS {
+            let ask = connection.request(Method::GET, &url(&blob));
+            unread.push(ask.header("range", &format!("bytes={}", ranges.join(","))).open().await.unwrap());
+        }
+        assert_eq!(seawall.client().get(&url(&blob)).send().await.unwrap().status, 200);
+        let more = seawall.resident().saturating_sub(before);
+        assert!(more < 40 << 20, "{} MiB for {STREAMS} x {parts} parts of {length}", more >> 20);
+    }
+}
