@@ -40,6 +40,15 @@ struct Heads {
 }
 
 impl Heads {
+    /// Bytes of parts with their heads, which differ in their numbers alone.
+    fn length(&self, parts: &[Range<u64>]) -> u64 {
+        let mut all = Heads { boundary: self.boundary.clone(), media_type: self.media_type.clone(), ..*self };
+        let (first, next) = (all.next(&(0..1)).len() as u64, all.next(&(0..1)).len() as u64);
+        let digits = |n: u64| u64::from(n.checked_ilog10().unwrap_or(0));
+        let length = |part: &Range<u64>| next + digits(part.start) + digits(part.end - 1) + (part.end - part.start);
+        parts.iter().map(length).sum::<u64>() - (next - first)
+    }
+
     fn next(&mut self, part: &Range<u64>) -> String {
         let Heads { boundary, media_type, total, before } = self;
         let range = content_range(part, *total);
@@ -56,11 +65,8 @@ impl Parts {
         aws_lc_rs::rand::fill(&mut random).expect("the system has random numbers");
         let boundary = HEXLOWER.encode(&random);
         let end = Bytes::from(format!("\r\n--{boundary}--\r\n"));
-        let new = |boundary: String| Heads { boundary, media_type: media_type.to_owned(), total, before: "" };
-        let mut heads = new(boundary);
-        let length = |part: &Range<u64>| heads.next(part).len() as u64 + (part.end - part.start);
-        let remaining = parts.iter().map(length).sum::<u64>() + end.len() as u64;
-        let heads = new(heads.boundary);
+        let heads = Heads { boundary, media_type: media_type.to_owned(), total, before: "" };
+        let remaining = heads.length(&parts) + end.len() as u64;
         let reader = Reader::part(source, 0..0, u64::MAX);
         Parts {
             left: parts.into_iter(),
@@ -133,5 +139,20 @@ impl Parts {
         }
         self.is_within = true;
         Poll::Ready(Some(Ok(head.into())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_is_that_of_what_is_sent() {
+        let new = || Heads { boundary: "b".to_owned(), media_type: "a/b".to_owned(), total: 20_000, before: "" };
+        for parts in [vec![0..1, 9..10, 9..11], vec![99..100, 0..20_000], vec![1000..1001, 100..10_001, 0..10]] {
+            let mut heads = new();
+            let length = |part: &Range<u64>| heads.next(part).len() as u64 + part.end - part.start;
+            assert_eq!(new().length(&parts), parts.iter().map(length).sum::<u64>(), "{parts:?}");
+        }
     }
 }

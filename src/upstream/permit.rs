@@ -67,6 +67,10 @@ impl<'a> Permit<'a> {
         let key = origin.filter(|_| **about.registry != *NO_REGISTRY).map(|origin| (about.registry.clone(), origin));
         let pass = key.as_ref().map_or(Ok(Pass::Free), |key| outages.admit(key, sent))?;
         let (number, proves) = (outages.next_number(), proves(about, request));
+        // What may hang for as long as its client likes decides alone for nobody.
+        if let (Pass::Trial(_), Some(key)) = (pass, key.as_ref().filter(|_| proves != Proves::Silence)) {
+            ask(key.clone());
+        }
         let asked = Asked { subject: subject(about.kind, uri), client: about.cost.applicants().first() };
         Ok(Permit { outages, key, number, asked, proves, pass, sent, is_settled: false, ask })
     }
@@ -138,7 +142,8 @@ impl<'a> Permit<'a> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if let (false, Some(key)) = (self.is_settled, &self.key) {
+        // The others have a question beside them, which goes on.
+        if let (false, Some(key), Proves::Silence) = (self.is_settled, &self.key, self.proves) {
             self.outages.given_up(key, self.pass);
         }
     }

@@ -253,19 +253,42 @@ async fn no_client_makes_an_outage() {
     let addr = seawall.addr();
     for n in 0..6 {
         let mut raw = Raw::connect(addr).await;
-        let path = format!("http://registry-1.docker.io/v2/{n}");
+        let path = format!("https://registry-1.docker.io/v2/{n}");
         raw.send(format!(
             "GET {path} HTTP/1.1\r\nHost: registry-1.docker.io\r\nAuthorization: Basic eA==\r\nContent-Length: 10\r\n\r\nabc"
         ))
         .await;
         raw.half_close().await;
-        raw.read_to_end().await;
+        let answer = raw.read_to_end().await;
+        assert!(!answer.contains(" 403 "), "{answer}");
         let url = format!("{HUB}/v2/_catalog?n={n}");
         assert_eq!(seawall.client().get(&url).bearer("x").send().await.unwrap().status, 502);
         let url = format!("{HUB}/v2/acme/app-{n}/tags/list");
         assert_eq!(seawall.client().get(&url).bearer("x").send().await.unwrap().status, 504);
     }
     assert!(!is_open(&seawall), "{}", registry.log());
+    assert_eq!(get(&seawall.client(), &manifest("good")).await.status, 200);
+}
+
+/// The trial of a client that never ends its request is nobody's end of an outage: seawall asks beside it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_12_an_upload_that_is_not_sent_keeps_no_registry_away() {
+    let pki = Pki::new();
+    let (registry, seawall) = warm(&pki, "").await;
+    registry.add_image("library/good:1", &Image::multi_layer());
+    registry.fault(Fault::on("*").hang_up());
+    for name in ["a", "b", "c", "d"] {
+        assert_eq!(get(&seawall.client(), &manifest(name)).await.status, 502);
+    }
+    opened(&seawall).await;
+    registry.clear_faults();
+    registry.reset_counts();
+    seawall.clock.advance(DUE);
+    let upload = "https://registry-1.docker.io/v2/acme/app/blobs/uploads/1";
+    let mut unsent = Raw::connect(seawall.addr()).await;
+    unsent.send(format!("PATCH {upload} HTTP/1.1\r\nHost: registry-1.docker.io\r\nContent-Length: 10\r\n\r\n")).await;
+    until("seawall asks for itself", || registry.gets("ping") > 0).await;
+    until("the outage is over", || !is_open(&seawall)).await;
     assert_eq!(get(&seawall.client(), &manifest("good")).await.status, 200);
 }
 
