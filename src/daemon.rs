@@ -96,7 +96,7 @@ impl Daemon {
         check_room(&config)?;
         let (journal, pings) = (loaded.journal.clone(), loaded.pings(&config));
 
-        let Descriptors { transfers, answers, .. } = fit_descriptors(&mut config)?;
+        let Descriptors { transfers, forwards, answers, .. } = fit_descriptors(&mut config)?;
         let listeners = bind(&config)?;
         let addresses = listeners.addresses();
         addresses.iter().for_each(|address| own.add(*address));
@@ -108,6 +108,7 @@ impl Daemon {
             metrics: metrics.clone(),
             ledger: ledger.clone(),
             transfers,
+            forwards,
         };
         let upstream = Upstream::new(&config.upstream, &config.registries, &dialer, shared)?;
         for (namespace, challenges) in pings.challenges() {

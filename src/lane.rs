@@ -58,8 +58,10 @@ pub struct Applicants {
     joined: Notify,
 }
 
-/// More need not stand in line for one thing.
-const MOST_APPLICANTS: usize = 64;
+/// More need not stand in line for one thing: of all, and of one block, which is refused as one where it
+/// has its half.
+const MOST_APPLICANTS: usize = 256;
+const MOST_OF_BLOCK: usize = 4;
 
 impl Applicants {
     /// A client there asks.
@@ -75,7 +77,11 @@ impl Applicants {
     /// A client there waits for it, too.
     pub fn join(&self, tenant: Tenant) {
         let mut others = self.others.lock();
-        if tenant != self.first && others.len() < MOST_APPLICANTS && !others.contains(&tenant) {
+        if tenant == self.first || others.len() >= MOST_APPLICANTS || others.contains(&tenant) {
+            return;
+        }
+        let block = tenant.block();
+        if others.iter().filter(|other| other.block() == block).count() < MOST_OF_BLOCK {
             others.push(tenant);
             self.joined.notify_one();
         }
@@ -298,6 +304,22 @@ mod tests {
         applicants.join(tenant(2));
         let place = waiting.await.unwrap();
         assert_eq!((place.tenant, bounds.transfers_waiting.read()), (tenant(2), 0));
+    }
+
+    /// A block that is refused as one stands in line with some; whoever else wants the thing still finds
+    /// room there.
+    #[test]
+    fn a_crowd_pushes_nobody_out_of_the_line() {
+        let applicants = Applicants::new(tenant(1));
+        for block in 0..60 {
+            for n in 0..=255 {
+                applicants.join(Tenant::of([10, 1, block, n].into()));
+            }
+        }
+        assert_eq!(applicants.others.lock().len(), 60 * MOST_OF_BLOCK);
+        let other = Tenant::of([10, 2, 0, 1].into());
+        applicants.join(other);
+        assert_eq!(applicants.number(60 * MOST_OF_BLOCK + 1), Some(other));
     }
 
     #[derive(Debug)]

@@ -91,7 +91,8 @@ impl Body for Upload {
             self.gate = None;
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        self.activity.touch();
+        let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+        self.activity.touch(bytes.map_or(0, |bytes| bytes.len() as u64));
         // Behind the length that was said nothing is asked for.
         let is_all = || self.body.is_end_stream() || self.body.size_hint().exact() == Some(0);
         let is_last = frame.as_ref().is_none_or(|frame| frame.is_ok() && is_all());

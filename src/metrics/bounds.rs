@@ -45,6 +45,10 @@ pub struct Bounds {
     pub transfers: Level,
     /// Those that wait for a place.
     pub transfers_waiting: Level,
+    /// Requests to hosts that are no registries.
+    pub forwards: Level,
+    /// Those that wait for a place.
+    pub forwards_waiting: Level,
     /// Short questions that are being asked.
     pub questions: Level,
     /// Those that wait for a place.
@@ -67,6 +71,8 @@ impl Bounds {
             passwords_waiting: level("passwords_waiting", "Passwords that wait for a core"),
             transfers: level("transfers", "Bodies that come from upstream now"),
             transfers_waiting: level("transfers_waiting", "Fetches that wait for a place among the transfers"),
+            forwards: level("forwards", "Requests to hosts that are no registries, until they are answered"),
+            forwards_waiting: level("forwards_waiting", "Those that wait for a place"),
             questions: level("questions", "Short questions that upstream is asked now"),
             questions_waiting: level("questions_waiting", "Questions that wait for a place"),
         }

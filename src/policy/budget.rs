@@ -144,6 +144,8 @@ const MOST_ANSWERS: usize = 10_000;
 pub struct Descriptors {
     /// Bodies that come from upstream: a connection and a file each.
     pub transfers: usize,
+    /// Requests to hosts that are no registries: a connection each.
+    pub forwards: usize,
     /// Answers that are open: a file each.
     pub answers: usize,
     /// Connections of clients: a tunnel has a second one.
@@ -160,8 +162,9 @@ impl Descriptors {
     pub fn of(limit: usize, wanted: usize) -> Descriptors {
         let transfers = (limit / 8).clamp(8, MOST_TRANSFERS);
         let answers = (limit / 4).clamp(8, MOST_ANSWERS);
-        let left = limit.saturating_sub(KEPT.min(limit / 8) + 2 * transfers + answers);
-        Descriptors { transfers, answers, connections: wanted.min((left / 2).max(8)) }
+        let forwards = transfers / 4;
+        let left = limit.saturating_sub(KEPT.min(limit / 8) + 2 * transfers + forwards + answers);
+        Descriptors { transfers, forwards, answers, connections: wanted.min((left / 2).max(8)) }
     }
 }
 
@@ -192,15 +195,16 @@ mod tests {
         for (limit, wanted, transfers, answers, connections) in [
             (1 << 20, 10_000, 512, 10_000, 10_000),
             (65_536, 10_000, 512, 10_000, 10_000),
-            (20_000, 10_000, 512, 5_000, 6_860),
-            (4_096, 10_000, 512, 1_024, 896),
-            (1_024, 10_000, 128, 256, 192),
+            (20_000, 10_000, 512, 5_000, 6_796),
+            (4_096, 10_000, 512, 1_024, 832),
+            (1_024, 10_000, 128, 256, 176),
             (1_024, 100, 128, 256, 100),
             (0, 10_000, 8, 8, 8),
         ] {
-            let expected = Descriptors { transfers, answers, connections };
+            let forwards = transfers / 4;
+            let expected = Descriptors { transfers, forwards, answers, connections };
             assert_eq!(Descriptors::of(limit, wanted), expected, "{limit}");
-            assert!(limit == 0 || 2 * (transfers + connections) + answers <= limit);
+            assert!(limit == 0 || 2 * (transfers + connections) + forwards + answers <= limit);
         }
     }
 

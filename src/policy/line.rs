@@ -3,7 +3,8 @@
 //!
 //! Who is alone may have nearly all places. Where others hold some, or wait, a tenant has at most as
 //! many as are still free beside a reserve, and all tenants of a block together at most half; the reserve is for
-//! who has next to none. So whoever comes next finds a place. Who waits is served in turns, tenant by
+//! who has next to none, half of it for whose block has next to none, too. So whoever comes next finds a
+//! place. Who waits is served in turns, tenant by
 //! tenant.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -203,7 +204,8 @@ impl<T> Line<T> {
         if free == 0 || block.is_part_of(self.all) && block.held >= self.most.div_ceil(2) {
             return false;
         }
-        own.held < LITTLE || free > reserve && (!own.is_part_of(self.all) || own.held < free - reserve)
+        let may_have_little = own.held < LITTLE && (block.held < LITTLE || free > reserve / 2);
+        may_have_little || free > reserve && (!own.is_part_of(self.all) || own.held < free - reserve)
     }
 
     fn change(&mut self, tenant: Tenant, change: impl Fn(&mut Share)) {
@@ -265,6 +267,16 @@ mod tests {
         let taken: usize = (0..40).map(|n| granted(&mut line, Tenant::of([10, 0, 1, n].into()), 20)).sum();
         assert_eq!(taken, 32);
         assert_eq!(granted(&mut line, tenant(2), 20), 14);
+    }
+
+    /// However many addresses of one block come, another block finds a place, too.
+    #[test]
+    fn a_block_that_is_alone_leaves_some_of_the_reserve() {
+        let mut line = Line::new(512);
+        let first = granted(&mut line, Tenant::of([10, 0, 1, 0].into()), 600);
+        let more: usize = (1..=255).map(|n| granted(&mut line, Tenant::of([10, 0, 1, n].into()), 4)).sum();
+        assert_eq!((first, more), (480, 16));
+        assert_eq!([2, 3, 4].map(|n| granted(&mut line, tenant(n), 10)), [2, 2, 2]);
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct Shared {
     pub ledger: Ledger,
     /// Bodies that may come from upstream at once.
     pub transfers: usize,
+    /// Requests to hosts that are no registries at once.
+    pub forwards: usize,
 }
 
 /// Sends requests to upstreams, one at a time or many.

@@ -11,11 +11,14 @@ use http::Response;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::request::{Activity, NO_REGISTRY};
+use crate::error::{Error, Kind};
 use crate::lane::{Lane, Place, Reclaimable};
 use crate::metrics::bounds::Bounds;
-use crate::oci::route::Kind;
+use crate::oci::route;
 
 /// Questions at once.
 const QUESTIONS: usize = 256;
@@ -27,22 +30,26 @@ pub(super) struct Lanes {
     pub transfers: Lane,
     /// For HEADs and what is short.
     pub questions: Lane,
+    /// For hosts that are no registries: a client's own may be as slow as it likes.
+    pub forwards: Lane,
 }
 
 impl Lanes {
     /// With places for so many transfers; how full they are is shown there.
-    pub(super) fn new(transfers: usize, bounds: &Bounds) -> Lanes {
+    pub(super) fn new((transfers, forwards): (usize, usize), bounds: &Bounds) -> Lanes {
         Lanes {
             transfers: Lane::new(transfers, &bounds.transfers, &bounds.transfers_waiting),
             questions: Lane::new(QUESTIONS, &bounds.questions, &bounds.questions_waiting),
+            forwards: Lane::new(forwards, &bounds.forwards, &bounds.forwards_waiting),
         }
     }
 
     /// For what goes on as a client sent it.
-    pub(super) fn of(&self, kind: Kind) -> &Lane {
+    pub(super) fn of(&self, registry: &str, kind: route::Kind) -> &Lane {
         match kind {
-            Kind::Manifest | Kind::Tags | Kind::Referrers | Kind::Token => &self.questions,
-            Kind::Blob | Kind::Upload | Kind::Other => &self.transfers,
+            _ if registry == NO_REGISTRY => &self.forwards,
+            route::Kind::Manifest | route::Kind::Tags | route::Kind::Referrers | route::Kind::Token => &self.questions,
+            route::Kind::Blob | route::Kind::Upload | route::Kind::Other => &self.transfers,
         }
     }
 }
@@ -120,6 +127,46 @@ impl Transfer {
     }
 }
 
+/// A request on its way to upstream with a body that its client sends. Who sends next to nothing loses the
+/// place to others who wait for one.
+#[derive(Debug)]
+pub(super) struct Sending {
+    activity: Activity,
+    /// What had moved then.
+    mark: Mutex<(Instant, u64)>,
+    cut: Notify,
+}
+
+impl Sending {
+    pub(super) fn at(place: &Place, activity: &Activity) -> Arc<Sending> {
+        let mark = Mutex::new((Instant::now(), activity.moved()));
+        let sending = Arc::new(Sending { activity: activity.clone(), mark, cut: Notify::new() });
+        let weak: Weak<Sending> = Arc::downgrade(&sending);
+        place.lane().pace(weak);
+        sending
+    }
+
+    /// Resolves when the place is lost.
+    pub(super) async fn cut(&self) -> Error {
+        self.cut.notified().await;
+        Error::new(Kind::Busy, "its body came slower than 64 KiB in 10 s, and others wait: try again")
+    }
+}
+
+impl Reclaimable for Sending {
+    fn reclaim(&self, now: Instant) {
+        let mut mark = self.mark.lock();
+        if now < mark.0 + IN {
+            return;
+        }
+        let moved = self.activity.moved();
+        if !self.activity.has_left() && moved - mark.1 < LEAST {
+            self.cut.notify_one();
+        }
+        *mark = (now, moved);
+    }
+}
+
 /// An answer whose body goes to a client at its pace.
 pub fn paced_at(place: Place, response: Response<Incoming>) -> Response<Transfer> {
     response.map(|body| Transfer::from(body).at(place).paced())
@@ -190,6 +237,41 @@ impl http_body::Body for Transfer {
         match &self.0 {
             Body::Own(coming) => coming.body.size_hint(),
             Body::Paced(pace) => pace.lock().coming.as_ref().map(|coming| coming.body.size_hint()).unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::budget::Tenant;
+    use crate::task::Tasks;
+
+    /// An upload that gets on keeps its place; one that drips loses it where others wait, and else to
+    /// nobody; one that has left waits for its registry.
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_that_drips_loses_its_place_to_who_waits() {
+        for (bytes, leaves, is_cut) in [(1, false, true), (64 << 10, false, false), (0, true, false)] {
+            let lane = Lane::new(1, &Default::default(), &Default::default());
+            let (activity, tasks) = (Activity::default(), Tasks::new());
+            let place = lane.enter(Tenant::own()).await.unwrap();
+            let sending = Sending::at(&place, &activity);
+            if leaves {
+                activity.all_left();
+            }
+            let moving = activity.clone();
+            tasks.spawn(async move {
+                loop {
+                    tokio::time::sleep(IN / 2).await;
+                    moving.touch(bytes);
+                }
+            });
+            assert!(tokio::time::timeout(10 * IN, sending.cut()).await.is_err(), "nobody waits");
+            let waiting = lane.enter(Tenant::of([10, 0, 0, 1].into()));
+            tokio::select! {
+                refused = waiting => assert!(!is_cut && refused.is_err()),
+                error = sending.cut() => assert!(is_cut && error.kind() == Kind::Busy),
+            }
         }
     }
 }

@@ -67,7 +67,7 @@ pub use tokens::MAX_TOKEN_REPLY;
 
 use auth::{Auth, Token};
 use client::{Client, Shared};
-use lanes::Lanes;
+use lanes::{Lanes, Sending};
 use proofs::Proofs;
 use requester::{Keyring, Requester, UpstreamCost};
 use sources::Sources;
@@ -98,7 +98,7 @@ impl Upstream {
         dialer: &Dialer,
         shared: Shared,
     ) -> std::result::Result<Upstream, TlsError> {
-        let lanes = Lanes::new(shared.transfers, shared.metrics.bounds());
+        let lanes = Lanes::new((shared.transfers, shared.forwards), shared.metrics.bounds());
         let client = Arc::new(Client::new(settings, registries, dialer, shared)?);
         let proofs = Proofs::new(Arc::new(Tokens::new(client)));
         Ok(Upstream(Sources { proofs: Arc::new(proofs), registries: Arc::new(registries.clone()) }, lanes))
@@ -233,9 +233,17 @@ impl Upstream {
         target: &str,
         forwarded: Forwarded,
     ) -> Result<Response<Transfer>> {
-        let place = self.1.of(kind).enter_for(cost.applicants()).await?;
-        let passed = pass::pass(self.tokens(), registry, kind, cost, origin, target, forwarded);
-        Ok(paced_at(place, Box::pin(passed).await?))
+        let place = self.1.of(registry, kind).enter_for(cost.applicants()).await?;
+        let sending = forwarded.activity.as_ref().map(|activity| Sending::at(&place, activity));
+        let passed = Box::pin(pass::pass(self.tokens(), registry, kind, cost, origin, target, forwarded));
+        let answered = match sending {
+            None => passed.await?,
+            Some(sending) => tokio::select! {
+                answered = passed => answered?,
+                cut = sending.cut() => return Err(cut),
+            },
+        };
+        Ok(paced_at(place, answered))
     }
 
     /// Gets a new token for anonymous requests at `url`; many who want it cost one request.

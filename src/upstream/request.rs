@@ -1,6 +1,7 @@
 //! A request on its way upstream, and what seawall knows of it beside its head and its body.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -110,32 +111,50 @@ pub struct Forwarded {
 /// When a request's body last moved, and whether all of an upload has left: it may take hours, as long
 /// as bytes move. Clones share one.
 #[derive(Clone, Debug)]
-pub struct Activity(Arc<(Mutex<(Instant, bool)>, Notify)>);
+pub struct Activity(Arc<Moving>);
+
+#[derive(Debug)]
+struct Moving {
+    last: Mutex<(Instant, bool)>,
+    bytes: AtomicU64,
+    left: Notify,
+}
 
 impl Default for Activity {
     fn default() -> Activity {
-        Activity(Arc::new((Mutex::new((Instant::now(), false)), Notify::new())))
+        let last = Mutex::new((Instant::now(), false));
+        Activity(Arc::new(Moving { last, bytes: AtomicU64::new(0), left: Notify::new() }))
     }
 }
 
 impl Activity {
-    /// Notes that bytes moved just now.
-    pub fn touch(&self) {
-        self.0.0.lock().0 = Instant::now();
+    /// Notes that so many bytes moved just now.
+    pub fn touch(&self, bytes: u64) {
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.0.last.lock().0 = Instant::now();
     }
 
     /// Notes that all of an upload has left: a registry may take its time to commit it.
     pub fn all_left(&self) {
-        *self.0.0.lock() = (Instant::now(), true);
-        self.0.1.notify_one();
+        *self.0.last.lock() = (Instant::now(), true);
+        self.0.left.notify_one();
+    }
+
+    /// Bytes that moved so far.
+    pub(super) fn moved(&self) -> u64 {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn has_left(&self) -> bool {
+        self.read().1
     }
 
     fn read(&self) -> (Instant, bool) {
-        *self.0.0.lock()
+        *self.0.last.lock()
     }
 
     async fn left(&self) {
-        self.0.1.notified().await;
+        self.0.left.notified().await;
     }
 }
 

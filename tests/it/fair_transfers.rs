@@ -109,3 +109,29 @@ async fn invariant_12_a_user_has_a_share_whatever_the_address() {
         assert_eq!(status.await.unwrap(), 200);
     }
 }
+
+/// A host that is no registry may be the attacker's own, and as slow as it likes: what is asked of it takes
+/// no place of what is asked of registries.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_12_hosts_that_are_no_registries_take_no_place_from_registries() {
+    let (pki, cold) = (Pki::new(), Blob::new("cold"));
+    let registry = open_registry(&pki, &cold).await;
+    let others = Registry::new("files.example.test").plain().start(&pki).await;
+    let gate = Gate::new();
+    others.fault(Fault::on("*").hold_head(&gate));
+    let toml = "[clients]\nmax_per_client = 9000\n[tunnel]\nports = [80, 443]";
+    let seawall = Seawall::before(&registry).front(&others).toml(toml).start(&pki).await;
+    let level = |name: &str| seawall.metric(name) as usize;
+    let mut asked = tokio::task::JoinSet::new();
+    for n in 0..SHARE {
+        let client = Client::via_connect(seawall.addr(), "");
+        asked.spawn(async move { client.get(&format!("http://files.example.test/{n}")).send().await.is_ok() });
+    }
+    until("they have all that they may", || level("seawall_forwards_waiting ") > SHARE / 2).await;
+    assert_eq!(level("seawall_transfers "), 0);
+    let got = seawall.client().get(&crate::flight::url(&cold)).send().await.unwrap();
+    assert!(cold.holds(0, got.bytes()), "{:?}", got.headers);
+    asked.shutdown().await;
+    gate.open();
+    until("all places are free", || level("seawall_forwards ") + level("seawall_forwards_waiting ") == 0).await;
+}

@@ -60,6 +60,7 @@ impl Asking {
             metrics: Metrics::new(),
             ledger: Ledger::default(),
             transfers: 16,
+            forwards: 4,
         };
         let upstream = Upstream::new(&config.upstream, &config.registries, &dialer, shared)?;
         Ok(Asking { dialer, upstream, clock })

@@ -46,6 +46,7 @@ pub(super) fn gateway(
         metrics: metrics.clone(),
         ledger: ledger.clone(),
         transfers: 16,
+        forwards: 4,
     };
     let upstream = crate::upstream::Upstream::new(&upstream_settings(), registries, dialer, shared).unwrap();
     let settings_of_cache = crate::cache::Settings {
