@@ -5,14 +5,17 @@ use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
-use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
+
+use crate::policy::budget::Tenant;
+use crate::policy::line::Line;
 
 /// Connections at once: a scrape, a probe and a person need no more.
 const MOST: usize = 64;
@@ -26,17 +29,23 @@ const BACK_OFF: Duration = Duration::from_millis(500);
 /// Answers on `listener` until `stop` resolves, and a moment longer for what is being answered.
 pub(super) async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
     let (stopping, mut stop) = (CancellationToken::new(), pin!(stop));
-    let mut open = FuturesUnordered::new();
+    let (mut open, mut line) = (FuturesUnordered::new(), Line::<()>::new(MOST));
     loop {
         tokio::select! {
-            accepted = listener.accept(), if open.len() < MOST => match accepted {
-                Ok((stream, _)) => open.push(answer(stream, router.clone(), stopping.clone())),
+            accepted = listener.accept() => match accepted {
+                // Who is one too many is hung up on: a probe comes again, and a queue would be anybody's to fill.
+                Ok((stream, peer)) => {
+                    let tenant = Tenant::of(peer.ip());
+                    if line.take_now(tenant) {
+                        open.push(answer(stream, router.clone(), stopping.clone()).map(move |()| tenant));
+                    }
+                }
                 Err(error) => {
                     warn!(%error, "cannot accept a connection to the admin listener");
                     tokio::time::sleep(BACK_OFF).await;
                 }
             },
-            Some(()) = open.next() => {}
+            Some(tenant) = open.next() => drop(line.give_back(tenant)),
             () = &mut stop => break,
         }
     }

@@ -67,7 +67,7 @@ struct Opened {
 struct Filled {
     partial: Partial,
     media_type: Arc<str>,
-    _reservation: SpaceReservation,
+    reservation: SpaceReservation,
 }
 
 impl Fill {
@@ -149,7 +149,7 @@ impl Fill {
             fetched = self.resume(&request, &partial, total, &mut fruitless, error).await?;
         }
         let partial = self.verify(lead, partial, &inquiry, proves).await?;
-        Ok(Filled { partial, media_type, _reservation: reservation })
+        Ok(Filled { partial, media_type, reservation })
     }
 
     /// What is here of the blob, and the rest from upstream, if upstream goes on with the very bytes
@@ -403,9 +403,9 @@ impl Fill {
     }
 
     async fn keep(&self, lead: Lead, filled: Filled) {
-        let Filled { partial, media_type, _reservation } = filled;
+        let Filled { partial, media_type, reservation } = filled;
         let digest = partial.digest().clone();
-        if land(&self.parts, lead, (self.key(), self.kind()), partial, &media_type).await {
+        if land(&self.parts, lead, (self.key(), self.kind()), (partial, reservation), &media_type).await {
             self.admission.learn_whether_public(&self.pull, (&digest, self.kind())).await;
         }
     }

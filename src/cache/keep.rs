@@ -6,8 +6,9 @@ use tracing::warn;
 use super::flight::{Head, Joined, Lead};
 use super::manifests::Manifest;
 use super::parts::Parts;
+use super::sweep::SpaceReservation;
 use crate::error::{Error, Kind};
-use crate::fs;
+use crate::fs::{self, FsError};
 use crate::http::warnings::Warnings;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
@@ -20,7 +21,7 @@ use crate::task;
 pub(super) async fn keep(parts: &Parts, key: &RepositoryKey, digest: &Digest, manifest: &Manifest) {
     let Joined::Lead(lead) = parts.flights.join(digest, || parts.index.hold(digest, parts.now())) else { return };
     let size = manifest.bytes.len() as u64;
-    let Ok(Some(_reservation)) = parts.sweep.make_room(Wish { size, missing: size }).await else {
+    let Ok(Some(reservation)) = parts.sweep.make_room(Wish { size, missing: size }).await else {
         return lead.fail(Error::new(Kind::Full, "the cache is full"));
     };
     let partial = match written(parts, digest, manifest).await {
@@ -34,7 +35,7 @@ pub(super) async fn keep(parts: &Parts, key: &RepositoryKey, digest: &Digest, ma
     let (file, warnings) = (partial.file(), Warnings::default());
     lead.flow(None, Head { file, total: Some(size), media_type: media_type.clone(), warnings }, size);
     lead.verify(size);
-    land(parts, lead, (key, ContentKind::Manifest), partial, &media_type).await;
+    land(parts, lead, (key, ContentKind::Manifest), (partial, reservation), &media_type).await;
 }
 
 /// Lands what is verified; tells whether it is kept.
@@ -42,18 +43,25 @@ pub(super) async fn land(
     parts: &Parts,
     lead: Lead,
     (key, kind): (&RepositoryKey, ContentKind),
-    partial: Partial,
+    (partial, reservation): (Partial, SpaceReservation),
     media_type: &str,
 ) -> bool {
     debug_assert!(lead.flight().is_verified());
-    let (digest, size, store) = (partial.digest().clone(), partial.len(), parts.store.clone());
-    if let Err(error) = task::blocking(move || store.commit(&partial)).await {
-        warn!(%digest, %error, "a verified blob cannot be kept");
-        lead.land(None);
-        return false;
-    }
-    let media_type = Some(media_type).filter(|name| !name.is_empty());
-    let held = parts.index.insert(&digest, size, media_type, parts.now());
+    let (digest, store, index, now) = (partial.digest().clone(), parts.store.clone(), parts.index.clone(), parts.now());
+    let media_type = Some(media_type.to_owned()).filter(|name| !name.is_empty());
+    let kept = task::blocking(move || {
+        store.commit(&partial)?;
+        let insert = || index.insert(partial.digest(), partial.len(), media_type.as_deref(), now);
+        Ok::<_, FsError>(reservation.kept(insert))
+    });
+    let held = match kept.await {
+        Ok(held) => held,
+        Err(error) => {
+            warn!(%digest, %error, "a verified blob cannot be kept");
+            lead.land(None);
+            return false;
+        }
+    };
     parts.access.presences().landed(key, &digest, kind);
     parts.sweep.report();
     lead.land(Some(held));

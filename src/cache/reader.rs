@@ -65,11 +65,15 @@ pub struct Reader {
     clock: Clock,
     /// When it last said that it takes something.
     said: SystemTime,
+    /// Bytes that it took since.
+    unsaid: u64,
 }
 
 /// A reader says now and then that it takes something: twice in the time in which one that does not
 /// loses its blob, and once more.
 const SAYS_EVERY: Duration = Duration::from_secs(10);
+/// Less is next to nothing: who takes a byte now and then would keep a blob for ever.
+const SOMETHING: u64 = 64 << 10;
 
 enum Backing {
     Held { held: Arc<Held>, at_once: bool },
@@ -121,7 +125,20 @@ impl Reader {
             }
         };
         let (said, most) = (clock.now(), u64::MAX);
-        Reader { file, from, at: from, end, is_whole: false, source, pending: None, outbox: None, most, clock, said }
+        Reader {
+            file,
+            from,
+            at: from,
+            end,
+            is_whole: false,
+            source,
+            pending: None,
+            outbox: None,
+            most,
+            clock,
+            said,
+            unsaid: 0,
+        }
     }
 
     /// Another part of the same blob, from now on. What is read past the cache cannot go back.
@@ -208,9 +225,10 @@ impl Reader {
             return Err(short());
         }
         self.at += bytes.len() as u64;
+        self.unsaid += bytes.len() as u64;
         let now = self.clock.now();
-        if !within(Some(self.said), SAYS_EVERY, now) {
-            self.said = now;
+        if self.unsaid >= SOMETHING && !within(Some(self.said), SAYS_EVERY, now) {
+            (self.said, self.unsaid) = (now, 0);
             match &self.source {
                 Backing::Held { held, .. } => held.taken_from(now),
                 Backing::Flight { flight, .. } => flight.taken_from(now),

@@ -100,11 +100,27 @@ impl SpaceReservation {
     }
 }
 
+impl SpaceReservation {
+    /// What came is in the index from now on: at no moment is it there and here.
+    pub fn kept<T>(mut self, insert: impl FnOnce() -> T) -> T {
+        let all = self.all.clone();
+        let mut all = all.lock();
+        let inserted = insert();
+        self.give_back(&mut all);
+        drop(all);
+        inserted
+    }
+
+    fn give_back(&mut self, all: &mut Reserved) {
+        all.bytes -= std::mem::take(&mut self.bytes);
+        all.pay(self.tenant, std::mem::take(&mut self.owed));
+    }
+}
+
 impl Drop for SpaceReservation {
     fn drop(&mut self) {
-        let mut all = self.all.lock();
-        all.bytes -= self.bytes;
-        all.pay(self.tenant, self.owed);
+        let all = self.all.clone();
+        self.give_back(&mut all.lock());
     }
 }
 
@@ -195,16 +211,14 @@ impl Sweep {
 
     /// Evicts what has to go; tells whether there is room then.
     fn clear(&self, all: &Reserved, wish: Wish, evicts: bool) -> fs::Result<bool> {
-        let Admission::Keep { evict } = self.room(all.bytes)?.admit(wish) else { return Ok(false) };
-        if evict == 0 {
-            return Ok(true);
+        loop {
+            match self.room(all.bytes)?.admit(wish) {
+                Admission::Keep { evict: 0 } => return Ok(true),
+                // What is being read does not go; what became of the rest since, the next look tells.
+                Admission::Keep { evict } if evicts && self.evict(evict) => {}
+                _ => return Ok(false),
+            }
         }
-        if !evicts {
-            return Ok(false);
-        }
-        self.evict(evict);
-        // What is being read does not go: there may still be too little room.
-        Ok(self.room(all.bytes)?.shortfall(wish) == 0)
     }
 
     fn room(&self, reserved: u64) -> fs::Result<Room> {
@@ -213,8 +227,8 @@ impl Sweep {
         Ok(Room { max_size, min_free, used, reserved, free: self.store.free_space()? })
     }
 
-    /// Evicts the least recently used blobs, `bytes` of them at least.
-    fn evict(&self, bytes: u64) {
+    /// Evicts the least recently used blobs, `bytes` of them at least; tells whether any went.
+    fn evict(&self, bytes: u64) -> bool {
         let (mut gone, mut victims) = (0, 0);
         let now = self.clock.now();
         while let Some(oldest) = self.index.oldest(now).filter(|_| gone < bytes) {
@@ -233,6 +247,7 @@ impl Sweep {
             self.metrics.evicted(victims);
             self.report();
         }
+        victims > 0
     }
 
     /// Removes a blob that is wrong, whoever reads it.

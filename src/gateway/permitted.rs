@@ -7,7 +7,7 @@ use http::{Request, header};
 
 use crate::error::{Error, Result};
 use crate::oci::error::Code;
-use crate::oci::mount::mounted_from;
+use crate::oci::mount::{mounted_from, mounts};
 use crate::oci::name::Repository;
 use crate::oci::percent::decoded;
 use crate::oci::route::{Route, cut};
@@ -45,7 +45,16 @@ fn permitted_mount<B>(site: &Site, request: &Request<B>) -> Result<()> {
     if is_form && !site.registry.repositories.permits_all() {
         return Err(denied(site, request.uri().path()));
     }
-    for from in mounted_from(request.uri().query()) {
+    let (query, mut from) = (request.uri().query(), mounted_from(request.uri().query()).into_iter().peekable());
+    // Without a source a registry takes it from where it likes (distribution-spec 1.1, "Mounting a blob").
+    if from.peek().is_none() && mounts(query) && !site.registry.repositories.permits_all() {
+        let name = &site.registry.name;
+        let message = format!(
+            "a mount that does not say from where may be from a repository that `allow` and `deny` of the [[registry]] {name} refuse: say `from`, or upload"
+        );
+        return Err(Error::request(Code::Denied, message));
+    }
+    for from in from {
         match from.parse::<Repository>() {
             Ok(repository) => permitted_repository(site, &repository)?,
             Err(_) => return Err(denied(site, &from)),

@@ -9,6 +9,12 @@ pub fn mounted_from(query: Option<&str>) -> Vec<String> {
     pairs.filter(|(name, _)| name.eq_ignore_ascii_case("from")).map(|(_, value)| value.into_owned()).collect()
 }
 
+/// Whether an upload is to be a mount.
+pub fn mounts(query: Option<&str>) -> bool {
+    let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    pairs.any(|(name, _)| name.eq_ignore_ascii_case("mount"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

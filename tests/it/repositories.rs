@@ -111,6 +111,10 @@ async fn what_is_denied_is_not_mounted_from() {
         let url = format!("{HUB}/v2/library/alpine/blobs/uploads/?mount={digest}&from={from}");
         assert_eq!(seawall.client().request(Method::POST, &url).send().await.unwrap().status, 403, "{from}");
     }
+    // A registry takes it from where it likes.
+    let url =
+        format!("{HUB}/v2/library/alpine/blobs/uploads/?mount={}", Image::single(&[b"denied"]).layers()[0].digest());
+    assert_eq!(seawall.client().request(Method::POST, &url).send().await.unwrap().status, 403);
     let url = format!("{HUB}/v2/library/alpine/blobs/uploads/");
     let client = seawall.client();
     let post = client.request(Method::POST, &url).body("mount=x&from=acme/app");

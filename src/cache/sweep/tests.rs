@@ -104,3 +104,25 @@ fn what_is_removed_is_in_no_repository_any_more() {
     sweep.remove_cut(&digest(1), 10);
     assert!(!has(1));
 }
+
+/// What lands while room is made for another is counted once: neither goes through a full cache.
+#[test]
+fn what_lands_meanwhile_is_not_counted_twice() {
+    const SIZE: u64 = 1 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let sweep = Sweep { max_size: 8 * footprint(SIZE), ..sweep(dir.path(), 0, 0) };
+    let fill = |first: u64| {
+        for n in first..first + 2000 {
+            let wish = Wish { size: SIZE, missing: SIZE };
+            let room = sweep.begin_now(wish, SIZE, Tenant::own()).unwrap();
+            let room = room.unwrap_or_else(|| panic!("{n} is not kept"));
+            put(&sweep.store, n, 0);
+            drop(room.kept(|| sweep.index.insert(&digest(n), SIZE, None, sweep.clock.now())));
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| fill(0));
+        scope.spawn(|| fill(10_000));
+    });
+    assert!(sweep.index.taken() <= sweep.max_size && sweep.reserved.lock().bytes == 0);
+}
