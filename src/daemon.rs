@@ -193,7 +193,7 @@ impl Daemon {
         }
         self.ledger.save();
         let journal = self.journal.clone();
-        task::blocking(move || journal.close()).await;
+        task::blocking_beside(move || journal.close()).await;
         self.admin_tasks.stop();
         self.admin_tasks.drained().await;
     }
@@ -344,7 +344,7 @@ async fn keep_tidy(kept: Kept, tasks: Tasks) {
             _ = clock.tick() => {
                 kept.ledger.save();
                 let (kept, tasks) = (kept.clone(), tasks.clone());
-                task::blocking(move || {
+                task::blocking_beside(move || {
                     kept.cache.tidy(|| tasks.is_stopping());
                     kept.leaves.reload_own(kept.clock.now());
                 })

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -92,13 +93,35 @@ impl Tasks {
     }
 }
 
-/// Runs blocking `work` (file system, hashing) on a thread of its own.
+/// Threads that work on files, of a runtime that serves: more are no faster, and each keeps memory of its
+/// own, which adds up.
+pub const FILE_THREADS: usize = 32;
+
+/// Threads for what may last, or hang: names, passwords. Each kind has a bound of its own.
+static BESIDE: LazyLock<Runtime> = LazyLock::new(|| {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.thread_name("beside").max_blocking_threads(128).build().expect("a runtime that drives nothing")
+});
+
+/// Runs blocking `work` (file system, hashing) on a thread of its own, one of a few.
 ///
 /// # Panics
 /// Passes on a panic of `work`.
 #[expect(clippy::disallowed_methods, reason = "this is the place it is kept for")]
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
+    result_of(tokio::task::spawn_blocking(work)).await
+}
+
+/// The same beside those few, for what may last, or hang, and has a bound of its own.
+///
+/// # Panics
+/// Passes on a panic of `work`.
+pub async fn blocking_beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    result_of(BESIDE.spawn_blocking(work)).await
+}
+
+async fn result_of<T>(thread: JoinHandle<T>) -> T {
+    match thread.await {
         Ok(value) => value,
         Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
         // The runtime is shutting down, and whoever waits here with it.

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::log;
 use crate::config::{Config, Overrides};
 use crate::daemon::Daemon;
+use crate::task::FILE_THREADS;
 
 pub(super) const EXAMPLE: &str = "\
 Example: listen on every address, and on 443 for DNS override
@@ -43,7 +44,8 @@ impl ServeArgs {
 /// What kept it from starting.
 pub fn run(config: Config) -> anyhow::Result<()> {
     log::start(config.log);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.enable_all().max_blocking_threads(FILE_THREADS).build().context("cannot start threads")?;
     let result = runtime.block_on(serve(config));
     // A thread that hangs in a read of a dead disk does not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(2));

@@ -103,7 +103,7 @@ impl Authenticator {
             return known;
         }
         let users = self.users.clone();
-        let found = task::blocking(move || {
+        let found = task::blocking_beside(move || {
             let found = users.check(&shown);
             drop((core, turn));
             found

@@ -29,21 +29,6 @@ const HIT: &str = "seawall; hit";
 const STORED: &str = "seawall; fwd=miss; stored";
 const BYPASS: &str = "seawall; fwd=bypass";
 
-/// What lands while room is made for the next one is not counted twice: nothing goes through a full cache.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_comes_after_another_is_kept_in_a_full_cache() {
-    let (pki, blobs) = (Pki::new(), (0..60).map(|n| Blob::generated(1000 + n, MIB)).collect::<Vec<_>>());
-    let registry = registry_of(&pki, &blobs).await;
-    let seawall = Seawall::before(&registry).toml("[cache]\nmax_size = \"8MiB\"").start(&pki).await;
-    let client = seawall.client();
-    for blob in &blobs {
-        let reply = client.get(&url(blob)).send().await.unwrap();
-        assert_eq!(reply.header("cache-status"), STORED);
-    }
-    landed(&seawall).await;
-    assert_eq!(seawall.metric("seawall_uncached_total"), 0.0);
-}
-
 /// Pitfall 36: the least recently used goes, file and entry.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_least_recently_used_goes_when_the_cache_is_full() {

@@ -138,7 +138,7 @@ impl Hashes {
         }
         let hashes = self.clone();
         Some(
-            task::blocking(move || {
+            task::blocking_beside(move || {
                 let id = hashes.hash(&proof);
                 hashes.known.insert(*proof.word, (id, hashes.clock.now() + KNOWN_FOR));
                 id

@@ -56,7 +56,7 @@ impl System {
         let asking = self.asking.run(name.to_owned(), move || async move {
             // Those who asked have left by then: the lookup is not needed any more.
             let Ok(Ok(permit)) = timeout(PATIENCE, permits.acquire_owned()).await else { return Err(busy()) };
-            task::blocking(move || {
+            task::blocking_beside(move || {
                 let found = ask(&owned).map_err(|error| (error.kind(), error.to_string()));
                 // A lookup cannot be interrupted: its permit is free when it is over, and no
                 // sooner.
