@@ -75,7 +75,7 @@ impl Write for Lines {
 /// like a space or like nothing at all. In a string of JSON it means the same. Colours begin with
 /// U+001B; what is coloured has it escaped already.
 fn escaped(text: &str, has_colours: bool) -> Cow<'_, str> {
-    let is_bad = |c: char| !is_seen(c) && !(has_colours && c == '\u{1b}');
+    let is_bad = |c: char| !(is_seen(c) || has_colours && c == '\u{1b}');
     if !text.contains(is_bad) {
         return text.into();
     }

@@ -57,7 +57,7 @@ pub struct Users {
 
 /// One of the users of a file, as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct UserId(usize);
+pub struct UserId(u32);
 
 struct Entry {
     name: String,
@@ -119,7 +119,7 @@ impl Users {
         let found = self.entries.binary_search_by(|entry| entry.name.as_bytes().cmp(name));
         let entry = &self.entries[found.unwrap_or_else(|_| self.decoy(name))];
         let is_right = bcrypt::verify(password, &entry.hash).unwrap_or(false);
-        found.ok().filter(|_| is_right).map(UserId)
+        found.ok().filter(|_| is_right).and_then(|at| u32::try_from(at).ok()).map(UserId)
     }
 
     /// The entry whose hash is worked on in vain for a name that is not there: always the same one
