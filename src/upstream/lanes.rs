@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::request::{Activity, NO_REGISTRY};
+use super::request::{Activity, Forwarded, NO_REGISTRY};
 use crate::error::{Error, Kind};
 use crate::lane::{Lane, Place, Reclaimable};
 use crate::metrics::bounds::Bounds;
@@ -138,12 +138,14 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    pub(super) fn at(place: &Place, activity: &Activity) -> Arc<Sending> {
+    /// `None`: there is nothing to send, and its registry may be as slow as it likes.
+    pub(super) fn at(place: &Place, Forwarded { request, activity }: &Forwarded) -> Option<Arc<Sending>> {
+        let activity = activity.clone().filter(|_| !request.body().is_end_stream())?;
         let mark = Mutex::new((Instant::now(), activity.moved()));
-        let sending = Arc::new(Sending { activity: activity.clone(), mark, cut: Notify::new() });
+        let sending = Arc::new(Sending { activity, mark, cut: Notify::new() });
         let weak: Weak<Sending> = Arc::downgrade(&sending);
         place.lane().pace(weak);
-        sending
+        Some(sending)
     }
 
     /// Resolves when the place is lost.
@@ -243,6 +245,9 @@ impl http_body::Body for Transfer {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::{BodyExt as _, Full};
+
+    use super::super::request::no_body;
     use super::*;
     use crate::policy::budget::Tenant;
     use crate::task::Tasks;
@@ -255,7 +260,11 @@ mod tests {
             let lane = Lane::new(1, &Default::default(), &Default::default());
             let (activity, tasks) = (Activity::default(), Tasks::new());
             let place = lane.enter(Tenant::own()).await.unwrap();
-            let sending = Sending::at(&place, &activity);
+            let body = Full::new(Bytes::from_static(b"more")).map_err(|never| match never {}).boxed_unsync();
+            let forwarded = Forwarded { request: http::Request::new(body), activity: Some(activity.clone()) };
+            let sending = Sending::at(&place, &forwarded).unwrap();
+            let nothing = Forwarded { request: http::Request::new(no_body()), activity: Some(activity.clone()) };
+            assert!(Sending::at(&place, &nothing).is_none(), "whose registry is slow sends nothing");
             if leaves {
                 activity.all_left();
             }

@@ -234,7 +234,7 @@ impl Upstream {
         forwarded: Forwarded,
     ) -> Result<Response<Transfer>> {
         let place = self.1.of(registry, kind).enter_for(cost.applicants()).await?;
-        let sending = forwarded.activity.as_ref().map(|activity| Sending::at(&place, activity));
+        let sending = Sending::at(&place, &forwarded);
         let passed = Box::pin(pass::pass(self.tokens(), registry, kind, cost, origin, target, forwarded));
         let answered = match sending {
             None => passed.await?,
