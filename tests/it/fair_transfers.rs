@@ -135,3 +135,57 @@ async fn invariant_12_hosts_that_are_no_registries_take_no_place_from_registries
     gate.open();
     until("all places are free", || level("seawall_forwards ") + level("seawall_forwards_waiting ") == 0).await;
 }
+
+/// All places but the reserve, of what is asked of upstream.
+const QUESTIONS: usize = 240;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_12_a_client_that_asks_much_leaves_the_others_their_questions() {
+    let (pki, cold) = (Pki::new(), Blob::new("cold"));
+    let registry = open_registry(&pki, &cold).await;
+    registry.add_image("acme/app:1", &Image::multi_layer());
+    let seawall = Seawall::before(&registry).toml("[clients]\nmax_per_client = 9000").start(&pki).await;
+    let gate = Gate::new();
+    registry.fault(Fault::on("manifests").path_contains("/acme/slow/").hold_head(&gate));
+    let mut asked = tokio::task::JoinSet::new();
+    for n in 0..QUESTIONS + MORE {
+        let client = seawall.client().bound_to([127, 0, 0, 2]);
+        let url = format!("https://ghcr.io/v2/acme/slow/manifests/{n}");
+        asked.spawn(async move { client.request(Method::HEAD, &url).send().await.is_ok() });
+    }
+    let level = |name: &str| seawall.metric(name) as usize;
+    until("it has its share", || level("seawall_questions_waiting ") == MORE).await;
+    assert_eq!(level("seawall_questions "), QUESTIONS);
+    let other = seawall.client().head("https://ghcr.io/v2/acme/app/manifests/1").send().await.unwrap();
+    assert_eq!(other.status, 200);
+    assert_eq!(level("seawall_questions_waiting "), MORE, "the place of another is not for who has its share");
+    gate.open();
+    asked.join_all().await;
+    until("all places are free", || level("seawall_questions ") == 0).await;
+}
+
+/// A quarter of the descriptors is for answers, all but a sixteenth of them for who is alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_12_a_client_that_leaves_answers_open_leaves_the_others_theirs() {
+    let (pki, blob) = (Pki::new(), Blob::generated(74, 8 << 20));
+    let registry = open_registry(&pki, &blob).await;
+    let seawall = Process::with_descriptors(1024, &registry, &pki);
+    let url = crate::flight::url(&blob);
+    assert_eq!(seawall.client().get(&url).send().await.unwrap().status, 200);
+    let (mut connections, mut unread) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        connections.push(seawall.client().bound_to([127, 0, 0, 2]).h2().connect(&url).await.unwrap());
+    }
+    for n in 0..240 {
+        unread.push(connections[n % 2].request(Method::GET, &url).open().await.unwrap());
+    }
+    let more = connections[0].request(Method::GET, &url).open();
+    let mut more = std::pin::pin!(more);
+    let waiting = tokio::time::timeout(std::time::Duration::from_millis(300), &mut more).await;
+    assert!(waiting.is_err(), "it has its share");
+    let other = seawall.client();
+    let got = tokio::time::timeout(std::time::Duration::from_secs(10), other.get(&url).send()).await;
+    assert!(blob.holds(0, got.expect("it waits for nobody").unwrap().bytes()));
+    unread.pop();
+    more.await.expect("a place that is given back is taken");
+}

@@ -53,6 +53,15 @@ impl Process {
         Process::run(command, tempfile::tempdir().unwrap(), data, registry, pki, toml)
     }
 
+    /// The same, which may open so many files.
+    pub(crate) fn with_descriptors(most: usize, registry: &Registry, pki: &Pki) -> Process {
+        let (mut command, dir) = (Command::new("bash"), tempfile::tempdir().unwrap());
+        let limit = format!("ulimit -n {most}; exec \"$0\" \"$@\"");
+        command.args(["-c", &limit, BINARY.expect("a test of the package itself")]);
+        let data = dir.path().join("data");
+        Process::run(command, dir, &data, registry, pki, "")
+    }
+
     /// The same, with its data in `data`, on a disk of the test's: see [`Process::room`].
     pub(crate) fn on_disk(room: Room, data: &Path, registry: &Registry, pki: &Pki) -> Process {
         let mut command = Command::new("bash");
