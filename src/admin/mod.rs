@@ -242,7 +242,7 @@ mod tests {
             held.push(stream);
         }
         let asked = ask(running.address, "GET", "/healthz");
-        let asked = tokio::time::timeout(std::time::Duration::from_secs(5), asked).await;
+        let asked = tokio::time::timeout(Duration::from_secs(5), asked).await;
         assert_eq!(asked.expect("it waits for nobody").0, "HTTP/1.1 200 OK");
     }
 
@@ -316,7 +316,7 @@ mod tests {
             stream.write_all(b"GET /healthz HT").await.unwrap();
             slow.push(stream);
         }
-        tokio::time::sleep(std::time::Duration::from_secs(11)).await;
+        tokio::time::sleep(Duration::from_secs(11)).await;
         assert_eq!(ask(running.address, "GET", "/healthz").await.0, "HTTP/1.1 200 OK");
     }
 }

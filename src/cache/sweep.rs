@@ -98,9 +98,7 @@ impl SpaceReservation {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
-}
 
-impl SpaceReservation {
     /// What came is in the index from now on: at no moment is it there and here.
     pub fn kept<T>(mut self, insert: impl FnOnce() -> T) -> T {
         let all = self.all.clone();

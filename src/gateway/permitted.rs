@@ -45,9 +45,10 @@ fn permitted_mount<B>(site: &Site, request: &Request<B>) -> Result<()> {
     if is_form && !site.registry.repositories.permits_all() {
         return Err(denied(site, request.uri().path()));
     }
-    let (query, mut from) = (request.uri().query(), mounted_from(request.uri().query()).into_iter().peekable());
+    let query = request.uri().query();
+    let from = mounted_from(query);
     // Without a source a registry takes it from where it likes (distribution-spec 1.1, "Mounting a blob").
-    if from.peek().is_none() && mounts(query) && !site.registry.repositories.permits_all() {
+    if from.is_empty() && mounts(query) && !site.registry.repositories.permits_all() {
         let name = &site.registry.name;
         let message = format!(
             "a mount that does not say from where may be from a repository that `allow` and `deny` of the [[registry]] {name} refuse: say `from`, or upload"

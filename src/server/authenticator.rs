@@ -26,8 +26,7 @@ use crate::lane::Lane;
 use crate::lru::lru;
 use crate::metrics::bounds::Bounds;
 use crate::policy::budget::Tenant;
-use crate::policy::users::UserId;
-use crate::policy::users::{Credential, Users};
+use crate::policy::users::{Credential, UserId, Users};
 use crate::task;
 
 /// How long a password that was right is known after its last use. The users do not change while

@@ -125,10 +125,10 @@ impl Client {
         let booking = self.quota.admit(&about, &request)?;
         about.cost.add_request();
         let pool = self.pools.of(about.registry);
-        // Boxed: it is large, and what it is a part of is moved.
         // Behind a registry's name is more than its API of images.
         let is_of_images = **about.registry != *NO_REGISTRY && about.kind != route::Kind::Other;
         let receiver = if is_of_images { Receiver::Registry } else { Receiver::Other };
+        // Boxed: it is large, and what it is a part of is moved.
         let sending = Box::pin(sent((pool, receiver), about.wire, &host, request));
         let patience = (self.idle_timeout, self.upload_timeout);
         let answered = match permit.watch(unless_idle(about.activity, patience, sending)).await {

@@ -80,8 +80,29 @@ struct Pace {
     /// Whether the client waits for upstream.
     is_awaited: bool,
     taken: u64,
-    /// What had been taken then.
-    mark: (Instant, u64),
+    mark: Mark,
+}
+
+/// What had moved at some time.
+#[derive(Debug)]
+struct Mark {
+    at: Instant,
+    bytes: u64,
+}
+
+impl Mark {
+    fn new(bytes: u64) -> Mark {
+        Mark { at: Instant::now(), bytes }
+    }
+
+    /// Whether next to nothing has moved since, over a time that is over now.
+    fn is_slow(&mut self, now: Instant, bytes: u64) -> bool {
+        if now < self.at + IN {
+            return false;
+        }
+        let before = std::mem::replace(self, Mark { at: now, bytes }).bytes;
+        bytes - before < LEAST
+    }
 }
 
 /// Where others wait, so much has to be taken in that time.
@@ -117,7 +138,7 @@ impl Transfer {
             other => return Transfer(other),
         };
         let lane = coming.place.as_ref().map(|place| place.lane().clone());
-        let mark = (Instant::now(), 0);
+        let mark = Mark::new(0);
         let pace = Arc::new(Mutex::new(Pace { coming: Some(coming), is_awaited: true, taken: 0, mark }));
         let weak: Weak<Mutex<Pace>> = Arc::downgrade(&pace);
         if let Some(lane) = lane {
@@ -132,8 +153,7 @@ impl Transfer {
 #[derive(Debug)]
 pub(super) struct Sending {
     activity: Activity,
-    /// What had moved then.
-    mark: Mutex<(Instant, u64)>,
+    mark: Mutex<Mark>,
     cut: Notify,
 }
 
@@ -141,7 +161,7 @@ impl Sending {
     /// `None`: there is nothing to send, and its registry may be as slow as it likes.
     pub(super) fn at(place: &Place, Forwarded { request, activity }: &Forwarded) -> Option<Arc<Sending>> {
         let activity = activity.clone().filter(|_| !request.body().is_end_stream())?;
-        let mark = Mutex::new((Instant::now(), activity.moved()));
+        let mark = Mutex::new(Mark::new(activity.moved()));
         let sending = Arc::new(Sending { activity, mark, cut: Notify::new() });
         let weak: Weak<Sending> = Arc::downgrade(&sending);
         place.lane().pace(weak);
@@ -157,15 +177,9 @@ impl Sending {
 
 impl Reclaimable for Sending {
     fn reclaim(&self, now: Instant) {
-        let mut mark = self.mark.lock();
-        if now < mark.0 + IN {
-            return;
-        }
-        let moved = self.activity.moved();
-        if !self.activity.has_left() && moved - mark.1 < LEAST {
+        if self.mark.lock().is_slow(now, self.activity.moved()) && !self.activity.has_left() {
             self.cut.notify_one();
         }
-        *mark = (now, moved);
     }
 }
 
@@ -177,12 +191,8 @@ pub fn paced_at(place: Place, response: Response<Incoming>) -> Response<Transfer
 impl Reclaimable for Mutex<Pace> {
     fn reclaim(&self, now: Instant) {
         let mut pace = self.lock();
-        let (since, before) = pace.mark;
-        if now < since + IN {
-            return;
-        }
-        let is_idle = !pace.is_awaited && pace.taken - before < LEAST;
-        pace.mark = (now, pace.taken);
+        let taken = pace.taken;
+        let is_idle = pace.mark.is_slow(now, taken) && !pace.is_awaited;
         let lost = if is_idle { pace.coming.take() } else { None };
         drop(pace);
         drop(lost);

@@ -1,7 +1,6 @@
 //! A request on its way upstream, and what seawall knows of it beside its head and its body.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -85,7 +84,7 @@ impl<'a> About<'a> {
 impl About<'_> {
     /// How long its answer was waited for, of an idle timeout and that of what is all sent.
     pub(super) fn patience(&self, (idle, committed): (Duration, Duration)) -> Duration {
-        if self.activity.is_some_and(|activity| activity.read().1) { committed } else { idle }
+        if self.activity.is_some_and(Activity::has_left) { committed } else { idle }
     }
 }
 
@@ -115,42 +114,50 @@ pub struct Activity(Arc<Moving>);
 
 #[derive(Debug)]
 struct Moving {
-    last: Mutex<(Instant, bool)>,
-    bytes: AtomicU64,
+    so_far: Mutex<Moved>,
     left: Notify,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Moved {
+    last: Instant,
+    bytes: u64,
+    has_left: bool,
 }
 
 impl Default for Activity {
     fn default() -> Activity {
-        let last = Mutex::new((Instant::now(), false));
-        Activity(Arc::new(Moving { last, bytes: AtomicU64::new(0), left: Notify::new() }))
+        let so_far = Mutex::new(Moved { last: Instant::now(), bytes: 0, has_left: false });
+        Activity(Arc::new(Moving { so_far, left: Notify::new() }))
     }
 }
 
 impl Activity {
     /// Notes that so many bytes moved just now.
     pub fn touch(&self, bytes: u64) {
-        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.0.last.lock().0 = Instant::now();
+        let mut so_far = self.0.so_far.lock();
+        (so_far.last, so_far.bytes) = (Instant::now(), so_far.bytes + bytes);
     }
 
     /// Notes that all of an upload has left: a registry may take its time to commit it.
     pub fn all_left(&self) {
-        *self.0.last.lock() = (Instant::now(), true);
+        let mut so_far = self.0.so_far.lock();
+        (so_far.last, so_far.has_left) = (Instant::now(), true);
+        drop(so_far);
         self.0.left.notify_one();
     }
 
     /// Bytes that moved so far.
     pub(super) fn moved(&self) -> u64 {
-        self.0.bytes.load(Ordering::Relaxed)
+        self.read().bytes
     }
 
     pub(super) fn has_left(&self) -> bool {
-        self.read().1
+        self.read().has_left
     }
 
-    fn read(&self) -> (Instant, bool) {
-        *self.0.last.lock()
+    fn read(&self) -> Moved {
+        *self.0.so_far.lock()
     }
 
     async fn left(&self) {
@@ -167,9 +174,10 @@ pub(super) async fn unless_idle<F: Future>(
 ) -> Option<F::Output> {
     let mut work = std::pin::pin!(work);
     let begun = Instant::now();
-    let idle_at = || match activity.map_or((begun, false), Activity::read) {
-        (last, true) => last.checked_add(committed),
-        (last, false) => Some(last + idle),
+    let idle_at = || match activity.map(Activity::read) {
+        None => Some(begun + idle),
+        Some(Moved { last, has_left: true, .. }) => last.checked_add(committed),
+        Some(Moved { last, .. }) => Some(last + idle),
     };
     loop {
         let until = idle_at();

@@ -21,6 +21,14 @@ async fn opened(seawall: &Seawall) {
     until("it is known not to answer", || is_open(seawall)).await;
 }
 
+/// Asks in vain until the registry is known not to answer.
+async fn fail_until_open(seawall: &Seawall) {
+    for name in ["a", "b", "c", "d"] {
+        assert_eq!(get(&seawall.client(), &manifest(name)).await.status, 502);
+    }
+    opened(seawall).await;
+}
+
 fn manifest(name: &str) -> String {
     format!("{HUB}/v2/library/{name}/manifests/1")
 }
@@ -102,10 +110,7 @@ async fn a_request_for_what_is_not_here_is_the_trial_and_ends_the_outage() {
         } else {
             registry.fault(Fault::on("*").hang_up());
         }
-        for name in ["a", "b", "c", "d"] {
-            assert_eq!(get(&seawall.client(), &manifest(name)).await.status, 502);
-        }
-        opened(&seawall).await;
+        fail_until_open(&seawall).await;
         registry.add_image("library/new:1", &Image::multi_layer());
         if up {
             registry.up();
@@ -250,10 +255,9 @@ async fn no_client_makes_an_outage() {
     registry.add_image("library/good:1", &Image::multi_layer());
     registry.fault(Fault::on("catalog").hang_up());
     registry.fault(Fault::on("tags").status(504, ""));
-    let addr = seawall.addr();
     for n in 0..6 {
-        let mut raw = Raw::connect(addr).await;
-        let path = format!("https://registry-1.docker.io/v2/{n}");
+        let mut raw = Raw::connect(seawall.addr()).await;
+        let path = format!("{HUB}/v2/{n}");
         raw.send(format!(
             "GET {path} HTTP/1.1\r\nHost: registry-1.docker.io\r\nAuthorization: Basic eA==\r\nContent-Length: 10\r\n\r\nabc"
         ))
@@ -277,16 +281,12 @@ async fn invariant_12_an_upload_that_is_not_sent_keeps_no_registry_away() {
     let (registry, seawall) = warm(&pki, "").await;
     registry.add_image("library/good:1", &Image::multi_layer());
     registry.fault(Fault::on("*").hang_up());
-    for name in ["a", "b", "c", "d"] {
-        assert_eq!(get(&seawall.client(), &manifest(name)).await.status, 502);
-    }
-    opened(&seawall).await;
+    fail_until_open(&seawall).await;
     registry.clear_faults();
     registry.reset_counts();
     seawall.clock.advance(DUE);
-    let upload = "https://registry-1.docker.io/v2/acme/app/blobs/uploads/1";
     let mut unsent = Raw::connect(seawall.addr()).await;
-    unsent.send(format!("PATCH {upload} HTTP/1.1\r\nHost: registry-1.docker.io\r\nContent-Length: 10\r\n\r\n")).await;
+    unsent.send(format!("PATCH {HUB}/v2/acme/app/blobs/uploads/1 HTTP/1.1\r\nHost: registry-1.docker.io\r\nContent-Length: 10\r\n\r\n")).await;
     until("seawall asks for itself", || registry.gets("ping") > 0).await;
     until("the outage is over", || !is_open(&seawall)).await;
     assert_eq!(get(&seawall.client(), &manifest("good")).await.status, 200);

@@ -271,7 +271,6 @@ fn who_drops_all_of_it_without_a_word_can_open_it_again() {
     assert!(is_alone());
 }
 
-/// What a million of them cost, by counting: the rest is digest and number.
 /// Who can name repositories without end makes no table grow, and opens nothing: of a repository beyond,
 /// all that is known is that it may have been granted just now, which outlives no refusal.
 #[test]
@@ -291,6 +290,7 @@ fn so_many_open_repositories_are_known_and_no_more() {
     assert_eq!(latest(&opened, &key(MOST_OPENED)), Some(Stamp::from_micros(u64::MAX)));
 }
 
+/// What a million of them cost, by counting: the rest is digest and number.
 #[test]
 fn a_presence_is_small() {
     let size = super::super::known::SIZE;

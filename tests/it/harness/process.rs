@@ -38,6 +38,14 @@ pub(crate) struct Process {
 /// Benches of packages of their own have none.
 const BINARY: Option<&str> = option_env!("CARGO_BIN_EXE_seawall");
 
+/// The binary under limits that a shell sets.
+fn limited(limits: &str) -> Command {
+    let mut command = Command::new("bash");
+    let script = format!("{limits}; exec \"$0\" \"$@\"");
+    command.args(["-c", &script, BINARY.expect("a test of the package itself")]);
+    command
+}
+
 impl Process {
     /// `seawall serve` in front of `registry`, with these lines at the top level of its
     /// configuration.
@@ -55,18 +63,14 @@ impl Process {
 
     /// The same, which may open so many files.
     pub(crate) fn with_descriptors(most: usize, registry: &Registry, pki: &Pki) -> Process {
-        let (mut command, dir) = (Command::new("bash"), tempfile::tempdir().unwrap());
-        let limit = format!("ulimit -n {most}; exec \"$0\" \"$@\"");
-        command.args(["-c", &limit, BINARY.expect("a test of the package itself")]);
+        let (command, dir) = (limited(&format!("ulimit -n {most}")), tempfile::tempdir().unwrap());
         let data = dir.path().join("data");
         Process::run(command, dir, &data, registry, pki, "")
     }
 
     /// The same, with its data in `data`, on a disk of the test's: see [`Process::room`].
     pub(crate) fn on_disk(room: Room, data: &Path, registry: &Registry, pki: &Pki) -> Process {
-        let mut command = Command::new("bash");
-        let limit = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$0\" \"$@\"", room.as_str());
-        command.args(["-c", &limit, BINARY.expect("a test of the package itself")]);
+        let command = limited(&format!("trap '' XFSZ; ulimit -S -f {}", room.as_str()));
         Process::run(command, tempfile::tempdir().unwrap(), data, registry, pki, "")
     }
 
