@@ -241,7 +241,7 @@ fn read(source: Option<PathBuf>, mut top: Section, problems: &mut Vec<Problem>) 
     let log = read_log(&mut section, problems);
     section.end(problems);
 
-    let registries = registries::read(&mut top, problems);
+    let mut registries = registries::read(&mut top, problems);
 
     let mut section = top.section("tls", problems);
     let tls = own::read(&mut section, &registries, problems);
@@ -260,6 +260,8 @@ fn read(source: Option<PathBuf>, mut top: Section, problems: &mut Vec<Problem>) 
     let mut section = top.section("upstream", problems);
     let own: Vec<SocketAddr> = proxy.listen.iter().copied().chain(admin.listen).collect();
     let upstream = upstream::read(&mut section, &mut tunnel, &own, problems);
+    let segments = section.take("segments", problems, |value| words::segments(value, 1)).unwrap_or(4);
+    registries.iter_mut().filter(|registry| registry.segments == 0).for_each(|registry| registry.segments = segments);
     section.end(problems);
     tunnel.end(problems);
 

@@ -188,6 +188,23 @@ pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
     at("write", path, replace())
 }
 
+/// A path whose last part has this at its end, too.
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Replaces a file whole, or makes it, mode 0600, in a directory that is ours alone: what was written
+/// is there after a kill, and may not be after a power cut.
+pub fn replace_unsynced(path: &Path, bytes: &[u8]) -> Result<()> {
+    let beside = with_suffix(path, ".new");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let written = options.open(&beside).and_then(|mut file| file.write_all(bytes));
+    at("write", &beside, written).and_then(|()| rename(&beside, path))
+}
+
 /// Moves a file within one file system; what was at `to` is replaced.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     at("move", from, std::fs::rename(from, to))
@@ -306,12 +323,12 @@ pub fn write_at(file: &File, path: &Path, bytes: &[u8], offset: u64) -> Result<(
     at("write", path, file.write_all_at(bytes, offset))
 }
 
-/// Reads `file` from its start up to `end`, in steps, and shows each to `each`.
-pub fn scan(file: &File, path: &Path, end: u64, mut each: impl FnMut(&[u8])) -> Result<()> {
+/// Reads a part of `file` in steps, and shows each to `each`.
+pub fn scan(file: &File, path: &Path, part: std::ops::Range<u64>, mut each: impl FnMut(&[u8])) -> Result<()> {
     let mut buffer = vec![0; 1 << 18];
-    let mut at_byte = 0;
-    while at_byte < end {
-        let want = buffer.len().min(usize::try_from(end - at_byte).unwrap_or(usize::MAX));
+    let mut at_byte = part.start;
+    while at_byte < part.end {
+        let want = buffer.len().min(usize::try_from(part.end - at_byte).unwrap_or(usize::MAX));
         let n = at("read", path, read_at(file, &mut buffer[..want], at_byte))?;
         if n == 0 {
             return at("read", path, Err(io::ErrorKind::UnexpectedEof.into()));

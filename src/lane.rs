@@ -153,6 +153,11 @@ impl Lane {
         Err(too_much(applicants.first, "a place was not free in 20 s"))
     }
 
+    /// Whether somebody waits for a place.
+    pub fn is_waited_for(&self) -> bool {
+        self.0.waiting.read() > 0
+    }
+
     /// Has it give its place up where others wait for one and it makes no use of it.
     pub fn pace(&self, paced: Weak<dyn Reclaimable>) {
         let all = &mut self.0.paced.lock().all;

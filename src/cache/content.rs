@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::admit::{Admission, Admitted, Cleared, Reading, Word};
 use super::fill::Fill;
-use super::flight::{Flight, Head, Joined, Lead, Progress};
+use super::flight::{Flight, Head, Joined, Lead, Seat};
 use super::found::{Content, Found, Stale, content_type, or_octets};
 use super::manifests::Manifest;
 use super::negative::NegativeCache;
@@ -86,8 +86,8 @@ impl Contents {
                         return Ok(found);
                     }
                 }
-                Joined::Follow(flight) => {
-                    if let Some(found) = Box::pin(self.follow(pull, digest, what, &flight, cleared)).await? {
+                Joined::Follow(seat) => {
+                    if let Some(found) = Box::pin(self.follow(pull, digest, what, seat, cleared)).await? {
                         return Ok(found);
                     }
                 }
@@ -105,7 +105,11 @@ impl Contents {
 
     /// Brings what is not here.
     async fn lead(&self, pull: &Pull, digest: &Digest, what: &What, lead: Lead, cleared: Cleared<'_>) -> Result<Found> {
-        let (parts, flight) = (&self.parts, lead.flight().clone());
+        let (parts, seat) = (&self.parts, Seat::at(lead.flight()));
+        if pull.range.is_none() {
+            // Also if it hangs up before there is anything to read.
+            seat.wants_all();
+        }
         let content = (digest, content_kind(what));
         lead.ask_for(pull.key.clone(), pull.requester.credential, content.1);
         lead.at_cost_of(&pull.requester.cost);
@@ -114,10 +118,11 @@ impl Contents {
             admission: self.admission.clone(),
             pull: pull.clone(),
             what: what.clone(),
+            digest: digest.clone(),
             is_cleared: cleared.is_yes(),
         };
-        parts.tasks.spawn(fill.run(lead));
-        let led = Box::pin(self.flown(pull, what, &flight, Outcome::Miss)).await;
+        parts.tasks.spawn(Arc::new(fill).run(lead));
+        let led = Box::pin(self.flown(pull, what, seat, Outcome::Miss)).await;
         if let Err(error) = &led {
             self.negative.note_failure(pull, digest, error, self.now());
         }
@@ -131,9 +136,10 @@ impl Contents {
         pull: &Pull,
         digest: &Digest,
         what: &What,
-        flight: &Arc<Flight>,
+        seat: Seat,
         cleared: Cleared<'_>,
     ) -> Result<Option<Found>> {
+        let flight = &seat.flight().clone();
         let content = (digest, content_kind(what));
         // Upstream's answer to who leads is the one this client would get. All others ask for
         // themselves, and wait for none.
@@ -147,7 +153,7 @@ impl Contents {
         let is_shared =
             |inquiry: &Inquiry| self.parts.access.is_believed(inquiry, content) && (is_same || inquiry.is_anonymous());
         if is_near && flight.inquiry().is_some_and(is_shared) {
-            return Box::pin(self.flown_for(pull, what, flight, None)).await;
+            return Box::pin(self.flown_for(pull, what, seat, None)).await;
         }
         let admitted = self.admission.admit(pull, digest, what, cleared).await?;
         // What another registry sends is not verified yet: it is fetched from this one.
@@ -166,22 +172,16 @@ impl Contents {
                 return Box::pin(self.through(pull, what, digest.clone(), None)).await.map(Some);
             }
         };
-        Box::pin(self.flown_for(pull, what, flight, stale)).await
+        Box::pin(self.flown_for(pull, what, seat, stale)).await
     }
 
     /// What another's fill brings. `None`: it failed.
-    async fn flown_for(
-        &self,
-        pull: &Pull,
-        what: &What,
-        flight: &Arc<Flight>,
-        stale: Option<Stale>,
-    ) -> Result<Option<Found>> {
-        let kind = content_kind(what);
+    async fn flown_for(&self, pull: &Pull, what: &What, seat: Seat, stale: Option<Stale>) -> Result<Option<Found>> {
+        let (flight, kind) = (seat.flight(), content_kind(what));
         let is_same = flight.was_asked_for(&pull.key, pull.requester.credential, kind);
         // Nobody learns what others pull elsewhere.
         let outcome = if flight.was_asked_in(&pull.key, kind) { Outcome::Collapsed } else { Outcome::Miss };
-        match Box::pin(self.flown(pull, what, flight, outcome)).await {
+        match Box::pin(self.flown(pull, what, seat, outcome)).await {
             Ok(found) => Ok(Some(Found { stale, ..found })),
             Err(error) if is_same && is_final(&error) => Err(error),
             // Another client's refusal, or another source's.
@@ -291,7 +291,8 @@ impl Contents {
     }
 
     /// A blob on its way.
-    async fn flown(&self, pull: &Pull, what: &What, flight: &Arc<Flight>, outcome: Outcome) -> Result<Found> {
+    async fn flown(&self, pull: &Pull, what: &What, seat: Seat, outcome: Outcome) -> Result<Found> {
+        let flight = seat.flight();
         let digest = flight.digest().clone();
         let head = match flight.flowing().await {
             Err(error) if error.kind() == Kind::Full => {
@@ -321,22 +322,21 @@ impl Contents {
         }
         let request = self.parts.request(pull, what, &digest);
         let total = head.total.or(request.named);
-        let from = Kept::Flight(head.file, flight.clone(), Box::new(request));
+        let from = Kept::Flight(head.file, seat, Box::new(request));
         let source = Source { from, clock: self.parts.clock.clone() };
         Ok(Found { warnings, ..Found::new(digest, media_type, Content::File(source, total), outcome) })
     }
 
-    /// What a client wants from far ahead of the fill comes straight from upstream, while the fill
-    /// goes on. `None`: it is near, or upstream has no ranges.
+    /// What a client wants from far ahead of a fill that has one connection comes straight from upstream,
+    /// while the fill goes on. `None`: it is near, or upstream has no ranges.
     async fn far(&self, pull: &Pull, what: &What, flight: &Flight, head: &Head) -> Option<Response<Transfer>> {
-        let range = pull.range.as_ref()?;
+        let range = pull.range.as_ref().filter(|_| !head.has_segments)?;
         let start = match head.total.map(|total| select(Some(range), total)) {
             Some(Selection::Part(part)) => part.start,
             Some(_) => return None,
             None => first_byte(Some(range))?,
         };
-        let Progress::Flowing { published } = flight.progress() else { return None };
-        if start <= published.saturating_add(FAR) {
+        if start <= flight.flown()?.saturating_add(FAR) {
             return None;
         }
         let (answer, place) = self.parts.request(pull, what, flight.digest()).fetch_range(range).await.ok()?;
@@ -368,7 +368,7 @@ impl Contents {
                 return Ok(Found::passed(digest, content_type(part.headers()), Content::Part(part)));
             }
             if is_all {
-                ready = Some(Fetched { is_named: false, ..Fetched::of(answer, 0, &request.requester).at(place) });
+                ready = Some(Fetched { is_named: false, ..Fetched::of(answer, &request.requester).at(place) });
             }
         }
         let fetched = match ready {

@@ -8,6 +8,7 @@
 //! - Who follows reads the partial file up to what is published. A fill waits for no follower.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
@@ -15,6 +16,7 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::wants::Wants;
 use crate::access::Inquiry;
 use crate::error::{Error, Kind, Result};
 use crate::http::warnings::Warnings;
@@ -23,6 +25,7 @@ use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
 use crate::policy::access::within;
 use crate::policy::budget::Tenant;
+use crate::policy::extents::Extents;
 use crate::store::BlobFile;
 use crate::store::index::{Held, UNTAKEN};
 use crate::upstream::Fetched;
@@ -33,10 +36,15 @@ use crate::upstream::requester::{Credential, UpstreamCost};
 pub enum Progress {
     /// Upstream has not answered yet.
     Opening,
-    /// Bytes `0..published` may be read. The last ones are held back until the digest is verified.
+    /// These may be read. Nothing is verified yet: the last byte is for nobody who asked for all.
     Flowing {
-        /// Bytes.
-        published: u64,
+        /// Which.
+        here: Extents,
+    },
+    /// No more comes: all that was wanted of it is here.
+    Left {
+        /// Which bytes.
+        here: Extents,
     },
     /// All may be read: they are those of the digest.
     Verified {
@@ -58,6 +66,8 @@ pub struct Head {
     pub media_type: Arc<str>,
     /// What upstream warned of.
     pub warnings: Warnings,
+    /// Whether it may come in several segments at once: then nobody waits for what is far.
+    pub has_segments: bool,
 }
 
 /// A blob on its way.
@@ -80,6 +90,43 @@ pub struct Flight {
     taken_from: Mutex<Option<SystemTime>>,
     /// Readers that have all there is, and wait for more.
     caught_up: AtomicUsize,
+    /// What of it is wanted.
+    wants: Wants,
+}
+
+/// Somebody who reads a blob on its way, or is about to. Its fill brings what they want.
+#[derive(Debug)]
+pub struct Seat {
+    flight: Arc<Flight>,
+    number: u64,
+}
+
+impl Seat {
+    /// One more, of a flight that is led yet.
+    pub fn at(flight: &Arc<Flight>) -> Seat {
+        Seat { number: flight.wants.sit(), flight: flight.clone() }
+    }
+
+    /// The blob.
+    pub fn flight(&self) -> &Arc<Flight> {
+        &self.flight
+    }
+
+    /// All of it is wanted.
+    pub fn wants_all(&self) {
+        self.flight.wants.all(self.number);
+    }
+
+    /// These parts are wanted, in this order.
+    pub fn wants(&self, parts: Vec<Range<u64>>) {
+        self.flight.wants.parts(self.number, parts);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.flight.wants.leave(self.number);
+    }
 }
 
 /// A reader that has all there is of a flight, until it is dropped.
@@ -165,9 +212,25 @@ impl Flight {
         self.progress.subscribe()
     }
 
-    /// How far it is.
-    pub fn progress(&self) -> Progress {
-        self.progress.borrow().clone()
+    /// How long it is, once it is verified.
+    pub fn verified_size(&self) -> Option<u64> {
+        match *self.progress.borrow() {
+            Progress::Verified { size } => Some(size),
+            _ => None,
+        }
+    }
+
+    /// How many bytes there are from the first on, while it flows.
+    pub fn flown(&self) -> Option<u64> {
+        match &*self.progress.borrow() {
+            Progress::Flowing { here } => Some(here.end_from(0)),
+            _ => None,
+        }
+    }
+
+    /// What is wanted of it.
+    pub(super) fn wants(&self) -> &Wants {
+        &self.wants
     }
 
     /// What upstream said of it; there once it flows.
@@ -197,14 +260,15 @@ impl Flight {
     /// Waits until all of it is verified.
     ///
     /// # Errors
-    /// It failed.
+    /// It failed, or not all of it comes.
     pub async fn verified(&self) -> Result<u64> {
         let mut watch = self.watch();
         loop {
             match &*watch.borrow_and_update() {
                 Progress::Failed(error) => return Err(error.clone()),
                 Progress::Verified { size } => return Ok(*size),
-                _ => {}
+                Progress::Left { .. } => return Err(abandoned()),
+                Progress::Opening | Progress::Flowing { .. } => {}
             }
             if watch.changed().await.is_err() {
                 return Err(abandoned());
@@ -213,7 +277,7 @@ impl Flight {
     }
 }
 
-fn abandoned() -> Error {
+pub(super) fn abandoned() -> Error {
     Error::new(Kind::Ours, "the download this request waited for was given up; try again")
 }
 
@@ -227,7 +291,7 @@ pub enum Joined {
     /// The blob is here.
     Held(Held),
     /// It is on its way.
-    Follow(Arc<Flight>),
+    Follow(Seat),
     /// It is this caller's to fetch.
     Lead(Lead),
 }
@@ -240,7 +304,8 @@ impl Flights {
             return Joined::Held(held);
         }
         if let Some(flight) = flights.get(digest) {
-            return Joined::Follow(flight.clone());
+            // Under the lock: a fill that nobody wants anything of ends under it.
+            return Joined::Follow(Seat::at(flight));
         }
         let (progress, _) = watch::channel(Progress::Opening);
         let flight = Arc::new(Flight {
@@ -254,6 +319,7 @@ impl Flights {
             inquiry: OnceLock::new(),
             taken_from: Mutex::default(),
             caught_up: AtomicUsize::new(0),
+            wants: Wants::default(),
         });
         flights.insert(digest.clone(), flight.clone());
         Joined::Lead(Lead { flight, flights: self.clone() })
@@ -293,14 +359,14 @@ impl Lead {
         let _ = self.flight.cost.set(cost.clone());
     }
 
-    /// Upstream answered: bytes `0..published` are there to read. `granted`: the question to which that
-    /// is a yes, if it is one.
-    pub fn flow(&self, granted: Option<&Inquiry>, head: Head, published: u64) {
+    /// Upstream answered: these bytes are there to read. `granted`: the question to which that is a yes,
+    /// if it is one.
+    pub fn flow(&self, granted: Option<&Inquiry>, head: Head, here: Extents) {
         if let Some(inquiry) = granted {
             let _ = self.flight.inquiry.set(inquiry.clone());
         }
         let _ = self.flight.head.set(head);
-        self.publish(published);
+        self.flight.progress.send_replace(Progress::Flowing { here });
     }
 
     /// Leaves upstream's answer, for which there is no room, to the first client.
@@ -309,8 +375,29 @@ impl Lead {
     }
 
     /// More may be read.
-    pub fn publish(&self, published: u64) {
-        self.flight.progress.send_replace(Progress::Flowing { published });
+    pub fn publish(&self, parts: &[Range<u64>]) {
+        self.flight.progress.send_modify(|progress| {
+            if let Progress::Flowing { here } = progress {
+                parts.iter().for_each(|part| here.add(part.clone()));
+            }
+        });
+    }
+
+    /// Ends where all is here that anybody wants; else it is led on.
+    ///
+    /// # Errors
+    /// Somebody wants something.
+    pub fn end_unless_wanted(self, here: &Extents) -> std::result::Result<(), Lead> {
+        let flights = self.flights.clone();
+        let mut all = flights.0.lock();
+        if !self.flight.wants.waiting(here).is_over() {
+            drop(all);
+            return Err(self);
+        }
+        self.leave_among(&mut all);
+        drop(all);
+        self.flight.progress.send_replace(Progress::Left { here: here.clone() });
+        Ok(())
     }
 
     /// The digest is verified: all may be read.
@@ -333,7 +420,10 @@ impl Lead {
     }
 
     fn leave(&self) {
-        let mut flights = self.flights.0.lock();
+        self.leave_among(&mut self.flights.0.lock());
+    }
+
+    fn leave_among(&self, flights: &mut HashMap<Digest, Arc<Flight>>) {
         if flights.get(&self.flight.digest).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
             flights.remove(&self.flight.digest);
         }
@@ -354,81 +444,4 @@ impl Drop for Lead {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::oci::digest::Algorithm;
-
-    fn digest() -> Digest {
-        Digest::of(Algorithm::Sha256, b"x")
-    }
-
-    fn lead(flights: &Flights) -> Lead {
-        match flights.join(&digest(), || None) {
-            Joined::Lead(lead) => lead,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_lead_that_is_dropped_fails_its_followers_and_frees_the_key() {
-        let flights = Flights::default();
-        let lead_of_all = lead(&flights);
-        let Joined::Follow(follower) = flights.join(&digest(), || None) else { panic!("a second lead") };
-        drop(lead_of_all);
-        assert_eq!(follower.flowing().await.unwrap_err().kind(), Kind::Ours);
-        assert_eq!(flights.count(), 0);
-        drop(lead(&flights));
-    }
-
-    #[tokio::test]
-    async fn a_failure_is_everybodys() {
-        let flights = Flights::default();
-        let lead_of_all = lead(&flights);
-        let flight = lead_of_all.flight().clone();
-        lead_of_all.fail(Error::new(Kind::Missing, "no"));
-        assert_eq!(flight.verified().await.unwrap_err().kind(), Kind::Missing);
-    }
-
-    /// A refusal is shared by those whom upstream would answer the same, and by no others.
-    #[test]
-    fn a_flight_knows_whom_upstream_was_asked_for() {
-        let flights = Flights::default();
-        let lead_of_all = lead(&flights);
-        assert!(!lead_of_all.flight().was_asked_for(&"ghcr.io/a".into(), Credential::Anonymous, ContentKind::Blob));
-        lead_of_all.ask_for("ghcr.io/a".into(), Credential::Anonymous, ContentKind::Blob);
-        assert!(lead_of_all.flight().was_asked_for(&"ghcr.io/a".into(), Credential::Anonymous, ContentKind::Blob));
-        assert!(!lead_of_all.flight().was_asked_for(&"ghcr.io/b".into(), Credential::Anonymous, ContentKind::Blob));
-        let keyring = crate::upstream::requester::Keyring::new();
-        let basic = http::HeaderValue::from_static("Basic eDp5");
-        let somebody = keyring.requester(Some(&basic), std::time::SystemTime::UNIX_EPOCH).credential;
-        assert!(!lead_of_all.flight().was_asked_for(&"ghcr.io/a".into(), somebody, ContentKind::Blob));
-    }
-
-    /// Whoever hears of a failure and tries again at once leads; it does not follow what failed.
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_failed_flight_is_not_found_again() {
-        for _ in 0..1000 {
-            let flights = Flights::default();
-            let lead_of_all = lead(&flights);
-            let mut watch = lead_of_all.flight().watch();
-            let failing = std::thread::spawn(move || lead_of_all.fail(Error::new(Kind::Refused, "no")));
-            watch.changed().await.unwrap();
-            drop(lead(&flights));
-            failing.join().unwrap();
-            assert_eq!(flights.count(), 0);
-        }
-    }
-
-    /// Invariant 3: joining looks again under the lock.
-    #[test]
-    fn joining_looks_again() {
-        let flights = Flights::default();
-        let index = crate::store::index::Index::new(crate::records::Journal::off());
-        let lead_of_all = lead(&flights);
-        drop(index.insert(&digest(), 1, None, std::time::SystemTime::UNIX_EPOCH));
-        lead_of_all.verify(1);
-        lead_of_all.land(None);
-        let joined = flights.join(&digest(), || index.hold(&digest(), std::time::SystemTime::UNIX_EPOCH));
-        assert!(matches!(joined, Joined::Held(_)));
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ use super::admit::Cleared;
 use super::content::Contents;
 use super::flight;
 use super::found::Found;
+use super::lending::Lending;
 use super::manifests::Manifests;
 use super::parts::Parts;
 use super::pull::{Method, Pull, Wanted};
@@ -114,7 +115,9 @@ impl Cache {
         let bindings = Arc::new(Bindings::new(journal, tags));
         let manifests = Manifests::new(settings.memory);
         let tags = settings.tags.clone();
-        let parts = Parts { upstream, access, store, index, flights, manifests, sweep, tags, clock, tasks, metrics };
+        let lending = Arc::new(Lending::new(clock.clone(), &metrics.bounds().added));
+        let parts =
+            Parts { upstream, access, store, index, flights, manifests, sweep, lending, tags, clock, tasks, metrics };
         let parts = Arc::new(parts);
         let contents = Arc::new(Contents::new(parts.clone()));
         let tagged = Tagged::new(parts.clone(), bindings.clone(), contents.clone());

@@ -33,7 +33,8 @@ pub(super) async fn keep(parts: &Parts, key: &RepositoryKey, digest: &Digest, ma
     };
     let media_type = manifest.media_type.clone();
     let (file, warnings) = (partial.file(), Warnings::default());
-    lead.flow(None, Head { file, total: Some(size), media_type: media_type.clone(), warnings }, size);
+    let head = Head { file, total: Some(size), media_type: media_type.clone(), warnings, has_segments: false };
+    lead.flow(None, head, partial.here().clone());
     lead.verify(size);
     land(parts, lead, (key, ContentKind::Manifest), (partial, reservation), &media_type).await;
 }
@@ -73,7 +74,7 @@ async fn written(parts: &Parts, digest: &Digest, manifest: &Manifest) -> fs::Res
     task::blocking(move || {
         store.remove_partial(&digest)?;
         let mut partial = store.partial(&digest)?;
-        partial.append(&[bytes])?;
+        partial.write(&[(0, bytes)])?;
         Ok(partial)
     })
     .await

@@ -9,11 +9,14 @@
 //! From below: [`pushes`] knows which tags were pushed, [`tags`] what they name, `push` is one push
 //! on its way; [`flight`] knows what is on its way, [`sweep`] makes room,
 //! [`through`] does without the cache, [`reader`] reads a blob while it comes, `parts` holds all of
-//! these, `admit` asks for permission, `fill` brings a blob, `content` finds the bytes of a digest,
+//! these, `admit` asks for permission, `fill` brings a blob (`open`, `pump`, `stream`, `coalesce`, what all share
+//! of connections is in `lending`, what readers want in `wants`), `content` finds the bytes of a digest,
 //! `resolve` the digest of a tag, `tagged` the manifest of a tag, `get` the answer to a pull.
 
 mod admit;
 mod asked;
+mod beside;
+mod bring;
 pub mod chunk;
 mod coalesce;
 mod content;
@@ -24,20 +27,25 @@ mod found;
 mod get;
 pub mod images;
 mod keep;
+mod lending;
 pub mod manifests;
 mod negative;
+mod open;
 mod overlap;
 mod parts;
 mod pull;
+mod pump;
 mod push;
 pub mod pushes;
 pub mod reader;
 mod resolve;
+mod stream;
 pub mod sweep;
 mod tagged;
 pub mod tags;
 pub mod through;
 mod told;
+mod wants;
 
 pub use crate::policy::freshness::{Gone, Rule, Tags};
 pub use found::{Content, Found, Stale};

@@ -2,6 +2,7 @@
 //! once more, and compared. Who may not read the rest cannot be sent that, and no page has it by
 //! chance.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -18,12 +19,12 @@ const OVERLAP: u64 = 64 << 10;
 const FEWEST: usize = 4 << 10;
 const FEWEST_VALUES: usize = 32;
 
-/// The last bytes of a partial file of that length, if they can tell it from others.
-pub(super) async fn end_of(file: BlobFile, length: u64) -> Option<Bytes> {
-    let overlap = OVERLAP.min(length);
+/// The last bytes of a part of a partial file, if they can tell it from others.
+pub(super) async fn end_of(file: BlobFile, part: Range<u64>) -> Option<Bytes> {
+    let overlap = OVERLAP.min(part.end - part.start);
     let read = task::blocking(move || {
         let mut bytes = vec![0; usize::try_from(overlap).unwrap_or_default()];
-        let n = file.read_at(&mut bytes, length - overlap)?;
+        let n = file.read_at(&mut bytes, part.end - overlap)?;
         Ok::<_, std::io::Error>((n == bytes.len()).then_some(bytes))
     });
     let bytes = read.await.ok().flatten()?;

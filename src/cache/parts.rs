@@ -5,8 +5,9 @@ use std::time::SystemTime;
 
 use http::StatusCode;
 
-use super::flight::{Flight, Flights, Progress};
+use super::flight::{Flight, Flights};
 use super::found::Stale;
+use super::lending::Lending;
 use super::manifests::{Manifest, Manifests};
 use super::pull::{Pull, content_kind};
 use super::sweep::Sweep;
@@ -35,6 +36,7 @@ pub(super) struct Parts {
     pub(super) flights: Flights,
     pub(super) manifests: Manifests,
     pub(super) sweep: Sweep,
+    pub(super) lending: Arc<Lending>,
     pub(super) tags: Tags,
     pub(super) clock: Clock,
     pub(super) tasks: Tasks,
@@ -68,10 +70,7 @@ impl Parts {
 
     /// How long the bytes of a digest are that are verified: here, or about to be.
     pub(super) fn verified_length(&self, digest: &Digest) -> Option<u64> {
-        let about_to_be = || match self.flights.find(digest)?.progress() {
-            Progress::Verified { size } => Some(size),
-            _ => None,
-        };
+        let about_to_be = || self.flights.find(digest)?.verified_size();
         // In this order: what lands is in the index before it is no flight any more.
         about_to_be().or_else(|| self.here(digest).map(|(size, _)| size))
     }

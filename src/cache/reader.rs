@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::chunk::{Alignment, Chunk};
-use super::flight::{CaughtUp, Flight, Progress};
+use super::flight::{CaughtUp, Progress, Seat, abandoned};
 use super::through::{BlobRequest, VerifyingBody};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
@@ -46,17 +46,18 @@ pub enum Kept {
     /// A blob that is here.
     Held(Blob, Held),
     /// One on its way.
-    Flight(BlobFile, Arc<Flight>, Box<BlobRequest>),
+    Flight(BlobFile, Seat, Box<BlobRequest>),
 }
 
 /// Reads a part of a blob, in order, chunk by chunk.
 pub struct Reader {
     file: BlobFile,
-    from: u64,
     at: u64,
     end: Option<u64>,
-    /// Whether all of the blob is wanted: then it ends where its bytes end, once they are verified.
+    /// Whether all of the blob is wanted: then it ends where its bytes end.
     is_whole: bool,
+    /// Whether this ends all that there is of the blob: then its last byte comes once they are verified.
+    is_last: bool,
     source: Backing,
     pending: Option<BoxFuture<'static, Step>>,
     outbox: Option<Outbox>,
@@ -77,7 +78,7 @@ const SOMETHING: u64 = 64 << 10;
 
 enum Backing {
     Held { held: Arc<Held>, at_once: bool },
-    Flight { watch: Option<watch::Receiver<Progress>>, flight: Arc<Flight>, request: Box<BlobRequest> },
+    Flight { watch: Option<watch::Receiver<Progress>>, seat: Seat, request: Box<BlobRequest> },
     Through(Box<VerifyingBody>),
 }
 
@@ -105,32 +106,58 @@ impl Reader {
     /// Of all of a blob. Its length, if that is known, may be upstream's word for it, or a
     /// manifest's.
     pub fn whole(source: Source, end: Option<u64>) -> Reader {
-        Reader { is_whole: true, ..Reader::new(source, 0, end) }
+        let reader = Reader { is_whole: true, is_last: true, ..Reader::new(source, 0, end) };
+        if let Some(seat) = reader.seat() {
+            seat.wants_all();
+        }
+        reader
     }
 
     /// Of a part of a blob, which is so long.
     pub fn part(source: Source, part: Range<u64>, size: u64) -> Reader {
-        let is_whole = part == (0..size);
-        Reader { is_whole, ..Reader::new(source, part.start, Some(part.end)) }
+        if part == (0..size) {
+            return Reader::whole(source, Some(size));
+        }
+        let reader = Reader::new(source, part.start, Some(part.end));
+        if let Some(seat) = reader.seat() {
+            seat.wants(vec![part]);
+        }
+        reader
+    }
+
+    /// Of several parts of a blob: see [`Reader::turn_to`].
+    pub fn parts(source: Source, parts: &[Range<u64>]) -> Reader {
+        let reader = Reader::new(source, 0, Some(0));
+        if let Some(seat) = reader.seat() {
+            seat.wants(parts.to_vec());
+        }
+        reader
+    }
+
+    fn seat(&self) -> Option<&Seat> {
+        match &self.source {
+            Backing::Flight { seat, .. } => Some(seat),
+            Backing::Held { .. } | Backing::Through(_) => None,
+        }
     }
 
     fn new(source: Source, from: u64, end: Option<u64>) -> Reader {
         let Source { from: kept, clock } = source;
         let (file, source) = match kept {
             Kept::Held(blob, held) => (blob.file, Backing::Held { held: Arc::new(held), at_once: blob.at_once }),
-            Kept::Flight(file, flight, request) => {
-                let watch = Some(flight.watch());
-                flight.taken_from(clock.now());
-                (file, Backing::Flight { watch, flight, request })
+            Kept::Flight(file, seat, request) => {
+                let watch = Some(seat.flight().watch());
+                seat.flight().taken_from(clock.now());
+                (file, Backing::Flight { watch, seat, request })
             }
         };
         let (said, most) = (clock.now(), u64::MAX);
         Reader {
             file,
-            from,
             at: from,
             end,
             is_whole: false,
+            is_last: false,
             source,
             pending: None,
             outbox: None,
@@ -141,16 +168,17 @@ impl Reader {
         }
     }
 
-    /// Another part of the same blob, from now on. What is read past the cache cannot go back.
+    /// Another part of the same blob, from now on. `is_last`: whether with it all of the blob was read.
+    /// What is read past the cache cannot go back.
     ///
     /// # Errors
     /// It is read past the cache.
-    pub fn turn_to(&mut self, part: Range<u64>) -> Result<()> {
+    pub fn turn_to(&mut self, part: Range<u64>, is_last: bool) -> Result<()> {
         if let Backing::Through(_) = self.source {
             return Err(Error::new(Kind::Broken, "the download broke off between two parts of it"));
         }
-        (self.from, self.at, self.end, self.pending) = (part.start, part.start, Some(part.end), None);
-        self.is_whole = false;
+        (self.at, self.end, self.pending) = (part.start, Some(part.end), None);
+        (self.is_whole, self.is_last) = (false, is_last);
         Ok(())
     }
 
@@ -196,9 +224,9 @@ impl Reader {
             let limit = match &mut self.source {
                 Backing::Through(through) => return through.poll_chunk(cx),
                 Backing::Held { .. } => Limit::Upto(self.end.unwrap_or(0)),
-                Backing::Flight { watch, .. } => match (published(watch), self.end) {
+                Backing::Flight { watch, .. } => match (published(watch, self.at), self.end) {
                     (Limit::End(size), Some(end)) if self.is_whole && size != end => Limit::Failed(other_length(size)),
-                    (Limit::Upto(limit), Some(end)) if self.is_whole => Limit::Upto(limit.min(end.saturating_sub(1))),
+                    (Limit::Upto(limit), Some(end)) if self.is_last => Limit::Upto(limit.min(end.saturating_sub(1))),
                     (limit, _) => limit,
                 },
             };
@@ -214,10 +242,15 @@ impl Reader {
                 Limit::End(_) => return Poll::Ready(Some(Err(short()))),
                 Limit::Upto(_) => self.wait(),
                 // What upstream answered to who leads is not what it answers to this one.
-                Limit::Failed(error) if error.kind() == Kind::Full || error.kind().is_answer() => self.go_through(),
+                Limit::Failed(error) if self.is_passed_on(&error) => self.go_through(),
                 Limit::Failed(error) => return Poll::Ready(Some(Err(error))),
             }
         }
+    }
+
+    /// Whether the rest comes past the cache after this. Who asked for all in pieces would get it unverified.
+    fn is_passed_on(&self, error: &Error) -> bool {
+        (error.kind() == Kind::Full || error.kind().is_answer()) && (self.is_whole || !self.is_last)
     }
 
     fn advance(&mut self, bytes: Bytes) -> Result<Bytes> {
@@ -231,7 +264,7 @@ impl Reader {
             (self.said, self.unsaid) = (now, 0);
             match &self.source {
                 Backing::Held { held, .. } => held.taken_from(now),
-                Backing::Flight { flight, .. } => flight.taken_from(now),
+                Backing::Flight { seat, .. } => seat.flight().taken_from(now),
                 Backing::Through(_) => {}
             }
         }
@@ -272,9 +305,9 @@ impl Reader {
     }
 
     fn wait(&mut self) {
-        let Backing::Flight { watch, flight, .. } = &mut self.source else { return };
+        let Backing::Flight { watch, seat, .. } = &mut self.source else { return };
         let Some(mut receiver) = watch.take() else { return };
-        let caught_up = CaughtUp::with(flight);
+        let caught_up = CaughtUp::with(seat.flight());
         self.pending = Some(Box::pin(async move {
             let _caught_up = caught_up;
             // An error says that the sender was dropped; what it sent last is still there.
@@ -290,21 +323,24 @@ impl Reader {
     }
 
     fn go_through(&mut self) {
-        let Backing::Flight { flight, request, .. } = &self.source else { return };
-        let (request, file, digest) = (BlobRequest::clone(request), self.file.clone(), flight.digest().clone());
+        let Backing::Flight { seat, request, .. } = &self.source else { return };
+        let (request, file, digest) = (BlobRequest::clone(request), self.file.clone(), seat.flight().digest().clone());
         let (at, end) = (self.at, self.end);
-        // What began in the middle cannot be verified, as no part can.
-        let read = (self.from == 0).then_some(file);
+        // What is no whole cannot be verified, as no part can.
+        let read = self.is_whole.then_some(file);
         self.pending =
             Some(Box::pin(async move { Step::Through(request.go_on(read, digest, at, end).await.map(Box::new)) }));
     }
 }
 
-fn published(watch: &mut Option<watch::Receiver<Progress>>) -> Limit {
+/// How far may be read from `at` on.
+fn published(watch: &mut Option<watch::Receiver<Progress>>, at: u64) -> Limit {
     let Some(receiver) = watch else { return Limit::Upto(0) };
     match &*receiver.borrow_and_update() {
         Progress::Opening => Limit::Upto(0),
-        Progress::Flowing { published } => Limit::Upto(*published),
+        Progress::Flowing { here } => Limit::Upto(here.end_from(at)),
+        Progress::Left { here } if here.end_from(at) > at => Limit::Upto(here.end_from(at)),
+        Progress::Left { .. } => Limit::Failed(abandoned()),
         Progress::Verified { size } => Limit::End(*size),
         Progress::Failed(error) => Limit::Failed(error.clone()),
     }

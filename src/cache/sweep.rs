@@ -184,6 +184,10 @@ impl Sweep {
     }
 
     fn begin_now(&self, wish: Wish, first: u64, tenant: Tenant) -> fs::Result<Option<SpaceReservation>> {
+        // What it will count as once it is kept.
+        let more = if wish.size > 0 { footprint(wish.size) - wish.size } else { 0 };
+        let wish = Wish { size: wish.size + more, missing: wish.missing + more };
+        let first = first + more;
         let mut all = self.reserved.lock();
         let (all_owed, owed) = (all.owed(), wish.size - first);
         // What is small is here before what is large: it does not wait for that.

@@ -16,7 +16,7 @@ use crate::policy::registry::Site;
 use crate::store::BlobFile;
 use crate::task;
 use crate::upstream::requester::Requester;
-use crate::upstream::{Answer, Fetched, Transfer, Upstream, What};
+use crate::upstream::{Answer, Fetched, Portion, Source, Transfer, Upstream, What};
 
 /// How one client gets at a blob without the cache.
 #[derive(Clone)]
@@ -42,20 +42,30 @@ impl std::fmt::Debug for BlobRequest {
 }
 
 impl BlobRequest {
-    /// Fetches from byte `from` on.
+    /// Fetches a portion.
     ///
     /// # Errors
     /// Upstream said no, or nothing.
-    pub async fn fetch(&self, from: u64) -> Result<Fetched> {
-        self.fetch_in(self.place().await?, from).await
+    pub async fn fetch(&self, portion: impl Into<Portion>) -> Result<Fetched> {
+        self.fetch_in(self.place().await?, portion).await
     }
 
     /// The same, in a place that it has already.
     ///
     /// # Errors
     /// Upstream said no, or nothing.
-    pub async fn fetch_in(&self, place: Place, from: u64) -> Result<Fetched> {
-        self.upstream.fetch(place, &self.site, &self.repository, &self.what, from, &self.requester).await
+    pub async fn fetch_in(&self, place: Place, portion: impl Into<Portion>) -> Result<Fetched> {
+        let portion = portion.into();
+        self.upstream.fetch(place, &self.site, &self.repository, &self.what, &portion, &self.requester).await
+    }
+
+    /// Fetches a portion beside what comes from `source`. `None`: that address is no longer good.
+    ///
+    /// # Errors
+    /// It has no such portion of the same bytes, as far as can be said.
+    pub async fn fetch_beside(&self, portion: &Portion, source: &Source) -> Result<Option<Fetched>> {
+        let asked = (&self.requester, source);
+        self.upstream.fetch_beside(&self.site, &self.repository, &self.what, portion, asked).await
     }
 
     /// A place to fetch it in.
@@ -74,8 +84,8 @@ impl BlobRequest {
         self.upstream.fetch_range(&self.site, &self.repository, &self.what, range, &self.requester).await
     }
 
-    /// Goes on at byte `at`. What the client has before that is in `read`, if it has all of that.
-    /// What is not the whole, from its first byte to its last, is not verified, as no part can be.
+    /// Goes on at byte `at`. `read`: where all of it is wanted, what the client has before that. What is no
+    /// whole is not verified, as no part can be.
     ///
     /// # Errors
     /// Upstream said no, or nothing; the file cannot be read.
@@ -89,8 +99,7 @@ impl BlobRequest {
         let fetched = self.fetch(at).await?;
         // Without ranges all of it comes again.
         let skip = at - fetched.start.min(at);
-        let whole = end.is_none() || end == fetched.total.or(self.named);
-        let verify = match read.filter(|_| whole) {
+        let verify = match read {
             Some(file) => Some((hashed(file, &digest, at).await?, digest)),
             None => None,
         };

@@ -66,6 +66,7 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
     account::check_share(&section, &repositories, account.as_ref(), problems);
     // None by default: whoever asks first pulls first.
     let reserve = section.take("reserve", problems, |value| value.whole(0, 1_000_000)).unwrap_or(0);
+    let segments = section.take("segments", problems, |value| words::segments(value, 0)).unwrap_or(0);
     let sources = section.take("upstreams", problems, |value| Ok(value.clone()));
     let sources = sources.map(|value| sources::read(&value, problems)).unwrap_or_default();
     let rewrite = sources::rewrites(&mut section, problems);
@@ -110,6 +111,7 @@ fn one(mut section: Section, problems: &mut Vec<Problem>) -> Option<Registry> {
         account: upstream_account.or(account),
         chain,
         reserve: u64::try_from(reserve).unwrap_or(0),
+        segments,
         realms,
         redirects,
     })

@@ -27,6 +27,11 @@ pub(super) fn size(value: &Value) -> Result<u64, Fault> {
         .map_err(|_| value.fault(format!("{text:?} is not a size; valid: \"20GiB\", \"500MB\"")))
 }
 
+/// Connections that may bring one blob at once, `least` or more.
+pub(super) fn segments(value: &Value, least: i64) -> Result<usize, Fault> {
+    value.whole(least, 16).map(|segments| usize::try_from(segments).unwrap_or(1))
+}
+
 /// A size above nothing.
 pub(super) fn some_size(value: &Value) -> Result<u64, Fault> {
     match size(value)? {

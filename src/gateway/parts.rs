@@ -9,6 +9,7 @@ use data_encoding::HEXLOWER;
 use crate::cache::reader::{Reader, Source};
 use crate::error::Result;
 use crate::http::range::content_range;
+use crate::policy::extents::Extents;
 
 /// The parts, each behind its own head.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Parts {
     heads: Heads,
     end: Bytes,
     reader: Reader,
+    /// Whether they are all of the blob, in pieces.
+    covers_all: bool,
     /// Whether the reader is in a part.
     is_within: bool,
     remaining: u64,
@@ -67,12 +70,15 @@ impl Parts {
         let end = Bytes::from(format!("\r\n--{boundary}--\r\n"));
         let heads = Heads { boundary, media_type: media_type.to_owned(), total, before: "" };
         let remaining = heads.length(&parts) + end.len() as u64;
-        let reader = Reader::part(source, 0..0, u64::MAX);
+        let reader = Reader::parts(source, &parts);
+        let mut covered = Extents::default();
+        parts.iter().for_each(|part| covered.add(part.clone()));
         Parts {
             left: parts.into_iter(),
             heads,
             end,
             reader,
+            covers_all: covered.holds(&(0..total)),
             is_within: false,
             remaining,
             gathered: BytesMut::new(),
@@ -134,7 +140,8 @@ impl Parts {
             return Poll::Ready(Some(std::mem::take(&mut self.end)).filter(|end| !end.is_empty()).map(Ok));
         };
         let head = self.heads.next(&part);
-        if let Err(error) = self.reader.turn_to(part) {
+        let is_last = self.covers_all && self.left.as_slice().is_empty();
+        if let Err(error) = self.reader.turn_to(part, is_last) {
             return Poll::Ready(Some(Err(error)));
         }
         self.is_within = true;

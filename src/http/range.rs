@@ -57,6 +57,27 @@ pub fn first_byte(range: Option<&HeaderValue>) -> Option<u64> {
     }
 }
 
+/// What the first of the ranges asks for, when the length is not known yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum First {
+    /// From this byte on.
+    From(u64),
+    /// These.
+    Part(Range<u64>),
+    /// So many at the end.
+    Last(u64),
+}
+
+/// The first of the ranges that are asked for, if not all is to be sent whatever the length is.
+pub fn first(range: Option<&HeaderValue>) -> Option<First> {
+    match specs(range?)?.first()? {
+        Spec::From(0) | Spec::Backward => None,
+        Spec::From(start) => Some(First::From(*start)),
+        Spec::FromTo(start, last) => Some(First::Part(*start..last.saturating_add(1))).filter(|_| *start < u64::MAX),
+        Spec::Last(length) => Some(First::Last(*length)).filter(|_| *length > 0),
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Spec {
     /// `5-`

@@ -45,6 +45,8 @@ pub struct Bounds {
     pub transfers: Level,
     /// Those that wait for a place.
     pub transfers_waiting: Level,
+    /// Connections that were added for blobs that come already.
+    pub added: Level,
     /// Requests to hosts that are no registries.
     pub forwards: Level,
     /// Those that wait for a place.
@@ -71,6 +73,7 @@ impl Bounds {
             passwords_waiting: level("passwords_waiting", "Passwords that wait for a core"),
             transfers: level("transfers", "Bodies that come from upstream now"),
             transfers_waiting: level("transfers_waiting", "Fetches that wait for a place among the transfers"),
+            added: level("added", "Connections that were added for blobs that come already"),
             forwards: level("forwards", "Requests to hosts that are no registries, until they are answered"),
             forwards_waiting: level("forwards_waiting", "Those that wait for a place"),
             questions: level("questions", "Short questions that upstream is asked now"),

@@ -34,7 +34,7 @@ impl BlobFile {
 
     /// Shows the first `end` bytes to `each`, in order. Blocks.
     pub fn scan(&self, end: u64, each: impl FnMut(&[u8])) -> fs::Result<()> {
-        fs::scan(&self.0, Path::new("a cached blob"), end, each)
+        fs::scan(&self.0, Path::new("a cached blob"), 0..end, each)
     }
 
     /// Posts a part of the file to a connection, for the kernel to send: see [`Outbox::post`].

@@ -5,8 +5,9 @@
 //!   oci-layout                 with blobs/, an OCI image layout's
 //!   blobs/sha256/<hex>         whole and verified: its name is its digest. Synced before it gets there, so true after anything.
 //!   blobs/sha512/<hex>
-//!   partial/sha256-<hex>       the first bytes of a blob, in order, nothing else. Survives a kill and is resumed;
-//!                              after a power cut its end may be wrong, which the digest shows: it is removed then.
+//!   partial/sha256-<hex>       some bytes of a blob, and holes. Survives a kill and is resumed; after a power cut it is
+//!                              begun anew.
+//!   partial/….extents          which bytes of it are there, and on which boot of the machine they were written
 //!   entries, index/            records, of blobs and of all else: what may be lost (see `records`)
 //!   secret.key                 what this installation signs and hashes with, 0600 (see `access/secret`); lost, it is made again
 //!   lock                       held while a process runs here
@@ -18,7 +19,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::blob_file::BlobFile;
-use super::partial::Partial;
+use super::partial::{Partial, forget_note, noted_bytes};
 use crate::fs::{self, FsError};
 use crate::oci::digest::{Algorithm, Digest};
 
@@ -26,6 +27,8 @@ use crate::oci::digest::{Algorithm, Digest};
 #[derive(Debug)]
 pub struct Store {
     data: PathBuf,
+    /// Which boot of the machine this is; empty if it does not say.
+    boot: String,
     _lock: File,
 }
 
@@ -51,6 +54,7 @@ pub struct Listed {
     pub modified: std::time::SystemTime,
 }
 
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 impl Store {
@@ -66,7 +70,12 @@ impl Store {
         if !fs::exists(&data.join("oci-layout")) {
             fs::replace(&data.join("oci-layout"), 0o600, LAYOUT)?;
         }
-        Ok(Store { data: data.to_owned(), _lock: lock })
+        // What a kill left of a note.
+        for found in fs::list(&data.join("partial"))?.into_iter().filter(|found| found.name.ends_with(".new")) {
+            fs::remove(&found.path)?;
+        }
+        let boot = fs::read_to_string(Path::new(BOOT)).unwrap_or_default().trim().to_owned();
+        Ok(Store { data: data.to_owned(), boot, _lock: lock })
     }
 
     /// Where the records' tables are.
@@ -97,13 +106,14 @@ impl Store {
 
     /// Opens what there is of a blob, to resume it.
     pub fn partial(&self, digest: &Digest) -> fs::Result<Partial> {
-        Partial::open(self.partial_path(digest), digest)
+        Partial::open(self.partial_path(digest), digest, &self.boot)
     }
 
     /// Moves a whole, verified partial among the blobs. The last moment at which a crash loses it
-    /// is the move.
+    /// is the move. Its note goes before: what comes there later must not find it.
     pub fn commit(&self, partial: &Partial) -> fs::Result<()> {
         partial.sync()?;
+        forget_note(partial.path())?;
         let path = self.blob_path(partial.digest());
         fs::rename(partial.path(), &path)?;
         path.parent().map_or(Ok(()), fs::sync_dir)
@@ -129,7 +139,9 @@ impl Store {
 
     /// Removes what there is of a blob.
     pub fn remove_partial(&self, digest: &Digest) -> fs::Result<()> {
-        fs::remove(&self.partial_path(digest))
+        let path = self.partial_path(digest);
+        forget_note(&path)?;
+        fs::remove(&path)
     }
 
     /// Removes a partial without a byte in it.
@@ -137,7 +149,7 @@ impl Store {
         let path = self.partial_path(digest);
         match fs::size(&path) {
             Err(error) if is_missing(&error) => Ok(()),
-            Ok(0) => fs::remove(&path),
+            Ok(0) => self.remove_partial(digest),
             size => size.map(|_| ()),
         }
     }
@@ -159,12 +171,14 @@ impl Store {
         Ok(Listed { digest: digest.clone(), size, modified })
     }
 
-    /// All partials.
+    /// All partials, with what of them is here. (What a file takes of the disk is not to be trusted just
+    /// after it was written.)
     pub fn list_partials(&self) -> fs::Result<Vec<Listed>> {
         let found = fs::list(&self.data.join("partial"))?.into_iter().filter(|found| found.is_file);
         let read = |found: fs::Found| {
             let digest = found.name.replacen('-', ":", 1).parse().ok()?;
-            Some(Listed { digest, size: found.size, modified: found.modified })
+            let size = noted_bytes(&found.path, &self.boot).unwrap_or(found.size);
+            Some(Listed { digest, size, modified: found.modified })
         };
         Ok(found.filter_map(read).collect())
     }
@@ -187,7 +201,7 @@ mod tests {
     fn filled(store: &Store, bytes: &[u8]) -> Digest {
         let digest = Digest::of(Algorithm::Sha256, bytes);
         let mut partial = store.partial(&digest).unwrap();
-        partial.append(&[bytes::Bytes::copy_from_slice(bytes)]).unwrap();
+        partial.write(&[(0, bytes::Bytes::copy_from_slice(bytes))]).unwrap();
         assert!(partial.is_verified());
         store.commit(&partial).unwrap();
         digest
@@ -219,14 +233,16 @@ mod tests {
             {
                 let store = Store::open(dir.path()).unwrap();
                 let mut partial = store.partial(&digest).unwrap();
-                partial.append(&[bytes::Bytes::copy_from_slice(&bytes[..cut])]).unwrap();
+                partial.write(&[(0, bytes::Bytes::copy_from_slice(&bytes[..cut]))]).unwrap();
+                partial.note().unwrap();
             }
             let store = Store::open(dir.path()).unwrap();
             assert!(store.names().unwrap().is_empty(), "nothing half is among the blobs");
             let mut partial = store.partial(&digest).unwrap();
             assert_eq!(partial.len(), cut as u64);
-            partial.append(&[bytes::Bytes::copy_from_slice(&bytes[cut..])]).unwrap();
-            assert!(partial.is_verified(), "the hash goes on over what was there");
+            partial.write(&[(cut as u64, bytes::Bytes::copy_from_slice(&bytes[cut..]))]).unwrap();
+            partial.hash_on().unwrap();
+            assert!(partial.is_verified(), "what was there is hashed, too");
             store.commit(&partial).unwrap();
             // The crash after the move: the blob is there, and the partial is not.
             drop((store, partial));

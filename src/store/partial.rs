@@ -1,32 +1,65 @@
-//! A blob that is still coming: its first bytes, and the hash over them.
+//! A blob that is still coming: a file with holes, which of its bytes are here, and the hash over the
+//! first of them.
+//!
+//! A hole reads as zeros, so nothing but the extents says what may be read. They are noted beside the
+//! file, after the bytes that they name. What the system had not written to the disk by then is lost with
+//! the system, and with it alone: who starts on the same boot believes the note, who starts on another
+//! one begins anew.
 
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::blob_file::BlobFile;
 use crate::fs;
 use crate::oci::digest::{Digest, Hasher};
+use crate::policy::extents::Extents;
 
-/// The first bytes of a blob.
+/// Some bytes of a blob.
 #[derive(Debug)]
 pub struct Partial {
     path: PathBuf,
+    boot: String,
     file: BlobFile,
     digest: Digest,
+    here: Extents,
     hasher: Hasher,
-    len: u64,
+    hashed: u64,
+}
+
+/// What is noted: which bytes are here, as pairs of first and one after last.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Note {
+    boot: String,
+    extents: Vec<(u64, u64)>,
+}
+
+/// Bytes that are hashed at a time, where they have to be read again.
+const HASHED_AT_ONCE: u64 = 32 << 20;
+
+/// Where the extents of a partial file are noted.
+pub(super) fn note_path(path: &Path) -> PathBuf {
+    fs::with_suffix(path, ".extents")
 }
 
 impl Partial {
-    /// Opens it, and hashes what is there: 1.9 GB/s, so a layer of 20 GB takes ten seconds to be
-    /// resumed.
-    pub(super) fn open(path: PathBuf, digest: &Digest) -> fs::Result<Partial> {
-        let file = fs::open_for_append(&path)?;
+    /// Opens it, with what the note beside it says, if that is to be believed; else it is begun anew:
+    /// who reads the old one has it open.
+    pub(super) fn open(path: PathBuf, digest: &Digest, boot: &str) -> fs::Result<Partial> {
+        let mut file = fs::open_for_append(&path)?;
         let len = fs::len(&file, &path)?;
-        let mut hasher = Hasher::new(digest.algorithm());
-        fs::scan(&file, &path, len, |bytes| hasher.update(bytes))?;
-        Ok(Partial { path, file: BlobFile::new(file), digest: digest.clone(), hasher, len })
+        let here = noted(&path, boot).filter(|here| here.ranges().last().is_none_or(|last| last.end <= len));
+        if here.as_ref().is_none_or(Extents::is_empty) {
+            forget_note(&path)?;
+            if len > 0 {
+                fs::remove(&path)?;
+                file = fs::open_for_append(&path)?;
+            }
+        }
+        let hasher = Hasher::new(digest.algorithm());
+        let (boot, here) = (boot.to_owned(), here.unwrap_or_default());
+        Ok(Partial { path, boot, file: BlobFile::new(file), digest: digest.clone(), here, hasher, hashed: 0 })
     }
 
     /// The digest of the whole.
@@ -43,42 +76,173 @@ impl Partial {
         self.file.clone()
     }
 
-    /// Bytes that are here.
+    /// Which bytes are here.
+    pub fn here(&self) -> &Extents {
+        &self.here
+    }
+
+    /// Bytes that are here from the first on, without a gap.
     pub fn len(&self) -> u64 {
-        self.len
+        self.here.end_from(0)
     }
 
     /// Whether nothing is here yet.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.here.is_empty()
     }
 
-    /// Adds to the end.
+    /// Bytes that are hashed: the first.
+    pub fn hashed(&self) -> u64 {
+        self.hashed
+    }
+
+    /// Writes what came, each with the place of its first byte, where nothing is yet.
     ///
     /// # Errors
-    /// What was written of `chunks` may be in the file, but does not count: [`Partial::len`] is as
-    /// before.
-    pub fn append(&mut self, chunks: &[Bytes]) -> fs::Result<()> {
-        let mut at = self.len;
-        for chunk in chunks {
-            fs::write_at(self.file.file(), &self.path, chunk, at)?;
-            at += chunk.len() as u64;
+    /// What was written of `chunks` may be in the file, but does not count.
+    pub fn write(&mut self, chunks: &[(u64, Bytes)]) -> fs::Result<()> {
+        for (at, chunk) in chunks {
+            fs::write_at(self.file.file(), &self.path, chunk, *at)?;
         }
-        for chunk in chunks {
-            self.hasher.update(chunk);
+        for (at, chunk) in chunks {
+            let end = at + chunk.len() as u64;
+            self.here.add(*at..end);
+            if *at == self.hashed {
+                self.hasher.update(chunk);
+                self.hashed = end;
+            }
         }
-        self.len = at;
         Ok(())
     }
 
-    /// Whether what is here is the blob.
+    /// Hashes some of what is here and was not hashed as it came.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn hash_on(&mut self) -> fs::Result<()> {
+        let end = self.len().min(self.hashed + HASHED_AT_ONCE);
+        if self.hashed < end {
+            let hasher = &mut self.hasher;
+            fs::scan(self.file.file(), &self.path, self.hashed..end, |bytes| hasher.update(bytes))?;
+            self.hashed = end;
+        }
+        Ok(())
+    }
+
+    /// Whether what is hashed is the blob.
     pub fn is_verified(&self) -> bool {
-        self.hasher.clone().finish() == self.digest
+        self.hashed == self.len() && self.hasher.clone().finish() == self.digest
+    }
+
+    /// Notes which bytes are here.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn note(&self) -> fs::Result<()> {
+        let extents = self.here.ranges().iter().map(|range| (range.start, range.end)).collect();
+        let note = Note { boot: self.boot.clone(), extents };
+        let body = postcard::to_allocvec(&note).expect("text and numbers can be encoded");
+        let sum = crc32fast::hash(&body).to_le_bytes();
+        fs::replace_unsynced(&note_path(&self.path), &[&sum, body.as_slice()].concat())
     }
 
     pub(super) fn sync(&self) -> fs::Result<()> {
-        // Room that was taken for a length upstream only claimed.
-        fs::truncate(self.file.file(), &self.path, self.len)?;
+        fs::truncate(self.file.file(), &self.path, self.len())?;
         fs::sync(self.file.file(), &self.path)
+    }
+}
+
+pub(super) fn forget_note(path: &Path) -> fs::Result<()> {
+    fs::remove(&note_path(path))
+}
+
+/// How many bytes of a file are here, by what is noted.
+pub(super) fn noted_bytes(path: &Path, boot: &str) -> Option<u64> {
+    noted(path, boot).map(|here| here.bytes())
+}
+
+/// What is noted beside a file, if it is whole and of this boot.
+fn noted(path: &Path, boot: &str) -> Option<Extents> {
+    let bytes = fs::read(&note_path(path)).ok()?;
+    let (sum, body) = bytes.split_first_chunk::<4>()?;
+    let is_whole = crc32fast::hash(body) == u32::from_le_bytes(*sum);
+    let note: Note = is_whole.then(|| postcard::from_bytes(body).ok()).flatten()?;
+    let is_believed = !boot.is_empty() && note.boot == boot;
+    let ranges = note.extents.into_iter().map(|(start, end)| start..end);
+    is_believed.then(|| Extents::from_ranges(ranges)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use super::*;
+    use crate::oci::digest::Algorithm;
+
+    const BYTES: &[u8] = b"some bytes that come in no order";
+
+    fn opened(dir: &Path, boot: &str) -> Partial {
+        let digest = Digest::of(Algorithm::Sha256, BYTES);
+        Partial::open(dir.join("sha256-x"), &digest, boot).unwrap()
+    }
+
+    fn put(partial: &mut Partial, part: Range<usize>) {
+        partial.write(&[(part.start as u64, Bytes::from_static(&BYTES[part]))]).unwrap();
+    }
+
+    #[test]
+    fn parts_in_no_order_are_the_blob_once_all_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut partial = opened(dir.path(), "b");
+        put(&mut partial, 20..32);
+        put(&mut partial, 0..5);
+        assert_eq!((partial.len(), partial.hashed()), (5, 5));
+        put(&mut partial, 5..20);
+        assert_eq!((partial.len(), partial.hashed()), (32, 20));
+        assert!(!partial.is_verified(), "not all is hashed");
+        partial.hash_on().unwrap();
+        assert!(partial.is_verified());
+    }
+
+    #[test]
+    fn a_note_is_believed_on_the_same_boot_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let begin = || {
+            let mut partial = opened(dir.path(), "b");
+            put(&mut partial, 0..5);
+            put(&mut partial, 9..12);
+            partial.note().unwrap();
+        };
+        begin();
+        let partial = opened(dir.path(), "b");
+        assert_eq!(partial.here().ranges(), [0..5, 9..12]);
+        assert_eq!(partial.hashed(), 0, "it is hashed when that is needed");
+        for boot in ["c", ""] {
+            assert!(opened(dir.path(), boot).is_empty(), "{boot}");
+            begin();
+        }
+        fs::replace_unsynced(&note_path(&dir.path().join("sha256-x")), b"xxxxyyyy").unwrap();
+        assert!(opened(dir.path(), "b").is_empty(), "a note that is broken");
+        begin();
+        fs::replace_unsynced(&dir.path().join("sha256-x"), &BYTES[..11]).unwrap();
+        assert!(opened(dir.path(), "b").is_empty(), "a file that is shorter than its note");
+        begin();
+        fs::remove(&dir.path().join("sha256-x")).unwrap();
+        assert!(opened(dir.path(), "b").is_empty(), "a note without its file");
+        drop(opened(dir.path(), "b"));
+        assert!(opened(dir.path(), "b").is_empty());
+    }
+
+    #[test]
+    fn who_reads_the_old_one_keeps_it_where_it_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut partial = opened(dir.path(), "b");
+        put(&mut partial, 0..5);
+        let reader = partial.file();
+        let mut again = opened(dir.path(), "c");
+        put(&mut again, 9..12);
+        let mut read = [0; 5];
+        assert_eq!(reader.read_at(&mut read, 0).unwrap(), 5);
+        assert_eq!(&read, &BYTES[..5]);
     }
 }

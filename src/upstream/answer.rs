@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use super::requester::{Credential, Payer, Requester};
 use crate::dial::error::ADVICE;
 use crate::error::{Error, Kind, Reply};
+use crate::http::origin::Origin;
 use crate::http::via::Pseudonym;
 use crate::ledger::Identity;
 use crate::oci::digest::Digest;
@@ -27,6 +28,15 @@ pub enum Via {
     Direct,
     /// Another origin, which a redirect led to: its refusals are not the registry's.
     Redirect,
+}
+
+/// Where an answer came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The host.
+    pub origin: Origin,
+    /// Path and query there; they may be signed.
+    pub target: String,
 }
 
 /// What a success proves.
@@ -47,6 +57,8 @@ pub struct Answer {
     pub response: Response<Incoming>,
     /// Where the response comes from.
     pub via: Via,
+    /// Where the response to a question comes from, after redirects.
+    pub address: Option<Address>,
     /// Whether a success is the registry's grant to the requester. A source that is trusted with
     /// bytes alone grants nothing.
     pub grants: bool,

@@ -164,6 +164,14 @@ impl Outages {
         Some(host.refusal(&key.1, host.breaker.clone().admit(now).err().unwrap_or_default()))
     }
 
+    /// Whether a host is not known to be unreachable.
+    ///
+    /// # Errors
+    /// It is.
+    pub(super) fn is_answering(&self, key: &Key) -> Result<()> {
+        self.refusal(key).map_or(Ok(()), Err)
+    }
+
     /// Whether a request to `site` would be sent now.
     ///
     /// # Errors

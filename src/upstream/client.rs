@@ -151,6 +151,7 @@ impl Client {
         Ok(Answer {
             response,
             via: Via::Direct,
+            address: None,
             grants: true,
             names: None,
             paid_by,

@@ -1,11 +1,14 @@
 //! GET: the bytes of a digest, or of a tag where HEAD does not say which digest that is.
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use std::ops::Range;
 
-use super::answer::{Answer, Proves};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+
+use super::answer::{Address, Answer, Proves, Via};
 use super::lanes::Transfer;
 use super::question::{ANY_MANIFEST, Question, What, Wording};
+use super::request::{About, build};
 use super::requester::Requester;
 use super::sources::Sources;
 use crate::error::{Error, Kind, Result};
@@ -38,6 +41,95 @@ pub struct Fetched {
     pub warnings: Warnings,
     /// Of a 206: the part that it says it is.
     pub range: Option<ContentRange>,
+    /// Where they come from.
+    pub source: Source,
+}
+
+/// Which bytes of the whole are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Portion {
+    /// From this one on.
+    From(u64),
+    /// These, not empty.
+    Part(Range<u64>),
+    /// So many at the end.
+    Last(u64),
+}
+
+impl From<u64> for Portion {
+    fn from(start: u64) -> Portion {
+        Portion::From(start)
+    }
+}
+
+impl Portion {
+    fn header(&self) -> Option<String> {
+        match self {
+            Portion::From(0) => None,
+            Portion::From(start) => Some(format!("bytes={start}-")),
+            Portion::Part(part) => Some(format!("bytes={}-{}", part.start, part.end.saturating_sub(1))),
+            Portion::Last(length) => Some(format!("bytes=-{length}")),
+        }
+    }
+
+    /// Whether what a 206 says that it is was asked for.
+    fn is(&self, range: &ContentRange) -> bool {
+        match self {
+            Portion::From(start) => range.start == *start,
+            Portion::Part(part) => range.start == part.start && range.end_exclusive <= part.end,
+            Portion::Last(length) => {
+                let ends = range.total == Some(range.end_exclusive);
+                ends && (range.start == 0 || range.end_exclusive - range.start == *length)
+            }
+        }
+    }
+}
+
+/// Where the bytes of a blob come from: who asks for more of them asks there.
+#[derive(Clone, Debug)]
+pub struct Source {
+    address: Option<Address>,
+    via: Via,
+    /// Length of the whole.
+    pub total: Option<u64>,
+    /// `ETag`, if it is a strong one.
+    tag: Option<HeaderValue>,
+    /// Whether all streams to that host share one connection.
+    pub shares_connection: bool,
+    /// Whether it may send parts: it did, or did not say that it does not.
+    pub has_parts: bool,
+}
+
+impl Source {
+    fn of(answer: &Answer, total: Option<u64>) -> Source {
+        let headers = answer.headers();
+        let tag = headers.get(header::ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")).cloned();
+        let sends_none = headers.get(header::ACCEPT_RANGES).is_some_and(|value| value.as_bytes() == b"none");
+        let has_parts = answer.status() == StatusCode::PARTIAL_CONTENT || !sends_none;
+        let shares_connection = answer.response.version() == Version::HTTP_2;
+        Source { address: answer.address.clone(), via: answer.via, total, tag, shares_connection, has_parts }
+    }
+
+    /// Whether a redirect led there.
+    pub fn is_redirected(&self) -> bool {
+        self.via == Via::Redirect
+    }
+
+    /// The next question goes through the registry again.
+    pub fn forget_address(&mut self) {
+        self.via = Via::Direct;
+    }
+
+    /// The host's name, for what is remembered of it.
+    pub fn host(&self) -> String {
+        self.address.as_ref().map(|address| address.origin.to_string()).unwrap_or_default()
+    }
+
+    /// Whether another source has the same bytes, as far as can be said.
+    pub fn is_alike(&self, other: &Source) -> bool {
+        let is_same_host = self.host() == other.host();
+        self.total == other.total && (!is_same_host || self.tag == other.tag)
+    }
 }
 
 impl Fetched {
@@ -46,18 +138,20 @@ impl Fetched {
         Fetched { body: self.body.at(place), ..self }
     }
 
-    /// A success as a body on its way, which begins at that byte.
-    pub fn of(answer: Answer, start: u64, requester: &Requester) -> Fetched {
+    /// A success as a body on its way.
+    pub fn of(answer: Answer, requester: &Requester) -> Fetched {
         let headers = answer.headers();
         let range = headers.get(header::CONTENT_RANGE).and_then(parse_content_range);
         let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let range = range.filter(|_| answer.status() == StatusCode::PARTIAL_CONTENT);
         let total =
             if answer.status() == StatusCode::PARTIAL_CONTENT { range.and_then(|range| range.total) } else { length };
         let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(essence);
         Fetched {
             ahead: Bytes::new(),
-            start,
+            start: range.map_or(0, |range| range.start),
             total,
+            source: Source::of(&answer, total),
             media_type: media_type.unwrap_or_default().to_owned(),
             is_named: answer.names.is_some(),
             proves: answer.proves(requester),
@@ -68,7 +162,7 @@ impl Fetched {
     }
 }
 
-/// Fetches from byte `from` on. Upstream may ignore that: see [`Fetched::start`].
+/// Fetches a portion. Upstream may ignore that and send all: see [`Fetched::start`].
 ///
 /// # Errors
 /// Upstream refused, did not answer, or sent something that makes no sense.
@@ -77,22 +171,73 @@ pub(super) async fn fetch(
     site: &Site,
     repository: &Repository,
     what: &What,
-    from: u64,
+    portion: &Portion,
     requester: &Requester,
 ) -> Result<Fetched> {
-    let range = (from > 0).then(|| format!("bytes={from}-"));
-    let answer = get(sources, site, repository, what, range.as_deref(), requester).await?;
+    let fields = fields(what, portion.header().as_deref());
+    let answer = sources.ask(Question::new(site, repository, what, requester, &Method::GET, &fields)).await?;
+    read(sources, site, portion, requester, answer).await
+}
+
+async fn read(
+    sources: &Sources,
+    site: &Site,
+    portion: &Portion,
+    requester: &Requester,
+    answer: Answer,
+) -> Result<Fetched> {
     let host = &site.origin.host;
     match answer.status() {
-        StatusCode::OK => Ok(Fetched::of(answer, 0, requester)),
+        StatusCode::OK => Ok(Fetched::of(answer, requester)),
         StatusCode::PARTIAL_CONTENT => {
-            let fetched = Fetched::of(answer, from, requester);
-            let is_asked_for = fetched.range.is_some_and(|range| range.start == from);
+            let fetched = Fetched::of(answer, requester);
+            let is_asked_for = fetched.range.is_some_and(|range| portion.is(&range));
             is_asked_for
                 .then_some(fetched)
                 .ok_or_else(|| Error::new(Kind::Broken, format!("{host} sent another range than was asked for")))
         }
         _ => Err(sources.client().refusal(&host.to_string(), answer).await),
+    }
+}
+
+/// Fetches a portion beside another that comes from `source`: where a redirect led to, from there itself,
+/// without a credential. It can be done without: see [`About::is_beside`].
+///
+/// `None`: that address is no longer good, a signature has expired, say.
+///
+/// # Errors
+/// It has no such portion, or not of the same bytes, as far as can be said.
+pub(super) async fn fetch_beside(
+    sources: &Sources,
+    site: &Site,
+    repository: &Repository,
+    what: &What,
+    portion: &Portion,
+    (requester, source): (&Requester, &Source),
+) -> Result<Option<Fetched>> {
+    let fields = fields(what, portion.header().as_deref());
+    let answer = match &source.address {
+        Some(address) if source.via == Via::Redirect => {
+            let request = build(&Method::GET, &address.origin, &address.target, &fields, None)?;
+            let about = About::new(&site.registry.name, what.kind(), &requester.cost);
+            let about = About { wire: what.wire(), is_beside: true, ..about };
+            let answer = sources.client().send(about, request).await?;
+            if matches!(answer.status().as_u16(), 400 | 401 | 403 | 404 | 410) {
+                return Ok(None);
+            }
+            Answer { via: Via::Redirect, address: Some(address.clone()), ..answer }
+        }
+        _ => {
+            let question = Question::new(site, repository, what, requester, &Method::GET, &fields);
+            sources.ask(Question { is_beside: true, ..question }).await?
+        }
+    };
+    let fetched = read(sources, site, portion, requester, answer).await?;
+    let host = &site.origin.host;
+    let is_part = fetched.range.is_some() && fetched.source.host() == source.host();
+    match is_part && source.is_alike(&fetched.source) {
+        true => Ok(Some(fetched)),
+        false => Err(Error::new(Kind::Broken, format!("{host} does not send parts of the same bytes"))),
     }
 }
 
@@ -108,21 +253,15 @@ pub(super) async fn fetch_range(
     range: &HeaderValue,
     requester: &Requester,
 ) -> Result<Answer> {
-    let answer = get(sources, site, repository, what, range.to_str().ok(), requester).await?;
+    let fields = fields(what, range.to_str().ok());
+    let answer = sources.ask(Question::new(site, repository, what, requester, &Method::GET, &fields)).await?;
     match answer.status() {
         StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => Ok(answer),
         _ => Err(sources.client().refusal(&site.origin.host.to_string(), answer).await),
     }
 }
 
-async fn get(
-    sources: &Sources,
-    site: &Site,
-    repository: &Repository,
-    what: &What,
-    range: Option<&str>,
-    requester: &Requester,
-) -> Result<Answer> {
+fn fields(what: &What, range: Option<&str>) -> HeaderMap {
     let mut fields = HeaderMap::new();
     if let What::Manifest(_) = what {
         fields.insert(header::ACCEPT, HeaderValue::from_static(ANY_MANIFEST));
@@ -130,8 +269,7 @@ async fn get(
     if let Some(range) = range.and_then(|range| HeaderValue::try_from(range).ok()) {
         fields.insert(header::RANGE, range);
     }
-    let question = Question::new(site, repository, what, requester, &Method::GET, &fields);
-    sources.ask(question).await
+    fields
 }
 
 /// A request with the client's own fields, for what is never kept.

@@ -129,6 +129,14 @@ impl Transfer {
         }
     }
 
+    /// Its place, for what comes instead of it.
+    pub fn take_place(&mut self) -> Option<Place> {
+        match &mut self.0 {
+            Body::Own(coming) => coming.place.take(),
+            Body::Paced(_) => None,
+        }
+    }
+
     /// The same, at the pace of a client. Who takes next to nothing loses it to others who wait for a
     /// place.
     #[must_use]

@@ -57,7 +57,7 @@ use http::{HeaderMap, HeaderValue, Response};
 
 pub use answer::{Answer, AnswerTo, Proves, Via, answered_to, leads_back};
 pub use describe::Description;
-pub use fetch::Fetched;
+pub use fetch::{Fetched, Portion, Source};
 pub use lanes::{Transfer, paced_at};
 pub use pay::is_bad_login;
 pub use probe::Probed;
@@ -129,7 +129,7 @@ impl Upstream {
         Box::pin(describe::describe(&self.0, site, repository, what, accept, author, requester)).await
     }
 
-    /// Fetches from byte `from` on, in this place. Upstream may ignore that: see [`Fetched::start`].
+    /// Fetches a portion, in this place. Upstream may ignore that and send all: see [`Fetched::start`].
     ///
     /// # Errors
     /// Upstream refused, did not answer, or sent something that makes no sense.
@@ -139,10 +139,31 @@ impl Upstream {
         site: &Site,
         repository: &Repository,
         what: &What,
-        from: u64,
+        portion: &Portion,
         requester: &Requester,
     ) -> Result<Fetched> {
-        Ok(Box::pin(fetch::fetch(&self.0, site, repository, what, from, requester)).await?.at(place))
+        Ok(Box::pin(fetch::fetch(&self.0, site, repository, what, portion, requester)).await?.at(place))
+    }
+
+    /// Fetches a portion beside another that comes from `source`. It can be done without, and has no
+    /// place. `None`: that address is no longer good.
+    ///
+    /// # Errors
+    /// It has no such portion, or not of the same bytes, as far as can be said.
+    pub async fn fetch_beside(
+        &self,
+        site: &Site,
+        repository: &Repository,
+        what: &What,
+        portion: &Portion,
+        asked: (&Requester, &Source),
+    ) -> Result<Option<Fetched>> {
+        Box::pin(fetch::fetch_beside(&self.0, site, repository, what, portion, asked)).await
+    }
+
+    /// Whether somebody waits for a place to fetch something in.
+    pub fn is_full(&self) -> bool {
+        self.1.transfers.is_waited_for()
     }
 
     /// Passes a client's `Range` on and the answer back, whatever it is: 200, 206 or 416.

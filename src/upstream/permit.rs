@@ -27,7 +27,8 @@ const LARGE_HEAD: usize = 8 << 10;
 /// A request that may be sent.
 pub(super) struct Permit<'a> {
     outages: &'a Outages,
-    /// `None` for a host that belongs to no registry: it is asked as its clients wish.
+    /// `None` for a host that belongs to no registry: it is asked as its clients wish; and for a request
+    /// that can be done without.
     key: Option<Key>,
     number: u64,
     asked: Asked,
@@ -65,6 +66,10 @@ impl<'a> Permit<'a> {
         let (uri, sent) = (request.uri(), outages.clock.now());
         let origin = Origin::from_url(&uri.to_string()).ok().map(|(origin, _)| origin);
         let key = origin.filter(|_| **about.registry != *NO_REGISTRY).map(|origin| (about.registry.clone(), origin));
+        if let Some(key) = key.as_ref().filter(|_| about.is_beside) {
+            outages.is_answering(key)?;
+        }
+        let key = key.filter(|_| !about.is_beside);
         let pass = key.as_ref().map_or(Ok(Pass::Free), |key| outages.admit(key, sent))?;
         let (number, proves) = (outages.next_number(), proves(about, request));
         // What may hang for as long as its client likes decides alone for nobody.

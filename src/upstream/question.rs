@@ -133,6 +133,10 @@ pub(super) struct Question<'a> {
     pub(super) requester: &'a Requester,
     /// Whose credential is shown.
     pub(super) charged: Identity,
+    /// Whether it is asked beside one that is answered: see [`About::is_beside`].
+    ///
+    /// [`About::is_beside`]: super::request::About::is_beside
+    pub(super) is_beside: bool,
 }
 
 impl<'a> Question<'a> {
@@ -158,7 +162,8 @@ impl<'a> Question<'a> {
         Wording { method, fields, author }: Wording<'a>,
     ) -> Question<'a> {
         let charged = Identity::Anonymous;
-        Question { site, repository, known_as: repository, what, method, fields, author, requester, charged }
+        let is_beside = false;
+        Question { site, repository, known_as: repository, what, method, fields, author, requester, charged, is_beside }
     }
 
     /// Whether registries count it as a pull: a GET of a manifest.

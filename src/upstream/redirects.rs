@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode, header};
 
-use super::answer::{Answer, Via};
+use super::answer::{Address, Answer, Via};
 use super::client::{Client, wants_another_protocol};
 use super::question::{Question, What};
 use super::request::{About, Author, Debit, Wire, build, with_via};
@@ -25,14 +25,15 @@ pub(super) async fn follow(
     question: &Question<'_>,
     authorization: Option<HeaderValue>,
 ) -> Result<Answer> {
-    let Question { site, repository, known_as, what, method, fields, author, requester, charged } = *question;
+    let Question { site, repository, known_as, what, method, fields, author, requester, charged, is_beside } =
+        *question;
     let (mut origin, mut target) = (site.origin.clone(), what.path(repository));
     let mut credential = authorization;
-    let debit = Some(Debit { site, repository: known_as, charged });
+    let debit = Some(Debit { site, repository: known_as, charged }).filter(|_| !is_beside);
     let about = About::new(&site.registry.name, what.kind(), &requester.cost);
     // What a client shows may be why it fails.
     let author = if matches!(charged, Identity::Client(_)) { Author::Client } else { author };
-    let mut about = About { debit, author, wire: what.wire(), ..about };
+    let mut about = About { debit, author, wire: what.wire(), is_beside, ..about };
     for hop in 0.. {
         let request = || {
             build(method, &origin, &target, fields, credential.as_ref())
@@ -51,7 +52,7 @@ pub(super) async fn follow(
             }
             let names = sound::judge(answer.status(), answer.headers(), question.what.sought())
                 .map_err(|nonsense| unsound(&origin, what, nonsense))?;
-            return Ok(Answer { paid_by: charged, names, ..answer });
+            return Ok(Answer { paid_by: charged, names, address: Some(Address { origin, target }), ..answer });
         }
         let location = answer.headers().get(header::LOCATION).map(HeaderValue::as_bytes);
         let next = redirect::next((&origin, &target), location, hop, &site.registry.redirects)

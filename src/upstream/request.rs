@@ -60,6 +60,9 @@ pub(super) struct About<'a> {
     pub(super) applicant: Option<Identity>,
     pub(super) author: Author,
     pub(super) wire: Wire,
+    /// Whether it asks for more of what is on its way already: it can be done without, so what becomes of
+    /// it says nothing of its host.
+    pub(super) is_beside: bool,
     /// Of an upload: when its body last moved. A request without one has to be answered within the
     /// idle timeout.
     pub(super) activity: Option<&'a Activity>,
@@ -76,6 +79,7 @@ impl<'a> About<'a> {
             applicant: Some(Identity::Anonymous),
             author: Author::Seawall,
             wire: Wire::Any,
+            is_beside: false,
             activity: None,
         }
     }

@@ -82,6 +82,7 @@ mod quota_spent;
 mod redirected;
 mod repositories;
 mod secrets;
+mod segments;
 mod serve;
 mod serve_hard;
 mod setup;

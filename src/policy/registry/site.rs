@@ -39,6 +39,8 @@ pub struct Registry {
     pub account: Option<Account>,
     /// Pulls of the quota that are kept for what is pinned.
     pub reserve: u64,
+    /// Connections that may bring one cold blob at once; 0 before that of all registries is put there.
+    pub segments: usize,
     /// Hosts that the account may be sent to for a token, besides `hosts` and `auth_hosts`. They
     /// are not intercepted.
     pub realms: Vec<HostPattern>,
