@@ -14,13 +14,15 @@ use crate::link::{FAR, Link, NEAR, Quality, REGISTRY};
 use crate::report::Report;
 use crate::servers::Lab;
 use crate::upstream::Upstream;
-use crate::{KIB, MIB, Pace, harness, start};
+use crate::{KIB, MIB, Pace, harness, segments, start};
 
 /// The links there are, as sections of the report.
-pub(crate) const LINKS: [(&str, Quality); 2] = [
-    ("far", Quality { round_trip: Duration::from_millis(50), lost: 0 }),
-    ("lossy", Quality { round_trip: Duration::from_millis(50), lost: 10 }),
+pub(crate) const LINKS: [(&str, Quality); 3] = [
+    ("far", Quality { round_trip: Duration::from_millis(50), lost: 0, rate: 25_000_000 }),
+    ("lossy", Quality { round_trip: Duration::from_millis(50), lost: 10, rate: 25_000_000 }),
+    (SEGMENTS, Quality { round_trip: Duration::from_millis(50), lost: 0, rate: 80_000_000 }),
 ];
+const SEGMENTS: &str = "segments";
 
 /// What the process within the namespace is told.
 #[derive(Args)]
@@ -41,12 +43,12 @@ fn sizes(section: &str, rounds: usize) -> Sizes {
 }
 
 /// Each link in turn; what the machine cannot do is said.
-pub(crate) fn run(seawall: &Path, pace: Pace, scratch: &Path, report: &mut Report) -> Result<()> {
+pub(crate) fn run(seawall: &Path, only: &[&str], pace: Pace, scratch: &Path, report: &mut Report) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         report.skip("registries that are far: network namespaces need root");
         return Ok(());
     }
-    for (section, quality) in LINKS {
+    for (section, quality) in LINKS.into_iter().filter(|(section, _)| only.contains(section)) {
         let link = match Link::new(quality) {
             Ok(link) => link,
             Err(error) => {
@@ -69,8 +71,15 @@ pub(crate) fn run(seawall: &Path, pace: Pace, scratch: &Path, report: &mut Repor
 pub(crate) async fn inside(told: Inside, cache: &Path) -> Result<()> {
     let mut report = Report::default();
     let pki = harness::Pki::new();
-    let mut upstream = Upstream::start_in(FAR, REGISTRY)?;
+    let is_slow = told.section == SEGMENTS;
+    let mut upstream = Upstream::start_in(FAR, REGISTRY, is_slow.then_some(segments::EACH))?;
     let lab = Lab { upstream: &upstream, pki: &pki, seawall: &told.seawall, cache };
+    if is_slow {
+        let servers = segments::start(&lab)?;
+        segments::run(&told.section, &servers, &mut upstream, told.rounds, &mut report).await?;
+        servers.iter().for_each(|server| print!("{}", server.complaints()));
+        return Ok(std::fs::write(told.facts, report.facts()?)?);
+    }
     let servers = start(&lab, &["nginx".to_owned(), "seawall".to_owned()], &mut report)?;
     cold::run(&told.section, &servers, &mut upstream, sizes(&told.section, told.rounds), &mut report).await?;
     servers.iter().for_each(|server| print!("{}", server.complaints()));

@@ -21,8 +21,6 @@ pub(crate) const FAR: &str = "seawall-peers-far";
 pub(crate) const REGISTRY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 const CLIENTS: &str = "192.0.2.1";
 const MTU: u16 = 1500;
-/// Of the link, bytes per second.
-const RATE: u64 = 25_000_000;
 /// What waits for the link; more is lost.
 const QUEUE: Duration = Duration::from_millis(100);
 
@@ -32,6 +30,8 @@ pub(crate) struct Quality {
     pub(crate) round_trip: Duration,
     /// Packets lost of 1,000, either way.
     pub(crate) lost: u64,
+    /// Of the link, bytes per second.
+    pub(crate) rate: u64,
 }
 
 /// The link, until it is dropped.
@@ -96,7 +96,7 @@ fn take(from: &SyncDevice, flying: &Flying, quality: Quality, mut seed: u64) {
     while let Ok(n) = from.recv(&mut room) {
         let now = Instant::now();
         // When the link has sent what waits before it, and this one.
-        let sent = free.max(now) + Duration::from_nanos(n as u64 * 1_000_000_000 / RATE);
+        let sent = free.max(now) + Duration::from_nanos(n as u64 * 1_000_000_000 / quality.rate);
         if sent - now > QUEUE || chance(&mut seed) % 1000 < quality.lost {
             continue;
         }

@@ -26,6 +26,7 @@ mod memory;
 #[path = "../common/process.rs"]
 mod process;
 mod report;
+mod segments;
 mod servers;
 mod upstream;
 mod wire;
@@ -48,13 +49,14 @@ const MIB: u64 = 1 << 20;
 const HOST: &str = "registry-1.docker.io";
 
 /// In the order of the report.
-const SECTIONS: [(&str, &str); 6] = [
+const SECTIONS: [(&str, &str); 7] = [
     ("hot", "Hits over kept connections"),
     ("connections", "Hits over new connections"),
     ("memory", "Memory, 100 transfers of 1 GiB at once"),
     ("cold", "Cold, the registry on the same machine"),
     ("far", "Cold, the registry 50 ms away, 25 MB/s"),
     ("lossy", "Cold, the registry 50 ms away, 1 % of packets lost"),
+    ("segments", "Cold, the registry 50 ms away, 8 MB/s a connection, 80 MB/s in all"),
 ];
 
 /// seawall beside its peers
@@ -91,6 +93,8 @@ enum Section {
     Cold,
     /// 50 ms and 1 % of loss
     Far,
+    /// One blob over several connections
+    Segments,
 }
 
 /// What this binary is, when it was started by itself.
@@ -101,6 +105,8 @@ enum Role {
     Upstream {
         /// Of its namespace, where it is reached
         address: Option<IpAddr>,
+        /// Bytes a second of each connection
+        each: Option<u64>,
     },
     /// Within a namespace
     Far(far::Inside),
@@ -140,7 +146,7 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match arguments.role {
-            Some(Role::Upstream { address }) => upstream::serve(address).await,
+            Some(Role::Upstream { address, each }) => upstream::serve(address, each).await,
             Some(Role::Far(told)) => far::inside(told, &cache()).await,
             None => all(&arguments).await,
         }
@@ -183,8 +189,13 @@ async fn all(arguments: &Arguments) -> Result<()> {
     for section in
         Section::value_variants().iter().filter(|one| arguments.only.is_empty() || arguments.only.contains(one))
     {
-        if *section == Section::Far {
-            far::run(&binary, pace, scratch.path(), &mut report)?;
+        let links: &[&str] = match section {
+            Section::Far => &["far", "lossy"],
+            Section::Segments => &["segments"],
+            _ => &[],
+        };
+        if !links.is_empty() {
+            far::run(&binary, links, pace, scratch.path(), &mut report)?;
             continue;
         }
         // Each section with servers of its own: no cache is fuller, no heap larger for what was
@@ -199,7 +210,7 @@ async fn all(arguments: &Arguments) -> Result<()> {
             Section::Hot => hot::run(&servers, &mut upstream, pace, scratch.path(), &mut report)?,
             Section::Connections => connections::run(&servers, &mut upstream, pace, &mut report).await?,
             Section::Memory => memory::run(&servers, &mut upstream, pace, &mut report).await?,
-            Section::Cold | Section::Far => {
+            Section::Cold | Section::Far | Section::Segments => {
                 cold::run("cold", &servers, &mut upstream, pace.cold(), &mut report).await?
             }
         }

@@ -40,6 +40,8 @@ enum Order {
     },
     /// GETs of blobs since the last time this was asked, and connections.
     Counts,
+    /// Bytes of bodies since then.
+    Sent,
 }
 
 /// The process, told what to do.
@@ -59,18 +61,19 @@ impl Drop for Upstream {
 
 impl Upstream {
     pub(crate) fn start() -> Result<Upstream> {
-        Upstream::run(Command::new(std::env::current_exe()?), None)
+        Upstream::run(Command::new(std::env::current_exe()?), None, None)
     }
 
-    /// In a network namespace, reached at `address` of it.
-    pub(crate) fn start_in(namespace: &str, address: IpAddr) -> Result<Upstream> {
+    /// In a network namespace, reached at `address` of it; each connection brings so many bytes a second.
+    pub(crate) fn start_in(namespace: &str, address: IpAddr, each: Option<u64>) -> Result<Upstream> {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", namespace]).arg(std::env::current_exe()?);
-        Upstream::run(command, Some(address))
+        Upstream::run(command, Some(address), each)
     }
 
-    fn run(mut command: Command, address: Option<IpAddr>) -> Result<Upstream> {
+    fn run(mut command: Command, address: Option<IpAddr>, each: Option<u64>) -> Result<Upstream> {
         command.args(["--bench", "upstream"]).args(address.map(|address| address.to_string()));
+        command.args(each.map(|each| each.to_string()));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("the upstream")?;
         let (orders, answers) = (child.stdin.take(), child.stdout.take());
         let (orders, answers) = (orders.expect("piped"), BufReader::new(answers.expect("piped")));
@@ -111,6 +114,11 @@ impl Upstream {
         Ok(self.order(&Order::Image { name: name.to_owned() })?.parse()?)
     }
 
+    /// Bytes of bodies since counts were last asked.
+    pub(crate) fn sent(&mut self) -> Result<u64> {
+        Ok(serde_json::from_str(&self.order(&Order::Sent)?)?)
+    }
+
     /// GETs of blobs, and connections, since this was last asked.
     pub(crate) fn counts(&mut self) -> Result<(usize, u64)> {
         Ok(serde_json::from_str(&self.order(&Order::Counts)?)?)
@@ -118,14 +126,14 @@ impl Upstream {
 }
 
 /// What the process does.
-pub(crate) async fn serve(reached_at: Option<IpAddr>) -> Result<()> {
+pub(crate) async fn serve(reached_at: Option<IpAddr>, each: Option<u64>) -> Result<()> {
     let pki = Pki::new();
     let bare = reached_at.unwrap_or_else(|| IpAddr::from([127, 0, 0, 1])).to_string();
     let registry = Registry::new(HOST).alias(&bare).start(&pki).await;
     let mut addresses: HashMap<String, SocketAddr> = registry.hosts();
     if let Some(ip) = reached_at {
         for address in addresses.values_mut() {
-            *address = forward(ip, *address).await?;
+            *address = forward(ip, *address, each).await?;
         }
     }
     let place = Place { named: addresses[HOST], bare: addresses[&bare], ca_pem: pki.ca_pem() };
@@ -150,6 +158,7 @@ fn obey(registry: &Registry, order: Order) -> Result<String> {
             registry.add_image(&name, &image);
             image.manifest().len().to_string()
         }
+        Order::Sent => registry.sent().to_string(),
         Order::Counts => {
             let counts = (registry.gets("blobs"), registry.connections());
             registry.reset_counts();
@@ -159,7 +168,7 @@ fn obey(registry: &Registry, order: Order) -> Result<String> {
 }
 
 /// The fake listens on loopback alone: this is its way out, within its own namespace.
-async fn forward(ip: IpAddr, to: SocketAddr) -> Result<SocketAddr> {
+async fn forward(ip: IpAddr, to: SocketAddr, each: Option<u64>) -> Result<SocketAddr> {
     let listener = tokio::net::TcpListener::bind((ip, 0)).await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
@@ -167,9 +176,39 @@ async fn forward(ip: IpAddr, to: SocketAddr) -> Result<SocketAddr> {
             tokio::spawn(async move {
                 let mut inner = tokio::net::TcpStream::connect(to).await?;
                 let _ = (outer.set_nodelay(true), inner.set_nodelay(true));
-                tokio::io::copy_bidirectional_with_sizes(&mut outer, &mut inner, 256 << 10, 256 << 10).await
+                let Some(each) = each else {
+                    return tokio::io::copy_bidirectional_with_sizes(&mut outer, &mut inner, 256 << 10, 256 << 10)
+                        .await
+                        .map(drop);
+                };
+                let ((mut from_client, mut to_client), (mut from_registry, mut to_registry)) =
+                    (outer.into_split(), inner.into_split());
+                let asking = tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_registry).await });
+                let paced = slowly(&mut from_registry, &mut to_client, each).await;
+                asking.abort();
+                paced
             });
         }
     });
     Ok(address)
+}
+
+/// No more than so many bytes a second.
+async fn slowly(
+    from: &mut (impl tokio::io::AsyncRead + Unpin),
+    to: &mut (impl tokio::io::AsyncWrite + Unpin),
+    each: u64,
+) -> std::io::Result<()> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut room = vec![0; 64 << 10];
+    let mut free = tokio::time::Instant::now();
+    loop {
+        let n = from.read(&mut room).await?;
+        if n == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&room[..n]).await?;
+        free = free.max(tokio::time::Instant::now()) + std::time::Duration::from_nanos(n as u64 * 1_000_000_000 / each);
+        tokio::time::sleep_until(free).await;
+    }
 }

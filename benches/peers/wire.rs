@@ -70,10 +70,22 @@ impl Target {
 
     /// Asks for `/v2/PATH`; returns when the head is there.
     pub(crate) async fn open(&self, path: &str, accept: &str) -> Result<Open> {
-        tokio::time::timeout(PATIENCE, self.ask(path, accept)).await.context("no answer")?
+        let accept = format!("Accept: {accept}");
+        tokio::time::timeout(PATIENCE, self.ask(path, &accept, "200")).await.context("no answer")?
     }
 
-    async fn ask(&self, path: &str, accept: &str) -> Result<Open> {
+    /// A part of a blob.
+    pub(crate) async fn fetch_part(&self, path: &str, part: std::ops::Range<u64>) -> Result<()> {
+        let asked = format!("Range: bytes={}-{}", part.start, part.end - 1);
+        let mut open = tokio::time::timeout(PATIENCE, self.ask(path, &asked, "206")).await.context("no answer")??;
+        ensure!(open.length == part.end - part.start, "{} bytes of {part:?}", open.length);
+        while open.read < open.length {
+            open.piece().await?;
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, path: &str, more: &str, status: &str) -> Result<Open> {
         let began = Instant::now();
         let mut tcp = TcpStream::connect(self.address).await?;
         tcp.set_nodelay(true)?;
@@ -88,10 +100,10 @@ impl Target {
             }
         };
         let host = if matches!(self.way, Way::Plain) { self.address.to_string() } else { HOST.to_owned() };
-        let ask = format!("GET /v2/{path} HTTP/1.1\r\nHost: {host}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+        let ask = format!("GET /v2/{path} HTTP/1.1\r\nHost: {host}\r\n{more}\r\nConnection: close\r\n\r\n");
         io.write_all(ask.as_bytes()).await?;
         let (head, rest) = head(&mut io).await?;
-        ensure!(head.starts_with("HTTP/1.1 200"), "{head}");
+        ensure!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
         let length = field(&head, "content-length").with_context(|| format!("no length: {head}"))?.parse()?;
         let first = (!rest.is_empty()).then(|| began.elapsed());
         Ok(Open { io, began, first, length, read: rest.len() as u64, room: vec![0; ROOM], agreed, session })

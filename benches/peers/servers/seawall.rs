@@ -9,6 +9,11 @@ use crate::HOST;
 
 /// With its defaults, but for a tag's ttl, which is nginx's.
 pub(crate) fn start(lab: &Lab<'_>) -> Result<Server> {
+    start_with(lab, "seawall", 4)
+}
+
+/// The same, with so many segments.
+pub(crate) fn start_with(lab: &Lab<'_>, name: &'static str, segments: u8) -> Result<Server> {
     let dir = room(lab)?;
     let address = free_address()?;
     let (ca, data) = (dir.path().join("upstream.pem"), dir.path().join("data"));
@@ -22,6 +27,7 @@ data = {data:?}
 level = "warn"
 [upstream]
 ca_file = {ca:?}
+segments = {segments}
 hosts = {{ {HOST:?} = "{upstream}" }}
 [cache.tags]
 ttl = "1h"
@@ -34,5 +40,5 @@ ttl = "1h"
     let ca_pem = std::fs::read_to_string(data.join("ca/ca.crt"))?;
     let version = says(Command::new(lab.seawall).arg("--version"))?;
     let children = vec![child];
-    Ok(Server { name: "seawall", version, tls: address, plain: address, ca_pem, slowness: 1, children, dir })
+    Ok(Server { name, version, tls: address, plain: address, ca_pem, slowness: 1, children, dir })
 }
