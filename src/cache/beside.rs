@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::lending::{Lending, Lent};
+use super::lending::{Lending, Lent, Lingering};
 use super::parts::Parts;
 use crate::clock::Clock;
 use crate::policy::growth::{Growth, Rates, Shown};
@@ -30,6 +30,7 @@ pub(super) struct Beside {
     was_full: Option<Instant>,
     from: Option<Instant>,
     failed: u32,
+    lingering: Option<Lingering>,
 }
 
 impl Beside {
@@ -37,12 +38,31 @@ impl Beside {
         let (lending, clock) = (parts.lending.clone(), parts.clock.clone());
         let growth = Growth::new(lending.paid(host), most, clock.now());
         let (looks, upstream) = (VecDeque::new(), parts.upstream.clone());
-        Beside { lending, upstream, clock, growth, looks, was_full: None, from: None, failed: 0 }
+        Beside { lending, upstream, clock, growth, looks, was_full: None, from: None, failed: 0, lingering: None }
     }
 
-    /// How many connections there may be because they pay.
-    pub(super) fn paying(&self, host: &str) -> usize {
-        if self.lending.is_held_off(host) { 1 } else { self.growth.paying() }
+    /// How many connections there may be because they pay: no more than there are, where one was refused.
+    pub(super) fn paying(&self, host: &str, streams: usize) -> usize {
+        let pays = self.growth.paying();
+        if self.lending.is_held_off(host) { pays.min(streams.max(1)) } else { pays }
+    }
+
+    /// Whether the fill may wait for the next question, with its file open: only so many do.
+    pub(super) fn lingers(&mut self) -> bool {
+        if self.lingering.is_none() {
+            self.lingering = self.lending.linger();
+        }
+        self.lingering.is_some()
+    }
+
+    /// It has something to do again.
+    pub(super) fn is_back(&mut self) {
+        self.lingering = None;
+    }
+
+    /// One answered.
+    pub(super) fn worked(&mut self) {
+        self.failed = 0;
     }
 
     /// One more, if it may be had.

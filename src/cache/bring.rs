@@ -46,6 +46,10 @@ impl Fill {
             Ok(begun) => self.bring(lead, begun, is_asked).await,
             Err(error) => self.fail(lead, None, is_asked, error).await,
         }
+    }
+
+    /// There are never too many partial files for long.
+    async fn bound_partials(&self) {
         let sweep = self.parts.sweep.clone();
         task::blocking(move || sweep.bound_partials()).await;
     }
@@ -90,7 +94,7 @@ impl Fill {
                 Ok(Came::Wanted) => {
                     let here = pump.note().await;
                     match lead.end_unless_wanted(&here) {
-                        Ok(()) => return,
+                        Ok(()) => return self.bound_partials().await,
                         Err(still) => lead = still,
                     }
                 }
@@ -116,6 +120,7 @@ impl Fill {
         }
         self.put_away(partial, error.kind()).await;
         lead.fail(error);
+        self.bound_partials().await;
     }
 
     /// What a failed fill leaves: some of a blob, to resume; nothing where the disk is full. Who reads it

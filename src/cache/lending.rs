@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -22,12 +22,16 @@ const REMEMBERED: Duration = Duration::from_secs(3600);
 /// Hosts, and digests, that are remembered.
 const MOST_REMEMBERED: usize = 1024;
 
+/// Fills that wait for the next question with their files open.
+const MOST_LINGERING: usize = 64;
+
 /// Shared by all fills.
 #[derive(Debug)]
 pub(super) struct Lending {
     hosts: Mutex<HashMap<String, Host>>,
     wrong: Mutex<HashMap<Digest, SystemTime>>,
     brought: AtomicU64,
+    lingering: AtomicUsize,
     added: Level,
     clock: Clock,
 }
@@ -62,11 +66,21 @@ impl Drop for Lent {
     }
 }
 
+/// A fill that waits for the next question, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Lingering(Arc<Lending>);
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        self.0.lingering.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Lending {
     /// How many there are is shown in `added`.
     pub(super) fn new(clock: Clock, added: &Level) -> Lending {
         let (hosts, wrong, brought) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
-        Lending { hosts, wrong, brought, added: added.clone(), clock }
+        Lending { hosts, wrong, brought, lingering: AtomicUsize::new(0), added: added.clone(), clock }
     }
 
     /// One more connection to a host, if it may have one.
@@ -126,6 +140,13 @@ impl Lending {
         within(self.wrong.lock().get(digest).copied(), REMEMBERED, self.clock.now())
     }
 
+    /// One more fill waits for the next question, if so many may.
+    pub(super) fn linger(self: &Arc<Lending>) -> Option<Lingering> {
+        let lingering = Lingering(self.clone());
+        let before = self.lingering.fetch_add(1, Ordering::Relaxed);
+        (before < MOST_LINGERING).then_some(lingering)
+    }
+
     /// A fill brought so much more.
     pub(super) fn bring(&self, bytes: u64) {
         self.brought.fetch_add(bytes, Ordering::Relaxed);
@@ -161,6 +182,15 @@ mod tests {
         assert!(lending.lend("a").is_none() && lending.lend("b").is_some());
         lent.pop();
         assert!(lending.lend("a").is_some());
+    }
+
+    #[test]
+    fn so_many_fills_wait_for_the_next_question() {
+        let lending = Arc::new(Lending::new(Clock::system(), &Level::default()));
+        let mut waiting: Vec<Lingering> = (0..100).filter_map(|_| lending.linger()).collect();
+        assert_eq!((waiting.len(), lending.lingering.load(Ordering::Relaxed)), (MOST_LINGERING, MOST_LINGERING));
+        waiting.pop();
+        assert!(lending.linger().is_some());
     }
 
     #[test]

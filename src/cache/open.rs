@@ -8,7 +8,7 @@ use super::fill::{Fill, is_unsatisfied, no_room};
 use super::overlap;
 use super::through::BlobRequest;
 use crate::access::Inquiry;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::http::range::{First, Selection, first, select};
 use crate::lane::Place;
 use crate::oci::digest::Digest;
@@ -30,6 +30,10 @@ pub(super) struct Opened {
     pub(super) most: usize,
 }
 
+/// Who asks for so many at the end wants all of it.
+const HUGE: u64 = 1 << 40;
+/// Bytes that tell it from any other.
+const PROOF: u64 = 64 << 10;
 /// Where it is known of nothing how long it is, its first bytes tell.
 const FIRST: Range<u64> = 0..4 << 10;
 
@@ -67,22 +71,22 @@ impl Fill {
         }
         let portion = part.unwrap_or(Portion::From(0));
         let mut fetched = self.fetch((&request, &inquiry), place, &portion).await;
-        for portion in [Portion::Part(FIRST), Portion::From(0)] {
-            if is_part && fetched.as_ref().is_err_and(is_unsatisfied) {
-                fetched = self.fetch((&request, &inquiry), None, &portion).await;
-            }
+        if is_part && fetched.as_ref().is_err_and(is_unsatisfied) {
+            fetched = self.fetch((&request, &inquiry), None, &Portion::Part(FIRST)).await;
         }
-        let mut fetched = fetched?;
-        // A part of nobody knows how much leads nowhere.
-        let is_lost = is_part && fetched.total.is_none();
+        // A part of nobody knows how much leads nowhere, and some registries are bad at parts.
+        let is_lost = is_part && fetched.as_ref().map_or_else(is_bad_at_parts, |fetched| fetched.total.is_none());
         if is_lost {
             drop(fetched);
-            fetched = self.fetch((&request, &inquiry), None, &Portion::From(0)).await?;
+            fetched = self.fetch((&request, &inquiry), None, &Portion::From(0)).await;
+            if let Ok(fetched) = &mut fetched {
+                fetched.source.has_parts = false;
+            }
         }
-        Ok(Opened { partial, fetched, inquiry, request, is_part: is_part && !is_lost, most })
+        Ok(Opened { partial, fetched: fetched?, inquiry, request, is_part: is_part && !is_lost, most })
     }
 
-    /// Whether upstream goes on with what is here, by the end of the first bytes of it.
+    /// Whether upstream goes on with what is here, by the end of one part of it.
     async fn goes_on(
         &self,
         asked: (&BlobRequest, &Inquiry),
@@ -91,12 +95,17 @@ impl Fill {
         is_part: bool,
     ) -> Result<Gone> {
         let ranges = partial.here().ranges();
-        let (Some(first), Some(last)) = (ranges.first().cloned(), ranges.last()) else { return Ok(Gone::Anew(None)) };
+        let Some(last) = ranges.last() else { return Ok(Gone::Anew(None)) };
+        // What is longest tells most, unless the first bytes are enough to go on from.
+        let longest = ranges.iter().max_by_key(|range| range.end - range.start).unwrap_or(last);
+        let first =
+            ranges.first().filter(|range| !is_part && range.start == 0 && range.end >= PROOF).unwrap_or(longest);
+        let first = first.clone();
         let Some(end) = overlap::end_of(partial.file(), first.clone()).await else { return Ok(Gone::Anew(None)) };
         let from = first.end - end.len() as u64;
         let portion = if is_part { Portion::Part(from..first.end) } else { Portion::From(from) };
         let fetched = self.fetch(asked, place.take(), &portion).await;
-        if fetched.as_ref().is_err_and(is_unsatisfied) {
+        if fetched.as_ref().is_err_and(is_bad_at_parts) {
             return Ok(Gone::Anew(None));
         }
         let mut fetched = fetched?;
@@ -140,6 +149,12 @@ enum Gone {
     Anew(Option<Fetched>),
 }
 
+/// Whether an answer to a question for a part says nothing of the blob: it may be had as a whole.
+fn is_bad_at_parts(error: &Error) -> bool {
+    let is_ours = error.kind() == Kind::Broken && error.reply().is_none();
+    is_ours || matches!(error.status().as_u16(), 400 | 416 | 501)
+}
+
 /// The part of a blob that is asked for first, where not all of it is.
 fn first_part(request: &BlobRequest, range: Option<&http::HeaderValue>) -> Option<Portion> {
     let What::Blob(_) = request.what else { return None };
@@ -156,6 +171,6 @@ fn first_part(request: &BlobRequest, range: Option<&http::HeaderValue>) -> Optio
     match first(range)? {
         First::From(start) => Some(Portion::From(floor(start))).filter(|portion| *portion != Portion::From(0)),
         First::Part(part) => Some(steps(part)),
-        First::Last(length) => Some(Portion::Last(ceil(length))),
+        First::Last(length) => Some(Portion::Last(ceil(length))).filter(|_| length < HUGE),
     }
 }

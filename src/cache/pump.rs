@@ -11,6 +11,8 @@
 //!
 //! Where upstream has no parts, or says no length, there is one connection, and it is never cut.
 
+mod writing;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +23,7 @@ use tracing::debug;
 
 use super::beside::Beside;
 use super::coalesce::{Chunk, End};
-use super::fill::{Also, Fill, PART, Written, write};
+use super::fill::{Also, Fill, Written, write};
 use super::flight::Lead;
 use super::open::Opened;
 use super::stream::{Answering, Ended, Event, Stream, Streams, body_of};
@@ -40,14 +42,16 @@ use crate::upstream::{Fetched, Portion, Source};
 
 /// How often it is looked at how fast bytes come, and whether another plan is better.
 const TICK: Duration = Duration::from_millis(100);
-/// What is here is noted so often while it changes, or after so many bytes.
-const NOTED_EVERY: Duration = Duration::from_secs(1);
-const NOTED_AFTER: u64 = 64 << 20;
 /// Once nobody wants more the next question for a part of it is waited for a while: to begin again costs a
 /// question.
 const LINGER: Duration = Duration::from_secs(5);
 /// No connection is added further ahead of what is hashed: it is to be read again from memory.
 const AHEAD: u64 = 1 << 30;
+
+/// Bytes of connections that have ended, until they are written.
+const BEHIND: usize = 1 << 20;
+/// Where what is here is in more pieces, all of it comes: each look at them costs time.
+const MOST_PIECES: usize = 4096;
 
 /// What came.
 pub(super) enum Came {
@@ -181,16 +185,20 @@ impl Pump {
                     return Ok(Came::Whole);
                 }
                 let is_over = self.waiting.is_over();
-                if let Some(error) = self.dead.clone().filter(|_| !is_over) {
-                    return Err(error);
+                match &self.dead {
+                    Some(_) if is_over => return Ok(Came::Wanted),
+                    Some(error) => return Err(error.clone()),
+                    None if self.is_plain => return Err(Error::new(Kind::Broken, "upstream left something out")),
+                    None => {}
                 }
                 self.place = None;
                 let since = *idle_since.get_or_insert_with(Instant::now);
-                if is_over && (since.elapsed() >= LINGER || stopping.is_stopping()) {
+                if is_over && (since.elapsed() >= LINGER || stopping.is_stopping() || !self.beside.lingers()) {
                     return Ok(Came::Wanted);
                 }
             } else {
                 idle_since = None;
+                self.beside.is_back();
             }
             let due = self.next_due();
             tokio::select! {
@@ -214,7 +222,7 @@ impl Pump {
     /// Whether all is to come.
     fn is_whole(&self) -> bool {
         let half = self.total.is_some_and(|total| self.received.bytes() > total / 2);
-        self.is_plain || self.waiting.all || half
+        self.is_plain || self.waiting.all || half || self.received.ranges().len() > MOST_PIECES
     }
 
     fn is_whole_here(&self) -> bool {
@@ -229,6 +237,7 @@ impl Pump {
             self.left.extend(left);
             self.is_stale = true;
             match end {
+                End::Broken(_) if stream.until.is_some_and(|until| at >= until) => {}
                 End::Broken(error) => self.broke(&stream, at, error),
                 End::Clean if self.total.is_none() => self.has_ended = true,
                 End::Clean if stream.until.is_none_or(|until| at < until) => {
@@ -273,7 +282,7 @@ impl Pump {
         let host = self.source.host();
         loop {
             let streams = self.streams.seen();
-            let paying = self.beside.paying(&host);
+            let paying = self.beside.paying(&host, streams.len());
             let scene = Scene {
                 total,
                 here: &self.received,
@@ -287,14 +296,19 @@ impl Pump {
             };
             match scene.next() {
                 Some(Step::Cut(n)) => self.cut(n),
-                Some(Step::Open { part, is_first }) if self.dead.is_none() => {
-                    if !self.open(part, is_first) {
+                Some(Step::Open { part, .. }) if self.dead.is_none() && !self.is_behind() => {
+                    if !self.open(part) {
                         return Ok(());
                     }
                 }
                 Some(Step::Open { .. }) | None => return Ok(()),
             }
         }
+    }
+
+    /// Whether what ended waits for the disk: nothing is begun meanwhile.
+    fn is_behind(&self) -> bool {
+        self.left.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() >= BEHIND
     }
 
     fn cut(&mut self, n: usize) {
@@ -304,17 +318,18 @@ impl Pump {
     }
 
     /// Tells whether it was begun.
-    fn open(&mut self, part: Range<u64>, is_first: bool) -> bool {
+    fn open(&mut self, part: Range<u64>) -> bool {
         let until = Some(part.end);
         let portion = self.portion(&part);
+        // Who has a place waits for no second one.
         let has_first = self.streams.has_first();
-        let lent = if has_first && !is_first { self.beside.lend(&self.source.host()) } else { None };
+        let lent = if has_first { self.beside.lend(&self.source.host()) } else { None };
         let answering: Answering = match &lent {
             Some(_) => {
                 let (request, source) = (self.request.clone(), self.source.clone());
                 Box::pin(async move { request.fetch_beside(&portion, &source).await })
             }
-            None if has_first && !is_first => return false,
+            None if has_first => return false,
             None => {
                 let (fill, request, inquiry) = (self.fill.clone(), self.request.clone(), self.inquiry.clone());
                 let (source, place) = (self.source.clone(), self.place.take());
@@ -352,6 +367,8 @@ impl Pump {
                 self.streams.remove(n);
                 self.failed_beside(&error);
             }
+            // Others have all places: those that live go on.
+            Err(error) if error.kind() == Kind::Busy && self.streams.len() > 1 => drop(self.streams.remove(n)),
             Err(error) => {
                 debug!(digest = %self.fill.digest(), %error, "no more is asked for");
                 self.streams.remove(n);
@@ -364,72 +381,17 @@ impl Pump {
         let stream = self.streams.get(n);
         let (is_first, until) = (!stream.is_added(), stream.until);
         if fetched.range.is_some() {
+            self.beside.worked();
             self.source = fetched.source.clone();
         } else if is_first && stream.at() > 0 {
             // It sends all again: what is here is left out.
-            self.streams.keep_only(n);
+            self.left.extend(self.streams.keep_only(n));
             (n, self.is_plain) = (0, true);
         }
         let end = fetched.range.map(|range| range.end_exclusive).or(self.total);
         let until = if self.is_plain { self.total } else { until.or(self.total).min(end) };
         let body = body_of(&self.fill.parts, fetched, until, &mut self.received);
         self.streams.get(n).restart(until, body);
-    }
-
-    /// Begins to write what is due, and to hash what is here. Tells whether there was something.
-    fn begin_write(&mut self) -> bool {
-        let Some(partial) = self.at_rest.take() else { return false };
-        let now = Instant::now();
-        let mut chunks = std::mem::take(&mut self.left);
-        chunks.extend(self.streams.take_due(now));
-        let here = partial.here().bytes();
-        let (since, noted) = self.noted;
-        let is_to_note = here != noted && (now >= since + NOTED_EVERY || here >= noted + NOTED_AFTER);
-        let is_to_hash = (self.is_whole() || self.total == Some(partial.len())) && partial.hashed() < partial.len();
-        if chunks.is_empty() && !is_to_hash && !is_to_note {
-            self.at_rest = Some(partial);
-            return false;
-        }
-        if is_to_note {
-            self.noted = (now, here);
-        }
-        let also = Also { hash: is_to_hash, note: is_to_note };
-        self.writing = Some(Box::pin(write(partial, chunks, also)));
-        true
-    }
-
-    async fn written(&mut self, lead: &Lead, written: Written) -> Result<()> {
-        let (partial, chunks, done) = written;
-        self.streams.written();
-        let partial = match done {
-            Ok(()) => partial,
-            Err(error) => self.fill.write_again(partial, &chunks, error).await?,
-        };
-        let last = chunks.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
-        self.hashed = partial.hashed();
-        let (here, is_all) = (partial.here().bytes(), self.total == Some(partial.len()));
-        match self.total {
-            // A part of what is short is verified, too.
-            Some(_) if is_all => {}
-            Some(_) => lead.publish(&chunks.iter().map(|(at, bytes)| *at..at + bytes.len() as u64).collect::<Vec<_>>()),
-            // It may be the end.
-            None => lead.publish(std::slice::from_ref(&(0..partial.len() - last.min(partial.len())))),
-        }
-        self.at_rest = Some(partial);
-        if let Some(reservation) = self.reservation.take_if(|room| here >= room.bytes() && !is_all) {
-            let upto = here + if self.has_room { 1 } else { PART };
-            self.reservation = Some(self.fill.go_on_in(lead, reservation, upto).await?);
-        }
-        self.brought += last;
-        let parts = &self.fill.parts;
-        parts.lending.bring(last);
-        parts.metrics.upstream_bytes(&self.fill.pull.site.registry.name, last);
-        let now = parts.now();
-        if last > 0 && self.pace.is_slow(now, last) && !lead.flight().is_watched(now) {
-            return Err(Error::new(Kind::Busy, "nobody reads it any more, and it comes too slowly"));
-        }
-        self.is_stale = true;
-        Ok(())
     }
 
     /// Now and then.

@@ -145,9 +145,9 @@ impl Stream {
     }
 }
 
-/// All connections of a fill, in the order in which they were begun.
+/// All connections of a fill, in the order in which they were begun; and which is looked at first.
 #[derive(Default)]
-pub(super) struct Streams(Vec<Stream>);
+pub(super) struct Streams(Vec<Stream>, usize);
 
 /// A connection that has ended, and how.
 pub(super) struct Ended {
@@ -186,10 +186,11 @@ impl Streams {
         self.0.clear();
     }
 
-    /// All but one end.
-    pub(super) fn keep_only(&mut self, n: usize) {
+    /// All but one end: what of them is not written.
+    pub(super) fn keep_only(&mut self, n: usize) -> Vec<Chunk> {
         self.0.swap(0, n);
-        self.0.truncate(1);
+        let others = self.0.split_off(1);
+        others.into_iter().flat_map(|mut other| other.body().map(WriteCoalescer::take).unwrap_or_default()).collect()
     }
 
     /// Whether there is one that was not added.
@@ -200,8 +201,11 @@ impl Streams {
     /// The next thing that happens to one of them. `here`: what is here, or was received.
     pub(super) async fn event(&mut self, here: &mut Extents) -> (usize, Event) {
         std::future::poll_fn(|cx| {
-            for (n, stream) in self.0.iter_mut().enumerate() {
-                if let Poll::Ready(event) = stream.poll(cx, here) {
+            // In turn: none is always ready before another is looked at.
+            let count = self.0.len();
+            for n in (0..count).map(|n| (self.1 + n) % count) {
+                if let Poll::Ready(event) = self.0[n].poll(cx, here) {
+                    self.1 = n + 1;
                     return Poll::Ready((n, event));
                 }
             }

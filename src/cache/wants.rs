@@ -104,7 +104,7 @@ impl Wants {
                 Want::All => {}
                 Want::Parts(parts) => {
                     if waiting.parts.len() >= MOST {
-                        break;
+                        continue;
                     }
                     let here_of = parts.iter().take_while(|part| here.holds(part)).count();
                     parts.drain(..here_of);

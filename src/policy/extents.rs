@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-/// Ranges in order, none empty, none touching the next.
+/// Ranges in order, none empty, none touching the next; and how many bytes they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Extents(Vec<Range<u64>>);
+pub struct Extents(Vec<Range<u64>>, u64);
 
 impl Extents {
     /// From ranges that were written down; `None` if they are no extents.
@@ -15,6 +15,7 @@ impl Extents {
             if !is_next || range.is_empty() {
                 return None;
             }
+            extents.1 += range.end - range.start;
             extents.0.push(range);
         }
         Some(extents)
@@ -35,12 +36,14 @@ impl Extents {
         let touched = &self.0[first..after];
         let start = touched.first().map_or(new.start, |range| range.start.min(new.start));
         let end = touched.last().map_or(new.end, |range| range.end.max(new.end));
+        let before: u64 = touched.iter().map(|range| range.end - range.start).sum();
+        self.1 = self.1 + (end - start) - before;
         self.0.splice(first..after, std::iter::once(start..end));
     }
 
     /// Bytes in all.
     pub fn bytes(&self) -> u64 {
-        self.0.iter().map(|range| range.end - range.start).sum()
+        self.1
     }
 
     /// Whether nothing is here.

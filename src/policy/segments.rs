@@ -20,8 +20,8 @@ const LEAST: u64 = 1 << 20;
 /// A connection that has brought so much for one reader gives way to another who waits. A gap that is
 /// not larger is not worth one more.
 const WORTH: u64 = 8 << 20;
-/// What comes within this time is waited for,
-const SOON: Duration = Duration::from_millis(100);
+/// What comes within a tenth of a second is waited for,
+const SOON: u64 = 10;
 /// and one more is worth it where so much time is left.
 const LONG: Duration = Duration::from_secs(2);
 
@@ -124,18 +124,17 @@ impl Scene<'_> {
         pieces
     }
 
-    /// The connection that brings a byte, and how soon.
-    fn coming(&self, pieces: &[Piece], at: u64) -> Option<(usize, Option<Duration>)> {
-        let piece = pieces.iter().find(|piece| piece.range.contains(&at))?;
+    /// The connection that brings a byte, and whether it does soon.
+    fn coming(&self, pieces: &[Piece], at: u64) -> Option<(usize, bool)> {
+        let piece = within(pieces, at..at.saturating_add(1)).first()?;
         let by = piece.by?;
         let distance = at - piece.range.start;
-        let within = |rate: u64| Duration::from_secs_f64(distance as f64 / rate.max(1) as f64);
-        let soon = if distance < JOINED { Some(Duration::ZERO) } else { self.streams[by].rate.map(within) };
-        Some((by, soon))
+        let is_soon = distance < JOINED || self.streams[by].rate.is_some_and(|rate| distance <= rate / SOON);
+        Some((by, is_soon))
     }
 
     fn is_soon(&self, pieces: &[Piece], at: u64) -> bool {
-        self.coming(pieces, at).is_some_and(|(_, soon)| soon.is_some_and(|soon| soon <= SOON))
+        self.coming(pieces, at).is_some_and(|(_, is_soon)| is_soon)
     }
 
     /// The first who waits for what does not come soon.
@@ -203,9 +202,10 @@ impl Scene<'_> {
             let is_wanted = gap.start < want.end && want.start < gap.end;
             is_wanted.then(|| gap.start.max(floor(want.start))..gap.end.min(ceil(want.end)))
         };
-        let nobodys = || pieces.iter().filter(|piece| piece.by.is_none()).map(|piece| &piece.range);
-        let mut missing: Vec<Range<u64>> =
-            self.wanted.iter().flat_map(|want| nobodys().filter_map(move |gap| steps(gap, want))).collect();
+        let nobodys =
+            |part: Range<u64>| within(pieces, part).iter().filter(|piece| piece.by.is_none()).map(|piece| &piece.range);
+        let missing_of = |want| nobodys(Range::clone(want)).filter_map(move |gap| steps(gap, want));
+        let mut missing: Vec<Range<u64>> = self.wanted.iter().flat_map(missing_of).collect();
         let mut part = missing.first()?.clone();
         missing.sort_by_key(|other| other.start);
         for other in missing {
@@ -213,7 +213,7 @@ impl Scene<'_> {
             let is_small = part.end - part.start < LEAST;
             let is_near = is_small && (part.start..=part.end.saturating_add(JOINED)).contains(&other.start);
             // What is between is brought along: it must be missing, too.
-            let is_one_gap = || nobodys().any(|gap| gap.start <= part.start && gap.end >= other.end);
+            let is_one_gap = || nobodys(part.clone()).any(|gap| gap.start <= part.start && gap.end >= other.end);
             if is_near && other.end > part.end && is_one_gap() {
                 part.end = other.end;
             }
@@ -243,8 +243,8 @@ impl Scene<'_> {
     fn is_idle(&self, pieces: &[Piece], n: usize) -> bool {
         let is_fed = |want: &Range<u64>| self.coming(pieces, want.start).is_some_and(|(by, _)| by == n);
         let brings = |part: &Range<u64>, want: &Range<u64>| part.start < want.end && want.start < part.end;
-        let will_be_fed =
-            |want: &Range<u64>| pieces.iter().any(|piece| piece.by == Some(n) && brings(&piece.range, want));
+        let its = pieces.iter().find(|piece| piece.by == Some(n)).map(|piece| &piece.range);
+        let will_be_fed = |want: &Range<u64>| its.is_some_and(|part| brings(part, want));
         let feeds = |want: &Range<u64>| is_fed(want) || !self.is_whole && will_be_fed(want);
         !self.is_at_first(pieces, n) && !self.wanted.iter().any(feeds)
     }
@@ -259,9 +259,16 @@ impl Scene<'_> {
     }
 }
 
+/// The pieces that have bytes of a part. They are in order, and apart.
+fn within(pieces: &[Piece], part: Range<u64>) -> &[Piece] {
+    let first = pieces.partition_point(|piece| piece.range.end <= part.start);
+    let after = pieces.partition_point(|piece| piece.range.start < part.end);
+    pieces.get(first..after).unwrap_or_default()
+}
+
 /// Where the piece ends that a byte is in.
 fn end_of(pieces: &[Piece], at: u64) -> u64 {
-    pieces.iter().find(|piece| piece.range.contains(&at)).map_or(at + 1, |piece| piece.range.end)
+    within(pieces, at..at.saturating_add(1)).first().map_or(at.saturating_add(1), |piece| piece.range.end)
 }
 
 /// Where the step begins that a byte is in.

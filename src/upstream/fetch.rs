@@ -191,7 +191,9 @@ async fn read(
         StatusCode::OK => Ok(Fetched::of(answer, requester)),
         StatusCode::PARTIAL_CONTENT => {
             let fetched = Fetched::of(answer, requester);
-            let is_asked_for = fetched.range.is_some_and(|range| portion.is(&range));
+            // No file is longer than what a signed number counts.
+            let is_possible = fetched.total.is_none_or(|total| i64::try_from(total).is_ok());
+            let is_asked_for = is_possible && fetched.range.is_some_and(|range| portion.is(&range));
             is_asked_for
                 .then_some(fetched)
                 .ok_or_else(|| Error::new(Kind::Broken, format!("{host} sent another range than was asked for")))

@@ -90,7 +90,7 @@ async fn paid(proofs: &Arc<Proofs>, question: &Question<'_>) -> Result<Paid> {
         Err(error) if error.kind() == Kind::Limited => return Ok(Paid::Limited(error)),
         answered => answered?,
     };
-    if answer.status() == StatusCode::UNAUTHORIZED && answer.is_direct() {
+    if answer.status() == StatusCode::UNAUTHORIZED && answer.is_direct() && !question.is_beside {
         answer = match once_more(proofs, question, answer, shown).await {
             Ok(Some(answer)) => answer,
             Ok(None) => return Ok(Paid::Refused(Kind::Refused)),
@@ -110,7 +110,8 @@ async fn paid(proofs: &Arc<Proofs>, question: &Question<'_>) -> Result<Paid> {
 fn nothing(proofs: &Proofs, question: &Question<'_>, status: StatusCode) -> Paid {
     let client = &proofs.tokens.client;
     debug!(site = ?question.site, %status, "the operator's account gets nothing");
-    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+    // What can be done without is refused for itself alone.
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) && !question.is_beside {
         proofs.accounts.denied(question.site, &question.what.path(question.repository), client.clock.now());
     }
     let limited = client.quota.limited(question).filter(|_| status == StatusCode::TOO_MANY_REQUESTS);

@@ -219,6 +219,57 @@ async fn invariant_4_a_fill_with_holes_is_gone_on_with_after_a_kill() {
     assert_eq!((files(&again, "blobs/sha256").len(), files(&again, "partial").len()), (1, 0));
 }
 
+/// Registries that are bad at parts: what was asked for comes all the same, with all of the blob.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_that_is_bad_at_parts_is_asked_for_the_whole() {
+    let (pki, blob) = (Pki::new(), Blob::generated(48, 3 * MIB));
+    let on_parts = || Fault::on("bytes").when(|seen| seen.range().is_some());
+    for (what, fault) in [
+        ("400", on_parts().error(400, "UNSUPPORTED")),
+        ("501", on_parts().error(501, "UNSUPPORTED")),
+        ("no length", on_parts().set("content-range", "bytes 0-4095/*")),
+        ("another part", on_parts().shift_range(7)),
+        ("a length that no file has", on_parts().set("content-range", "bytes 0-4095/18446744073709551614")),
+    ] {
+        let all = "bytes=-18446744073709551615".to_owned();
+        for (range, from) in [("bytes=-100".to_owned(), blob.len() - 100), (part(MIB, 100), MIB), (all, 0)] {
+            let registry = open_registry(&pki, &blob).await;
+            let seawall = Seawall::before(&registry).start(&pki).await;
+            registry.fault(fault.clone());
+            let reply = seawall.client().get(&url(&blob)).range(&range).send().await.unwrap();
+            assert_eq!(reply.status, 206, "{what}: {range}");
+            let bytes = reply.body.unwrap_or_else(|error| panic!("{what}: {range}: {error}\n{}", registry.log()));
+            assert!(blob.holds(from, &bytes), "{what}: {range}");
+            landed(&seawall).await;
+            assert_eq!(files(&seawall, "blobs/sha256").len(), 1, "{what}: {range}");
+        }
+    }
+}
+
+/// The first connection breaks while another brings bytes, and upstream has forgotten its ranges.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_4_an_upstream_that_loses_its_ranges_loses_no_byte() {
+    for seed in 0..6 {
+        let (pki, blob) = (Pki::new(), Blob::generated(49 + seed, 16 * MIB));
+        let registry = open_registry(&pki, &blob).await;
+        let seawall = Seawall::before(&registry).start(&pki).await;
+        let gate = Gate::new();
+        let at = MIB + seed * 100_000;
+        registry.fault(Fault::on("bytes").when(|seen| seen.range().is_none()).hold_body(at, &gate).cut_at(at).times(1));
+        let is_rest = move |seen: &Seen| seen.range().is_some_and(|range| range.starts_with(&format!("bytes={at}-")));
+        registry.fault(Fault::on("bytes").when(is_rest).no_range());
+        let mut whole = seawall.client().get(&url(&blob)).open().await.unwrap();
+        gate.reached().await;
+        let mut far = seawall.client().get(&url(&blob)).range(&part(8 * MIB, 4 * MIB)).open().await.unwrap();
+        assert!(blob.holds(8 * MIB, &far.read_exactly(1000).await.unwrap()));
+        gate.open();
+        let (whole, far) = tokio::join!(whole.rest(), far.rest());
+        assert!(blob.holds(0, &whole.unwrap()) && blob.holds(8 * MIB + 1000, &far.unwrap()), "{seed}");
+        landed(&seawall).await;
+        assert_eq!(files(&seawall, "blobs/sha256").len(), 1);
+    }
+}
+
 /// A small random number.
 struct Dice(u64);
 
