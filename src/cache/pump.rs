@@ -48,6 +48,8 @@ const LINGER: Duration = Duration::from_secs(5);
 /// No connection is added further ahead of what is hashed: it is to be read again from memory.
 const AHEAD: u64 = 1 << 30;
 
+/// Bytes of a part that are worth a question of their own.
+const LONG: u64 = 1 << 20;
 /// Bytes of connections that have ended, until they are written.
 const BEHIND: usize = 1 << 20;
 /// Where what is here is in more pieces, all of it comes: each look at them costs time.
@@ -388,7 +390,10 @@ impl Pump {
             self.left.extend(self.streams.keep_only(n));
             (n, self.is_plain) = (0, true);
         }
-        let end = fetched.range.map(|range| range.end_exclusive).or(self.total);
+        // A part that is shorter than was asked for is one that broke off, unless it is long: some registries
+        // send no more at a time.
+        let part = fetched.range.filter(|range| range.end_exclusive - range.start >= LONG);
+        let end = part.map(|range| range.end_exclusive).or(self.total);
         let until = if self.is_plain { self.total } else { until.or(self.total).min(end) };
         let body = body_of(&self.fill.parts, fetched, until, &mut self.received);
         self.streams.get(n).restart(until, body);
