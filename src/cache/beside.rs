@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::lending::{Lending, Lent, Lingering};
 use super::parts::Parts;
 use crate::clock::Clock;
+use crate::policy::budget::Tenant;
 use crate::policy::growth::{Growth, Rates, Shown};
 use crate::upstream::Upstream;
 
@@ -66,9 +67,9 @@ impl Beside {
     }
 
     /// One more, if it may be had.
-    pub(super) fn lend(&self, host: &str) -> Option<Lent> {
+    pub(super) fn lend(&self, host: &str, tenant: Tenant) -> Option<Lent> {
         let is_soon = self.from.is_some_and(|from| Instant::now() < from);
-        if is_soon { None } else { self.lending.lend(host) }
+        if is_soon { None } else { self.lending.lend(host, tenant) }
     }
 
     /// One was refused, or failed.

@@ -51,7 +51,7 @@ impl Fill {
         &self.digest
     }
 
-    fn tenant(&self) -> Tenant {
+    pub(super) fn tenant(&self) -> Tenant {
         self.pull.requester.cost.applicants().first()
     }
 

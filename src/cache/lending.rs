@@ -12,8 +12,9 @@ use crate::clock::Clock;
 use crate::metrics::bounds::Level;
 use crate::oci::digest::Digest;
 use crate::policy::access::within;
+use crate::policy::budget::Tenant;
 
-/// Added connections to one host, over all fills.
+/// Added connections to one host, over all fills; one client has no more than half of them.
 const MOST_OF_HOST: usize = 16;
 /// After a refusal of one, or a failure.
 const HELD_OFF: Duration = Duration::from_secs(60);
@@ -38,7 +39,8 @@ pub(super) struct Lending {
 
 #[derive(Debug, Default)]
 struct Host {
-    lent: usize,
+    /// For whom.
+    lent: Vec<Tenant>,
     refused: Option<SystemTime>,
     paid: Option<(usize, SystemTime)>,
 }
@@ -46,7 +48,7 @@ struct Host {
 impl Host {
     fn is_forgotten(&self, now: SystemTime) -> bool {
         let paid = self.paid.map(|(_, at)| at);
-        self.lent == 0 && !within(self.refused, HELD_OFF, now) && !within(paid, REMEMBERED, now)
+        self.lent.is_empty() && !within(self.refused, HELD_OFF, now) && !within(paid, REMEMBERED, now)
     }
 }
 
@@ -55,13 +57,15 @@ impl Host {
 pub(super) struct Lent {
     lending: Arc<Lending>,
     host: String,
+    tenant: Tenant,
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
         self.lending.added.sub(1);
         if let Some(host) = self.lending.hosts.lock().get_mut(&self.host) {
-            host.lent -= 1;
+            let its = host.lent.iter().position(|other| *other == self.tenant);
+            its.map(|its| host.lent.swap_remove(its));
         }
     }
 }
@@ -84,16 +88,17 @@ impl Lending {
     }
 
     /// One more connection to a host, if it may have one.
-    pub(super) fn lend(self: &Arc<Lending>, name: &str) -> Option<Lent> {
+    pub(super) fn lend(self: &Arc<Lending>, name: &str, tenant: Tenant) -> Option<Lent> {
         let mut hosts = self.hosts.lock();
         let host = entry(&mut hosts, name, self.clock.now())?;
-        if host.lent >= MOST_OF_HOST {
+        let its = host.lent.iter().filter(|other| **other == tenant).count();
+        if host.lent.len() >= MOST_OF_HOST || its >= MOST_OF_HOST / 2 {
             return None;
         }
-        host.lent += 1;
+        host.lent.push(tenant);
         drop(hosts);
         self.added.add(1);
-        Some(Lent { lending: self.clone(), host: name.to_owned() })
+        Some(Lent { lending: self.clone(), host: name.to_owned(), tenant })
     }
 
     /// It refused one, or failed.
@@ -177,11 +182,14 @@ mod tests {
     #[test]
     fn a_host_has_no_more_than_sixteen_and_gets_back_what_is_dropped() {
         let lending = Arc::new(Lending::new(Clock::system(), &Level::default()));
-        let mut lent: Vec<Lent> = (0..MOST_OF_HOST).filter_map(|_| lending.lend("a")).collect();
+        let [one, two, three] = [1, 2, 3].map(|n| Tenant::of([192, 0, 2, n].into()));
+        let mut lent: Vec<Lent> = (0..MOST_OF_HOST).filter_map(|_| lending.lend("a", one)).collect();
+        assert_eq!(lent.len(), MOST_OF_HOST / 2, "one client has half");
+        lent.extend((0..MOST_OF_HOST).filter_map(|_| lending.lend("a", two)));
         assert_eq!(lent.len(), MOST_OF_HOST);
-        assert!(lending.lend("a").is_none() && lending.lend("b").is_some());
+        assert!(lending.lend("a", three).is_none() && lending.lend("b", three).is_some());
         lent.pop();
-        assert!(lending.lend("a").is_some());
+        assert!(lending.lend("a", three).is_some());
     }
 
     #[test]
@@ -217,6 +225,6 @@ mod tests {
         }
         assert_eq!(lending.hosts.lock().len(), MOST_REMEMBERED);
         assert_eq!(lending.wrong.lock().len(), MOST_REMEMBERED);
-        assert!(lending.lend("0").is_some() && lending.lend("new").is_none());
+        assert!(lending.lend("0", Tenant::own()).is_some() && lending.lend("new", Tenant::own()).is_none());
     }
 }

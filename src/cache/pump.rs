@@ -325,7 +325,7 @@ impl Pump {
         let portion = self.portion(&part);
         // Who has a place waits for no second one.
         let has_first = self.streams.has_first();
-        let lent = if has_first { self.beside.lend(&self.source.host()) } else { None };
+        let lent = if has_first { self.beside.lend(&self.source.host(), self.fill.tenant()) } else { None };
         let answering: Answering = match &lent {
             Some(_) => {
                 let (request, source) = (self.request.clone(), self.source.clone());

@@ -6,6 +6,14 @@ use std::ops::Range;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extents(Vec<Range<u64>>, u64);
 
+impl FromIterator<Range<u64>> for Extents {
+    fn from_iter<I: IntoIterator<Item = Range<u64>>>(ranges: I) -> Extents {
+        let mut extents = Extents::default();
+        ranges.into_iter().for_each(|range| extents.add(range));
+        extents
+    }
+}
+
 impl Extents {
     /// From ranges that were written down; `None` if they are no extents.
     pub fn from_ranges(ranges: impl IntoIterator<Item = Range<u64>>) -> Option<Extents> {

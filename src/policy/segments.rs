@@ -6,6 +6,7 @@
 //! 3. who waits for bytes that no connection brings soon gets one there;
 //! 4. more where more pay: at the middle of the largest gap that one connection alone has before it.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -87,15 +88,16 @@ struct Piece {
 impl Scene<'_> {
     /// The next step, as long as there is one.
     pub fn next(&self) -> Option<Step> {
+        let solid = self.solid();
         let is_over = |stream: &Stream| {
             stream.at >= self.total
                 || stream.until.is_some_and(|until| stream.at >= until)
-                || self.here.end_from(stream.at) > stream.at
+                || solid.end_from(stream.at) > stream.at
         };
         if let Some(over) = self.streams.iter().position(is_over) {
             return Some(Step::Cut(over));
         }
-        let pieces = self.pieces();
+        let pieces = self.pieces(&solid);
         if self.is_whole {
             if let Some(first) = pieces.first().filter(|piece| piece.by.is_none()) {
                 let part = first.range.clone();
@@ -106,14 +108,29 @@ impl Scene<'_> {
         self.forsaken(&pieces).or_else(|| self.asked_for(&pieces))
     }
 
-    fn pieces(&self) -> Vec<Piece> {
+    /// What is here and worth a connection's end. Where all is to come, small islands are run over: they
+    /// are left out of what comes.
+    fn solid(&self) -> Cow<'_, Extents> {
+        let is_large = |range: &Range<u64>| range.end - range.start >= JOINED.min(self.total);
+        match self.is_whole && !self.here.ranges().iter().all(is_large) {
+            true => Cow::Owned(self.here.ranges().iter().filter(|range| is_large(range)).cloned().collect()),
+            false => Cow::Borrowed(self.here),
+        }
+    }
+
+    fn pieces(&self, solid: &Extents) -> Vec<Piece> {
         let mut pieces = Vec::new();
-        for gap in self.here.gaps(0..self.total) {
+        for gap in solid.gaps(0..self.total) {
+            let gap = self.here.end_from(gap.start).min(gap.end)..gap.end;
             let mut starts: Vec<(u64, Option<usize>)> = vec![(gap.start, None)];
-            for (n, stream) in self.streams.iter().enumerate().filter(|(_, stream)| gap.contains(&stream.at)) {
-                starts.push((stream.at, Some(n)));
-                let until = stream.until.filter(|until| gap.contains(until));
-                starts.extend(until.map(|until| (until, None)));
+            for (n, stream) in self.streams.iter().enumerate() {
+                // It runs over what is here.
+                let at = self.here.end_from(stream.at);
+                if gap.contains(&at) {
+                    starts.push((at, Some(n)));
+                    let until = stream.until.filter(|until| gap.contains(until));
+                    starts.extend(until.map(|until| (until, None)));
+                }
             }
             // Of two that begin together the last is the one of a connection, if one is.
             starts.sort_by_key(|(at, by)| (*at, by.is_some()));
@@ -206,16 +223,21 @@ impl Scene<'_> {
             |part: Range<u64>| within(pieces, part).iter().filter(|piece| piece.by.is_none()).map(|piece| &piece.range);
         let missing_of = |want| nobodys(Range::clone(want)).filter_map(move |gap| steps(gap, want));
         let mut missing: Vec<Range<u64>> = self.wanted.iter().flat_map(missing_of).collect();
-        let mut part = missing.first()?.clone();
+        let first = missing.first()?.clone();
         missing.sort_by_key(|other| other.start);
+        let mut part = first.start..first.start;
         for other in missing {
             // What is large has a connection of its own.
             let is_small = part.end - part.start < LEAST;
             let is_near = is_small && (part.start..=part.end.saturating_add(JOINED)).contains(&other.start);
             // What is between is brought along: it must be missing, too.
             let is_one_gap = || nobodys(part.clone()).any(|gap| gap.start <= part.start && gap.end >= other.end);
-            if is_near && other.end > part.end && is_one_gap() {
-                part.end = other.end;
+            if !part.is_empty() && is_near && is_one_gap() {
+                part.end = part.end.max(other.end);
+            } else if part.contains(&first.start) {
+                break;
+            } else {
+                part = other;
             }
         }
         self.way_for(pieces, Step::Open { part, is_first })

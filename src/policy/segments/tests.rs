@@ -126,6 +126,31 @@ fn only_what_is_asked_for_in_steps_and_small_gaps_along() {
     assert_eq!(behind.next(), open(40 * MIB..41 * MIB));
 }
 
+#[test]
+fn where_all_is_to_come_small_islands_are_run_over() {
+    let total = 100 * MIB;
+    let islands: Extents = (0..700).map(|n| n * 140 * KIB + 8 * KIB..n * 140 * KIB + 12 * KIB).collect();
+    let first = Some(Step::Open { part: 0..total, is_first: true });
+    assert_eq!(whole(&islands, &[], &[]).next(), first, "one connection for all of them");
+    for at in [8 * KIB, 10 * KIB, 12 * KIB, 50 * KIB] {
+        let running = [Stream { until: Some(total), ..stream(at) }];
+        let here: Extents = islands.ranges().iter().cloned().chain(std::iter::once(0..at)).collect();
+        assert_eq!(whole(&here, &running, &[]).next(), None, "{at}");
+    }
+    let small = here(&[0..10]);
+    let blob = Scene { total: 10, ..whole(&small, &[], &[]) };
+    assert_eq!(blob.next(), None, "all of it is here");
+}
+
+#[test]
+fn pieces_in_any_order_go_together() {
+    let nothing = Extents::default();
+    let reverse: Vec<Range<u64>> = (0..50).rev().map(|n| 5 * MIB + n * 5000..5 * MIB + n * 5000 + 2000).collect();
+    let scene = Scene { is_whole: false, ..whole(&nothing, &[], &reverse) };
+    let all = 5 * MIB..ceil(5 * MIB + 49 * 5000 + 2000);
+    assert_eq!(scene.next(), Some(Step::Open { part: all, is_first: true }));
+}
+
 /// A blob, and what its connections bring in no order.
 #[derive(Debug)]
 struct World {
