@@ -105,14 +105,14 @@ impl Contents {
 
     /// Brings what is not here.
     async fn lead(&self, pull: &Pull, digest: &Digest, what: &What, lead: Lead, cleared: Cleared<'_>) -> Result<Found> {
+        // First: who follows looks at it.
+        lead.ask_for(pull.key.clone(), pull.requester.credential, content_kind(what));
+        lead.at_cost_of(&pull.requester.cost);
         let (parts, seat) = (&self.parts, Seat::at(lead.flight()));
         if pull.range.is_none() {
             // Also if it hangs up before there is anything to read.
             seat.wants_all();
         }
-        let content = (digest, content_kind(what));
-        lead.ask_for(pull.key.clone(), pull.requester.credential, content.1);
-        lead.at_cost_of(&pull.requester.cost);
         let fill = Fill {
             parts: parts.clone(),
             admission: self.admission.clone(),

@@ -111,7 +111,8 @@ impl Scene<'_> {
     /// What is here and worth a connection's end. Where all is to come, small islands are run over: they
     /// are left out of what comes.
     fn solid(&self) -> Cow<'_, Extents> {
-        let is_large = |range: &Range<u64>| range.end - range.start >= JOINED.min(self.total);
+        // Behind the last bytes there is nothing to run on to.
+        let is_large = |range: &Range<u64>| range.end == self.total || range.end - range.start >= JOINED;
         match self.is_whole && !self.here.ranges().iter().all(is_large) {
             true => Cow::Owned(self.here.ranges().iter().filter(|range| is_large(range)).cloned().collect()),
             false => Cow::Borrowed(self.here),
