@@ -7,7 +7,6 @@ Counts what left the registry; how long it took is for the benchmarks.
 """
 
 import concurrent.futures
-import contextlib
 import http.client
 import os
 import re
@@ -20,7 +19,7 @@ import urllib.request
 import pytest
 
 from lab import ENVIRONMENT, Processes, Registry, free_port
-from test_registries import HOST, SEAWALL, STORAGE, certificates, tree
+from test_registries import CONFIGURATION, HOST, SEAWALL, STORAGE, certificates, stack, tree  # noqa: F401 (a fixture)
 
 NGINX = """
 worker_processes 1; daemon off; pid {dir}/nginx.pid; error_log {dir}/error.log;
@@ -35,20 +34,6 @@ http {{
     location / {{ proxy_pass http://127.0.0.1:{registry}; proxy_set_header Host {host}; limit_rate {rate}; }}
   }}
 }}
-"""
-CONFIGURATION = """
-listen = ["127.0.0.1:{port}"]
-admin = "127.0.0.1:{admin}"
-data = "{dir}/data"
-[upstream]
-ca_file = "{dir}/ca.crt"
-[[registry]]
-name = "docker.io"
-hosts = ["{host}"]
-auth_hosts = []
-upstreams = [{{ url = "https://{host}:{nginx}" }}]
-[upstream.hosts]
-"{host}" = "127.0.0.1:{nginx}"
 """
 MIB = 1 << 20
 LINE = re.compile(r'GET (\S*/blobs/\S+) (\d+) "([^"]*)" (\d+)')
@@ -91,12 +76,6 @@ class World:
         until = time.monotonic() + 60
         while self.metric("seawall_fills") and time.monotonic() < until:
             time.sleep(0.1)
-
-
-@pytest.fixture
-def stack():
-    with contextlib.ExitStack() as opened:
-        yield opened
 
 
 @pytest.fixture
