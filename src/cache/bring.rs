@@ -21,7 +21,6 @@ use super::pump::{Came, Pump};
 use super::sweep::SpaceReservation;
 use crate::access::Inquiry;
 use crate::error::{Error, Kind, Result};
-use crate::metrics::Running;
 use crate::policy::extents::Extents;
 use crate::store::Partial;
 use crate::task;
@@ -33,16 +32,14 @@ struct Begun {
     media_type: Arc<str>,
     inquiry: Inquiry,
     proves: Proves,
-    /// Of what is still led when all of it, or all that is wanted, came.
-    running: Running,
 }
 
 impl Fill {
     /// Fills, and lands, ends or fails.
     pub(super) async fn run(self: Arc<Fill>, lead: Lead) {
-        let running = self.parts.metrics.fill();
+        let _running = self.parts.metrics.fill();
         let is_asked = self.admission.is_asked_before_paying(&self.pull, &self.digest, &self.what);
-        match self.begin(&lead, is_asked, running).await {
+        match self.begin(&lead, is_asked).await {
             Ok(begun) => self.bring(lead, begun, is_asked).await,
             Err(error) => self.fail(lead, None, is_asked, error).await,
         }
@@ -54,7 +51,7 @@ impl Fill {
         task::blocking(move || sweep.bound_partials()).await;
     }
 
-    async fn begin(self: &Arc<Fill>, lead: &Lead, is_asked: bool, running: Running) -> Result<Begun> {
+    async fn begin(self: &Arc<Fill>, lead: &Lead, is_asked: bool) -> Result<Begun> {
         if is_asked {
             self.admission.before_paying(&self.pull, &self.digest, &self.what).await?;
         }
@@ -83,11 +80,11 @@ impl Fill {
         let pump = Pump::new(self.clone(), opened, reservation);
         let has_segments = pump.has_segments();
         lead.flow(granted, Head { file, total, media_type: media_type.clone(), warnings, has_segments }, readable);
-        Ok(Begun { pump, media_type, inquiry, proves, running })
+        Ok(Begun { pump, media_type, inquiry, proves })
     }
 
     async fn bring(&self, mut lead: Lead, begun: Begun, is_asked: bool) {
-        let Begun { mut pump, media_type, inquiry, proves, running: _running } = begun;
+        let Begun { mut pump, media_type, inquiry, proves } = begun;
         let came = loop {
             match pump.run(&lead).await {
                 Ok(Came::Whole) => break Ok(()),

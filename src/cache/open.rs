@@ -32,8 +32,6 @@ pub(super) struct Opened {
 
 /// Who asks for so many at the end wants all of it.
 const HUGE: u64 = 1 << 40;
-/// Bytes that tell it from any other.
-const PROOF: u64 = 64 << 10;
 /// Where it is known of nothing how long it is, its first bytes tell.
 const FIRST: Range<u64> = 0..4 << 10;
 
@@ -98,8 +96,10 @@ impl Fill {
         let Some(last) = ranges.last() else { return Ok(Gone::Anew(None)) };
         // What is longest tells most, unless the first bytes are enough to go on from.
         let longest = ranges.iter().max_by_key(|range| range.end - range.start).unwrap_or(last);
-        let first =
-            ranges.first().filter(|range| !is_part && range.start == 0 && range.end >= PROOF).unwrap_or(longest);
+        let first = ranges
+            .first()
+            .filter(|range| !is_part && range.start == 0 && range.end >= overlap::OVERLAP)
+            .unwrap_or(longest);
         let first = first.clone();
         let Some(end) = overlap::end_of(partial.file(), first.clone()).await else { return Ok(Gone::Anew(None)) };
         let from = first.end - end.len() as u64;

@@ -14,7 +14,7 @@ use crate::task;
 use crate::upstream::Fetched;
 
 /// Bytes that are fetched once more.
-const OVERLAP: u64 = 64 << 10;
+pub(super) const OVERLAP: u64 = 64 << 10;
 /// Fewer than these, or of fewer different values, tell nothing: anybody could send zeros.
 const FEWEST: usize = 4 << 10;
 const FEWEST_VALUES: usize = 32;

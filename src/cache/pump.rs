@@ -298,7 +298,7 @@ impl Pump {
             };
             match scene.next() {
                 Some(Step::Cut(n)) => self.cut(n),
-                Some(Step::Open { part, .. }) if self.dead.is_none() && !self.is_behind() => {
+                Some(Step::Open { part }) if self.dead.is_none() && !self.is_behind() => {
                     if !self.open(part) {
                         return Ok(());
                     }

@@ -50,7 +50,7 @@ pub struct Scene<'a> {
     pub here: &'a Extents,
     /// What comes, in the order in which it was begun.
     pub streams: &'a [Stream],
-    /// What readers wait for, each from the byte on that it waits for now. Who asked first comes first.
+    /// What readers wait for, each from the byte on that it waits for now. Whose turn it is comes first.
     pub wanted: &'a [Range<u64>],
     /// Whether all is to come.
     pub is_whole: bool,
@@ -71,8 +71,6 @@ pub enum Step {
     Open {
         /// From where to where.
         part: Range<u64>,
-        /// Whether the one at the first gap: it is needed, and goes to the registry like the first.
-        is_first: bool,
     },
     /// To end the one of that index.
     Cut(usize),
@@ -101,7 +99,7 @@ impl Scene<'_> {
         if self.is_whole {
             if let Some(first) = pieces.first().filter(|piece| piece.by.is_none()) {
                 let part = first.range.clone();
-                return Some(self.make_way(&pieces).unwrap_or(Step::Open { part, is_first: true }));
+                return Some(self.make_way(&pieces).unwrap_or(Step::Open { part }));
             }
             return self.demanded(&pieces).or_else(|| self.idle(&pieces)).or_else(|| self.grown(&pieces));
         }
@@ -166,7 +164,7 @@ impl Scene<'_> {
     fn demanded(&self, pieces: &[Piece]) -> Option<Step> {
         let far = self.far(pieces).filter(|_| self.most > 1)?;
         let part = self.missing_from(far.start)..end_of(pieces, far.start);
-        self.way_for(pieces, Step::Open { part, is_first: false })
+        self.way_for(pieces, Step::Open { part })
     }
 
     /// What feeds nobody, and is more than what pays, was for somebody who has left, or has enough.
@@ -191,11 +189,11 @@ impl Scene<'_> {
         let end = end.min(self.horizon.max(start));
         let left = end - start;
         let Some(by) = largest.by else {
-            return Some(Step::Open { part: largest.range.clone(), is_first: false });
+            return Some(Step::Open { part: largest.range.clone() });
         };
         let is_long = self.streams[by].rate.is_none_or(|rate| left >= rate.saturating_mul(LONG.as_secs()));
         let part = floor(start + left / 2)..largest.range.end;
-        (left >= WORTH && is_long).then_some(Step::Open { part, is_first: false })
+        (left >= WORTH && is_long).then_some(Step::Open { part })
     }
 
     /// What brings much that nobody waits for any more, where only what is asked for is to come.
@@ -211,10 +209,9 @@ impl Scene<'_> {
     /// What is asked for and nobody brings, or not soon.
     fn asked_for(&self, pieces: &[Piece]) -> Option<Step> {
         let ceil = |at: u64| ceil(at).min(self.total);
-        let is_first = self.streams.is_empty();
         if let Some(far) = self.far(pieces).filter(|far| self.coming(pieces, far.start).is_some() && self.most > 1) {
             let part = self.missing_from(far.start)..ceil(far.end);
-            return self.way_for(pieces, Step::Open { part, is_first });
+            return self.way_for(pieces, Step::Open { part });
         }
         let steps = |gap: &Range<u64>, want: &Range<u64>| {
             let is_wanted = gap.start < want.end && want.start < gap.end;
@@ -241,7 +238,7 @@ impl Scene<'_> {
                 part = other;
             }
         }
-        self.way_for(pieces, Step::Open { part, is_first })
+        self.way_for(pieces, Step::Open { part })
     }
 
     /// The step, if there is room for one more, or what makes room for it.

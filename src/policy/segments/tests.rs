@@ -23,13 +23,13 @@ fn whole<'a>(here: &'a Extents, streams: &'a [Stream], wanted: &'a [Range<u64>])
 }
 
 fn open(part: Range<u64>) -> Option<Step> {
-    Some(Step::Open { part, is_first: false })
+    Some(Step::Open { part })
 }
 
 #[test]
 fn all_is_wanted() {
     let (nothing, total) = (Extents::default(), 100 * MIB);
-    let first = |part| Some(Step::Open { part, is_first: true });
+    let first = |part| Some(Step::Open { part });
     assert_eq!(whole(&nothing, &[], &[]).next(), first(0..total));
     assert_eq!(whole(&nothing, &[stream(0)], &[]).next(), None);
     let start = here(&[0..10 * MIB, 20 * MIB..30 * MIB]);
@@ -103,13 +103,13 @@ fn only_what_is_asked_for_in_steps_and_small_gaps_along() {
     let nothing = Extents::default();
     let wanted = [5 * MIB + 1..5 * MIB + 2, 9 * MIB..9 * MIB + 1, 5 * MIB + 100 * KIB..5 * MIB + 101 * KIB];
     let scene = Scene { is_whole: false, ..whole(&nothing, &[], &wanted) };
-    let first = Some(Step::Open { part: 5 * MIB..5 * MIB + 104 * KIB, is_first: true });
+    let first = Some(Step::Open { part: 5 * MIB..5 * MIB + 104 * KIB });
     assert_eq!(scene.next(), first, "what is between is brought along");
     let brings = [Stream { until: Some(5 * MIB + 104 * KIB), ..stream(5 * MIB) }];
     assert_eq!(Scene { streams: &brings, ..scene }.next(), open(9 * MIB..9 * MIB + 4 * KIB));
     let end = 100 * MIB - 10..100 * MIB;
     let last = Scene { wanted: std::slice::from_ref(&end), ..scene };
-    let first = Some(Step::Open { part: 100 * MIB - 4 * KIB..100 * MIB, is_first: true });
+    let first = Some(Step::Open { part: 100 * MIB - 4 * KIB..100 * MIB });
     assert_eq!(last.next(), first);
     assert_eq!(Scene { wanted: &[], ..scene }.next(), None);
     // Whoever wanted it has hung up.
@@ -130,7 +130,7 @@ fn only_what_is_asked_for_in_steps_and_small_gaps_along() {
 fn where_all_is_to_come_small_islands_are_run_over() {
     let total = 100 * MIB;
     let islands: Extents = (0..700).map(|n| n * 140 * KIB + 8 * KIB..n * 140 * KIB + 12 * KIB).collect();
-    let first = Some(Step::Open { part: 0..total, is_first: true });
+    let first = Some(Step::Open { part: 0..total });
     assert_eq!(whole(&islands, &[], &[]).next(), first, "one connection for all of them");
     for at in [8 * KIB, 10 * KIB, 12 * KIB, 50 * KIB] {
         let running = [Stream { until: Some(total), ..stream(at) }];
@@ -148,7 +148,7 @@ fn pieces_in_any_order_go_together() {
     let reverse: Vec<Range<u64>> = (0..50).rev().map(|n| 5 * MIB + n * 5000..5 * MIB + n * 5000 + 2000).collect();
     let scene = Scene { is_whole: false, ..whole(&nothing, &[], &reverse) };
     let all = 5 * MIB..ceil(5 * MIB + 49 * 5000 + 2000);
-    assert_eq!(scene.next(), Some(Step::Open { part: all, is_first: true }));
+    assert_eq!(scene.next(), Some(Step::Open { part: all }));
 }
 
 /// A blob, and what its connections bring in no order.
@@ -189,11 +189,12 @@ impl World {
             match scene.next() {
                 None => return Ok(()),
                 Some(Step::Cut(n)) => drop(self.streams.remove(n)),
-                Some(Step::Open { part, is_first }) => {
+                Some(Step::Open { part }) => {
                     prop_assert!(part.start < part.end && part.end <= total, "{part:?}");
                     prop_assert_eq!(self.here.end_from(part.start), part.start, "it is here");
                     self.opened += 1;
-                    self.streams.push(Stream { until: Some(part.end), is_added: !is_first, ..stream(part.start) });
+                    let has_first = self.streams.iter().any(|stream| !stream.is_added);
+                    self.streams.push(Stream { until: Some(part.end), is_added: has_first, ..stream(part.start) });
                     prop_assert!(self.streams.len() <= most.max(1) + 1);
                 }
             }
