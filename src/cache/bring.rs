@@ -15,8 +15,9 @@ use std::sync::Arc;
 use tracing::{debug, warn};
 
 use super::fill::Fill;
-use super::flight::{Head, Lead};
+use super::flight::Lead;
 use super::keep::land;
+use super::progress::Head;
 use super::pump::{Came, Pump};
 use super::sweep::SpaceReservation;
 use crate::access::Inquiry;

@@ -10,11 +10,12 @@ use tracing::warn;
 
 use super::admit::{Admission, Admitted, Cleared, Reading, Word};
 use super::fill::Fill;
-use super::flight::{Flight, Head, Joined, Lead, Seat};
+use super::flight::{Asking, Flight, Joined, Lead, Seat};
 use super::found::{Content, Found, Stale, content_type, or_octets};
 use super::manifests::Manifest;
 use super::negative::NegativeCache;
 use super::parts::Parts;
+use super::progress::Head;
 use super::pull::{Method, Pull, content_kind};
 use super::reader::{Kept, Source};
 use super::through::VerifyingBody;
@@ -79,7 +80,8 @@ impl Contents {
                 let Some(reading) = self.admission.reading(pull, digest, what, cleared).await? else { break };
                 return Ok(self.in_memory(pull, digest, &manifest, reading));
             }
-            match parts.flights.join(digest, || parts.index.hold(digest, self.now())) {
+            let asking = || Some(asking(pull, what));
+            match parts.flights.join_asking(digest, || parts.index.hold(digest, self.now()), asking) {
                 Joined::Held(held) => {
                     let Some(reading) = self.admission.reading(pull, digest, what, cleared).await? else { break };
                     if let Some(found) = Box::pin(self.held(pull, digest, what, held, reading)).await? {
@@ -105,9 +107,6 @@ impl Contents {
 
     /// Brings what is not here.
     async fn lead(&self, pull: &Pull, digest: &Digest, what: &What, lead: Lead, cleared: Cleared<'_>) -> Result<Found> {
-        // First: who follows looks at it.
-        lead.ask_for(pull.key.clone(), pull.requester.credential, content_kind(what));
-        lead.at_cost_of(&pull.requester.cost);
         let (parts, seat) = (&self.parts, Seat::at(lead.flight()));
         if pull.range.is_none() {
             // Also if it hangs up before there is anything to read.
@@ -415,5 +414,15 @@ impl Contents {
         self.parts.denied(inquiry, Some((digest, content_kind(what))), &error).await;
         self.admission.after_refused_get(pull, digest, what, &error).await;
         error
+    }
+}
+
+/// What a pull's lead asks upstream.
+fn asking(pull: &Pull, what: &What) -> Asking {
+    Asking {
+        key: pull.key.clone(),
+        credential: pull.requester.credential,
+        kind: content_kind(what),
+        cost: pull.requester.cost.clone(),
     }
 }

@@ -16,58 +16,31 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::progress::{Head, Progress};
 use super::wants::Wants;
 use crate::access::Inquiry;
 use crate::error::{Error, Kind, Result};
-use crate::http::warnings::Warnings;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
 use crate::oci::name::RepositoryKey;
 use crate::policy::access::within;
 use crate::policy::budget::Tenant;
 use crate::policy::extents::Extents;
-use crate::store::BlobFile;
 use crate::store::index::{Held, UNTAKEN};
 use crate::upstream::Fetched;
 use crate::upstream::requester::{Credential, UpstreamCost};
 
-/// How far a fill is.
-#[derive(Clone, Debug)]
-pub enum Progress {
-    /// Upstream has not answered yet.
-    Opening,
-    /// These may be read. Nothing is verified yet: the last byte is for nobody who asked for all.
-    Flowing {
-        /// Which.
-        here: Extents,
-    },
-    /// No more comes: all that was wanted of it is here.
-    Left {
-        /// Which bytes.
-        here: Extents,
-    },
-    /// All may be read: they are those of the digest.
-    Verified {
-        /// Bytes.
-        size: u64,
-    },
-    /// It came to nothing.
-    Failed(Error),
-}
-
-/// What upstream said of the whole before its bytes.
-#[derive(Clone, Debug)]
-pub struct Head {
-    /// The file that grows.
-    pub file: BlobFile,
-    /// Length of the whole, where upstream said it.
-    pub total: Option<u64>,
-    /// As upstream named it.
-    pub media_type: Arc<str>,
-    /// What upstream warned of.
-    pub warnings: Warnings,
-    /// Whether it may come in several segments at once: then nobody waits for what is far.
-    pub has_segments: bool,
+/// For what and on whose behalf a lead asks upstream.
+#[derive(Debug)]
+pub struct Asking {
+    /// In which repository.
+    pub key: RepositoryKey,
+    /// With which credential.
+    pub credential: Credential,
+    /// For what.
+    pub kind: ContentKind,
+    /// Who stands in line for it.
+    pub cost: Arc<UpstreamCost>,
 }
 
 /// A blob on its way.
@@ -80,10 +53,8 @@ pub struct Flight {
     held: OnceLock<Held>,
     /// Upstream's answer, where there was no room for it: for the first who asks.
     unused_response: Mutex<Option<Fetched>>,
-    /// For which repository and credential upstream is asked.
-    asked_for: OnceLock<(RepositoryKey, Credential, ContentKind)>,
-    /// Who stands in line for it.
-    cost: OnceLock<Arc<UpstreamCost>>,
+    /// What upstream is asked, where it is.
+    asking: Option<Asking>,
     /// The question whose answer flows.
     inquiry: OnceLock<Inquiry>,
     /// When somebody last began to read it, or took something.
@@ -161,12 +132,12 @@ impl Flight {
     /// Whether upstream was asked for this repository and credential, so that its answer would be
     /// the same.
     pub fn was_asked_for(&self, key: &RepositoryKey, who: Credential, kind: ContentKind) -> bool {
-        self.asked_for.get().is_some_and(|(asked, by, what)| asked == key && *by == who && *what == kind)
+        self.asking.as_ref().is_some_and(|it| it.key == *key && it.credential == who && it.kind == kind)
     }
 
     /// Whether upstream was asked for this in this repository, for whomever.
     pub fn was_asked_in(&self, key: &RepositoryKey, kind: ContentKind) -> bool {
-        self.asked_for.get().is_some_and(|(asked, _, what)| asked == key && *what == kind)
+        self.asking.as_ref().is_some_and(|it| it.key == *key && it.kind == kind)
     }
 
     /// The question whose answer flows, once it does, if that is a yes.
@@ -176,14 +147,14 @@ impl Flight {
 
     /// Whether a registry was asked for it, for whomever.
     pub fn was_asked_at(&self, namespace: &str) -> bool {
-        self.asked_for.get().is_some_and(|(asked, ..)| asked.namespace() == namespace)
+        self.asking.as_ref().is_some_and(|it| it.key.namespace() == namespace)
     }
 
     /// A client there waits for it too, and stands in line for its place: it is not to wait behind all
     /// else that who asked first wants.
     pub fn stand_beside(&self, tenant: Tenant) {
-        if let Some(cost) = self.cost.get() {
-            cost.applicants().join(tenant);
+        if let Some(asking) = &self.asking {
+            asking.cost.applicants().join(tenant);
         }
     }
 
@@ -297,8 +268,19 @@ pub enum Joined {
 }
 
 impl Flights {
-    /// Looks for `digest` here, then among those on their way; else begins a flight.
+    /// Looks for `digest` here, then among those on their way; else begins a flight that asks nothing
+    /// upstream.
     pub fn join(&self, digest: &Digest, held: impl FnOnce() -> Option<Held>) -> Joined {
+        self.join_asking(digest, held, || None)
+    }
+
+    /// The same; who leads asks this upstream. Whoever finds the flight can see what.
+    pub fn join_asking(
+        &self,
+        digest: &Digest,
+        held: impl FnOnce() -> Option<Held>,
+        asking: impl FnOnce() -> Option<Asking>,
+    ) -> Joined {
         let mut flights = self.0.lock();
         if let Some(held) = held() {
             return Joined::Held(held);
@@ -314,8 +296,7 @@ impl Flights {
             head: OnceLock::new(),
             held: OnceLock::new(),
             unused_response: Mutex::default(),
-            asked_for: OnceLock::new(),
-            cost: OnceLock::new(),
+            asking: asking(),
             inquiry: OnceLock::new(),
             taken_from: Mutex::default(),
             caught_up: AtomicUsize::new(0),
@@ -347,16 +328,6 @@ impl Lead {
     /// What is led.
     pub fn flight(&self) -> &Arc<Flight> {
         &self.flight
-    }
-
-    /// Notes for which repository and credential upstream is asked.
-    pub fn ask_for(&self, key: RepositoryKey, who: Credential, kind: ContentKind) {
-        let _ = self.flight.asked_for.set((key, who, kind));
-    }
-
-    /// Notes on whose behalf upstream is asked.
-    pub fn at_cost_of(&self, cost: &Arc<UpstreamCost>) {
-        let _ = self.flight.cost.set(cost.clone());
     }
 
     /// Upstream answered: these bytes are there to read. `granted`: the question to which that is a yes,

@@ -3,9 +3,10 @@
 
 use tracing::warn;
 
-use super::flight::{Head, Joined, Lead};
+use super::flight::{Joined, Lead};
 use super::manifests::Manifest;
 use super::parts::Parts;
+use super::progress::Head;
 use super::sweep::SpaceReservation;
 use crate::error::{Error, Kind};
 use crate::fs::{self, FsError};

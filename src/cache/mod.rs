@@ -33,6 +33,7 @@ mod negative;
 mod open;
 mod overlap;
 mod parts;
+mod progress;
 mod pull;
 mod pump;
 mod push;

@@ -18,7 +18,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::chunk::{Alignment, Chunk};
-use super::flight::{CaughtUp, Progress, Seat, abandoned};
+use super::flight::{CaughtUp, Seat, abandoned};
+use super::progress::Progress;
 use super::through::{BlobRequest, VerifyingBody};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};

@@ -36,9 +36,11 @@ async fn a_failure_is_everybodys() {
 #[test]
 fn a_flight_knows_whom_upstream_was_asked_for() {
     let flights = Flights::default();
-    let lead_of_all = lead(&flights);
-    assert!(!lead_of_all.flight().was_asked_for(&"ghcr.io/a".into(), Credential::Anonymous, ContentKind::Blob));
-    lead_of_all.ask_for("ghcr.io/a".into(), Credential::Anonymous, ContentKind::Blob);
+    let asking = || {
+        let (credential, kind, cost) = (Credential::Anonymous, ContentKind::Blob, Arc::default());
+        Some(Asking { key: "ghcr.io/a".into(), credential, kind, cost })
+    };
+    let Joined::Lead(lead_of_all) = flights.join_asking(&digest(), || None, asking) else { panic!("it is free") };
     assert!(lead_of_all.flight().was_asked_for(&"ghcr.io/a".into(), Credential::Anonymous, ContentKind::Blob));
     assert!(!lead_of_all.flight().was_asked_for(&"ghcr.io/b".into(), Credential::Anonymous, ContentKind::Blob));
     let keyring = crate::upstream::requester::Keyring::new();

@@ -1,0 +1,47 @@
+//! What a fill tells who follows it.
+
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::http::warnings::Warnings;
+use crate::policy::extents::Extents;
+use crate::store::BlobFile;
+
+/// How far a fill is.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// Upstream has not answered yet.
+    Opening,
+    /// These may be read. Nothing is verified yet: the last byte is for nobody who asked for all.
+    Flowing {
+        /// Which.
+        here: Extents,
+    },
+    /// No more comes: all that was wanted of it is here.
+    Left {
+        /// Which bytes.
+        here: Extents,
+    },
+    /// All may be read: they are those of the digest.
+    Verified {
+        /// Bytes.
+        size: u64,
+    },
+    /// It came to nothing.
+    Failed(Error),
+}
+
+/// What upstream said of the whole before its bytes.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The file that grows.
+    pub file: BlobFile,
+    /// Length of the whole, where upstream said it.
+    pub total: Option<u64>,
+    /// As upstream named it.
+    pub media_type: Arc<str>,
+    /// What upstream warned of.
+    pub warnings: Warnings,
+    /// Whether it may come in several segments at once: then nobody waits for what is far.
+    pub has_segments: bool,
+}
