@@ -349,8 +349,15 @@ fn read_cache(section: &mut Section, data: &Path, problems: &mut Vec<Problem>) -
         // A client whose access was revoked reads on for this long while upstream is unreachable:
         // the operator decides, so it is off.
         offline_grants: section.take("offline_grants", problems, offline_grants).unwrap_or(Duration::ZERO),
+        verify_every: section.take("verify_every", problems, verify_every).unwrap_or(Some(seconds(7 * 24 * 3600))),
         tags: settings,
     }
+}
+
+/// `"0s"` and `"forever"` are never.
+fn verify_every(value: &Value) -> Result<Option<Duration>, Fault> {
+    const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+    words::ttl(value).map(|every| (Duration::ZERO < every && every <= LONGEST).then_some(every))
 }
 
 /// `""` and `"0s"` are not at all.

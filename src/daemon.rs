@@ -163,6 +163,9 @@ impl Daemon {
         };
         tasks.spawn(listener::serve(Arc::new(shared), listeners));
         tasks.spawn(give_back(tasks.clone()));
+        if let Some(every) = config.cache.verify_every {
+            tasks.spawn(cache.clone().keep_verified(every));
+        }
         tasks.spawn(keep_tidy(Kept { cache, ledger: ledger.clone(), leaves, clock }, tasks.clone()));
         ready.set(Stage::Serving);
         Ok(Daemon { addresses, admin, tasks, admin_tasks, ready, journal, ledger, metrics, drain: config.drain })

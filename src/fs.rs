@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use beside::Beside;
 pub use outbox::{Hold, MOST as MOST_POSTED, Outbox, Uncached, is_stand_in};
@@ -36,6 +37,12 @@ impl FsError {
     /// The disk, or the quota on it, has no room.
     pub fn is_full(&self) -> bool {
         is_full(&self.source)
+    }
+
+    /// The disk, or the file system on it, cannot give back what was written.
+    pub fn is_damage(&self) -> bool {
+        let damage = [Errno::IO, Errno::BADMSG, Errno::UCLEAN];
+        self.source.raw_os_error().is_some_and(|code| damage.contains(&Errno::from_raw_os_error(code)))
     }
 }
 
@@ -342,6 +349,13 @@ pub fn scan(file: &File, path: &Path, part: std::ops::Range<u64>, mut each: impl
 /// Sets how long a file is.
 pub fn truncate(file: &File, path: &Path, size: u64) -> Result<()> {
     at("cut", path, file.set_len(size))
+}
+
+/// Whether this is the file of that name.
+pub fn is_named(file: &File, path: &Path) -> Result<bool> {
+    let here = at("look at", path, file.metadata())?;
+    let named = at("look at", path, std::fs::metadata(path))?;
+    Ok((here.dev(), here.ino()) == (named.dev(), named.ino()))
 }
 
 /// Whether an open file has a name yet, in any directory.

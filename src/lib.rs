@@ -47,6 +47,7 @@
 //! - [`access`]: who may read what, and who pays for it
 //! - [`cache`]: tags, flights, fills, readers · [`setup`]: what points a client at seawall ·
 //!   [`images`]: what manifests, compose files and Dockerfiles name
+//! - [`operate`]: what an operator sees of a cache and does to it, as reports
 //! - [`admin`]: health and metrics on a listener of their own · [`gateway`]: a request, from its
 //!   head to its response
 //! - [`server`]: a connection, from the socket to the request
@@ -82,6 +83,8 @@ pub mod access;
 pub mod cache;
 pub mod images;
 pub mod setup;
+
+pub mod operate;
 
 pub mod admin;
 pub mod gateway;

@@ -65,6 +65,8 @@ struct Inner {
     cache_bytes: WholeGauge,
     cache_entries: WholeGauge,
     evictions: Counter,
+    verified_bytes: Counter,
+    rotten: Counter,
     fills: Gauge,
     tunnels: Gauge,
     connections: Gauge,
@@ -140,6 +142,10 @@ impl Metrics {
         let cache_bytes = registered(r, "cache_bytes", "Bytes of blobs on disk", WholeGauge::default());
         let cache_entries = registered(r, "cache_entries", "Blobs on disk", WholeGauge::default());
         let evictions = registered(r, "evictions", "Blobs removed to make room", Counter::default());
+        let verified_bytes =
+            registered(r, "verified_bytes", "Bytes on disk that were hashed again", Counter::default());
+        let rotten =
+            registered(r, "rotten", "Blobs on disk that had another digest than their name", Counter::default());
         let fills = registered(r, "fills", "Blobs being fetched now", Gauge::default());
         let tunnels = registered(r, "tunnels", "Tunnels open now", Gauge::default());
         let connections = registered(r, "connections", "Connections of clients open now", Gauge::default());
@@ -181,6 +187,8 @@ impl Metrics {
             cache_bytes,
             cache_entries,
             evictions,
+            verified_bytes,
+            rotten,
             fills,
             tunnels,
             connections,
@@ -302,6 +310,16 @@ impl Metrics {
     /// So many blobs made room.
     pub fn evicted(&self, blobs: u64) {
         self.0.evictions.inc_by(blobs);
+    }
+
+    /// So many bytes on disk were hashed again.
+    pub fn verified(&self, bytes: u64) {
+        self.0.verified_bytes.inc_by(bytes);
+    }
+
+    /// A blob on disk was none any more.
+    pub fn rotten(&self) {
+        self.0.rotten.inc();
     }
 
     /// A body was streamed through uncached because the disk has no room.

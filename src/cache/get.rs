@@ -51,6 +51,8 @@ pub struct Settings {
     /// How long a login that upstream took may read what it was granted, while upstream cannot be
     /// asked. Zero: not at all.
     pub offline_grants: Duration,
+    /// In which time all that is here is hashed again. `None`: never.
+    pub verify_every: Option<Duration>,
     /// How tags age.
     pub tags: Tags,
 }

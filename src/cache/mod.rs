@@ -46,6 +46,7 @@ mod tagged;
 pub mod tags;
 pub mod through;
 mod told;
+mod verify;
 mod wants;
 
 pub use crate::policy::freshness::{Gone, Rule, Tags};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::flight::{Flights, Joined};
 use crate::access::presence::Presences;
@@ -19,6 +19,7 @@ use crate::policy::budget::Tenant;
 use crate::store::blobs::footprint;
 use crate::store::index::Index;
 use crate::store::open_files::OpenFiles;
+use crate::store::verification::Rot;
 use crate::store::{Store, is_missing};
 use crate::task;
 
@@ -259,6 +260,29 @@ impl Sweep {
             Gone::Unlinked
         });
         self.report();
+    }
+
+    /// Moves a blob away that is one no more, whoever reads it: who wants it fetches it again. Tells
+    /// whether it was that.
+    pub fn set_aside(&self, digest: &Digest, rot: &Rot) -> bool {
+        let Joined::Lead(_lead) = self.flights.join(digest, || None) else { return false };
+        if !self.store.is_blob(digest, rot) {
+            return false;
+        }
+        self.index.forget(digest);
+        self.presences.forget(digest);
+        self.opened.forget(digest);
+        let why = &rot.why;
+        match self.store.set_aside(digest) {
+            Ok(()) => {
+                error!(%digest, why, "a cached blob is damaged: its file is moved to rotten/, and it is fetched again when it is wanted; look at the disk")
+            }
+            Err(error) => {
+                error!(%digest, why, %error, "a cached blob is damaged, and its file cannot be moved away: remove it")
+            }
+        }
+        self.report();
+        true
     }
 
     /// Entry, then file, as a flight of its own: whoever wants the blob meanwhile waits, and fetches

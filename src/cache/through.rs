@@ -112,7 +112,7 @@ impl BlobRequest {
 /// The hash over the first `len` bytes of a file.
 async fn hashed(file: BlobFile, digest: &Digest, len: u64) -> Result<Hasher> {
     let mut hasher = Hasher::new(digest.algorithm());
-    let read = task::blocking(move || file.scan(len, |bytes| hasher.update(bytes)).map(|()| hasher));
+    let read = task::blocking(move || file.scan(0..len, |bytes| hasher.update(bytes)).map(|()| hasher));
     read.await.map_err(|error| Error::caused(Kind::Ours, "a cached file cannot be read", error))
 }
 

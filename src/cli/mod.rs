@@ -1,6 +1,7 @@
 //! The command line: one file per command. Messages for people go to stderr, results to stdout.
 
 pub mod ca;
+pub mod cache;
 pub mod check;
 pub mod images;
 pub mod log;
@@ -56,6 +57,9 @@ pub enum Command {
     /// their content.
     #[command(after_help = images::EXAMPLE)]
     Images(images::ImagesArgs),
+    /// Looks after what is in the cache.
+    #[command(after_help = cache::EXAMPLE)]
+    Cache(cache::CacheArgs),
     /// Shows, makes and installs the certificate authority that clients have to trust.
     Ca(ca::CaArgs),
     /// Prints the files and commands that point one client at seawall, or writes the files.
@@ -74,6 +78,9 @@ impl Cli {
             }
             Command::Images(args) => {
                 load(self.config, Overrides::default()).and_then(|config| images::run(&args, &config))
+            }
+            Command::Cache(args) => {
+                load(self.config, Overrides::default()).and_then(|config| cache::run(&args, &config))
             }
             Command::Ca(args) => load(self.config, Overrides::default())
                 .and_then(|config| ca::run(args, &config.ca, &config.registry_hosts())),

@@ -29,7 +29,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "proxy_password_file",
         ],
     ),
-    ("[cache]", &["max_size", "min_free", "memory", "public_ttl", "grant_ttl", "offline_grants"]),
+    ("[cache]", &["max_size", "min_free", "memory", "public_ttl", "grant_ttl", "offline_grants", "verify_every"]),
     ("[cache.tags]", &["ttl", "stale", "gone", "rules"]),
     (
         "[[registry]]",

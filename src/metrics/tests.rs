@@ -23,6 +23,8 @@ fn names_and_labels_are_those_of_the_design() {
     m.stale("docker.io", "429");
     m.cache(12, 13);
     m.evicted(14);
+    m.verified(15);
+    m.rotten();
     m.disk_full();
     m.client_refused("allow");
     m.account_failed("r");
@@ -53,6 +55,7 @@ fn names_and_labels_are_those_of_the_design() {
             r#"seawall_ratelimit_remaining{registry="docker.io",source="192.0.2.1"} 99"#,
             r#"seawall_ratelimit_window_seconds{registry="docker.io",source="192.0.2.1"} 3600"#,
             r#"seawall_requests_total{registry="docker.io",kind="manifest",outcome="hit"} 1"#,
+            r#"seawall_rotten_total 1"#,
             r#"seawall_served_bytes_total{registry="docker.io",source="cache"} 10"#,
             r#"seawall_stale_total{registry="docker.io",reason="429"} 1"#,
             r#"seawall_tunnels 1"#,
@@ -61,6 +64,7 @@ fn names_and_labels_are_those_of_the_design() {
             r#"seawall_upstream_open{registry="docker.io"} 1"#,
             r#"seawall_upstream_requests_total{registry="docker.io",kind="blob",method="GET",status="200"} 1"#,
             r#"seawall_upstream_requests_total{registry="docker.io",kind="blob",method="HEAD",status="none"} 1"#,
+            r#"seawall_verified_bytes_total 15"#,
         ]
     );
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,9 +33,9 @@ impl BlobFile {
         fs::read_cached_at(&self.0, buffer, offset)
     }
 
-    /// Shows the first `end` bytes to `each`, in order. Blocks.
-    pub fn scan(&self, end: u64, each: impl FnMut(&[u8])) -> fs::Result<()> {
-        fs::scan(&self.0, Path::new("a cached blob"), 0..end, each)
+    /// Shows a part to `each`, in order. Blocks.
+    pub fn scan(&self, part: Range<u64>, each: impl FnMut(&[u8])) -> fs::Result<()> {
+        fs::scan(&self.0, Path::new("a cached blob"), part, each)
     }
 
     /// Posts a part of the file to a connection, for the kernel to send: see [`Outbox::post`].

@@ -9,6 +9,7 @@
 //!                              begun anew.
 //!   partial/….extents          which bytes of it are there, and on which boot of the machine they were written
 //!   entries, index/            records, of blobs and of all else: what may be lost (see `records`)
+//!   rotten/sha256-<hex>        what was a blob and has its digest no more: for a person to look at, a GiB at most
 //!   secret.key                 what this installation signs and hashes with, 0600 (see `access/secret`); lost, it is made again
 //!   lock                       held while a process runs here
 //! ```
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use super::blob_file::BlobFile;
 use super::partial::{Partial, forget_note, noted_bytes};
+use super::verification::{Rot, Verification};
 use crate::fs::{self, FsError};
 use crate::oci::digest::{Algorithm, Digest};
 
@@ -54,6 +56,8 @@ pub struct Listed {
     pub modified: std::time::SystemTime,
 }
 
+/// Bytes that are kept of what is no blob any more.
+const MOST_ROTTEN: u64 = 1 << 30;
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
@@ -88,7 +92,41 @@ impl Store {
     }
 
     fn partial_path(&self, digest: &Digest) -> PathBuf {
-        self.data.join("partial").join(format!("{}-{}", digest.algorithm().as_str(), digest.hex()))
+        self.data.join("partial").join(flat(digest))
+    }
+
+    /// Where a blob goes that is one no more.
+    fn rotten_path(&self, digest: &Digest) -> PathBuf {
+        self.data.join("rotten").join(flat(digest))
+    }
+
+    /// Opens a blob, to hash it again.
+    pub fn verification(&self, digest: &Digest) -> fs::Result<Verification> {
+        let Blob { file, size, .. } = self.blob(digest)?;
+        Ok(Verification::new(file, size, digest))
+    }
+
+    /// Whether what is wrong is the blob yet: another may have come in its place.
+    pub fn is_blob(&self, digest: &Digest, rot: &Rot) -> bool {
+        fs::is_named(rot.file.file(), &self.blob_path(digest)).unwrap_or(false)
+    }
+
+    /// Moves a blob away that is one no more. What was moved longest ago is removed where that is too
+    /// much in all.
+    pub fn set_aside(&self, digest: &Digest) -> fs::Result<()> {
+        fs::create_dir(&self.data.join("rotten"))?;
+        fs::rename(&self.blob_path(digest), &self.rotten_path(digest))?;
+        let mut all = fs::list(&self.data.join("rotten"))?;
+        all.sort_by_key(|found| found.modified);
+        let mut bytes: u64 = all.iter().map(|found| found.size).sum();
+        for found in all {
+            if bytes <= MOST_ROTTEN {
+                break;
+            }
+            bytes -= found.size;
+            fs::remove(&found.path)?;
+        }
+        Ok(())
     }
 
     /// Opens a blob.
@@ -165,6 +203,11 @@ impl Store {
         Ok(all)
     }
 
+    /// The length of all blobs. Looks at each file.
+    pub fn bytes(&self) -> fs::Result<u64> {
+        Ok(self.names()?.iter().filter_map(|digest| self.look(digest).ok()).map(|found| found.size).sum())
+    }
+
     /// Looks at the file of a blob.
     pub fn look(&self, digest: &Digest) -> fs::Result<Listed> {
         let (size, modified) = fs::size_and_modified(&self.blob_path(digest))?;
@@ -187,6 +230,11 @@ impl Store {
     pub fn free_space(&self) -> fs::Result<u64> {
         fs::free_space(&self.data)
     }
+}
+
+/// A digest as a name in one directory for all algorithms.
+fn flat(digest: &Digest) -> String {
+    format!("{}-{}", digest.algorithm().as_str(), digest.hex())
 }
 
 /// Whether an error says that there is no such file.

@@ -9,6 +9,7 @@ pub mod index;
 pub mod open_files;
 mod partial;
 pub mod slab;
+pub mod verification;
 
 pub use blob_file::BlobFile;
 pub use files::{Blob, Listed, Store, is_missing};

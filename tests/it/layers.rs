@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["upstream"],
     &["access"],
     &["cache", "images", "setup"],
+    &["operate"],
     &["admin", "gateway"],
     &["server"],
     &["config"],

@@ -100,3 +100,4 @@ mod tags;
 mod taken_away;
 mod target;
 mod target_clear;
+mod verify;

@@ -7,6 +7,7 @@ use crate::policy::access::Presence;
 use crate::policy::stamp::Stamp;
 use crate::records::Journal;
 use crate::store::blobs::Blobs;
+use crate::store::verification::Step;
 
 fn digest(n: u64) -> Digest {
     Digest::of(Algorithm::Sha256, &n.to_be_bytes())
@@ -125,4 +126,26 @@ fn what_lands_meanwhile_is_not_counted_twice() {
         scope.spawn(|| fill(10_000));
     });
     assert!(sweep.index.taken() <= sweep.max_size && sweep.reserved.lock().bytes == 0);
+}
+
+/// What was found wrong is gone by then, and another file is in its place, or on its way there.
+#[test]
+fn what_came_again_is_not_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let sweep = sweep(dir.path(), 2, 10);
+    let rot = |n| match sweep.store.verification(&digest(n)).unwrap().step().unwrap() {
+        Step::Rotten(rot) => rot,
+        other => panic!("ten zeros are right: {other:?}"),
+    };
+    let (first, second) = (rot(0), rot(1));
+    sweep.store.remove(&digest(0)).unwrap();
+    put(&sweep.store, 0, 10);
+    assert!(!sweep.set_aside(&digest(0), &first));
+    let lead = sweep.flights.join(&digest(1), || None);
+    assert!(!sweep.set_aside(&digest(1), &second), "it is on its way");
+    assert_eq!((sweep.index.size().1, sweep.store.names().unwrap().len()), (2, 2));
+    drop(lead);
+    assert!(sweep.set_aside(&digest(1), &second));
+    assert_eq!((sweep.index.size().1, sweep.store.names().unwrap()), (1, vec![digest(0)]));
+    assert!(dir.path().join("rotten").join(format!("sha256-{}", digest(1).hex())).exists());
 }

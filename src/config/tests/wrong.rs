@@ -8,7 +8,7 @@ fn what_is_wrong_is_said_with_its_place() {
         (
             "[cache]\nmax_sise = \"1GiB\"",
             "seawall.toml:2:1: cache.max_sise: unknown key, did you mean `max_size`? \
-             valid here: grant_ttl, max_size, memory, min_free, offline_grants, public_ttl, tags",
+             valid here: grant_ttl, max_size, memory, min_free, offline_grants, public_ttl, tags, verify_every",
         ),
         (
             "[cache]\nmax_size = \"20 potatoes\"",
@@ -32,7 +32,7 @@ fn what_is_wrong_is_said_with_its_place() {
         (
             "[cache]\nstale = \"1d\"",
             "seawall.toml:2:1: cache.stale: unknown key here, it belongs in [cache.tags]; \
-             valid here: grant_ttl, max_size, memory, min_free, offline_grants, public_ttl, tags",
+             valid here: grant_ttl, max_size, memory, min_free, offline_grants, public_ttl, tags, verify_every",
         ),
         (
             "[clients]\n  users_file = \"/nowhere/users\"",
@@ -62,7 +62,7 @@ fn what_is_wrong_is_said_with_its_place() {
         (
             "[cache]\nmax_per_client = 9",
             "seawall.toml:2:1: cache.max_per_client: unknown key here, it belongs in [clients]; \
-             valid here: grant_ttl, max_size, memory, min_free, offline_grants, public_ttl, tags",
+             valid here: grant_ttl, max_size, memory, min_free, offline_grants, public_ttl, tags, verify_every",
         ),
         (
             "[[registry]]\nname = \"lab\"\nreserve = -1",
@@ -265,7 +265,7 @@ fn a_variable_that_is_no_key_is_named_and_ignored() {
         (
             "SEAWALL_CACHE__MAX_SISE",
             "SEAWALL_CACHE__MAX_SISE: cache.max_sise: unknown key, did you mean `SEAWALL_CACHE__MAX_SIZE`? \
-             valid here: grant_ttl, max_size, memory, min_free, offline_grants, public_ttl, tags",
+             valid here: grant_ttl, max_size, memory, min_free, offline_grants, public_ttl, tags, verify_every",
         ),
         ("SEAWALL_BIN", "SEAWALL_BIN: bin: unknown key; valid here: admin, ca, "),
         ("SEAWALL_BIN__DIR", "SEAWALL_BIN__DIR: bin: unknown key; valid here: admin, ca, "),

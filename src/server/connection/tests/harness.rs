@@ -57,6 +57,7 @@ pub(super) fn gateway(
         public_ttl: LONG,
         grant_ttl: LONG,
         offline_grants: Duration::ZERO,
+        verify_every: None,
         tags: crate::cache::Tags { ttl: LONG, stale: LONG, gone: crate::cache::Gone::Serve, rules: Vec::new() },
     };
     let (journal, index) = (Journal::off(), crate::store::index::Index::new(Journal::off()));

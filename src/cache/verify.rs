@@ -1,0 +1,128 @@
+//! What is here is hashed again, now and then. A disk may change bytes, and every client of such a blob
+//! would fail until a person finds its file.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::get::Cache;
+use super::parts::Parts;
+use crate::clock::jitter;
+use crate::oci::digest::Digest;
+use crate::store::is_missing;
+use crate::store::slab::Slot;
+use crate::store::verification::{Step, Verification};
+use crate::task;
+
+/// Bytes a second at least, where there is little: it is done sooner.
+const SLOWEST: u64 = 1 << 20;
+/// Blobs that are listed at once.
+const LISTED: usize = 64;
+/// Between two looks at a cache without a blob.
+const EMPTY: Duration = Duration::from_secs(60);
+
+/// How fast bytes are read.
+struct Rate {
+    /// Bytes a second.
+    rate: u64,
+    due: Instant,
+}
+
+impl Rate {
+    /// All of them in this time.
+    fn of(bytes: u64, period: Duration) -> Rate {
+        let rate = bytes as f64 / period.as_secs_f64().max(0.001);
+        Rate { rate: (rate as u64).max(SLOWEST), due: Instant::now() }
+    }
+
+    /// Waits as long as so many bytes take. What took longer by itself is not made up for.
+    async fn take(&mut self, bytes: u64) {
+        let took = Duration::from_secs_f64(bytes as f64 / self.rate as f64);
+        self.due = self.due.max(Instant::now()) + took;
+        tokio::time::sleep_until(self.due).await;
+    }
+}
+
+/// What a pass showed.
+#[derive(Default)]
+struct Pass {
+    blobs: u64,
+    bytes: u64,
+    rotten: u64,
+}
+
+impl Cache {
+    /// Hashes everything that is here once in `period`, again and again, until it is to stop.
+    pub async fn keep_verified(self, period: Duration) {
+        let parts = self.0.parts.clone();
+        let verifying = async {
+            loop {
+                let (began, bytes) = (Instant::now(), parts.index.size().0);
+                let pass = parts.verify_all(Rate::of(bytes, period)).await;
+                let Pass { blobs, bytes, rotten } = pass;
+                if blobs > 0 {
+                    info!(blobs, bytes, rotten, "all of the cache was hashed again");
+                }
+                tokio::time::sleep_until((began + period).max(Instant::now() + EMPTY.min(period))).await;
+            }
+        };
+        tokio::select! {
+            () = verifying => {}
+            () = parts.tasks.stopping() => {}
+        }
+    }
+}
+
+impl Parts {
+    /// Begins anywhere: a process that is often started again comes to everything, too.
+    async fn verify_all(&self, mut rate: Rate) -> Pass {
+        let facts = self.index.facts();
+        let first = (self.index.size().1 as f64 * jitter()) as Slot;
+        let mut pass = Pass::default();
+        for (mut next, until) in [(first, Slot::MAX), (0, first)] {
+            while let Some((some, after)) = facts.from(next, LISTED).filter(|_| next < until) {
+                for (_, digest, _) in some.iter().filter(|(slot, ..)| *slot < until) {
+                    self.verify(digest, &mut rate, &mut pass).await;
+                }
+                next = after;
+            }
+        }
+        pass
+    }
+
+    async fn verify(&self, digest: &Digest, rate: &mut Rate, pass: &mut Pass) {
+        let (store, opened) = (self.store.clone(), digest.clone());
+        let mut verification: Verification = match task::blocking_beside(move || store.verification(&opened)).await {
+            Ok(opened) => opened,
+            // It was evicted just now, or its file was removed, which others look for.
+            Err(error) if is_missing(&error) => return,
+            Err(error) => return warn!(%digest, %error, "a cached blob cannot be looked at"),
+        };
+        pass.blobs += 1;
+        loop {
+            match task::blocking_beside(move || verification.step()).await {
+                Ok(Step::More(rest, bytes)) => {
+                    pass.bytes += bytes;
+                    self.metrics.verified(bytes);
+                    verification = rest;
+                    rate.take(bytes).await;
+                }
+                Ok(Step::Right(bytes)) => {
+                    pass.bytes += bytes;
+                    self.metrics.verified(bytes);
+                    return rate.take(bytes).await;
+                }
+                Ok(Step::Rotten(rot)) => {
+                    let (sweep, digest) = (self.sweep.clone(), digest.clone());
+                    if task::blocking_beside(move || sweep.set_aside(&digest, &rot)).await {
+                        pass.rotten += 1;
+                        self.metrics.rotten();
+                    }
+                    return;
+                }
+                Err(error) => return warn!(%digest, %error, "a cached blob cannot be read"),
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! `seawall cache`: what is in a cache, and what is done to it.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use bytesize::ByteSize;
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::config::Config;
+use crate::operate::verify::{Finding, Report, everything};
+use crate::store::Store;
+
+pub(super) const EXAMPLE: &str = "\
+Example: is everything on disk what it should be?
+  seawall cache verify --config /etc/seawall/seawall.toml";
+
+/// Flags of `cache`.
+#[derive(clap::Args, Debug)]
+pub struct CacheArgs {
+    #[command(subcommand)]
+    command: CacheCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum CacheCommand {
+    /// Hashes everything in the data directory, and moves away what is damaged.
+    ///
+    /// A damaged blob is moved to rotten/ in the data directory, and fetched again when it is wanted.
+    /// seawall must not run there meanwhile: one that runs does this by itself (cache.verify_every).
+    /// Exit codes: 0 all is right, or was healed; 1 something could not be.
+    #[command(after_help = EXAMPLE)]
+    Verify(VerifyArgs),
+}
+
+#[derive(clap::Args, Debug)]
+struct VerifyArgs {
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Does what was asked.
+///
+/// # Errors
+/// What kept it from that, or could not be healed.
+pub fn run(args: &CacheArgs, config: &Config) -> anyhow::Result<()> {
+    let CacheCommand::Verify(args) = &args.command;
+    verify(args, config)
+}
+
+fn verify(args: &VerifyArgs, config: &Config) -> anyhow::Result<()> {
+    let data = &config.data;
+    if !crate::fs::exists(&data.join("blobs")) {
+        bail!("{} holds no cache: name its directory (SEAWALL_DATA, or `data` of the configuration)", data.display());
+    }
+    let store = Store::open(data).with_context(|| {
+        format!("{} cannot be used: a seawall that runs there verifies by itself (cache.verify_every)", data.display())
+    })?;
+    let progress = progress(store.bytes()?);
+    let report = everything(&store, |bytes| progress.inc(bytes))?;
+    progress.finish_and_clear();
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print(&report);
+    }
+    match report.failed.len() {
+        0 => Ok(()),
+        failed => bail!("{failed} of {} blobs could not be verified, or not be moved away", report.blobs),
+    }
+}
+
+/// On a terminal alone.
+fn progress(bytes: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} left");
+    let progress = ProgressBar::new(bytes).with_style(style.expect("a template without faults"));
+    progress.enable_steady_tick(Duration::from_millis(200));
+    progress
+}
+
+fn print(report: &Report) {
+    let Report { blobs, bytes, healed, failed } = report;
+    let list = |of: &[Finding], what: &str| {
+        of.iter().for_each(|Finding { digest, why }| println!("{digest}  {what}: {why}"));
+    };
+    list(healed, "damaged, moved to rotten/, fetched again when it is wanted");
+    list(failed, "failed");
+    let sound = blobs - (healed.len() + failed.len()) as u64;
+    println!("{sound} of {blobs} blobs are right ({})", ByteSize(*bytes).display().iec());
+}

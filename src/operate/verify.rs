@@ -1,0 +1,84 @@
+//! Hashes everything in a data directory in which no seawall runs.
+
+use serde::Serialize;
+
+use crate::oci::digest::Digest;
+use crate::store::verification::Step;
+use crate::store::{Store, is_missing};
+
+/// What was found.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// Blobs that were looked at.
+    pub blobs: u64,
+    /// Bytes of them that were hashed.
+    pub bytes: u64,
+    /// Files that had another digest than their name. They were moved to `rotten/`, and are fetched
+    /// again when they are wanted.
+    pub healed: Vec<Finding>,
+    /// Files that could not be read, or not be moved away.
+    pub failed: Vec<Finding>,
+}
+
+/// A blob with which something is wrong.
+#[derive(Debug, Serialize)]
+pub struct Finding {
+    /// Its digest.
+    pub digest: String,
+    /// What that is, for people.
+    pub why: String,
+}
+
+impl Finding {
+    fn new(digest: &Digest, why: impl ToString) -> Finding {
+        Finding { digest: digest.to_string(), why: why.to_string() }
+    }
+}
+
+/// Hashes every blob, and moves away what is none any more. `hashed`: bytes, as they are. Blocks.
+///
+/// # Errors
+/// The names of the blobs cannot be read.
+pub fn everything(store: &Store, mut hashed: impl FnMut(u64)) -> crate::fs::Result<Report> {
+    let mut report = Report::default();
+    for digest in store.names()? {
+        report.verify(store, &digest, &mut hashed);
+    }
+    Ok(report)
+}
+
+impl Report {
+    fn verify(&mut self, store: &Store, digest: &Digest, hashed: &mut impl FnMut(u64)) {
+        let opened = store.verification(digest);
+        if opened.as_ref().is_err_and(is_missing) {
+            return;
+        }
+        self.blobs += 1;
+        let mut step = match opened {
+            Ok(verification) => Step::More(verification, 0),
+            Err(error) => return self.failed.push(Finding::new(digest, error)),
+        };
+        loop {
+            match step {
+                Step::More(rest, bytes) => {
+                    self.bytes += bytes;
+                    hashed(bytes);
+                    step = match rest.step() {
+                        Ok(next) => next,
+                        Err(error) => return self.failed.push(Finding::new(digest, error)),
+                    };
+                }
+                Step::Right(bytes) => {
+                    self.bytes += bytes;
+                    return hashed(bytes);
+                }
+                Step::Rotten(rot) => {
+                    return match store.set_aside(digest) {
+                        Ok(()) => self.healed.push(Finding::new(digest, rot.why)),
+                        Err(error) => self.failed.push(Finding::new(digest, format!("{}; {error}", rot.why))),
+                    };
+                }
+            }
+        }
+    }
+}
