@@ -3,7 +3,7 @@
 mod fitting;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -30,6 +30,7 @@ use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
 use crate::oci::challenge;
 use crate::oci::digest::Digest;
+use crate::operate::status::Sources;
 use crate::policy::access::GrantTtls;
 use crate::policy::budget::Descriptors;
 use crate::policy::registry::Registries;
@@ -79,11 +80,13 @@ impl Daemon {
         let metrics = Metrics::new();
         let (tasks, admin_tasks, ready) = (Tasks::new(), Tasks::new(), Ready::new());
         let (own, ledger, images) = (OwnAddresses::new(), Ledger::default(), Images::default());
+        let (status, started) = (Arc::new(OnceLock::new()), clock.now());
         let shown = Admin {
             metrics: metrics.clone(),
             ready: ready.clone(),
             ledger: ledger.clone(),
             images: images.clone(),
+            status: status.clone(),
             clock: clock.clone(),
             hosts: config.admin.hosts.clone(),
         };
@@ -130,6 +133,17 @@ impl Daemon {
         let cache = Cache::new(&config.cache, base);
         let registries = Arc::new(config.registries.clone());
         images.show(cache.clone(), registries.clone());
+        let sources = Sources {
+            cache: cache.clone(),
+            ledger: ledger.clone(),
+            metrics: metrics.clone(),
+            root: root.clone(),
+            listeners: addresses.clone(),
+            started,
+            clock: clock.clone(),
+        };
+        // Set once: it starts once.
+        let _ = status.set(sources);
         if loops::may_be_overridden(&addresses) {
             tasks.spawn(watch_loops(dialer.clone(), registries.clone(), root.certificate_pem(), tasks.clone()));
         }

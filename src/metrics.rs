@@ -5,6 +5,7 @@
 //! apart.
 
 pub mod bounds;
+pub mod distrust;
 mod labels;
 
 use std::collections::HashSet;
@@ -23,6 +24,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use bounds::Bounds;
+use distrust::Distrust;
 use labels::{
     CodeLabels, LimitLabels, QuotaLabels, ReasonLabel, RegistryLabel, RequestLabels, ServedLabels, SourceLabels,
     StaleLabels, Status, UpstreamLabels,
@@ -75,6 +77,7 @@ struct Inner {
     first_byte: Histogram,
     resolve: Histogram,
     bounds: Bounds,
+    distrust: Distrust,
 }
 
 type WholeGauge = Gauge<u64, AtomicU64>;
@@ -197,12 +200,18 @@ impl Metrics {
             first_byte,
             resolve,
             bounds,
+            distrust: Distrust::default(),
         }))
     }
 
     /// How full is what all clients share.
     pub fn bounds(&self) -> &Bounds {
         &self.0.bounds
+    }
+
+    /// Clients that do not trust the root.
+    pub fn distrust(&self) -> &Distrust {
+        &self.0.distrust
     }
 
     /// A client's request ended: `kind` as in oci/route, `outcome` as in `Cache-Status`.
@@ -320,6 +329,11 @@ impl Metrics {
     /// A blob on disk was none any more.
     pub fn rotten(&self) {
         self.0.rotten.inc();
+    }
+
+    /// How many those were.
+    pub fn count_rotten(&self) -> u64 {
+        self.0.rotten.get()
     }
 
     /// A body was streamed through uncached because the disk has no room.

@@ -86,7 +86,7 @@ pub(super) struct Wanted {
 }
 
 pub(super) async fn listed(State(images): State<Images>, RawQuery(query): RawQuery) -> Response {
-    let Some((cache, _)) = images.shown.get().cloned() else { return starting() };
+    let Some((cache, _)) = images.shown.get().cloned() else { return reply::starting() };
     let (after, limit) = match page(query.as_deref().unwrap_or_default()) {
         Ok(page) => page,
         Err(why) => return refused(&why),
@@ -98,7 +98,7 @@ pub(super) async fn listed(State(images): State<Images>, RawQuery(query): RawQue
 }
 
 pub(super) async fn looked_up(State(images): State<Images>, Json(wanted): Json<Wanted>) -> Response {
-    let Some((cache, registries)) = images.shown.get().cloned() else { return starting() };
+    let Some((cache, registries)) = images.shown.get().cloned() else { return reply::starting() };
     if wanted.names.len() > MOST {
         return refused(&format!("{} names are too many: at most {MOST}", wanted.names.len()));
     }
@@ -157,10 +157,6 @@ fn image(known: &Image) -> Value {
         "checked_at": known.checked.map(time),
         "used_at": known.used.map(time),
     })
-}
-
-fn starting() -> Response {
-    reply::text(StatusCode::SERVICE_UNAVAILABLE, "starting: the cache is being loaded\n")
 }
 
 fn refused(why: &str) -> Response {

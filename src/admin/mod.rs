@@ -8,7 +8,7 @@ mod reply;
 mod serving;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::{FromRef, State};
@@ -22,10 +22,11 @@ use crate::clock::Clock;
 use crate::http::origin::Host;
 use crate::ledger::Ledger;
 use crate::metrics::{CONTENT_TYPE, Metrics};
+use crate::operate::status::Sources;
 use crate::policy::quota::Figures;
 
 pub use images::Images;
-use reply::{json, text, typed};
+use reply::{json, starting, text, typed};
 
 const INDEX: &str = "\
 seawall's admin listener
@@ -34,6 +35,7 @@ seawall's admin listener
 /readyz   200 while pulls are served, 503 while it starts or drains
 /metrics  Prometheus (OpenMetrics text)
 
+/api/v1/status      JSON: what is wrong, in sentences, and the figures behind them
 /api/v1/images      JSON: tags that are known, what they name, what of it is here
 /api/v1/ratelimits  JSON: quotas, pulls charged and spared, what stands
 ";
@@ -98,6 +100,8 @@ pub struct Admin {
     pub ledger: Ledger,
     /// For `/api/v1/images`.
     pub images: Images,
+    /// For `/api/v1/status`, once it serves.
+    pub status: Arc<OnceLock<Sources>>,
     /// The clock that ages are told by.
     pub clock: Clock,
     /// Names that it may be called by, besides addresses and `localhost`.
@@ -120,6 +124,7 @@ fn router(admin: Admin) -> Router {
     let hosts: Arc<[Host]> = admin.hosts.clone().into();
     let shown = Router::new()
         .route("/", get(async || text(StatusCode::OK, INDEX)))
+        .route("/api/v1/status", get(status))
         .route("/api/v1/ratelimits", get(ratelimits))
         .route("/api/v1/images", get(images::listed).post(images::looked_up))
         .route_layer(middleware::from_fn_with_state(hosts, callers::known));
@@ -157,6 +162,13 @@ fn show_quotas(admin: &Admin) {
     }
 }
 
+async fn status(State(admin): State<Admin>) -> Response {
+    match admin.status.get() {
+        Some(sources) => json(StatusCode::OK, &serde_json::json!(sources.status())),
+        None => starting(),
+    }
+}
+
 async fn ratelimits(State(admin): State<Admin>) -> Response {
     let now = admin.clock.now();
     json(StatusCode::OK, &ratelimits::json(&admin.ledger.report(now), now))
@@ -189,6 +201,7 @@ mod tests {
             ready: Ready::new(),
             ledger: Ledger::default(),
             images: Images::default(),
+            status: Arc::default(),
             clock: Clock::system(),
             hosts: Vec::new(),
         };

@@ -16,3 +16,8 @@ pub(super) fn typed(status: StatusCode, media_type: &'static str, body: String) 
     let now = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     (status, [content_type, now], body).into_response()
 }
+
+/// What needs the cache was asked for before that is loaded.
+pub(super) fn starting() -> Response {
+    text(StatusCode::SERVICE_UNAVAILABLE, "starting: the cache is being loaded\n")
+}

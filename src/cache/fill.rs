@@ -83,6 +83,7 @@ impl Fill {
     fn full(&self, why: &str) -> Error {
         warn!(why, "the cache is full: this download is passed through and not kept");
         self.parts.metrics.disk_full();
+        self.parts.full_since.lock().get_or_insert_with(|| self.parts.now());
         Error::new(Kind::Full, "the cache is full")
     }
 

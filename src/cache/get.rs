@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
 
 use super::admit::Cleared;
 use super::content::Contents;
@@ -25,6 +27,7 @@ use crate::oci::login::Login;
 use crate::oci::manifest::ContentKind;
 use crate::oci::name::{Reference, RepositoryKey, Tag};
 use crate::policy::freshness::{Reason, Tags};
+use crate::policy::verdict::Unreachable;
 use crate::records::Journal;
 use crate::store::Store;
 use crate::store::index::Index;
@@ -74,6 +77,21 @@ impl std::fmt::Debug for Cache {
     }
 }
 
+/// How full a cache is.
+#[derive(Clone, Copy, Debug)]
+pub struct Fullness {
+    /// Bytes of blobs that are here.
+    pub bytes: u64,
+    /// How many.
+    pub blobs: u64,
+    /// Bytes that may be here.
+    pub max_size: u64,
+    /// When what goes next was last used.
+    pub oldest_used: Option<SystemTime>,
+    /// Since when nothing is kept for want of room.
+    pub full_since: Option<SystemTime>,
+}
+
 /// What the cache stands on.
 pub struct Base {
     /// What asks registries.
@@ -118,9 +136,21 @@ impl Cache {
         let manifests = Manifests::new(settings.memory);
         let tags = settings.tags.clone();
         let lending = Arc::new(Lending::new(clock.clone(), &metrics.bounds().added));
-        let parts =
-            Parts { upstream, access, store, index, flights, manifests, sweep, lending, tags, clock, tasks, metrics };
-        let parts = Arc::new(parts);
+        let parts = Arc::new(Parts {
+            upstream,
+            access,
+            store,
+            index,
+            flights,
+            manifests,
+            sweep,
+            lending,
+            tags,
+            clock,
+            tasks,
+            metrics,
+            full_since: Mutex::default(),
+        });
         let contents = Arc::new(Contents::new(parts.clone()));
         let tagged = Tagged::new(parts.clone(), bindings.clone(), contents.clone());
         Cache(Arc::new(Inner { parts, bindings, contents, tagged }))
@@ -208,5 +238,19 @@ impl Cache {
     /// Fills that run.
     pub fn fills(&self) -> usize {
         self.0.parts.flights.count()
+    }
+
+    /// How full it is.
+    pub fn fullness(&self) -> Fullness {
+        let parts = &self.0.parts;
+        let (bytes, blobs) = parts.index.size();
+        let oldest = parts.index.oldest(parts.now());
+        let oldest_used = oldest.and_then(|digest| parts.index.last_used(&digest));
+        Fullness { bytes, blobs, max_size: parts.sweep.max_size, oldest_used, full_since: *parts.full_since.lock() }
+    }
+
+    /// Hosts that do not answer.
+    pub fn unreachable(&self) -> Vec<Unreachable> {
+        self.0.parts.upstream.unreachable_hosts()
     }
 }

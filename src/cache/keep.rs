@@ -57,7 +57,10 @@ pub(super) async fn land(
         Ok::<_, FsError>(reservation.kept(insert))
     });
     let held = match kept.await {
-        Ok(held) => held,
+        Ok(held) => {
+            *parts.full_since.lock() = None;
+            held
+        }
         Err(error) => {
             warn!(%digest, %error, "a verified blob cannot be kept");
             lead.land(None);

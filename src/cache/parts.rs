@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::StatusCode;
+use parking_lot::Mutex;
 
 use super::flight::{Flight, Flights};
 use super::found::Stale;
@@ -41,6 +42,8 @@ pub(super) struct Parts {
     pub(super) clock: Clock,
     pub(super) tasks: Tasks,
     pub(super) metrics: Metrics,
+    /// Since when nothing is kept for want of room.
+    pub(super) full_since: Mutex<Option<SystemTime>>,
 }
 
 /// Harbor answers 412 for an artifact that its scanner withholds, others 451.

@@ -274,6 +274,8 @@ fn looped(found: &Loop) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::admin::{self, Admin, Ready, Stage};
     use crate::config::{AdminSettings, Overrides};
@@ -314,7 +316,8 @@ mod tests {
         let (ready, tasks) = (Ready::new(), Tasks::new());
         let (ledger, clock) = (crate::ledger::Ledger::default(), crate::clock::Clock::system());
         let images = admin::Images::default();
-        let admin = Admin { metrics: Metrics::new(), ready: ready.clone(), ledger, images, clock, hosts: Vec::new() };
+        let (metrics, status) = (Metrics::new(), Arc::default());
+        let admin = Admin { metrics, ready: ready.clone(), ledger, images, status, clock, hosts: Vec::new() };
         let stop = tasks.clone();
         tasks.spawn(admin::serve(listener, admin, async move { stop.stopping().await }));
         let said = async || health(address).await.map_err(|error| format!("{error:#}"));

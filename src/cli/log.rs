@@ -71,6 +71,11 @@ impl Write for Lines {
     }
 }
 
+/// A text of others, for a terminal.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    escaped(text, false)
+}
+
 /// Without characters that end a line, move a terminal's cursor, turn the direction of the text, or look
 /// like a space or like nothing at all. In a string of JSON it means the same. Colours begin with
 /// U+001B; what is coloured has it escaped already.

@@ -1,5 +1,6 @@
 //! The command line: one file per command. Messages for people go to stderr, results to stdout.
 
+mod api;
 pub mod ca;
 pub mod cache;
 pub mod check;
@@ -7,6 +8,7 @@ pub mod images;
 pub mod log;
 pub mod serve;
 pub mod setup;
+pub mod status;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -57,6 +59,9 @@ pub enum Command {
     /// their content.
     #[command(after_help = images::EXAMPLE)]
     Images(images::ImagesArgs),
+    /// Says how the seawall that runs does: what is wrong, since when, and what to do.
+    #[command(after_help = status::EXAMPLE)]
+    Status(status::StatusArgs),
     /// Looks after what is in the cache.
     #[command(after_help = cache::EXAMPLE)]
     Cache(cache::CacheArgs),
@@ -78,6 +83,9 @@ impl Cli {
             }
             Command::Images(args) => {
                 load(self.config, Overrides::default()).and_then(|config| images::run(&args, &config))
+            }
+            Command::Status(args) => {
+                load(self.config, Overrides::default()).and_then(|config| status::run(&args, &config))
             }
             Command::Cache(args) => {
                 load(self.config, Overrides::default()).and_then(|config| cache::run(&args, &config))

@@ -1,4 +1,5 @@
 //! What an operator sees of a cache and does to it: functions that return reports. The commands print
 //! them, the admin listener answers with them.
 
+pub mod status;
 pub mod verify;

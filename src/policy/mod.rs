@@ -28,5 +28,6 @@ pub mod segments;
 pub mod sound;
 pub mod stamp;
 pub mod users;
+pub mod verdict;
 
 pub use registry as chain;

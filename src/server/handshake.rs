@@ -54,10 +54,19 @@ async fn finish(
         }
     };
     match tokio::time::timeout(conn.patience(), greeting.accept(config)).await {
-        Ok(Ok(stream)) => return Some(stream),
+        Ok(Ok(stream)) => {
+            conn.shared.metrics.distrust().forget(conn.peer.ip());
+            return Some(stream);
+        }
         // At info: a client that does not trust the root is the first thing to go wrong in every
         // installation.
-        Ok(Err(error)) => info!(peer = %conn.peer, host, %error, "TLS handshake failed{}", advice(&error)),
+        Ok(Err(error)) => {
+            let advice = advice(&error);
+            if !advice.is_empty() {
+                conn.shared.metrics.distrust().note(conn.peer.ip(), conn.shared.clock.now());
+            }
+            info!(peer = %conn.peer, host, %error, "TLS handshake failed{advice}");
+        }
         Err(_) => debug!(peer = %conn.peer, host, "TLS handshake took too long"),
     }
     None

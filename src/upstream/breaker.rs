@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
 use super::question::in_time;
+use super::request::NO_REGISTRY;
 use crate::clock::{Clock, jitter};
 use crate::error::{Error, Kind, Reply, Result};
 use crate::http::origin::Origin;
@@ -23,6 +24,7 @@ use crate::metrics::{Metrics, Running};
 use crate::policy::breaker::{Breaker, Failed, Failure, Pass, State, Verdict};
 use crate::policy::chain::{Source, Tags};
 use crate::policy::registry::Site;
+use crate::policy::verdict::Unreachable;
 
 /// Hosts that are remembered as failing. A pattern such as `*.pkg.dev` has as many as clients ask
 /// for.
@@ -164,6 +166,16 @@ impl Outages {
         Some(host.refusal(&key.1, host.breaker.clone().admit(now).err().unwrap_or_default()))
     }
 
+    /// The hosts of registries that do not answer now, in order.
+    pub(super) fn report(&self) -> Vec<Unreachable> {
+        let (now, hosts) = (self.clock.now(), self.hosts.lock());
+        let is_registry = |registry: &str| registry != NO_REGISTRY;
+        let away = hosts.iter().filter(|((registry, _), host)| is_registry(registry) && host.breaker.is_away(now));
+        let mut away: Vec<_> = away.map(|((registry, origin), host)| host.report(registry, origin)).collect();
+        away.sort_by(|a, b| (&a.registry, &a.host).cmp(&(&b.registry, &b.host)));
+        away
+    }
+
     /// Whether a host is not known to be unreachable.
     ///
     /// # Errors
@@ -242,6 +254,15 @@ impl Host {
             open: None,
             is_asked: false,
             asked: now,
+        }
+    }
+
+    fn report(&self, registry: &str, origin: &Origin) -> Unreachable {
+        Unreachable {
+            registry: registry.to_owned(),
+            host: origin.authority().to_string(),
+            since: self.breaker.since(),
+            why: self.why.clone(),
         }
     }
 

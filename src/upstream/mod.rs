@@ -84,6 +84,7 @@ use crate::oci::challenge::Challenge;
 use crate::oci::name::Repository;
 use crate::oci::route;
 use crate::policy::registry::{Registries, Site};
+use crate::policy::verdict::Unreachable;
 
 /// Asks registries. Clones share everything.
 #[derive(Clone)]
@@ -346,6 +347,11 @@ impl Upstream {
     /// that is believed what tags name.
     pub fn unreachable(&self, site: &Site) -> Option<Error> {
         self.client().outages.unreachable(site)
+    }
+
+    /// All hosts that do not answer now.
+    pub fn unreachable_hosts(&self) -> Vec<Unreachable> {
+        self.client().outages.report()
     }
 
     /// Whether it is known that a registry is unreachable.

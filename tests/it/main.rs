@@ -96,6 +96,7 @@ mod smuggling_framing;
 mod smuggling_h2;
 mod smuggling_targets;
 mod sources;
+mod status;
 mod tags;
 mod taken_away;
 mod target;

@@ -22,7 +22,7 @@ async fn opened(seawall: &Seawall) {
 }
 
 /// Asks in vain until the registry is known not to answer.
-async fn fail_until_open(seawall: &Seawall) {
+pub(crate) async fn fail_until_open(seawall: &Seawall) {
     for name in ["a", "b", "c", "d"] {
         assert_eq!(get(&seawall.client(), &manifest(name)).await.status, 502);
     }
