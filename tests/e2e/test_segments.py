@@ -8,17 +8,20 @@ Counts what left the registry; how long it took is for the benchmarks.
 
 import concurrent.futures
 import http.client
+import io
+import json
 import os
 import re
 import shutil
 import subprocess
+import tarfile
 import tempfile
 import time
 import urllib.request
 
 import pytest
 
-from lab import ENVIRONMENT, Processes, Registry, free_port
+from lab import ENVIRONMENT, MANIFEST, Processes, Registry, free_port
 from test_registries import CONFIGURATION, HOST, SEAWALL, STORAGE, certificates, stack, tree  # noqa: F401 (a fixture)
 
 NGINX = """
@@ -173,3 +176,72 @@ def test_podman_moves_of_a_changed_image_no_more_than_without_seawall(fast, stac
     print(moved)
     assert moved["direct", "2"] < moved["direct", "1"] / 5, f"podman asks for parts: {moved}"
     assert moved["seawall", "2"] < 1.5 * moved["direct", "2"], moved
+
+
+CONTAINERD = """
+version = 3
+root = "{short}/root"
+state = "{short}/state"
+disabled_plugins = ["io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "{short}/sock"
+[plugins."io.containerd.transfer.v1.local"]
+  concurrent_layer_fetch_buffer = 8388608
+  max_concurrent_downloads = 4
+  [[plugins."io.containerd.transfer.v1.local".unpack_config]]
+    platform = "linux/amd64"
+    snapshotter = "native"
+"""
+
+
+def test_containerd_fetches_a_layer_in_parts_as_fast_as_without_seawall(slow, stack):
+    """containerd 2.1 and later, from a cold cache. CONTAINERD: the directory of its programs, if they are not in the PATH."""
+    where = os.environ.get("CONTAINERD", os.environ["PATH"])
+    containerd, ctr = (shutil.which(name, path=where) for name in ("containerd", "ctr"))
+    version = subprocess.run([containerd, "--version"], capture_output=True, text=True).stdout if containerd else ""
+    if not re.search(r"v?2\.([1-9]|\d\d)", version) or os.geteuid():
+        pytest.skip(f"no containerd 2.1 or later that root can start: {version or 'none'}; see CONTRIBUTING.md")
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        entry = tarfile.TarInfo("data")
+        entry.size = 48 * MIB
+        archive.addfile(entry, io.BytesIO(os.urandom(entry.size)))
+    layer = slow.registry.push("acme/app", tar.getvalue()) | {"mediaType": "application/vnd.oci.image.layer.v1.tar"}
+    config = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}}).encode()
+    config = slow.registry.push("acme/app", config) | {"mediaType": "application/vnd.oci.image.config.v1+json"}
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]}).encode()
+    slow.registry.send("PUT", "/v2/acme/app/manifests/1", manifest, {"Content-Type": MANIFEST})
+    trust = {"SSL_CERT_FILE": f"{slow.dir}/ca.crt"}
+    ways = {"direct": (f"{HOST}:{slow.nginx}/acme/app:1", trust),
+            "seawall": ("docker.io/acme/app:1", {"HTTPS_PROXY": f"http://127.0.0.1:{slow.port}", "SSL_CERT_FILE": f"{slow.dir}/data/ca/ca.crt"})}
+    took, asked = {}, {}
+    for way, (image, more) in ways.items():
+        short = stack.enter_context(tempfile.TemporaryDirectory(prefix="e2e-", ignore_cleanup_errors=True))
+        (slow.dir / f"{way}.toml").write_text(CONTAINERD.format(short=short))
+        hosts = slow.dir / "hosts" / f"{HOST}:{slow.nginx}"
+        hosts.mkdir(parents=True, exist_ok=True)
+        (hosts / "hosts.toml").write_text(f'server = "https://{HOST}:{slow.nginx}"\n[host."https://127.0.0.1:{slow.nginx}"]\nskip_verify = true\n')
+        process = subprocess.Popen([containerd, "--config", f"{slow.dir}/{way}.toml"], env=ENVIRONMENT | more, cwd=slow.dir,
+                                   stdout=open(slow.dir / f"{way}.log", "w"), stderr=subprocess.STDOUT)
+        try:
+            command = [ctr, "--address", f"{short}/sock"]
+            until = time.monotonic() + 30
+            while subprocess.run([*command, "version"], env=ENVIRONMENT, capture_output=True).returncode:
+                assert process.poll() is None and time.monotonic() < until, (slow.dir / f"{way}.log").read_text()
+                time.sleep(0.1)
+            before, began = slow.sent(), time.monotonic()
+            pull = [*command, "images", "pull", "--platform", "linux/amd64", "--snapshotter", "native",
+                    *(["--hosts-dir", f"{slow.dir}/hosts"] if way == "direct" else []), image]
+            said = subprocess.run(pull, env=ENVIRONMENT | more, capture_output=True, text=True)
+            took[way] = time.monotonic() - began
+            assert said.returncode == 0, said.stderr + (slow.dir / f"{way}.log").read_text()
+        finally:
+            process.terminate()
+            process.wait(20)
+        slow.rest()
+        ranges, sent = slow.sent()
+        asked[way] = ([part for part in ranges[len(before[0]):]], sent - before[1])
+    print({way: (round(took[way], 1), len(asked[way][0]), asked[way][1]) for way in ways})
+    assert sum(part != "-" for part in asked["direct"][0]) > 1, f"it asks for parts: {asked}"
+    assert asked["seawall"][1] < 1.05 * asked["direct"][1], asked
+    assert took["seawall"] < 1.5 * took["direct"], took
