@@ -25,7 +25,7 @@ use crate::error::{Error, Kind, Result};
 use crate::policy::extents::Extents;
 use crate::store::Partial;
 use crate::task;
-use crate::upstream::Proves;
+use crate::upstream::{Proves, Source};
 
 /// What is left of a fill that was begun.
 struct Begun {
@@ -99,11 +99,14 @@ impl Fill {
                 Err(error) => break Err(error),
             }
         };
+        let source = pump.source().clone();
         match (came, pump.stop().await) {
-            (Ok(()), (Some(partial), Some(reservation))) => match self.verify(&lead, partial, &inquiry, proves).await {
-                Ok(partial) => self.keep(lead, (partial, reservation), &media_type).await,
-                Err(error) => lead.fail(error),
-            },
+            (Ok(()), (Some(partial), Some(reservation))) => {
+                match self.verify(&lead, partial, (&inquiry, proves), &source).await {
+                    Ok(partial) => self.keep(lead, (partial, reservation), &media_type).await,
+                    Err(error) => lead.fail(error),
+                }
+            }
             (came, (partial, _reservation)) => {
                 let error = came.err().unwrap_or_else(|| Error::new(Kind::Full, "there is no room for what came"));
                 self.fail(lead, partial, is_asked, error).await;
@@ -135,13 +138,20 @@ impl Fill {
         }
     }
 
-    async fn verify(&self, lead: &Lead, partial: Partial, inquiry: &Inquiry, proves: Proves) -> Result<Partial> {
+    async fn verify(
+        &self,
+        lead: &Lead,
+        partial: Partial,
+        (inquiry, proves): (&Inquiry, Proves),
+        source: &Source,
+    ) -> Result<Partial> {
         if partial.is_verified() {
             self.parts.access.deliver_and_read(inquiry, proves, (partial.digest(), self.kind()));
             lead.verify(partial.len());
             return Ok(partial);
         }
         self.parts.lending.came_wrong(partial.digest());
+        self.parts.upstream.sent_wrong(partial.digest(), source);
         let (store, digest) = (self.parts.store.clone(), partial.digest().clone());
         warn!(%digest, bytes = partial.len(), upstream = %self.pull.site.origin, "upstream sent other bytes than those of the digest: nothing is kept");
         let host = &self.pull.site.origin.host;

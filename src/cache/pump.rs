@@ -151,6 +151,11 @@ impl Pump {
         !self.is_plain && self.most > 1
     }
 
+    /// Where bytes come from.
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
     /// Notes which bytes are here, and tells.
     pub(super) async fn note(&mut self) -> Extents {
         let Some(partial) = self.partial().await else { return Extents::default() };

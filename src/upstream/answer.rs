@@ -1,5 +1,6 @@
 //! What comes back from upstream: a response, and how it came.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -75,6 +76,8 @@ pub struct Answer {
     /// Of a tag's HEAD, where there are other sources: the books say that whoever named the digest
     /// sends no manifest to who asked, for want of quota.
     pub spent: bool,
+    /// Where there are other sources: the name of the one that answered.
+    pub sent_by: Option<Arc<str>>,
     /// Of a 429: what it means, until when it holds, and what can be done, in seawall's words.
     pub limit: Option<Error>,
 }

@@ -22,6 +22,7 @@ use super::quota::QuotaGate;
 use super::request::{About, NO_REGISTRY, RequestBody, Wire, build, unless_idle};
 use super::resend::{Receiver, Resendable};
 use super::retry_pacing::RetryPacing;
+use super::wrong::WrongSenders;
 use crate::clock::Clock;
 use crate::dial::connect::Dialer;
 use crate::dial::error::{DialError, certificate_refused, dial_error};
@@ -64,6 +65,7 @@ pub(super) struct Client {
     pub(super) outages: Outages,
     pub(super) quota: QuotaGate,
     pub(super) retry_pacing: RetryPacing,
+    pub(super) wrong: WrongSenders,
     /// How long a transfer may be silent.
     pub(super) idle_timeout: Duration,
     /// How long the answer to an upload is waited for that is all sent.
@@ -91,6 +93,7 @@ impl Client {
             outages: Outages::new(clock.clone(), metrics.clone(), settings.resolve_deadline),
             quota: QuotaGate { ledger, clock: clock.clone(), metrics: metrics.clone() },
             retry_pacing: RetryPacing::default(),
+            wrong: WrongSenders::default(),
             idle_timeout: settings.idle_timeout,
             upload_timeout: settings.upload_timeout,
             resolve_deadline: settings.resolve_deadline,
@@ -157,6 +160,7 @@ impl Client {
             paid_by,
             account: None,
             spent: false,
+            sent_by: None,
             limit,
         })
     }

@@ -1,6 +1,7 @@
 //! GET: the bytes of a digest, or of a tag where HEAD does not say which digest that is.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
@@ -94,6 +95,8 @@ pub struct Source {
     pub total: Option<u64>,
     /// `ETag`, if it is a strong one.
     tag: Option<HeaderValue>,
+    /// Where there are other sources: which it is.
+    sent_by: Option<Arc<str>>,
     /// Whether all streams to that host share one connection.
     pub shares_connection: bool,
     /// Whether it may send parts: it did, or did not say that it does not.
@@ -107,7 +110,8 @@ impl Source {
         let sends_none = headers.get(header::ACCEPT_RANGES).is_some_and(|value| value.as_bytes() == b"none");
         let has_parts = answer.status() == StatusCode::PARTIAL_CONTENT || !sends_none;
         let shares_connection = answer.response.version() == Version::HTTP_2;
-        Source { address: answer.address.clone(), via: answer.via, total, tag, shares_connection, has_parts }
+        let (address, via, sent_by) = (answer.address.clone(), answer.via, answer.sent_by.clone());
+        Source { address, via, total, tag, sent_by, shares_connection, has_parts }
     }
 
     /// Whether a redirect led there.
@@ -118,6 +122,11 @@ impl Source {
     /// The next question goes through the registry again.
     pub fn forget_address(&mut self) {
         self.via = Via::Direct;
+    }
+
+    /// Where there are other sources: which it is.
+    pub(super) fn sent_by(&self) -> Option<&Arc<str>> {
+        self.sent_by.as_ref()
     }
 
     /// The host's name, for what is remembered of it.

@@ -48,6 +48,7 @@ mod resend;
 mod retry_pacing;
 mod sources;
 mod tokens;
+mod wrong;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +82,7 @@ use crate::http::origin::Origin;
 use crate::lane::Place;
 use crate::ledger::Identity;
 use crate::oci::challenge::Challenge;
+use crate::oci::digest::Digest;
 use crate::oci::name::Repository;
 use crate::oci::route;
 use crate::policy::registry::{Registries, Site};
@@ -347,6 +349,13 @@ impl Upstream {
     /// that is believed what tags name.
     pub fn unreachable(&self, site: &Site) -> Option<Error> {
         self.client().outages.unreachable(site)
+    }
+
+    /// A source sent other bytes than those of a digest: others are asked for it before, for an hour.
+    pub fn sent_wrong(&self, digest: &Digest, source: &fetch::Source) {
+        if let Some(name) = source.sent_by() {
+            self.client().wrong.note(digest, name, self.client().clock.now());
+        }
     }
 
     /// All hosts that do not answer now.

@@ -42,6 +42,14 @@ impl What {
         }
     }
 
+    /// The digest by which it is asked for.
+    pub fn digest(&self) -> Option<&Digest> {
+        match self {
+            What::Manifest(Reference::Digest(digest)) | What::Blob(digest) => Some(digest),
+            What::Manifest(Reference::Tag(_)) | What::List(_) => None,
+        }
+    }
+
     /// As what the repository has it; nothing for a list.
     pub fn content(&self) -> Option<manifest::ContentKind> {
         match self {

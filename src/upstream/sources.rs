@@ -46,13 +46,17 @@ impl Sources {
         let renamed = chain.renamed(question.repository);
         let question = Question { repository: &renamed, ..question };
         let mut failed = None;
-        for leg in chain.legs(asked(&question), question.requester.reach) {
+        for leg in self.legs(&question) {
             let answered = match leg {
                 Leg::Registry => self.ask_below(&question, chain.prefix.as_ref()).await,
                 Leg::Source(source) => self.ask_source(&question, source).await,
             };
-            let site = if let Leg::Source(source) = leg { &source.site } else { question.site };
-            let answered = answered.map(|answer| Answer { spent: self.is_spent(&question, site, &answer), ..answer });
+            let site = site_of(leg, question.site);
+            let answered = answered.map(|answer| Answer {
+                spent: self.is_spent(&question, site, &answer),
+                sent_by: Some(site.namespace.clone()),
+                ..answer
+            });
             let is_passed_over = past == Past::Spent && answered.as_ref().is_ok_and(|answer| answer.spent);
             if !is_passed_over && !chain.goes_on(leg, outcome(&answered)) {
                 return answered;
@@ -68,6 +72,17 @@ impl Sources {
             }
         }
         failed.unwrap_or_else(|| Err(Error::new(Kind::Ours, "no source was asked")))
+    }
+
+    /// The sources that are asked, in order. Who sent other bytes than those of this digest is asked last.
+    fn legs<'a>(&self, question: &Question<'a>) -> Vec<Leg<'a>> {
+        let chain = &question.site.registry.chain;
+        let mut legs: Vec<_> = chain.legs(asked(question), question.requester.reach).collect();
+        if let (Asked::Bytes, Some(digest)) = (asked(question), question.what.digest()) {
+            let (wrong, now) = (&self.client().wrong, self.client().clock.now());
+            legs.sort_by_cached_key(|leg| wrong.has(digest, &site_of(*leg, question.site).namespace, now));
+        }
+        legs
     }
 
     fn is_spent(&self, question: &Question<'_>, site: &Site, answer: &Answer) -> bool {
@@ -92,6 +107,10 @@ impl Sources {
         }
         Ok(Answer { grants: source.grants(), ..answer })
     }
+}
+
+fn site_of<'a>(leg: Leg<'a>, registry: &'a Site) -> &'a Site {
+    if let Leg::Source(source) = leg { &source.site } else { registry }
 }
 
 fn asked(question: &Question<'_>) -> Asked {

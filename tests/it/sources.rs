@@ -205,6 +205,40 @@ async fn a_source_that_lies_is_found_out() {
     seawall.client().pull("docker.io/library/alpine:3.20", Style::Docker).await.unwrap();
 }
 
+/// The next one who asks for it has it, and who lied is asked for it last, for an hour.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_lied_about_a_digest_is_asked_for_it_last() {
+    let (pki, blobs) = (Pki::new(), [Blob::generated(95, 200_000), Blob::generated(96, 200_000)]);
+    let hub = Registry::new("registry-1.docker.io").image("library/big:1", Image::of(blobs.to_vec())).start(&pki).await;
+    let mirror = Registry::new(MIRROR).image("library/big:1", Image::of(blobs.to_vec())).start(&pki).await;
+    mirror.fault(Fault::on("bytes").corrupt(3));
+    let seawall = Seawall::before(&hub).front(&mirror).toml(&upstreams(MIRROR_FIRST)).start(&pki).await;
+    let client = seawall.client();
+    let url = |blob: &Blob| format!("{HUB}/v2/library/big/blobs/{}", blob.digest());
+    let whole = async |blob: &Blob| {
+        let reply = client.get(&url(blob)).send().await.ok();
+        reply.is_some_and(|reply| reply.status == 200 && reply.body.is_ok() && blob.holds(0, reply.bytes()))
+    };
+    // The registry's grant comes first: a mirror is asked for nothing else.
+    for blob in &blobs {
+        assert_eq!(client.head(&url(blob)).send().await.unwrap().status, 200);
+    }
+    assert!(!whole(&blobs[0]).await, "it was the mirror's");
+    mirror.reset_counts();
+    assert!(whole(&blobs[0]).await, "{}", mirror.log());
+    assert_eq!((mirror.gets("blobs"), hub.gets("blobs")), (0, 1), "{}{}", mirror.log(), hub.log());
+    // Of another digest it lied about nothing yet.
+    assert!(!whole(&blobs[1]).await);
+    assert_eq!(mirror.gets("blobs"), 1);
+    mirror.clear_faults();
+    seawall.clock.advance(Duration::from_secs(3601));
+    for blob in &blobs {
+        let _ = client.head(&url(blob)).send().await;
+    }
+    assert!(whole(&blobs[1]).await);
+    assert_eq!(mirror.gets("blobs"), 2, "{}", mirror.log());
+}
+
 /// Pitfall 33, the Bitnami purge: the client goes on asking for the old name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repository_that_moved_is_found_under_its_old_name() {
