@@ -233,6 +233,45 @@ mod tests {
         assert!(opened(dir.path(), "b").is_empty());
     }
 
+    /// Killed after each write, each byte of a note and each rename, the process goes on with bytes of the
+    /// blob alone; and with all that a note named which was whole.
+    #[test]
+    fn a_crash_at_any_step_of_a_note_believes_no_byte_that_is_not_here() {
+        let parts = [20..32, 0..5, 9..12, 5..9, 12..20];
+        for (killed, half) in (0..parts.len()).flat_map(|killed| [(killed, false), (killed, true)]) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("sha256-x");
+            let mut partial = opened(dir.path(), "b");
+            let mut noted = vec![Vec::new()];
+            for part in &parts[..killed] {
+                put(&mut partial, part.clone());
+                partial.note().unwrap();
+                noted.push(fs::read(&note_path(&path)).unwrap());
+            }
+            let end = if half { parts[killed].len() / 2 } else { parts[killed].len() };
+            fs::write_at(partial.file.file(), &path, &BYTES[parts[killed].clone()][..end], parts[killed].start as u64)
+                .unwrap();
+            let file = fs::read(&path).unwrap();
+            let last = noted.pop().unwrap();
+            for cut in 0..=last.len() {
+                for note in [&last[..cut], noted.last().map_or(&[][..], Vec::as_slice)] {
+                    fs::replace_unsynced(&path, &file).unwrap();
+                    fs::replace_unsynced(&note_path(&path), note).unwrap();
+                    fs::replace_unsynced(&fs::with_suffix(&note_path(&path), ".new"), &last[..cut]).unwrap();
+                    let again = opened(dir.path(), "b");
+                    let is_whole = note == last.as_slice();
+                    let expected = if is_whole { partial.here().bytes() } else { 0 };
+                    assert!(again.here().bytes() >= expected, "killed in part {killed}, {cut} bytes of its note");
+                    for here in again.here().ranges() {
+                        let mut read = vec![0; (here.end - here.start) as usize];
+                        assert_eq!(again.file().read_at(&mut read, here.start).unwrap(), read.len());
+                        assert_eq!(read, BYTES[here.start as usize..here.end as usize]);
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn who_reads_the_old_one_keeps_it_where_it_is_begun_anew() {
         let dir = tempfile::tempdir().unwrap();
