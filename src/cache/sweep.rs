@@ -263,16 +263,20 @@ impl Sweep {
     }
 
     /// Moves a blob away that is one no more, whoever reads it: who wants it fetches it again. Tells
-    /// whether it was that.
+    /// whether it was that. A disk that takes nothing just now is no blob's fault.
     pub fn set_aside(&self, digest: &Digest, rot: &Rot) -> bool {
         let Joined::Lead(_lead) = self.flights.join(digest, || None) else { return false };
         if !self.store.is_blob(digest, rot) {
             return false;
         }
+        let why = &rot.why;
+        if rot.is_unreadable && !self.store.is_writable() {
+            warn!(%digest, why, "a cached blob cannot be read, nor anything be written to the data directory: look at the disk");
+            return false;
+        }
         self.index.forget(digest);
         self.presences.forget(digest);
         self.opened.forget(digest);
-        let why = &rot.why;
         match self.store.set_aside(digest) {
             Ok(()) => {
                 error!(%digest, why, "a cached blob is damaged: its file is moved to rotten/, and it is fetched again when it is wanted; look at the disk")

@@ -12,13 +12,15 @@ use crate::clock::jitter;
 use crate::oci::digest::Digest;
 use crate::store::is_missing;
 use crate::store::slab::Slot;
-use crate::store::verification::{Step, Verification};
+use crate::store::verification::{Rot, Step};
 use crate::task;
 
 /// Bytes a second at least, where there is little: it is done sooner.
 const SLOWEST: u64 = 1 << 20;
 /// Blobs that are listed at once.
 const LISTED: usize = 64;
+/// What cannot be read is read once more after this time.
+const AGAIN: Duration = Duration::from_secs(10);
 /// Between two looks at a cache without a blob.
 const EMPTY: Duration = Duration::from_secs(60);
 
@@ -92,37 +94,46 @@ impl Parts {
     }
 
     async fn verify(&self, digest: &Digest, rate: &mut Rate, pass: &mut Pass) {
-        let (store, opened) = (self.store.clone(), digest.clone());
-        let mut verification: Verification = match task::blocking_beside(move || store.verification(&opened)).await {
-            Ok(opened) => opened,
-            // It was evicted just now, or its file was removed, which others look for.
-            Err(error) if is_missing(&error) => return,
-            Err(error) => return warn!(%digest, %error, "a cached blob cannot be looked at"),
-        };
         pass.blobs += 1;
-        loop {
-            match task::blocking_beside(move || verification.step()).await {
-                Ok(Step::More(rest, bytes)) => {
-                    pass.bytes += bytes;
-                    self.metrics.verified(bytes);
-                    verification = rest;
-                    rate.take(bytes).await;
-                }
-                Ok(Step::Right(bytes)) => {
-                    pass.bytes += bytes;
-                    self.metrics.verified(bytes);
-                    return rate.take(bytes).await;
-                }
-                Ok(Step::Rotten(rot)) => {
-                    let (sweep, digest) = (self.sweep.clone(), digest.clone());
-                    if task::blocking_beside(move || sweep.set_aside(&digest, &rot)).await {
-                        pass.rotten += 1;
-                        self.metrics.rotten();
-                    }
-                    return;
-                }
-                Err(error) => return warn!(%digest, %error, "a cached blob cannot be read"),
+        let Some(mut rot) = self.hash(digest, rate, pass).await else { return };
+        if rot.is_unreadable {
+            // A disk that comes back has damaged nothing.
+            tokio::time::sleep(AGAIN).await;
+            match self.hash(digest, rate, pass).await {
+                Some(again) => rot = again,
+                None => return,
             }
+        }
+        let (sweep, digest) = (self.sweep.clone(), digest.clone());
+        if task::blocking_beside(move || sweep.set_aside(&digest, &rot)).await {
+            pass.rotten += 1;
+            self.metrics.rotten();
+        }
+    }
+
+    /// What is wrong with a blob, if something is.
+    async fn hash(&self, digest: &Digest, rate: &mut Rate, pass: &mut Pass) -> Option<Rot> {
+        let (store, opened) = (self.store.clone(), digest.clone());
+        let opened = task::blocking_beside(move || store.verification(&opened)).await;
+        let mut step = opened.map(|verification| Step::More(verification, 0));
+        loop {
+            let (rest, bytes) = match step {
+                Ok(Step::More(rest, bytes)) => (Some(rest), bytes),
+                Ok(Step::Right(bytes)) => (None, bytes),
+                Ok(Step::Rotten(rot)) => return Some(rot),
+                Err(error) => {
+                    // Else it was evicted just now, or its file was removed, which others look for.
+                    if !is_missing(&error) {
+                        warn!(%digest, %error, "a cached blob cannot be read");
+                    }
+                    return None;
+                }
+            };
+            pass.bytes += bytes;
+            self.metrics.verified(bytes);
+            rate.take(bytes).await;
+            let rest = rest?;
+            step = task::blocking_beside(move || rest.step()).await;
         }
     }
 }

@@ -33,6 +33,7 @@ impl Api {
     /// There is none.
     pub(super) fn at(admin: Option<&str>, config: &Config) -> anyhow::Result<Api> {
         let base = match (admin, config.admin.listen) {
+            (Some(admin), _) if admin.starts_with("https://") => bail!("{admin}: the admin listener speaks http"),
             (Some(admin), _) => {
                 let bare = admin.trim_end_matches('/');
                 if bare.starts_with("http://") { bare.to_owned() } else { format!("http://{bare}") }

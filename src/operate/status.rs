@@ -175,6 +175,7 @@ fn limited((owner, standing): &(ledger::QuotaOwner, ledger::Standing)) -> Option
     (standing.limit != Limit::Tokens).then(|| Limited {
         registry: owner.registry.to_string(),
         is_account,
+        is_abuse: standing.limit == Limit::Abuse,
         until: standing.until,
     })
 }

@@ -59,6 +59,9 @@ pub struct Unreachable {
     pub since: SystemTime,
     /// What the last one was.
     pub why: String,
+    /// Whether the registry can be asked nevertheless: another source of it is there, or this is but
+    /// where it sends clients to.
+    pub is_bridged: bool,
 }
 
 /// A quota of seawall's own: anonymous's, or the operator's account's.
@@ -85,6 +88,8 @@ pub struct Limited {
     pub registry: String,
     /// Whether that was said to the operator's account.
     pub is_account: bool,
+    /// Whether it is a limit of requests, and not the quota of pulls.
+    pub is_abuse: bool,
     /// When it is asked again.
     pub until: SystemTime,
 }
@@ -142,21 +147,27 @@ pub fn verdict(facts: &Facts, now: SystemTime) -> Vec<Finding> {
 }
 
 fn unreachable(it: &Unreachable, now: SystemTime) -> Finding {
-    let Unreachable { registry, host, since, why } = it;
+    let Unreachable { registry, host, since, why, is_bridged } = it;
     let of = if registry == host { String::new() } else { format!(" ({registry})") };
+    let (level, means) = match is_bridged {
+        false => (Level::Outage, "What is here is served; what is not here fails."),
+        true => (Level::Warning, "The registry itself can be asked; what needs this host fails, or takes another way."),
+    };
     let since = moment(*since, now);
-    let text =
-        format!("{host}{of} does not answer since {since}: {why}. What is here is served; what is not here fails.");
-    Finding { level: Level::Outage, text }
+    Finding { level, text: format!("{host}{of} does not answer since {since}: {why}. {means}") }
 }
 
 fn limited(it: &Limited, now: SystemTime) -> Finding {
-    let (until, advice) = (moment(it.until, now), advice(it.is_account));
-    let text = format!(
-        "The quota at {}{} is spent until {until}. What is here is served; new images wait.{advice}",
-        it.registry,
-        of_account(it.is_account)
-    );
+    let Limited { registry, is_account, is_abuse, until } = it;
+    let (until, of) = (moment(*until, now), of_account(*is_account));
+    let text = if *is_abuse {
+        format!(
+            "{registry}{of} answers 429, too many requests: it is left alone until {until}. What is here is served; new images wait."
+        )
+    } else {
+        let advice = advice(*is_account);
+        format!("The quota at {registry}{of} is spent until {until}. What is here is served; new images wait.{advice}")
+    };
     Finding { level: Level::Outage, text }
 }
 

@@ -95,15 +95,15 @@ impl Store {
         self.data.join("partial").join(flat(digest))
     }
 
-    /// Where a blob goes that is one no more.
-    fn rotten_path(&self, digest: &Digest) -> PathBuf {
-        self.data.join("rotten").join(flat(digest))
-    }
-
     /// Opens a blob, to hash it again.
     pub fn verification(&self, digest: &Digest) -> fs::Result<Verification> {
         let Blob { file, size, .. } = self.blob(digest)?;
         Ok(Verification::new(file, size, digest))
+    }
+
+    /// Whether the disk takes anything. One that takes nothing has not damaged this blob or that.
+    pub fn is_writable(&self) -> bool {
+        fs::writable(&self.data).is_ok()
     }
 
     /// Whether what is wrong is the blob yet: another may have come in its place.
@@ -111,12 +111,20 @@ impl Store {
         fs::is_named(rot.file.file(), &self.blob_path(digest)).unwrap_or(false)
     }
 
-    /// Moves a blob away that is one no more. What was moved longest ago is removed where that is too
-    /// much in all.
+    /// Moves a blob away that is one no more, or removes it where that cannot be. The oldest
+    /// files there are removed where that is too much in all.
     pub fn set_aside(&self, digest: &Digest) -> fs::Result<()> {
-        fs::create_dir(&self.data.join("rotten"))?;
-        fs::rename(&self.blob_path(digest), &self.rotten_path(digest))?;
-        let mut all = fs::list(&self.data.join("rotten"))?;
+        let dir = self.data.join("rotten");
+        let moved = fs::create_dir(&dir).and_then(|()| fs::rename(&self.blob_path(digest), &dir.join(flat(digest))));
+        moved.or_else(|_| self.remove(digest))?;
+        // What cannot be bounded now is with the next one.
+        let _ = self.bound_rotten(&dir);
+        Ok(())
+    }
+
+    fn bound_rotten(&self, dir: &Path) -> fs::Result<()> {
+        let mut all = fs::list(dir)?;
+        all.retain(|found| found.is_file && from_flat(&found.name).is_some());
         all.sort_by_key(|found| found.modified);
         let mut bytes: u64 = all.iter().map(|found| found.size).sum();
         for found in all {
@@ -219,7 +227,7 @@ impl Store {
     pub fn list_partials(&self) -> fs::Result<Vec<Listed>> {
         let found = fs::list(&self.data.join("partial"))?.into_iter().filter(|found| found.is_file);
         let read = |found: fs::Found| {
-            let digest = found.name.replacen('-', ":", 1).parse().ok()?;
+            let digest = from_flat(&found.name)?;
             let size = noted_bytes(&found.path, &self.boot).unwrap_or(found.size);
             Some(Listed { digest, size, modified: found.modified })
         };
@@ -235,6 +243,10 @@ impl Store {
 /// A digest as a name in one directory for all algorithms.
 fn flat(digest: &Digest) -> String {
     format!("{}-{}", digest.algorithm().as_str(), digest.hex())
+}
+
+fn from_flat(name: &str) -> Option<Digest> {
+    name.replacen('-', ":", 1).parse().ok()
 }
 
 /// Whether an error says that there is no such file.

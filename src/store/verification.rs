@@ -34,6 +34,8 @@ pub struct Rot {
     pub(super) file: BlobFile,
     /// For people: the digest it has, or why the disk cannot read it.
     pub why: String,
+    /// Whether it cannot be read, which may be so for a moment.
+    pub is_unreadable: bool,
 }
 
 impl Verification {
@@ -49,7 +51,7 @@ impl Verification {
         let until = self.size.min(self.at + STEP);
         match self.file.scan(self.at..until, |bytes| self.hasher.update(bytes)) {
             Ok(()) => {}
-            Err(error) if is_rot(&error) => return Ok(self.rotten(error.to_string())),
+            Err(error) if is_rot(&error) => return Ok(self.rotten(error.to_string(), true)),
             Err(error) => return Err(error),
         }
         let bytes = until - self.at;
@@ -62,16 +64,70 @@ impl Verification {
         Ok(if found == self.digest {
             Step::Right(bytes)
         } else {
-            self.rotten(format!("its bytes have the digest {found}"))
+            self.rotten(format!("its bytes have the digest {found}"), false)
         })
     }
 
-    fn rotten(self, why: String) -> Step {
-        Step::Rotten(Rot { file: self.file, why })
+    fn rotten(self, why: String, is_unreadable: bool) -> Step {
+        Step::Rotten(Rot { file: self.file, why, is_unreadable })
     }
 }
 
 /// Whether a file that cannot be read is damaged, or was cut while it was read.
 fn is_rot(error: &FsError) -> bool {
     error.is_damage() || error.kind() == std::io::ErrorKind::UnexpectedEof
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::digest::Algorithm;
+    use crate::store::Store;
+
+    #[test]
+    fn a_file_is_hashed_in_steps_and_one_that_is_cut_meanwhile_cannot_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let bytes = vec![7; (2 * STEP + 5) as usize];
+        let digest = Digest::of(Algorithm::Sha512, &bytes);
+        let path = dir.path().join("blobs/sha512").join(digest.hex());
+        fs::create_new(&path, 0o600, &bytes).unwrap();
+        let more = |verification: Verification| match verification.step().unwrap() {
+            Step::More(rest, STEP) => rest,
+            other => panic!("{other:?}"),
+        };
+        let rest = more(more(store.verification(&digest).unwrap()));
+        assert!(matches!(rest.step(), Ok(Step::Right(5))));
+        let rest = more(store.verification(&digest).unwrap());
+        fs::truncate(&fs::open_to_write(&path).unwrap(), &path, STEP + 1).unwrap();
+        assert!(matches!(rest.step(), Ok(Step::Rotten(Rot { is_unreadable: true, .. }))));
+        let short = more(store.verification(&digest).unwrap());
+        assert!(matches!(short.step(), Ok(Step::Rotten(Rot { is_unreadable: false, .. }))));
+    }
+
+    /// Where it cannot be moved it is removed; what is not seawall's there stays.
+    #[test]
+    fn what_is_set_aside_is_bounded_and_goes_if_it_cannot_be_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let put = |n: u8, length: u64| {
+            let digest = Digest::of(Algorithm::Sha256, &[n]);
+            let path = dir.path().join("blobs/sha256").join(digest.hex());
+            fs::truncate(&fs::open_for_append(&path).unwrap(), &path, length).unwrap();
+            digest
+        };
+        let rotten = dir.path().join("rotten");
+        fs::create_new(&rotten, 0o600, b"in the way").unwrap();
+        store.set_aside(&put(0, 10)).unwrap();
+        assert_eq!(store.names().unwrap(), []);
+        fs::remove(&rotten).unwrap();
+        store.set_aside(&put(1, 10)).unwrap();
+        fs::create_new(&rotten.join("notes"), 0o600, b"a person's").unwrap();
+        fs::create_dir(&rotten.join("more")).unwrap();
+        let larger = put(2, 1 << 30);
+        store.set_aside(&larger).unwrap();
+        let mut left: Vec<_> = fs::list(&rotten).unwrap().into_iter().map(|found| found.name).collect();
+        left.sort();
+        assert_eq!(left, ["more".to_owned(), "notes".to_owned(), format!("sha256-{}", larger.hex())]);
+    }
 }

@@ -263,6 +263,7 @@ impl Host {
             host: origin.authority().to_string(),
             since: self.breaker.since(),
             why: self.why.clone(),
+            is_bridged: false,
         }
     }
 

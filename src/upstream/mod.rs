@@ -360,7 +360,12 @@ impl Upstream {
 
     /// All hosts that do not answer now.
     pub fn unreachable_hosts(&self) -> Vec<Unreachable> {
-        self.client().outages.report()
+        let mut all = self.client().outages.report();
+        for one in &mut all {
+            let site = self.0.registries.by_name(&one.registry);
+            one.is_bridged = site.is_some_and(|site| self.unreachable(&site).is_none());
+        }
+        all
     }
 
     /// Whether it is known that a registry is unreachable.

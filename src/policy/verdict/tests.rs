@@ -35,6 +35,7 @@ fn sentences() {
         host: host.to_owned(),
         since: at(0),
         why: "connection refused".to_owned(),
+        is_bridged: false,
     };
     let last = "::ffff:10.0.3.17".parse().unwrap();
     let account = ". An account would help: docs/operating.md, \"Docker Hub's quota\".";
@@ -57,7 +58,12 @@ fn sentences() {
         ),
         (
             Facts {
-                limited: vec![Limited { registry: "docker.io".to_owned(), is_account: false, until: at(120) }],
+                limited: vec![Limited {
+                    registry: "docker.io".to_owned(),
+                    is_account: false,
+                    is_abuse: false,
+                    until: at(120),
+                }],
                 quotas: vec![quota(0)],
                 ..facts()
             },
@@ -75,6 +81,27 @@ fn sentences() {
             Facts { unreachable: vec![unreachable("docker.io", "registry-1.docker.io")], ..facts() },
             at(24 * 60),
             "✗ registry-1.docker.io (docker.io) does not answer since 2026-12-01 09:12 UTC: connection refused. What is here is served; what is not here fails.",
+        ),
+        (
+            Facts {
+                unreachable: vec![Unreachable { is_bridged: true, ..unreachable("docker.io", "cdn.example") }],
+                ..facts()
+            },
+            at(5),
+            "! cdn.example (docker.io) does not answer since 09:12 UTC: connection refused. The registry itself can be asked; what needs this host fails, or takes another way.",
+        ),
+        (
+            Facts {
+                limited: vec![Limited {
+                    registry: "docker.io".to_owned(),
+                    is_account: true,
+                    is_abuse: true,
+                    until: at(6),
+                }],
+                ..facts()
+            },
+            at(5),
+            "✗ docker.io (its account) answers 429, too many requests: it is left alone until 09:18 UTC. What is here is served; new images wait.",
         ),
         (
             Facts { full_since: Some(at(0)), ..facts() },
@@ -113,7 +140,7 @@ fn sentences() {
 
 #[test]
 fn the_worst_comes_first() {
-    let limited = Limited { registry: "docker.io".to_owned(), is_account: false, until: at(60) };
+    let limited = Limited { registry: "docker.io".to_owned(), is_account: false, is_abuse: false, until: at(60) };
     let facts = Facts { rotten: 2, full_since: Some(at(0)), limited: vec![limited], ..facts() };
     let levels: Vec<_> = verdict(&facts, at(1)).into_iter().map(|found| found.level).collect();
     assert_eq!(levels, [Level::Outage, Level::Warning, Level::Warning]);
