@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the place they are kept for")]
 
 mod beside;
+mod memory;
 mod outbox;
 mod tree;
 
@@ -17,6 +18,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use beside::Beside;
+pub use memory::memory;
 pub use outbox::{Hold, MOST as MOST_POSTED, Outbox, Uncached, is_stand_in};
 pub use tree::{Expected, Present, Tree};
 

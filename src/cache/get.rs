@@ -21,6 +21,7 @@ use super::tags::{self, Bindings};
 use crate::access::Access;
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::fs;
 use crate::metrics::Metrics;
 use crate::oci::digest::Digest;
 use crate::oci::login::Login;
@@ -76,6 +77,9 @@ impl std::fmt::Debug for Cache {
         f.write_str("Cache")
     }
 }
+
+/// How far ahead of what is hashed a blob comes, where there is memory for that.
+const AHEAD: u64 = 1 << 30;
 
 /// How full a cache is.
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +153,7 @@ impl Cache {
             clock,
             tasks,
             metrics,
+            ahead: fs::memory().map_or(AHEAD, |memory| AHEAD.min(memory / 4)),
             full_since: Mutex::default(),
         });
         let contents = Arc::new(Contents::new(parts.clone()));

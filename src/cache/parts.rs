@@ -42,6 +42,8 @@ pub(super) struct Parts {
     pub(super) clock: Clock,
     pub(super) tasks: Tasks,
     pub(super) metrics: Metrics,
+    /// No connection is added further ahead of what is hashed: it is to be read again from memory.
+    pub(super) ahead: u64,
     /// Since when nothing is kept for want of room.
     pub(super) full_since: Mutex<Option<SystemTime>>,
 }

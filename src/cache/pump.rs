@@ -45,8 +45,6 @@ const TICK: Duration = Duration::from_millis(100);
 /// Once nobody wants more the next question for a part of it is waited for a while: to begin again costs a
 /// question.
 const LINGER: Duration = Duration::from_secs(5);
-/// No connection is added further ahead of what is hashed: it is to be read again from memory.
-const AHEAD: u64 = 1 << 30;
 
 /// Bytes of a part that are worth a question of their own.
 const LONG: u64 = 1 << 20;
@@ -299,7 +297,7 @@ impl Pump {
                 is_unsaid: self.waiting.is_unsaid,
                 paying,
                 most: self.most,
-                horizon: self.hashed.saturating_add(AHEAD),
+                horizon: self.hashed.saturating_add(self.fill.parts.ahead),
             };
             match scene.next() {
                 Some(Step::Cut(n)) => self.cut(n),
