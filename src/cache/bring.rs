@@ -99,6 +99,7 @@ impl Fill {
                 Err(error) => break Err(error),
             }
         };
+        pump.tell_end();
         let source = pump.source().clone();
         match (came, pump.stop().await) {
             (Ok(()), (Some(partial), Some(reservation))) => {

@@ -80,7 +80,7 @@ impl Contents {
                 let Some(reading) = self.admission.reading(pull, digest, what, cleared).await? else { break };
                 return Ok(self.in_memory(pull, digest, &manifest, reading));
             }
-            let asking = || Some(asking(pull, what));
+            let asking = || Some(asking(pull, what, self.now()));
             match parts.flights.join_asking(digest, || parts.index.hold(digest, self.now()), asking) {
                 Joined::Held(held) => {
                     let Some(reading) = self.admission.reading(pull, digest, what, cleared).await? else { break };
@@ -418,11 +418,12 @@ impl Contents {
 }
 
 /// What a pull's lead asks upstream.
-fn asking(pull: &Pull, what: &What) -> Asking {
+fn asking(pull: &Pull, what: &What, since: SystemTime) -> Asking {
     Asking {
         key: pull.key.clone(),
         credential: pull.requester.credential,
         kind: content_kind(what),
         cost: pull.requester.cost.clone(),
+        since,
     }
 }

@@ -16,7 +16,7 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::progress::{Head, Progress};
+use super::progress::{Coming, Head, Progress};
 use super::wants::Wants;
 use crate::access::Inquiry;
 use crate::error::{Error, Kind, Result};
@@ -41,6 +41,8 @@ pub struct Asking {
     pub kind: ContentKind,
     /// Who stands in line for it.
     pub cost: Arc<UpstreamCost>,
+    /// Since when.
+    pub since: SystemTime,
 }
 
 /// A blob on its way.
@@ -199,6 +201,19 @@ impl Flight {
         }
     }
 
+    /// How far it is; nothing where nothing is asked upstream.
+    fn coming(&self) -> Option<Coming> {
+        let asking = self.asking.as_ref()?;
+        let bytes = match &*self.progress.borrow() {
+            Progress::Flowing { here } | Progress::Left { here } => here.bytes(),
+            Progress::Verified { size } => *size,
+            Progress::Opening | Progress::Failed(_) => 0,
+        };
+        let (digest, key, since) = (self.digest.clone(), asking.key.clone(), asking.since);
+        let total = self.head.get().and_then(|head| head.total);
+        Some(Coming { digest, key, bytes, total, since, readers: self.progress.receiver_count() })
+    }
+
     /// What is wanted of it.
     pub(super) fn wants(&self) -> &Wants {
         &self.wants
@@ -309,6 +324,13 @@ impl Flights {
     /// The flight of a digest, if there is one.
     pub fn find(&self, digest: &Digest) -> Option<Arc<Flight>> {
         self.0.lock().get(digest).cloned()
+    }
+
+    /// What comes from upstream, the longest first.
+    pub fn coming(&self) -> Vec<Coming> {
+        let mut all: Vec<_> = self.0.lock().values().filter_map(|flight| flight.coming()).collect();
+        all.sort_by_key(|coming| coming.since);
+        all
     }
 
     /// How many there are.

@@ -13,6 +13,7 @@ use super::found::Found;
 use super::lending::Lending;
 use super::manifests::Manifests;
 use super::parts::Parts;
+use super::progress::Coming;
 use super::pull::{Method, Pull, Wanted};
 use super::push::Push;
 use super::sweep::Sweep;
@@ -243,6 +244,11 @@ impl Cache {
     /// Fills that run.
     pub fn fills(&self) -> usize {
         self.0.parts.flights.count()
+    }
+
+    /// What comes now, the longest first.
+    pub fn coming(&self) -> Vec<Coming> {
+        self.0.parts.flights.coming()
     }
 
     /// How full it is.

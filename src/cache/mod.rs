@@ -52,5 +52,6 @@ mod wants;
 pub use crate::policy::freshness::{Gone, Rule, Tags};
 pub use found::{Content, Found, Stale};
 pub use get::{Base, Cache, Fullness, Settings};
+pub use progress::Coming;
 pub use pull::{Method, Pull, Wanted};
 pub use push::Push;

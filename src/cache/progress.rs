@@ -1,9 +1,12 @@
 //! What a fill tells who follows it.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::error::Error;
 use crate::http::warnings::Warnings;
+use crate::oci::digest::Digest;
+use crate::oci::name::RepositoryKey;
 use crate::policy::extents::Extents;
 use crate::store::BlobFile;
 
@@ -44,4 +47,21 @@ pub struct Head {
     pub warnings: Warnings,
     /// Whether it may come in several segments at once: then nobody waits for what is far.
     pub has_segments: bool,
+}
+
+/// A blob on its way, for people.
+#[derive(Clone, Debug)]
+pub struct Coming {
+    /// What it will be.
+    pub digest: Digest,
+    /// In which repository it was asked for first.
+    pub key: RepositoryKey,
+    /// Bytes that are here.
+    pub bytes: u64,
+    /// Length of the whole, where upstream said it.
+    pub total: Option<u64>,
+    /// When it was asked for.
+    pub since: SystemTime,
+    /// Who reads it, or waits for it.
+    pub readers: usize,
 }

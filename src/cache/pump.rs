@@ -11,6 +11,7 @@
 //!
 //! Where upstream has no parts, or says no length, there is one connection, and it is never cut.
 
+mod patience;
 mod writing;
 
 use std::ops::Range;
@@ -19,7 +20,9 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, info};
+
+use patience::Patience;
 
 use super::beside::Beside;
 use super::coalesce::{Chunk, End};
@@ -99,6 +102,7 @@ pub(super) struct Pump {
     /// Why no connection is opened any more.
     dead: Option<Error>,
     noted: (Instant, u64),
+    patience: Patience,
 }
 
 impl Pump {
@@ -121,6 +125,7 @@ impl Pump {
             received: partial.here().clone(),
             left: Vec::new(),
             noted: (now, partial.here().bytes()),
+            patience: Patience::new(now),
             at_break: partial.here().bytes(),
             at_rest: Some(partial),
             writing: None,
@@ -147,6 +152,19 @@ impl Pump {
     /// Whether it may come over several connections.
     pub(super) fn has_segments(&self) -> bool {
         !self.is_plain && self.most > 1
+    }
+
+    /// It has ended.
+    pub(super) fn tell_end(&self) {
+        if let Some(took) = self.patience.ended(Instant::now()) {
+            self.say(took, "a blob that took long has ended");
+        }
+    }
+
+    fn say(&self, took: Duration, what: &str) {
+        let (digest, repository, seconds) = (self.fill.digest(), &self.fill.pull.key, took.as_secs());
+        let (bytes, total, connections) = (self.received.bytes(), self.total, self.streams.len());
+        info!(%digest, %repository, bytes, total, seconds, connections, "{what}");
     }
 
     /// Where bytes come from.
@@ -410,6 +428,9 @@ impl Pump {
         }
         self.ticks = now + TICK;
         self.is_stale = true;
+        if let Some(took) = self.patience.is_over(now) {
+            self.say(took, "a blob is still coming");
+        }
         if self.streams.measure(now) {
             self.beside.was_full(now);
         }

@@ -1,5 +1,6 @@
 //! `seawall cache`: what is in a cache, and what is done to it.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -60,11 +61,9 @@ fn verify(args: &VerifyArgs, config: &Config) -> anyhow::Result<()> {
     let progress = progress(store.bytes()?);
     let report = everything(&store, |bytes| progress.inc(bytes))?;
     progress.finish_and_clear();
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print(&report);
-    }
+    let mut said = if args.json { serde_json::to_string_pretty(&report)? } else { written(&report) };
+    said.push('\n');
+    std::io::stdout().write_all(said.as_bytes())?;
     match report.failed.len() {
         0 => Ok(()),
         failed => bail!("{failed} of {} blobs could not be verified, or not be moved away", report.blobs),
@@ -79,13 +78,12 @@ fn progress(bytes: u64) -> ProgressBar {
     progress
 }
 
-fn print(report: &Report) {
+fn written(report: &Report) -> String {
     let Report { blobs, bytes, healed, failed } = report;
-    let list = |of: &[Finding], what: &str| {
-        of.iter().for_each(|Finding { digest, why }| println!("{digest}  {what}: {why}"));
-    };
-    list(healed, "damaged, moved to rotten/, fetched again when it is wanted");
-    list(failed, "failed");
+    let line = |Finding { digest, why }: &Finding, what: &str| format!("{digest}  {what}: {why}");
+    let healed_lines = healed.iter().map(|it| line(it, "damaged, moved to rotten/, fetched again when it is wanted"));
     let sound = blobs - (healed.len() + failed.len()) as u64;
-    println!("{sound} of {blobs} blobs are right ({})", ByteSize(*bytes).display().iec());
+    let last = format!("{sound} of {blobs} blobs are right ({})", ByteSize(*bytes).display().iec());
+    let lines: Vec<_> = healed_lines.chain(failed.iter().map(|it| line(it, "failed"))).chain([last]).collect();
+    lines.join("\n")
 }

@@ -10,10 +10,11 @@ pub mod serve;
 pub mod setup;
 pub mod status;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Overrides};
 use crate::error::chain;
@@ -41,6 +42,10 @@ Example: start it, then pull through it
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration.";
 
+const COMPLETIONS: &str = "\
+Example: for bash, from the next login on
+  seawall completions bash > ~/.local/share/bash-completion/completions/seawall";
+
 /// The commands of seawall.
 #[derive(Subcommand, Debug)]
 pub enum Command {
@@ -67,6 +72,12 @@ pub enum Command {
     Cache(cache::CacheArgs),
     /// Shows, makes and installs the certificate authority that clients have to trust.
     Ca(ca::CaArgs),
+    /// Prints what a shell completes the command line with.
+    #[command(after_help = COMPLETIONS)]
+    Completions {
+        /// For which
+        shell: clap_complete::Shell,
+    },
     /// Prints the files and commands that point one client at seawall, or writes the files.
     #[command(after_help = setup::EXAMPLE)]
     Setup(setup::SetupArgs),
@@ -92,6 +103,11 @@ impl Cli {
             }
             Command::Ca(args) => load(self.config, Overrides::default())
                 .and_then(|config| ca::run(args, &config.ca, &config.registry_hosts())),
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "seawall", &mut script);
+                std::io::stdout().write_all(&script).map_err(anyhow::Error::from)
+            }
             Command::Setup(args) => {
                 load(self.config, Overrides::default()).and_then(|config| setup::run(&args, &config))
             }

@@ -1,5 +1,6 @@
 //! `seawall status`: how the seawall that runs does.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -8,11 +9,14 @@ use super::api::Api;
 use super::log::printable;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::operate::status::{Sentence, Status};
+use crate::operate::status::{Authority, Room, Sentence, Status};
 
 pub(super) const EXAMPLE: &str = "\
 Example: pulls fail; is it seawall, the registry or the quota?
   seawall status";
+
+/// Blobs on their way that are shown.
+const SHOWN: usize = 5;
 
 /// Flags of `status`.
 #[derive(clap::Args, Debug)]
@@ -31,44 +35,33 @@ pub struct StatusArgs {
 /// No seawall answers.
 pub fn run(args: &StatusArgs, config: &Config) -> anyhow::Result<()> {
     let status: Status = Api::at(args.admin.as_deref(), config)?.get("/api/v1/status")?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
-    } else {
-        print(&status);
-    }
-    Ok(())
+    let mut said = if args.json { serde_json::to_string_pretty(&status)? } else { written(&status) };
+    said.push('\n');
+    Ok(std::io::stdout().write_all(said.as_bytes())?)
 }
 
-fn print(status: &Status) {
-    for Sentence { symbol, text, .. } in &status.verdict {
-        println!("{symbol} {}", printable(text));
-    }
+fn written(status: &Status) -> String {
+    let verdict = status.verdict.iter().map(|Sentence { symbol, text, .. }| format!("{symbol} {}", printable(text)));
+    let mut lines: Vec<String> = verdict.chain([String::new()]).collect();
     let size = |bytes| ByteSize(bytes).display().iec();
-    let (room, pulls) = (&status.cache, &status.pulls);
-    println!();
-    println!(
-        "cache     {} of {}, {} blobs, {} coming now",
-        size(room.bytes),
-        size(room.max_bytes),
-        room.blobs,
-        room.fills
-    );
-    if let Some(at) = room.oldest_used_at.as_deref().and_then(|at| humantime::parse_rfc3339(at).ok()) {
+    let Room { bytes, max_bytes, blobs, fills, .. } = status.cache;
+    lines.push(format!("cache     {} of {}, {blobs} blobs, {fills} coming now", size(bytes), size(max_bytes)));
+    if let Some(at) = status.cache.oldest_used_at.as_deref().and_then(|at| humantime::parse_rfc3339(at).ok()) {
         let age = Clock::system().now().duration_since(at).unwrap_or_default();
-        println!("          what would go next was used {} ago", span(age));
+        lines.push(format!("          what would go next was used {} ago", span(age)));
     }
-    println!("pulls     {} charged by registries, {} spared", pulls.charged, pulls.spared);
+    for fill in status.fills.iter().take(SHOWN) {
+        let of = fill.total_bytes.map_or_else(String::new, |total| format!(" of {}", size(total)));
+        let (what, took) = (printable(&fill.repository), span(Duration::from_secs(fill.seconds)));
+        lines.push(format!("coming    {what} {}: {}{of} in {took}", fill.digest, size(fill.bytes)));
+    }
+    lines.push(format!("pulls     {} charged by registries, {} spared", status.pulls.charged, status.pulls.spared));
     let listeners: Vec<String> = status.listeners.iter().map(ToString::to_string).collect();
-    println!(
-        "listening {}, up {}, version {}",
-        listeners.join(" "),
-        span(Duration::from_secs(status.uptime_seconds)),
-        status.version
-    );
-    println!(
-        "authority {} until {}",
-        status.certificate_authority.fingerprint_sha256, status.certificate_authority.not_after
-    );
+    let up = span(Duration::from_secs(status.uptime_seconds));
+    lines.push(format!("listening {}, up {up}, version {}", listeners.join(" "), status.version));
+    let Authority { fingerprint_sha256, not_after } = &status.certificate_authority;
+    lines.push(format!("authority {fingerprint_sha256} until {not_after}"));
+    lines.join("\n")
 }
 
 /// In its largest unit, as people round it.

@@ -7,12 +7,15 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::ca::Root;
-use crate::cache::Cache;
+use crate::cache::{Cache, Coming};
 use crate::clock::Clock;
 use crate::ledger::{self, Identity, Ledger};
 use crate::metrics::Metrics;
 use crate::policy::quota::{Figures, Limit};
 use crate::policy::verdict::{Facts, Limited, Quota, verdict};
+
+/// Blobs on their way that are told of.
+const MOST_FILLS: usize = 100;
 
 /// What it is read from.
 #[derive(Clone, Debug)]
@@ -50,6 +53,8 @@ pub struct Status {
     pub cache: Room,
     /// Manifests that were pulled: what upstream counted, and what it did not have to.
     pub pulls: Pulls,
+    /// Blobs that come now, the longest first; [`MOST_FILLS`] at most.
+    pub fills: Vec<Fill>,
     /// Hosts that do not answer.
     pub unreachable: Vec<Unreachable>,
     /// What clients are to trust.
@@ -82,6 +87,23 @@ pub struct Room {
     pub oldest_used_at: Option<String>,
     /// Damaged blobs that were found since the start.
     pub rotten: u64,
+}
+
+/// A blob that comes from upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fill {
+    /// What it will be.
+    pub digest: String,
+    /// In which repository it was asked for first.
+    pub repository: String,
+    /// Bytes that are here.
+    pub bytes: u64,
+    /// Of so many, where upstream said it.
+    pub total_bytes: Option<u64>,
+    /// Since it was asked for.
+    pub seconds: u64,
+    /// Who reads it, or waits for it.
+    pub readers: usize,
 }
 
 /// Manifests that clients pulled.
@@ -154,6 +176,7 @@ impl Sources {
                 charged: sum.charged + of.charged,
                 spared: sum.spared + of.spared,
             }),
+            fills: self.cache.coming().into_iter().take(MOST_FILLS).map(|coming| fill(coming, now)).collect(),
             unreachable: unreachable.into_iter().map(Unreachable::from).collect(),
             certificate_authority: Authority {
                 fingerprint_sha256: self.root.fingerprint_sha256(),
@@ -166,6 +189,17 @@ impl Sources {
 impl From<crate::policy::verdict::Unreachable> for Unreachable {
     fn from(it: crate::policy::verdict::Unreachable) -> Unreachable {
         Unreachable { registry: it.registry, host: it.host, since: time(it.since), why: it.why }
+    }
+}
+
+fn fill(coming: Coming, now: SystemTime) -> Fill {
+    Fill {
+        digest: coming.digest.to_string(),
+        repository: coming.key.to_string(),
+        bytes: coming.bytes,
+        total_bytes: coming.total,
+        seconds: now.duration_since(coming.since).unwrap_or(Duration::ZERO).as_secs(),
+        readers: coming.readers,
     }
 }
 

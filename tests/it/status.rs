@@ -131,3 +131,25 @@ async fn where_no_seawall_answers_the_command_says_so() {
     let (code, _, said) = command(&["--nonsense"]).await;
     assert!(code == Some(2) && said.contains("--nonsense"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_is_shown_while_it_comes() {
+    let (pki, blob) = (Pki::new(), Blob::generated(92, 4 * MIB));
+    let registry = registry_of(&pki, std::slice::from_ref(&blob)).await;
+    let seawall = Seawall::before(&registry).start(&pki).await;
+    let gate = registry.gate_blob(&blob.digest(), MIB);
+    let mut open = seawall.client().get(&url(&blob)).open().await.unwrap();
+    assert!(blob.holds(0, &open.read_exactly(1 << 20).await.unwrap()));
+    seawall.clock.advance(std::time::Duration::from_secs(75));
+    let fills = status(&seawall).await["fills"].clone();
+    assert_eq!((&fills[0]["digest"], &fills[0]["repository"]), (&blob.digest().into(), &"ghcr.io/acme/app".into()));
+    assert_eq!((&fills[0]["bytes"], &fills[0]["total_bytes"]), (&MIB.into(), &(4 * MIB).into()), "{fills}");
+    assert!(fills[0]["seconds"].as_u64() >= Some(75) && fills[0]["readers"].as_u64() >= Some(1), "{fills}");
+    let (_, out, _) = command(&["--admin", &seawall.admin().to_string()]).await;
+    let line = format!("coming    ghcr.io/acme/app {}: 1.0 MiB of 4.0 MiB in 75 s", blob.digest());
+    assert!(out.contains(&line), "{out}");
+    gate.open();
+    assert!(blob.holds(MIB, &open.rest().await.unwrap()));
+    landed(&seawall).await;
+    assert_eq!(status(&seawall).await["fills"], serde_json::json!([]));
+}

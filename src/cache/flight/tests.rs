@@ -38,7 +38,7 @@ fn a_flight_knows_whom_upstream_was_asked_for() {
     let flights = Flights::default();
     let asking = || {
         let (credential, kind, cost) = (Credential::Anonymous, ContentKind::Blob, Arc::default());
-        Some(Asking { key: "ghcr.io/a".into(), credential, kind, cost })
+        Some(Asking { key: "ghcr.io/a".into(), credential, kind, cost, since: SystemTime::UNIX_EPOCH })
     };
     let Joined::Lead(lead_of_all) = flights.join_asking(&digest(), || None, asking) else { panic!("it is free") };
     assert!(lead_of_all.flight().was_asked_for(&"ghcr.io/a".into(), Credential::Anonymous, ContentKind::Blob));
