@@ -357,7 +357,12 @@ fn read_cache(section: &mut Section, data: &Path, problems: &mut Vec<Problem>) -
 /// `"0s"` and `"forever"` are never.
 fn verify_every(value: &Value) -> Result<Option<Duration>, Fault> {
     const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-    words::ttl(value).map(|every| (Duration::ZERO < every && every <= LONGEST).then_some(every))
+    match words::ttl(value)? {
+        every if Duration::ZERO < every && every < Duration::from_secs(1) => {
+            Err(value.fault("is 1s at least; valid: \"7d\", \"0s\" for never"))
+        }
+        every => Ok((Duration::ZERO < every && every <= LONGEST).then_some(every)),
+    }
 }
 
 /// `""` and `"0s"` are not at all.

@@ -5,6 +5,7 @@
 mod beside;
 mod memory;
 mod outbox;
+mod plain;
 mod tree;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use rustix::io::Errno;
 use beside::Beside;
 pub use memory::memory;
 pub use outbox::{Hold, MOST as MOST_POSTED, Outbox, Uncached, is_stand_in};
+pub use plain::{is_own, open_plain};
 pub use tree::{Expected, Present, Tree};
 
 /// What went wrong, and with which file.

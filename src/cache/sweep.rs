@@ -270,23 +270,26 @@ impl Sweep {
             return false;
         }
         let why = &rot.why;
-        if rot.is_unreadable && !self.store.is_writable() {
+        if rot.is_unreadable && !self.store.is_working() {
             warn!(%digest, why, "a cached blob cannot be read, nor anything be written to the data directory: look at the disk");
             return false;
         }
         self.index.forget(digest);
         self.presences.forget(digest);
         self.opened.forget(digest);
-        match self.store.set_aside(digest) {
-            Ok(()) => {
-                error!(%digest, why, "a cached blob is damaged: its file is moved to rotten/, and it is fetched again when it is wanted; look at the disk")
+        let aside = self.store.set_aside(digest);
+        self.report();
+        match aside {
+            Ok(aside) => {
+                let aside = aside.as_str();
+                error!(%digest, why, "a cached blob is damaged: its file is {aside}, and it is fetched again when it is wanted; look at the disk");
+                true
             }
             Err(error) => {
-                error!(%digest, why, %error, "a cached blob is damaged, and its file cannot be moved away: remove it")
+                error!(%digest, why, %error, "a cached blob is damaged, and its file cannot be moved away: remove it");
+                false
             }
         }
-        self.report();
-        true
     }
 
     /// Entry, then file, as a flight of its own: whoever wants the blob meanwhile waits, and fetches

@@ -52,6 +52,7 @@ struct Pass {
     blobs: u64,
     bytes: u64,
     rotten: u64,
+    unreadable: u64,
 }
 
 impl Cache {
@@ -62,9 +63,9 @@ impl Cache {
             loop {
                 let (began, bytes) = (Instant::now(), parts.index.size().0);
                 let pass = parts.verify_all(Rate::of(bytes, period)).await;
-                let Pass { blobs, bytes, rotten } = pass;
+                let Pass { blobs, bytes, rotten, unreadable } = pass;
                 if blobs > 0 {
-                    info!(blobs, bytes, rotten, "all of the cache was hashed again");
+                    info!(blobs, bytes, rotten, unreadable, "all of the cache was hashed again");
                 }
                 tokio::time::sleep_until((began + period).max(Instant::now() + EMPTY.min(period))).await;
             }
@@ -97,6 +98,11 @@ impl Parts {
         pass.blobs += 1;
         let Some(mut rot) = self.hash(digest, rate, pass).await else { return };
         if rot.is_unreadable {
+            pass.unreadable += 1;
+            if pass.unreadable > 1 {
+                // A disk that gives nothing back would take all of the cache along.
+                return warn!(%digest, why = rot.why, "one more cached blob cannot be read: look at the disk");
+            }
             // A disk that comes back has damaged nothing.
             tokio::time::sleep(AGAIN).await;
             match self.hash(digest, rate, pass).await {
@@ -121,7 +127,11 @@ impl Parts {
                 Ok(Step::More(rest, bytes)) => (Some(rest), bytes),
                 Ok(Step::Right(bytes)) => (None, bytes),
                 Ok(Step::Rotten(rot)) => return Some(rot),
+                Ok(Step::Gone) => return None,
                 Err(error) => {
+                    if let Some(rot) = Rot::of(&error) {
+                        return Some(rot);
+                    }
                     // Else it was evicted just now, or its file was removed, which others look for.
                     if !is_missing(&error) {
                         warn!(%digest, %error, "a cached blob cannot be read");

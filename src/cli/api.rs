@@ -11,6 +11,7 @@ use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::log::printable;
 use super::serve::reachable;
 use crate::config::Config;
 
@@ -18,6 +19,9 @@ use crate::config::Config;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// An answer about a thousand images is 400 bytes for each.
 const LONGEST: usize = 8 << 20;
+
+/// Characters of a refusal that are shown.
+const SAID: usize = 500;
 
 /// Where it is.
 #[derive(Debug)]
@@ -79,7 +83,8 @@ async fn answer(method: Method, url: &str, body: Bytes) -> anyhow::Result<Bytes>
     let body = Limited::new(response.into_body(), LONGEST).collect().await.map_err(anyhow::Error::from_boxed)?;
     let body = body.to_bytes();
     if !status.is_success() {
-        bail!("{status}: {}", String::from_utf8_lossy(&body).trim());
+        let said: String = String::from_utf8_lossy(&body).trim().chars().take(SAID).collect();
+        bail!("{status}: {}", printable(&said));
     }
     Ok(body)
 }

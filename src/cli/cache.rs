@@ -53,10 +53,21 @@ pub fn run(args: &CacheArgs, config: &Config) -> anyhow::Result<()> {
 fn verify(args: &VerifyArgs, config: &Config) -> anyhow::Result<()> {
     let data = &config.data;
     if !crate::fs::exists(&data.join("blobs")) {
-        bail!("{} holds no cache: name its directory (SEAWALL_DATA, or `data` of the configuration)", data.display());
+        bail!(
+            "{} holds no cache that {} can see: name its directory (SEAWALL_DATA, or `data` of the configuration)",
+            data.display(),
+            crate::fs::user()
+        );
+    }
+    if !crate::fs::is_own(data) {
+        bail!(
+            "{} is another user's: run this as that user, or files of {} would be closed to the seawall that runs there",
+            data.display(),
+            crate::fs::user()
+        );
     }
     let store = Store::open(data).with_context(|| {
-        format!("{} cannot be used: a seawall that runs there verifies by itself (cache.verify_every)", data.display())
+        format!("{} cannot be used; a seawall that runs there verifies by itself (cache.verify_every)", data.display())
     })?;
     let progress = progress(store.bytes()?);
     let report = everything(&store, |bytes| progress.inc(bytes))?;
@@ -81,7 +92,7 @@ fn progress(bytes: u64) -> ProgressBar {
 fn written(report: &Report) -> String {
     let Report { blobs, bytes, healed, failed } = report;
     let line = |Finding { digest, why }: &Finding, what: &str| format!("{digest}  {what}: {why}");
-    let healed_lines = healed.iter().map(|it| line(it, "damaged, moved to rotten/, fetched again when it is wanted"));
+    let healed_lines = healed.iter().map(|it| line(it, "damaged, fetched again when it is wanted"));
     let sound = blobs - (healed.len() + failed.len()) as u64;
     let last = format!("{sound} of {blobs} blobs are right ({})", ByteSize(*bytes).display().iec());
     let lines: Vec<_> = healed_lines.chain(failed.iter().map(|it| line(it, "failed"))).chain([last]).collect();

@@ -41,7 +41,7 @@ pub fn run(args: &StatusArgs, config: &Config) -> anyhow::Result<()> {
 }
 
 fn written(status: &Status) -> String {
-    let verdict = status.verdict.iter().map(|Sentence { symbol, text, .. }| format!("{symbol} {}", printable(text)));
+    let verdict = status.verdict.iter().map(|Sentence { symbol, text, .. }| format!("{symbol} {text}"));
     let mut lines: Vec<String> = verdict.chain([String::new()]).collect();
     let size = |bytes| ByteSize(bytes).display().iec();
     let Room { bytes, max_bytes, blobs, fills, .. } = status.cache;
@@ -52,7 +52,7 @@ fn written(status: &Status) -> String {
     }
     for fill in status.fills.iter().take(SHOWN) {
         let of = fill.total_bytes.map_or_else(String::new, |total| format!(" of {}", size(total)));
-        let (what, took) = (printable(&fill.repository), span(Duration::from_secs(fill.seconds)));
+        let (what, took) = (&fill.repository, span(Duration::from_secs(fill.seconds)));
         lines.push(format!("coming    {what} {}: {}{of} in {took}", fill.digest, size(fill.bytes)));
     }
     lines.push(format!("pulls     {} charged by registries, {} spared", status.pulls.charged, status.pulls.spared));
@@ -61,6 +61,7 @@ fn written(status: &Status) -> String {
     lines.push(format!("listening {}, up {up}, version {}", listeners.join(" "), status.version));
     let Authority { fingerprint_sha256, not_after } = &status.certificate_authority;
     lines.push(format!("authority {fingerprint_sha256} until {not_after}"));
+    let lines: Vec<_> = lines.iter().map(|line| printable(line)).collect();
     lines.join("\n")
 }
 

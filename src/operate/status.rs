@@ -14,6 +14,8 @@ use crate::metrics::Metrics;
 use crate::policy::quota::{Figures, Limit};
 use crate::policy::verdict::{Facts, Limited, Quota, verdict};
 
+/// Hosts that are told of, those first that are needed.
+const MOST_UNREACHABLE: usize = 100;
 /// Blobs on their way that are told of.
 const MOST_FILLS: usize = 100;
 
@@ -177,7 +179,7 @@ impl Sources {
                 spared: sum.spared + of.spared,
             }),
             fills: self.cache.coming().into_iter().take(MOST_FILLS).map(|coming| fill(coming, now)).collect(),
-            unreachable: unreachable.into_iter().map(Unreachable::from).collect(),
+            unreachable: unreachable.into_iter().take(MOST_UNREACHABLE).map(Unreachable::from).collect(),
             certificate_authority: Authority {
                 fingerprint_sha256: self.root.fingerprint_sha256(),
                 not_after: time(self.root.not_after()),

@@ -13,8 +13,8 @@ pub struct Report {
     pub blobs: u64,
     /// Bytes of them that were hashed.
     pub bytes: u64,
-    /// Files that had another digest than their name. They were moved to `rotten/`, and are fetched
-    /// again when they are wanted.
+    /// Files that had another digest than their name. They were moved away, and are fetched again when
+    /// they are wanted.
     pub healed: Vec<Finding>,
     /// Files that could not be read, or not be moved away.
     pub failed: Vec<Finding>,
@@ -72,9 +72,12 @@ impl Report {
                     self.bytes += bytes;
                     return hashed(bytes);
                 }
+                Step::Gone => return self.blobs -= 1,
+                // The disk may be away, and the blob be right.
+                Step::Rotten(rot) if rot.is_unreadable => return self.failed.push(Finding::new(digest, rot.why)),
                 Step::Rotten(rot) => {
                     return match store.set_aside(digest) {
-                        Ok(()) => self.healed.push(Finding::new(digest, rot.why)),
+                        Ok(aside) => self.healed.push(Finding::new(digest, format!("{}, {}", rot.why, aside.as_str()))),
                         Err(error) => self.failed.push(Finding::new(digest, format!("{}; {error}", rot.why))),
                     };
                 }

@@ -59,9 +59,19 @@ pub struct Unreachable {
     pub since: SystemTime,
     /// What the last one was.
     pub why: String,
-    /// Whether the registry can be asked nevertheless: another source of it is there, or this is but
-    /// where it sends clients to.
-    pub is_bridged: bool,
+    /// What that host is to the registry.
+    pub is: Part,
+}
+
+/// What a host is to a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Without it nothing comes: the registry itself, where no other source is, or its token service.
+    Needed,
+    /// There is another source, or this is but where the registry sends clients to.
+    Bridged,
+    /// One of any number, whose name is a client's word: `*.pkg.dev`.
+    Named,
 }
 
 /// A quota of seawall's own: anonymous's, or the operator's account's.
@@ -130,7 +140,8 @@ const DAY: u64 = 24 * 3600;
 
 /// What is to be said, the worst first; never nothing.
 pub fn verdict(facts: &Facts, now: SystemTime) -> Vec<Finding> {
-    let mut found: Vec<Finding> = facts.unreachable.iter().map(|it| unreachable(it, now)).collect();
+    let mut found: Vec<Finding> = facts.unreachable.iter().filter_map(|it| unreachable(it, now)).collect();
+    found.extend(named(&facts.unreachable));
     found.extend(facts.limited.iter().map(|it| limited(it, now)));
     let is_limited =
         |it: &Quota| facts.limited.iter().any(|by| by.registry == it.registry && by.is_account == it.is_account);
@@ -146,15 +157,32 @@ pub fn verdict(facts: &Facts, now: SystemTime) -> Vec<Finding> {
     found
 }
 
-fn unreachable(it: &Unreachable, now: SystemTime) -> Finding {
-    let Unreachable { registry, host, since, why, is_bridged } = it;
+fn unreachable(it: &Unreachable, now: SystemTime) -> Option<Finding> {
+    let Unreachable { registry, host, since, why, is } = it;
     let of = if registry == host { String::new() } else { format!(" ({registry})") };
-    let (level, means) = match is_bridged {
-        false => (Level::Outage, "What is here is served; what is not here fails."),
-        true => (Level::Warning, "The registry itself can be asked; what needs this host fails, or takes another way."),
+    let (level, means) = match is {
+        Part::Needed => (Level::Outage, "What is here is served; what is not here fails."),
+        Part::Bridged => {
+            (Level::Warning, "The registry itself can be asked; what needs this host fails, or takes another way.")
+        }
+        Part::Named => return None,
     };
     let since = moment(*since, now);
-    Finding { level, text: format!("{host}{of} does not answer since {since}: {why}. {means}") }
+    Some(Finding { level, text: format!("{host}{of} does not answer since {since}: {why}. {means}") })
+}
+
+/// No client makes an outage of names that it thought of.
+fn named(all: &[Unreachable]) -> Option<Finding> {
+    let mut registries: Vec<_> = all.iter().filter(|it| it.is == Part::Named).map(|it| &*it.registry).collect();
+    let hosts = registries.len();
+    registries.dedup();
+    let (count, do_not) = if hosts == 1 { ("1 host", "does not") } else { ("hosts", "do not") };
+    let number = if hosts == 1 { String::new() } else { format!("{hosts} ") };
+    let text = format!(
+        "{number}{count} of {} that clients asked for {do_not} answer: /api/v1/status names them.",
+        registries.join(", ")
+    );
+    (hosts > 0).then_some(Finding { level: Level::Notice, text })
 }
 
 fn limited(it: &Limited, now: SystemTime) -> Finding {
@@ -232,7 +260,7 @@ fn root_ends(at: SystemTime, now: SystemTime) -> Option<Finding> {
 fn rotten(count: u64) -> Option<Finding> {
     let (blobs, they) = if count == 1 { ("blob was", "it is") } else { ("blobs were", "they are") };
     let text = format!(
-        "{count} {blobs} damaged on disk since the start: moved to rotten/, and {they} fetched again when wanted. Look at the disk."
+        "{count} {blobs} damaged on disk since the start: set aside, and {they} fetched again when wanted. Look at the disk."
     );
     (count > 0).then_some(Finding { level: Level::Warning, text })
 }

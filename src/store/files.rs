@@ -45,6 +45,25 @@ pub struct Blob {
     pub at_once: bool,
 }
 
+/// What became of a blob that is one no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aside {
+    /// It is in `rotten/`.
+    Moved,
+    /// It could not be kept, or is more than is kept.
+    Removed,
+}
+
+impl Aside {
+    /// For people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Aside::Moved => "moved to rotten/",
+            Aside::Removed => "removed",
+        }
+    }
+}
+
 /// A blob that is there.
 #[derive(Clone, Debug)]
 pub struct Listed {
@@ -101,31 +120,40 @@ impl Store {
         Ok(Verification::new(file, size, digest))
     }
 
-    /// Whether the disk takes anything. One that takes nothing has not damaged this blob or that.
-    pub fn is_writable(&self) -> bool {
-        fs::writable(&self.data).is_ok()
+    /// Whether the disk takes anything, and gives it back. One that does not has not damaged this blob or
+    /// that.
+    pub fn is_working(&self) -> bool {
+        let (probe, bytes) = (self.data.join("probe"), b"the disk takes this");
+        let is_back = fs::replace(&probe, 0o600, bytes).and_then(|()| fs::read(&probe)).is_ok_and(|read| read == bytes);
+        fs::remove(&probe).is_ok() && is_back
     }
 
     /// Whether what is wrong is the blob yet: another may have come in its place.
     pub fn is_blob(&self, digest: &Digest, rot: &Rot) -> bool {
-        fs::is_named(rot.file.file(), &self.blob_path(digest)).unwrap_or(false)
+        let path = self.blob_path(digest);
+        match &rot.file {
+            Some(file) => fs::is_named(file.file(), &path).unwrap_or(false),
+            None => fs::open_plain(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::InvalidInput),
+        }
     }
 
     /// Moves a blob away that is one no more, or removes it where that cannot be. The oldest
     /// files there are removed where that is too much in all.
-    pub fn set_aside(&self, digest: &Digest) -> fs::Result<()> {
-        let dir = self.data.join("rotten");
-        let moved = fs::create_dir(&dir).and_then(|()| fs::rename(&self.blob_path(digest), &dir.join(flat(digest))));
-        moved.or_else(|_| self.remove(digest))?;
+    pub fn set_aside(&self, digest: &Digest) -> fs::Result<Aside> {
+        let (dir, name) = (self.data.join("rotten"), flat(digest));
+        if fs::create_dir(&dir).and_then(|()| fs::rename(&self.blob_path(digest), &dir.join(&name))).is_err() {
+            return self.remove(digest).map(|()| Aside::Removed);
+        }
         // What cannot be bounded now is with the next one.
-        let _ = self.bound_rotten(&dir);
-        Ok(())
+        let _ = self.bound_rotten(&dir, &name);
+        Ok(if fs::exists(&dir.join(&name)) { Aside::Moved } else { Aside::Removed })
     }
 
-    fn bound_rotten(&self, dir: &Path) -> fs::Result<()> {
+    /// The oldest go first, and what is `latest` last.
+    fn bound_rotten(&self, dir: &Path, latest: &str) -> fs::Result<()> {
         let mut all = fs::list(dir)?;
         all.retain(|found| found.is_file && from_flat(&found.name).is_some());
-        all.sort_by_key(|found| found.modified);
+        all.sort_by_key(|found| (found.name == latest, found.modified));
         let mut bytes: u64 = all.iter().map(|found| found.size).sum();
         for found in all {
             if bytes <= MOST_ROTTEN {
@@ -140,7 +168,7 @@ impl Store {
     /// Opens a blob.
     pub fn blob(&self, digest: &Digest) -> fs::Result<Blob> {
         let path = self.blob_path(digest);
-        let file = fs::open(&path)?;
+        let file = fs::open_plain(&path)?;
         let size = fs::len(&file, &path)?;
         Ok(Blob { at_once: fs::answers_at_once(&file), file: BlobFile::new(file), size })
     }

@@ -12,5 +12,5 @@ pub mod slab;
 pub mod verification;
 
 pub use blob_file::BlobFile;
-pub use files::{Blob, Listed, Store, is_missing};
+pub use files::{Aside, Blob, Listed, Store, is_missing};
 pub use partial::Partial;

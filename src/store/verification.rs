@@ -1,5 +1,7 @@
 //! Whether a file still is what its name says.
 
+use std::path::Path;
+
 use super::blob_file::BlobFile;
 use crate::fs::{self, FsError};
 use crate::oci::digest::{Digest, Hasher};
@@ -26,12 +28,15 @@ pub enum Step {
     Right(u64),
     /// It is not what its name says.
     Rotten(Rot),
+    /// It was removed meanwhile: nobody asks any more.
+    Gone,
 }
 
 /// What is wrong with a file.
 #[derive(Debug)]
 pub struct Rot {
-    pub(super) file: BlobFile,
+    /// `None`: it is no plain file.
+    pub(super) file: Option<BlobFile>,
     /// For people: the digest it has, or why the disk cannot read it.
     pub why: String,
     /// Whether it cannot be read, which may be so for a moment.
@@ -48,6 +53,10 @@ impl Verification {
     /// # Errors
     /// They cannot be read, and that says nothing about the disk they are on.
     pub fn step(mut self) -> fs::Result<Step> {
+        // Open, it would keep its room as long as it is hashed.
+        if !fs::has_name(self.file.file(), Path::new("a cached blob"))? {
+            return Ok(Step::Gone);
+        }
         let until = self.size.min(self.at + STEP);
         match self.file.scan(self.at..until, |bytes| self.hasher.update(bytes)) {
             Ok(()) => {}
@@ -69,7 +78,15 @@ impl Verification {
     }
 
     fn rotten(self, why: String, is_unreadable: bool) -> Step {
-        Step::Rotten(Rot { file: self.file, why, is_unreadable })
+        Step::Rotten(Rot { file: Some(self.file), why, is_unreadable })
+    }
+}
+
+impl Rot {
+    /// What is there is no plain file, if that is what this error says.
+    pub fn of(error: &FsError) -> Option<Rot> {
+        let is_strange = matches!(error.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::IsADirectory);
+        is_strange.then(|| Rot { file: None, why: error.to_string(), is_unreadable: false })
     }
 }
 
@@ -82,7 +99,7 @@ fn is_rot(error: &FsError) -> bool {
 mod tests {
     use super::*;
     use crate::oci::digest::Algorithm;
-    use crate::store::Store;
+    use crate::store::{Aside, Store};
 
     #[test]
     fn a_file_is_hashed_in_steps_and_one_that_is_cut_meanwhile_cannot_be_read() {
@@ -105,6 +122,29 @@ mod tests {
         assert!(matches!(short.step(), Ok(Step::Rotten(Rot { is_unreadable: false, .. }))));
     }
 
+    #[test]
+    fn what_is_no_plain_file_is_none_and_what_was_removed_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        let path = dir.path().join("blobs/sha256").join(digest.hex());
+        fs::create_new(&path, 0o600, b"").unwrap();
+        let open = store.verification(&digest).unwrap();
+        fs::remove(&path).unwrap();
+        assert!(matches!(open.step(), Ok(Step::Gone)));
+        fs::create_dir(&path).unwrap();
+        let rot = Rot::of(&store.verification(&digest).unwrap_err()).unwrap();
+        assert!(store.is_blob(&digest, &rot));
+        assert_eq!(store.set_aside(&digest).unwrap(), Aside::Moved);
+        // Of which nobody opens the other end.
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
+        assert!(Rot::of(&store.verification(&digest).unwrap_err()).is_some());
+        fs::remove(&path).unwrap();
+        fs::create_new(&path, 0o600, b"").unwrap();
+        assert!(!store.is_blob(&digest, &rot), "it is one again");
+        assert!(Rot::of(&store.verification(&Digest::of(Algorithm::Sha256, b"x")).unwrap_err()).is_none());
+    }
+
     /// Where it cannot be moved it is removed; what is not seawall's there stays.
     #[test]
     fn what_is_set_aside_is_bounded_and_goes_if_it_cannot_be_kept() {
@@ -118,7 +158,7 @@ mod tests {
         };
         let rotten = dir.path().join("rotten");
         fs::create_new(&rotten, 0o600, b"in the way").unwrap();
-        store.set_aside(&put(0, 10)).unwrap();
+        assert_eq!(store.set_aside(&put(0, 10)).unwrap(), Aside::Removed);
         assert_eq!(store.names().unwrap(), []);
         fs::remove(&rotten).unwrap();
         store.set_aside(&put(1, 10)).unwrap();

@@ -24,7 +24,7 @@ use crate::metrics::{Metrics, Running};
 use crate::policy::breaker::{Breaker, Failed, Failure, Pass, State, Verdict};
 use crate::policy::chain::{Source, Tags};
 use crate::policy::registry::Site;
-use crate::policy::verdict::Unreachable;
+use crate::policy::verdict::{Part, Unreachable};
 
 /// Hosts that are remembered as failing. A pattern such as `*.pkg.dev` has as many as clients ask
 /// for.
@@ -166,13 +166,22 @@ impl Outages {
         Some(host.refusal(&key.1, host.breaker.clone().admit(now).err().unwrap_or_default()))
     }
 
-    /// The hosts of registries that do not answer now, in order.
-    pub(super) fn report(&self) -> Vec<Unreachable> {
+    /// The hosts of registries that do not answer now, those first that are needed.
+    pub(super) fn report(&self, is: impl Fn(&str, &Origin) -> Part) -> Vec<Unreachable> {
         let (now, hosts) = (self.clock.now(), self.hosts.lock());
         let is_registry = |registry: &str| registry != NO_REGISTRY;
         let away = hosts.iter().filter(|((registry, _), host)| is_registry(registry) && host.breaker.is_away(now));
-        let mut away: Vec<_> = away.map(|((registry, origin), host)| host.report(registry, origin)).collect();
-        away.sort_by(|a, b| (&a.registry, &a.host).cmp(&(&b.registry, &b.host)));
+        let away: Vec<_> = away.map(|(key, host)| (key.clone(), host.breaker.since(), host.why.clone())).collect();
+        drop(hosts);
+        let report = |((registry, origin), since, why): (Key, SystemTime, String)| Unreachable {
+            is: is(&registry, &origin),
+            host: origin.authority().to_string(),
+            registry: registry.to_string(),
+            since,
+            why,
+        };
+        let mut away: Vec<_> = away.into_iter().map(report).collect();
+        away.sort_by(|a, b| (a.is, &a.registry, &a.host).cmp(&(b.is, &b.registry, &b.host)));
         away
     }
 
@@ -254,16 +263,6 @@ impl Host {
             open: None,
             is_asked: false,
             asked: now,
-        }
-    }
-
-    fn report(&self, registry: &str, origin: &Origin) -> Unreachable {
-        Unreachable {
-            registry: registry.to_owned(),
-            host: origin.authority().to_string(),
-            since: self.breaker.since(),
-            why: self.why.clone(),
-            is_bridged: false,
         }
     }
 

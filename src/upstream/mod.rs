@@ -85,8 +85,8 @@ use crate::oci::challenge::Challenge;
 use crate::oci::digest::Digest;
 use crate::oci::name::Repository;
 use crate::oci::route;
-use crate::policy::registry::{Registries, Site};
-use crate::policy::verdict::Unreachable;
+use crate::policy::registry::{Registries, Role, Site};
+use crate::policy::verdict::{Part, Unreachable};
 
 /// Asks registries. Clones share everything.
 #[derive(Clone)]
@@ -358,14 +358,25 @@ impl Upstream {
         }
     }
 
-    /// All hosts that do not answer now.
+    /// All hosts that do not answer now, those first that are needed.
     pub fn unreachable_hosts(&self) -> Vec<Unreachable> {
-        let mut all = self.client().outages.report();
-        for one in &mut all {
-            let site = self.0.registries.by_name(&one.registry);
-            one.is_bridged = site.is_some_and(|site| self.unreachable(&site).is_none());
+        self.client().outages.report(|registry, origin| self.part(registry, origin))
+    }
+
+    /// What a host is to a registry.
+    fn part(&self, registry: &str, origin: &Origin) -> Part {
+        let Origin { scheme, host, port } = origin;
+        let is_away = || self.is_away(registry);
+        match self.0.registries.by_host(*scheme, host, *port) {
+            // By a pattern.
+            Some((site, _)) if site.namespace != site.registry.name => Part::Named,
+            Some((_, Role::Tokens)) => Part::Needed,
+            _ => {
+                let site = self.0.registries.by_name(registry);
+                let is_itself = site.is_some_and(|site| site.origin == *origin);
+                if is_itself && is_away() { Part::Needed } else { Part::Bridged }
+            }
         }
-        all
     }
 
     /// Whether it is known that a registry is unreachable.

@@ -153,3 +153,28 @@ async fn what_comes_is_shown_while_it_comes() {
     landed(&seawall).await;
     assert_eq!(status(&seawall).await["fills"], serde_json::json!([]));
 }
+
+/// Nor does it push a real one down.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_client_makes_an_outage_of_names_that_it_thought_of() {
+    let pki = Pki::new();
+    let registry = hub(&pki).await;
+    let nowhere = "127.0.0.1:1".parse().unwrap();
+    let names = ["call-eve.pkg.dev", "is-down.pkg.dev"];
+    let seawall = Seawall::before(&registry).host(names[0], nowhere).host(names[1], nowhere).start(&pki).await;
+    let ask = async |host: &str| {
+        for n in 0..4 {
+            let _ = seawall.client().get(&format!("https://{host}/v2/a/b{n}/manifests/1")).send().await;
+        }
+    };
+    ask(names[0]).await;
+    ask(names[1]).await;
+    let expected = ["2 hosts of pkg.dev that clients asked for do not answer"];
+    let read = async { while !says(&verdict(&seawall).await, "notice", &expected) {} };
+    tokio::time::timeout(faults::PATIENCE, read).await.expect("they are known not to answer");
+    assert!(verdict(&seawall).await.iter().all(|it| it.0 == "notice" && !it.1.contains("eve")));
+    registry.fault(Fault::on("*").hang_up());
+    fail_until_open(&seawall).await;
+    assert_eq!(verdict(&seawall).await[0].0, "outage");
+    assert_eq!(status(&seawall).await["unreachable"][0]["registry"], "docker.io");
+}

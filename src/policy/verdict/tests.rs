@@ -35,7 +35,7 @@ fn sentences() {
         host: host.to_owned(),
         since: at(0),
         why: "connection refused".to_owned(),
-        is_bridged: false,
+        is: Part::Needed,
     };
     let last = "::ffff:10.0.3.17".parse().unwrap();
     let account = ". An account would help: docs/operating.md, \"Docker Hub's quota\".";
@@ -84,7 +84,7 @@ fn sentences() {
         ),
         (
             Facts {
-                unreachable: vec![Unreachable { is_bridged: true, ..unreachable("docker.io", "cdn.example") }],
+                unreachable: vec![Unreachable { is: Part::Bridged, ..unreachable("docker.io", "cdn.example") }],
                 ..facts()
             },
             at(5),
@@ -102,6 +102,16 @@ fn sentences() {
             },
             at(5),
             "✗ docker.io (its account) answers 429, too many requests: it is left alone until 09:18 UTC. What is here is served; new images wait.",
+        ),
+        (
+            Facts {
+                unreachable: ["a.pkg.dev", "b.pkg.dev"]
+                    .map(|host| Unreachable { is: Part::Named, ..unreachable("pkg.dev", host) })
+                    .to_vec(),
+                ..facts()
+            },
+            at(5),
+            "· 2 hosts of pkg.dev that clients asked for do not answer: /api/v1/status names them.",
         ),
         (
             Facts { full_since: Some(at(0)), ..facts() },
@@ -131,7 +141,7 @@ fn sentences() {
         (
             Facts { rotten: 1, ..facts() },
             at(0),
-            "! 1 blob was damaged on disk since the start: moved to rotten/, and it is fetched again when wanted. Look at the disk.",
+            "! 1 blob was damaged on disk since the start: set aside, and it is fetched again when wanted. Look at the disk.",
         ),
     ] {
         assert_eq!(said(&facts, now), [text]);
