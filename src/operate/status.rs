@@ -55,7 +55,7 @@ pub struct Status {
     pub cache: Room,
     /// Manifests that were pulled: what upstream counted, and what it did not have to.
     pub pulls: Pulls,
-    /// Blobs that come now, the longest first; [`MOST_FILLS`] at most.
+    /// Blobs that come now, the longest first; a hundred at most.
     pub fills: Vec<Fill>,
     /// Hosts that do not answer.
     pub unreachable: Vec<Unreachable>,
