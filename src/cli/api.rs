@@ -63,16 +63,28 @@ impl Api {
 
     fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<T> {
         let url = format!("{}{path}", self.base);
-        let asking = async { tokio::time::timeout(PATIENCE, answer(method, &url, body)).await };
-        let answered = self.runtime.block_on(asking);
+        let answered = self.runtime.block_on(answer(method, &url, body, (PATIENCE, LONGEST)));
         answered
-            .unwrap_or_else(|_| bail!("no answer in {}", humantime::format_duration(PATIENCE)))
             .and_then(|body| serde_json::from_slice(&body).context("this is no admin listener of seawall"))
             .context(url)
     }
 }
 
-async fn answer(method: Method, url: &str, body: Bytes) -> anyhow::Result<Bytes> {
+/// The body of a success, in that time, and no longer than that.
+///
+/// # Errors
+/// There is none: in the words of whoever answered, if somebody did.
+pub(super) async fn answer(
+    method: Method,
+    url: &str,
+    body: Bytes,
+    (patience, longest): (Duration, usize),
+) -> anyhow::Result<Bytes> {
+    let asking = tokio::time::timeout(patience, ask(method, url, body, longest));
+    asking.await.unwrap_or_else(|_| bail!("no answer in {}", humantime::format_duration(patience)))
+}
+
+async fn ask(method: Method, url: &str, body: Bytes, longest: usize) -> anyhow::Result<Bytes> {
     let mut request = Request::builder().method(method).uri(url);
     if !body.is_empty() {
         request = request.header(header::CONTENT_TYPE, "application/json");
@@ -80,7 +92,7 @@ async fn answer(method: Method, url: &str, body: Bytes) -> anyhow::Result<Bytes>
     let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let response = client.request(request.body(Full::new(body))?).await.context("no answer (does seawall run?)")?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), LONGEST).collect().await.map_err(anyhow::Error::from_boxed)?;
+    let body = Limited::new(response.into_body(), longest).collect().await.map_err(anyhow::Error::from_boxed)?;
     let body = body.to_bytes();
     if !status.is_success() {
         let said: String = String::from_utf8_lossy(&body).trim().chars().take(SAID).collect();

@@ -69,8 +69,9 @@ fn verify(args: &VerifyArgs, config: &Config) -> anyhow::Result<()> {
     let store = Store::open(data).with_context(|| {
         format!("{} cannot be used; a seawall that runs there verifies by itself (cache.verify_every)", data.display())
     })?;
-    let progress = progress(store.bytes()?);
-    let report = everything(&store, |bytes| progress.inc(bytes))?;
+    let names = store.names()?;
+    let progress = progress(store.bytes(&names));
+    let report = everything(&store, &names, |bytes| progress.inc(bytes));
     progress.finish_and_clear();
     let mut said = if args.json { serde_json::to_string_pretty(&report)? } else { written(&report) };
     said.push('\n');

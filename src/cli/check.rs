@@ -9,12 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use http::Method;
 use serde_json::json;
 
 use self::ask::{Asking, Image, Quota};
+use super::api::answer;
 use super::serve::{check_data, reachable};
 use crate::ca::{CaError, Root};
 use crate::clock::Clock;
@@ -127,20 +126,9 @@ async fn asked(args: &CheckArgs, config: &Config) -> anyhow::Result<Said> {
 
 /// Asks `/readyz` at `admin`.
 async fn health(admin: SocketAddr) -> anyhow::Result<()> {
-    let uri = format!("http://{admin}/readyz");
-    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-    let asked = async {
-        let response = client.get(uri.parse()?).await.context("no answer (does seawall run?)")?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), 1024).collect().await.map_err(anyhow::Error::from_boxed)?;
-        match status.is_success() {
-            true => Ok(()),
-            false => bail!("{status}: {}", String::from_utf8_lossy(&body.to_bytes()).trim()),
-        }
-    };
-    let answer = tokio::time::timeout(PATIENCE, asked).await;
-    let answer = answer.unwrap_or_else(|_| bail!("no answer in {}", humantime::format_duration(PATIENCE)));
-    answer.with_context(|| format!("not healthy: {uri}"))
+    let url = format!("http://{admin}/readyz");
+    let answered = answer(Method::GET, &url, Bytes::new(), (PATIENCE, 1024)).await;
+    answered.map(drop).with_context(|| format!("not healthy: {url}"))
 }
 
 fn source(config: &Config) -> String {

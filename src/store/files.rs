@@ -239,9 +239,9 @@ impl Store {
         Ok(all)
     }
 
-    /// The length of all blobs. Looks at each file.
-    pub fn bytes(&self) -> fs::Result<u64> {
-        Ok(self.names()?.iter().filter_map(|digest| self.look(digest).ok()).map(|found| found.size).sum())
+    /// The length of these blobs. Looks at each file.
+    pub fn bytes(&self, names: &[Digest]) -> u64 {
+        names.iter().filter_map(|digest| self.look(digest).ok()).map(|found| found.size).sum()
     }
 
     /// Looks at the file of a blob.
