@@ -25,7 +25,7 @@ use crate::policy::freshness::Reason;
 use crate::task::Coalesced;
 use crate::upstream::breaker::not_asked;
 use crate::upstream::requester::Credential;
-use crate::upstream::{ANY_MANIFEST, Author, Description, Past, Proves, What};
+use crate::upstream::{ANY_MANIFEST, Author, Description, Fetched, Past, Proves, What};
 
 /// What is asked once for many: a digest in a repository, for one credential, to push it or not,
 /// since what ended earlier answers, and the last trial.
@@ -271,13 +271,7 @@ impl Admission {
         if let What::Blob(_) | What::List(_) = what {
             return Err(unsound(pull));
         }
-        let (parts, content) = (&self.parts, (digest, ContentKind::Manifest));
-        let (inquiry, fetched) = (parts.inquire(pull), parts.request(pull, what, digest).fetch(0).await?);
-        let bytes = parts.upstream.collect(fetched.body, MAX_MANIFEST).await?;
-        if Digest::of(digest.algorithm(), &bytes) != *digest {
-            return Err(unsound(pull));
-        }
-        parts.access.deliver(&inquiry, fetched.proves, content);
+        read(&self.parts, pull, what, digest).await?;
         Ok(Word { is_proof: true, ..word })
     }
 
@@ -372,6 +366,10 @@ async fn asked(parts: &Parts, pull: &Pull, what: &What, digest: &Digest) -> Resu
         .upstream
         .describe(&pull.site, &pull.repository, what, (ANY_MANIFEST, Past::Nobody), Author::Seawall, &pull.requester)
         .await;
+    let said = match said {
+        Err(error) if content.1 == ContentKind::Manifest => read_after(parts, pull, what, digest, error).await,
+        said => said,
+    };
     let is_proved = parts.check(pull, content).permission.is_proved;
     let judged = said.and_then(|said| judged(parts, pull, what, digest, said, is_proved));
     let word = judged.map(|(said, is_proof)| Word { said, is_proof, inquiry: inquiry.clone() });
@@ -381,6 +379,31 @@ async fn asked(parts: &Parts, pull: &Pull, what: &What, digest: &Digest) -> Resu
         Err(error) => parts.denied(&inquiry, Some(content), error).await,
     }
     word
+}
+
+/// What GET says of a manifest whose HEAD failed in a way that says nothing at that registry.
+async fn read_after(parts: &Parts, pull: &Pull, what: &What, digest: &Digest, error: Error) -> Result<Description> {
+    let namespace = &pull.site.namespace;
+    if !parts.heads.are_in_doubt(namespace, &error) {
+        return Err(error);
+    }
+    let read = Box::pin(read(parts, pull, what, digest)).await;
+    parts.heads.got(namespace, &error, &read);
+    read.map_err(|_| error)
+}
+
+/// A manifest that upstream sends to prove that it has it.
+async fn read(parts: &Parts, pull: &Pull, what: &What, digest: &Digest) -> Result<Description> {
+    let content = (digest, ContentKind::Manifest);
+    let (inquiry, fetched) = (parts.inquire(pull), parts.request(pull, what, digest).fetch(0).await?);
+    let Fetched { body, media_type, proves, warnings, .. } = fetched;
+    let bytes = parts.upstream.collect(body, MAX_MANIFEST).await?;
+    if Digest::of(digest.algorithm(), &bytes) != *digest {
+        return Err(unsound(pull));
+    }
+    parts.access.deliver(&inquiry, proves, content);
+    let size = Some(bytes.len() as u64);
+    Ok(Description { digest: Some(digest.clone()), media_type, size, proves, spent: false, warnings })
 }
 
 /// What an answer proves of a digest. The bytes of a digest have one length: an answer with another

@@ -10,6 +10,7 @@ use super::admit::Cleared;
 use super::content::Contents;
 use super::flight;
 use super::found::Found;
+use super::heads::KnownHeads;
 use super::lending::Lending;
 use super::manifests::Manifests;
 use super::parts::Parts;
@@ -151,6 +152,7 @@ impl Cache {
             sweep,
             lending,
             tags,
+            heads: KnownHeads::default(),
             clock,
             tasks,
             metrics,

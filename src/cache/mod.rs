@@ -25,6 +25,7 @@ mod fill;
 pub mod flight;
 mod found;
 mod get;
+mod heads;
 pub mod images;
 mod keep;
 mod lending;

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::flight::{Flight, Flights};
 use super::found::Stale;
+use super::heads::KnownHeads;
 use super::lending::Lending;
 use super::manifests::{Manifest, Manifests};
 use super::pull::{Pull, content_kind};
@@ -39,6 +40,7 @@ pub(super) struct Parts {
     pub(super) sweep: Sweep,
     pub(super) lending: Arc<Lending>,
     pub(super) tags: Tags,
+    pub(super) heads: KnownHeads,
     pub(super) clock: Clock,
     pub(super) tasks: Tasks,
     pub(super) metrics: Metrics,

@@ -14,14 +14,12 @@ use super::tags::{self, Bindings};
 use super::told::{Binding, Told, ToldTo};
 use crate::access::{Checked, Ends};
 use crate::error::{Error, Kind, Result};
-use crate::lru::lru;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
 use crate::oci::media_type::Accept;
 use crate::oci::name::{Reference, Tag};
 use crate::policy::access::Standing;
 use crate::policy::freshness::{self, After, Answer, Before, Granted, Reason};
-use crate::policy::heads::Heads;
 use crate::policy::stamp::Stamp;
 use crate::task::Coalesced;
 use crate::upstream::What;
@@ -42,9 +40,6 @@ pub(super) struct Resolved {
 /// What is asked once for many: a tag, by clients that accept the same, for one credential, since
 /// the last push of it, the last refusal and the last trial.
 type Question = (Arc<str>, Accept, Credential, Option<SystemTime>, Option<Stamp>, u64, By, Option<String>);
-
-/// Name spaces of which it is known whether HEAD works there.
-const MOST_NAMESPACES: u64 = 1_000;
 
 /// The ttl of what a tag names, as long as that is not here.
 const SOON: Duration = Duration::from_secs(5);
@@ -83,13 +78,11 @@ pub(super) struct Resolver {
     bindings: Arc<Bindings>,
     admission: Arc<Admission>,
     asked: Coalesced<Question, Result<Binding>>,
-    /// By name space.
-    heads: moka::sync::Cache<Arc<str>, Heads>,
 }
 
 impl Resolver {
     pub(super) fn new(parts: Arc<Parts>, bindings: Arc<Bindings>, admission: Arc<Admission>) -> Resolver {
-        Resolver { parts, bindings, admission, asked: Coalesced::default(), heads: lru(MOST_NAMESPACES) }
+        Resolver { parts, bindings, admission, asked: Coalesced::default() }
     }
 
     pub(super) async fn resolve(self: &Arc<Self>, pull: &Pull, tag: &Tag, accept: Accept) -> Result<Resolved> {
@@ -222,31 +215,29 @@ impl Resolver {
         key: &Arc<str>,
         looked: Option<SystemTime>,
     ) -> Result<Binding> {
-        let (namespace, is_get) = (&pull.site.namespace, pull.method == Method::Get);
-        let asked = self.ask_by(By::Head, pull, tag, accept, (key, looked)).await;
-        let heads = self.heads.get(namespace).unwrap_or_default();
-        let status = asked.as_ref().err().and_then(Error::reply).map_or(0, |reply| reply.status.as_u16());
-        let has_no_head = status == StatusCode::METHOD_NOT_ALLOWED.as_u16();
-        match asked {
-            Err(error) if has_no_head || is_get && heads.asks_by_get(status) => {
-                match Box::pin(self.ask_by(By::Get, pull, tag, accept, (key, looked))).await {
-                    Ok(read) => {
-                        self.heads.insert(namespace.clone(), heads.after_get(status));
-                        Ok(read)
-                    }
-                    // What HEAD said stands, but for better words.
-                    Err(said) if is_better(said.kind()) => Err(said),
-                    Err(_) => Err(error),
-                }
-            }
+        let (namespace, heads) = (&pull.site.namespace, &self.parts.heads);
+        let error = match self.ask_by(By::Head, pull, tag, accept, (key, looked)).await {
             Ok(binding) => {
-                if heads != Heads::Answered {
-                    self.heads.insert(namespace.clone(), Heads::Answered);
-                }
-                Ok(binding)
+                heads.succeeded(namespace);
+                return Ok(binding);
             }
-            failed => failed,
+            Err(error) => error,
+        };
+        let who = pull.requester.credential.asked_as();
+        let words = heads.words(key, who).filter(|_| error.kind() == Kind::Missing);
+        // What is missing is asked for by GET once, for what the registry says to people.
+        let is_worded = error.kind() != Kind::Missing || tag.is_of_digest() || words.is_some();
+        let is_got = pull.method == Method::Get && (heads.ask_by_get(namespace, &error) || !is_worded);
+        if !is_got && error.status() != StatusCode::METHOD_NOT_ALLOWED {
+            return Err(words.unwrap_or(error));
         }
+        let read = Box::pin(self.ask_by(By::Get, pull, tag, accept, (key, looked))).await;
+        heads.got(namespace, &error, &read);
+        read.map_err(|said| {
+            heads.remember_words(key, who, &said);
+            // What HEAD said stands, but for better words.
+            if is_better(said.kind()) { said } else { error }
+        })
     }
 
     async fn ask_by(

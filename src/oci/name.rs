@@ -48,6 +48,14 @@ impl Tag {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is made of a digest: what is about that is looked for there, mostly in vain (`sha256-<hex>`,
+    /// distribution-spec, "Referrers Tag Schema"; cosign's `sha256-<hex>.sig`, `.att`, `.sbom`).
+    pub fn is_of_digest(&self) -> bool {
+        let hex = ["sha256-", "sha512-"].iter().find_map(|algorithm| self.0.strip_prefix(algorithm));
+        let digits = |text: &str| text.bytes().take_while(u8::is_ascii_hexdigit).count();
+        hex.is_some_and(|hex| digits(hex) >= 64)
+    }
 }
 
 impl FromStr for Repository {
@@ -253,6 +261,21 @@ mod tests {
         }
         for bad in ["", ".", "..", "-a", ".a", "a/b", "a:b", "a b", "é", "a%20", "a+b", too_long.as_str()] {
             assert_eq!(bad.parse::<Tag>(), Err(NameError::Tag), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tags_of_a_digest() {
+        let hex = "0123456789abcdef".repeat(4);
+        for (tag, is) in [
+            (format!("sha256-{hex}"), true),
+            (format!("sha256-{hex}.sig"), true),
+            (format!("sha512-{hex}{hex}.att"), true),
+            (format!("sha256-{}", &hex[1..]), false),
+            (format!("v1-sha256-{hex}"), false),
+            (hex.clone(), false),
+        ] {
+            assert_eq!(tag.parse::<Tag>().unwrap().is_of_digest(), is, "{tag}");
         }
     }
 

@@ -43,18 +43,64 @@ async fn what_head_does_not_find_is_asked_for_by_get() {
     }
 }
 
-/// Registries count a GET, and a tag that is not there is asked for all the time.
+/// Registries count a GET, and signatures are looked for all the time: one 404 is compared. What a person
+/// asks for is asked once more, for the registry's words.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_head_works_a_missing_tag_is_asked_for_once() {
+async fn a_missing_tag_is_not_paid_for_twice() {
+    for status in [404, 410] {
+        let pki = Pki::new();
+        let (registry, seawall) = lab(&pki).await;
+        let anonymous = Reader::anonymous(&seawall);
+        assert_eq!(anonymous.status(&manifest("acme/app", "1")).await, 200);
+        registry.fault(Fault::on("manifests").path_contains("/manifests/sha256-").error(status, "UNKNOWN"));
+        registry.fault(Fault::on("manifests").path_contains("/manifests/none").error(status, "NAME_UNKNOWN"));
+        let before = gets(&registry, "");
+        for signed in [1u8, 2, 3, 3] {
+            let tag = format!("sha256-{}.sig", crate::harness::image::sha256(&[signed]).trim_start_matches("sha256:"));
+            assert_eq!(anonymous.status(&manifest("acme/app", &tag)).await, status);
+        }
+        assert_eq!(gets(&registry, ""), before + 1, "{status}\n{}", registry.log());
+        for _ in 0..3 {
+            let reply = anonymous.get(&manifest("acme/app", "none")).await;
+            let text = String::from_utf8_lossy(reply.bytes()).into_owned();
+            assert!(reply.status == status && text.contains("NAME_UNKNOWN"), "{status}: {text}\n{}", registry.log());
+        }
+        assert_eq!(gets(&registry, ""), before + 2, "{status}\n{}", registry.log());
+    }
+}
+
+/// Nexus has HEAD for what it fetched itself, and 404 for the rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_good_head_is_no_proof_for_the_others() {
     for status in [404, 410, 500, 501] {
         let pki = Pki::new();
         let (registry, seawall) = lab(&pki).await;
         let anonymous = Reader::anonymous(&seawall);
         assert_eq!(anonymous.status(&manifest("acme/app", "1")).await, 200);
-        registry.fault(Fault::on("manifests").path_contains("/manifests/sig").error(status, "UNKNOWN"));
-        let before = gets(&registry, "");
-        anonymous.get(&manifest("acme/app", "sig")).await;
-        assert_eq!(gets(&registry, ""), before, "{status}\n{}", registry.log());
+        let is_head = |seen: &Seen| seen.method == Method::HEAD && seen.path.ends_with("/manifests/2");
+        registry.fault(Fault::on("manifests").when(is_head).error(status, "UNKNOWN"));
+        assert_eq!(anonymous.status(&manifest("acme/app", "2")).await, 200, "{status}\n{}", registry.log());
+    }
+}
+
+/// A HEAD that denies everything is not upstream's word that an image is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_head_is_wrong_a_digest_that_is_here_is_not_gone() {
+    for status in [404, 410, 500, 501] {
+        let pki = Pki::new();
+        let (registry, seawall) = lab(&pki).await;
+        registry.fault(Fault::on("manifests").method(Method::HEAD).error(status, "UNKNOWN"));
+        let path = manifest("acme/app", &image().digest());
+        for age in [0, 20, 40] {
+            seawall.clock.advance(MINUTE * age);
+            let reply = Reader::anonymous(&seawall).get(&path).await;
+            let said = (reply.status.as_u16(), reply.header("cache-status"));
+            assert!(said.0 == 200 && !said.1.contains("detail"), "{status} {age}: {said:?}\n{}", registry.log());
+        }
+        registry.fault(Fault::on("manifests").method(Method::GET).error(404, "MANIFEST_UNKNOWN"));
+        seawall.clock.advance(MINUTE * 20);
+        let reply = Reader::anonymous(&seawall).get(&path).await;
+        assert!(reply.header("cache-status").contains("detail"), "GET says so too: {:?}", reply.headers);
     }
 }
 
