@@ -403,7 +403,7 @@ async fn read(parts: &Parts, pull: &Pull, what: &What, digest: &Digest) -> Resul
     }
     parts.access.deliver(&inquiry, proves, content);
     let size = Some(bytes.len() as u64);
-    Ok(Description { digest: Some(digest.clone()), media_type, size, proves, spent: false, warnings })
+    Ok(Description { digest: Some(digest.clone()), media_type, size, proves, is_unable: false, warnings })
 }
 
 /// What an answer proves of a digest. The bytes of a digest have one length: an answer with another

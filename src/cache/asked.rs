@@ -131,9 +131,9 @@ impl Asked {
         }
         let said = match self.ask_in_words(parts).await? {
             // Who cannot deliver does not get to name.
-            said if said.spent && said.digest.as_ref().is_some_and(|digest| !parts.is_here(digest)) => {
+            said if said.is_unable && said.digest.as_ref().is_some_and(|digest| !parts.is_here(digest)) => {
                 let accepted = self.pull.accepted(self.accept);
-                self.ask_head(parts, (&accepted, Past::Spent), Author::Seawall).await.unwrap_or(said)
+                self.ask_head(parts, (&accepted, Past::Unable), Author::Seawall).await.unwrap_or(said)
             }
             said => said,
         };

@@ -161,7 +161,7 @@ impl Resolver {
         let pushed = self.bindings.pushes.of(key);
         let is_fresh = |binding: &Binding| {
             let ttl = self.ttl(key, binding);
-            freshness::before(binding.confirmed(), ttl, pushed, now) == Before::Serve
+            freshness::before(binding.confirmed(), ttl, pushed, now) == Before::Serve && self.may_come(pull, binding)
         };
         let mine = told.iter().filter(|told| told.accept == accept && is_told(told.to, pull));
         let granted = mine.map(|told| &told.binding).filter(|binding| is_fresh(binding)).filter_map(|binding| {
@@ -203,6 +203,14 @@ impl Resolver {
         let never_came =
             |before: &Arc<Binding>| !self.parts.is_here(&bound.digest) && self.parts.is_here(&before.digest);
         if bound.before.as_ref().is_some_and(never_came) { ttl.min(SOON) } else { ttl }
+    }
+
+    /// Whether what a tag names is here, or was not asked for in vain a moment ago where another source may
+    /// name what it has.
+    fn may_come(&self, pull: &Pull, binding: &Binding) -> bool {
+        let Pull { site, repository, requester, .. } = pull;
+        self.parts.is_here(&binding.digest)
+            || !self.parts.upstream.is_unsent(site, repository, &binding.digest, requester)
     }
 
     /// One HEAD for all who ask for the same at once. What it says is bound whether they wait for

@@ -13,7 +13,7 @@ use super::pull::{Method, Pull};
 use super::resolve::{Resolved, Resolver, age};
 use super::tags::Bindings;
 use super::told::Binding;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::http::cache_status::Outcome;
 use crate::http::warnings::Warnings;
 use crate::oci::digest::Digest;
@@ -183,7 +183,7 @@ impl Tagged {
                 Found::new(binding.digest.clone(), binding.media_type.clone(), Content::Sized(size), outcome)
             }
             None => match self.contents.find(pull, &binding.digest, &what, Cleared::Yes(checked.as_ref())).await {
-                Err(error) if error.kind() == Kind::Missing && stale.is_none() => {
+                Err(error) if stale.is_none() && self.may_be_another(pull, &binding.digest, &error) => {
                     binding = self.resolver.read(pull, tag, accept).await.map_err(|_| error)?;
                     let what = What::Manifest(Reference::Digest(binding.digest.clone()));
                     self.contents.find(pull, &binding.digest, &what, Cleared::Yes(None)).await?
@@ -208,6 +208,13 @@ impl Tagged {
             found.warnings = binding.warnings;
         }
         Ok(Found { age: Some(age), stale, ..found })
+    }
+
+    /// Whether a GET of the tag may bring what its digest did not: some have a manifest by its tag alone, and
+    /// who cannot deliver does not get to name.
+    fn may_be_another(&self, pull: &Pull, digest: &Digest, failed: &Error) -> bool {
+        let Pull { site, repository, requester, .. } = pull;
+        failed.kind() == Kind::Missing || self.parts.upstream.is_unsent(site, repository, digest, requester)
     }
 
     /// Schema 1 is not what its digest is of (the signatures are left out): it is passed on, and

@@ -75,7 +75,7 @@ pub struct Answer {
     pub account: Option<Kind>,
     /// Of a tag's HEAD, where there are other sources: the books say that whoever named the digest
     /// sends no manifest to who asked, for want of quota.
-    pub spent: bool,
+    pub is_unable: bool,
     /// Where there are other sources: the name of the one that answered.
     pub sent_by: Option<Arc<str>>,
     /// Of a 429: what it means, until when it holds, and what can be done, in seawall's words.

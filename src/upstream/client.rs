@@ -16,13 +16,13 @@ use hyper::body::Incoming;
 use super::answer::{Answer, Via};
 use super::breaker::{Failing, Key, Outages};
 use super::lanes::Transfer;
+use super::lately::{Unsent, WrongSenders};
 use super::permit::{Permit, is_gateways, silent_for};
 use super::pool::{Pool, Pools};
 use super::quota::QuotaGate;
 use super::request::{About, NO_REGISTRY, RequestBody, Wire, build, unless_idle};
 use super::resend::{Receiver, Resendable};
 use super::retry_pacing::RetryPacing;
-use super::wrong::WrongSenders;
 use crate::clock::Clock;
 use crate::dial::connect::Dialer;
 use crate::dial::error::{DialError, certificate_refused, dial_error};
@@ -66,6 +66,7 @@ pub(super) struct Client {
     pub(super) quota: QuotaGate,
     pub(super) retry_pacing: RetryPacing,
     pub(super) wrong: WrongSenders,
+    pub(super) unsent: Unsent,
     /// How long a transfer may be silent.
     pub(super) idle_timeout: Duration,
     /// How long the answer to an upload is waited for that is all sent.
@@ -93,7 +94,8 @@ impl Client {
             outages: Outages::new(clock.clone(), metrics.clone(), settings.resolve_deadline),
             quota: QuotaGate { ledger, clock: clock.clone(), metrics: metrics.clone() },
             retry_pacing: RetryPacing::default(),
-            wrong: WrongSenders::default(),
+            wrong: WrongSenders::wrong(),
+            unsent: Unsent::unsent(),
             idle_timeout: settings.idle_timeout,
             upload_timeout: settings.upload_timeout,
             resolve_deadline: settings.resolve_deadline,
@@ -159,7 +161,7 @@ impl Client {
             names: None,
             paid_by,
             account: None,
-            spent: false,
+            is_unable: false,
             sent_by: None,
             limit,
         })

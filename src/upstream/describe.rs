@@ -28,8 +28,8 @@ pub struct Description {
     pub size: Option<u64>,
     /// What it proves.
     pub proves: Proves,
-    /// Who named the digest sends no manifest now, and others may: see [`Answer::spent`].
-    pub spent: bool,
+    /// Who named the digest sends no manifest now, and others may: see [`Answer::is_unable`].
+    pub is_unable: bool,
     /// What it warns of.
     pub warnings: Warnings,
 }
@@ -42,7 +42,7 @@ impl Description {
             media_type: text("content-type").map(|value| essence(value).to_owned()).unwrap_or_default(),
             size: text("content-length").and_then(|length| length.parse().ok()),
             proves: answer.proves(requester),
-            spent: answer.spent,
+            is_unable: answer.is_unable,
             warnings: Warnings::of(answer.headers()),
         }
     }

@@ -30,6 +30,7 @@ pub mod client;
 mod describe;
 mod fetch;
 mod lanes;
+mod lately;
 pub mod limit;
 pub mod login;
 mod pass;
@@ -48,7 +49,6 @@ mod resend;
 mod retry_pacing;
 mod sources;
 mod tokens;
-mod wrong;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -354,8 +354,13 @@ impl Upstream {
     /// A source sent other bytes than those of a digest: others are asked for it before, for an hour.
     pub fn sent_wrong(&self, digest: &Digest, source: &fetch::Source) {
         if let Some(name) = source.sent_by() {
-            self.client().wrong.note(digest, name, self.client().clock.now());
+            self.client().wrong.note((digest.clone(), name.clone()), self.client().clock.now());
         }
+    }
+
+    /// Whether a source lately did not send this requester a manifest that another source may name otherwise.
+    pub fn is_unsent(&self, site: &Site, repository: &Repository, digest: &Digest, requester: &Requester) -> bool {
+        self.0.is_unsent(site, repository, digest, requester)
     }
 
     /// All hosts that do not answer now, those first that are needed.

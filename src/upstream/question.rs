@@ -111,8 +111,8 @@ impl What {
 pub enum Past {
     /// None.
     Nobody,
-    /// Those without quota: who cannot deliver does not get to name what is to be fetched.
-    Spent,
+    /// Those that cannot send it: who cannot deliver does not get to name what is to be fetched.
+    Unable,
 }
 
 /// How a question is put.

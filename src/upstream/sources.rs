@@ -14,7 +14,9 @@ use super::client::Client;
 use super::pay::ask_as_payer;
 use super::proofs::Proofs;
 use super::question::{Past, Question, What};
+use super::requester::{Credential, Requester};
 use crate::error::{Error, Kind, Result};
+use crate::oci::digest::Digest;
 use crate::oci::name::{Reference, Repository};
 use crate::policy::chain::{self, Asked, Leg, Source, below};
 use crate::policy::registry::{Registries, Site};
@@ -53,14 +55,15 @@ impl Sources {
             };
             let site = site_of(leg, question.site);
             let answered = answered.map(|answer| Answer {
-                spent: self.is_spent(&question, site, &answer),
+                is_unable: self.is_unable(&question, site, &answer),
                 sent_by: Some(site.namespace.clone()),
                 ..answer
             });
-            let is_passed_over = past == Past::Spent && answered.as_ref().is_ok_and(|answer| answer.spent);
+            let is_passed_over = past == Past::Unable && answered.as_ref().is_ok_and(|answer| answer.is_unable);
             if !is_passed_over && !chain.goes_on(leg, outcome(&answered)) {
                 return answered;
             }
+            self.note_unsent(&question, site);
             debug!(
                 site = ?question.site,
                 ?leg,
@@ -80,15 +83,48 @@ impl Sources {
         let mut legs: Vec<_> = chain.legs(asked(question), question.requester.reach).collect();
         if let (Asked::Bytes, Some(digest)) = (asked(question), question.what.digest()) {
             let (wrong, now) = (&self.client().wrong, self.client().clock.now());
-            legs.sort_by_cached_key(|leg| wrong.has(digest, &site_of(*leg, question.site).namespace, now));
+            legs.sort_by_cached_key(|leg| {
+                wrong.has(&(digest.clone(), site_of(*leg, question.site).namespace.clone()), now)
+            });
         }
         legs
     }
 
-    fn is_spent(&self, question: &Question<'_>, site: &Site, answer: &Answer) -> bool {
+    /// Whether who names what a tag is of sends no manifest now, and others may: its quota is spent, or it
+    /// did not send this one a moment ago.
+    fn is_unable(&self, question: &Question<'_>, site: &Site, answer: &Answer) -> bool {
         let is_tag = matches!(question.what, What::Manifest(Reference::Tag(_))) && *question.method == Method::HEAD;
+        if !is_tag || !answer.status().is_success() {
+            return false;
+        }
+        let client = self.client();
         let counted = Question { site, method: &Method::GET, charged: answer.paid_by, ..*question };
-        is_tag && answer.status().is_success() && self.client().quota.would_be_refused(&counted).is_some()
+        let was_sent = |digest: &Digest| {
+            let what = unsent(digest, site, question.known_as, question.requester);
+            !client.unsent.has(&what, client.clock.now())
+        };
+        client.quota.would_be_refused(&counted).is_some() || !answer.names.as_ref().is_none_or(was_sent)
+    }
+
+    /// Another source is asked for the manifest of a digest, since this one did not send it.
+    fn note_unsent(&self, question: &Question<'_>, site: &Site) {
+        if let (true, Some(digest)) = (question.is_counted(), question.what.digest()) {
+            let what = unsent(digest, site, question.known_as, question.requester);
+            self.client().unsent.note(what, self.client().clock.now());
+        }
+    }
+
+    pub(super) fn is_unsent(
+        &self,
+        site: &Site,
+        repository: &Repository,
+        digest: &Digest,
+        requester: &Requester,
+    ) -> bool {
+        let (chain, client) = (&site.registry.chain, self.client());
+        let legs = || chain.legs(Asked::Tag, requester.reach).map(|leg| site_of(leg, site));
+        let is = |site| client.unsent.has(&unsent(digest, site, repository, requester), client.clock.now());
+        !chain.is_plain() && legs().any(is)
     }
 
     async fn ask_below(&self, question: &Question<'_>, prefix: Option<&Repository>) -> Result<Answer> {
@@ -107,6 +143,15 @@ impl Sources {
         }
         Ok(Answer { grants: source.grants(), ..answer })
     }
+}
+
+fn unsent(
+    digest: &Digest,
+    site: &Site,
+    repository: &Repository,
+    requester: &Requester,
+) -> (Digest, Arc<str>, Repository, Credential) {
+    (digest.clone(), site.namespace.clone(), repository.clone(), requester.credential.asked_as())
 }
 
 fn site_of<'a>(leg: Leg<'a>, registry: &'a Site) -> &'a Site {

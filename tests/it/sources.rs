@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::Method;
+
 use crate::access::{HUB, token};
 use crate::harness::image::OCI_INDEX;
 use crate::harness::*;
@@ -63,6 +65,29 @@ async fn a_source_whose_quota_is_spent_names_nothing_that_another_would_have_to_
         let pulled = seawall.client().pull("docker.io/library/alpine:3.20", style).await;
         pulled.unwrap_or_else(|e| panic!("{style:?}: {e}\n{}\n{}", hub.log(), mirror.log()));
         assert_eq!(mirror.gets("manifests"), 1, "{style:?}\n{}", mirror.log());
+    }
+}
+
+/// Nor who names by HEAD, and fails at GET: who asks by tag gets what the next one has, and who asks for the
+/// digest that was named is told another the next time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_does_not_send_what_it_named_names_nothing_for_a_while() {
+    let pki = Pki::new();
+    for (list, statuses) in [(HUB_FIRST, vec![429, 500, 503]), (MIRROR_FIRST, vec![401, 403, 404, 429, 500])] {
+        for (status, style) in statuses.into_iter().flat_map(|status| Style::ALL.map(|style| (status, style))) {
+            let (hub, older) = (hub(&pki).await, Image::single(&[b"what the mirror has"]));
+            let mirror = Registry::new(MIRROR).image("library/alpine:3.20", older.clone()).start(&pki).await;
+            hub.add_image("library/alpine:3.19", &older);
+            let (first, second) = if list == HUB_FIRST { (&hub, &mirror) } else { (&mirror, &hub) };
+            let is_get = move |seen: &Seen| seen.method == Method::GET && seen.path.contains("/manifests/");
+            first.fault(Fault::on("manifests").when(is_get).error(status, "NO"));
+            let seawall = Seawall::before(&hub).front(&mirror).toml(&upstreams(list)).start(&pki).await;
+            let pull = async || seawall.client().pull("docker.io/library/alpine:3.20", style).await.map(drop);
+            let (at_once, again) = (pull().await, pull().await);
+            let logs = || format!("{status} {style:?}: {at_once:?}\n{}\n{}", first.log(), second.log());
+            assert!(again.is_ok(), "{again:?} {}", logs());
+            assert!(at_once.is_ok() || style != Style::Podman, "{}", logs());
+        }
     }
 }
 
