@@ -13,37 +13,27 @@ use std::time::Duration;
 use super::found::Stale;
 use super::parts::Parts;
 use super::pull::{Method, Pull, content_kind, may_push};
-use crate::access::{Checked, Ended, Given, Inquiry};
+use super::word::{Word, asked, read, unsound};
+use crate::access::{Checked, Ended, Given};
 use crate::dial::error::dial_error;
 use crate::error::{Error, Kind, Result};
 use crate::http::cache_status::Outcome;
 use crate::oci::digest::Digest;
-use crate::oci::manifest::{ContentKind, MAX_MANIFEST};
+use crate::oci::manifest::ContentKind;
 use crate::oci::name::{Reference, RepositoryKey};
 use crate::policy::access::{Standing, Verdict};
 use crate::policy::freshness::Reason;
 use crate::task::Coalesced;
 use crate::upstream::breaker::not_asked;
 use crate::upstream::requester::Credential;
-use crate::upstream::{ANY_MANIFEST, Author, Description, Fetched, Past, Proves, What};
+use crate::upstream::{Proves, What};
 
 /// What is asked once for many: a digest in a repository, for one credential, to push it or not,
-/// since what ended earlier answers, and the last trial.
-type Question = (RepositoryKey, What, Credential, bool, Ended, u64);
+/// since what ended earlier answers, and the last trial, by clients that take the same types.
+type Question = (RepositoryKey, What, Credential, bool, Ended, u64, Option<String>);
 
 /// Anonymous is asked what a client with a credential was granted, unless it was refused so lately.
 const REFUSED_LATELY: Duration = Duration::from_secs(3600);
-
-/// Upstream's answer about a digest.
-#[derive(Clone, Debug)]
-pub(super) struct Word {
-    pub(super) said: Description,
-    /// Whether it is about that digest: it names it, or has the length of the verified bytes that
-    /// are here. Then it is a yes. Storage that a registry redirects to names none.
-    pub(super) is_proof: bool,
-    /// The question that it answers.
-    pub(super) inquiry: Inquiry,
-}
 
 /// What is known when a digest is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -326,7 +316,8 @@ impl Admission {
         let generation = self.parts.upstream.generation(&pull.site);
         let who = pull.requester.credential.asked_as();
         let ended = self.parts.access.ended(who, &pull.key, (digest, content_kind(what)));
-        let question = (pull.key.clone(), what.clone(), who, may_push(pull, what), ended, generation);
+        let question =
+            (pull.key.clone(), what.clone(), who, may_push(pull, what), ended, generation, pull.types_of_its_own());
         let (parts, pull, what, digest) = (self.parts.clone(), pull.clone(), what.clone(), digest.clone());
         let work = move || async move { asked(&parts, &pull, &what, &digest).await };
         self.asked.run(question, work).await
@@ -358,87 +349,6 @@ impl Admission {
 /// Whether upstream answered, whatever it said.
 pub(super) fn was_answered<T>(asked: &Result<T>) -> bool {
     asked.as_ref().err().is_none_or(|error| Reason::of(error.kind()).is_none())
-}
-
-async fn asked(parts: &Parts, pull: &Pull, what: &What, digest: &Digest) -> Result<Word> {
-    let (inquiry, content) = (parts.inquire(pull), (digest, content_kind(what)));
-    let said = parts
-        .upstream
-        .describe(&pull.site, &pull.repository, what, (ANY_MANIFEST, Past::Nobody), Author::Seawall, &pull.requester)
-        .await;
-    let said = match said {
-        Err(error) if content.1 == ContentKind::Manifest => read_after(parts, pull, what, digest, error).await,
-        said => said,
-    };
-    let is_proved = parts.check(pull, content).permission.is_proved;
-    let judged = said.and_then(|said| judged(parts, pull, what, digest, said, is_proved));
-    let word = judged.map(|(said, is_proof)| Word { said, is_proof, inquiry: inquiry.clone() });
-    match &word {
-        Ok(word) if word.is_proof => parts.access.hear(&inquiry, word.said.proves, content),
-        Ok(_) => {}
-        Err(error) => parts.denied(&inquiry, Some(content), error).await,
-    }
-    word
-}
-
-/// What GET says of a manifest whose HEAD failed in a way that says nothing at that registry.
-async fn read_after(parts: &Parts, pull: &Pull, what: &What, digest: &Digest, error: Error) -> Result<Description> {
-    let namespace = &pull.site.namespace;
-    if !parts.heads.are_in_doubt(namespace, &error) {
-        return Err(error);
-    }
-    let read = Box::pin(read(parts, pull, what, digest)).await;
-    parts.heads.got(namespace, &error, &read);
-    read.map_err(|_| error)
-}
-
-/// A manifest that upstream sends to prove that it has it.
-async fn read(parts: &Parts, pull: &Pull, what: &What, digest: &Digest) -> Result<Description> {
-    let content = (digest, ContentKind::Manifest);
-    let (inquiry, fetched) = (parts.inquire(pull), parts.request(pull, what, digest).fetch(0).await?);
-    let Fetched { body, media_type, proves, warnings, .. } = fetched;
-    let bytes = parts.upstream.collect(body, MAX_MANIFEST).await?;
-    if Digest::of(digest.algorithm(), &bytes) != *digest {
-        return Err(unsound(pull));
-    }
-    parts.access.deliver(&inquiry, proves, content);
-    let size = Some(bytes.len() as u64);
-    Ok(Description { digest: Some(digest.clone()), media_type, size, proves, is_unable: false, warnings })
-}
-
-/// What an answer proves of a digest. The bytes of a digest have one length: an answer with another
-/// than that of the bytes here is about something else. What is here is no measure for a registry
-/// that never sent it.
-fn judged(
-    parts: &Parts,
-    pull: &Pull,
-    what: &What,
-    digest: &Digest,
-    said: Description,
-    is_proved: bool,
-) -> Result<(Description, bool)> {
-    if said.digest.is_some() {
-        return Ok((said, true));
-    }
-    // Some say 0 of every manifest. Of a blob the first byte was asked for as well.
-    let is_manifest = matches!(what, What::Manifest(_));
-    let Some(size) = said.size.filter(|size| *size > 0 || !is_manifest) else {
-        return Ok((Description { size: None, ..said }, false));
-    };
-    let here = parts.verified_length(digest).filter(|_| is_proved);
-    let is_nothing = || size == 0 && Digest::of(digest.algorithm(), b"") != *digest;
-    if here.is_some_and(|here| here != size) || is_nothing() {
-        let host = &pull.site.origin.host;
-        let message = format!("{host} answered with another length than that of {digest}: is there a proxy between?");
-        return Err(Error::new(Kind::Broken, message));
-    }
-    Ok((said, here.is_some()))
-}
-
-/// The error of an answer that is about nothing that was asked for.
-fn unsound(pull: &Pull) -> Error {
-    let host = &pull.site.origin.host;
-    Error::new(Kind::Broken, format!("{host} answered without saying of which digest: is there a proxy between?"))
 }
 
 /// Whether upstream answered, in words of its own.

@@ -16,7 +16,7 @@ use crate::http::warnings::Warnings;
 use crate::lane::Place;
 use crate::oci::digest::{Algorithm, Digest};
 use crate::oci::manifest::{self, ContentKind, MAX_MANIFEST};
-use crate::oci::media_type::{Accept, is_schema1, is_worded};
+use crate::oci::media_type::{Accept, is_schema1};
 use crate::policy::freshness::Gone;
 use crate::upstream::requester::Credential;
 use crate::upstream::{Answer, Author, Description, Past, Proves, What, Wording};
@@ -156,7 +156,7 @@ impl Asked {
 
     /// `Accept`, and who wrote it: seawall, unless a client has types that no other has.
     fn words(&self) -> (String, Author) {
-        let is_clients = self.pull.others().is_some_and(|others| is_worded(&others)) && !self.accept.is_empty();
+        let is_clients = self.pull.types_of_its_own().is_some() && !self.accept.is_empty();
         (self.pull.accepted(self.accept), if is_clients { Author::Client } else { Author::Seawall })
     }
 

@@ -8,7 +8,7 @@ use http::{Response, StatusCode, header};
 use hyper::body::Incoming;
 use tracing::warn;
 
-use super::admit::{Admission, Admitted, Cleared, Reading, Word};
+use super::admit::{Admission, Admitted, Cleared, Reading};
 use super::fill::Fill;
 use super::flight::{Asking, Flight, Joined, Lead, Seat};
 use super::found::{Content, Found, Stale, content_type, or_octets};
@@ -19,6 +19,7 @@ use super::progress::Head;
 use super::pull::{Method, Pull, content_kind};
 use super::reader::{Kept, Source};
 use super::through::VerifyingBody;
+use super::word::Word;
 use crate::access::Inquiry;
 use crate::error::{Error, Fault, Kind, Result};
 use crate::http::cache_status::Outcome;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::admit::{Asked, Cleared, Word};
+use super::admit::{Asked, Cleared};
 use super::content::Contents;
 use super::found::{Content, Found, or_octets};
 use super::pull::{Method, Pull, content_kind, may_push};
+use super::word::Word;
 use crate::error::{Error, Kind, Result};
 use crate::http::cache_status::Outcome;
 use crate::oci::digest::Digest;

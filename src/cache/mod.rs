@@ -9,7 +9,7 @@
 //! From below: [`pushes`] knows which tags were pushed, [`tags`] what they name, `push` is one push
 //! on its way; [`flight`] knows what is on its way, [`sweep`] makes room,
 //! [`through`] does without the cache, [`reader`] reads a blob while it comes, `parts` holds all of
-//! these, `admit` asks for permission, `fill` brings a blob (`open`, `pump`, `stream`, `coalesce`, what all share
+//! these, `word` is what upstream says of a digest, `admit` asks for permission, `fill` brings a blob (`open`, `pump`, `stream`, `coalesce`, what all share
 //! of connections is in `lending`, what readers want in `wants`), `content` finds the bytes of a digest,
 //! `resolve` the digest of a tag, `tagged` the manifest of a tag, `get` the answer to a pull.
 
@@ -49,6 +49,7 @@ pub mod through;
 mod told;
 mod verify;
 mod wants;
+mod word;
 
 pub use crate::policy::freshness::{Gone, Rule, Tags};
 pub use found::{Content, Found, Stale};

@@ -111,6 +111,7 @@ impl Parts {
             repository: pull.repository.clone(),
             what: what.clone(),
             requester: self.payer(pull, (digest, content_kind(what))),
+            types: pull.types_of_its_own().filter(|_| matches!(what, What::Manifest(_))).map(Arc::from),
             named: self.named_size(pull, digest, what),
         }
     }

@@ -4,7 +4,7 @@ use http::HeaderValue;
 
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ContentKind;
-use crate::oci::media_type::Accept;
+use crate::oci::media_type::{Accept, is_worded};
 use crate::oci::name::{Reference, Repository, RepositoryKey};
 use crate::policy::registry::Site;
 use crate::upstream::What;
@@ -19,7 +19,7 @@ pub struct Pull {
     pub repository: Repository,
     /// The manifest or blob.
     pub wanted: Wanted,
-    /// `Accept` of a tag, as the client sent it.
+    /// `Accept` of a manifest, as the client sent it.
     pub accept: Vec<HeaderValue>,
     /// Who asks.
     pub requester: Requester,
@@ -40,6 +40,11 @@ impl Pull {
     /// Media types that the client takes besides those of [`Wanted`]: see [`Accept::others`].
     pub(super) fn others(&self) -> Option<String> {
         Accept::others(self.accept.iter().filter_map(|line| line.to_str().ok()))
+    }
+
+    /// The same, where types are among them that no other client takes.
+    pub(super) fn types_of_its_own(&self) -> Option<String> {
+        self.others().filter(|others| is_worded(others))
     }
 
     /// `Accept`, as the client sent it: its own types included.

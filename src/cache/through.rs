@@ -2,6 +2,7 @@
 //! back until the digest is verified, as everywhere.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -31,6 +32,8 @@ pub struct BlobRequest {
     pub what: What,
     /// Who asks, and who pays.
     pub requester: Requester,
+    /// Of a manifest: what the client takes that no other does.
+    pub types: Option<Arc<str>>,
     /// How long it is by the manifest that named it, where upstream does not say.
     pub named: Option<u64>,
 }
@@ -56,7 +59,8 @@ impl BlobRequest {
     /// Upstream said no, or nothing.
     pub async fn fetch_in(&self, place: Place, portion: impl Into<Portion>) -> Result<Fetched> {
         let portion = portion.into();
-        self.upstream.fetch(place, &self.site, &self.repository, &self.what, &portion, &self.requester).await
+        let asked = (&self.what, self.types.as_deref());
+        self.upstream.fetch(place, &self.site, &self.repository, asked, &portion, &self.requester).await
     }
 
     /// Fetches a portion beside what comes from `source`. `None`: that address is no longer good.

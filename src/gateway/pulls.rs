@@ -171,8 +171,8 @@ fn pull(request: &Request<Incoming>, reading: Reading, wanted: Wanted) -> Pull {
     let range = request.headers().get(header::RANGE).filter(|_| method == cache::Method::Get && counts()).cloned();
     let key = site.key(&repository);
     let accept = match &wanted {
-        Wanted::Manifest(Reference::Tag(_), _) => request.headers().get_all(header::ACCEPT).iter().cloned().collect(),
-        _ => Vec::new(),
+        Wanted::Manifest(..) => request.headers().get_all(header::ACCEPT).iter().cloned().collect(),
+        Wanted::Blob(_) => Vec::new(),
     };
     Pull { site, repository, wanted, accept, requester, method, range, key }
 }

@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::answer::{Answer, Proves};
-use super::question::{ANY_MANIFEST, Past, Question, What, Wording};
+use super::question::{Past, Question, What, Wording};
 use super::request::Author;
 use super::requester::Requester;
 use super::sources::Sources;
@@ -13,7 +13,7 @@ use crate::http::range::parse_content_range;
 use crate::http::warnings::Warnings;
 use crate::oci::digest::Digest;
 use crate::oci::media_type::essence;
-use crate::oci::name::{Reference, Repository};
+use crate::oci::name::Repository;
 use crate::policy::registry::Site;
 
 /// What upstream says of content without sending it.
@@ -63,9 +63,7 @@ pub(super) async fn describe(
 ) -> Result<Description> {
     let mut fields = HeaderMap::new();
     let accepted = match what {
-        // distribution has no OCI manifest for who does not name the type, `*/*` or not.
-        What::Manifest(Reference::Digest(_)) => Some(ANY_MANIFEST.to_owned()),
-        What::Manifest(Reference::Tag(_)) => Some(accept.to_owned()),
+        What::Manifest(_) => Some(accept),
         What::Blob(_) | What::List(_) => None,
     };
     if let Some(value) = accepted.and_then(|text| HeaderValue::try_from(text).ok()) {

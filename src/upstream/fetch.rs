@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use super::answer::{Address, Answer, Proves, Via};
 use super::lanes::Transfer;
 use super::question::{ANY_MANIFEST, Question, What, Wording};
-use super::request::{About, build};
+use super::request::{About, Author, build};
 use super::requester::Requester;
 use super::sources::Sources;
 use crate::error::{Error, Kind, Result};
@@ -171,7 +171,8 @@ impl Fetched {
     }
 }
 
-/// Fetches a portion. Upstream may ignore that and send all: see [`Fetched::start`].
+/// Fetches a portion. Upstream may ignore that and send all: see [`Fetched::start`]. `types`: of a manifest, what
+/// a client takes that no other does.
 ///
 /// # Errors
 /// Upstream refused, did not answer, or sent something that makes no sense.
@@ -179,10 +180,19 @@ pub(super) async fn fetch(
     sources: &Sources,
     site: &Site,
     repository: &Repository,
-    what: &What,
+    (what, types): (&What, Option<&str>),
     portion: &Portion,
     requester: &Requester,
 ) -> Result<Fetched> {
+    if let Some(types) = types {
+        let fields = HeaderMap::from_iter([(header::ACCEPT, accepting(types)?)]);
+        let wording = Wording { method: &Method::GET, fields: &fields, author: Author::Client };
+        match fetch_as_asked(sources, site, repository, what, wording, requester).await {
+            // What a client wrote may be why there is no answer: then what seawall asks decides.
+            Err(error) if error.kind() != Kind::Timeout => {}
+            answer => return read(sources, site, &Portion::From(0), requester, answer?).await,
+        }
+    }
     let fields = fields(what, portion.header().as_deref());
     let answer = sources.ask(Question::new(site, repository, what, requester, &Method::GET, &fields)).await?;
     read(sources, site, portion, requester, answer).await
@@ -270,6 +280,12 @@ pub(super) async fn fetch_range(
         StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => Ok(answer),
         _ => Err(sources.client().refusal(&site.origin.host.to_string(), answer).await),
     }
+}
+
+/// The `Accept` of a manifest by digest, where a client takes types of its own besides.
+fn accepting(types: &str) -> Result<HeaderValue> {
+    let text = format!("{ANY_MANIFEST}, {types}");
+    HeaderValue::try_from(text).map_err(|error| Error::caused(Kind::Request, "Accept cannot be sent", error))
 }
 
 fn fields(what: &What, range: Option<&str>) -> HeaderMap {

@@ -132,7 +132,8 @@ impl Upstream {
         Box::pin(describe::describe(&self.0, site, repository, what, accept, author, requester)).await
     }
 
-    /// Fetches a portion, in this place. Upstream may ignore that and send all: see [`Fetched::start`].
+    /// Fetches a portion, in this place. Upstream may ignore that and send all: see [`Fetched::start`]. With what
+    /// is asked for comes what a client takes of a manifest that no other does.
     ///
     /// # Errors
     /// Upstream refused, did not answer, or sent something that makes no sense.
@@ -141,7 +142,7 @@ impl Upstream {
         place: Place,
         site: &Site,
         repository: &Repository,
-        what: &What,
+        what: (&What, Option<&str>),
         portion: &Portion,
         requester: &Requester,
     ) -> Result<Fetched> {

@@ -16,9 +16,11 @@ use crate::oci::route;
 use crate::policy::registry::Site;
 use crate::policy::sound::Asked;
 
-/// The `Accept` of a manifest by digest: bytes have one type, whatever the client accepts.
+/// The `Accept` of a manifest by digest: bytes have one type, whatever the client accepts; but distribution has
+/// none of a type that is not named, `*/*` or not.
 pub const ANY_MANIFEST: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
-    application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, */*";
+    application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
+    application/vnd.oci.artifact.manifest.v1+json, */*";
 
 /// The content of a repository that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

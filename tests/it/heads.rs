@@ -163,6 +163,50 @@ async fn a_type_of_the_clients_own_is_sent() {
     }
 }
 
+/// By digest, too: some have a manifest for who names its type alone, `*/*` or not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_type_of_the_clients_own_is_sent_by_digest() {
+    for wanted in ["application/vnd.acme.model.v1+json", "application/vnd.oci.artifact.manifest.v1+json"] {
+        let pki = Pki::new();
+        let (registry, seawall) = lab(&pki).await;
+        let lacks = move |seen: &Seen| !seen.headers["accept"].to_str().unwrap().contains(wanted);
+        registry.fault(Fault::on("manifests").when(lacks).error(404, "MANIFEST_UNKNOWN"));
+        let url = format!("{}{}", crate::access::HUB, manifest("acme/app", &image().digest()));
+        let ask = async |method: Method, accept: String| {
+            let asked = seawall.client().request(method, &url).header("accept", &accept).send().await.unwrap();
+            asked.status.as_u16()
+        };
+        let (four, is_usual) = (crate::tags::ALL.join(", "), wanted.contains("oci.artifact"));
+        let plain = ask(Method::GET, four.clone()).await;
+        assert_eq!(plain, if is_usual { 200 } else { 404 }, "{wanted}\n{}", registry.log());
+        for method in [Method::HEAD, Method::GET] {
+            let own = ask(method.clone(), format!("{four}, {wanted}")).await;
+            assert_eq!(own, 200, "{method} {wanted}\n{}", registry.log());
+        }
+        seawall.clock.advance(MINUTE * 20);
+        assert_eq!(ask(Method::GET, format!("{four}, {wanted}")).await, 200, "asked anew\n{}", registry.log());
+    }
+}
+
+/// A gate that does not like a client's word refuses it, and nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_client_writes_is_no_refusal_of_a_digest() {
+    for status in [400, 403, 404, 406, 500] {
+        let pki = Pki::new();
+        let (registry, seawall) = lab(&pki).await;
+        let has = |seen: &Seen| seen.header("accept").is_some_and(|accept| accept.contains("acme.model"));
+        registry.fault(Fault::on("manifests").when(has).error(status, "DENIED"));
+        let url = format!("{}{}", crate::access::HUB, manifest("acme/app", &image().digest()));
+        let accept = format!("{}, application/vnd.acme.model.v1+json", crate::tags::ALL.join(", "));
+        for age in [0, 20] {
+            seawall.clock.advance(MINUTE * age);
+            let reply = seawall.client().get(&url).header("accept", &accept).send().await.unwrap();
+            let said = (reply.status.as_u16(), reply.header("cache-status"));
+            assert!(said.0 == 200 && !said.1.contains("detail"), "{status} {age} {said:?}\n{}", registry.log());
+        }
+    }
+}
+
 /// What one client takes besides is no answer for another, and what it wrote is nobody else's refusal.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_type_of_the_clients_own_is_its_own() {
