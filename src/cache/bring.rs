@@ -74,13 +74,15 @@ impl Fill {
         };
         let media_type: Arc<str> = opened.fetched.media_type.as_str().into();
         let warnings = std::mem::take(&mut opened.fetched.warnings);
+        let is_packed = opened.fetched.is_packed;
         let (file, inquiry) = (opened.partial.file(), opened.inquiry.clone());
         // What the account was sent says nothing of who asked.
         let granted = Some(&inquiry).filter(|_| matches!(proves, Proves::Grant(_)));
         let readable = readable(opened.partial.here(), total);
         let pump = Pump::new(self.clone(), opened, reservation);
         let has_segments = pump.has_segments();
-        lead.flow(granted, Head { file, total, media_type: media_type.clone(), warnings, has_segments }, readable);
+        let head = Head { file, total, media_type: media_type.clone(), warnings, is_packed, has_segments };
+        lead.flow(granted, head, readable);
         Ok(Begun { pump, media_type, inquiry, proves })
     }
 

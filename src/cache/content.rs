@@ -316,6 +316,10 @@ impl Contents {
                 return Ok(Found { warnings, ..self.in_memory(pull, &digest, &manifest, reading) });
             }
         }
+        if head.is_packed && pull.range.is_some() {
+            seat.wants_all();
+            flight.verified().await?;
+        }
         let media_type = or_octets(&head.media_type);
         if let Some(part) = self.far(pull, what, flight, &head).await {
             return Ok(Found::new(digest, media_type, Content::Part(part), Outcome::Bypass));

@@ -34,7 +34,14 @@ pub(super) async fn keep(parts: &Parts, key: &RepositoryKey, digest: &Digest, ma
     };
     let media_type = manifest.media_type.clone();
     let (file, warnings) = (partial.file(), Warnings::default());
-    let head = Head { file, total: Some(size), media_type: media_type.clone(), warnings, has_segments: false };
+    let head = Head {
+        file,
+        total: Some(size),
+        media_type: media_type.clone(),
+        warnings,
+        is_packed: false,
+        has_segments: false,
+    };
     lead.flow(None, head, partial.here().clone());
     lead.verify(size);
     land(parts, lead, (key, ContentKind::Manifest), (partial, reservation), &media_type).await;

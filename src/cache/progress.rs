@@ -45,6 +45,8 @@ pub struct Head {
     pub media_type: Arc<str>,
     /// What upstream warned of.
     pub warnings: Warnings,
+    /// Whether it says that it is packed.
+    pub is_packed: bool,
     /// Whether it may come in several segments at once: then nobody waits for what is far.
     pub has_segments: bool,
 }

@@ -22,6 +22,7 @@ use crate::oci::media_type::{Accept, is_index, is_manifest, is_schema1};
 use crate::oci::name::{Reference, Tag};
 use crate::policy::access::Verdict;
 use crate::policy::freshness;
+use crate::policy::sound;
 use crate::task;
 use crate::upstream::{Author, What, Wording, paced_at};
 
@@ -232,6 +233,10 @@ impl Tagged {
         let (site, repository, requester) = (&pull.site, &pull.repository, &pull.requester);
         let wording = Wording { method: &method, fields: &fields, author: Author::Seawall };
         let (answer, place) = self.parts.upstream.fetch_as_asked(site, repository, &what, wording, requester).await?;
+        if let Some(coding) = sound::coding(answer.response.headers()) {
+            let message = format!("{} sent it in {coding}, though asked not to", site.origin.host);
+            return Err(Error::new(Kind::Broken, message));
+        }
         // What it is of is said with it: another may have been named to another.
         let digest = answer.names.unwrap_or(binding.digest);
         let media_type = content_type(answer.response.headers());

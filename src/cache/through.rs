@@ -101,6 +101,10 @@ impl BlobRequest {
         end: Option<u64>,
     ) -> Result<VerifyingBody> {
         let fetched = self.fetch(at).await?;
+        if fetched.is_packed && read.is_none() {
+            let host = &self.site.origin.host;
+            return Err(Error::new(Kind::Broken, format!("{host} sends it packed, though asked not to")));
+        }
         // Without ranges all of it comes again.
         let skip = at - fetched.start.min(at);
         let verify = match read {

@@ -32,8 +32,8 @@ pub enum Nonsense {
     /// A part, of which the length of the whole is not said.
     #[error("206 without the length of the whole")]
     Part,
-    /// A body in a coding that nobody asked for.
-    #[error("{0} with a body in {1}, though asked not to,")]
+    /// A part of a body in a coding that nobody asked for: no digest tells whether it is.
+    #[error("{0} with a part of a body in {1}, though asked not to,")]
     Coded(u16, &'static str),
     /// It names another digest, or what is no digest.
     #[error("{0} with another digest")]
@@ -53,8 +53,8 @@ impl Nonsense {
 /// HTML's types.
 const PAGES: [&str; 2] = ["text/html", "application/xhtml+xml"];
 
-/// The codings that change bytes (RFC 9110, 8.4.1; RFC 7932; RFC 8878). Others are written over
-/// plain bytes (`identity`, `aws-chunked`, `none`), and the digest decides.
+/// The codings that change bytes (RFC 9110, 8.4.1; RFC 7932; RFC 8878). Stores write them over plain bytes,
+/// too, as all others (`identity`, `aws-chunked`, `none`).
 const CODINGS: [&str; 7] = ["gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"];
 
 /// The digest that a success names; `None`: it names none that can be compared with what was asked
@@ -81,9 +81,11 @@ pub fn judge(status: StatusCode, fields: &HeaderMap, asked: Asked<'_>) -> Result
         Asked::Tag => None,
         Asked::Digest(digest) => Some(digest),
     };
-    let mut codings = lines(fields, &header::CONTENT_ENCODING).flat_map(|line| line.split(','));
-    if let Some(coding) = codings.find_map(|coding| known(&CODINGS, coding.trim())) {
-        return Err(Nonsense::Coded(code, coding));
+    match coding(fields) {
+        Some(coding) if status == StatusCode::PARTIAL_CONTENT => return Err(Nonsense::Coded(code, coding)),
+        // The digest decides: what is named may be what was packed.
+        Some(_) => return Ok(None),
+        None => {}
     }
     let mut named = None;
     for line in lines(fields, &DOCKER_CONTENT_DIGEST) {
@@ -97,6 +99,12 @@ pub fn judge(status: StatusCode, fields: &HeaderMap, asked: Asked<'_>) -> Result
         }
     }
     Ok(named)
+}
+
+/// The coding that changes bytes, if a body says that it is in one.
+pub fn coding(fields: &HeaderMap) -> Option<&'static str> {
+    let mut codings = lines(fields, &header::CONTENT_ENCODING).flat_map(|line| line.split(','));
+    codings.find_map(|coding| known(&CODINGS, coding.trim()))
 }
 
 /// Whether an answer to `/v2/` says how clients have to authenticate: 401 with a challenge, or 200
@@ -239,6 +247,8 @@ mod tests {
     #[test]
     fn every_coding() {
         let digest = digest(1);
+        let named = ("docker-content-digest", &*digest.to_string());
+        let range = ("content-range", "bytes 0-0/9");
         for asked in [Asked::Digest(&digest), Asked::Tag] {
             for (value, coding) in [
                 ("gzip", "gzip"),
@@ -251,13 +261,18 @@ mod tests {
                 ("identity, gzip", "gzip"),
                 ("aws-chunked,br", "br"),
             ] {
-                let lines = [("content-encoding", value)];
-                assert_eq!(said(200, &lines, asked), Err(Nonsense::Coded(200, coding)), "{value}");
-                let two = [("content-encoding", "identity"), lines[0]];
-                assert_eq!(said(200, &two, asked), Err(Nonsense::Coded(200, coding)), "{value}");
+                let lines = [("content-encoding", value), named, range];
+                let two = [("content-encoding", "identity"), lines[0], named, range];
+                for lines in [&lines[..], &two] {
+                    assert_eq!(said(200, lines, asked), Ok(None), "{value}: its bytes have to prove it");
+                    assert_eq!(said(206, lines, asked), Err(Nonsense::Coded(206, coding)), "{value}");
+                }
             }
             for value in ["", "identity", "Identity", "aws-chunked", "none", "utf-8", ",", "unknown"] {
-                assert_eq!(said(200, &[("content-encoding", value)], asked), Ok(None), "{value}");
+                for status in [200, 206] {
+                    let said = said(status, &[("content-encoding", value), named, range], asked);
+                    assert_eq!(said, Ok(Some(digest.clone())), "{value}");
+                }
             }
         }
         assert_eq!(said(200, &[("content-encoding", "gzip")], Asked::List), Ok(None), "it is passed on");
@@ -338,7 +353,7 @@ mod tests {
         for (nonsense, expected) in [
             (Nonsense::Page(200, "text/html"), "200 with text/html"),
             (Nonsense::Status(204), "204"),
-            (Nonsense::Coded(200, "gzip"), "200 with a body in gzip, though asked not to,"),
+            (Nonsense::Coded(206, "gzip"), "206 with a part of a body in gzip, though asked not to,"),
         ] {
             assert_eq!(nonsense.to_string(), expected);
         }

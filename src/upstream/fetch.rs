@@ -19,6 +19,7 @@ use crate::lane::Place;
 use crate::oci::media_type::essence;
 use crate::oci::name::Repository;
 use crate::policy::registry::Site;
+use crate::policy::sound;
 
 /// A body on its way, and where in the whole it begins.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub struct Fetched {
     /// Whether it names the digest that was asked for: see [`Answer::names`]. If not, its bytes
     /// have to prove it.
     pub is_named: bool,
+    /// Whether it says that it is packed: then no part of it is for anybody before its digest is right.
+    pub is_packed: bool,
     /// What it proves: at once if it is named, else when its bytes have.
     pub proves: Proves,
     /// What upstream warns of.
@@ -163,6 +166,7 @@ impl Fetched {
             source: Source::of(&answer, total),
             media_type: media_type.unwrap_or_default().to_owned(),
             is_named: answer.names.is_some(),
+            is_packed: sound::coding(headers).is_some(),
             proves: answer.proves(requester),
             warnings: Warnings::of(headers),
             range,

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::flight::{MIB, files, h1_and_h2, landed, open_registry, until, url};
 use crate::harness::*;
+use crate::nonsense::GZIP;
 
 /// A registry that sends blobs from a CDN by URLs that work once.
 async fn signing_registry(pki: &Pki, blob: &Blob) -> Registry {
@@ -105,7 +106,11 @@ async fn invariant_5_lies_about_length_and_encoding_are_never_believed() {
         ("too short a length", Fault::on("bytes").claim_length(-1000)),
         ("too long a length", Fault::on("bytes").claim_length(1000)),
         ("nothing at all", Fault::on("bytes").empty()),
-        ("compressed", Fault::on("bytes").set("content-encoding", "gzip")),
+        (
+            "compressed",
+            Fault::on("bytes").answers(200, "application/octet-stream", GZIP).set("content-encoding", "gzip"),
+        ),
+        ("compressed, it says", Fault::on("bytes").set("content-encoding", "gzip")),
         ("cut, and no length", Fault::on("bytes").no_length().cut_at(100_000)),
         ("a range that begins elsewhere", Fault::on("bytes").cut_after(1000).shift_range(7)),
     ] {
@@ -131,6 +136,30 @@ async fn invariant_5_lies_about_length_and_encoding_are_never_believed() {
         landed(&seawall).await;
         std::fs::remove_file(seawall.data.join("blobs/sha256").join(&blob.digest()[7..])).unwrap();
         assert!(files(&seawall, "partial").is_empty(), "after {lie}");
+    }
+}
+
+/// No part of what may be packed is for anybody before its digest is right.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_5_a_part_of_what_says_that_it_is_packed_is_verified() {
+    for is_packed in [true, false] {
+        let (pki, blob) = (Pki::new(), Blob::generated(27, 300_000));
+        let registry = open_registry(&pki, &blob).await;
+        let seawall = Seawall::before(&registry).start(&pki).await;
+        let packed = Fault::on("bytes").answers(200, "application/octet-stream", vec![b'x'; 300_000]);
+        let fault = if is_packed { packed } else { Fault::on("bytes").no_range() };
+        registry.fault(fault.set("content-encoding", "gzip"));
+        for range in ["bytes=1000-1999", "bytes=299000-", "bytes=-10"] {
+            let reply = seawall.client().get(&url(&blob)).header("range", range).send().await.unwrap();
+            let said = (reply.status.as_u16(), reply.header("content-encoding"));
+            assert_eq!(said, (if is_packed { 502 } else { 206 }, ""), "{range}");
+            let start = match range {
+                "bytes=1000-1999" => 1000,
+                "bytes=299000-" => 299_000,
+                _ => 299_990,
+            };
+            assert!(is_packed || blob.holds(start, reply.bytes()), "{range}");
+        }
     }
 }
 

@@ -90,7 +90,7 @@ pub(crate) enum Outage {
     Stream,
     /// … with its page, but for the token service.
     PageButTokens,
-    /// What the registry says is packed, it says.
+    /// What the registry has comes packed, and it says so.
     Packed,
     /// The token service alone answers 503.
     NoTokens,

@@ -13,6 +13,7 @@ use crate::model_books::Books;
 use crate::model_past::{Past, Reader, Sought, Span};
 use crate::model_steps::{Access, Change, IMAGES, Outage, REPOS, SHARED, Settings, Step, TAGS, Who};
 use crate::model_stock::{Kind, Parts, STOCK, Stock, name};
+use crate::nonsense::GZIP;
 
 /// How long after upstream's return an answer may still say that it is away.
 const GRACE: Duration = Duration::from_secs(6);
@@ -305,7 +306,8 @@ impl World {
             }
             Outage::Packed => {
                 let contents = |seen: &Seen| ["manifests", "blobs"].contains(&seen.kind());
-                registry.fault(Fault::on("*").when(contents).set("content-encoding", "gzip"));
+                let packed = Fault::on("*").when(contents).answers(200, "application/octet-stream", GZIP);
+                registry.fault(packed.set("content-encoding", "gzip"));
             }
             Outage::NoTokens => registry.fault(Fault::on("token").status(503, "maintenance")),
             Outage::AbuseLimit => registry.fault(Fault::on("*").abuse_limit(5)),

@@ -169,6 +169,7 @@ async fn the_quirks_of_registries_are_no_nonsense() {
         ("octets", Fault::on("*").media_type("application/octet-stream")),
         ("identity", Fault::on("*").set("content-encoding", "Identity")),
         ("aws-chunked", Fault::on("*").set("content-encoding", "aws-chunked")),
+        ("a coding that it is not in", Fault::on("*").set("content-encoding", "gzip")),
         ("an empty coding", Fault::on("*").set("content-encoding", "")),
         ("no ranges", Fault::on("*").no_range()),
     ] {
