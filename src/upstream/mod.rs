@@ -63,7 +63,7 @@ pub use lanes::{Transfer, paced_at};
 pub use pay::is_bad_login;
 pub use probe::Probed;
 pub use question::{ANY_MANIFEST, Past, What, Wording, in_time};
-pub use request::{Activity, Author, Forwarded, NO_REGISTRY, RequestBody};
+pub use request::{Activity, Author, Forwarded, NO_REGISTRY, RequestBody, with_form};
 pub use tokens::MAX_TOKEN_REPLY;
 
 use auth::{Auth, Token};

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
 use tracing::warn;
 use url::form_urlencoded::Serializer;
 use zeroize::Zeroizing;
@@ -15,7 +14,7 @@ use super::account::{self, Accounts, Key, Next};
 use super::auth::Token;
 use super::client::Client;
 use super::login;
-use super::request::{About, RequestBody, build};
+use super::request::{About, RequestBody, build, with_form};
 use super::requester::UpstreamCost;
 use super::tokens::{MAX_TOKEN_REPLY, Tokens, no_token};
 use crate::error::{Error, Kind, Result};
@@ -328,11 +327,13 @@ fn token_request(realm: &Realm, login: &Login) -> Result<Request<RequestBody>> {
     let mut request = build(&Method::POST, origin, path, &HeaderMap::new(), None)?;
     let content_type = HeaderValue::from_static("application/x-www-form-urlencoded");
     request.headers_mut().insert(header::CONTENT_TYPE, content_type);
-    Ok(request.map(|_| Full::from(form).map_err(|never| match never {}).boxed_unsync()))
+    Ok(with_form(request.map(drop), form))
 }
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt as _;
+
     use super::*;
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Empty, Full};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -21,6 +21,25 @@ use crate::policy::registry::Site;
 
 /// The body of a request to an upstream: empty, a form, or what a client uploads.
 pub type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// All of a form, which a request for a token has in memory: it may be sent again although it has begun, for
+/// who asks for a token twice gets two.
+#[derive(Clone)]
+pub(super) struct Form(Bytes);
+
+impl Form {
+    pub(super) fn body(&self) -> RequestBody {
+        Full::new(self.0.clone()).map_err(|never| match never {}).boxed_unsync()
+    }
+}
+
+/// The same request, with a form.
+pub fn with_form(request: Request<()>, form: impl Into<Bytes>) -> Request<RequestBody> {
+    let form = Form(form.into());
+    let mut request = request.map(|()| form.body());
+    request.extensions_mut().insert(form);
+    request
+}
 
 /// The registry's name in metrics and logs for hosts that belong to no registry.
 pub const NO_REGISTRY: &str = "-";

@@ -14,7 +14,7 @@ use hyper_util::client::legacy::Error;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use parking_lot::Mutex;
 
-use super::request::RequestBody;
+use super::request::{Form, RequestBody};
 use crate::dial::error::{chain, dial_error};
 use crate::dial::stream::Answered;
 
@@ -37,6 +37,7 @@ struct Shared {
 
 struct Reading {
     body: RequestBody,
+    form: Option<Form>,
     has_begun: bool,
     /// The connection has taken the attempt up: it looks at the body before it writes the head.
     is_taken_up: bool,
@@ -46,7 +47,8 @@ struct Reading {
 impl Resendable {
     pub(super) fn new(request: Request<RequestBody>) -> Resendable {
         let (head, body) = request.into_parts();
-        let reading = Reading { body, has_begun: false, is_taken_up: false, attempt: 0 };
+        let form = head.extensions.get::<Form>().cloned();
+        let reading = Reading { body, form, has_begun: false, is_taken_up: false, attempt: 0 };
         Resendable { head, body: Shared { reading: Arc::new(Mutex::new(reading)), attempt: 0 } }
     }
 
@@ -78,7 +80,7 @@ impl Resendable {
     pub(super) fn may_be_sent_again(&mut self, error: &Error, receiver: Receiver) -> bool {
         let is_unprocessed = dial_error(error).is_none() && is_unprocessed(&self.head.method, error, receiver);
         let mut reading = self.body.reading.lock();
-        if !is_unprocessed || reading.has_begun {
+        if !is_unprocessed || !reading.may_begin() {
             return false;
         }
         reading.attempt += 1;
@@ -89,6 +91,15 @@ impl Resendable {
 }
 
 impl Reading {
+    /// Whether another attempt may read all of it.
+    fn may_begin(&mut self) -> bool {
+        if let (true, Some(form)) = (self.has_begun, &self.form) {
+            self.body = form.body();
+            self.has_begun = false;
+        }
+        !self.has_begun
+    }
+
     /// Ends an attempt that nobody has taken up, if that is so.
     fn leave(&mut self) -> bool {
         self.attempt += usize::from(!self.is_taken_up);

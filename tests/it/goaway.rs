@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+use crate::flight::until;
 use crate::harness::*;
 
 /// Requests of one connection that are answered.
@@ -32,14 +33,17 @@ enum Then {
 struct Server {
     port: u16,
     answered: Arc<AtomicUsize>,
+    /// Heads of HTTP/1.1 that came, of which the body may be to come.
+    begun: Arc<AtomicUsize>,
 }
 
 impl Server {
     async fn start(pki: &Pki, then: Then) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (port, answered) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
+        let port = listener.local_addr().unwrap().port();
+        let (answered, begun) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let alpn = if then == Then::Close { Alpn::H1 } else { Alpn::H2 };
-        let (tls, count) = (TlsAcceptor::from(pki.server("lab.test", alpn)), answered.clone());
+        let (tls, count) = (TlsAcceptor::from(pki.server("lab.test", alpn)), (answered.clone(), begun.clone()));
         tokio::spawn(async move {
             let mut first = true;
             while let Ok((tcp, _)) = listener.accept().await {
@@ -49,17 +53,18 @@ impl Server {
                     let stream = tls.accept(tcp).await?;
                     match then {
                         Then::Close => h1(stream, &count).await,
-                        Then::GoAway | Then::Refuse | Then::Hold => h2(stream, then, &count).await,
+                        Then::GoAway | Then::Refuse | Then::Hold => h2(stream, then, &count.0).await,
                     }
                 });
             }
         });
-        Server { port, answered }
+        Server { port, answered, begun }
     }
 
     async fn seawall(&self, pki: &Pki) -> Seawall {
         let toml = format!(
-            "[[registry]]\nname = \"lab\"\nhosts = [\"lab.test\"]\nupstreams = [{{ url = \"https://lab.test:{}\" }}]",
+            "[[registry]]\nname = \"lab\"\nhosts = [\"lab.test\"]\n\
+             auth_hosts = [\"lab.test:{0}\"]\nupstreams = [{{ url = \"https://lab.test:{0}\" }}]",
             self.port
         );
         let here = ([127, 0, 0, 1], self.port).into();
@@ -104,16 +109,67 @@ async fn h2(mut stream: impl AsyncRead + AsyncWrite + Unpin, then: Then, count: 
     }
 }
 
-async fn h1(mut stream: impl AsyncRead + AsyncWrite + Unpin, count: &AtomicUsize) -> io::Result<()> {
+async fn h1(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    (answered, begun): &(Arc<AtomicUsize>, Arc<AtomicUsize>),
+) -> io::Result<()> {
     for _ in 0..EACH {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await?);
         }
-        count.fetch_add(1, Ordering::Relaxed);
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+        begun.fetch_add(1, Ordering::Relaxed);
+        let text = String::from_utf8_lossy(&head).to_lowercase();
+        let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        stream.read_exact(&mut vec![0; length.unwrap_or_default()]).await?;
+        answered.fetch_add(1, Ordering::Relaxed);
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 13\r\n\r\n";
+        stream.write_all(format!("{head}{}", r#"{"token":"t"}"#).as_bytes()).await?;
     }
     stream.read_u8().await.map(drop)
+}
+
+/// Its form is here, and who asks twice gets two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_form_for_a_token_is_sent_again() {
+    let pki = Pki::new();
+    let server = Server::start(&pki, Then::Close).await;
+    let seawall = server.seawall(&pki).await;
+    for n in 0..4 * EACH {
+        let url = format!("https://lab.test:{}/token", server.port);
+        let client = seawall.client();
+        let ask = client.request(Method::POST, &url).header("content-type", "application/x-www-form-urlencoded");
+        let form = format!("grant_type=password&service=lab&client_id=c&username=u&password={n}");
+        let reply = ask.body(form).send().await.unwrap();
+        assert_eq!(reply.status, 200, "{n}: {:?}", reply.body);
+    }
+    assert_eq!(server.answered.load(Ordering::Relaxed), 4 * EACH);
+}
+
+/// An upload of which nothing has come yet can be sent again, and none of it says that its host is away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_has_not_begun_is_sent_again() {
+    for then in [Then::GoAway, Then::Refuse, Then::Close] {
+        let pki = Pki::new();
+        let server = Server::start(&pki, then).await;
+        let seawall = server.seawall(&pki).await;
+        for n in 0..4 * EACH {
+            let method = if n % 2 == 0 { Method::PUT } else { Method::POST };
+            let url = format!("https://lab.test/v2/acme/app{n}/blobs/uploads/1?digest={}", sha256(b"x"));
+            let client = seawall.client();
+            let (feed, ask) = client.request(method, &url).header("content-length", "1").fed();
+            // Over HTTP/2 this server answers before it has come.
+            let feeding = async {
+                if then == Then::Close {
+                    until("its head came", || server.begun.load(Ordering::Relaxed) > n).await;
+                    feed.send("x".into()).await.unwrap();
+                }
+            };
+            let reply = tokio::join!(ask.send(), feeding).0.unwrap();
+            assert_eq!(reply.status, 200, "{then:?} {n}: {:?}", reply.body);
+        }
+        assert_eq!(server.answered.load(Ordering::Relaxed), 4 * EACH, "{then:?}: nothing was sent twice");
+    }
 }
 
 /// Lists, token requests and uploads that begin: none has a copy to fall back to.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
 use crate::error::{Error, Kind, Result};
@@ -13,8 +13,8 @@ use crate::gateway::relay::path_and_query;
 use crate::gateway::upload;
 use crate::oci::token_request::{TokenRequest, basic};
 use crate::policy::offline_token::Shows;
-use crate::upstream::Forwarded;
 use crate::upstream::requester::{Credential, Requester};
+use crate::upstream::{Forwarded, with_form};
 
 /// Bytes of a form: some scopes, and a refresh token of some thousand bytes.
 const LONGEST_FORM: usize = 64 << 10;
@@ -101,7 +101,7 @@ fn posted(mut headers: HeaderMap, form: Bytes) -> Forwarded {
     // It was read already: nothing is left to wait for, and its length is known.
     headers.remove(header::EXPECT);
     headers.remove(header::CONTENT_LENGTH);
-    let mut request = Request::new(Full::new(form).map_err(|never| match never {}).boxed_unsync());
+    let mut request = with_form(Request::new(()), form);
     *request.method_mut() = Method::POST;
     *request.headers_mut() = headers;
     Forwarded { request, activity: None }
