@@ -40,9 +40,10 @@ impl Contents {
         let is_denied = || may_push(pull, what) && access.was_missing(&pull.requester, &pull.key, content, standing);
         let stands = here.is_some() && standing != Standing::None && !is_denied();
         let asking = Box::pin(self.admission.ask_or_stand(pull, digest, what, stands));
+        let named = || self.parts.named_size(pull, digest, what);
         match (asking.await?, here) {
             (Asked::Answer(Word { said, is_proof: true, .. }), here) => {
-                match said.size.or(here.map(|(size, _)| size)) {
+                match said.size.or(here.map(|(size, _)| size)).or_else(named) {
                     Some(size) if !is_proved => {
                         let content = Content::Sized(size);
                         let found = Found::new(digest.clone(), or_octets(&said.media_type), content, Outcome::Bypass);
@@ -56,7 +57,7 @@ impl Contents {
                 }
             }
             // Upstream's words alone, as far as they go: of a manifest, the bytes are asked for.
-            (Asked::Answer(Word { said, .. }), _) => match (what, said.size) {
+            (Asked::Answer(Word { said, .. }), _) => match (what, said.size.or_else(named)) {
                 (What::Blob(_), Some(size)) => {
                     let content = Content::Unproved(size);
                     Ok(Found { warnings: said.warnings, ..Found::passed(digest.clone(), said.media_type, content) })

@@ -117,7 +117,7 @@ impl Parts {
     }
 
     /// How long a blob is by the manifest that named it to the requester.
-    fn named_size(&self, pull: &Pull, digest: &Digest, what: &What) -> Option<u64> {
+    pub(super) fn named_size(&self, pull: &Pull, digest: &Digest, what: &What) -> Option<u64> {
         let What::Blob(_) = what else { return None };
         let manifests = self.access.named_by(&pull.requester, &pull.key, (digest, ContentKind::Blob));
         let sizes = manifests.iter().flatten().filter_map(|manifest| self.manifests.find(manifest)?.size_of(digest));

@@ -28,9 +28,16 @@ pub(crate) fn outcome(error: &Error) -> Outcome {
         // Upstream's plain answer.
         Kind::Missing => Outcome::Bypass,
         Kind::Refused | Kind::Limited => Outcome::Denied,
+        Kind::Rejected if is_policy(error.status()) => Outcome::Denied,
+        Kind::Rejected if error.reply().is_some() => Outcome::Bypass,
         Kind::Request if error.code() == Code::Denied => Outcome::Denied,
         _ => Outcome::Error,
     }
+}
+
+/// Whether a registry withholds what it has: Harbor answers 412, others 403 or 451.
+fn is_policy(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 403 | 412 | 451)
 }
 
 /// The response to a request that failed: a registry's own refusal where there is one, else an
@@ -122,4 +129,36 @@ pub(crate) fn refused_connect(status: StatusCode, reason: &str) -> Response<Body
         response.extensions_mut().insert(phrase);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// A registry's plain answer is none of seawall's errors.
+    #[test]
+    fn every_outcome() {
+        let said = |kind, status: u16| {
+            let reply =
+                Reply { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), body: Bytes::new() };
+            outcome(&Error::replied(kind, "it answered", reply))
+        };
+        for (kind, status, expected) in [
+            (Kind::Missing, 404, Outcome::Bypass),
+            (Kind::Refused, 401, Outcome::Denied),
+            (Kind::Limited, 429, Outcome::Denied),
+            (Kind::Rejected, 412, Outcome::Denied),
+            (Kind::Rejected, 451, Outcome::Denied),
+            (Kind::Rejected, 403, Outcome::Denied),
+            (Kind::Rejected, 400, Outcome::Bypass),
+            (Kind::Rejected, 405, Outcome::Bypass),
+            (Kind::Broken, 503, Outcome::Error),
+        ] {
+            assert_eq!(said(kind, status), expected, "{kind:?} {status}");
+        }
+        assert_eq!(outcome(&Error::new(Kind::Rejected, "ours")), Outcome::Error);
+        assert_eq!(outcome(&Error::request(Code::Denied, "not allowed")), Outcome::Denied);
+    }
 }

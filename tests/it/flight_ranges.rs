@@ -226,6 +226,29 @@ async fn without_a_length_of_upstreams_the_descriptor_has_it() {
     }
 }
 
+/// Nor is anything fetched for a HEAD.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_without_a_length_of_upstreams_has_the_descriptors() {
+    for no_digest in [false, true] {
+        let (pki, blob) = (Pki::new(), Blob::generated(16, 2 * MIB));
+        let registry = open_registry(&pki, &blob).await;
+        registry.add_manifest("acme/app", "1", OCI_MANIFEST, naming(&[(&blob, blob.len())]));
+        registry.fault(Fault::on("bytes").no_length().no_range());
+        registry.fault(Fault::on("blobs").no_length());
+        if no_digest {
+            registry.fault(Fault::on("*").no_digest());
+        }
+        let seawall = Seawall::before(&registry).start(&pki).await;
+        let tag = "https://ghcr.io/v2/acme/app/manifests/1";
+        assert_eq!(seawall.client().get(tag).send().await.unwrap().status, 200);
+        let said = seawall.client().head(&url(&blob)).send().await.unwrap();
+        let length = (said.status.as_u16(), said.header("content-length"));
+        assert_eq!(length, (200, &*blob.len().to_string()), "{no_digest}\n{}", registry.log());
+        assert_eq!(seawall.metric("seawall_fills"), 0.0);
+        assert!(files(&seawall, "blobs/sha256").iter().all(|name| !blob.digest().contains(name)), "{no_digest}");
+    }
+}
+
 /// Whoever wrote the manifest chose its words: they end no transfer cleanly that is not the blob,
 /// and concern nobody who was not told them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
