@@ -285,6 +285,13 @@ fn check_listeners(top: &Section, listen: &[SocketAddr], problems: &mut Vec<Prob
     }
 }
 
+impl Config {
+    /// The file of the operator's token.
+    pub fn token_file(&self) -> PathBuf {
+        self.admin.token_file.clone().unwrap_or_else(|| self.data.join("admin.token"))
+    }
+}
+
 fn directory(value: &Value) -> Result<Option<PathBuf>, Fault> {
     let text = value.text("a directory")?;
     if text.contains('\0') {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tracing::{error, info, warn};
 
 use self::fitting::{check_room, fit_descriptors};
@@ -30,7 +30,9 @@ use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
 use crate::oci::challenge;
 use crate::oci::digest::Digest;
+use crate::operate::jobs::Jobs;
 use crate::operate::status::Sources;
+use crate::operate::token::Token;
 use crate::policy::access::GrantTtls;
 use crate::policy::budget::Descriptors;
 use crate::policy::registry::Registries;
@@ -80,6 +82,7 @@ impl Daemon {
         let metrics = Metrics::new();
         let (tasks, admin_tasks, ready) = (Tasks::new(), Tasks::new(), Ready::new());
         let (own, ledger, images) = (OwnAddresses::new(), Ledger::default(), Images::default());
+        let keys = admin::Keys::default();
         let (status, started) = (Arc::new(OnceLock::new()), clock.now());
         let shown = Admin {
             metrics: metrics.clone(),
@@ -89,13 +92,19 @@ impl Daemon {
             status: status.clone(),
             clock: clock.clone(),
             hosts: config.admin.hosts.clone(),
+            keys: keys.clone(),
+            jobs: Jobs::default(),
+            tasks: tasks.clone(),
         };
         let admin = serve_admin(&config, shown, &own, &admin_tasks).await?;
 
         let root = Arc::new(Root::load_or_create(&config.ca, clock.now())?);
         let leaves = Leaves::new(root.clone(), config.ca.leaf_days)?;
         let leaves = Arc::new(leaves.preferring(config.tls.preferred).speaking_as(&config.tls, clock.now())?);
+        // Set once: it starts once.
+        let _ = keys.leaves.set(leaves.clone());
         let mut loaded = load(&config, &clock).await?;
+        give_token(&config, &keys).await?;
         check_room(&config)?;
         let (journal, pings) = (loaded.journal.clone(), loaded.pings(&config));
 
@@ -271,6 +280,20 @@ async fn load(config: &Config, clock: &Clock) -> anyhow::Result<Loaded> {
         Ok(Loaded { store, index, presences, journal, records, secret })
     })
     .await
+}
+
+/// One that the operator named is a token, or there is no start; of its own seawall can do without.
+async fn give_token(config: &Config, keys: &admin::Keys) -> anyhow::Result<()> {
+    if config.admin.listen.is_none() {
+        return Ok(());
+    }
+    let path = config.token_file();
+    match task::blocking(move || Token::load_or_create(&path)).await {
+        Ok(token) => drop(keys.token.set(token)),
+        Err(why) if config.admin.token_file.is_some() => bail!("admin.token_file: {why}"),
+        Err(why) => warn!(%why, "there is no token: nothing can be changed by the admin listener"),
+    }
+    Ok(())
 }
 
 fn bind(config: &Config) -> anyhow::Result<Listeners> {

@@ -23,7 +23,6 @@
 //! `/api/v1/ratelimits` and in the log are. No bytes of an image are had here.
 
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -38,6 +37,7 @@ use crate::cache::Cache;
 use crate::cache::images::{Budget, Image};
 use crate::images::name::Name;
 use crate::oci::name::Reference;
+use crate::operate::times::rfc3339 as time;
 use crate::policy::registry::Registries;
 use crate::task;
 
@@ -146,7 +146,6 @@ fn page(query: &str) -> Result<(String, usize), String> {
 }
 
 fn image(known: &Image) -> Value {
-    let time = |at: SystemTime| humantime::format_rfc3339_seconds(at).to_string();
     json!({
         "name": &*known.name,
         "cached": known.presence.as_str(),

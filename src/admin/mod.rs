@@ -2,7 +2,9 @@
 //! clients reach.
 
 mod callers;
+mod door;
 mod images;
+mod jobs;
 mod ratelimits;
 mod reply;
 mod serving;
@@ -14,7 +16,7 @@ use axum::Router;
 use axum::extract::{FromRef, State};
 use axum::middleware;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{delete, get, post};
 use http::StatusCode;
 use parking_lot::Mutex;
 
@@ -22,10 +24,15 @@ use crate::clock::Clock;
 use crate::http::origin::Host;
 use crate::ledger::Ledger;
 use crate::metrics::{CONTENT_TYPE, Metrics};
+use crate::operate::jobs::Jobs;
 use crate::operate::status::Sources;
 use crate::policy::quota::Figures;
+use crate::task::Tasks;
 
+use door::Door;
+pub use door::Keys;
 pub use images::Images;
+use jobs::Desk;
 use reply::{json, starting, text, typed};
 
 const INDEX: &str = "\
@@ -38,6 +45,9 @@ seawall's admin listener
 /api/v1/status      JSON: what is wrong, in sentences, and the figures behind them
 /api/v1/images      JSON: tags that are known, what they name, what of it is here
 /api/v1/ratelimits  JSON: quotas, pulls charged and spared, what stands
+/api/v1/jobs        JSON: work that was asked for, and what came of it
+
+Changes need the token: POST /api/v1/verify, DELETE /api/v1/jobs/ID
 ";
 
 /// Whether pulls are served.
@@ -106,6 +116,12 @@ pub struct Admin {
     pub clock: Clock,
     /// Names that it may be called by, besides addresses and `localhost`.
     pub hosts: Vec<Host>,
+    /// Work that was asked for here.
+    pub jobs: Jobs,
+    /// Runs it.
+    pub tasks: Tasks,
+    /// What opens it.
+    pub keys: Keys,
 }
 
 impl FromRef<Admin> for Images {
@@ -114,27 +130,46 @@ impl FromRef<Admin> for Images {
     }
 }
 
+impl FromRef<Admin> for Desk {
+    fn from_ref(admin: &Admin) -> Desk {
+        let Admin { status, jobs, tasks, clock, .. } = admin;
+        Desk { sources: status.clone(), jobs: jobs.clone(), tasks: tasks.clone(), clock: clock.clone() }
+    }
+}
+
 /// Answers on `listener` until `stop` resolves. A drain should end first: while it lasts, `/readyz`
 /// says so.
 pub async fn serve(listener: tokio::net::TcpListener, admin: Admin, stop: impl Future<Output = ()>) {
-    serving::serve(listener, router(admin), stop).await;
+    let door = Door { keys: admin.keys.clone(), clock: admin.clock.clone() };
+    serving::serve(listener, router(admin, &door), door, stop).await;
 }
 
-fn router(admin: Admin) -> Router {
+fn router(admin: Admin, door: &Door) -> Router {
     let hosts: Arc<[Host]> = admin.hosts.clone().into();
+    let named =
+        |routes: Router<Admin>| routes.route_layer(middleware::from_fn_with_state(hosts.clone(), callers::known));
     let shown = Router::new()
         .route("/", get(async || text(StatusCode::OK, INDEX)))
         .route("/api/v1/status", get(status))
         .route("/api/v1/ratelimits", get(ratelimits))
+        .route("/api/v1/jobs", get(jobs::listed))
+        .route("/api/v1/jobs/{id}", get(jobs::one))
         .route("/api/v1/images", get(images::listed).post(images::looked_up))
-        .route_layer(middleware::from_fn_with_state(hosts, callers::known));
+        .route_layer(middleware::from_fn_with_state(door.clone(), door::look));
+    let changes = changes().route_layer(middleware::from_fn_with_state(door.clone(), door::change));
     Router::new()
         .route("/healthz", get(async || text(StatusCode::OK, "ok\n")))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .merge(shown)
+        .merge(named(shown))
+        .merge(named(changes))
         .fallback(async || text(StatusCode::NOT_FOUND, "there is nothing here; / lists what there is\n"))
         .with_state(admin)
+}
+
+/// What changes something.
+fn changes() -> Router<Admin> {
+    Router::new().route("/api/v1/verify", post(jobs::verify)).route("/api/v1/jobs/{id}", delete(jobs::ended))
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
@@ -204,6 +239,9 @@ mod tests {
             status: Arc::default(),
             clock: Clock::system(),
             hosts: Vec::new(),
+            keys: Keys::default(),
+            jobs: Jobs::default(),
+            tasks: Tasks::new(),
         };
         let stop = CancellationToken::new();
         let serving = serve(listener, admin.clone(), stop.clone().cancelled_owned());

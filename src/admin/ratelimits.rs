@@ -33,6 +33,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use crate::ledger::{Account, OfRepository, Pulls, QuotaOwner, Report, Standing};
+use crate::operate::times::rfc3339 as time;
 use crate::policy::quota::Figures;
 
 #[derive(Default)]
@@ -119,10 +120,6 @@ fn limited(owner: &QuotaOwner, standing: &Standing) -> Value {
         "limit": standing.limit.as_str(),
         "until": time(standing.until),
     })
-}
-
-fn time(at: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(at).to_string()
 }
 
 #[cfg(test)]

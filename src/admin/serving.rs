@@ -1,19 +1,26 @@
-//! Connections to the admin listener: few, and none that says nothing.
+//! Connections to the admin listener: few, and none that says nothing. Its first byte tells whether one is
+//! TLS.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::door::{Door, Peer};
 use crate::policy::budget::Tenant;
 use crate::policy::line::Line;
 
@@ -27,7 +34,7 @@ const GRACE: Duration = Duration::from_secs(2);
 const BACK_OFF: Duration = Duration::from_millis(500);
 
 /// Answers on `listener` until `stop` resolves, and a moment longer for what is being answered.
-pub(super) async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+pub(super) async fn serve(listener: TcpListener, router: Router, door: Door, stop: impl Future<Output = ()>) {
     let (stopping, mut stop) = (CancellationToken::new(), pin!(stop));
     let (mut open, mut line) = (FuturesUnordered::new(), Line::<()>::new(MOST));
     loop {
@@ -37,7 +44,8 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
                 Ok((stream, peer)) => {
                     let tenant = Tenant::of(peer.ip());
                     if line.take_now(tenant) {
-                        open.push(answer(stream, router.clone(), stopping.clone()).map(move |()| tenant));
+                        let answered = accept(stream, peer.ip(), router.clone(), door.clone(), stopping.clone());
+                        open.push(answered.map(move |()| tenant));
                     }
                 }
                 Err(error) => {
@@ -54,8 +62,47 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
     let _ = tokio::time::timeout(GRACE, async { while open.next().await.is_some() {} }).await;
 }
 
-async fn answer(stream: TcpStream, router: Router, stopping: CancellationToken) {
-    let service = TowerToHyperService::new(router);
+/// The first byte of a TLS record that begins a handshake (RFC 8446, 5.1): no method has it.
+const HANDSHAKE: u8 = 22;
+
+async fn accept(stream: TcpStream, ip: IpAddr, router: Router, door: Door, stopping: CancellationToken) {
+    let mut first = [0];
+    let came = tokio::select! {
+        came = tokio::time::timeout(HEAD, stream.peek(&mut first)) => came,
+        () = stopping.cancelled() => return,
+    };
+    match came {
+        Ok(Ok(1..)) if first == [HANDSHAKE] => {
+            let Some(config) = own_config(&door) else { return };
+            match tokio::time::timeout(HEAD, TlsAcceptor::from(config).accept(stream)).await {
+                Ok(Ok(stream)) => answer(stream, Peer { ip, is_tls: true }, router, stopping).await,
+                Ok(Err(error)) => debug!(%error, "a handshake with the admin listener"),
+                Err(_) => {}
+            }
+        }
+        Ok(Ok(1..)) => answer(stream, Peer { ip, is_tls: false }, router, stopping).await,
+        _ => {}
+    }
+}
+
+/// As seawall itself, for HTTP/1.1.
+fn own_config(door: &Door) -> Option<Arc<ServerConfig>> {
+    let leaves = door.keys.leaves.get()?;
+    match leaves.own_config(door.clock.now()) {
+        Ok(config) => {
+            let mut config = ServerConfig::clone(&config);
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            Some(Arc::new(config))
+        }
+        Err(error) => {
+            warn!(%error, "there is no certificate for the admin listener: give seawall a name (`names` of [tls])");
+            None
+        }
+    }
+}
+
+async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer, router: Router, stopping: CancellationToken) {
+    let service = TowerToHyperService::new(router.layer(Extension(peer)));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));

@@ -57,3 +57,4 @@ pub use get::{Base, Cache, Fullness, Settings};
 pub use progress::Coming;
 pub use pull::{Method, Pull, Wanted};
 pub use push::Push;
+pub use verify::Pass;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -21,6 +22,8 @@ const SLOWEST: u64 = 1 << 20;
 const LISTED: usize = 64;
 /// What cannot be read is read once more after this time.
 const AGAIN: Duration = Duration::from_secs(10);
+/// Bytes a second, where a person waits for it: half of what a disk of today gives.
+const ASKED_FOR: u64 = 128 << 20;
 /// Between two looks at a cache without a blob.
 const EMPTY: Duration = Duration::from_secs(60);
 
@@ -35,7 +38,11 @@ impl Rate {
     /// All of them in this time.
     fn of(bytes: u64, period: Duration) -> Rate {
         let rate = bytes as f64 / period.as_secs_f64().max(0.001);
-        Rate { rate: (rate as u64).max(SLOWEST), due: Instant::now() }
+        Rate::at((rate as u64).max(SLOWEST))
+    }
+
+    fn at(rate: u64) -> Rate {
+        Rate { rate, due: Instant::now() }
     }
 
     /// Waits as long as so many bytes take. What took longer by itself is not made up for.
@@ -47,12 +54,16 @@ impl Rate {
 }
 
 /// What a pass showed.
-#[derive(Default)]
-struct Pass {
-    blobs: u64,
-    bytes: u64,
-    rotten: u64,
-    unreadable: u64,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pass {
+    /// Blobs that were looked at.
+    pub blobs: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Those that the disk had changed: they were moved away, and are fetched again when they are wanted.
+    pub rotten: u64,
+    /// Those that could not be read.
+    pub unreadable: u64,
 }
 
 impl Cache {
@@ -62,7 +73,7 @@ impl Cache {
         let verifying = async {
             loop {
                 let (began, bytes) = (Instant::now(), parts.index.size().0);
-                let pass = parts.verify_all(Rate::of(bytes, period)).await;
+                let pass = parts.verify_all(Rate::of(bytes, period), |_| {}).await;
                 let Pass { blobs, bytes, rotten, unreadable } = pass;
                 if blobs > 0 {
                     info!(blobs, bytes, rotten, unreadable, "all of the cache was hashed again");
@@ -77,9 +88,16 @@ impl Cache {
     }
 }
 
+impl Cache {
+    /// Hashes everything that is here now, beside what is served. `advanced` is told how far it is.
+    pub async fn verify(&self, advanced: impl Fn(&Pass)) -> Pass {
+        self.0.parts.verify_all(Rate::at(ASKED_FOR), advanced).await
+    }
+}
+
 impl Parts {
     /// Begins anywhere: a process that is often started again comes to everything, too.
-    async fn verify_all(&self, mut rate: Rate) -> Pass {
+    async fn verify_all(&self, mut rate: Rate, advanced: impl Fn(&Pass)) -> Pass {
         let facts = self.index.facts();
         let first = (self.index.size().1 as f64 * jitter()) as Slot;
         let mut pass = Pass::default();
@@ -87,6 +105,7 @@ impl Parts {
             while let Some((some, after)) = facts.from(next, LISTED).filter(|_| next < until) {
                 for (_, digest, _) in some.iter().filter(|(slot, ..)| *slot < until) {
                     self.verify(digest, &mut rate, &mut pass).await;
+                    advanced(&pass);
                 }
                 next = after;
             }

@@ -1,13 +1,14 @@
 //! `seawall cache`: what is in a cache, and what is done to it.
 
 use std::io::Write as _;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytesize::ByteSize;
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressStyle};
 
+use super::api::{AdminArgs, Api};
+use super::jobs;
+use crate::cache::Pass;
 use crate::config::Config;
 use crate::operate::verify::{Finding, Report, everything};
 use crate::store::Store;
@@ -25,10 +26,10 @@ pub struct CacheArgs {
 
 #[derive(Subcommand, Debug)]
 enum CacheCommand {
-    /// Hashes everything in the data directory, and moves away what is damaged.
+    /// Hashes everything in the cache, and moves away what is damaged.
     ///
     /// A damaged blob is moved to rotten/ in the data directory, and fetched again when it is wanted.
-    /// seawall must not run there meanwhile: one that runs does this by itself (cache.verify_every).
+    /// The seawall that runs is asked to do it, beside what it serves; where none runs, it is done here.
     /// Exit codes: 0 all is right, or was healed; 1 something could not be.
     #[command(after_help = EXAMPLE)]
     Verify(VerifyArgs),
@@ -39,6 +40,8 @@ struct VerifyArgs {
     /// Prints JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
 /// Does what was asked.
@@ -51,6 +54,40 @@ pub fn run(args: &CacheArgs, config: &Config) -> anyhow::Result<()> {
 }
 
 fn verify(args: &VerifyArgs, config: &Config) -> anyhow::Result<()> {
+    match running(&args.admin, config)? {
+        Some(api) => verify_there(args, &api),
+        None => verify_here(args, config),
+    }
+}
+
+/// The seawall that runs, if one does where the configuration says. One that was named must.
+fn running(args: &AdminArgs, config: &Config) -> anyhow::Result<Option<Api>> {
+    if args.admin.is_none() && config.admin.listen.is_none() {
+        return Ok(None);
+    }
+    let api = Api::at(args, config)?;
+    Ok((args.admin.is_some() || api.is_there()).then_some(api))
+}
+
+fn verify_there(args: &VerifyArgs, api: &Api) -> anyhow::Result<()> {
+    let pass: Pass = jobs::done(api, "/api/v1/verify")?;
+    let Pass { blobs, bytes, rotten, unreadable } = pass;
+    let mut said = if args.json {
+        serde_json::to_string_pretty(&pass)?
+    } else {
+        let sound = blobs.saturating_sub(rotten + unreadable);
+        let damaged = if rotten > 0 { format!("; {rotten} damaged, fetched again when wanted") } else { String::new() };
+        format!("{sound} of {blobs} blobs are right ({}){damaged}", ByteSize(bytes).display().iec())
+    };
+    said.push('\n');
+    std::io::stdout().write_all(said.as_bytes())?;
+    if unreadable > 0 {
+        bail!("{unreadable} of {blobs} blobs could not be read: the log of seawall names them");
+    }
+    Ok(())
+}
+
+fn verify_here(args: &VerifyArgs, config: &Config) -> anyhow::Result<()> {
     let data = &config.data;
     if !crate::fs::exists(&data.join("blobs")) {
         bail!(
@@ -67,10 +104,11 @@ fn verify(args: &VerifyArgs, config: &Config) -> anyhow::Result<()> {
         );
     }
     let store = Store::open(data).with_context(|| {
-        format!("{} cannot be used; a seawall that runs there verifies by itself (cache.verify_every)", data.display())
+        let data = data.display();
+        format!("{data} cannot be used; a seawall that runs there is asked by its admin listener (`admin`, or --admin)")
     })?;
     let names = store.names()?;
-    let progress = progress(store.bytes(&names));
+    let progress = jobs::progress(store.bytes(&names));
     let report = everything(&store, &names, |bytes| progress.inc(bytes));
     progress.finish_and_clear();
     let mut said = if args.json { serde_json::to_string_pretty(&report)? } else { written(&report) };
@@ -80,14 +118,6 @@ fn verify(args: &VerifyArgs, config: &Config) -> anyhow::Result<()> {
         0 => Ok(()),
         failed => bail!("{failed} of {} blobs could not be verified, or not be moved away", report.blobs),
     }
-}
-
-/// On a terminal alone.
-fn progress(bytes: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} left");
-    let progress = ProgressBar::new(bytes).with_style(style.expect("a template without faults"));
-    progress.enable_steady_tick(Duration::from_millis(200));
-    progress
 }
 
 fn written(report: &Report) -> String {

@@ -13,7 +13,7 @@ use http::Method;
 use serde_json::json;
 
 use self::ask::{Asking, Image, Quota};
-use super::api::answer;
+use super::api::{Place, answer};
 use super::serve::{check_data, reachable};
 use crate::ca::{CaError, Root};
 use crate::clock::Clock;
@@ -126,9 +126,9 @@ async fn asked(args: &CheckArgs, config: &Config) -> anyhow::Result<Said> {
 
 /// Asks `/readyz` at `admin`.
 async fn health(admin: SocketAddr) -> anyhow::Result<()> {
-    let url = format!("http://{admin}/readyz");
-    let answered = answer(Method::GET, &url, Bytes::new(), (PATIENCE, 1024)).await;
-    answered.map(drop).with_context(|| format!("not healthy: {url}"))
+    let place = Place::open(admin);
+    let answered = answer(Method::GET, (&place, "/readyz"), Bytes::new(), (PATIENCE, 1024)).await;
+    answered.map(drop).with_context(|| format!("not healthy: http://{admin}/readyz"))
 }
 
 fn source(config: &Config) -> String {
@@ -268,6 +268,7 @@ mod tests {
     use crate::admin::{self, Admin, Ready, Stage};
     use crate::config::{AdminSettings, Overrides};
     use crate::metrics::Metrics;
+    use crate::operate::jobs::Jobs;
     use crate::task::Tasks;
 
     fn config(dir: &std::path::Path) -> Config {
@@ -305,7 +306,10 @@ mod tests {
         let (ledger, clock) = (crate::ledger::Ledger::default(), crate::clock::Clock::system());
         let images = admin::Images::default();
         let (metrics, status) = (Metrics::new(), Arc::default());
-        let admin = Admin { metrics, ready: ready.clone(), ledger, images, status, clock, hosts: Vec::new() };
+        let (keys, jobs, hosts) = (admin::Keys::default(), Jobs::default(), Vec::new());
+        let shown = ready.clone();
+        let admin =
+            Admin { metrics, ready: shown, ledger, images, status, clock, hosts, keys, jobs, tasks: tasks.clone() };
         let stop = tasks.clone();
         tasks.spawn(admin::serve(listener, admin, async move { stop.stopping().await }));
         let said = async || health(address).await.map_err(|error| format!("{error:#}"));

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 
+use crate::cli::api::AdminArgs;
 use crate::config::Config;
 use crate::images::rewrite::{Targets, rewrite};
 use crate::images::set_image::commands;
@@ -48,12 +49,10 @@ pub struct ImagesArgs {
     /// Prints the same text with the names that images have at seawall's mirror, or for one
     /// registry below a prefix (`rewrite` rules applied); of JSON, the commands of kubectl that set
     /// them. May be given for several registries
-    #[arg(long, value_name = "[REGISTRY=]PREFIX")]
+    #[arg(long, value_name = "[REGISTRY=]PREFIX", conflicts_with = "admin")]
     rewrite: Vec<Targets>,
-    /// Where the admin listener is that knows what is in the cache [default: `admin` of the
-    /// configuration]
-    #[arg(long, value_name = "HOST:PORT", conflicts_with = "rewrite")]
-    admin: Option<String>,
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -172,7 +171,7 @@ fn table(args: &ImagesArgs, config: &Config, inputs: &[Input]) -> anyhow::Result
     let references = inputs.iter().flat_map(|input| &input.read.references);
     let images = used(references, &config.registries, None);
     let names: Vec<String> = images.iter().map(|image| image.name.to_string()).collect();
-    let (cached, failed) = ask::cached(args.admin.as_deref(), config, &names);
+    let (cached, failed) = ask::cached(&args.admin, config, &names);
     if let Some(error) = failed {
         say(&format!("what is in the cache is not known: {error:#}"));
     }

@@ -1,10 +1,12 @@
 //! The command line: one file per command. Messages for people go to stderr, results to stdout.
 
+mod admin_address;
 mod api;
 pub mod ca;
 pub mod cache;
 pub mod check;
 pub mod images;
+mod jobs;
 pub mod log;
 pub mod serve;
 pub mod setup;

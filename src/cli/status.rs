@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::api::Api;
+use super::api::{AdminArgs, Api};
 use super::log::printable;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -24,9 +24,8 @@ pub struct StatusArgs {
     /// Prints JSON, as /api/v1/status has it
     #[arg(long)]
     json: bool,
-    /// Where the admin listener is [default: `admin` of the configuration]
-    #[arg(long, value_name = "HOST:PORT")]
-    admin: Option<String>,
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
 /// Asks, and prints.
@@ -34,7 +33,7 @@ pub struct StatusArgs {
 /// # Errors
 /// No seawall answers.
 pub fn run(args: &StatusArgs, config: &Config) -> anyhow::Result<()> {
-    let status: Status = Api::at(args.admin.as_deref(), config)?.get("/api/v1/status")?;
+    let status: Status = Api::at(&args.admin, config)?.get("/api/v1/status")?;
     let mut said = if args.json { serde_json::to_string_pretty(&status)? } else { written(&status) };
     said.push('\n');
     Ok(std::io::stdout().write_all(said.as_bytes())?)

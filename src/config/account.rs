@@ -61,7 +61,7 @@ fn username(value: &Value) -> Result<Option<Arc<str>>, Fault> {
     Ok((!text.is_empty()).then(|| text.into()))
 }
 
-fn file(value: &Value) -> Result<Option<PathBuf>, Fault> {
+pub(super) fn file(value: &Value) -> Result<Option<PathBuf>, Fault> {
     let text = value.text("a file")?;
     Ok((!text.is_empty()).then(|| PathBuf::from(text)))
 }

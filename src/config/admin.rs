@@ -1,7 +1,9 @@
 //! `[admin]`, and its short form: `admin = "127.0.0.1:3129"`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
+use super::account::file;
 use super::problem::Problem;
 use super::section::Section;
 use super::tree::{Kind, Table, Value};
@@ -15,6 +17,8 @@ pub struct AdminSettings {
     pub listen: Option<SocketAddr>,
     /// Names that it may be called by, besides addresses and `localhost`.
     pub hosts: Vec<Host>,
+    /// Where the token is that changes need. `None`: in the data directory.
+    pub token_file: Option<PathBuf>,
 }
 
 /// Makes a section of the short form, so that variables and flags find one.
@@ -45,13 +49,14 @@ pub(super) fn read(section: &mut Section, clients: &[SocketAddr], problems: &mut
         text.parse()
             .map_err(|_| value.fault(format!("{text:?} is not the name of a host; valid: \"seawall.corp.example\"")))
     });
+    let token_file = section.take("token_file", problems, file).flatten();
     if let Some(admin) = listen
         && let Some(address) = clients.iter().find(|address| is_same(**address, admin))
     {
         let what = format!("{admin} is taken by listen = {address}; clients must not reach the admin listener");
         problems.push(section.problem("listen", what));
     }
-    AdminSettings { listen, hosts: hosts.unwrap_or_default() }
+    AdminSettings { listen, hosts: hosts.unwrap_or_default(), token_file }
 }
 
 /// Whether two listeners cannot be. Port 0 is another port each time. 0.0.0.0 takes the port on every

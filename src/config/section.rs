@@ -10,6 +10,7 @@ use super::tree::{Table, Value};
 /// alone.
 const HOMES: &[(&str, &[&str])] = &[
     ("the top level, before the first [section]", &["listen", "admin", "data", "drain_timeout", "client_timeout"]),
+    ("[admin]", &["token_file"]),
     ("[log]", &["level", "format"]),
     ("[clients]", &["allow", "users_file", "proxy_protocol_from", "max_connections", "max_per_client"]),
     ("[tls]", &["certificate_file", "key_file"]),

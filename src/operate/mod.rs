@@ -1,5 +1,8 @@
 //! What an operator sees of a cache and does to it: functions that return reports. The commands print
 //! them, the admin listener answers with them.
 
+pub mod jobs;
 pub mod status;
+pub(crate) mod times;
+pub mod token;
 pub mod verify;

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::times::rfc3339 as time;
 use crate::ca::Root;
 use crate::cache::{Cache, Coming};
 use crate::clock::Clock;
@@ -236,8 +237,4 @@ fn is_account(identity: Identity) -> Option<bool> {
         Identity::Account => Some(true),
         Identity::Client(_) => None,
     }
-}
-
-fn time(at: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(at).to_string()
 }

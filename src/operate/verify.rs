@@ -1,10 +1,16 @@
-//! Hashes everything in a data directory in which no seawall runs.
+//! Hashes everything in a cache: beside what a seawall serves, as a job, or in a data directory in which none
+//! runs.
 
 use serde::Serialize;
+use serde_json::json;
 
+use super::jobs::{Job, Jobs, Kind};
+use crate::cache::Cache;
+use crate::clock::Clock;
 use crate::oci::digest::Digest;
 use crate::store::verification::Step;
 use crate::store::{Store, is_missing};
+use crate::task::Tasks;
 
 /// What was found.
 #[derive(Debug, Default, Serialize)]
@@ -33,6 +39,24 @@ impl Finding {
     fn new(digest: &Digest, why: impl ToString) -> Finding {
         Finding { digest: digest.to_string(), why: why.to_string() }
     }
+}
+
+/// Begins to hash everything that is in a cache. Its report is a [`Pass`](crate::cache::Pass).
+///
+/// # Errors
+/// That is being done: it is that job.
+pub fn begin(cache: Cache, jobs: &Jobs, tasks: &Tasks, clock: Clock) -> Result<Job, Box<Job>> {
+    let (job, running) = jobs.begin(Kind::Verify, cache.fullness().bytes, clock.now())?;
+    let stopping = tasks.clone();
+    tasks.spawn(async move {
+        let verified = tokio::select! {
+            pass = cache.verify(|pass| running.advance(pass.bytes)) => pass,
+            () = running.stopped() => return,
+            () = stopping.stopping() => return,
+        };
+        running.finish(Ok(json!(verified)), clock.now());
+    });
+    Ok(job)
 }
 
 /// Hashes these blobs, and moves away what is none any more. `hashed`: bytes, as they are. Blocks.

@@ -18,6 +18,7 @@ pub mod line;
 pub mod mirror;
 pub mod no_proxy;
 pub mod offline_token;
+pub mod operator;
 pub mod quota;
 pub mod redirect;
 pub mod registry;

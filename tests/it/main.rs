@@ -67,6 +67,7 @@ mod offline;
 mod offline_grants;
 mod offline_orders;
 mod offline_tokens;
+mod operator;
 mod origins;
 mod outage;
 mod outage_rows;

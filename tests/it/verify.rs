@@ -70,7 +70,7 @@ async fn a_data_directory_is_verified_by_a_command() {
     let runs = command(&[]);
     let said = String::from_utf8_lossy(&runs.stderr).into_owned();
     assert_eq!(runs.status.code(), Some(1), "{said}");
-    assert!(said.contains("a seawall that runs there verifies by itself"), "{said}");
+    assert!(said.contains("a seawall that runs there is asked by its admin listener"), "{said}");
 
     let (_dir, data) = seawall.stop().await;
     let sound = command(&[]);

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::cli::api::Api;
+use crate::cli::api::{AdminArgs, Api};
 use crate::config::Config;
 
 /// What the API takes at a time.
@@ -35,13 +35,13 @@ struct Answers {
 
 /// Asks at `admin`, else where the configuration has it. What was answered until something failed,
 /// and what that was: no daemon is there, or what answers is another program.
-pub(super) fn cached(admin: Option<&str>, config: &Config, names: &[String]) -> (Cached, Option<anyhow::Error>) {
+pub(super) fn cached(admin: &AdminArgs, config: &Config, names: &[String]) -> (Cached, Option<anyhow::Error>) {
     let mut cached = Cached::new();
     let failed = ask(admin, config, names, &mut cached).err();
     (cached, failed)
 }
 
-fn ask(admin: Option<&str>, config: &Config, names: &[String], cached: &mut Cached) -> anyhow::Result<()> {
+fn ask(admin: &AdminArgs, config: &Config, names: &[String], cached: &mut Cached) -> anyhow::Result<()> {
     let api = Api::at(admin, config)?;
     for names in names.chunks(AT_A_TIME) {
         let answers: Answers = api.post("/api/v1/images", &json!({ "names": names }))?;

@@ -248,7 +248,7 @@ fn flags_win_over_variables() {
 #[test]
 fn the_admin_listener_has_a_short_form_and_a_long_one() {
     let said = |text: &str, env: &[(&str, &str)]| {
-        let AdminSettings { listen, hosts } = with_env(text, env).unwrap().admin;
+        let AdminSettings { listen, hosts, .. } = with_env(text, env).unwrap().admin;
         let listen = listen.map_or_else(|| "off".to_owned(), |address| address.to_string());
         format!("{listen} {}", hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
     };
