@@ -81,26 +81,42 @@ get_validate() {
   note "$VALIDATE is installed (${SECONDS}s)"
 }
 
-# A ServiceMonitor is no kind of Kubernetes' own: what is asked of it here is its operator's CRD, the part that the chart uses.
-read -r -d '' service_monitor <<'PY' || true
+# A ServiceMonitor and a PrometheusRule are no kinds of Kubernetes' own: what is asked of them here is their operator's CRD, the part that the chart uses.
+read -r -d '' monitoring <<'PY' || true
 import sys, yaml, jsonschema
 text = {"type": "string"}
 labels = {"type": "object", "additionalProperties": text}
 def of(required=(), **properties): return {"type": "object", "additionalProperties": False, "required": list(required), "properties": properties}
-schema = of(["apiVersion", "kind", "metadata", "spec"], apiVersion={"const": "monitoring.coreos.com/v1"}, kind={"const": "ServiceMonitor"},
-    metadata=of(["name"], name=text, namespace=text, labels=labels),
-    spec=of(["selector", "endpoints"], selector=of(matchLabels=labels),
-        endpoints={"type": "array", "minItems": 1, "items": of(port=text, path=text, interval={"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"})}))
-found = [d for d in yaml.safe_load_all(open(sys.argv[1])) if d and d["kind"] == "ServiceMonitor"]
-assert found, "no ServiceMonitor"
-for document in found: jsonschema.validate(document, schema)
+def some(**properties): return {"type": "array", "minItems": 1, "items": of(**properties)}
+duration = {"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"}
+specs = {
+    "ServiceMonitor": of(["selector", "endpoints"], selector=of(matchLabels=labels), endpoints=some(port=text, path=text, interval=duration)),
+    "PrometheusRule": of(["groups"], groups=some(name=text, rules=some(**{"alert": text, "expr": text, "for": duration, "labels": labels, "annotations": labels}))),
+}
+for document in yaml.safe_load_all(open(sys.argv[1])):
+    if not document or document["kind"] not in specs: continue
+    jsonschema.validate(document, of(["apiVersion", "kind", "metadata", "spec"], apiVersion={"const": "monitoring.coreos.com/v1"}, kind=text,
+        metadata=of(["name"], name=text, namespace=text, labels=labels), spec=specs[document["kind"]]))
+PY
+
+# The alerts and the board that the chart brings are those of deploy/.
+read -r -d '' watched <<'PY' || true
+import json, sys, yaml
+documents = [d for d in yaml.safe_load_all(open(sys.argv[1])) if d]
+of = lambda kind, name: next(d for d in documents if d["kind"] == kind and d["metadata"]["name"] == name)
+assert of("PrometheusRule", "seawall")["spec"] == yaml.safe_load(open("deploy/prometheus/alerts.yaml")), "not those rules"
+board = of("ConfigMap", "seawall-board")
+assert json.loads(board["data"]["seawall.json"]) == json.load(open("deploy/grafana/seawall.json")), "not that board"
+assert board["metadata"]["labels"]["grafana_dashboard"] == "1", "no sidecar finds it"
+job = of("Service", "seawall-admin")["metadata"]["name"] # the operator names the job so
+assert "seawall" in job and "seawall" in of("ServiceMonitor", "seawall")["spec"]["selector"]["matchLabels"]["app.kubernetes.io/name"]
 PY
 
 # The seawall.toml of a ConfigMap, and what the pod's variables say about it.
 read -r -d '' pod_configuration <<'PY' || true
 import sys, yaml
 documents = [d for d in yaml.safe_load_all(open(sys.argv[1])) if d]
-config = next(d for d in documents if d["kind"] == "ConfigMap")
+config = next(d for d in documents if d["kind"] == "ConfigMap" and "seawall.toml" in d["data"])
 pod = next(d for d in documents if d["kind"] in ("Deployment", "StatefulSet", "DaemonSet"))["spec"]["template"]["spec"]
 open(sys.argv[2], "w").write(config["data"]["seawall.toml"])
 for variable in pod["containers"][0]["env"]:
@@ -114,7 +130,7 @@ kubernetes_takes() {
   local what=$1 file=$2 variables
   if [ -n "$VALIDATOR" ]; then
     check "$what: fits Kubernetes $KUBERNETES" "$VALIDATOR/kubernetes-validate" -k "$KUBERNETES" --strict --no-warn --quiet "$file" || true
-    if grep -q 'kind: ServiceMonitor' "$file"; then check "$what: its ServiceMonitor" "$VALIDATOR/python" -c "$service_monitor" "$file" || true; fi
+    if grep -qE 'kind: (ServiceMonitor|PrometheusRule)' "$file"; then check "$what: fits the Prometheus operator" "$VALIDATOR/python" -c "$monitoring" "$file" || true; fi
     if variables=$("$VALIDATOR/python" -c "$pod_configuration" "$file" "$STATE/pod.toml" 2>&1); then
       # shellcheck disable=SC2086
       check "$what: seawall takes its configuration" env -i $variables "SEAWALL_DATA=$STATE/pod" "$SEAWALL" check --offline --config "$STATE/pod.toml" || true
@@ -145,6 +161,9 @@ case_chart() {
   rendered 'DNS override, two that keep nothing' --set replicas=2,persistence.type=ephemeral,ca.certificate=x,ca.privateKey=y,service.type=LoadBalancer,service.https=true \
     --set 'listenOn={0.0.0.0,::}' --set-string image.digest=sha256:"$(printf 0%.0s {1..64})"
   rendered 'a claim that is there, a node port' --set persistence.existingClaim=old,service.type=NodePort,service.nodePort=31280,preStopSeconds=0,serviceAccount.create=false,networkPolicy.enabled=false
+  rendered 'watched' --set metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.prometheusRule.labels.release=prometheus \
+    --set metrics.board.enabled=true,metrics.board.annotations.grafana_folder=Registries
+  [ -z "$VALIDATOR" ] || check 'watched: the alerts and the board are those of deploy/' "$VALIDATOR/python" -c "$watched" "$STATE/rendered.yaml" || true
   rendered 'on each node' --values deploy/kubernetes/daemonset/values.yaml --set 'networkPolicy.egress[0].ports[0].port=443'
   refused 'a value that the chart does not have' 'replica' template --set replica=3
   refused 'a kind that it is not' 'kind' template --set kind=Job
