@@ -146,6 +146,7 @@ impl Daemon {
             cache: cache.clone(),
             ledger: ledger.clone(),
             metrics: metrics.clone(),
+            registries: registries.clone(),
             root: root.clone(),
             listeners: addresses.clone(),
             started,

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::reply::text;
@@ -46,6 +46,17 @@ pub(super) struct Door {
 pub(super) async fn look(State(door): State<Door>, request: Request, next: Next) -> Response {
     match door.refusal(&request, Deed::Look) {
         None => next.run(request).await,
+        Some(refusal) => refusal,
+    }
+}
+
+/// The same of a page: who may not is asked to sign in.
+pub(super) async fn look_at_page(State(door): State<Door>, request: Request, next: Next) -> Response {
+    match door.refusal(&request, Deed::Look) {
+        None => next.run(request).await,
+        Some(refusal) if refusal.status() == StatusCode::UNAUTHORIZED => {
+            (StatusCode::SEE_OTHER, [(header::LOCATION, HeaderValue::from_static("/login"))]).into_response()
+        }
         Some(refusal) => refusal,
     }
 }
@@ -94,7 +105,7 @@ impl Door {
 }
 
 /// No connection is known in a test of a router alone: it comes from nowhere.
-fn way(peer: Option<&Peer>, headers: &HeaderMap) -> Way {
+pub(super) fn way(peer: Option<&Peer>, headers: &HeaderMap) -> Way {
     const RELAYED: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
     match peer {
         Some(peer) if peer.ip.to_canonical().is_loopback() => {

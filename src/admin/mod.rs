@@ -5,6 +5,7 @@ mod callers;
 mod door;
 mod images;
 mod jobs;
+mod page;
 mod ratelimits;
 mod reply;
 mod serving;
@@ -33,6 +34,7 @@ use door::Door;
 pub use door::Keys;
 pub use images::Images;
 use jobs::Desk;
+use page::Pages;
 use reply::{json, starting, text, typed};
 
 const INDEX: &str = "\
@@ -130,6 +132,13 @@ impl FromRef<Admin> for Images {
     }
 }
 
+impl FromRef<Admin> for Pages {
+    fn from_ref(admin: &Admin) -> Pages {
+        let door = Door { keys: admin.keys.clone(), clock: admin.clock.clone() };
+        Pages { desk: Desk::from_ref(admin), ledger: admin.ledger.clone(), door }
+    }
+}
+
 impl FromRef<Admin> for Desk {
     fn from_ref(admin: &Admin) -> Desk {
         let Admin { status, jobs, tasks, clock, .. } = admin;
@@ -149,7 +158,7 @@ fn router(admin: Admin, door: &Door) -> Router {
     let named =
         |routes: Router<Admin>| routes.route_layer(middleware::from_fn_with_state(hosts.clone(), callers::known));
     let shown = Router::new()
-        .route("/", get(async || text(StatusCode::OK, INDEX)))
+        .route("/api", get(async || text(StatusCode::OK, INDEX)))
         .route("/api/v1/status", get(status))
         .route("/api/v1/ratelimits", get(ratelimits))
         .route("/api/v1/jobs", get(jobs::listed))
@@ -163,7 +172,8 @@ fn router(admin: Admin, door: &Door) -> Router {
         .route("/metrics", get(metrics))
         .merge(named(shown))
         .merge(named(changes))
-        .fallback(async || text(StatusCode::NOT_FOUND, "there is nothing here; / lists what there is\n"))
+        .merge(named(page::router(door)))
+        .fallback(async || text(StatusCode::NOT_FOUND, "there is nothing here; /api lists what there is\n"))
         .with_state(admin)
 }
 
@@ -253,9 +263,15 @@ mod tests {
     #[tokio::test]
     async fn what_is_asked_by_another_name_is_not_shown() {
         let running = start().await;
-        for (path, status) in
-            [("/", 421), ("/api/v1/images", 421), ("/api/v1/ratelimits", 421), ("/metrics", 200), ("/healthz", 200)]
-        {
+        for (path, status) in [
+            ("/", 421),
+            ("/login", 421),
+            ("/ui/style.css", 421),
+            ("/api/v1/images", 421),
+            ("/api/v1/ratelimits", 421),
+            ("/metrics", 200),
+            ("/healthz", 200),
+        ] {
             let (line, ..) = ask_as("rebound.example:3129", running.address, "GET", path).await;
             assert!(line.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {line}");
         }
@@ -313,7 +329,7 @@ mod tests {
         assert_eq!(status("/readyz").await, said("503 Service Unavailable", "draining"));
         assert_eq!(status("/healthz").await, said("200 OK", "ok"));
         assert_eq!(status("/nothing").await.0, "HTTP/1.1 404 Not Found");
-        assert!(status("/").await.1.contains("/metrics"));
+        assert!(status("/api").await.1.contains("/metrics"));
     }
 
     #[tokio::test]
@@ -331,7 +347,7 @@ mod tests {
     #[tokio::test]
     async fn head_is_get_without_a_body() {
         let running = start().await;
-        for path in ["/", "/healthz", "/readyz", "/metrics", "/api/v1/ratelimits"] {
+        for path in ["/api", "/healthz", "/readyz", "/metrics", "/api/v1/ratelimits"] {
             let dateless = |head: String| {
                 let mut lines: Vec<_> = head.lines().filter(|l| !l.starts_with("date:")).map(str::to_owned).collect();
                 lines.sort();

@@ -19,8 +19,7 @@ use crate::ca::{CaError, Root};
 use crate::clock::Clock;
 use crate::config::{Config, builtin};
 use crate::dial::loops::{Doubt, Evidence, Loop, Sentence};
-use crate::oci::name::Repository;
-use crate::policy::registry::{Account, Registry, Source, Tags};
+use crate::policy::registry::{Account, Registry};
 
 pub(super) const EXAMPLE: &str = "\
 Example: before a restart
@@ -146,20 +145,6 @@ fn ca_state(config: &Config) -> &'static str {
     }
 }
 
-/// Where it is asked, in order.
-fn upstreams(registry: &Registry) -> Vec<String> {
-    let below = |prefix: &Option<Repository>| prefix.as_ref().map(|prefix| format!("/{prefix}")).unwrap_or_default();
-    let source = |source: &Source| {
-        let is_believed = if source.tags == Tags::Believed { " (tags)" } else { "" };
-        format!("{}{}{is_believed}", source.site.origin, below(&source.prefix))
-    };
-    let chain = &registry.chain;
-    let own = registry.upstream.as_ref().map_or_else(|| "the host asked for".to_owned(), ToString::to_string);
-    let own = format!("{own}{}", below(&chain.prefix));
-    let (before, after) = (chain.before.iter().map(source), chain.after.iter().map(source));
-    before.chain([own]).chain(after).collect()
-}
-
 /// Whose account it is, or where that is written.
 fn account(registry: &Registry) -> Option<String> {
     Some(match registry.account.as_ref()? {
@@ -181,7 +166,7 @@ fn registries(config: &Config) -> Vec<String> {
     let described = |registry: &Registry| {
         let account = account(registry).map(|account| format!(", account {account}")).unwrap_or_default();
         let hosts = joined(&registry.hosts);
-        format!("{}: {hosts} -> {}{account}", registry.name, upstreams(registry).join(", "))
+        format!("{}: {hosts} -> {}{account}", registry.name, registry.asked_at().join(", "))
     };
     let known: Vec<String> = builtin::registries().iter().map(described).collect();
     let (mut lines, mut others) = (Vec::new(), Vec::new());
@@ -233,7 +218,7 @@ fn as_json(config: &Config, said: &Said) -> String {
             "hosts": texts(&registry.hosts),
             "auth_hosts": texts(&registry.auth_hosts),
             "upstream": registry.upstream.as_ref().map(ToString::to_string),
-            "upstreams": upstreams(registry),
+            "upstreams": registry.asked_at(),
             "account": account(registry),
             "share": texts(&registry.repositories.share),
             "allow": texts(&registry.repositories.allow),

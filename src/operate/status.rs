@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::ledger::{self, Identity, Ledger};
 use crate::metrics::Metrics;
 use crate::policy::quota::{Figures, Limit};
+use crate::policy::registry::Registries;
 use crate::policy::verdict::{Facts, Limited, Quota, verdict};
 
 /// Hosts that are told of, those first that are needed.
@@ -29,6 +30,8 @@ pub struct Sources {
     pub ledger: Ledger,
     /// What is counted.
     pub metrics: Metrics,
+    /// Whom it asks.
+    pub registries: Arc<Registries>,
     /// What clients are to trust.
     pub root: Arc<Root>,
     /// Where clients reach it.

@@ -73,6 +73,7 @@ mod outage;
 mod outage_rows;
 mod outage_time;
 mod own_tls;
+mod page;
 mod parent;
 mod passing;
 mod pull;

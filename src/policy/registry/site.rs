@@ -64,6 +64,20 @@ pub enum Account {
 }
 
 impl Registry {
+    /// Where it is asked, in order, as people read it.
+    pub fn asked_at(&self) -> Vec<String> {
+        let below =
+            |prefix: &Option<Repository>| prefix.as_ref().map(|prefix| format!("/{prefix}")).unwrap_or_default();
+        let source = |source: &Source| {
+            let is_believed = if source.tags == Tags::Believed { " (tags)" } else { "" };
+            format!("{}{}{is_believed}", source.site.origin, below(&source.prefix))
+        };
+        let own = self.upstream.as_ref().map_or_else(|| "the host asked for".to_owned(), ToString::to_string);
+        let own = format!("{own}{}", below(&self.chain.prefix));
+        let (before, after) = (self.chain.before.iter().map(source), self.chain.after.iter().map(source));
+        before.chain([own]).chain(after).collect()
+    }
+
     /// How it is dialled. How clients speak to its hosts has nothing to do with it.
     fn dialled_by(&self) -> Scheme {
         self.upstream.as_ref().map_or(Scheme::Https, |origin| origin.scheme)
