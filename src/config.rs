@@ -15,6 +15,7 @@ pub mod builtin;
 mod client_certificate;
 mod clients;
 mod doubts;
+mod keys;
 mod own;
 mod parent;
 mod problem;
@@ -23,6 +24,7 @@ mod section;
 mod sources;
 mod tree;
 mod upstream;
+mod variables;
 mod words;
 
 use std::net::SocketAddr;
@@ -143,7 +145,7 @@ impl Config {
         let mut document = tree::parse(&file, text).map_err(|fault| ConfigError { problems: vec![fault.of("")] })?;
         let mut problems = Vec::new();
         admin::lengthen(&mut document);
-        apply_variables(&mut document, env, &mut problems);
+        let strays = variables::apply(&mut document, env, &mut problems);
         apply_flags(&mut document, flags);
         let config = match Section::new("", &document) {
             Ok(top) => Some(read(source, top, &mut problems)),
@@ -152,7 +154,6 @@ impl Config {
                 None
             }
         };
-        let (strays, mut problems): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_stray);
         match config {
             Some(config) if problems.is_empty() => Ok(Config { strays, ..config }),
             _ => {
@@ -169,44 +170,6 @@ impl Config {
     }
 }
 
-fn apply_variables(document: &mut Value, env: &[(String, String)], problems: &mut Vec<Problem>) {
-    let mut env: Vec<_> = env.iter().collect();
-    // In one order whatever the environment's: SEAWALL_A comes before SEAWALL_A__B.
-    env.sort();
-    for (name, text) in env {
-        let Some(rest) = name.strip_prefix("SEAWALL_").filter(|rest| *rest != "CONFIG") else { continue };
-        if is_service_link(rest, text) {
-            continue;
-        }
-        let key = rest.to_lowercase();
-        let path: Vec<_> = key.split("__").collect();
-        let place = Place::Variable(name.as_str().into());
-        if path.iter().any(|part| part.is_empty()) {
-            problems.push(Fault::at(place, "not a key; valid: SEAWALL_DATA, SEAWALL_CACHE__MAX_SIZE").of(""));
-        } else if let Err(fault) = document.set(&admin::path(&path), &place, text) {
-            problems.push(fault.of(&path.join(".")));
-        }
-    }
-}
-
-/// Kubernetes gives every pod variables for the services beside it: a service `seawall` makes
-/// `SEAWALL_SERVICE_HOST`, `SEAWALL_PORT=tcp://…`, `SEAWALL_PORT_3128_TCP_ADDR`. They are not ours,
-/// and must not keep the pod from starting.
-fn is_service_link(rest: &str, text: &str) -> bool {
-    let rest = format!("_{rest}");
-    let port_of = |rest: &str| {
-        let (_, after) = rest.split_once("_PORT_")?;
-        let (digits, protocol) = after.split_once('_')?;
-        let known = ["TCP", "UDP", "SCTP"].iter().any(|p| protocol == *p || protocol.starts_with(&format!("{p}_")));
-        Some(!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) && known)
-    };
-    rest.ends_with("_SERVICE_HOST")
-        || rest.ends_with("_SERVICE_PORT")
-        || rest.contains("_SERVICE_PORT_")
-        || (rest.ends_with("_PORT") && text.contains("://"))
-        || port_of(&rest).unwrap_or(false)
-}
-
 fn apply_flags(document: &mut Value, flags: &Overrides) {
     let Kind::Table(table) = &mut document.kind else { return };
     let raw = |place: &Place, text: &String| Value { place: place.clone(), kind: Kind::Raw(text.clone()) };
@@ -221,7 +184,7 @@ fn apply_flags(document: &mut Value, flags: &Overrides) {
     }
     if let Some(text) = &flags.admin {
         // A document is a table, and the key in it one by now, or wrong: then that is said.
-        let _ = document.set(&admin::path(&["admin"]), &Place::Flag("--admin"), text);
+        let _ = document.set(&admin::path(&["admin"]), raw(&Place::Flag("--admin"), text));
     }
 }
 

@@ -33,9 +33,6 @@ impl fmt::Display for Place {
     }
 }
 
-/// How a problem begins that is a key which nobody asked for.
-pub(super) const UNKNOWN: &str = "unknown key";
-
 /// Something wrong at a place, before it is known which key that is.
 #[derive(Clone, Debug)]
 pub(super) struct Fault {
@@ -64,14 +61,6 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Whether it is a variable that names no key: others use the prefix too (`SEAWALL_BIN`).
-    pub(super) fn is_stray(&self) -> bool {
-        let Place::Variable(name) = &self.place else { return false };
-        let named = name.trim_start_matches("SEAWALL_").to_lowercase().replace("__", ".");
-        let is_of_it = named == self.path || named.starts_with(&format!("{}.", self.path));
-        is_of_it && self.what.starts_with(UNKNOWN)
-    }
-
     /// Sorts by where a reader of the file comes upon it; variables and flags after it.
     pub(super) fn position(&self) -> (usize, usize) {
         match self.place {

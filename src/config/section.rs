@@ -3,55 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::problem::{Fault, Place, Problem, UNKNOWN};
+use super::keys::{homes, nearest};
+use super::problem::{Fault, Place, Problem};
 use super::tree::{Table, Value};
-
-/// Where keys live that people put elsewhere. The sections ask for them; this is for messages
-/// alone.
-const HOMES: &[(&str, &[&str])] = &[
-    ("the top level, before the first [section]", &["listen", "admin", "data", "drain_timeout", "client_timeout"]),
-    ("[admin]", &["token_file"]),
-    ("[log]", &["level", "format"]),
-    ("[clients]", &["allow", "users_file", "proxy_protocol_from", "max_connections", "max_per_client"]),
-    ("[tls]", &["certificate_file", "key_file"]),
-    ("[ca]", &["dir", "names", "constrained", "leaf_days"]),
-    ("[tunnel]", &["ports", "deny_networks"]),
-    (
-        "[upstream]",
-        &[
-            "connect_timeout",
-            "idle_timeout",
-            "upload_timeout",
-            "resolve_deadline",
-            "segments",
-            "nameservers",
-            "proxy",
-            "no_proxy",
-            "proxy_password_file",
-        ],
-    ),
-    ("[cache]", &["max_size", "min_free", "memory", "public_ttl", "grant_ttl", "offline_grants", "verify_every"]),
-    ("[cache.tags]", &["ttl", "stale", "gone", "rules"]),
-    (
-        "[[registry]]",
-        &[
-            "name",
-            "aliases",
-            "auth_hosts",
-            "realms",
-            "redirects",
-            "upstreams",
-            "username",
-            "docker_config",
-            "share",
-            "deny",
-            "reserve",
-            "segments",
-            "client_certificate_file",
-            "client_key_file",
-        ],
-    ),
-];
 
 /// A table that is being read.
 pub(super) struct Section {
@@ -128,37 +82,21 @@ impl Section {
             if self.asked.contains(key.as_str()) {
                 continue;
             }
-            let what = self.unknown(key, matches!(place, Place::Variable(_)));
-            problems.push(Fault::at(place.clone(), what).of(&self.path_of(key)));
+            problems.push(Fault::at(place.clone(), self.unknown(key)).of(&self.path_of(key)));
         }
     }
 
-    fn unknown(&self, key: &str, in_variable: bool) -> String {
-        let spelled = |known: &str| {
-            if in_variable {
-                format!("`SEAWALL_{}`", self.path_of(known).to_uppercase().replace('.', "__"))
-            } else {
-                format!("`{known}`")
-            }
-        };
+    fn unknown(&self, key: &str) -> String {
         let valid: Vec<_> = self.asked.iter().copied().collect();
         let valid = format!("valid here: {}", valid.join(", "));
         if let Some(near) = nearest(key, self.asked.iter().copied()) {
-            return format!("{UNKNOWN}, did you mean {}? {valid}", spelled(near));
+            return format!("unknown key, did you mean `{near}`? {valid}");
         }
-        match HOMES.iter().find(|(_, keys)| keys.contains(&key)) {
-            Some((home, _)) => format!("{UNKNOWN} here, it belongs in {home}; {valid}"),
-            None => format!("{UNKNOWN}; {valid}"),
+        match homes(key).as_slice() {
+            [] => format!("unknown key; {valid}"),
+            homes => format!("unknown key here, it belongs in {}; {valid}", homes.join(" or ")),
         }
     }
-}
-
-/// The word that `given` most likely was meant to be: a third of its letters may differ.
-pub(super) fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let given: String = given.to_lowercase().replace('-', "_").chars().take(64).collect();
-    let distance = |word: &str| strsim::damerau_levenshtein(&given, &word.replace('-', "_"));
-    let most = (given.chars().count() / 3).max(1);
-    known.map(|word| (distance(word), word)).filter(|(d, _)| *d <= most).min().map(|(_, word)| word)
 }
 
 /// One of a list of words.

@@ -102,22 +102,22 @@ impl Value {
         Value { place: Place::Default, kind: Kind::Table(Table::new()) }
     }
 
-    /// Puts text at a path of keys, over what is there.
-    pub(super) fn set(&mut self, path: &[&str], place: &Place, text: &str) -> Result<(), Fault> {
+    /// Puts a value at a path of keys, over what is there.
+    pub(super) fn set(&mut self, path: &[&str], value: Value) -> Result<(), Fault> {
         let [first, rest @ ..] = path else {
-            self.place = place.clone();
-            self.kind = Kind::Raw(text.to_owned());
+            *self = value;
             return Ok(());
         };
+        let place = value.place.clone();
         let Kind::Table(table) = &mut self.kind else {
             // Its text may be a secret.
-            return Err(Fault::at(place.clone(), "what it names is a value, not a section"));
+            return Err(Fault::at(place, "what it names is a value, not a section"));
         };
         let entry = table.entry((*first).to_owned()).or_insert_with(|| (place.clone(), Value::empty()));
         if rest.is_empty() {
-            entry.0 = place.clone();
+            entry.0 = place;
         }
-        entry.1.set(rest, place, text)
+        entry.1.set(rest, value)
     }
 
     /// A fault of this value.
