@@ -1,7 +1,9 @@
 //! `seawall check`: what the configuration means, what registries say to it, or whether the seawall
 //! that runs by it is ready. Wrong ones do not get here.
 
+mod accounts;
 mod ask;
+mod image;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -12,14 +14,15 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::json;
 
-use self::ask::{Asking, Image, Quota};
+use self::ask::{Asking, Quota};
+use self::image::Image;
 use super::api::{Place, answer};
 use super::serve::{check_data, reachable};
 use crate::ca::{CaError, Root};
 use crate::clock::Clock;
 use crate::config::{Config, builtin};
 use crate::dial::loops::{Doubt, Evidence, Loop, Sentence};
-use crate::policy::registry::{Account, Registry};
+use crate::policy::registry::Registry;
 
 pub(super) const EXAMPLE: &str = "\
 Example: before a restart
@@ -56,8 +59,8 @@ pub struct CheckArgs {
 /// Prints the summary to stdout and what registries say, or asks for health.
 ///
 /// # Errors
-/// stdout cannot be written to; it is not healthy; a registry's name leads here; the image is not
-/// there. A quota that cannot be asked for is no error.
+/// stdout cannot be written to; it is not healthy; a registry's name leads here; an account is
+/// refused; the image is not there. A quota that cannot be asked for is no error.
 pub fn run(args: &CheckArgs, config: &Config) -> anyhow::Result<()> {
     use std::io::Write as _;
     if args.health {
@@ -69,13 +72,11 @@ pub fn run(args: &CheckArgs, config: &Config) -> anyhow::Result<()> {
     let said = if args.offline { Said::default() } else { runtime()?.block_on(asked(args, config))? };
     let summary = if args.json { as_json(config, &said) } else { as_text(config, &said) };
     std::io::stdout().write_all(summary.as_bytes())?;
-    if !said.loops.is_empty() {
-        bail!("{}", Sentence(&said.loops));
+    let wrong = said.wrong();
+    if !wrong.is_empty() {
+        bail!("{}", wrong.join("\n"));
     }
-    if let Some(refused) = said.refused.first() {
-        bail!("{refused}");
-    }
-    said.image.map_or(Ok(()), |image| image.found())
+    Ok(())
 }
 
 /// # Errors
@@ -103,9 +104,18 @@ struct Said {
     /// Hosts that lead to a seawall with this root, which may be another one.
     doubts: Vec<Loop>,
     quotas: Vec<Quota>,
-    /// Accounts that their registries do not take.
-    refused: Vec<String>,
+    accounts: Vec<accounts::Asked>,
     image: Option<Image>,
+}
+
+impl Said {
+    /// Why it exits with 1, a line each: what would fail clients.
+    fn wrong(&self) -> Vec<String> {
+        let loops = (!self.loops.is_empty()).then(|| Sentence(&self.loops).to_string());
+        let refused = self.accounts.iter().filter_map(accounts::Asked::refused);
+        let image = self.image.as_ref().and_then(|image| image.found().err());
+        loops.into_iter().chain(refused).chain(image).collect()
+    }
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
@@ -116,11 +126,11 @@ async fn asked(args: &CheckArgs, config: &Config) -> anyhow::Result<Said> {
     let asking = Asking::new(config)?;
     let (doubts, loops) = asking.loops(config).await.into_iter().partition(|found| found.evidence == Evidence::Root);
     let image = match &args.image {
-        Some(name) => Some(asking.image(config, name).await?),
+        Some(name) => Some(image::image(&asking, config, name).await?),
         None => None,
     };
-    let (quotas, refused) = (asking.quotas(config).await, asking.refused_accounts(config).await);
-    Ok(Said { loops, doubts, quotas, refused, image })
+    let (quotas, accounts) = (asking.quotas(config).await, accounts::asked(&asking, config).await);
+    Ok(Said { loops, doubts, quotas, accounts, image })
 }
 
 /// Asks `/readyz` at `admin`.
@@ -145,14 +155,6 @@ fn ca_state(config: &Config) -> &'static str {
     }
 }
 
-/// Whose account it is, or where that is written.
-fn account(registry: &Registry) -> Option<String> {
-    Some(match registry.account.as_ref()? {
-        Account::Password { username, .. } => username.to_string(),
-        Account::DockerConfig(file) => format!("of {}", file.display()),
-    })
-}
-
 fn joined<T: ToString>(items: &[T]) -> String {
     texts(items).join(", ")
 }
@@ -164,9 +166,10 @@ fn texts<T: ToString>(items: &[T]) -> Vec<String> {
 /// A line for each that the configuration says something of, and one for all others.
 fn registries(config: &Config) -> Vec<String> {
     let described = |registry: &Registry| {
-        let account = account(registry).map(|account| format!(", account {account}")).unwrap_or_default();
+        let account = registry.account.as_ref().map(|account| format!(", account {}", accounts::name(account)));
+        let account = account.unwrap_or_default();
         let hosts = joined(&registry.hosts);
-        format!("{}: {hosts} -> {}{account}", registry.name, registry.asked_at().join(", "))
+        format!("{}: {hosts} -> {}{account}", registry.name, registry.asked_at(accounts::name).join(", "))
     };
     let known: Vec<String> = builtin::registries().iter().map(described).collect();
     let (mut lines, mut others) = (Vec::new(), Vec::new());
@@ -183,7 +186,7 @@ fn registries(config: &Config) -> Vec<String> {
 fn as_text(config: &Config, said: &Said) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| writeln!(text, "{name:<10} {value}").expect("a String can be written to");
-    line("ok", &source(config));
+    line(if said.wrong().is_empty() { "ok" } else { "NOT OK" }, &source(config));
     line("listen", &joined(&config.proxy.listen));
     line("admin", &config.admin.listen.map_or_else(|| "off".to_owned(), |address| address.to_string()));
     line("data", &config.data.display().to_string());
@@ -198,14 +201,17 @@ fn as_text(config: &Config, said: &Said) -> String {
     for (n, quota) in said.quotas.iter().enumerate() {
         line(if n == 0 { "quota" } else { "" }, &quota.text());
     }
+    for (n, account) in said.accounts.iter().enumerate() {
+        line(if n == 0 { "accounts" } else { "" }, &account.text());
+    }
     if !said.loops.is_empty() {
         line("LOOP", &Sentence(&said.loops).to_string());
     }
     if !said.doubts.is_empty() {
         line("WARNING", &Doubt(&said.doubts).to_string());
     }
-    if let Some(image) = said.image.as_ref().and_then(Image::text) {
-        line("image", &image);
+    if let Some(image) = &said.image {
+        line("image", &image.text());
     }
     text
 }
@@ -218,14 +224,17 @@ fn as_json(config: &Config, said: &Said) -> String {
             "hosts": texts(&registry.hosts),
             "auth_hosts": texts(&registry.auth_hosts),
             "upstream": registry.upstream.as_ref().map(ToString::to_string),
-            "upstreams": registry.asked_at(),
-            "account": account(registry),
+            "upstreams": registry.asked_at(accounts::name),
+            "account": registry.account.as_ref().map(accounts::name),
             "share": texts(&registry.repositories.share),
             "allow": texts(&registry.repositories.allow),
             "deny": texts(&registry.repositories.deny),
         })
     });
+    let wrong = said.wrong();
     let summary = json!({
+        "ok": wrong.is_empty(),
+        "wrong": wrong,
         "source": config.source.as_ref().map(|path| path.display().to_string()),
         "listen": config.proxy.listen,
         "admin": config.admin.listen,
@@ -236,6 +245,7 @@ fn as_json(config: &Config, said: &Said) -> String {
         "loops": said.loops.iter().map(looped).collect::<Vec<_>>(),
         "seawalls": said.doubts.iter().map(looped).collect::<Vec<_>>(),
         "quotas": said.quotas.iter().map(Quota::json).collect::<Vec<_>>(),
+        "accounts": said.accounts.iter().map(accounts::Asked::json).collect::<Vec<_>>(),
         "image": said.image.as_ref().map(Image::json),
     });
     format!("{summary:#}\n")

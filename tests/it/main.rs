@@ -6,6 +6,7 @@ mod access;
 mod account;
 mod away;
 mod bad;
+mod check;
 mod clients;
 mod clients_balancer;
 mod daemon;

@@ -351,6 +351,7 @@ async fn check_asks_what_is_left_and_what_an_image_names() {
     let (code, out, err) = check(&["alpine:3.20"]).await;
     let whose = format!("account ci, password in {}", password.display());
     assert!(code == 1 && err.contains(&whose) && err.contains("refused seawall's own account"), "{code} {err}");
+    assert!(out.starts_with("NOT OK     ") && out.contains(&format!("{whose}: REFUSED: ")), "{out}");
     let digest = Image::two_platforms().digest();
     let left = "quota      docker.io anonymous: 100 of 100 pulls left in windows of 6h, counted for 203.0.113.7";
     assert!(out.contains(left), "{out}\n{}", registry.log());
@@ -369,9 +370,11 @@ async fn check_asks_what_is_left_and_what_an_image_names() {
     let value: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &value["quotas"][0]["remaining"], &value["image"]["digest"]), (1, &100.into(), &Value::Null));
     assert!(err.contains("docker.io/library/alpine:none: registry-1.docker.io answered 404"), "{err}");
+    assert_eq!((&value["ok"], value["wrong"].as_array().unwrap().len()), (&false.into(), 1), "{out}");
+    // As serve would: a fresh one does not know yet what this registry's HEAD is worth.
+    assert_eq!(registry.gets("manifests"), 1, "{}", registry.log());
     let (code, _, err) = check(&["unknown.example/a"]).await;
     assert!(code == 1 && err.contains("is no registry that is configured"), "{err}");
-    assert_eq!(registry.gets("manifests"), 0, "{}", registry.log());
     registry.down();
     let (code, out, _) = check(&[]).await;
     assert!(code == 0 && out.contains("docker.io anonymous: not known: "), "{out}");

@@ -78,7 +78,7 @@ impl Row {
                 .map(|host| Away::of(host, now))
                 .collect(),
             limits: limits.collect(),
-            sources: registry.asked_at().join(", "),
+            sources: registry.asked_at(|_| "of the operator's".to_owned()).join(", "),
             charged: pulls.charged,
             spared: pulls.spared,
         }

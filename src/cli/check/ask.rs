@@ -1,10 +1,10 @@
-//! What `check` asks of registries: how much quota is left, and what an image names. HEADs alone,
-//! which no registry counts.
+//! How `check` asks registries, and what is left of Docker Hub's quota: by HEAD, which no registry
+//! counts.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use crate::clock::Clock;
@@ -12,20 +12,19 @@ use crate::config::Config;
 use crate::dial::connect::Dialer;
 use crate::dial::loops::{self, Loop};
 use crate::dial::own::OwnAddresses;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::ledger::{Identity, Ledger};
 use crate::metrics::Metrics;
 use crate::oci::name::{Reference, Repository};
-use crate::policy::mirror::{Said, meant};
-use crate::policy::registry::{Account, Site};
+use crate::policy::registry::Site;
 use crate::task::Tasks;
 use crate::upstream::client::Shared;
 use crate::upstream::requester::Requester;
-use crate::upstream::{ANY_MANIFEST, Author, Description, Past, Probed, Upstream, What};
+use crate::upstream::{Probed, Upstream, What};
 
 /// How long each question may take: a check before a restart does not wait for a network that is
 /// not there.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Docker Hub's own image for this (docs/protocol.md 1.5).
 const PREVIEW: &str = "ratelimitpreview/test";
 
@@ -35,16 +34,10 @@ pub(super) struct Quota {
     said: Result<Probed, String>,
 }
 
-/// An image, as its registry describes it.
-pub(super) struct Image {
-    name: String,
-    said: Result<Description, String>,
-}
-
 /// Asks registries as `serve` would, without one that runs.
 pub(super) struct Asking {
     dialer: Dialer,
-    upstream: Upstream,
+    pub(super) upstream: Upstream,
     clock: Clock,
 }
 
@@ -87,28 +80,6 @@ impl Asking {
         }
     }
 
-    /// The operator's accounts that their registries refuse: whose, and where that is written.
-    pub(super) async fn refused_accounts(&self, config: &Config) -> Vec<String> {
-        let mut refused = Vec::new();
-        for registry in config.registries.iter() {
-            let own = config.registries.by_name(&registry.name);
-            let sources = registry.chain.before.iter().chain(&registry.chain.after).map(|source| source.site.clone());
-            for site in own.into_iter().chain(sources).filter(|site| site.registry.account.is_some()) {
-                let (what, requester) = self.preview();
-                let asked = self.upstream.try_account(&site, &what.0, &what.1, &requester);
-                let asked = tokio::time::timeout(PATIENCE, asked).await;
-                // Who is not reached says nothing of it.
-                let is_refusal = |error: &Error| matches!(error.kind(), Kind::Ours | Kind::Refused);
-                if let (Ok(Err(error)), Some(account)) = (asked, &site.registry.account)
-                    && is_refusal(&error)
-                {
-                    refused.push(format!("{}: {error}: {}", site.origin, written(account)));
-                }
-            }
-        }
-        refused
-    }
-
     async fn quota(&self, hub: &Site, identity: Identity) -> Quota {
         Quota { identity, said: in_time(self.probe(hub, identity)).await }
     }
@@ -118,67 +89,25 @@ impl Asking {
         self.upstream.probe(site, &repository, &what, identity, &requester).await
     }
 
-    fn preview(&self) -> ((Repository, What), Requester) {
+    /// What every registry can be asked for, and nobody's requester.
+    pub(super) fn preview(&self) -> ((Repository, What), Requester) {
         let repository: Repository = PREVIEW.parse().expect("a repository's name");
         let what = What::Manifest(Reference::Tag("latest".parse().expect("a tag")));
-        ((repository, what), self.upstream.keyring().requester(None, self.clock.now()))
+        ((repository, what), self.requester())
     }
 
-    /// An image as people write it: `alpine`, `ghcr.io/owner/app:1`, `quay.io/a/b@sha256:…`.
-    pub(super) async fn image(&self, config: &Config, name: &str) -> anyhow::Result<Image> {
-        let (site, repository, reference) = read(config, name)?;
-        if !site.registry.repositories.permits(&repository) {
-            bail!("{repository} may not be pulled: `allow` and `deny` of {} say so", site.registry.name);
-        }
-        let keyring = self.upstream.keyring();
-        let requester = keyring.requester(None, self.clock.now());
-        let shared = site.registry.account.is_some() && site.registry.repositories.shares(&repository);
-        let requester = if shared { requester.on_account() } else { requester };
-        let joint = if reference.tag().is_some() { ':' } else { '@' };
-        let name = format!("{}/{repository}{joint}{reference}", site.namespace);
-        let what = What::Manifest(reference);
-        let accept = (ANY_MANIFEST, Past::Nobody);
-        let said = self.upstream.describe(&site, &repository, &what, accept, Author::Seawall, &requester);
-        Ok(Image { name, said: in_time(said).await })
+    /// Anonymous.
+    pub(super) fn requester(&self) -> Requester {
+        self.upstream.keyring().requester(None, self.clock.now())
     }
 }
 
-/// Whose account it is, and where it is written.
-fn written(account: &Account) -> String {
-    match account {
-        Account::Password { username, file } => format!("account {username}, password in {}", file.display()),
-        Account::DockerConfig(file) => format!("account of {}", file.display()),
-    }
-}
-
-async fn in_time<T>(asking: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
+/// What it answers, or why not, in words.
+pub(super) async fn in_time<T>(asking: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
     match tokio::time::timeout(PATIENCE, asking).await {
         Ok(said) => said.map_err(|error| error.to_string()),
         Err(_) => Err(format!("no answer in {}", humantime::format_duration(PATIENCE))),
     }
-}
-
-fn read(config: &Config, name: &str) -> anyhow::Result<(Site, Repository, Reference)> {
-    let (name, digest) = name.split_once('@').map_or((name, None), |(name, digest)| (name, Some(digest)));
-    let last = name.rfind('/').map_or(0, |slash| slash + 1);
-    let (path, tag) = match name[last..].rfind(':') {
-        Some(colon) => (&name[..last + colon], Some(&name[last + colon + 1..])),
-        None => (name, None),
-    };
-    let reference = digest.or(tag).unwrap_or("latest");
-    let parsed = match digest {
-        Some(digest) => digest.parse().ok().map(Reference::Digest),
-        None => reference.parse().ok().map(Reference::Tag),
-    };
-    let reference = parsed.with_context(|| format!("{reference:?} is no tag and no digest"))?;
-    let first = path.split_once('/').map_or("", |(first, _)| first);
-    if first.contains(['.', ':']) && config.registries.by_name(first).is_none() {
-        bail!("{first:?} is no registry that is configured: add a [[registry]]");
-    }
-    let meant = meant(&config.registries, path, Said::default()).ok().context("docker.io is not configured")?;
-    let repository = meant.repository.parse();
-    let repository = repository.ok().with_context(|| format!("{:?} is not a repository's name", meant.repository))?;
-    Ok((meant.site, repository, reference))
 }
 
 impl Quota {
@@ -209,32 +138,6 @@ impl Quota {
             "limit": quota.map(|quota| quota.limit),
             "remaining": quota.map(|quota| quota.remaining),
             "window_seconds": quota.and_then(|quota| quota.window).map(|window| window.as_secs()),
-            "error": self.said.as_ref().err(),
-        })
-    }
-}
-
-impl Image {
-    /// # Errors
-    /// It is not there, or no upstream answered.
-    pub(super) fn found(&self) -> anyhow::Result<()> {
-        self.said.as_ref().map(|_| ()).map_err(|why| anyhow::anyhow!("{}: {why}", self.name))
-    }
-
-    pub(super) fn text(&self) -> Option<String> {
-        let said = self.said.as_ref().ok()?;
-        let digest = said.digest.as_ref().map_or_else(|| "no digest is said".to_owned(), ToString::to_string);
-        let size = said.size.map(|size| format!(", {size} bytes")).unwrap_or_default();
-        Some(format!("{}: {digest}, {}{size}", self.name, said.media_type))
-    }
-
-    pub(super) fn json(&self) -> Value {
-        let said = self.said.as_ref().ok();
-        json!({
-            "name": self.name,
-            "digest": said.and_then(|said| said.digest.as_ref()).map(ToString::to_string),
-            "media_type": said.map(|said| &said.media_type),
-            "size": said.and_then(|said| said.size),
             "error": self.said.as_ref().err(),
         })
     }

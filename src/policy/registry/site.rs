@@ -64,13 +64,16 @@ pub enum Account {
 }
 
 impl Registry {
-    /// Where it is asked, in order, as people read it.
-    pub fn asked_at(&self) -> Vec<String> {
+    /// Where it is asked, in order, as people read it. `name`: of an account.
+    pub fn asked_at(&self, name: impl Fn(&Account) -> String) -> Vec<String> {
         let below =
             |prefix: &Option<Repository>| prefix.as_ref().map(|prefix| format!("/{prefix}")).unwrap_or_default();
         let source = |source: &Source| {
-            let is_believed = if source.tags == Tags::Believed { " (tags)" } else { "" };
-            format!("{}{}{is_believed}", source.site.origin, below(&source.prefix))
+            let tags = (source.tags == Tags::Believed).then(|| "tags".to_owned());
+            let account = source.site.registry.account.as_ref().map(|account| format!("account {}", name(account)));
+            let more: Vec<_> = tags.into_iter().chain(account).collect();
+            let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(", ")) };
+            format!("{}{}{more}", source.site.origin, below(&source.prefix))
         };
         let own = self.upstream.as_ref().map_or_else(|| "the host asked for".to_owned(), ToString::to_string);
         let own = format!("{own}{}", below(&self.chain.prefix));
