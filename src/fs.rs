@@ -5,6 +5,7 @@
 mod beside;
 mod memory;
 mod outbox;
+mod owner;
 mod plain;
 mod tree;
 
@@ -15,12 +16,11 @@ use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, Open
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use beside::Beside;
 pub use memory::memory;
 pub use outbox::{Hold, MOST as MOST_POSTED, Outbox, Uncached, is_stand_in};
+pub use owner::{Owner, create_dir_of_owner, give, owner, replace_for};
 pub use plain::{is_own, open_plain};
 pub use tree::{Expected, Present, Tree};
 
@@ -109,6 +109,18 @@ pub fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
+/// Whether something is there, which cannot be said of what this process may not look into.
+///
+/// # Errors
+/// It may not.
+pub fn is_there(path: &Path) -> Result<bool> {
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+        Err(error) => at("look at", path, Err(error)),
+    }
+}
+
 /// Whether this process may make files in a directory, or make the directory.
 ///
 /// # Errors
@@ -189,14 +201,7 @@ pub fn create_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
 /// Replaces a file whole, or makes it, with exactly these permissions: a reader sees the old bytes
 /// or the new, never a part.
 pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
-    let replace = || {
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = File::from(rustix::fs::open(dir, flags, rustix::fs::Mode::empty())?);
-        let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
-        Beside::write(&dir, mode, None, bytes)?.replace(name)
-    };
-    at("write", path, replace())
+    at("write", path, beside::replace(path, mode, None, bytes))
 }
 
 /// A path whose last part has this at its end, too.

@@ -15,6 +15,7 @@
 //! The folder `ca/` of the repository explains it to operators.
 
 mod constraints;
+mod files;
 pub mod install;
 mod leaf;
 pub mod own;
@@ -82,6 +83,17 @@ pub enum CaError {
     /// A file could not be read or written.
     #[error(transparent)]
     Fs(#[from] FsError),
+    /// A file is there, or may be, and this user may not read it.
+    #[error(
+        "{error}: {user} may not read the CA that is there. Run it as root (`sudo`), or as the user to whom the file belongs; \
+         if seawall itself runs as {user}, give it the file (`chown`)"
+    )]
+    Closed {
+        /// Which file.
+        error: FsError,
+        /// Who runs this.
+        user: String,
+    },
     /// One of the two files is there.
     #[error(
         "{present} is there but {missing} is not: put it back (from a backup, or the .old files of `seawall ca renew`), \
@@ -165,4 +177,14 @@ pub enum CaError {
         "no trust store that seawall knows below {0}: install `ca-certificates`, or copy the output of `seawall ca show --pem` to where this system wants it"
     )]
     NoStore(PathBuf),
+}
+
+impl CaError {
+    /// Of one of the root's files.
+    fn of_file(error: FsError) -> CaError {
+        match error.kind() {
+            std::io::ErrorKind::PermissionDenied => CaError::Closed { error, user: crate::fs::user() },
+            _ => CaError::Fs(error),
+        }
+    }
 }

@@ -20,6 +20,7 @@ use x509_parser::extensions::ParsedExtension;
 use zeroize::Zeroizing;
 
 use super::constraints::{self, Constraints};
+use super::files::{create, is_there, paths, read_file};
 use super::sign::{self, Key, Signer};
 use super::{CaError, Permitted, Settings};
 use crate::fs;
@@ -60,19 +61,27 @@ impl Root {
             return Ok(root);
         }
         let (certificate_path, key_path) = paths(&settings.dir);
-        fs::create_dir(&settings.dir)?;
+        fs::create_dir_of_owner(&settings.dir)?;
+        // The user root may make it for a service, whose the directory is.
+        let owner = fs::owner(&settings.dir)?;
         let (certificate, key) = make(settings, now)?;
-        create(&key_path, 0o600, key.to_pem().as_bytes())?;
-        create(&certificate_path, 0o644, certificate.as_bytes()).inspect_err(|_| drop(fs::remove(&key_path)))?;
+        create(&key_path, owner, 0o600, key.to_pem().as_bytes())?;
+        create(&certificate_path, owner, 0o644, certificate.as_bytes()).inspect_err(|_| drop(fs::remove(&key_path)))?;
         fs::sync_dir(&settings.dir)?;
         tracing::info!(path = %certificate_path.display(), "made a new CA: clients must trust it, see `seawall ca install`");
         Root::read(settings, now)
     }
 
+    /// Whether there is a root in `settings.dir`, or half of one.
+    pub fn is_there(settings: &Settings) -> Result<bool, CaError> {
+        let (certificate, key) = paths(&settings.dir);
+        Ok(is_there(&certificate)? || is_there(&key)?)
+    }
+
     /// Loads the root of `settings.dir`; `None` when neither of its files exists.
     pub fn load(settings: &Settings, now: SystemTime) -> Result<Option<Root>, CaError> {
         let (certificate, key) = paths(&settings.dir);
-        match (fs::exists(&certificate), fs::exists(&key)) {
+        match (is_there(&certificate)?, is_there(&key)?) {
             (false, false) => Ok(None),
             (true, true) => Root::read(settings, now).map(Some),
             (true, false) => Err(CaError::HalfMade { present: certificate, missing: key }),
@@ -82,13 +91,15 @@ impl Root {
 
     /// Makes a new root in place of the one that is there, which becomes `ca.crt.old` and
     /// `ca.key.old` (an older one that had these names is overwritten). Takes no interest in
-    /// whether the old one is still good. Refuses to replace a root that was not made by seawall.
+    /// whether the old one is still good. Each file belongs to whom it belonged. Refuses to replace
+    /// a root that was not made by seawall.
     pub fn renew(settings: &Settings, now: SystemTime) -> Result<Root, CaError> {
         let (certificate_path, key_path) = paths(&settings.dir);
-        if !fs::exists(&certificate_path) && !fs::exists(&key_path) {
+        if !Root::is_there(settings)? {
             return Root::load_or_create(settings, now);
         }
-        let was_ours = fs::exists(&certificate_path)
+        let (has_certificate, has_key) = (is_there(&certificate_path)?, is_there(&key_path)?);
+        let was_ours = has_certificate
             && read_chain(&certificate_path)?.first().is_some_and(|der| {
                 x509_parser::parse_x509_certificate(der).is_ok_and(|(_, c)| c.subject().to_string().starts_with(OURS))
             });
@@ -98,13 +109,19 @@ impl Root {
         let (certificate, key) = make(settings, now)?;
         // Copies first, so that a crash between any two steps never leaves a directory without a
         // root: the next start would quietly make a third one there.
-        for path in [&key_path, &certificate_path] {
-            if fs::exists(path) {
-                fs::replace(&beside(path), 0o600, &Zeroizing::new(fs::read(path)?))?;
-            }
+        let owner = fs::owner(&certificate_path)?;
+        let key_owner = if has_key { fs::owner(&key_path)? } else { owner };
+        fs::replace_for(&fs::with_suffix(&certificate_path, ".old"), owner, 0o600, &read_file(&certificate_path)?)?;
+        if has_key {
+            fs::replace_for(
+                &fs::with_suffix(&key_path, ".old"),
+                key_owner,
+                0o600,
+                &Zeroizing::new(read_file(&key_path)?),
+            )?;
         }
-        fs::replace(&key_path, 0o600, key.to_pem().as_bytes())?;
-        fs::replace(&certificate_path, 0o644, certificate.as_bytes())?;
+        fs::replace_for(&key_path, key_owner, 0o600, key.to_pem().as_bytes())?;
+        fs::replace_for(&certificate_path, owner, 0o644, certificate.as_bytes())?;
         fs::sync_dir(&settings.dir)?;
         Root::read(settings, now)
     }
@@ -283,26 +300,6 @@ impl fmt::Debug for Root {
     }
 }
 
-fn paths(dir: &Path) -> (PathBuf, PathBuf) {
-    (dir.join("ca.crt"), dir.join("ca.key"))
-}
-
-/// Makes a file whole or not at all: half a root is an error that only a person can mend.
-fn create(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), CaError> {
-    fs::create_new(path, mode, bytes).map_err(|error| {
-        if error.kind() != std::io::ErrorKind::AlreadyExists {
-            drop(fs::remove(path));
-        }
-        error.into()
-    })
-}
-
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".old");
-    name.into()
-}
-
 fn to_pem(der: &[u8]) -> String {
     let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
     let base64 = data_encoding::BASE64.encode(der);
@@ -340,7 +337,7 @@ fn make(settings: &Settings, now: SystemTime) -> Result<(String, Key), CaError> 
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaError> {
-    let bytes = fs::read(path)?;
+    let bytes = read_file(path)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match chain {
         Ok(chain) if !chain.is_empty() => Ok(chain),
@@ -413,7 +410,7 @@ fn lacks(certificate: &X509Certificate<'_>) -> Option<&'static str> {
 }
 
 fn signer(path: &Path, key_path: &Path, chain: &[CertificateDer<'_>]) -> Result<Signer, CaError> {
-    let pem = Zeroizing::new(fs::read(key_path)?);
+    let pem = Zeroizing::new(read_file(key_path)?);
     let key = Key::from_pem(&pem).map_err(|why| CaError::Key { path: key_path.to_owned(), why })?;
     // A Secret of Kubernetes comes as 0440, root's, for the pod's group (`fsGroup`).
     if fs::mode(key_path)? & 0o037 != 0 {

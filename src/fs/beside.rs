@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
+use std::path::Path;
 
 use data_encoding::HEXLOWER;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
@@ -70,6 +71,15 @@ impl Drop for Beside<'_> {
             let _ = rustix::fs::unlinkat(self.dir, &*self.name, AtFlags::empty());
         }
     }
+}
+
+/// Replaces the file at a path, or makes it: see [`Beside::write`].
+pub(super) fn replace(path: &Path, mode: u32, owner: Option<(u32, u32)>, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = File::from(rustix::fs::open(dir, flags, Mode::empty())?);
+    let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+    Beside::write(&dir, mode, owner, bytes)?.replace(name)
 }
 
 /// Makes what was moved in a directory survive a power cut, where it can be opened for that.

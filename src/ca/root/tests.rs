@@ -242,3 +242,23 @@ fn keys_of_every_kind_sign() {
         Root::load_or_create(&settings, now()).unwrap_or_else(|e| panic!("{kind:?}: {e}"));
     }
 }
+
+/// What the user root makes or renews for a service is the service's to read.
+#[test]
+fn a_root_belongs_to_whom_its_directory_or_the_one_before_belonged() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(&dir, &[dns("docker.io")]);
+    let other = std::process::Command::new("chown").arg("65532:65533").arg(dir.path()).status();
+    if !other.is_ok_and(|status| status.success()) {
+        return; // Only root can make another's files.
+    }
+    let service = fs::owner(dir.path()).unwrap();
+    let whose = |name: &str| fs::owner(&settings.dir.join(name)).unwrap();
+    Root::load_or_create(&settings, now()).unwrap();
+    assert_eq!([fs::owner(&settings.dir).unwrap(), whose("ca.key"), whose("ca.crt")], [service; 3]);
+    Root::renew(&settings, now()).unwrap();
+    for name in ["ca.key", "ca.crt", "ca.key.old", "ca.crt.old"] {
+        assert_eq!(whose(name), service, "{name}");
+    }
+    assert_eq!(fs::mode(&settings.dir.join("ca.key")).unwrap(), 0o600);
+}
