@@ -46,6 +46,10 @@ use problem::{Fault, Place};
 use section::{Section, word};
 use tree::{Kind, Value};
 
+/// Where everything is kept if nobody says where: below the current directory, which is the user's
+/// who tries it.
+pub const DEFAULT_DATA: &str = "seawall-data";
+
 /// Everything the configuration says, valid.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -196,7 +200,7 @@ fn read(source: Option<PathBuf>, mut top: Section, problems: &mut Vec<Problem>) 
     let mut section = top.section("admin", problems);
     let admin = admin::read(&mut section, &listen, problems);
     section.end(problems);
-    let data = top.take("data", problems, directory).flatten().unwrap_or_else(|| PathBuf::from("seawall-data"));
+    let data = top.take("data", problems, directory).flatten().unwrap_or_else(|| PathBuf::from(DEFAULT_DATA));
     let drain = top.take("drain_timeout", problems, words::pause).unwrap_or(seconds(30));
     let patience = top.take("client_timeout", problems, words::timeout).unwrap_or(seconds(10));
 

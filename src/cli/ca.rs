@@ -4,11 +4,20 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
+use super::writable;
 use crate::ca::install::{self, Client};
 use crate::ca::{Root, Settings};
 use crate::clock::Clock;
+use crate::config::DEFAULT_DATA;
+
+pub(super) const EXAMPLE: &str = "\
+Example: what clients have to trust, and the fingerprint that they compare
+  seawall ca show
+
+Example: the same of the service that the Debian package or the systemd units run
+  sudo env SEAWALL_DATA=/var/lib/seawall seawall ca show";
 
 /// The certificate authority whose certificates clients are shown.
 #[derive(Debug, clap::Args)]
@@ -72,19 +81,31 @@ enum Target {
 /// Runs the command. `registry_hosts` are the hosts of all registries, with a port where it is not
 /// 443.
 pub fn run(args: CaArgs, settings: &Settings, registry_hosts: &[String]) -> anyhow::Result<()> {
-    let result = answer(args, settings, registry_hosts, Clock::system().now())?;
+    let now = Clock::system().now();
+    let place = Place { settings, service: Path::new(SERVICE), now };
+    let result = answer(args, &place, registry_hosts)?;
     Ok(std::io::stdout().lock().write_all(result.as_bytes())?)
 }
 
+/// Where systemd's units keep what the service has.
+const SERVICE: &str = "/var/lib/seawall";
+
+/// Which CA is meant, and where that of a service would be.
+struct Place<'a> {
+    settings: &'a Settings,
+    service: &'a Path,
+    now: SystemTime,
+}
+
 /// Runs the command and returns what goes to stdout; what is for people goes to stderr.
-fn answer(args: CaArgs, settings: &Settings, hosts: &[String], now: SystemTime) -> anyhow::Result<String> {
+fn answer(args: CaArgs, place: &Place<'_>, hosts: &[String]) -> anyhow::Result<String> {
     match args.command {
-        Command::Show { json: true, .. } => as_json(&existing(settings, now)?),
-        Command::Show { pem: true, .. } => Ok(existing(settings, now)?.certificate_pem()),
-        Command::Show { .. } => Ok(describe(&existing(settings, now)?)),
-        Command::Init => Ok(describe(&Root::load_or_create(settings, now)?)),
+        Command::Show { json: true, .. } => as_json(&place.existing()?),
+        Command::Show { pem: true, .. } => Ok(place.existing()?.certificate_pem()),
+        Command::Show { .. } => Ok(describe(&place.existing()?)),
+        Command::Init => Ok(describe(&place.made()?)),
         Command::Renew => {
-            let root = Root::renew(settings, now)?;
+            let root = place.renewed()?;
             eprintln!("An old root is kept as ca.crt.old and ca.key.old: remove them when nobody needs it any more.");
             eprintln!("Now install the new one on every client (`seawall ca install`) and restart seawall.");
             Ok(describe(&root))
@@ -95,7 +116,7 @@ fn answer(args: CaArgs, settings: &Settings, hosts: &[String], now: SystemTime) 
                 Target::Docker => Client::Docker,
                 Target::Containers => Client::Containers,
             };
-            let plan = install::plan(&root, client, hosts, &existing(settings, now)?.certificate_pem())?;
+            let plan = install::plan(&root, client, hosts, &place.existing()?.certificate_pem())?;
             let written =
                 plan.write().context("cannot install the root (only the user root may write trust stores)")?;
             if json {
@@ -109,18 +130,54 @@ fn answer(args: CaArgs, settings: &Settings, hosts: &[String], now: SystemTime) 
     }
 }
 
-/// Where the units of systemd keep what a service has.
-const SERVICE: &str = "/var/lib/seawall";
+impl Place<'_> {
+    /// The root that is there.
+    fn existing(&self) -> anyhow::Result<Root> {
+        Root::load(self.settings, self.now)?.with_context(|| {
+            let advice = self.services().unwrap_or_else(|| "`seawall ca init` makes one".to_owned());
+            format!("there is no CA in {} yet: {advice}", self.settings.dir.display())
+        })
+    }
 
-fn existing(settings: &Settings, now: SystemTime) -> anyhow::Result<Root> {
-    Root::load(settings, now)?.with_context(|| {
-        let (dir, service) = (settings.dir.display(), Path::new(SERVICE).join("ca"));
-        let advice = match settings.dir != service && crate::fs::exists(&service.join("ca.crt")) {
-            true => format!("the service's is in {}: SEAWALL_DATA={SERVICE} seawall ca …", service.display()),
-            false => "`seawall ca init` makes one".to_owned(),
-        };
-        format!("there is no CA in {dir} yet: {advice}")
-    })
+    fn made(&self) -> anyhow::Result<Root> {
+        self.may_make()?;
+        Ok(Root::load_or_create(self.settings, self.now)?)
+    }
+
+    fn renewed(&self) -> anyhow::Result<Root> {
+        self.may_make()?;
+        writable::for_ca(self.settings)?;
+        Ok(Root::renew(self.settings, self.now)?)
+    }
+
+    /// # Errors
+    /// There is none, and where nobody named a place the service has one: clients would be made to trust
+    /// a second root that nothing signs with. Or it cannot be made there.
+    fn may_make(&self) -> anyhow::Result<()> {
+        if Root::is_there(self.settings)? {
+            return Ok(());
+        }
+        let is_named = self.settings.dir != Path::new(DEFAULT_DATA).join("ca");
+        if let (false, Some(service)) = (is_named, self.services()) {
+            bail!("{service}. To make another one nevertheless, say where: SEAWALL_CA__DIR=DIR seawall ca init");
+        }
+        writable::for_ca(self.settings)
+    }
+
+    /// Where the service's CA is, if it is another one and may be there, and how to get at it.
+    fn services(&self) -> Option<String> {
+        let (dir, data) = (self.service.join("ca"), self.service.display());
+        let (at, command) = (dir.display(), format!("env SEAWALL_DATA={data} seawall ca …"));
+        match crate::fs::is_there(&dir.join("ca.crt")) {
+            _ if self.settings.dir == dir => None,
+            Ok(false) => None,
+            Ok(true) => Some(format!("the service's is in {at}: {command}")),
+            Err(_) => {
+                let user = crate::fs::user();
+                Some(format!("the service's is in {at}, into which {user} may not look: sudo {command}"))
+            }
+        }
+    }
 }
 
 fn describe(root: &Root) -> String {
@@ -177,7 +234,31 @@ mod tests {
 
     fn ca(settings: &Settings, words: &[&str]) -> anyhow::Result<String> {
         let cli = Cli::try_parse_from(std::iter::once(&"ca").chain(words))?;
-        answer(cli.args, settings, &["registry-1.docker.io".to_owned()], Clock::system().now())
+        let place = Place { settings, service: Path::new("/nowhere"), now: Clock::system().now() };
+        answer(cli.args, &place, &["registry-1.docker.io".to_owned()])
+    }
+
+    /// Clients would be made to trust a root that nothing signs with.
+    #[test]
+    fn no_second_root_is_made_beside_the_services() {
+        let dir = tempfile::tempdir().unwrap();
+        let service = settings(&dir);
+        ca(&service, &["init"]).unwrap();
+        let said = |dir_of_ours: &Path, word: &str| {
+            let ours = Settings { dir: dir_of_ours.to_owned(), ..settings(&dir) };
+            let place = Place { settings: &ours, service: dir.path(), now: Clock::system().now() };
+            let args = Cli::try_parse_from(["ca", word]).unwrap().args;
+            answer(args, &place, &[]).map_err(|error| format!("{error:#}"))
+        };
+        let unnamed = Path::new(DEFAULT_DATA).join("ca");
+        let at = format!("the service's is in {}: env SEAWALL_DATA={}", service.dir.display(), dir.path().display());
+        for word in ["init", "renew", "show"] {
+            let said = said(&unnamed, word).unwrap_err();
+            assert!(said.contains(&at), "{word}: {said}");
+        }
+        assert!(!fs::exists(&unnamed));
+        assert!(said(&dir.path().join("another"), "init").is_ok(), "whoever names a place means it");
+        assert!(said(&service.dir, "init").is_ok(), "the service's itself");
     }
 
     #[test]

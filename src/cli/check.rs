@@ -17,8 +17,9 @@ use serde_json::json;
 use self::ask::{Asking, Quota};
 use self::image::Image;
 use super::api::{Place, answer};
-use super::serve::{check_data, reachable};
-use crate::ca::{CaError, Root};
+use super::serve::reachable;
+use super::writable;
+use crate::ca::Root;
 use crate::clock::Clock;
 use crate::config::{Config, builtin};
 use crate::dial::loops::{Doubt, Evidence, Loop, Sentence};
@@ -68,7 +69,7 @@ pub fn run(args: &CheckArgs, config: &Config) -> anyhow::Result<()> {
         return runtime()?.block_on(health(reachable(admin)));
     }
     servable(config, Clock::system().now())?;
-    check_data(&config.data)?;
+    writable::for_serve(config)?;
     let said = if args.offline { Said::default() } else { runtime()?.block_on(asked(args, config))? };
     let summary = if args.json { as_json(config, &said) } else { as_text(config, &said) };
     std::io::stdout().write_all(summary.as_bytes())?;
@@ -80,13 +81,9 @@ pub fn run(args: &CheckArgs, config: &Config) -> anyhow::Result<()> {
 }
 
 /// # Errors
-/// `serve` would not start with the certificates that are there now. A key that only `serve` may
-/// read is not looked at.
+/// `serve`, run by this user, would not start with the certificates that are there now.
 fn servable(config: &Config, now: SystemTime) -> anyhow::Result<()> {
-    match Root::load(&config.ca, now) {
-        Ok(_) | Err(CaError::Fs(_)) => {}
-        Err(error) => return Err(error.into()),
-    }
+    Root::load(&config.ca, now)?;
     config.tls.certificate.as_ref().map_or(Ok(()), |certificate| certificate.is_good_at(now))?;
     Ok(())
 }

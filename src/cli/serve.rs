@@ -1,13 +1,13 @@
 //! `seawall serve`: start, say where, wait for a signal, drain.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::log;
+use super::{log, writable};
 use crate::config::{Config, Overrides};
 use crate::daemon::Daemon;
 use crate::task::FILE_THREADS;
@@ -59,7 +59,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let source = source.map_or_else(|| "built-in defaults".to_owned(), |path| path.display().to_string());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), configuration = source, "seawall starts");
 
-    check_data(&config.data)?;
+    writable::for_serve(&config)?;
     let daemon = tokio::select! {
         daemon = Daemon::start(config) => daemon?,
         () = signals.stop() => {
@@ -89,18 +89,6 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// # Errors
-/// The data directory cannot be written to: who has to be able to, and what to do.
-pub(super) fn check_data(data: &Path) -> anyhow::Result<()> {
-    let advice = || {
-        let user = crate::fs::user();
-        format!(
-            "the data directory must be writable for {user}: give it to that user, or name another (--data DIR, SEAWALL_DATA)"
-        )
-    };
-    crate::fs::writable(data).with_context(advice)
 }
 
 /// An address that a client on this machine can use for one that means every address.

@@ -1,5 +1,7 @@
 //! `seawall check`, without a seawall that runs.
 
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -110,4 +112,73 @@ async fn all_that_is_wrong_is_said_and_every_refused_account_is_named() {
         let n = (0..3).find(|n| of(*n, "file") == file.display().to_string()).unwrap_or_else(|| panic!("{out}"));
         assert_eq!((of(n, "username"), of(n, "refused")), (username.into(), refused.into()), "{out}");
     }
+}
+
+/// As somebody who may write only where everybody may; tests often run as root.
+fn unprivileged(dir: &Path, args: &[&str]) -> (i32, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_seawall"));
+    if std::fs::metadata(dir).unwrap().uid() == 0 {
+        command.uid(65_534).gid(65_534);
+    }
+    let command = command.args(args).current_dir(dir).env("SEAWALL_ADMIN", "").env("SEAWALL_LISTEN", "127.0.0.1:0");
+    let output = command.env("SEAWALL_DATA", dir.join("data")).output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn open_to(dir: &Path, mode: u32) {
+    std::fs::create_dir_all(dir).unwrap();
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn where_seawall_may_not_write_is_said_by_every_command_that_would() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, ca) = (dir.path().join("data"), dir.path().join("data/ca"));
+    open_to(dir.path(), 0o755);
+    open_to(&data, 0o777);
+    open_to(&ca, 0o555);
+    let wrong = "the CA's directory must be writable for ";
+    let at = format!("cannot write to {}: ", ca.display());
+    for args in [&["check", "--offline"][..], &["serve"], &["ca", "init"], &["ca", "renew"]] {
+        let (code, err) = unprivileged(dir.path(), args);
+        assert!(code == 1 && err.contains(wrong) && err.contains(&at), "{args:?}: {code} {err}");
+        assert!(
+            ["(uid ", "SEAWALL_CA__DIR", "--data DIR", "SEAWALL_DATA"].iter().all(|word| err.contains(word)),
+            "{err}"
+        );
+    }
+    open_to(&ca, 0o777);
+    open_to(&data, 0o555);
+    for args in [&["check", "--offline"][..], &["serve"]] {
+        let (code, err) = unprivileged(dir.path(), args);
+        let at = format!("cannot write to {}: ", data.display());
+        assert!(code == 1 && err.contains("the data directory must be writable for "), "{args:?}: {code} {err}");
+        assert!(err.contains(&at) && err.contains("--data DIR"), "{args:?}: {err}");
+    }
+}
+
+/// A CA that another user made is no CA that is missing.
+#[test]
+fn a_root_that_this_user_may_not_read_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("data/ca");
+    open_to(dir.path(), 0o755);
+    open_to(&dir.path().join("data"), 0o777);
+    open_to(&ca, 0o777);
+    let (code, err) = unprivileged(dir.path(), &["ca", "init"]);
+    assert_eq!(code, 0, "{err}");
+    open_to(&ca, 0);
+    for args in [
+        &["ca", "show"][..],
+        &["ca", "init"],
+        &["ca", "renew"],
+        &["ca", "install"],
+        &["check", "--offline"],
+        &["serve"],
+    ] {
+        let (code, err) = unprivileged(dir.path(), args);
+        assert!(code == 1 && err.contains("may not read the CA that is there"), "{args:?}: {code} {err}");
+        assert!(err.contains(&ca.display().to_string()) && err.contains("sudo") && err.contains("(uid "), "{err}");
+    }
+    open_to(&ca, 0o700);
 }

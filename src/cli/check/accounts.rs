@@ -35,7 +35,7 @@ enum Verdict {
 
 /// All that are configured, a registry's own before those of its other sources.
 fn written(config: &Config) -> Vec<Written> {
-    config.registries.iter().flat_map(|registry| of_registry(registry)).collect()
+    config.registries.iter().flat_map(of_registry).collect()
 }
 
 fn of_registry(registry: &Arc<Registry>) -> Vec<Written> {
