@@ -45,9 +45,22 @@ pub(super) fn parse(file: &Arc<str>, text: &str) -> Result<Value, Fault> {
     let at = |offset| lines.place(file, offset);
     let table = DeTable::parse(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);
-        Fault::at(at(start), format!("this is not TOML: {}", error.message()))
+        let hint = unquoted(text, start).map(|name| format!("; quote the name: \"{name}\" = …")).unwrap_or_default();
+        Fault::at(at(start), format!("this is not TOML: {}{hint}", error.message()))
     })?;
     Ok(Value { place: at(0), kind: Kind::Table(convert_table(table.into_inner(), &at)) })
+}
+
+/// The key at this offset, if only quotes make it one: `lab:5000 = …`.
+fn unquoted(text: &str, at: usize) -> Option<&str> {
+    let ends = |c: char| c.is_whitespace() || "={}[],\"'#".contains(c);
+    let (before, after) = text.split_at_checked(at)?;
+    let start = before.rfind(ends).map_or(0, |end| end + before[end..].chars().next().map_or(1, char::len_utf8));
+    let end = at + after.find(ends).unwrap_or(after.len());
+    let name = &text[start..end];
+    let is_bare = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let is_key = text[end..].trim_start_matches([' ', '\t']).starts_with('=');
+    (is_key && !name.is_empty() && !name.bytes().all(is_bare)).then_some(name)
 }
 
 fn convert_table(table: DeTable<'_>, at: &dyn Fn(usize) -> Place) -> Table {

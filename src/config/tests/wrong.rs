@@ -135,6 +135,14 @@ fn what_is_wrong_is_said_with_its_place() {
             "seawall.toml:2:1: upstream.hosts: \"ghcr.io:443\" is not a host name or IP address, without a port",
         ),
         (
+            "[upstream]\nhosts = { lab:5000 = \"10.0.0.1\" }",
+            "seawall.toml:2:14: this is not TOML: invalid unquoted key, expected letters, numbers, `-`, `_`; quote the name: \"lab:5000\" = …",
+        ),
+        (
+            "[upstream.hosts]\n*.corp = \"10.0.0.1\"",
+            "seawall.toml:2:1: this is not TOML: invalid unquoted key, expected letters, numbers, `-`, `_`; quote the name: \"*.corp\" = …",
+        ),
+        (
             "[upstream.hosts]\nregistry-1.docker.io = \"10.0.0.1\"",
             "seawall.toml:2:1: upstream.hosts: quote the name: \"registry-1.docker.io\" = \"192.0.2.1\"",
         ),
