@@ -12,7 +12,8 @@ use crate::http::origin::parse_authority;
 use crate::oci::digest::Digest;
 use crate::oci::name::{Repository, Tag};
 
-const HUB: &str = "docker.io";
+/// The registry of names that have none.
+pub(super) const HUB: &str = "docker.io";
 /// docker.io's name of old, and the hosts behind it. The first means the same to every client, the
 /// others lead there.
 const HUB_BEFORE: &str = "index.docker.io";

@@ -9,9 +9,10 @@ use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
-use super::name::{Name, tail};
+use super::name::{HUB, Name, tail};
 use super::read::{Kind, read};
 use super::reference::{Place, Read, Reference};
+use crate::oci::name::Repository;
 use crate::policy::registry::{Registries, Site};
 
 /// `seawall.corp:3128`, perhaps with a path: what is put before names.
@@ -144,17 +145,25 @@ fn path(text: &str, registries: &Registries, targets: &Targets) -> Result<String
     }
     let name = Name::read(text).map_err(|_| Kept::NoName)?;
     let site = registries.by_name(&name.registry).ok_or_else(|| Kept::NotConfigured(name.registry.clone()))?;
-    // As it is below docker.io: see Name.
-    let at_hub = Name::read(&format!("{}/{}", site.namespace, name.repository)).map_err(|_| Kept::NoName)?;
+    let repository = below_hub(&site, name)?;
     let path = match (targets.place(&site, registries), &targets.mirror) {
-        (Some(place), _) => format!("{place}/{}", site.registry.chain.renamed(&at_hub.repository)),
+        (Some(place), _) => format!("{place}/{}", site.registry.chain.renamed(&repository)),
         (None, Some(mirror)) => {
             let part = path_part(&site).ok_or_else(|| Kept::NoPath(site.namespace.to_string()))?;
-            format!("{mirror}/{part}/{}", at_hub.repository)
+            format!("{mirror}/{part}/{repository}")
         }
         (None, None) => return Err(Kept::NoTarget(site.namespace.to_string())),
     };
     if Name::read(&path).is_ok() { Ok(path) } else { Err(Kept::NoPath(site.namespace.to_string())) }
+}
+
+/// Docker Hub's images of one part are below `library/`, whichever of its hosts the name has: see
+/// [`Name`].
+fn below_hub(site: &Site, name: Name) -> Result<Repository, Kept> {
+    if &*site.namespace != HUB {
+        return Ok(name.repository);
+    }
+    Name::read(&format!("{HUB}/{}", name.repository)).map(|name| name.repository).map_err(|_| Kept::NoName)
 }
 
 /// The registry's name as a part of a path: its own, or an alias where that has a colon.

@@ -14,10 +14,17 @@ const HUB: &str = "registry-1.docker.io";
 /// `seawall images` with built-in defaults and this on stdin. Not on the test's own runtime: it
 /// asks seawall in there.
 async fn images(args: &[&str], stdin: &str) -> Output {
+    images_by("", args, stdin).await
+}
+
+/// The same with a configuration.
+async fn images_by(toml: &str, args: &[&str], stdin: &str) -> Output {
+    let toml = toml.to_owned();
     let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
     let stdin = stdin.to_owned();
     let running = move || {
         let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("seawall.toml"), toml).unwrap();
         let mut seawall = Command::new(env!("CARGO_BIN_EXE_seawall"));
         seawall.arg("images").args(args).current_dir(dir.path()).env_remove("SEAWALL_CONFIG").env("SEAWALL_ADMIN", "");
         seawall.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -145,6 +152,49 @@ async fn names_are_rewritten_and_nothing_else() {
     let (code, stdout, _) = said(&images(&["--rewrite", "seawall.corp:3128"], &list).await);
     let wanted = "kubectl -n prod set image deployment/web app=seawall.corp:3128/docker.io/library/nginx:1\n";
     assert_eq!((code, stdout.as_str()), (Some(0), wanted));
+}
+
+/// Below a prefix of its own a registry's images have the names that `rewrite` gives them: no seawall
+/// is on the way there. At seawall's mirror it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_registry_has_a_prefix_of_its_own() {
+    let toml = "[[registry]]\nname = \"docker.io\"\nrewrite = [{ from = \"^bitnami/(.*)$\", to = \"bitnamilegacy/$1\" }]\n\
+                [[registry]]\nname = \"lab\"\naliases = [\"old.lab\"]\nhosts = [\"lab.corp:5000\"]\n\
+                rewrite = [{ from = \"^team/(.*)$\", to = \"teams/$1\" }]\n";
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    let yaml = format!(
+        "services:\n  a: {{image: bitnami/redis:7}}\n  b:\n    image: 'alpine:3.20@{digest}'\n  \
+         c: {{image: \"ghcr.io/owner/app\"}}\n  d: {{image: lab.corp:5000/team/x:1}}\n  e: {{image: quay.io/a/b:1}}\n"
+    );
+    let hub = ["--rewrite", "docker.io=123.dkr.ecr.eu-west-1.amazonaws.com/hub"];
+    let others = ["--rewrite", "ghcr.io=harbor.corp/ghcr/", "--rewrite", "lab=harbor.corp/lab"];
+    let changed = |pairs: &[(&str, &str)]| pairs.iter().fold(yaml.clone(), |text, (from, to)| text.replace(from, to));
+    let ecr = "123.dkr.ecr.eu-west-1.amazonaws.com/hub";
+    let (redis, alpine) = (format!("{ecr}/bitnamilegacy/redis:7"), format!("'{ecr}/library/alpine:3.20"));
+    let of_hub = [("bitnami/redis:7", redis.as_str()), ("'alpine:3.20", alpine.as_str())];
+    let of_others =
+        [("ghcr.io/owner/app", "harbor.corp/ghcr/owner/app"), ("lab.corp:5000/team/x:1", "harbor.corp/lab/teams/x:1")];
+
+    let (code, stdout, stderr) = said(&images_by(toml, &hub, &yaml).await);
+    assert_eq!((code, stdout), (Some(0), changed(&of_hub)), "{stderr}");
+    let all = [&hub[..], &others].concat();
+    let (code, stdout, stderr) = said(&images_by(toml, &all, &yaml).await);
+    assert_eq!((code, stdout.as_str()), (Some(0), changed(&[of_hub, of_others].concat()).as_str()), "{stderr}");
+    let (code, again, stderr) = said(&images_by(toml, &all, &stdout).await);
+    assert_eq!((code, again), (Some(0), stdout), "what has its prefix keeps it: {stderr}");
+    // An alias is the registry, and what has no prefix goes to the mirror, which rewrites by itself.
+    let mirror = ["--rewrite", "old.lab=harbor.corp/lab", "--rewrite", "seawall.corp:3128"];
+    let (code, stdout, stderr) = said(&images_by(toml, &mirror, &yaml).await);
+    assert!(code == Some(0) && stdout.contains("image: harbor.corp/lab/teams/x:1}"), "{stdout}{stderr}");
+    assert!(stdout.contains("image: seawall.corp:3128/docker.io/bitnami/redis:7}"), "{stdout}");
+
+    for (args, wanted) in [
+        (["--rewrite", "nowhere=harbor.corp/x", "--rewrite", "lab=harbor.corp/lab"], "nowhere"),
+        (["--rewrite", "lab=a.corp/x", "--rewrite", "lab=b.corp/x"], "lab has two prefixes"),
+    ] {
+        let (code, stdout, stderr) = said(&images_by(toml, &args, &yaml).await);
+        assert!(code != Some(0) && stdout.is_empty() && stderr.contains(wanted), "{args:?}: {code:?} {stderr}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
