@@ -78,6 +78,7 @@ mod page;
 mod parent;
 mod passing;
 mod pull;
+mod quickstart;
 mod quota;
 mod quota_books;
 mod quota_reserve;
