@@ -21,8 +21,10 @@ Example: print what dockerd needs
   seawall setup docker --address seawall.lab:3128
 
 Example: write it, with a diff of each file, and take it back
-  seawall setup containerd --mode mirror --address seawall.lab:3128 --write /
-  seawall setup containerd --mode mirror --address seawall.lab:3128 --write / --undo
+  seawall setup containerd --mode mirror --address seawall.lab:3128 \\
+    --write /
+  seawall setup containerd --mode mirror --address seawall.lab:3128 \\
+    --write / --undo
 
 Example: the same as printed, on a machine without seawall
   curl -fsS http://seawall.lab:3128/setup/docker";
@@ -78,7 +80,7 @@ fn write_below(args: &SetupArgs, root: &Path, mode: Mode, plan: &Plan, facts: &F
         if report.left().next().is_none() {
             eprintln!("{client} came by --mode {}: that is taken back.", before.mode);
         }
-        what_remains(before, plan);
+        what_remains(before, plan, &report);
     }
     plan.notes.iter().for_each(|note| eprint!("{}", note_item(note)));
     all_is_back(&report)
@@ -94,15 +96,17 @@ fn undo(args: &SetupArgs, root: &Path) -> anyhow::Result<()> {
         false => stdout(&report.text())?,
     }
     if let Some(before) = &report.before {
-        what_remains(before, &Plan::default());
+        what_remains(before, &Plan::default(), &report);
     }
     all_is_back(&report)
 }
 
 /// Daemons keep what they read from files that no longer exist until they are restarted, and some
 /// things are no files; `next` takes their place.
-fn what_remains(before: &SetUp, next: &Plan) {
-    let commands: Vec<_> = before.commands.iter().filter(|command| !next.commands.contains(command)).collect();
+fn what_remains(before: &SetUp, next: &Plan, report: &Report) {
+    let is_of_next = |command: &&String| next.commands.contains(command);
+    let left = before.commands.iter().filter(|command| !is_of_next(command));
+    let commands: Vec<_> = left.filter(|command| !report.names_what_is_gone(command)).collect();
     if !commands.is_empty() {
         eprintln!("These were run for what is taken back. Run again what restarts, reloads or updates something:");
         commands.iter().for_each(|command| eprintln!("  {command}"));

@@ -29,6 +29,7 @@ mod names;
 mod podman;
 mod rke;
 mod rke2;
+mod seen;
 mod shell;
 mod systemd;
 mod unbound;

@@ -8,6 +8,8 @@ use seawall::config::{Config, Overrides};
 use seawall::http::origin::Origin;
 use seawall::setup::{Client, Content, Facts, Mode, Plan, TrustStore, write};
 
+use crate::harness::{self, Image, Pki, Registry, Seawall, Style};
+
 pub(crate) const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIBSEAWALL\n-----END CERTIFICATE-----\n";
 
 pub(crate) fn facts(address: &str) -> Facts {
@@ -105,6 +107,41 @@ fn every_plan_is_as_it_was_read_last() {
         wrong.is_empty(),
         "not as in tests/it/golden/setup: {wrong:?}; read them with UPDATE_GOLDEN=1 and git diff"
     );
+}
+
+/// What passes where the client would fail shows nothing.
+#[test]
+fn every_check_shows_that_seawall_answers() {
+    for (client, mode) in table() {
+        let check = plan(client, mode).check.join("\n");
+        let shows = ["-i", "-iE"].iter().any(|flag| check.contains(&format!("grep {flag} '^cache-status: seawall")));
+        assert!(shows, "{client} {mode}: {check}");
+        let is_lenient = ["-sv", "--insecure", "2>&1", " show --property"].iter().any(|word| check.contains(word));
+        assert!(!is_lenient, "{client} {mode}: {check}");
+    }
+}
+
+/// The checks ask seawall by HEAD whether it has what was pulled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_pulled_through_seawall_is_a_hit_and_nothing_else_is() {
+    let pki = Pki::new();
+    let k8s = Registry::new("registry.k8s.io").image("pause:3.10", Image::two_platforms()).start(&pki).await;
+    let seen = async |seawall: &Seawall| {
+        let url = "http://seawall.test/v2/pause/manifests/3.10?ns=registry.k8s.io";
+        let reply = harness::Client::plain(seawall.addr()).head(url).header("accept", "*/*").send().await.unwrap();
+        reply.header("cache-status").to_owned()
+    };
+    // As the checks grep it.
+    let is_seen = |said: &str| ["seawall; hit", "seawall; fwd=stale"].iter().any(|start| said.starts_with(start));
+    for style in Style::ALL {
+        let seawall = Seawall::before(&k8s).start(&pki).await;
+        let before = seen(&seawall).await;
+        assert!(before.starts_with("seawall; fwd=") && !is_seen(&before), "{style:?}: {before}");
+        let seawall = Seawall::before(&k8s).start(&pki).await;
+        seawall.client().pull("registry.k8s.io/pause:3.10", style).await.unwrap();
+        let after = seen(&seawall).await;
+        assert!(is_seen(&after), "{style:?}: {after}");
+    }
 }
 
 #[test]

@@ -107,6 +107,43 @@ fn what_is_left_is_exit_code_1() {
     assert_eq!(text(&image, "/etc/containers/registries.conf.d/50-seawall.conf"), "# mine\n");
 }
 
+/// What is run again must be there.
+#[test]
+fn an_undo_names_no_file_that_is_gone() {
+    for client in ["buildkit", "kaniko", "systemd", "kind", "minikube", "gitlab-runner", "kubernetes", "iptables"] {
+        let machine = Machine::new(&a_root());
+        let image = machine.image();
+        let words = [client, AT[0], AT[1], AT[2], "--write", image.to_str().unwrap()];
+        let written = machine.with_ca(&words);
+        assert!(err(&written).contains("/etc/seawall/setup/") || client == "buildkit", "{written:?}");
+        let undone = machine.with_ca(&[&words[..], &["--undo"]].concat());
+        let (removed, rest) = (out(&undone), err(&undone));
+        let removed: Vec<_> = removed.lines().filter_map(|line| line.strip_prefix("removed   ")).collect();
+        assert!(!removed.is_empty(), "{undone:?}");
+        // Notes say what to take out of files of others.
+        let commands = rest.lines().take_while(|line| !line.starts_with("- ")).filter(|line| line.starts_with("  "));
+        for command in commands {
+            assert!(removed.iter().all(|file| !command.contains(file)), "{client}: {command}");
+            assert!(
+                !command.contains("/etc/seawall/setup") && !command.contains("seawall/buildkit"),
+                "{client}: {command}"
+            );
+        }
+    }
+}
+
+/// Printed for a seawall that does not run: that is said, and the rest is printed all the same.
+#[test]
+fn whether_seawall_is_there_is_asked_without_an_address_too() {
+    let machine = Machine::new(&a_root());
+    put(machine.root.path(), "seawall.toml", "listen = [\"127.0.0.1:9\"]\n");
+    let printed = machine.with_ca(&["docker"]);
+    assert!(out(&printed).contains("HTTPS_PROXY=http://127.0.0.1:9"), "{printed:?}");
+    assert!(err(&printed).contains("warning: no seawall answers at 127.0.0.1:9"), "{printed:?}");
+    let offline = machine.with_ca(&["docker", "--offline"]);
+    assert!(!err(&offline).contains("warning") && !out(&offline).is_empty(), "{offline:?}");
+}
+
 #[test]
 fn what_cannot_be_is_said() {
     let machine = Machine::new("no certificate\n");

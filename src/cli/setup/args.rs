@@ -35,7 +35,7 @@ pub struct SetupArgs {
     /// Take back what --write wrote: it may be added to the very command that did
     #[arg(long, requires = "write")]
     pub(super) undo: bool,
-    /// Do not ask at --address whether seawall is there: it is going to be
+    /// Do not ask whether seawall is there: it is going to be
     #[arg(long)]
     pub(super) offline: bool,
     /// Print JSON.

@@ -29,6 +29,9 @@ pub(super) fn gather(args: &SetupArgs, mode: Mode, config: &Config) -> anyhow::R
             address.port
         );
     }
+    if args.address.is_none() && !args.offline {
+        root::theirs(&address).map_or_else(|error| eprintln!("seawall: warning: {error:#}"), drop);
+    }
     let theirs = (args.address.is_some() && !args.offline).then(|| root::theirs(&address)).transpose()?;
     let below = Tree::open(args.write.as_deref().unwrap_or(Path::new("/")))?;
     let mut facts = Facts {

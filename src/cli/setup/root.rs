@@ -30,7 +30,7 @@ const LONGEST: usize = 1 << 20;
 pub(super) fn theirs(address: &Origin) -> anyhow::Result<Der> {
     fetch(address).with_context(|| {
         format!(
-            "no seawall answers at {0} (http://{0}/ca.crt). Start it, or mend --address; --offline does not ask",
+            "no seawall answers at {0} (http://{0}/ca.crt). Start it, or say by --address where it is; --offline does not ask",
             address_of(address)
         )
     })

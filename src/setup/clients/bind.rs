@@ -7,6 +7,7 @@ use super::dns::{self, Target, Wildcards};
 use super::environment::whole;
 use super::mirror;
 use super::names::Names;
+use super::seen;
 use crate::setup::{Content, Facts, File, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = dns::MODES;
@@ -42,7 +43,7 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
             "named-checkconf".to_owned(),
             "systemctl restart named".to_owned(),
         ],
-        check: vec![dns::ASK.to_owned()],
+        check: seen::resolved(facts),
         notes,
         undo: vec![
             "First take rpz.seawall out of response-policy in /etc/bind/named.conf.options: named does not start with a policy zone that it does \

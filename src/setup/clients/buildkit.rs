@@ -6,6 +6,7 @@ use toml::{Table, Value};
 use super::environment::{self, password, whole};
 use super::mirror::{self, PUBLIC, SILENT, loopback_note};
 use super::names::Mirrored;
+use super::seen::{self, PAUSE};
 use crate::setup::{Content, Facts, File, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Mirror, Mode::Proxy];
@@ -33,8 +34,8 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
             .to_owned(),
     );
     plan.notes.push(mirror::list_note(facts, "buildkit", mode));
-    plan.check =
-        vec!["echo FROM registry.k8s.io/pause:3.10 | docker buildx build --builder seawall --no-cache -".to_owned()];
+    let build = format!("echo FROM {} | docker buildx build --builder seawall --no-cache -", PAUSE.name);
+    plan.check = seen::pulled(facts, &plan.files, build, &PAUSE);
     plan.undo = vec!["The builder keeps its copy: docker buildx rm seawall.".to_owned()];
     plan.notes.extend(loopback_note(facts, "the builder"));
     plan

@@ -6,6 +6,7 @@ use toml::{Table, Value};
 
 use super::environment::{self, SHOWN, password, root_in_store, whole};
 use super::mirror::{self, PUBLIC, SILENT};
+use super::seen::{self, PAUSE};
 use crate::setup::objection::{Files, Objection};
 use crate::setup::{Content, Facts, File, Mode, Plan};
 
@@ -25,7 +26,7 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
         Mode::Proxy => proxy(facts),
         Mode::Dns => dns(facts),
     };
-    plan.check = vec!["crictl pull registry.k8s.io/pause:3.10   # seawall's log names it".to_owned()];
+    plan.check = seen::pulled(facts, &plan.files, format!("crictl pull {}", PAUSE.name), &PAUSE);
     plan.notes.push(
         "K3s, RKE2, kind and minikube have a containerd of their own that does not read these files: each is a client of its own here.".to_owned(),
     );

@@ -6,6 +6,7 @@ use super::dns::{self, Target, Wildcards};
 use super::environment::whole;
 use super::mirror;
 use super::names::Names;
+use super::seen;
 use crate::setup::{Facts, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = dns::MODES;
@@ -42,7 +43,7 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
     Plan {
         files: vec![whole(FILE, text)],
         commands: vec!["systemctl restart coredns".to_owned()],
-        check: vec![dns::ASK.to_owned()],
+        check: seen::resolved(facts),
         notes,
         undo: vec![undo],
     }

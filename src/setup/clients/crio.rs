@@ -2,6 +2,7 @@
 //! containers-registries.conf(5)).
 
 use super::environment::{self, SHOWN, password, root_in_store, whole};
+use super::seen::{self, PAUSE};
 use super::{mirror, podman};
 use crate::setup::{Facts, Mode, Plan};
 
@@ -25,7 +26,7 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
             ..Plan::default()
         },
     };
-    plan.check = vec!["crictl pull registry.k8s.io/pause:3.10   # seawall's log names it".to_owned()];
+    plan.check = seen::pulled(facts, &plan.files, format!("crictl pull {}", PAUSE.name), &PAUSE);
     plan
 }
 

@@ -13,9 +13,6 @@ use crate::setup::{Facts, Mode};
 /// All of them.
 pub(super) const MODES: &[Mode] = &[Mode::Dns];
 
-/// What a resolver answers; on its own machine.
-pub(super) const ASK: &str = "dig +short ghcr.io @127.0.0.1   # seawall's address";
-
 /// Where the names lead.
 pub(super) struct Target {
     /// As it is written in a record.

@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::environment::{self, SHOWN, password, root_in_store, whole};
-use super::mirror::{self, ISSUER, SILENT};
+use super::mirror::{self, SILENT};
+use super::seen;
 use crate::setup::objection::{Files, Objection};
 use crate::setup::{Content, Facts, File, Mode, Plan};
 
@@ -41,13 +42,12 @@ fn proxy(facts: &Facts) -> Plan {
             .to_owned(),
         password(SHOWN),
     ]);
+    let files =
+        vec![root_in_store(facts), whole(DROP_IN, environment::drop_in(environment::variables_for_images(facts)))];
     Plan {
-        files: vec![
-            root_in_store(facts),
-            whole(DROP_IN, environment::drop_in(environment::variables_for_images(facts))),
-        ],
+        check: seen::docker(facts, &files, Mode::Proxy, ""),
+        files,
         commands: vec![facts.store.command.clone(), "systemctl daemon-reload".to_owned(), RESTART.to_owned()],
-        check: vec!["docker pull hello-world   # seawall's log names it".to_owned()],
         notes,
         ..Plan::default()
     }
@@ -96,19 +96,20 @@ fn as_mirror(facts: &Facts) -> Plan {
             .to_owned(),
     ];
     Plan {
+        check: seen::docker(facts, &files, Mode::Mirror, ""),
         files,
         commands: vec!["systemctl reload docker".to_owned()],
-        check: vec!["docker pull hello-world   # seawall's log names it; without a word dockerd asks the registry where a mirror fails".to_owned()],
         notes,
         ..Plan::default()
     }
 }
 
 fn dns(facts: &Facts) -> Plan {
+    let files = vec![root_in_store(facts)];
     Plan {
-        files: vec![root_in_store(facts)],
+        check: seen::docker(facts, &files, Mode::Dns, ""),
+        files,
         commands: vec![facts.store.command.clone(), RESTART.to_owned()],
-        check: vec![ISSUER.to_owned()],
         notes: vec![
             mirror::NAMES.to_owned(),
             STORE.to_owned(),

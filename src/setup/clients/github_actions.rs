@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use super::dind::{self, ROOT};
 use super::environment::{self, ONCE, password, root_in_store, whole};
 use super::mirror::{PUBLIC, SILENT, loopback_note};
+use super::seen;
 use crate::setup::{Facts, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Proxy, Mode::Mirror];
@@ -44,6 +45,7 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
         plan.notes.extend([PUBLIC.to_owned(), SILENT.to_owned()]);
     }
     plan.notes.extend(loopback_note(facts, "the runner's pod"));
+    plan.check = seen::docker(facts, &plan.files, mode, "in a job, by a runner in a cluster");
     plan
 }
 

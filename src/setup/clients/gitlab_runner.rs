@@ -7,6 +7,7 @@
 use super::dind::{ROOT, daemon_json, needs_root};
 use super::environment::{self, indented, password, whole};
 use super::mirror::{PUBLIC, SILENT, loopback_note};
+use super::seen;
 use crate::setup::{Facts, File, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Proxy, Mode::Mirror];
@@ -37,7 +38,8 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
         ),
         format!("In the cluster there is still: kubectl delete {maps}, after its volumes in the runner's config.toml."),
     ];
-    Plan { files, commands, check: Vec::new(), notes: notes(facts, mode), undo }
+    let check = seen::docker(facts, &files, mode, "in a job that has a docker:dind service");
+    Plan { files, commands, check, notes: notes(facts, mode), undo }
 }
 
 /// Volumes are mounted into jobs and their services alike, so a dind service has its daemon.json.

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use super::dns::{self, Target, Wildcards};
 use super::environment::{ONCE, root_in_store};
-use super::mirror::{self, ISSUER};
+use super::mirror::{self};
 use super::names::Names;
+use super::seen;
 use crate::setup::{Content, Facts, File, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = dns::MODES;
@@ -27,7 +28,7 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
     Plan {
         files: vec![File { path: "/etc/hosts".into(), content: Content::Lines(text) }, root_in_store(facts)],
         commands: vec![facts.store.command.clone()],
-        check: vec![ISSUER.to_owned()],
+        check: vec![seen::fetched()],
         notes,
         ..Plan::default()
     }

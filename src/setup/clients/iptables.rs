@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::environment::{ONCE, root_in_store, whole};
-use super::mirror::ISSUER;
+use super::seen;
 use crate::http::origin::Host;
 use crate::setup::{Facts, Mode, Plan};
 
@@ -53,7 +53,7 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
          iptables go by this.\n{}",
         old.join("\n")
     );
-    Plan { files, commands, check: vec![ISSUER.to_owned()], notes, undo: vec![undo] }
+    Plan { files, commands, check: vec![seen::fetched()], notes, undo: vec![undo] }
 }
 
 /// Once, however often it is run.

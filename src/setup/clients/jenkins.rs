@@ -4,6 +4,7 @@
 use super::dind::{self, ROOT};
 use super::environment::{self, ONCE, SHOWN, drop_in, password, root_in_store, whole};
 use super::mirror::{PUBLIC, SILENT, loopback_note};
+use super::seen;
 use crate::setup::{Facts, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Proxy, Mode::Mirror];
@@ -18,7 +19,7 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
         plan.files = vec![root_in_store(facts), whole(DROP_IN, drop_in(environment::variables(facts)))];
         plan.commands =
             vec![facts.store.command.clone(), "systemctl daemon-reload && systemctl restart jenkins".to_owned()];
-        plan.check = vec!["systemctl show --property=Environment jenkins".to_owned()];
+        plan.check = vec![seen::fetched_by("jenkins")];
     }
     plan.files.push(whole(POD, pod(facts, mode)));
     if dind::needs_root(facts, mode) {
@@ -27,6 +28,7 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
         plan.undo.push("In the cluster there is still: kubectl -n AGENTS delete configmap seawall-ca.".to_owned());
     }
     plan.undo.push("The pod template in Jenkins, or in the Jenkinsfile, still has what was taken over from pod.yaml: take it out there.".to_owned());
+    plan.check.extend(seen::docker(facts, &plan.files, mode, "in a job"));
     plan.notes = notes(mode);
     if mode == Mode::Proxy {
         plan.notes.extend(environment::plain_http_note(facts));

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::environment::{self, password, root_in_store, whole};
 use super::mirror::{self, PUBLIC, SILENT};
 use super::names::Mirrored;
+use super::seen::{self, PAUSE};
 use crate::setup::objection::{Files, Objection};
 use crate::setup::{Content, Facts, File, Mode, Plan};
 
@@ -50,7 +51,8 @@ impl Distribution {
             Mode::Proxy => self.proxy(facts),
             Mode::Dns => self.dns(facts),
         };
-        plan.check = vec![format!("{} pull registry.k8s.io/pause:3.10   # seawall's log names it", self.crictl)];
+        let pull = format!("{} pull {}", self.crictl, PAUSE.name);
+        plan.check = seen::pulled(facts, &plan.files, pull, &PAUSE);
         plan
     }
 

@@ -3,6 +3,7 @@
 use super::environment::{self, SECRET, password, root_config_map, whole};
 use super::mirror::{self, PUBLIC, SILENT, loopback_note};
 use super::names::{self, Mirrored};
+use super::seen::{self, ALPINE};
 use crate::setup::{Facts, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Proxy, Mode::Mirror];
@@ -38,10 +39,11 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
     ));
     notes.extend(loopback_note(facts, "the pod"));
     let maps = if trusts { " configmap/seawall-ca" } else { "" };
+    notes.push("The last check asks for docker.io/library/alpine:latest: put in what your FROM names.".to_owned());
     Plan {
         files: vec![whole(POD, text)],
         commands: vec![format!("kubectl apply -f {POD}")],
-        check: vec!["kubectl logs -f kaniko".to_owned()],
+        check: seen::pulled(facts, &[], "kubectl logs -f kaniko".to_owned(), &ALPINE),
         notes,
         undo: vec![format!("The cluster keeps them: kubectl delete pod/kaniko{maps}.")],
     }

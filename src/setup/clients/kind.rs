@@ -3,6 +3,7 @@
 
 use super::environment::{self, password, whole};
 use super::mirror::{self, PUBLIC, SILENT, hosts_toml, loopback_note};
+use super::seen::{self, PAUSE};
 use crate::setup::{Facts, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Mirror, Mode::Proxy];
@@ -12,9 +13,8 @@ const CA_IN_NODE: &str = "/etc/containerd/certs.d/_default/seawall-ca.crt";
 
 pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
     let mut plan = if mode == Mode::Proxy { proxy(facts) } else { as_mirror(facts) };
-    plan.check = vec![
-        "docker exec kind-control-plane crictl pull registry.k8s.io/pause:3.10   # seawall's log names it".to_owned(),
-    ];
+    let pull = format!("docker exec kind-control-plane crictl pull {}", PAUSE.name);
+    plan.check = seen::pulled(facts, &plan.files, pull, &PAUSE);
     plan.undo = vec!["Clusters that were made with it keep their mounts and variables, whose files no longer exist: kind delete cluster, then create it again."
         .to_owned()];
     plan.notes.extend(loopback_note(facts, "the node"));

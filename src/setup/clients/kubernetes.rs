@@ -4,6 +4,7 @@
 use super::dind::ROOT;
 use super::environment::{self, SECRET, indented, password, whole};
 use super::mirror::{self, PUBLIC, SILENT, hosts_toml, loopback_note};
+use super::seen::{self, ALPINE, HELLO};
 use crate::setup::{Facts, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Mirror, Mode::Proxy];
@@ -55,13 +56,16 @@ fn nodes(facts: &Facts) -> Plan {
         "kubectl -n seawall-nodes rollout restart daemonset seawall-nodes   # after a change; containerd itself needs no restart".to_owned(),
         "kubectl -n seawall-nodes rollout status daemonset seawall-nodes".to_owned(),
     ];
-    let check = "kubectl -n seawall-nodes logs -l app.kubernetes.io/name=seawall-nodes -c hosts --prefix --tail=-1   # empty: every node has it";
+    let log = "kubectl -n seawall-nodes logs -l app.kubernetes.io/name=seawall-nodes -c hosts --prefix --tail=-1   # empty: every node has it";
+    let pod = "kubectl -n seawall-nodes run seawall-check --rm -i --restart=Never --image-pull-policy=Always --image";
+    let pull = format!("{pod} {}   # by one node", HELLO.name);
+    let check = std::iter::once(log.to_owned()).chain(seen::pulled(facts, &[], pull, &HELLO));
     let undo = "The cluster keeps it: kubectl delete namespace seawall-nodes, then remove hosts.toml and seawall-ca.crt from \
                 /etc/containerd/certs.d/_default on every node.";
     Plan {
         files: vec![whole(NODES, nodes_yaml(facts))],
         commands,
-        check: vec![check.to_owned()],
+        check: check.collect(),
         notes,
         undo: vec![undo.to_owned()],
     }
@@ -164,7 +168,7 @@ fn pods(facts: &Facts) -> Plan {
     Plan {
         files: vec![whole(PODS, pods_yaml(facts)), whole(SIDECAR, sidecar_yaml(facts))],
         commands,
-        check: vec!["kubectl -n NAMESPACE logs -f seawall-example".to_owned()],
+        check: seen::pulled(facts, &[], "kubectl -n NAMESPACE logs -f seawall-example".to_owned(), &ALPINE),
         notes,
         undo: vec![undo.to_owned()],
     }

@@ -2,6 +2,7 @@
 
 use super::environment::{self, password, whole};
 use super::mirror::{self, PUBLIC, SILENT, hosts_toml, loopback_note};
+use super::seen::{self, PAUSE};
 use crate::setup::{Facts, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Mirror, Mode::Proxy];
@@ -16,8 +17,8 @@ pub(super) fn plan(facts: &Facts, mode: Mode) -> Plan {
          delete first."
             .to_owned(),
     );
-    plan.check =
-        vec!["minikube ssh -- sudo crictl pull registry.k8s.io/pause:3.10   # seawall's log names it".to_owned()];
+    let pull = format!("minikube ssh -- sudo crictl pull {}", PAUSE.name);
+    plan.check = seen::pulled(facts, &plan.files, pull, &PAUSE);
     plan.notes.extend(loopback_note(facts, "minikube's machine"));
     plan
 }

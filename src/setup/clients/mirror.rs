@@ -23,9 +23,6 @@ pub(super) fn list_note(facts: &Facts, client: &str, mode: Mode) -> String {
     )
 }
 
-/// Whose certificate a registry shows here.
-pub(super) const ISSUER: &str = "curl -sv https://ghcr.io/v2/ 2>&1 | grep issuer   # seawall CA";
-
 /// Whether the mirror's own certificate must be trusted.
 pub(super) fn needs_ca(facts: &Facts) -> bool {
     facts.address.scheme == Scheme::Https

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::environment::{self, password, root_in_store, whole};
-use super::mirror::{self, ISSUER, PUBLIC, SILENT};
+use super::mirror::{self, PUBLIC, SILENT};
+use super::seen::{self, PAUSE};
 use crate::policy::registry::{Registries, Registry};
 use crate::setup::objection::{Files, Objection};
 use crate::setup::{Facts, File, Mode, Plan};
@@ -28,11 +29,12 @@ fn as_mirror(facts: &Facts) -> Plan {
     notes.push(
         "Each command reads its files when it starts: nothing is to be restarted but podman system service.".to_owned(),
     );
-    let pull = format!(
-        "podman --log-level=debug pull docker.io/library/hello-world 2>&1 | grep -F {}   # it was asked first",
-        facts.address.authority()
-    );
-    Plan { files: library_files(facts), check: vec![pull], notes, ..Plan::default() }
+    let files = library_files(facts);
+    Plan { check: pulled(facts, &files), files, notes, ..Plan::default() }
+}
+
+fn pulled(facts: &Facts, files: &[File]) -> Vec<String> {
+    seen::pulled(facts, files, format!("podman pull {}", PAUSE.name), &PAUSE)
 }
 
 /// What every user of the library reads for mirrors: CRI-O too.
@@ -161,8 +163,10 @@ fn proxy(facts: &Facts) -> Plan {
     let variables: Vec<_> =
         environment::variables(facts).into_iter().map(|(name, value)| format!("  \"{name}={value}\",\n")).collect();
     let text = format!("# seawall\n[engine]\nenv = [\n{}]\n", variables.concat());
+    let files = vec![root_in_store(facts), whole("/etc/containers/containers.conf.d/50-seawall.conf", text)];
     Plan {
-        files: vec![root_in_store(facts), whole("/etc/containers/containers.conf.d/50-seawall.conf", text)],
+        check: pulled(facts, &files),
+        files,
         commands: vec![facts.store.command.clone()],
         notes: vec![
             "skopeo reads no containers.conf: seawall setup shell gives it the same variables.".to_owned(),
@@ -173,7 +177,6 @@ fn proxy(facts: &Facts) -> Plan {
             STORE.to_owned(),
             password("Not in this file, which every user reads: in ~/.config/containers/containers.conf of who needs it (chmod 600)."),
         ],
-        check: vec!["podman pull docker.io/library/hello-world   # seawall's log names it".to_owned()],
         ..Plan::default()
     }
 }
@@ -183,10 +186,11 @@ const STORE: &str = "The root is in the system's store since certs.d knows no wi
                      podman system service; podman machine has a system of its own.";
 
 fn dns(facts: &Facts) -> Plan {
+    let files = vec![root_in_store(facts)];
     Plan {
-        files: vec![root_in_store(facts)],
+        check: pulled(facts, &files),
+        files,
         commands: vec![facts.store.command.clone()],
-        check: vec![ISSUER.to_owned()],
         notes: vec![mirror::NAMES.to_owned(), STORE.to_owned()],
         ..Plan::default()
     }

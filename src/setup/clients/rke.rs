@@ -6,6 +6,7 @@ use serde_json::json;
 use super::docker::RESTART;
 use super::environment::whole;
 use super::mirror::{self, PUBLIC, SILENT};
+use super::seen;
 use crate::setup::{Content, Facts, File, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Mirror];
@@ -40,9 +41,9 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
         vec![format!("{RESTART}; on every node, one after another"), "rke up --config cluster.yml".to_owned()];
     let undo = "Your cluster.yml still has private_registries: take them out, then rke up.";
     Plan {
+        check: seen::docker(facts, &files, Mode::Mirror, "on every node"),
         files,
         commands,
-        check: vec!["docker pull hello-world   # on every node; seawall's log names it".to_owned()],
         notes,
         undo: vec![undo.to_owned()],
     }

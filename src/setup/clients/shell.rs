@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::environment::{self, password, root_in_store, whole};
-use super::mirror::ISSUER;
+use super::seen;
 use crate::setup::{Facts, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Proxy];
@@ -35,7 +35,7 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
     Plan {
         files: vec![root_in_store(facts), whole(PROFILE, text)],
         commands: vec![facts.store.command.clone(), format!(". {PROFILE}   # in shells that are open already")],
-        check: vec![ISSUER.to_owned()],
+        check: vec![seen::fetched()],
         notes,
         undo: vec![
             "Shells that are open keep the variables: unset HTTPS_PROXY https_proxy NO_PROXY no_proxy NODE_EXTRA_CA_CERTS.".to_owned(),

@@ -2,6 +2,7 @@
 //! deploy/seawall.service.
 
 use super::environment::{self, ONCE, SHOWN, drop_in, password, root_in_store, whole};
+use super::seen;
 use crate::setup::{Facts, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = &[Mode::Proxy];
@@ -24,7 +25,7 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
     Plan {
         files: vec![root_in_store(facts), whole(DROP_IN, drop_in(environment::variables_for_images(facts)))],
         commands,
-        check: vec!["systemctl show --property=Environment \"$SERVICE\"".to_owned()],
+        check: vec![seen::fetched_by("\"$SERVICE\"")],
         notes,
         undo: vec![
             "The services keep their copies: rm /etc/systemd/system/SERVICE.service.d/seawall.conf, then systemctl daemon-reload && systemctl \

@@ -6,6 +6,7 @@ use super::dns::{self, Target, Wildcards};
 use super::environment::whole;
 use super::mirror;
 use super::names::Names;
+use super::seen;
 use crate::setup::{Facts, Mode, Plan};
 
 pub(super) const MODES: &[Mode] = dns::MODES;
@@ -35,7 +36,7 @@ pub(super) fn plan(facts: &Facts, _: Mode) -> Plan {
     Plan {
         files: vec![whole("/etc/unbound/unbound.conf.d/seawall.conf", text)],
         commands: vec!["unbound-checkconf".to_owned(), "systemctl restart unbound".to_owned()],
-        check: vec![dns::ASK.to_owned()],
+        check: seen::resolved(facts),
         notes,
         ..Plan::default()
     }

@@ -10,6 +10,9 @@ use super::super::Content;
 use super::record::SetUp;
 use crate::fs::Present;
 
+/// Where files are that commands take from there.
+const STAGED: &str = "/etc/seawall/setup";
+
 /// What was done, file by file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
@@ -71,6 +74,14 @@ impl Report {
         self.changes.iter().filter(|change| change.outcome == Outcome::Left)
     }
 
+    /// Whether a command needs a file that is gone, or the directory of ours that it was in.
+    pub fn names_what_is_gone(&self, command: &str) -> bool {
+        let gone = self.changes.iter().filter(|change| change.outcome == Outcome::Removed).map(|change| &*change.path);
+        let is_ours = |dir: &&Path| dir.starts_with(STAGED) && *dir != Path::new(STAGED);
+        let names = |path: &Path| command.contains(&*path.to_string_lossy());
+        gone.into_iter().any(|path| names(path) || path.ancestors().filter(is_ours).any(names))
+    }
+
     /// For a terminal: a line for each file, and under it what changes.
     pub fn text(&self) -> String {
         let line = |change: &Change| {
@@ -81,22 +92,30 @@ impl Report {
     }
 }
 
-/// A certificate's text says nothing to a person: of each its first line is shown, and its last.
+/// A certificate's text says nothing to a person: of each its first line is shown, and its last. In
+/// YAML it is indented.
 fn without_pem(diff: &str) -> String {
     let mut shown = String::new();
     let mut hidden = None;
     for line in diff.split_inclusive('\n') {
-        match (hidden, line.get(1..).unwrap_or_default()) {
-            (Some(lines), text) if text.starts_with("-----END") => {
-                shown.push_str(&format!("{}({lines} lines)\n{line}", &line[..1]));
-                hidden = None;
-            }
-            (Some(lines), _) => hidden = Some(lines + 1),
-            (None, text) => {
-                hidden = text.starts_with("-----BEGIN CERTIFICATE-----").then_some(0);
-                shown.push_str(line);
-            }
+        let (mark, text) = line.split_at_checked(1).unwrap_or((line, ""));
+        let (indent, text) = text.split_at(text.len() - text.trim_start().len());
+        // A hunk may end before the certificate does.
+        if let Some(lines) = hidden.filter(|_| mark == "@" || text.starts_with("-----END")) {
+            let mark = if mark == "@" { " " } else { mark };
+            shown.push_str(&format!("{mark}{indent}({lines} lines)\n"));
+            hidden = None;
+        } else if let Some(lines) = &mut hidden {
+            *lines += 1;
+            continue;
         }
+        if text.starts_with("-----BEGIN CERTIFICATE-----") {
+            hidden = Some(0);
+        }
+        shown.push_str(line);
+    }
+    if let Some(lines) = hidden.filter(|lines| *lines > 0) {
+        shown.push_str(&format!(" ({lines} lines)\n"));
     }
     shown
 }
@@ -152,5 +171,31 @@ fn changed_keys(above: &str, old: &Value, new: &Value, lines: &mut String) {
             (Some(_), None) => lines.push_str(&format!("-{key}\n")),
             (None, _) => lines.push_str(&format!("+{key}\n")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_certificate_two_lines_are_shown() {
+        let pem = |mark: &str, indent: &str| {
+            let lines = ["-----BEGIN CERTIFICATE-----", "MIIB", "MIIC", "-----END CERTIFICATE-----"];
+            lines.map(|line| format!("{mark}{indent}{line}\n")).concat()
+        };
+        let hidden = |mark: &str, indent: &str| {
+            let lines = ["-----BEGIN CERTIFICATE-----", "(2 lines)", "-----END CERTIFICATE-----"];
+            lines.map(|line| format!("{mark}{indent}{line}\n")).concat()
+        };
+        for (mark, indent) in [("+", ""), ("-", ""), (" ", "    "), ("+", "  "), ("-", "\t")] {
+            let diff = |pem: String| format!("@@ -1 +1 @@\n+a:\n{pem}+b:\n");
+            assert_eq!(without_pem(&diff(pem(mark, indent))), diff(hidden(mark, indent)), "{mark:?} {indent:?}");
+        }
+        let begins = " -----BEGIN CERTIFICATE-----\n MIIB\n";
+        let after = "@@ -9 +9 @@\n+b\n";
+        let shown = " -----BEGIN CERTIFICATE-----\n (1 lines)\n";
+        assert_eq!(without_pem(&format!("{begins}{after}")), format!("{shown}{after}"), "cut by the end of a hunk");
+        assert_eq!(without_pem(begins), shown);
     }
 }
