@@ -29,7 +29,7 @@ pub(super) const EXAMPLE: &str = "\
 Example: before a restart
   seawall check -c /etc/seawall/seawall.toml && systemctl restart seawall
 
-Example: what is left of Docker Hub's quota, and what an image names, asked the way `serve` would ask
+Example: what is left of Docker Hub's quota, and what an image names
   seawall check docker.io/library/alpine:3.20
 
 Example: the health check of a container

@@ -26,11 +26,14 @@ Example: what is going to be deployed
 
 Example: names changed to those of a mirror; comments, quotes and order stay
   seawall images --rewrite seawall.corp:3128 compose.yaml > compose.mirror.yaml
-  kubectl get deploy,sts,ds,cj -A -o json | seawall images --rewrite seawall.corp:3128
+  kubectl get deploy,sts,ds,cj -A -o json |
+    seawall images --rewrite seawall.corp:3128
 
 Example: names changed to those of an ECR pull-through cache, or a project of Harbor's
-  seawall images --rewrite docker.io=123456789012.dkr.ecr.us-east-1.amazonaws.com/docker-io compose.yaml
-  seawall images --rewrite ghcr.io=harbor.corp/ghcr --rewrite quay.io=harbor.corp/quay compose.yaml
+  ECR=123456789012.dkr.ecr.us-east-1.amazonaws.com
+  seawall images --rewrite docker.io=$ECR/docker-io compose.yaml
+  seawall images --rewrite ghcr.io=harbor.corp/ghcr \\
+    --rewrite quay.io=harbor.corp/quay compose.yaml
 
 Nobody has to rename an image to use seawall: HTTPS_PROXY, DNS or a mirror configuration leaves names as they are.";
 

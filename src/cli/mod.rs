@@ -41,7 +41,8 @@ pub struct Cli {
 const EXAMPLE: &str = "\
 Example: start it, then pull through it
   seawall serve
-  curl --proxy http://127.0.0.1:3128 --cacert seawall-data/ca/ca.crt https://registry-1.docker.io/v2/
+  curl --proxy http://127.0.0.1:3128 --cacert seawall-data/ca/ca.crt \\
+    https://registry-1.docker.io/v2/
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration.";
 
@@ -163,6 +164,19 @@ mod tests {
         for mut command in Cli::command().get_subcommands().cloned() {
             let help = command.render_long_help().to_string();
             assert!(help.contains("Example"), "{help}");
+        }
+    }
+
+    /// clap wraps at the terminal's width, where a shell would run what is left of the line.
+    #[test]
+    fn examples_can_be_pasted_from_a_terminal_of_80_columns() {
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands().cloned());
+            let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in examples.lines().filter(|line| line.starts_with(' ')) {
+                assert!(line.chars().count() < 80, "{}: {line}", command.get_name());
+            }
         }
     }
 

@@ -14,7 +14,8 @@ use crate::task::FILE_THREADS;
 
 pub(super) const EXAMPLE: &str = "\
 Example: listen on every address, and on 443 for DNS override
-  seawall serve --listen 0.0.0.0:3128 --listen 0.0.0.0:443 --data /var/lib/seawall";
+  seawall serve --listen 0.0.0.0:3128 --listen 0.0.0.0:443 \\
+    --data /var/lib/seawall";
 
 /// Flags of `serve`. They win over the configuration.
 #[derive(clap::Args, Debug)]
