@@ -133,9 +133,21 @@ impl Value {
         entry.1.set(rest, value)
     }
 
-    /// A fault of this value.
+    /// A fault of this value. What it repeats of the value has no password: a URL with one may
+    /// stand where none belongs.
     pub(super) fn fault(&self, what: impl fmt::Display) -> Fault {
-        Fault::at(self.place.clone(), what.to_string())
+        let what = what.to_string();
+        let what = match &self.kind {
+            Kind::Text(text) | Kind::Raw(text) => match login(text) {
+                Some(login) => {
+                    let escaped = format!("{login:?}");
+                    what.replace(login, HIDDEN).replace(escaped.trim_matches('"'), HIDDEN)
+                }
+                None => what,
+            },
+            _ => what,
+        };
+        Fault::at(self.place.clone(), what)
     }
 
     /// It is of another type than is wanted.
@@ -208,6 +220,16 @@ impl Value {
             Err(error) => Err(self.fault(format!("this is not a TOML value: {}", error.message()))),
         }
     }
+}
+
+/// What stands for a secret.
+pub(super) const HIDDEN: &str = "(hidden)";
+
+/// `USER:PASSWORD` in front of a host.
+fn login(text: &str) -> Option<&str> {
+    let authority = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let (login, _) = authority.rsplit_once('@')?;
+    login.contains(':').then_some(login)
 }
 
 /// For messages: what it is, shown if it is short.

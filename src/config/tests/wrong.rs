@@ -267,6 +267,45 @@ fn all_that_is_wrong_is_said_at_once() {
 }
 
 /// Others use the prefix too: what starts must not stop for that.
+/// A URL that has one may stand where it is not valid.
+#[test]
+fn no_problem_repeats_a_password() {
+    for text in [
+        "[[registry]]\nname = \"lab\"\nhosts = [URL]",
+        "[[registry]]\nname = \"lab\"\nredirects = [URL]",
+        "[[registry]]\nname = \"lab\"\nrealms = [URL]",
+        "[[registry]]\nname = \"lab\"\nupstreams = [{ url = URL }]",
+        "[[registry]]\nname = \"lab\"\nshare = [URL]",
+        "[[registry]]\nname = URL",
+        "[upstream]\nnameservers = [URL]",
+        "[upstream]\nno_proxy = [URL]",
+        "[upstream]\nproxy = [URL]",
+        "[upstream]\nproxy_password_file = URL",
+        "[upstream]\nconnect_timeout = URL",
+        "[upstream]\nsegments = URL",
+        "[upstream]\nhosts = { \"lab\" = URL }",
+        "[admin]\nlisten = URL",
+        "[admin]\nhosts = [URL]",
+        "[tunnel]\nhosts = [URL]",
+        "[tunnel]\ndeny_networks = [URL]",
+        "[ca]\nnames = [URL]",
+        "[tls]\nnames = [URL]",
+        "[clients]\nallow = [URL]",
+        "[cache.tags]\ngone = URL",
+        "listen = [URL]",
+    ] {
+        for url in [
+            "ftp://jane:hunter2@lab",
+            "https://jane:hunter2@192.0.2.1/",
+            "jane:hunter2@lab",
+            "http://jane:\\u001bhunter2@lab",
+        ] {
+            let said = parse(&text.replace("URL", &format!("\"{url}\""))).unwrap_err().to_string();
+            assert!(!said.contains("hunter2") && !said.contains("jane"), "{said}");
+        }
+    }
+}
+
 #[test]
 fn a_variable_that_is_no_key_is_named_and_ignored() {
     let near = |meant: &str| format!("no key has this name, did you mean {meant}?");
