@@ -16,12 +16,15 @@ mod client_certificate;
 mod clients;
 mod doubts;
 mod keys;
+mod named;
 mod own;
 mod parent;
 mod problem;
 mod registries;
 mod section;
+mod show;
 mod sources;
+mod starter;
 mod tree;
 mod upstream;
 mod variables;
@@ -41,6 +44,8 @@ use crate::{ca, cache};
 pub use admin::AdminSettings;
 pub use clients::MAX_CONNECTIONS;
 pub use problem::{ConfigError, Problem};
+pub use show::{Group, InForce, Provenance, Setting};
+pub use starter::starter;
 
 use problem::{Fault, Place};
 use section::{Section, word};
@@ -118,6 +123,28 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
         flags: Overrides,
     ) -> Result<Config, ConfigError> {
+        Config::load_document(path, env, &flags).map(|(config, _)| config)
+    }
+
+    /// The same, and what is in force, key by key.
+    ///
+    /// # Errors
+    /// All that is wrong, each with its place.
+    pub fn load_in_force(
+        path: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        flags: Overrides,
+    ) -> Result<(Config, InForce), ConfigError> {
+        let (config, document) = Config::load_document(path, env, &flags)?;
+        let shown = show::in_force(&config, &document);
+        Ok((config, shown))
+    }
+
+    fn load_document(
+        path: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        flags: &Overrides,
+    ) -> Result<(Config, Value), ConfigError> {
         let env: Vec<_> = env.filter(|(name, _)| name.starts_with("SEAWALL_")).collect();
         let named = env.iter().find(|(name, path)| name == "SEAWALL_CONFIG" && !path.is_empty());
         let path = match (path, named) {
@@ -135,16 +162,17 @@ impl Config {
             })?,
             None => String::new(),
         };
-        Config::parse(path, &text, &env, &flags)
+        Config::parse(path, &text, &env, flags)
     }
 
-    /// The same, with the file's text at hand.
+    /// The same, with the file's text at hand: the configuration, and the document that it was read
+    /// from, variables and flags put in.
     fn parse(
         source: Option<PathBuf>,
         text: &str,
         env: &[(String, String)],
         flags: &Overrides,
-    ) -> Result<Config, ConfigError> {
+    ) -> Result<(Config, Value), ConfigError> {
         let file: Arc<str> = source.as_deref().unwrap_or(Path::new("seawall.toml")).display().to_string().into();
         let mut document = tree::parse(&file, text).map_err(|fault| ConfigError { problems: vec![fault.of("")] })?;
         let mut problems = Vec::new();
@@ -159,7 +187,7 @@ impl Config {
             }
         };
         match config {
-            Some(config) if problems.is_empty() => Ok(Config { strays, ..config }),
+            Some(config) if problems.is_empty() => Ok((Config { strays, ..config }, document)),
             _ => {
                 problems.sort_by_key(Problem::position);
                 Err(ConfigError { problems })

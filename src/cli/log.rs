@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -17,9 +18,8 @@ use crate::config::{LogFormat, LogSettings};
 /// Starts logging, once in the life of the process; later calls change nothing. `RUST_LOG` wins
 /// over the configuration.
 pub fn start(settings: LogSettings) {
-    let said = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
-    let (filter, wrong) = match said.map(EnvFilter::try_new) {
-        Some(Ok(filter)) => (filter, None),
+    let (filter, wrong) = match variable() {
+        Some(Ok((_, filter))) => (filter, None),
         Some(Err(error)) => (usual(settings), Some(error)),
         None => (usual(settings), None),
     };
@@ -32,6 +32,12 @@ pub fn start(settings: LogSettings) {
     if let (Ok(()), Some(error)) = (started, wrong) {
         tracing::warn!(%error, "RUST_LOG is not understood: the configuration's level is used");
     }
+}
+
+/// What the variable `RUST_LOG` says, if it says something.
+pub(super) fn variable() -> Option<Result<(String, EnvFilter), ParseError>> {
+    let said = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty())?;
+    Some(EnvFilter::try_new(&said).map(|filter| (said, filter)))
 }
 
 /// Our own lines at the configured level; of the libraries only what is wrong, unless all is asked
@@ -103,7 +109,7 @@ fn escaped(text: &str, has_colours: bool) -> Cow<'_, str> {
 
 /// What stands for itself: neither a control character, a mark of format, nor a space but the one that
 /// separates words.
-fn is_seen(c: char) -> bool {
+pub(super) fn is_seen(c: char) -> bool {
     matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1
 }
 

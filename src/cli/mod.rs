@@ -5,6 +5,7 @@ mod api;
 pub mod ca;
 pub mod cache;
 pub mod check;
+pub mod config;
 pub mod images;
 mod jobs;
 pub mod log;
@@ -61,6 +62,9 @@ pub enum Command {
     /// Reads the configuration, says what it means or what is wrong with it, and ends.
     #[command(after_help = check::EXAMPLE)]
     Check(check::CheckArgs),
+    /// Writes a configuration file to begin with, or shows what is in force.
+    #[command(after_help = config::EXAMPLE)]
+    Config(config::ConfigArgs),
     /// Lists the images that manifests, compose files and Dockerfiles name, and what of them is in
     /// the cache.
     ///
@@ -97,6 +101,7 @@ impl Cli {
             Command::Check(args) => {
                 load(self.config, Overrides::default()).and_then(|config| check::run(&args, &config))
             }
+            Command::Config(args) => config::run(args, self.config),
             Command::Images(args) => {
                 load(self.config, Overrides::default()).and_then(|config| images::run(&args, &config))
             }
@@ -121,7 +126,7 @@ impl Cli {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => match error.downcast_ref::<ConfigError>() {
                 Some(wrong) => {
-                    eprintln!("{wrong}");
+                    wrong.problems().iter().for_each(|problem| eprintln!("{}", log::printable(&problem.to_string())));
                     ExitCode::from(2)
                 }
                 None => {
@@ -134,18 +139,26 @@ impl Cli {
 }
 
 fn load(path: Option<PathBuf>, flags: Overrides) -> anyhow::Result<Config> {
-    // A variable that is not UTF-8 is not ours, or wrong: it is read with its bad bytes replaced
-    // and refused as such.
+    let config = Config::load(path.as_deref(), environment(), flags)?;
+    remark(&config);
+    Ok(config)
+}
+
+/// A variable that is not UTF-8 is not ours, or wrong: it is read with its bad bytes replaced and
+/// refused as such.
+fn environment() -> impl Iterator<Item = (String, String)> {
     let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-    let env = std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value)));
-    let config = Config::load(path.as_deref(), env, flags)?;
+    std::env::vars_os().map(move |(name, value)| (lossy(name), lossy(value)))
+}
+
+/// Says what is valid and seldom meant.
+fn remark(config: &Config) {
     for stray in &config.strays {
-        eprintln!("seawall: ignored: {stray}");
+        eprintln!("seawall: ignored: {}", log::printable(&stray.to_string()));
     }
     for doubt in config.doubts() {
         eprintln!("seawall: warning: {doubt}");
     }
-    Ok(config)
 }
 
 #[cfg(test)]

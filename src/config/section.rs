@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::keys::{homes, nearest};
+use super::keys::homes;
+use super::named::nearest;
 use super::problem::{Fault, Place, Problem};
 use super::tree::{Table, Value};
 
@@ -92,9 +93,12 @@ impl Section {
         if let Some(near) = nearest(key, self.asked.iter().copied()) {
             return format!("unknown key, did you mean `{near}`? {valid}");
         }
-        match homes(key).as_slice() {
-            [] => format!("unknown key; {valid}"),
-            homes => format!("unknown key here, it belongs in {}; {valid}", homes.join(" or ")),
+        match homes(key).split_last() {
+            Some((home, [])) => format!("unknown key here, it belongs in {home}; {valid}"),
+            Some((last, others)) => {
+                format!("unknown key here, it belongs in {} or {last}; {valid}", others.join(", "))
+            }
+            None => format!("unknown key; {valid}"),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! start: others use the prefix too (`SEAWALL_BIN`).
 
 use super::admin;
-use super::keys::{self, Meaning};
+use super::named::{self, Meaning};
 use super::problem::{Fault, Place, Problem};
 use super::tree::{Kind, Value};
 
@@ -21,16 +21,16 @@ pub(super) fn apply(document: &mut Value, env: &[(String, String)], problems: &m
         let parts: Vec<_> = name_of_key.split("__").collect();
         let path = parts.join(".");
         let raw = Value { place: Place::Variable(name.as_str().into()), kind: Kind::Raw(text.clone()) };
-        let set = match keys::meaning(&parts) {
+        let set = match named::meaning(&parts) {
             Meaning::Key => document.set(&admin::path(&parts), raw),
             // Nobody who means all of a section writes less than a table.
             Meaning::Section if text.trim_start().starts_with('{') => set_section(document, &parts, &raw),
             Meaning::Section => {
-                strays.push(raw.fault(keys::stray_section(&path)).of(""));
+                strays.push(raw.fault(named::stray_section(&path)).of(""));
                 continue;
             }
             Meaning::Nothing => {
-                strays.push(raw.fault(keys::stray(&path)).of(""));
+                strays.push(raw.fault(named::stray(&path)).of(""));
                 continue;
             }
         };

@@ -14,13 +14,13 @@ const STRANGER: &str = "zzz_stranger";
 
 /// By their whole names: `cache.tags.ttl`.
 #[derive(Debug, Default)]
-struct Keys {
-    values: BTreeSet<String>,
+pub(crate) struct Keys {
+    pub(crate) values: BTreeSet<String>,
     sections: BTreeSet<String>,
 }
 
 impl Keys {
-    fn known() -> Keys {
+    pub(crate) fn known() -> Keys {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("seawall.toml");
         let valid_in = |path: &str, document: &str| {

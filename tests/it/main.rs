@@ -9,6 +9,8 @@ mod bad;
 mod check;
 mod clients;
 mod clients_balancer;
+mod config_init;
+mod config_show;
 mod daemon;
 mod daemon_close;
 mod daemon_journal;

@@ -2,6 +2,8 @@ mod account;
 mod clients;
 mod dial;
 mod own;
+mod show;
+mod starter;
 mod wrong;
 
 use proptest::prelude::*;
@@ -13,12 +15,16 @@ use crate::http::origin::Scheme;
 use crate::policy::guard::Network;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
-    Config::parse(Some("seawall.toml".into()), text, &[], &Overrides::default())
+    parse_with(text, &[], &Overrides::default())
 }
 
 fn with_env(text: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Config::parse(Some("seawall.toml".into()), text, &env, &Overrides::default())
+    parse_with(text, &env, &Overrides::default())
+}
+
+fn parse_with(text: &str, env: &[(String, String)], flags: &Overrides) -> Result<Config, ConfigError> {
+    Config::parse(Some("seawall.toml".into()), text, env, flags).map(|(config, _)| config)
 }
 
 /// Every key that is accepted. The README's table is checked by eye against this.
@@ -84,7 +90,7 @@ upstreams = [{ url = "http://10.0.0.7:5000" }]
 
 #[test]
 fn nothing_said_means_the_defaults_of_the_design() {
-    let config = Config::parse(None, "", &[], &Overrides::default()).unwrap();
+    let (config, _) = Config::parse(None, "", &[], &Overrides::default()).unwrap();
     assert_eq!(config.source, None);
     assert_eq!(config.proxy.listen, ["127.0.0.1:3128".parse().unwrap()]);
     assert_eq!(config.admin.listen, Some("127.0.0.1:3129".parse().unwrap()));
@@ -236,12 +242,12 @@ fn flags_win_over_variables() {
         data: Some("f".to_owned()),
     };
     let env = [("SEAWALL_DATA".to_owned(), "v".to_owned())];
-    let config = Config::parse(None, "", &env, &flags).unwrap();
+    let config = parse_with("", &env, &flags).unwrap();
     assert_eq!(config.proxy.listen, ["127.0.0.1:7".parse().unwrap()]);
     assert_eq!(config.admin.listen, Some("127.0.0.1:8".parse().unwrap()));
     assert_eq!(config.data, Path::new("f"));
     let wrong = Overrides { listen: vec!["7".to_owned()], ..Overrides::default() };
-    let said = Config::parse(None, "", &[], &wrong).unwrap_err().to_string();
+    let said = parse_with("", &[], &wrong).unwrap_err().to_string();
     assert!(said.starts_with("--listen: listen: \"7\" is not an IP address with a port"), "{said}");
 }
 
