@@ -188,14 +188,16 @@ pub fn open_to_write(path: &Path) -> Result<File> {
     at("open", path, OpenOptions::new().read(true).write(true).open(path))
 }
 
-/// Writes a file that must not be there yet, with these permission bits, and syncs it.
+/// Writes a file that must not be there yet, with these permission bits, and syncs it. One that
+/// cannot be written whole is not there afterwards.
 pub fn create_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    at("create", path, write())
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    let mut file = at("create", path, file)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _ = std::fs::remove_file(path);
+    }
+    at("write", path, written)
 }
 
 /// Replaces a file whole, or makes it, with exactly these permissions: a reader sees the old bytes

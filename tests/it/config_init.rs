@@ -151,6 +151,23 @@ fn what_is_there_stays_and_what_cannot_be_written_is_said() {
     assert!(!dir.join("nowhere").exists());
 }
 
+/// A disk that takes the beginning of it: the next try is not refused because of that.
+#[test]
+fn a_starter_that_cannot_be_written_whole_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    // Files of a kilobyte at most; EFBIG in place of the signal.
+    let limited = "trap '' XFSZ; ulimit -f 1; exec \"$0\" config init";
+    let output = Command::new("sh")
+        .args(["-c", limited, env!("CARGO_BIN_EXE_seawall")])
+        .current_dir(dir.path())
+        .env_remove("SEAWALL_CONFIG")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(err(&output).contains("nothing was written") && err(&output).contains("File too large"), "{output:?}");
+    assert!(!dir.path().join("seawall.toml").exists());
+}
+
 #[test]
 fn a_closed_stdout_is_a_failure() {
     let dir = tempfile::tempdir().unwrap();
