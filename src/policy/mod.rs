@@ -8,6 +8,7 @@ pub mod breaker;
 pub mod budget;
 pub mod client_certificate;
 pub mod clients;
+pub mod distinct;
 pub mod extents;
 pub mod freshness;
 pub mod growth;
@@ -26,8 +27,10 @@ pub mod repeats;
 pub mod repositories;
 pub mod retry;
 pub mod segments;
+pub mod series;
 pub mod sound;
 pub mod stamp;
+pub mod top;
 pub mod users;
 pub mod verdict;
 
