@@ -7,6 +7,8 @@
 pub mod bounds;
 pub mod distrust;
 mod labels;
+pub mod top;
+pub mod totals;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -23,12 +25,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::policy::series::Figure;
 use bounds::Bounds;
 use distrust::Distrust;
 use labels::{
     CodeLabels, LimitLabels, QuotaLabels, ReasonLabel, RegistryLabel, RequestLabels, ServedLabels, SourceLabels,
     StaleLabels, Status, UpstreamLabels,
 };
+use top::Top;
+use totals::Totals;
 
 /// The media type of [`Metrics::encode`]'s text (OpenMetrics 1.0, which Prometheus has read since
 /// 2.5).
@@ -78,6 +83,8 @@ struct Inner {
     resolve: Histogram,
     bounds: Bounds,
     distrust: Distrust,
+    totals: Totals,
+    top: Top,
 }
 
 type WholeGauge = Gauge<u64, AtomicU64>;
@@ -201,6 +208,8 @@ impl Metrics {
             resolve,
             bounds,
             distrust: Distrust::default(),
+            totals: Totals::default(),
+            top: Top::default(),
         }))
     }
 
@@ -212,6 +221,16 @@ impl Metrics {
     /// Clients that do not trust the root.
     pub fn distrust(&self) -> &Distrust {
         &self.0.distrust
+    }
+
+    /// Who pulls most, and what.
+    pub fn top(&self) -> &Top {
+        &self.0.top
+    }
+
+    /// What was counted of all registries.
+    pub fn totals(&self) -> &Totals {
+        &self.0.totals
     }
 
     /// A client's request ended: `kind` as in oci/route, `outcome` as in `Cache-Status`.
@@ -229,11 +248,13 @@ impl Metrics {
     pub fn upstream_request(&self, registry: &str, kind: &'static str, method: &'static str, status: u16) {
         let labels = UpstreamLabels { registry: registry.into(), kind, method, status: Status(status) };
         self.0.upstream_requests.get_or_create(&labels).inc();
+        self.0.totals.upstream_request(status);
     }
 
     /// Body bytes came from upstream.
     pub fn upstream_bytes(&self, registry: &str, bytes: u64) {
         self.0.upstream_bytes.get_or_create(&RegistryLabel { registry: registry.into() }).inc_by(bytes);
+        self.0.totals.add(Figure::UpstreamBytes, bytes);
     }
 
     /// A host that this registry is asked at, or sends to, does not answer, and is spared requests.
@@ -275,11 +296,13 @@ impl Metrics {
     /// Upstream took a pull off the quota.
     pub fn charged(&self, registry: &str) {
         self.0.charged.get_or_create(&RegistryLabel { registry: registry.into() }).inc();
+        self.0.totals.add(Figure::Charged, 1);
     }
 
     /// Upstream answered 429. `limit` is a word of a fixed list.
     pub fn limited(&self, registry: &str, limit: &'static str) {
         self.0.limited.get_or_create(&LimitLabels { registry: registry.into(), limit }).inc();
+        self.0.totals.add(Figure::Limited, 1);
     }
 
     /// A request was not sent upstream, which would have answered 429, or whose last pulls are
@@ -302,6 +325,7 @@ impl Metrics {
     /// A client got a manifest and the quota is as it was.
     pub fn spared(&self, registry: &str) {
         self.0.spared.get_or_create(&RegistryLabel { registry: registry.into() }).inc();
+        self.0.totals.add(Figure::Spared, 1);
     }
 
     /// A tag was served that upstream could not confirm. `reason` is a word of a fixed list, never
@@ -319,6 +343,7 @@ impl Metrics {
     /// So many blobs made room.
     pub fn evicted(&self, blobs: u64) {
         self.0.evictions.inc_by(blobs);
+        self.0.totals.add(Figure::Evictions, blobs);
     }
 
     /// So many bytes on disk were hashed again.
@@ -343,6 +368,7 @@ impl Metrics {
 
     /// A fill runs.
     pub fn fill(&self) -> Running {
+        self.0.totals.add(Figure::Fills, 1);
         Running::start(&self.0.fills)
     }
 

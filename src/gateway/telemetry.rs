@@ -14,6 +14,7 @@ use crate::ledger::Ledger;
 use crate::metrics::{Metrics, Served};
 use crate::oci::route::{Kind, cut};
 use crate::policy::budget::Tenant;
+use crate::policy::top::Weight;
 use crate::upstream::NO_REGISTRY;
 use crate::upstream::requester::UpstreamCost;
 
@@ -100,6 +101,9 @@ impl Record {
     pub fn answered(&mut self, status: StatusCode) {
         self.status = status;
         self.telemetry.metrics.request(&self.registry, self.kind.as_str(), self.outcome.as_str());
+        if self.is_pull() {
+            self.telemetry.metrics.totals().pulled(self.outcome);
+        }
         let spared = self.kind == Kind::Manifest && self.cost.charged() == 0 && status.is_success();
         if spared && matches!(self.method, Method::GET | Method::HEAD) {
             self.telemetry.metrics.spared(&self.registry);
@@ -130,6 +134,26 @@ impl Record {
         self.end = End::Broken(error.to_string());
     }
 
+    /// Whether a manifest or a blob was asked for, and answered: what it names was granted.
+    fn is_pull(&self) -> bool {
+        let is_content = matches!(self.kind, Kind::Manifest | Kind::Blob);
+        is_content && self.status.is_success() && matches!(self.method, Method::GET | Method::HEAD)
+    }
+
+    /// Counts what was sent of a pull, and, unless that broke off, who pulled what.
+    fn note_pull(&self) {
+        if !self.is_pull() {
+            return;
+        }
+        let metrics = &self.telemetry.metrics;
+        metrics.totals().pulled_bytes(self.outcome, self.bytes);
+        if matches!(self.end, End::Broken(_)) {
+            return;
+        }
+        let weight = Weight { pulls: u64::from(self.kind == Kind::Manifest), bytes: self.bytes };
+        metrics.top().note(&self.registry, &self.subject, self.peer.ip().to_canonical(), weight);
+    }
+
     fn took(&self) -> Duration {
         self.telemetry.clock.now().duration_since(self.began).unwrap_or_default()
     }
@@ -142,6 +166,7 @@ impl Drop for Record {
             _ => Served::Upstream,
         };
         self.telemetry.metrics.served(&self.registry, served, self.bytes);
+        self.note_pull();
         let error = match &self.end {
             End::Broken(why) => Some(cut(why)),
             End::Open | End::Clean => None,
