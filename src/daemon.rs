@@ -30,6 +30,7 @@ use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
 use crate::oci::challenge;
 use crate::oci::digest::Digest;
+use crate::operate::history::History;
 use crate::operate::jobs::Jobs;
 use crate::operate::status::Sources;
 use crate::operate::token::Token;
@@ -57,6 +58,7 @@ pub struct Daemon {
     ready: Ready,
     journal: Journal,
     ledger: Ledger,
+    history: History,
     metrics: Metrics,
     drain: Duration,
 }
@@ -114,6 +116,7 @@ impl Daemon {
         addresses.iter().for_each(|address| own.add(*address));
         let dialer = Dialer::new(&config.upstream, own.clone()).context("the resolver cannot be set up")?;
         ledger.restore(&loaded.records.quota, keeper(journal.clone()), clock.now());
+        let history = History::new(&metrics, &clock, &journal, &loaded.records.statistics);
         let shared = Shared {
             clock: clock.clone(),
             tasks: tasks.clone(),
@@ -147,6 +150,7 @@ impl Daemon {
             ledger: ledger.clone(),
             metrics: metrics.clone(),
             registries: registries.clone(),
+            history: history.clone(),
             root: root.clone(),
             listeners: addresses.clone(),
             started,
@@ -187,12 +191,24 @@ impl Daemon {
         };
         tasks.spawn(listener::serve(Arc::new(shared), listeners));
         tasks.spawn(give_back(tasks.clone()));
+        tasks.spawn(history.clone().keep(tasks.clone()));
         if let Some(every) = config.cache.verify_every {
             tasks.spawn(cache.clone().keep_verified(every));
         }
         tasks.spawn(keep_tidy(Kept { cache, ledger: ledger.clone(), leaves, clock }, tasks.clone()));
         ready.set(Stage::Serving);
-        Ok(Daemon { addresses, admin, tasks, admin_tasks, ready, journal, ledger, metrics, drain: config.drain })
+        Ok(Daemon {
+            addresses,
+            admin,
+            tasks,
+            admin_tasks,
+            ready,
+            journal,
+            ledger,
+            history,
+            metrics,
+            drain: config.drain,
+        })
     }
 
     /// Where clients reach it.
@@ -219,6 +235,7 @@ impl Daemon {
             warn!(running, "the drain took too long: what still runs is broken off");
         }
         self.ledger.save();
+        self.history.save();
         let journal = self.journal.clone();
         task::blocking_beside(move || journal.close()).await;
         self.admin_tasks.stop();

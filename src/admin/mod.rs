@@ -9,6 +9,7 @@ mod page;
 mod ratelimits;
 mod reply;
 mod serving;
+mod statistics;
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -47,6 +48,8 @@ seawall's admin listener
 /api/v1/status      JSON: what is wrong, in sentences, and the figures behind them
 /api/v1/images      JSON: tags that are known, what they name, what of it is here
 /api/v1/ratelimits  JSON: quotas, pulls charged and spared, what stands
+/api/v1/statistics  JSON: what was counted, by the minute (?span=24h) or by the hour (?span=30d)
+/api/v1/top         JSON: repositories and clients with the most pulls
 /api/v1/jobs        JSON: work that was asked for, and what came of it
 
 Changes need the token: POST /api/v1/verify, DELETE /api/v1/jobs/ID
@@ -146,6 +149,12 @@ impl FromRef<Admin> for Desk {
     }
 }
 
+impl FromRef<Admin> for Arc<OnceLock<Sources>> {
+    fn from_ref(admin: &Admin) -> Arc<OnceLock<Sources>> {
+        admin.status.clone()
+    }
+}
+
 /// Answers on `listener` until `stop` resolves. A drain should end first: while it lasts, `/readyz`
 /// says so.
 pub async fn serve(listener: tokio::net::TcpListener, admin: Admin, stop: impl Future<Output = ()>) {
@@ -163,6 +172,8 @@ fn router(admin: Admin, door: &Door) -> Router {
         .route("/api/v1/ratelimits", get(ratelimits))
         .route("/api/v1/jobs", get(jobs::listed))
         .route("/api/v1/jobs/{id}", get(jobs::one))
+        .route("/api/v1/statistics", get(statistics::points))
+        .route("/api/v1/top", get(statistics::top))
         .route("/api/v1/images", get(images::listed).post(images::looked_up))
         .route_layer(middleware::from_fn_with_state(door.clone(), door::look));
     let changes = changes().route_layer(middleware::from_fn_with_state(door.clone(), door::change));

@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::history::History;
 use super::times::rfc3339 as time;
+use super::traffic::Traffic;
 use crate::ca::Root;
 use crate::cache::{Cache, Coming};
 use crate::clock::Clock;
@@ -32,6 +34,8 @@ pub struct Sources {
     pub metrics: Metrics,
     /// Whom it asks.
     pub registries: Arc<Registries>,
+    /// What is remembered of the traffic.
+    pub history: History,
     /// What clients are to trust.
     pub root: Arc<Root>,
     /// Where clients reach it.
@@ -43,7 +47,7 @@ pub struct Sources {
 }
 
 /// All of it. Times are RFC 3339, in UTC.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The worst first; never empty.
     pub verdict: Vec<Sentence>,
@@ -59,6 +63,9 @@ pub struct Status {
     pub cache: Room,
     /// Manifests that were pulled: what upstream counted, and what it did not have to.
     pub pulls: Pulls,
+    /// Whether it is worth it.
+    #[serde(flatten)]
+    pub traffic: Traffic,
     /// Blobs that come now, the longest first; a hundred at most.
     pub fills: Vec<Fill>,
     /// Hosts that do not answer.
@@ -182,6 +189,7 @@ impl Sources {
                 charged: sum.charged + of.charged,
                 spared: sum.spared + of.spared,
             }),
+            traffic: self.history.traffic(),
             fills: self.cache.coming().into_iter().take(MOST_FILLS).map(|coming| fill(coming, now)).collect(),
             unreachable: unreachable.into_iter().take(MOST_UNREACHABLE).map(Unreachable::from).collect(),
             certificate_authority: Authority {

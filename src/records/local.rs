@@ -286,6 +286,7 @@ fn read_all(db: &sled::Db) -> Result<Records, sled::Error> {
         challenges: read_raw(db, Table::Challenges.name())?,
         logins: read::<u64>(db, Table::Logins.name())?,
         quota: read_raw(db, Table::Quota.name())?,
+        statistics: read_raw(db, Table::Statistics.name())?,
     })
 }
 

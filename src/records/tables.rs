@@ -29,6 +29,8 @@ pub struct Records {
     pub logins: Vec<(String, u64)>,
     /// JSON: the books of upstream's quota.
     pub quota: Vec<(String, Vec<u8>)>,
+    /// JSON by span and position: what was counted in a minute or an hour.
+    pub statistics: Vec<(String, Vec<u8>)>,
 }
 
 /// The tables by name.
@@ -46,6 +48,8 @@ pub enum Table {
     Logins,
     /// [`Records::quota`].
     Quota,
+    /// [`Records::statistics`].
+    Statistics,
 }
 
 impl Table {
@@ -57,6 +61,7 @@ impl Table {
             Table::Challenges => "challenges",
             Table::Logins => "logins",
             Table::Quota => "quota",
+            Table::Statistics => "statistics",
         }
     }
 }

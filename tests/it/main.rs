@@ -102,6 +102,7 @@ mod smuggling_framing;
 mod smuggling_h2;
 mod smuggling_targets;
 mod sources;
+mod statistics;
 mod status;
 mod tags;
 mod taken_away;

@@ -9,7 +9,7 @@ use crate::outage::fail_until_open;
 use crate::quota::as_client;
 use crate::tags::{MINUTE, get, hub};
 
-async fn status(seawall: &Seawall) -> Value {
+pub(crate) async fn status(seawall: &Seawall) -> Value {
     let admin = Client::plain(seawall.admin());
     let reply = admin.get(&format!("http://{}/api/v1/status", seawall.admin())).send().await.unwrap();
     assert_eq!(reply.header("content-type"), "application/json");
@@ -33,7 +33,7 @@ async fn is_said(seawall: &Seawall, level: &str, words: &[&str]) {
 }
 
 /// What `seawall status` prints of it, and its exit code.
-async fn command(arguments: &[&str]) -> (Option<i32>, String, String) {
+pub(crate) async fn command(arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_seawall"));
     command.arg("status").args(arguments).current_dir(std::env::temp_dir());
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();

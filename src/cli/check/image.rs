@@ -61,7 +61,7 @@ async fn resolve(asking: &Asking, question: &Question) -> Result<Named> {
         Err(error) => error,
     };
     let status = error.reply().map_or(0, |reply| reply.status.as_u16());
-    if !Heads::Unknown.asks_by_get(status) {
+    if !Heads::default().asks_by_get(status) {
         return Err(error);
     }
     match by_get(asking, question).await {
