@@ -3,6 +3,7 @@
 
 mod assets;
 mod frame;
+mod line;
 mod overview;
 mod session;
 mod upstreams;

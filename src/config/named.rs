@@ -65,7 +65,9 @@ fn meant(path: &str) -> Vec<String> {
 fn all() -> impl Iterator<Item = String> {
     let full = |path: &str, key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     let keys = sections().flat_map(move |part| part.keys.iter().map(move |key| full(part.path, key.name)));
-    keys.chain(["registry".to_owned()])
+    let is_in_section = |part: &&Part| sections().any(|section| section.path == part.parent().0);
+    let tables = PARTS.iter().filter(|part| part.form != Form::Section).filter(is_in_section);
+    keys.chain(tables.map(|part| part.path.to_owned()))
 }
 
 /// What is there once. Tables such as `[[registry]]` no variable names key by key.

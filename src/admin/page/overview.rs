@@ -7,22 +7,34 @@ use axum::response::Response;
 use http::StatusCode;
 
 use super::frame::{Frame, page};
+use super::line::Line;
 use super::words::{exactly, percent, size, span, told_ago, until};
 use super::{Pages, Place, SaidIn};
 use crate::admin::reply;
 use crate::ledger::Identity;
+use crate::operate::history::History;
 use crate::operate::jobs::{Job, State as JobState};
 use crate::operate::status::{self, Sources, Status};
+use crate::operate::traffic::{Amount, HitShare};
+use crate::policy::series::{Figure, Span};
+use crate::policy::top::Counted;
+
+/// Repositories that are shown.
+const TOP: usize = 5;
 
 /// The first page.
 #[derive(askama::Template)]
 #[template(path = "overview.html", config = "src/admin/page/askama.toml")]
 struct Overview {
     frame: Frame,
-    verdict: Vec<Line>,
+    verdict: Vec<Said>,
     spared: String,
     spared_exactly: String,
+    spared_in_month: String,
     charged: u64,
+    shares: String,
+    lines: Vec<(&'static str, Line)>,
+    top: Vec<Pulled>,
     bytes: String,
     bytes_exactly: String,
     max_bytes: String,
@@ -47,8 +59,15 @@ struct Live {
     job: Option<Work>,
 }
 
+/// A repository that was pulled much.
+struct Pulled {
+    name: String,
+    pulls: u64,
+    bytes: String,
+}
+
 /// A sentence of the verdict.
-struct Line {
+struct Said {
     level: String,
     symbol: String,
     text: String,
@@ -108,12 +127,16 @@ pub(super) async fn live(State(pages): State<Pages>, place: Place, said: SaidIn)
 
 fn shown(frame: Frame, pages: &Pages, sources: &Sources) -> Overview {
     let (now, status) = (pages.desk.clock.now(), sources.status());
-    let Status { cache, pulls, .. } = &status;
+    let Status { cache, pulls, traffic, .. } = &status;
     Overview {
         frame,
-        verdict: status.verdict.iter().map(Line::of).collect(),
-        spared: pulls.spared.to_string(),
-        spared_exactly: exactly(pulls.spared, "manifest requests that no registry counted"),
+        verdict: status.verdict.iter().map(Said::of).collect(),
+        spared: amount(&traffic.spared.today),
+        spared_exactly: exactly(traffic.spared.today.pulls, "manifest requests that no registry counted"),
+        spared_in_month: amount(&traffic.spared.month),
+        shares: shares(&traffic.hit_share.day),
+        lines: lines(&sources.history),
+        top: sources.history.leaders(TOP).images.iter().map(Pulled::of).collect(),
         charged: pulls.charged,
         bytes: size(cache.bytes),
         bytes_exactly: exactly(cache.bytes, "bytes"),
@@ -148,12 +171,41 @@ fn gauges(pages: &Pages, now: SystemTime) -> Vec<Gauge> {
     .collect()
 }
 
-impl Line {
-    fn of(sentence: &status::Sentence) -> Line {
+/// What is drawn of the last day.
+fn lines(history: &History) -> Vec<(&'static str, Line)> {
+    let line = |figure, what: fn(u64) -> String| Line::of(&history.series(Span::Day, figure).values, what);
+    vec![
+        ("Manifest requests that no registry counted", line(Figure::Spared, |count| exactly(count, "requests"))),
+        ("Bytes from here", line(Figure::ServedCacheBytes, size)),
+        ("Bytes from upstream", line(Figure::UpstreamBytes, size)),
+    ]
+}
+
+fn amount(amount: &Amount) -> String {
+    format!("{} pulls, {}", amount.pulls, size(amount.bytes))
+}
+
+fn shares(share: &HitShare) -> String {
+    let percent = |share: Option<f64>| share.map(|share| format!("{:.0} %", (share * 100.0).floor()));
+    match (percent(share.requests), percent(share.bytes)) {
+        (Some(requests), Some(bytes)) => format!("{requests} of pulls and {bytes} of bytes were here"),
+        (Some(requests), None) => format!("{requests} of pulls were here"),
+        (None, _) => "nothing was pulled".to_owned(),
+    }
+}
+
+impl Said {
+    fn of(sentence: &status::Sentence) -> Said {
         let status::Sentence { level, symbol, text } = sentence;
         let link = (text.contains("quota") || text.contains("pulls left")).then_some("/upstreams#quota");
         let link = link.or(text.contains("does not answer").then_some("/upstreams"));
-        Line { level: level.clone(), symbol: symbol.clone(), text: text.clone(), link }
+        Said { level: level.clone(), symbol: symbol.clone(), text: text.clone(), link }
+    }
+}
+
+impl Pulled {
+    fn of(counted: &Counted) -> Pulled {
+        Pulled { name: counted.name.to_string(), pulls: counted.pulls, bytes: size(counted.bytes) }
     }
 }
 

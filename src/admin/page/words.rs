@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn as_people_read_them() {
-        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds);
+        let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds);
         assert_eq!((size(0).as_str(), size(1_288_490_188).as_str()), ("0 B", "1.2 GiB"));
         assert_eq!((exactly(7, "B").as_str(), exactly(1_234_567, "B").as_str()), ("7 B", "1,234,567 B"));
         for (seconds, text) in
