@@ -5,57 +5,24 @@ mod assets;
 mod frame;
 mod line;
 mod overview;
+mod place;
 mod session;
 mod upstreams;
 mod words;
 
-use axum::extract::{FromRef, FromRequestParts, Query, State};
+use axum::extract::{FromRef, State};
 use axum::middleware;
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Form, Router};
-use http::request::Parts;
 
-use super::door::{self, Door, Peer, cause};
+use super::door::{self, Door};
 use super::jobs::Desk;
-use crate::ledger::Ledger;
 use crate::operate::verify;
-use crate::policy::operator::Way;
-use frame::{Frame, see};
-use session::{Button, Said};
-
-/// What they are read from. Clones share it.
-#[derive(Clone)]
-pub(super) struct Pages {
-    pub(super) desk: Desk,
-    pub(super) ledger: Ledger,
-    pub(super) door: Door,
-}
-
-/// How a request for a page came.
-pub(super) struct Place {
-    /// The session that it shows.
-    session: Option<String>,
-    /// Nobody is between, or TLS is.
-    is_safe: bool,
-    is_tls: bool,
-    /// It surely comes from one of these pages.
-    is_own: bool,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Place {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Place, Self::Rejection> {
-        let (peer, headers) = (parts.extensions.get::<Peer>(), &parts.headers);
-        Ok(Place {
-            session: door::session(headers).map(str::to_owned),
-            is_safe: door::way(peer, headers) != Way::Clear,
-            is_tls: peer.is_some_and(|peer| peer.is_tls),
-            is_own: cause(headers).is_own_page(),
-        })
-    }
-}
+use frame::see;
+pub(super) use place::Pages;
+use place::Place;
+use session::Button;
 
 /// The pages, and what their forms do.
 pub(super) fn router<S>(door: &Door) -> Router<S>
@@ -80,7 +47,7 @@ where
 }
 
 async fn verified(State(pages): State<Pages>, place: Place, Form(button): Form<Button>) -> Response {
-    let Some(sources) = pages.desk.sources.get().filter(|_| pages.may(&place, &button)) else {
+    let Some(sources) = pages.desk.sources.get().filter(|_| pages.may(&place, &button.form)) else {
         return see("/login?said=over");
     };
     let Desk { jobs, tasks, clock, .. } = &pages.desk;
@@ -88,18 +55,3 @@ async fn verified(State(pages): State<Pages>, place: Place, Form(button): Form<B
     drop(verify::begin(sources.cache.clone(), jobs, tasks, clock.clone()));
     see("/live?said=begun")
 }
-
-impl Pages {
-    fn frame(&self, place: &Place, said: Option<&'static str>) -> Frame {
-        self.frame_of("", place, said)
-    }
-
-    fn frame_of(&self, here: &'static str, place: &Place, said: Option<&'static str>) -> Frame {
-        let (token, now) = (self.door.keys.token.get(), self.door.clock.now());
-        let signed_in = token.zip(place.session.as_deref()).filter(|(token, session)| token.is_session(session, now));
-        let form = signed_in.map(|(token, session)| token.form_of(session));
-        Frame { here, form, said, version: env!("CARGO_PKG_VERSION") }
-    }
-}
-
-type SaidIn = Query<Said>;

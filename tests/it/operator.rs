@@ -75,7 +75,7 @@ async fn a_change_needs_the_token_and_no_page_of_elsewhere() {
 async fn what_a_proxy_passes_on_needs_the_token_to_look() {
     let seawall = Seawall::alone().start(&Pki::new()).await;
     let good = format!("Bearer {}", token(&seawall));
-    for path in ["/", "/api/v1/status", "/api/v1/images", "/api/v1/ratelimits", "/api/v1/jobs"] {
+    for path in ["/api", "/api/v1/status", "/api/v1/images", "/api/v1/ratelimits", "/api/v1/jobs"] {
         assert_eq!(look(&seawall, path, &[]).await, 200, "{path}");
         for (name, value) in [("x-forwarded-for", "10.0.0.7"), ("forwarded", "for=10.0.0.7"), ("via", "1.1 proxy")] {
             assert_eq!(look(&seawall, path, &[(name, value)]).await, 401, "{path} {name}");

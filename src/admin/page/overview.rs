@@ -8,8 +8,8 @@ use http::StatusCode;
 
 use super::frame::{Frame, page};
 use super::line::Line;
+use super::place::{Pages, Place, SaidIn};
 use super::words::{exactly, percent, size, span, told_ago, until};
-use super::{Pages, Place, SaidIn};
 use crate::admin::reply;
 use crate::ledger::Identity;
 use crate::operate::history::History;

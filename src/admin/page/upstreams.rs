@@ -8,8 +8,8 @@ use http::StatusCode;
 
 use super::frame::{Frame, page};
 use super::overview::Away;
+use super::place::{Pages, Place, SaidIn};
 use super::words::{ago, until};
-use super::{Pages, Place, SaidIn};
 use crate::admin::reply;
 use crate::ledger::{Account, Identity, Pulls, Report};
 use crate::operate::status::Status;
