@@ -41,8 +41,8 @@ pub(super) fn stray(path: &str) -> String {
 
 /// Why the name of a section alone is ignored.
 pub(super) fn stray_section(path: &str) -> String {
-    let keys = sections().filter(|part| part.path == path).flat_map(|part| part.keys);
-    let keys: Vec<_> = keys.map(|key| variable(&format!("{path}.{}", key.name))).collect();
+    let is_in_it = |key: &String| key.rsplit_once('.').is_some_and(|(section, _)| section == path);
+    let keys: Vec<_> = all().filter(is_in_it).map(|key| variable(&key)).collect();
     format!("names a section, and is no TOML table; its keys: {}", keys.join(", "))
 }
 
