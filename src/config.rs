@@ -22,7 +22,7 @@ mod parent;
 mod problem;
 mod registries;
 mod section;
-mod show;
+pub mod show;
 mod sources;
 mod starter;
 mod tree;
@@ -44,7 +44,6 @@ use crate::{ca, cache};
 pub use admin::AdminSettings;
 pub use clients::MAX_CONNECTIONS;
 pub use problem::{ConfigError, Problem};
-pub use show::{Group, InForce, Provenance, Setting};
 pub use starter::starter;
 
 use problem::{Fault, Place};
@@ -126,20 +125,7 @@ impl Config {
         Config::load_document(path, env, &flags).map(|(config, _)| config)
     }
 
-    /// The same, and what is in force, key by key.
-    ///
-    /// # Errors
-    /// All that is wrong, each with its place.
-    pub fn load_in_force(
-        path: Option<&Path>,
-        env: impl Iterator<Item = (String, String)>,
-        flags: Overrides,
-    ) -> Result<(Config, InForce), ConfigError> {
-        let (config, document) = Config::load_document(path, env, &flags)?;
-        let shown = show::in_force(&config, &document);
-        Ok((config, shown))
-    }
-
+    /// The same, and the document that it was read from, variables and flags put in.
     fn load_document(
         path: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
@@ -165,8 +151,7 @@ impl Config {
         Config::parse(path, &text, &env, flags)
     }
 
-    /// The same, with the file's text at hand: the configuration, and the document that it was read
-    /// from, variables and flags put in.
+    /// The same, with the file's text at hand.
     fn parse(
         source: Option<PathBuf>,
         text: &str,

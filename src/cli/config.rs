@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 
+use super::load::load_in_force;
+use super::log;
 use super::serve::ServeArgs;
-use super::{environment, log, remark};
-use crate::config::{Config, InForce, Provenance, starter};
+use crate::config::show::{InForce, Provenance};
+use crate::config::starter;
 
 pub(super) const EXAMPLE: &str = "\
 Example: begin with a file that has every key, then see what is in force
@@ -102,8 +104,7 @@ fn init(args: InitArgs, configured: Option<PathBuf>) -> anyhow::Result<()> {
 }
 
 fn show(args: &ShowArgs, file: Option<&Path>) -> anyhow::Result<()> {
-    let (config, mut shown) = Config::load_in_force(file, environment(), args.serve.overrides())?;
-    remark(&config);
+    let mut shown = load_in_force(file, &args.serve.overrides())?;
     put_log_level(&mut shown);
     let text = match args.json {
         true => show::json(&shown, args.all)?,

@@ -8,6 +8,7 @@ pub mod check;
 pub mod config;
 pub mod images;
 mod jobs;
+mod load;
 pub mod log;
 pub mod serve;
 pub mod setup;
@@ -20,7 +21,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::config::{Config, ConfigError, Overrides};
+use self::load::load;
+use crate::config::{ConfigError, Overrides};
 use crate::error::chain;
 
 /// A transparent caching HTTPS forward proxy for container registries.
@@ -135,29 +137,6 @@ impl Cli {
                 }
             },
         }
-    }
-}
-
-fn load(path: Option<PathBuf>, flags: Overrides) -> anyhow::Result<Config> {
-    let config = Config::load(path.as_deref(), environment(), flags)?;
-    remark(&config);
-    Ok(config)
-}
-
-/// A variable that is not UTF-8 is not ours, or wrong: it is read with its bad bytes replaced and
-/// refused as such.
-fn environment() -> impl Iterator<Item = (String, String)> {
-    let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-    std::env::vars_os().map(move |(name, value)| (lossy(name), lossy(value)))
-}
-
-/// Says what is valid and seldom meant.
-fn remark(config: &Config) {
-    for stray in &config.strays {
-        eprintln!("seawall: ignored: {}", log::printable(&stray.to_string()));
-    }
-    for doubt in config.doubts() {
-        eprintln!("seawall: warning: {doubt}");
     }
 }
 

@@ -1,12 +1,12 @@
 //! What is in force, key by key, and where each value was written. No secret is in it.
 //!
-//! 1. the keys are those of [`PARTS`], in their order;
+//! 1. the keys are those of `config/keys.rs`, in their order;
 //! 2. the value of each is what was written, else what the configuration made of nothing
-//!    ([`implied`]), else the default;
+//!    (`implied`, `Known`), else the default;
 //! 3. what a URL says beside its host and path is left out of each text.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use toml::Value as Toml;
@@ -14,7 +14,7 @@ use toml::Value as Toml;
 use super::keys::{Form, Key, PARTS, Part};
 use super::problem::Place;
 use super::tree::{self, HIDDEN, Kind, Table, Value};
-use super::{Config, builtin};
+use super::{Config, ConfigError, Overrides, builtin};
 use crate::http::origin::{HostPattern, Origin};
 use crate::policy::registry::Registry;
 
@@ -91,6 +91,22 @@ impl From<&Place> for Provenance {
     }
 }
 
+impl Config {
+    /// As [`Config::load`], and what is in force, key by key.
+    ///
+    /// # Errors
+    /// All that is wrong, each with its place.
+    pub fn load_in_force(
+        path: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        flags: &Overrides,
+    ) -> Result<(Config, InForce), ConfigError> {
+        let (config, document) = Config::load_document(path, env, flags)?;
+        let shown = in_force(&config, &document);
+        Ok((config, shown))
+    }
+}
+
 /// What holds where a key says nothing, and why.
 type Implied = (Toml, Provenance);
 
@@ -156,7 +172,7 @@ fn says_nothing(kind: &Kind) -> bool {
 
 /// What a section's key is by default that depends on others.
 fn implied(config: &Config, section: &str, key: &str) -> Option<Implied> {
-    let path = |path: &std::path::Path| Toml::String(path.display().to_string());
+    let path = |path: &Path| Toml::String(path.display().to_string());
     let value = match (section, key) {
         ("", "data") => path(&config.data),
         ("ca", "dir") => path(&config.ca.dir),

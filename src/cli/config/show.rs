@@ -4,7 +4,7 @@ use serde_json::{Map, json};
 use toml::Value;
 
 use crate::cli::log::{is_seen, printable};
-use crate::config::{Group, InForce, Setting};
+use crate::config::show::{Group, InForce, Setting};
 
 /// A value that is wider has its place right behind it: the places of the others would stand too
 /// far away from their values.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::keys::PARTS;
-use crate::config::{Group, InForce, Provenance, Setting};
+use crate::config::show::{Group, InForce, Provenance, Setting};
 
 fn in_force(text: &str, env: &[(&str, &str)], flags: &Overrides) -> InForce {
     let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
